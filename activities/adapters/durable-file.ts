@@ -1,0 +1,91 @@
+// What the embedded adapters share about files on a local disk: what is durable when, and how a disk's errors are told.
+import { randomUUID } from 'node:crypto';
+import { constants } from 'node:fs';
+import { lstat, open, readdir, rename, unlink, type FileHandle } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+
+/** Only the platform's own user reads and writes what it stores. */
+export const FOLDER_MODE = 0o700;
+export const FILE_MODE = 0o600;
+/** Leftovers of writers that died are older than this; a live writer touches its file with every chunk. */
+export const LEFTOVER_AGE_MS = 24 * 60 * 60 * 1000;
+
+/** The system's code of an error (`ENOENT`, …), if it has one. */
+export function codeOf(error: unknown): string | undefined {
+  return typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'string'
+    ? error.code
+    : undefined;
+}
+
+/** Runs a file operation whose failure with one of these codes means "there is none". */
+export async function unless<T>(codes: readonly string[], work: Promise<T>): Promise<T | undefined> {
+  try {
+    return await work;
+  } catch (error) {
+    if (codes.includes(codeOf(error) ?? '')) return undefined;
+    throw error;
+  }
+}
+
+/** What a person can do about an error of the disk. */
+const remedies: Readonly<Record<string, string>> = {
+  ENOSPC: 'the disk is full: free some space on it',
+  EDQUOT: 'the disk quota is used up: raise it or free some space',
+  EACCES: 'access is denied: give the user that runs OCDL read and write access to it',
+  EPERM: 'the operation is not permitted: give the user that runs OCDL ownership of it',
+  EROFS: 'the file system is read-only: mount it writable',
+  EMFILE: 'too many files are open: raise the limit of open files (ulimit -n)',
+  EIO: 'the disk reported an input/output error: check the disk',
+};
+
+/** The same error with a message that says where it happened and what to do; retryable, since a person can mend it meanwhile. */
+export function diskError(error: unknown, doing: string): unknown {
+  const remedy = remedies[codeOf(error) ?? ''];
+  return remedy === undefined ? error : new Error(`${doing}: ${remedy}; it is tried again`, { cause: error });
+}
+
+/** Makes the names in a folder (a creation, a rename, a removal) survive a power cut. */
+export async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, constants.O_RDONLY);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Writes all of the bytes, also where the system takes only some of them at a time. */
+export async function writeAll(handle: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < bytes.byteLength;) {
+    const { bytesWritten } = await handle.write(bytes, done, bytes.byteLength - done, position + done);
+    done += bytesWritten;
+  }
+}
+
+/** Replaces a small file as a whole: a reader sees the old text or the new, also after a crash. */
+export async function replaceFile(path: string, text: string): Promise<void> {
+  const temporary = `${path}.${randomUUID()}.tmp`;
+  try {
+    const handle = await open(temporary, 'wx', FILE_MODE);
+    try {
+      await handle.writeFile(text);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await unlink(temporary).catch(() => undefined);
+    throw error;
+  }
+  await syncFolder(dirname(path));
+}
+
+/** Removes files that dead writers left in a folder of temporary files. */
+export async function removeLeftovers(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    const path = join(folder, name);
+    const found = await unless(['ENOENT'], lstat(path));
+    if (found?.isFile() && Date.now() - found.mtimeMs > LEFTOVER_AGE_MS) await unless(['ENOENT'], unlink(path));
+  }
+}

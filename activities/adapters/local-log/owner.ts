@@ -1,0 +1,124 @@
+// Locks between processes of one machine: a lock file names its owner, and the lock of a dead owner is taken over.
+import { execFile } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { link, mkdir, open, readdir, readFile, unlink } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { promisify } from 'node:util';
+import { z } from 'zod';
+import { codeOf, FILE_MODE, FOLDER_MODE, unless } from '../durable-file.ts';
+
+const ownerSchema = z.object({ nonce: z.string(), pid: z.number().int().positive(), started: z.string() });
+type Owner = z.infer<typeof ownerSchema>;
+
+/** What an empty or torn lock file (a power cut) counts as: of nobody alive. */
+const UNREADABLE: Owner = { nonce: 'unreadable', pid: 0, started: '' };
+
+/** Whoever may hold locks: one per opened log. */
+export interface LockOwner {
+  /** Takes the lock, or answers `undefined` while a living owner has it. Whoever takes it gives it back by `release`. */
+  tryLock(path: string): Promise<{ release(): Promise<void> } | undefined>;
+  /** Process id of the lock's holder, for messages. */
+  holder(path: string): Promise<number | undefined>;
+  close(): Promise<void>;
+}
+
+/** Makes an owner whose locks end, at the latest, with this process. Owners are written in `folder`. */
+export async function createLockOwner(folder: string): Promise<LockOwner> {
+  await mkdir(folder, { recursive: true, mode: FOLDER_MODE });
+  await removeDead(folder);
+  const started = await startOf(process.pid);
+  if (started === undefined) throw new Error('this process is not in the process table: /proc must be mounted');
+  const self: Owner = { nonce: randomUUID(), pid: process.pid, started };
+  const file = join(folder, self.nonce);
+  const handle = await open(file, 'wx', FILE_MODE);
+  try {
+    await handle.writeFile(JSON.stringify(self));
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+
+  async function tryLock(path: string): Promise<{ release(): Promise<void> } | undefined> {
+    for (;;) {
+      // A link, not a new file: the lock holds its whole text from the first moment.
+      if (
+        (await unless(
+          ['EEXIST'],
+          link(file, path).then(() => 'made'),
+        )) !== undefined
+      )
+        return { release: () => unlink(path) };
+      const owner = await readOwner(path);
+      if (!owner) continue;
+      if (await isAlive(owner)) return undefined;
+      if (!(await removeStale(path, owner))) return undefined;
+    }
+  }
+
+  /**
+   * Removes a dead owner's lock. Only the holder of a second lock, named by the dead owner, may do so: otherwise of two that
+   * saw the dead lock the slower would remove the new lock of the quicker. Its holder may die too, hence the recursion.
+   */
+  async function removeStale(path: string, dead: Owner): Promise<boolean> {
+    const guard = await tryLock(join(dirname(path), `${dead.nonce}.takeover`));
+    if (!guard) return false;
+    try {
+      if ((await readOwner(path))?.nonce === dead.nonce) await unless(['ENOENT'], unlink(path));
+      return true;
+    } finally {
+      await guard.release();
+    }
+  }
+
+  return {
+    tryLock,
+    holder: async (path) => (await readOwner(path))?.pid,
+    close: async () => void (await unless(['ENOENT'], unlink(file))),
+  };
+}
+
+async function readOwner(path: string): Promise<Owner | undefined> {
+  const text = await unless(['ENOENT'], readFile(path, 'utf8'));
+  if (text === undefined) return undefined;
+  try {
+    return ownerSchema.parse(JSON.parse(text));
+  } catch {
+    return UNREADABLE;
+  }
+}
+
+/** Process ids are given again: the same id with another start is another process. */
+async function isAlive(owner: Owner): Promise<boolean> {
+  return owner.pid > 0 && (await startOf(owner.pid)) === owner.started;
+}
+
+/** When a process started, as text that no other process of this id has; `undefined` when there is none. */
+async function startOf(pid: number): Promise<string | undefined> {
+  if (process.platform !== 'linux') return startByPs(pid);
+  const stat = await unless(['ENOENT', 'ESRCH'], readFile(`/proc/${pid}/stat`, 'utf8'));
+  // The second field is the program's name in brackets and may hold anything; state is the 3rd field, the start the 22nd.
+  const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
+  if (!fields || ['Z', 'X'].includes(fields[0] ?? '')) return undefined;
+  const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8');
+  return `${boot.trim()} ${fields[19]}`;
+}
+
+async function startByPs(pid: number): Promise<string | undefined> {
+  try {
+    const { stdout } = await promisify(execFile)('/bin/ps', ['-o', 'lstart=', '-p', String(pid)], {
+      env: { LC_ALL: 'C' },
+    });
+    return stdout.trim() || undefined;
+  } catch (error) {
+    // ps ends with 1 when there is no such process; anything else is a fault of its own.
+    if (codeOf(error) === undefined) return undefined;
+    throw error;
+  }
+}
+
+async function removeDead(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    const owner = await readOwner(join(folder, name));
+    if (owner && owner.nonce === name && !(await isAlive(owner))) await unless(['ENOENT'], unlink(join(folder, name)));
+  }
+}

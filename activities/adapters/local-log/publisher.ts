@@ -1,0 +1,105 @@
+// Publishing to one topic: what is waiting goes together, under the topic's lock, with one flush to the disk.
+import { mkdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { diskError, FOLDER_MODE, syncFolder, unless } from '../durable-file.ts';
+import type { LockOwner } from './owner.ts';
+import { RECORD_LIMIT } from './record.ts';
+import { appendLines } from './topic-file.ts';
+
+/** Another publisher holds the lock for one flush; longer than this means that its process is stopped. */
+const LOCK_WAIT_MS = 30_000;
+/** Longest pause between two looks at a taken lock: about the time of a flush. */
+const LOCK_PAUSE_MS = 5;
+
+interface Waiting {
+  readonly line: Buffer;
+  readonly resolve: (position: number) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+export interface Publisher {
+  /** The position of the line in the log, once it is durable. Lines get there in the order of the calls. */
+  append(line: Buffer): Promise<number>;
+  /** Resolves when nothing is waiting. */
+  idle(): Promise<void>;
+}
+
+/** A publisher to the topic in `folder`; `onAppend` is called after each flush. */
+export function createPublisher(folder: string, owner: LockOwner, onAppend: () => void): Publisher {
+  const waiting: Waiting[] = [];
+  const lock = join(folder, 'publish.lock');
+  let end: number | undefined;
+  let made = false;
+  let flushing: Promise<void> | undefined;
+
+  async function makeFolder(): Promise<void> {
+    if (made) return;
+    await mkdir(folder, { recursive: true, mode: FOLDER_MODE });
+    await syncFolder(dirname(folder));
+    made = true;
+  }
+
+  async function append(batch: readonly Waiting[]): Promise<readonly number[]> {
+    await makeFolder();
+    const held = await acquire(owner, lock);
+    try {
+      const isNew = end === undefined;
+      const written = await appendLines(
+        join(folder, 'log.jsonl'),
+        batch.map(({ line }) => line),
+        end,
+      );
+      if (isNew) await syncFolder(folder);
+      end = written.end;
+      return written.positions;
+    } finally {
+      await held.release();
+    }
+  }
+
+  /** The lines that go together: no more than a reader's window holds, so that a torn end stays short. */
+  function take(): readonly Waiting[] {
+    let bytes = 0;
+    const count = waiting.findIndex(({ line }, at) => (bytes += line.byteLength) > RECORD_LIMIT && at > 0);
+    return waiting.splice(0, count < 0 ? waiting.length : count);
+  }
+
+  async function flush(): Promise<void> {
+    while (waiting.length > 0) {
+      const batch = take();
+      try {
+        const positions = await append(batch);
+        batch.forEach(({ resolve }, at) => resolve(positions[at] ?? 0));
+        onAppend();
+      } catch (error) {
+        end = undefined;
+        made = false;
+        for (const { reject } of batch) reject(diskError(error, `publishing to the log in ${folder}`));
+      }
+    }
+    flushing = undefined;
+  }
+
+  return {
+    append: (line) =>
+      new Promise((resolve, reject) => {
+        waiting.push({ line, resolve, reject });
+        flushing ??= flush();
+      }),
+    idle: async () => flushing,
+  };
+}
+
+async function acquire(owner: LockOwner, path: string): Promise<{ release(): Promise<void> }> {
+  const until = Date.now() + LOCK_WAIT_MS;
+  for (;;) {
+    const held = await owner.tryLock(path);
+    if (held) return held;
+    if (Date.now() > until) {
+      const pid = await unless(['ENOENT'], owner.holder(path));
+      throw new Error(`${path} is held by process ${pid} for ${LOCK_WAIT_MS / 1000} s: end that process if it hangs`);
+    }
+    await sleep(1 + Math.random() * LOCK_PAUSE_MS);
+  }
+}

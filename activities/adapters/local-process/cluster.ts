@@ -1,0 +1,216 @@
+// The Cluster port on this machine alone: jobs and services as local processes, in a sandbox where there is one.
+import { randomInt } from 'node:crypto';
+import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { failure } from '../../failures.ts';
+import type { Cluster, JobOutcome, JobSpec } from '../../ports.ts';
+import { graphicsDevices } from './enclosure.ts';
+import { removeFolder } from './folders.ts';
+import { runJob, type JobWatch, type MakeEnvironment } from './job.ts';
+import { processMarkSchema, type ProcessMark } from './process-tree.ts';
+import { endRecorded } from './program.ts';
+import { detectSandbox, type Sandbox } from './sandbox.ts';
+import { startModelService, type FetchFile, type RunningService } from './service.ts';
+
+export interface LocalProcessOptions {
+  /** The platform's folder: jobs lie in `jobs/`, services in `services/`. No job sees it. */
+  readonly home: string;
+  /** Folder that holds the Python package `ocdl`. */
+  readonly capsule: string;
+  /** Where the platform's own code lies: `node_modules`, `api`, `workflows`, `activities`. */
+  readonly checkout: string;
+  /** Program that serves one model. */
+  readonly inferenceEntry: string;
+  readonly environment: MakeEnvironment;
+  readonly fetchFile: FetchFile;
+  /** `none` goes without on purpose; otherwise bubblewrap is used where it works. */
+  readonly sandbox?: 'bubblewrap' | 'none';
+  /** Told once when there is no sandbox. */
+  readonly onWarn?: (message: string) => void;
+  /** How long a service may take to be ready (20 s: a large model on a busy machine). */
+  readonly readyWithinMs?: number;
+}
+
+export interface LocalProcessCluster extends Cluster {
+  readonly sandbox: 'bubblewrap' | 'none';
+  /** Ends every job and service. */
+  close(): Promise<void>;
+}
+
+/** Opens the cluster. With `sandbox: 'bubblewrap'` it throws where that does not work; without the option it warns. */
+export async function createLocalProcessCluster(options: LocalProcessOptions): Promise<LocalProcessCluster> {
+  const sandbox = await chooseSandbox(options);
+  const jobs = join(options.home, 'jobs');
+  const services = join(options.home, 'services');
+  for (const folder of [jobs, services]) await mkdir(folder, { recursive: true, mode: 0o700 });
+  const running = new Map<string, { readonly abort: AbortController; readonly ended: Promise<unknown> }>();
+  const served = new Map<string, RunningService>();
+  const nextUser = userNumbers();
+
+  /** Runs `work` under a name that nothing else runs under meanwhile; a former one is ended first. */
+  const alone = async <T>(key: string, signal: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> => {
+    const abort = new AbortController();
+    const former = running.get(key);
+    former?.abort.abort(
+      failure('Conflict', `${key} was ended: the same name was started again, or the cluster was closed`),
+    );
+    const stop = AbortSignal.any([signal, abort.signal]);
+    const result = (former?.ended ?? Promise.resolve()).then(() => {
+      stop.throwIfAborted();
+      return work(stop);
+    });
+    const entry = { abort, ended: result.catch(() => undefined) };
+    running.set(key, entry);
+    try {
+      return await result;
+    } finally {
+      if (running.get(key) === entry) running.delete(key);
+    }
+  };
+
+  const job = async (spec: JobSpec, watch: JobWatch): Promise<JobOutcome> => {
+    const folder = await freshFolder(jobs, spec.name);
+    const keep = { outcome: false };
+    try {
+      const setting = { ...options, sandbox, folder, uid: nextUser(), onStart: recorder(folder) };
+      const outcome = await runJob(setting, spec, watch);
+      keep.outcome = outcome.status !== 'succeeded';
+      return outcome;
+    } finally {
+      await (keep.outcome ? keepFailed(jobs, folder) : removeFolder(folder));
+    }
+  };
+
+  const stop = async (name: string): Promise<void> => {
+    const service = served.get(name);
+    served.delete(name);
+    await service?.end();
+    await removeLeftover(join(services, name));
+  };
+
+  return {
+    sandbox: sandbox.kind === 'none' ? 'none' : 'bubblewrap',
+    async runJob(spec, watch) {
+      checkJob(spec);
+      return alone(`job ${spec.name}`, watch.signal, (signal) => job(spec, { ...watch, signal }));
+    },
+    async startService(spec, signal) {
+      checkName(spec.name);
+      if (spec.compute === 'gpu') throw failure('InvalidInput', `service ${spec.name}: local services run on cpu`);
+      return alone(`service ${spec.name}`, signal, async (stopped) => {
+        await stop(spec.name);
+        const folder = await freshFolder(services, spec.name);
+        const setting = { ...options, entry: options.inferenceEntry, sandbox, folder, uid: nextUser() };
+        const readyWithinMs = options.readyWithinMs ?? 20_000;
+        try {
+          const service = await startModelService(
+            { ...setting, readyWithinMs, onStart: recorder(folder) },
+            spec,
+            stopped,
+          );
+          served.set(spec.name, service);
+          return { address: service.address };
+        } catch (error) {
+          await removeFolder(folder);
+          throw error;
+        }
+      });
+    },
+    async stopService(name) {
+      checkName(name);
+      await alone(`service ${name}`, NEVER, () => stop(name));
+    },
+    async close() {
+      for (const { abort } of running.values()) abort.abort(failure('Conflict', 'the cluster was closed'));
+      await Promise.all([...running.values()].map(({ ended }) => ended));
+      await Promise.all([...served.keys()].map(stop));
+    },
+  };
+}
+
+const NEVER = new AbortController().signal;
+/** Folders of failed jobs (their log, no data) that are kept to look at. */
+const KEPT_FAILURES = 20;
+/** Users of jobs when the worker is root: 65,536 numbers that no distribution hands out. */
+const FIRST_USER = 1_868_759_040;
+
+async function chooseSandbox(options: LocalProcessOptions): Promise<Sandbox> {
+  const found: Sandbox =
+    options.sandbox === 'none' ? { kind: 'none', why: 'it is switched off' } : await detectSandbox();
+  if (found.kind !== 'none') return found;
+  if (options.sandbox === 'bubblewrap')
+    throw new Error(
+      `bubblewrap was asked for and does not work here: ${found.why}. Install it with util-linux (Debian, Ubuntu: apt-get install bubblewrap)`,
+    );
+  options.onWarn?.(
+    `Jobs and services run WITHOUT a sandbox (${found.why}): their code can read this user's files, use the network and outlive its end. ` +
+      'Install bubblewrap (Debian, Ubuntu: apt-get install bubblewrap), or run only code you trust.',
+  );
+  return found;
+}
+
+function userNumbers(): () => number {
+  // Begins anywhere, so that two workers of one machine rarely use the same ones at a time.
+  const state = { next: randomInt(65_536) };
+  return () => FIRST_USER + (state.next++ % 65_536);
+}
+
+function checkName(name: string): void {
+  if (!/^[a-z0-9-]{1,63}$/.test(name))
+    throw failure(
+      'InvalidInput',
+      `${JSON.stringify(name)} is no name of a job or service: 1 to 63 of a-z, 0-9 and "-"`,
+    );
+}
+
+function checkJob(spec: JobSpec): void {
+  checkName(spec.name);
+  const { cpus, memoryBytes, diskBytes } = spec.resources;
+  if (![cpus, memoryBytes, diskBytes, spec.deadlineSeconds].every((number) => Number.isFinite(number) && number > 0))
+    throw failure('InvalidInput', `job ${spec.name}: cpus, memoryBytes, diskBytes and deadlineSeconds must be above 0`);
+  if (!spec.argv[0]) throw failure('InvalidInput', `job ${spec.name}: argv names no program`);
+  if (spec.compute === 'gpu' && graphicsDevices().length === 0)
+    throw failure('InvalidInput', `job ${spec.name}: this machine shows no GPU (/dev/nvidia*): choose compute "cpu"`);
+}
+
+/** An empty folder of this name; what an earlier worker left running there is ended first. */
+async function freshFolder(parent: string, name: string): Promise<string> {
+  const folder = join(parent, name);
+  await removeLeftover(folder);
+  await mkdir(folder, { mode: 0o700 });
+  return folder;
+}
+
+async function removeLeftover(folder: string): Promise<void> {
+  const text = await readFile(join(folder, 'pid'), 'utf8').catch(() => undefined);
+  const mark = text === undefined ? undefined : parseMark(text);
+  if (mark) await endRecorded(mark);
+  await removeFolder(folder);
+}
+
+function parseMark(text: string): ProcessMark | undefined {
+  try {
+    return processMarkSchema.safeParse(JSON.parse(text)).data;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Written before the program can do anything, so that a later worker finds what this one left. */
+function recorder(folder: string): (mark: ProcessMark) => void {
+  return (mark) => writeFileSync(join(folder, 'pid'), JSON.stringify(mark), { mode: 0o600 });
+}
+
+/** Keeps a failed job's log and manifest, not its data, and only the latest failures. */
+async function keepFailed(jobs: string, folder: string): Promise<void> {
+  for (const name of ['in', 'out', 'scratch', 'pid']) await removeFolder(join(folder, name));
+  await writeFile(join(folder, 'failed'), new Date().toISOString());
+  const failures: { path: string; at: number }[] = [];
+  for (const name of await readdir(jobs)) {
+    const marker = await stat(join(jobs, name, 'failed')).catch(() => undefined);
+    if (marker) failures.push({ path: join(jobs, name), at: marker.mtimeMs });
+  }
+  failures.sort((a, b) => b.at - a.at);
+  for (const { path } of failures.slice(KEPT_FAILURES)) await removeFolder(path);
+}

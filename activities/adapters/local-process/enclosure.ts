@@ -1,0 +1,184 @@
+// What a job and a service see of the machine: the one place that says which folders, variables and limits they get.
+import { existsSync, readdirSync, realpathSync } from 'node:fs';
+import { dirname, join, sep } from 'node:path';
+import type { JobSpec } from '../../ports.ts';
+import { refuseToShow, sandboxCommand, type Command, type Enclosure, type Mount, type Sandbox } from './sandbox.ts';
+
+export interface Prepared extends Command {
+  readonly env: Readonly<Record<string, string>>;
+  readonly cwd: string;
+  readonly sandboxed: boolean;
+}
+
+/** Where a job's files lie on this machine. */
+export interface JobPaths {
+  readonly root: string;
+  readonly in: string;
+  readonly out: string;
+  readonly scratch: string;
+  readonly parameters: string;
+  readonly passwd: string;
+}
+
+export const jobPaths = (root: string): JobPaths => ({
+  root,
+  in: join(root, 'in'),
+  out: join(root, 'out'),
+  scratch: join(root, 'scratch'),
+  parameters: join(root, 'parameters.json'),
+  passwd: join(root, 'passwd'),
+});
+
+/** The system's programs, wherever a distribution has them. */
+const PATH = '/usr/local/bin:/usr/bin:/bin';
+/** Training libraries start a few threads per processor and worker; a fork bomb ends here. */
+const JOB_PROCESSES = 512;
+const SERVICE_PROCESSES = 256;
+/** A model may take some gigabytes; a service has no business with more. */
+const SERVICE_MEMORY_BYTES = 8 * 1024 ** 3;
+/** A service writes nothing but its socket. */
+const SERVICE_FILE_BYTES = 1024 ** 2;
+
+/** The command that runs a job's program. Without a sandbox the same layout, by links, in the folder itself. */
+export function prepareJob(given: {
+  sandbox: Sandbox;
+  spec: JobSpec;
+  paths: JobPaths;
+  capsule: string;
+  home: string;
+  environment: { python: string; folders: readonly string[] };
+  uid: number;
+}): Prepared {
+  const { spec, paths } = given;
+  const python = given.environment.python;
+  const argv = spec.argv.map((word, index) =>
+    index === 0 && (word === 'python' || word === 'python3') ? python : word,
+  );
+  if (given.sandbox.kind === 'none') {
+    const env = jobVariables(spec, paths.scratch, paths, given.capsule);
+    return { ...plain(argv), env, cwd: paths.scratch, sandboxed: false };
+  }
+  const inside = { in: '/job/in', out: '/job/out', parameters: '/job/parameters.json' };
+  const env = jobVariables(spec, '/job', { ...inside }, '/capsule');
+  return enclosed(given.sandbox, given.home, {
+    readOnly: [
+      ...withoutSystem(given.environment.folders).map(itself),
+      { from: given.capsule, to: '/capsule' },
+      { from: paths.passwd, to: '/etc/passwd' },
+    ],
+    writable: [
+      { from: paths.scratch, to: '/job' },
+      { from: paths.out, to: inside.out },
+    ],
+    readOnlyOver: [
+      { from: paths.in, to: inside.in },
+      { from: paths.parameters, to: inside.parameters },
+    ],
+    devices: spec.compute === 'gpu' ? graphicsDevices() : [],
+    cwd: '/job',
+    env,
+    limits: {
+      memoryBytes: spec.resources.memoryBytes,
+      fileBytes: spec.resources.diskBytes,
+      processes: JOB_PROCESSES,
+    },
+    uid: given.uid,
+    argv,
+  });
+}
+
+/** The command that serves a model on a Unix socket in `run`. */
+export function prepareService(given: {
+  sandbox: Sandbox;
+  entry: string;
+  checkout: string;
+  home: string;
+  model: string;
+  run: string;
+  version: string;
+  sha256: string;
+  passwd: string;
+  uid: number;
+}): Prepared {
+  const node = realpathSync(process.execPath);
+  const argvFor = (model: string, run: string): string[] => [
+    ...[node, '--import', 'tsx', given.entry, '--model', model, '--version', given.version],
+    ...['--socket', join(run, 'socket'), '--sha256', given.sha256],
+  ];
+  const env = { PATH, HOME: '/tmp', TMPDIR: '/tmp', LANG: 'C.UTF-8', NODE_ENV: 'production' };
+  // The platform's code is found from its checkout: `tsx` is looked up in the node_modules there.
+  if (given.sandbox.kind === 'none')
+    return { ...plain(argvFor(given.model, given.run)), env, cwd: given.checkout, sandboxed: false };
+  const code = ['node_modules', 'api', 'workflows', 'activities', 'package.json', 'tsconfig.json'];
+  const shown = [...code.map((name) => join(given.checkout, name)).filter(existsSync), ...nodeFiles(node)];
+  if (!shown.some((path) => given.entry.startsWith(path + sep))) shown.push(given.entry);
+  return enclosed(given.sandbox, given.home, {
+    readOnly: [
+      ...shown.map(itself),
+      { from: given.model, to: '/service/model' },
+      { from: given.passwd, to: '/etc/passwd' },
+    ],
+    writable: [{ from: given.run, to: '/service/run' }],
+    readOnlyOver: [],
+    devices: [],
+    cwd: given.checkout,
+    env,
+    limits: { memoryBytes: SERVICE_MEMORY_BYTES, fileBytes: SERVICE_FILE_BYTES, processes: SERVICE_PROCESSES },
+    uid: given.uid,
+    argv: argvFor('/service/model', '/service/run'),
+  });
+}
+
+/** Device files of NVIDIA's driver; none where there is no GPU. */
+export function graphicsDevices(): readonly string[] {
+  return readdirSync('/dev')
+    .filter((name) => /^nvidia(\d+|ctl|-uvm|-uvm-tools|-modeset)$/.test(name))
+    .map((name) => join('/dev', name));
+}
+
+function enclosed(sandbox: Exclude<Sandbox, { kind: 'none' }>, home: string, enclosure: Enclosure): Prepared {
+  refuseToShow(enclosure.readOnly, home);
+  // bubblewrap's own environment: it clears it for the program.
+  return { ...sandboxCommand(sandbox, enclosure), env: { PATH }, cwd: '/', sandboxed: true };
+}
+
+function jobVariables(
+  spec: JobSpec,
+  home: string,
+  places: { in: string; out: string; parameters: string },
+  capsule: string,
+): Record<string, string> {
+  return {
+    PATH,
+    HOME: home,
+    LANG: 'C.UTF-8',
+    OCDL_INPUTS: places.in,
+    OCDL_OUTPUTS: places.out,
+    OCDL_PARAMETERS: places.parameters,
+    PYTHONPATH: capsule,
+    OMP_NUM_THREADS: String(Math.max(1, Math.floor(spec.resources.cpus))),
+    // The same run twice gives the same order of sets, and progress is seen when it is made.
+    PYTHONHASHSEED: '0',
+    PYTHONUNBUFFERED: '1',
+    PYTHONDONTWRITEBYTECODE: '1',
+  };
+}
+
+function plain(argv: readonly string[]): Command {
+  const [program = '', ...args] = argv;
+  return { program, args };
+}
+
+const itself = (path: string): Mount => ({ from: path, to: path });
+
+/** Folders below /usr are shown anyway; `/` and `/usr` as a Python's prefix mean the system's own. */
+function withoutSystem(folders: readonly string[]): readonly string[] {
+  return folders.filter((folder) => folder !== '/' && folder !== '/usr' && !folder.startsWith('/usr/'));
+}
+
+/** The Node binary, and its library where it is built with one. Never a whole prefix, which may be somebody's home. */
+function nodeFiles(node: string): readonly string[] {
+  const library = join(dirname(dirname(node)), 'lib');
+  const shared = existsSync(library) ? readdirSync(library).filter((name) => name.startsWith('libnode')) : [];
+  return withoutSystem([node, ...shared.map((name) => join(library, name))]);
+}

@@ -1,0 +1,218 @@
+// Runs one program under watch: its log, its memory and disk, and an end that leaves nothing of it behind.
+import { spawn } from 'node:child_process';
+import { constants } from 'node:os';
+import { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
+import { folderBytes } from './folders.ts';
+import { isAlive, markOf, memoryOf, oomKills, processTree, send, type ProcessMark } from './process-tree.ts';
+import type { ProgramLog } from './program-log.ts';
+import { INFO_DESCRIPTOR, type Command } from './sandbox.ts';
+
+export interface ProgramOptions extends Command {
+  readonly env: Readonly<Record<string, string>>;
+  readonly cwd: string;
+  /** Made by `sandboxCommand`: bubblewrap then tells its first process. */
+  readonly sandboxed: boolean;
+  readonly log: ProgramLog;
+  /** Told at once with the process to record, so that a later worker can end it. */
+  readonly onStart?: (mark: ProcessMark) => void;
+  /** Ends the program when aborted. */
+  readonly signal?: AbortSignal | undefined;
+  readonly watch?: ResourceWatch | undefined;
+}
+
+export interface ResourceWatch {
+  readonly memoryBytes: number;
+  readonly diskBytes: number;
+  /** Folders whose contents count together. */
+  readonly folders: readonly string[];
+}
+
+export interface Ended {
+  /** The exit status; 128 + n for signal n, as shells and bubblewrap tell it. `null`: it never started, or the platform ended it. */
+  readonly code: number | null;
+  /** What the platform, or the kernel for lack of memory, ended it for. */
+  readonly exceeded?: 'memory' | 'disk' | undefined;
+}
+
+export interface Program {
+  readonly ended: Promise<Ended>;
+  /** Ends the program and everything it started: SIGTERM, a grace, SIGKILL. */
+  end(graceMs?: number): Promise<void>;
+}
+
+/** What a program may take to put its things in order. */
+const GRACE_MS = 5_000;
+/** Memory can grow by a gigabyte a second; a tree of processes is read in a few milliseconds. */
+const MEMORY_EVERY_MS = 250;
+/** Walking folders costs more, and each single file is limited by the kernel. */
+const DISK_EVERY_MS = 1_000;
+/** How long an unsandboxed program's escaped child may hold the pipes after the program's end. */
+const PIPES_MS = 500;
+
+const infoSchema = z.object({ 'child-pid': z.int().positive() });
+
+/** Starts a program; never throws: what cannot start is an end with a note in the log. */
+export function startProgram(options: ProgramOptions): Program {
+  const killsBefore = oomKills();
+  const child = spawn(options.program, options.args, {
+    env: { ...options.env },
+    cwd: options.cwd,
+    detached: true,
+    stdio: ['ignore', 'pipe', 'pipe', options.sandboxed ? 'pipe' : 'ignore'],
+  });
+  const state: { byUs: boolean; exited: boolean; exceeded?: 'memory' | 'disk'; ending?: Promise<void> } = {
+    byUs: false,
+    exited: false,
+  };
+  const { stdout, stderr } = child;
+  const pipe = child.stdio[INFO_DESCRIPTOR];
+  const inside = pipe instanceof Readable ? readInfo(pipe) : Promise.resolve(undefined);
+  const drained = Promise.all([stdout, stderr].map((stream) => drain(stream, options.log)));
+  const exited = new Promise<number | null>((resolve) => {
+    child.once('error', (error) => {
+      options.log.note(`cannot start ${options.program}: ${error.message}`);
+      resolve(null);
+    });
+    child.once('exit', (code, signal) => resolve(code ?? (signal === null ? null : 128 + constants.signals[signal])));
+  });
+  const mark = child.pid === undefined ? undefined : markOf(child.pid);
+  if (mark !== undefined) options.onStart?.(mark);
+
+  const end = (graceMs = GRACE_MS): Promise<void> => {
+    // Its number may be another process's by now.
+    if (state.exited) return Promise.resolve();
+    state.byUs = true;
+    return (state.ending ??= child.pid === undefined ? Promise.resolve() : endTree(child.pid, exited, graceMs));
+  };
+  const stopWatching =
+    options.watch && child.pid !== undefined ? watchResources(child.pid, options.watch, exceed) : undefined;
+  function exceed(what: 'memory' | 'disk', detail: string): void {
+    if (state.exceeded || state.byUs) return;
+    state.exceeded = what;
+    options.log.note(detail);
+    // It is beyond its limit now: no grace.
+    void end(0);
+  }
+  const onAbort = (): void => void end();
+  if (options.signal?.aborted) onAbort();
+  else options.signal?.addEventListener('abort', onAbort, { once: true });
+
+  const conclude = async (): Promise<Ended> => {
+    const code = await exited;
+    state.exited = true;
+    options.signal?.removeEventListener('abort', onAbort);
+    stopWatching?.();
+    await state.ending;
+    // Nothing in the sandbox outlives its first process; wait for that one, so that no file changes any more.
+    await gone(await inside);
+    await Promise.race([drained, sleep(PIPES_MS)]);
+    stdout?.destroy();
+    stderr?.destroy();
+    if (options.watch) await checkDisk(options.watch, exceed);
+    if (state.exceeded) return { code: null, exceeded: state.exceeded };
+    const starved = !state.byUs && code === 128 + constants.signals.SIGKILL && oomKills() > killsBefore;
+    return { code: state.byUs ? null : code, exceeded: starved ? 'memory' : undefined };
+  };
+  return { ended: conclude(), end };
+}
+
+/** Ends a program that an earlier worker started and recorded. */
+export async function endRecorded(mark: ProcessMark): Promise<void> {
+  if (!isAlive(mark)) return;
+  killTree(mark.pid);
+  await gone(mark);
+}
+
+async function endTree(pid: number, exited: Promise<unknown>, graceMs: number): Promise<void> {
+  const tree = processTree(pid);
+  // Kept, because a child that outlives its parent no longer descends from it.
+  const marks = tree.map((member) => markOf(member.pid)).filter((mark) => mark !== undefined);
+  if (graceMs > 0) {
+    // bubblewrap itself dies of SIGTERM and takes the program with it before that has heard anything.
+    if (!tree.some(({ name }) => name === 'bwrap')) send(-pid, 'SIGTERM');
+    else for (const member of tree) if (!SCAFFOLD.has(member.name)) send(member.pid, 'SIGTERM');
+    await Promise.race([exited, sleep(graceMs, undefined, { ref: false })]);
+  }
+  // Also where it has ended: without a sandbox, what it started may still be there.
+  killTree(pid);
+  for (const mark of marks) if (isAlive(mark)) send(mark.pid, 'SIGKILL');
+  await exited;
+  for (const mark of marks) await gone(mark);
+}
+
+/** Programs that only lead to the sandboxed one. */
+const SCAFFOLD: ReadonlySet<string> = new Set(['bwrap', 'nice', 'choom']);
+
+function killTree(pid: number): void {
+  const tree = processTree(pid);
+  send(-pid, 'SIGKILL');
+  for (const member of tree) send(member.pid, 'SIGKILL');
+}
+
+async function gone(mark: ProcessMark | undefined): Promise<void> {
+  while (mark !== undefined && isAlive(mark)) await sleep(10);
+}
+
+/** The sandbox's first process, as bubblewrap tells it; undefined without a sandbox. */
+async function readInfo(stream: Readable): Promise<ProcessMark | undefined> {
+  const chunks: string[] = [];
+  stream.setEncoding('utf8').on('data', (text: string) => chunks.push(text));
+  return new Promise((resolve) => {
+    // bubblewrap closes it before the program starts, or by dying.
+    stream.once('close', () => resolve(parseInfo(chunks.join(''))));
+    stream.once('error', () => resolve(undefined));
+  });
+}
+
+function parseInfo(text: string): ProcessMark | undefined {
+  try {
+    const parsed = infoSchema.safeParse(JSON.parse(text));
+    return parsed.success ? markOf(parsed.data['child-pid']) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function drain(stream: Readable | null, log: ProgramLog): Promise<void> {
+  if (!stream) return Promise.resolve();
+  const source = log.source();
+  stream.on('data', (chunk: Buffer) => source.write(chunk));
+  return new Promise((resolve) => {
+    stream.once('close', () => {
+      source.end();
+      resolve();
+    });
+    stream.once('error', () => resolve());
+  });
+}
+
+type Exceed = (what: 'memory' | 'disk', detail: string) => void;
+
+function watchResources(pid: number, watch: ResourceWatch, exceed: Exceed): () => void {
+  const memory = setInterval(() => {
+    const held = memoryOf(processTree(pid), watch.memoryBytes);
+    if (held > watch.memoryBytes)
+      exceed(
+        'memory',
+        `ended: it held ${held} bytes of memory; its limit is ${watch.memoryBytes} (resources.memoryBytes)`,
+      );
+  }, MEMORY_EVERY_MS);
+  let walking = false;
+  const disk = setInterval(() => {
+    if (walking) return;
+    walking = true;
+    void checkDisk(watch, exceed).finally(() => (walking = false));
+  }, DISK_EVERY_MS);
+  return () => {
+    clearInterval(memory);
+    clearInterval(disk);
+  };
+}
+
+async function checkDisk(watch: ResourceWatch, exceed: Exceed): Promise<void> {
+  const held = await folderBytes(watch.folders);
+  if (held > watch.diskBytes)
+    exceed('disk', `ended: its folders hold ${held} bytes; its limit is ${watch.diskBytes} (resources.diskBytes)`);
+}

@@ -1,0 +1,212 @@
+// Builds the command that runs a program in bubblewrap, with limits, and finds out by trying whether that works here.
+import { spawn } from 'node:child_process';
+import { readlinkSync, realpathSync } from 'node:fs';
+import { sep } from 'node:path';
+import { Readable } from 'node:stream';
+import { failure } from '../../failures.ts';
+
+/**
+ * How programs are kept apart here. `own-user`: the worker is root, each program runs as a user of its own. `namespace`:
+ * the worker is an ordinary user, the program is `nobody` in a user namespace.
+ */
+export type Sandbox =
+  | { readonly kind: 'own-user' }
+  | { readonly kind: 'namespace'; readonly nesting: boolean }
+  | { readonly kind: 'none'; readonly why: string };
+
+/** Everything one program may see and use. Paths in `from` are the machine's, in `to` the program's. */
+export interface Enclosure {
+  readonly readOnly: readonly Mount[];
+  readonly writable: readonly Mount[];
+  /** Read-only parts inside writable folders. */
+  readonly readOnlyOver: readonly Mount[];
+  /** Device files, such as those of a GPU. */
+  readonly devices: readonly string[];
+  readonly cwd: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly limits: ProgramLimits;
+  /** The user it runs as when the worker is root. */
+  readonly uid: number;
+  readonly argv: readonly string[];
+}
+
+export interface Mount {
+  readonly from: string;
+  readonly to: string;
+}
+
+export interface ProgramLimits {
+  /** Memory that a process may claim for its own data. The address space is no measure: numpy and V8 reserve far more than they use. */
+  readonly memoryBytes: number;
+  readonly fileBytes: number;
+  readonly processes: number;
+}
+
+export interface Command {
+  readonly program: string;
+  readonly args: readonly string[];
+}
+
+/** The program's user inside a user namespace: nobody, by custom. */
+export const NOBODY = 65_534;
+/** File descriptor on which bubblewrap tells the process number of the sandbox's first process. */
+export const INFO_DESCRIPTOR = 3;
+
+/** The command that runs the enclosure's program; its environment and working folder are part of it. Not for `none`. */
+export function sandboxCommand(sandbox: Exclude<Sandbox, { kind: 'none' }>, enclosure: Enclosure): Command {
+  const { limits } = enclosure;
+  const args = [
+    // The platform's own processes go first: decisions must not wait for a training, nor die for its memory.
+    ...['-n', '10', 'choom', '-n', '1000', '--', 'bwrap'],
+    ...namespaces(sandbox),
+    ...['--die-with-parent', '--new-session', '--clearenv', '--hostname', 'ocdl'],
+    ...['--info-fd', String(INFO_DESCRIPTOR)],
+    ...systemFolders(),
+    ...['--proc', '/proc', '--dev', '/dev'],
+    ...enclosure.devices.flatMap((device) => ['--dev-bind', device, device]),
+    // What lies in a tmpfs is memory: a program must not fill the machine's with it.
+    ...temporary('/dev/shm', limits.memoryBytes / 4),
+    ...temporary('/tmp', limits.memoryBytes / 4),
+    // bubblewrap makes the folders above a mount for its own user alone.
+    ...above([...enclosure.readOnly, ...enclosure.writable]).flatMap((path) => ['--perms', '0755', '--dir', path]),
+    ...enclosure.readOnly.flatMap(({ from, to }) => ['--ro-bind', from, to]),
+    ...enclosure.writable.flatMap(({ from, to }) => ['--bind', from, to]),
+    ...enclosure.readOnlyOver.flatMap(({ from, to }) => ['--ro-bind', from, to]),
+    ...['--remount-ro', '/dev', '--remount-ro', '/', '--chdir', '/'],
+    ...Object.entries(enclosure.env).flatMap(([name, value]) => ['--setenv', name, value]),
+    '--',
+    ...(sandbox.kind === 'own-user' ? becomeUser(enclosure.uid) : []),
+    ...['prlimit', `--data=${Math.ceil(limits.memoryBytes)}`, `--fsize=${Math.ceil(limits.fileBytes)}`],
+    ...[`--nproc=${limits.processes}`, '--core=0', '--'],
+    // Only as the program's user: its folder is closed to others, also to a root without privileges.
+    ...['env', `--chdir=${enclosure.cwd}`, '--'],
+    ...enclosure.argv,
+  ];
+  return { program: 'nice', args };
+}
+
+/** Finds the best sandbox that works here, by running a program in it. */
+export async function detectSandbox(): Promise<Sandbox> {
+  if (process.platform !== 'linux') return { kind: 'none', why: `there is no bubblewrap for ${process.platform}` };
+  // Root is never mapped into a user namespace: its processes would still be the machine's root to /proc/sys and to RLIMIT_NPROC.
+  const candidates: readonly Exclude<Sandbox, { kind: 'none' }>[] =
+    process.getuid?.() === 0
+      ? [{ kind: 'own-user' }]
+      : [
+          { kind: 'namespace', nesting: false },
+          // Before version 0.8 bubblewrap cannot forbid further namespaces.
+          { kind: 'namespace', nesting: true },
+        ];
+  let why = '';
+  for (const candidate of candidates) {
+    const problem = await trial(candidate);
+    if (problem === undefined) return candidate;
+    why ||= problem;
+  }
+  return { kind: 'none', why };
+}
+
+/** Throws where a folder to be shown to untrusted programs holds a secret one. */
+export function refuseToShow(shown: readonly Mount[], secret: string): void {
+  const inside = real(secret);
+  for (const { from } of [...shown, { from: '/usr' }]) {
+    const folder = real(from);
+    if (inside === folder || inside.startsWith(folder.endsWith(sep) ? folder : folder + sep))
+      throw failure(
+        'InvalidInput',
+        `the sandbox would show ${from}, which holds the platform's own folder ${secret}: move that folder (OCDL_HOME) elsewhere`,
+      );
+  }
+}
+
+function namespaces(sandbox: Exclude<Sandbox, { kind: 'none' }>): string[] {
+  if (sandbox.kind === 'own-user')
+    return [
+      ...['--unshare-ipc', '--unshare-pid', '--unshare-net', '--unshare-uts', '--unshare-cgroup-try'],
+      // Just enough to become the program's user; `setpriv` gives these up too.
+      ...['--cap-drop', 'ALL', '--cap-add', 'CAP_SETUID', '--cap-add', 'CAP_SETGID', '--cap-add', 'CAP_SETPCAP'],
+    ];
+  return [
+    ...['--unshare-all', '--unshare-user', ...(sandbox.nesting ? [] : ['--disable-userns'])],
+    ...['--uid', String(NOBODY), '--gid', String(NOBODY), '--cap-drop', 'ALL'],
+  ];
+}
+
+function becomeUser(uid: number): string[] {
+  const id = String(uid);
+  return [
+    ...['setpriv', '--reuid', id, '--regid', id, '--clear-groups', '--inh-caps=-all', '--bounding-set=-all'],
+    ...['--no-new-privs', '--'],
+  ];
+}
+
+function systemFolders(): string[] {
+  const merged = ['/bin', '/sbin', '/lib', '/lib32', '/lib64', '/libx32'].flatMap((path) => {
+    const target = linkTarget(path);
+    return target === undefined ? ['--ro-bind-try', path, path] : ['--symlink', target, path];
+  });
+  // Of /etc only what the loader needs; of /sys only what numerical libraries ask about the processor.
+  const files = [
+    '/etc/ld.so.cache',
+    '/etc/ld.so.conf',
+    '/etc/ld.so.conf.d',
+    '/etc/alternatives',
+    '/sys/devices/system/cpu',
+  ];
+  const folders = above(files.map((path) => ({ from: path, to: path })));
+  const made = folders.flatMap((path) => ['--perms', '0755', '--dir', path]);
+  return ['--ro-bind', '/usr', '/usr', ...merged, ...made, ...files.flatMap((path) => ['--ro-bind-try', path, path])];
+}
+
+/** The folders above the mounts, outermost first. */
+function above(mounts: readonly Mount[]): readonly string[] {
+  const folders = new Set<string>();
+  for (const { to } of mounts) {
+    const parts = to.split('/').slice(1, -1);
+    parts.forEach((_, index) => folders.add(`/${parts.slice(0, index + 1).join('/')}`));
+  }
+  return [...folders];
+}
+
+function temporary(path: string, bytes: number): string[] {
+  return ['--perms', '1777', '--size', String(Math.max(1 << 20, Math.floor(bytes))), '--tmpfs', path];
+}
+
+async function trial(sandbox: Exclude<Sandbox, { kind: 'none' }>): Promise<string | undefined> {
+  const limits = { memoryBytes: 1 << 28, fileBytes: 1 << 20, processes: 64 };
+  const env = { PATH: '/usr/bin:/bin' };
+  const nothing = { readOnly: [], writable: [], readOnlyOver: [], devices: [] };
+  const { program, args } = sandboxCommand(sandbox, {
+    ...nothing,
+    cwd: '/tmp',
+    env,
+    limits,
+    uid: NOBODY,
+    argv: ['true'],
+  });
+  return new Promise((resolve) => {
+    const child = spawn(program, args, { env, stdio: ['ignore', 'ignore', 'pipe', 'pipe'] });
+    let said = '';
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => (said += text));
+    const info = child.stdio[INFO_DESCRIPTOR];
+    if (info instanceof Readable) info.resume();
+    child.once('error', (error) => resolve(error.message));
+    child.once('close', (code) => resolve(code === 0 ? undefined : (said.trim().split('\n')[0] ?? `status ${code}`)));
+  });
+}
+
+function linkTarget(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
+function real(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    return path;
+  }
+}

@@ -1,0 +1,143 @@
+// Runs services of one model each: files fetched, the server in the sandbox on a Unix socket, ready or a clear error.
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { request } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Artifact } from '../../../workflows/domain/model.ts';
+import { pathProblem } from '../../../workflows/domain/names.ts';
+import { failure } from '../../failures.ts';
+import type { ServiceSpec } from '../../ports.ts';
+import { prepareService } from './enclosure.ts';
+import { giveTo } from './folders.ts';
+import { writeAccounts } from './job.ts';
+import type { ProcessMark } from './process-tree.ts';
+import { openProgramLog } from './program-log.ts';
+import { startProgram, type Program } from './program.ts';
+import type { Sandbox } from './sandbox.ts';
+
+/** Brings an artifact's bytes to a path and makes sure of their digest. */
+export type FetchFile = (artifact: Artifact, destination: string, signal: AbortSignal) => Promise<void>;
+
+export interface ServiceSetting {
+  readonly sandbox: Sandbox;
+  /** The service's own folder, empty. */
+  readonly folder: string;
+  readonly home: string;
+  /** Program that serves a model. */
+  readonly entry: string;
+  /** Where the platform's own code lies. */
+  readonly checkout: string;
+  readonly fetchFile: FetchFile;
+  readonly uid: number;
+  readonly readyWithinMs: number;
+  readonly onStart: (mark: ProcessMark) => void;
+}
+
+export interface RunningService {
+  readonly address: `unix:${string}`;
+  end(): Promise<void>;
+}
+
+/** The kernel takes 107 bytes as a socket's path. */
+const SOCKET_PATH_BYTES = 107;
+const POLL_MS = 50;
+
+/** Starts a service and waits until it is ready; on any failure nothing of it is left. */
+export async function startModelService(
+  setting: ServiceSetting,
+  spec: ServiceSpec,
+  signal: AbortSignal,
+): Promise<RunningService> {
+  const model = join(setting.folder, 'model');
+  await mkdir(model, { mode: 0o700 });
+  const served = await fetchFiles(setting, spec, model, signal);
+  const run = await socketFolder(setting.folder);
+  const passwd = join(setting.folder, 'passwd');
+  await writeAccounts(passwd, setting.sandbox, setting.uid);
+  if (setting.sandbox.kind === 'own-user') for (const path of [model, run]) await giveTo(setting.uid, path);
+  const log = openProgramLog({ path: join(setting.folder, 'log') });
+  const program = startProgram({
+    ...prepareService({ ...setting, model, run, passwd, version: spec.version, sha256: served.sha256 }),
+    log,
+    onStart: setting.onStart,
+  });
+  const end = async (): Promise<void> => {
+    await program.end();
+    await program.ended;
+    log.close();
+    await rm(run, { recursive: true, force: true });
+  };
+  const socket = join(run, 'socket');
+  try {
+    await ready({ program, socket, spec, signal, withinMs: setting.readyWithinMs, tail: log.tail });
+    return { address: `unix:${socket}`, end };
+  } catch (error) {
+    await end();
+    throw error;
+  }
+}
+
+async function fetchFiles(
+  setting: ServiceSetting,
+  spec: ServiceSpec,
+  model: string,
+  signal: AbortSignal,
+): Promise<Artifact> {
+  for (const file of spec.files) {
+    const problem = pathProblem(file.name) ?? (file.name.includes('/') ? 'it must be one name' : undefined);
+    if (problem) throw failure('InvalidInput', `service ${spec.name}: a file's name is unlawful: ${problem}`);
+    await setting.fetchFile(file, join(model, file.name), signal);
+  }
+  const served = spec.files.find(({ name }) => name === 'model.onnx');
+  if (!served || !spec.files.some(({ name }) => name === 'model.json'))
+    throw failure('InvalidInput', `service ${spec.name} needs the files model.onnx and model.json`);
+  return served;
+}
+
+/** A folder for the socket whose path is short enough: the service's own, or else one of the system's temporary folder. */
+async function socketFolder(folder: string): Promise<string> {
+  const own = join(folder, 'run');
+  if (Buffer.byteLength(join(own, 'socket')) > SOCKET_PATH_BYTES) return mkdtemp(join(tmpdir(), 'ocdl-'));
+  await mkdir(own, { mode: 0o700 });
+  return own;
+}
+
+async function ready(options: {
+  program: Program;
+  socket: string;
+  spec: ServiceSpec;
+  signal: AbortSignal;
+  withinMs: number;
+  tail: () => string;
+}): Promise<void> {
+  const { spec } = options;
+  const state: { code?: number | null } = {};
+  void options.program.ended.then(({ code }) => (state.code = code));
+  const until = Date.now() + options.withinMs;
+  while (Date.now() < until) {
+    options.signal.throwIfAborted();
+    if (state.code !== undefined)
+      throw failure(
+        'JobFailed',
+        `service ${spec.name} ended with status ${state.code} before it was ready; its last lines:\n${options.tail().slice(-4_000)}`,
+      );
+    if (await answers(options.socket)) return;
+    await sleep(POLL_MS);
+  }
+  throw new Error(
+    `service ${spec.name} was not ready within ${options.withinMs / 1000} seconds; its last lines:\n${options.tail().slice(-4_000)}`,
+  );
+}
+
+function answers(socket: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const asked = request({ socketPath: socket, path: '/v2/health/ready', timeout: 1_000 }, (response) => {
+      response.resume();
+      resolve(response.statusCode === 200);
+    });
+    asked.once('timeout', () => asked.destroy());
+    asked.once('error', () => resolve(false));
+    asked.end();
+  });
+}

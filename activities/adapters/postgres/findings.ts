@@ -1,0 +1,43 @@
+// Scans: what an application's model found, for the engineer to judge.
+import type { Records } from '../../records.ts';
+import { once } from './audit.ts';
+import type { Database } from './connection.ts';
+import { cursorOf, limitOf, pageOf } from './page.ts';
+import { insertScan } from './projections.ts';
+
+/** The findings' part of Records. Lists come newest first. */
+export function findingRecords(db: Database): Pick<Records, 'scan' | 'scans' | 'createScan'> {
+  return {
+    async scan(project, scan) {
+      const found = await db
+        .selectFrom('projection.scans')
+        .select('row')
+        .where('project', '=', project)
+        .where('scan', '=', scan)
+        .executeTakeFirst();
+      return found?.row;
+    },
+
+    async scans({ project, application, ...page }) {
+      const [after, limit] = [cursorOf(page), limitOf(page.limit)];
+      let query = db
+        .selectFrom('projection.scans')
+        .select(['ordinal', 'row'])
+        .where('project', '=', project)
+        .orderBy('ordinal', 'desc')
+        .limit(limit + 1);
+      if (application !== undefined) query = query.where('application', '=', application);
+      if (after !== undefined) query = query.where('ordinal', '<', after);
+      return pageOf(
+        await query.execute(),
+        limit,
+        ({ ordinal }) => ordinal,
+        ({ row }) => row,
+      );
+    },
+
+    async createScan(scan, audit) {
+      await once(db, audit, (trx) => insertScan(trx, scan));
+    },
+  };
+}

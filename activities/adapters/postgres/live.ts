@@ -1,0 +1,183 @@
+// The live pointer of each (application, type): moved by compare-and-set alone, with its whole history.
+import { sql } from 'kysely';
+import type { AuditEntry, Records } from '../../records.ts';
+import type { LivePointer } from '../../../workflows/domain/model.ts';
+import { failure } from '../../failures.ts';
+import { append } from './audit.ts';
+import type { Database, Work } from './connection.ts';
+import { lock, transact } from './connection.ts';
+import { setDelivery } from './projections.ts';
+import { isFenced, releaseLock } from './releases.ts';
+import type { Tables } from './schema.ts';
+
+type LiveRecords = Pick<Records, 'livePointer' | 'moveLivePointer' | 'liveAt' | 'liveHistory'>;
+type Move = Parameters<Records['moveLivePointer']>[0];
+type Answer = Awaited<ReturnType<Records['moveLivePointer']>>;
+
+/** The live pointers' part of Records. */
+export function liveRecords(db: Database): LiveRecords {
+  return {
+    async livePointer(application, type) {
+      const found = await db
+        .selectFrom('authoritative.live_pointers')
+        .selectAll()
+        .where('application', '=', application)
+        .where('type', '=', type)
+        .executeTakeFirst();
+      return found ? pointerOf(found) : nothingLive(application, type);
+    },
+
+    async moveLivePointer(move, audit) {
+      return transact(db, (trx) => answer(trx, move, audit));
+    },
+
+    async liveAt(application, type, at) {
+      if (Number.isNaN(Date.parse(at))) throw failure('InvalidInput', `"at" is no time: write it as ISO 8601`);
+      const [found] = await history(db, application, type)
+        .where('moved_at', '<=', new Date(at).toISOString())
+        .limit(1)
+        .execute();
+      return found ? pointerOf(found) : nothingLive(application, type);
+    },
+
+    async liveHistory(application, type) {
+      const found = await history(db, application, type).execute();
+      return found.map(pointerOf);
+    },
+  };
+}
+
+async function answer(trx: Work, move: Move, audit: AuditEntry): Promise<Answer> {
+  const { key, application, type, release, revert } = move;
+  await lock(trx, `key:${key}`);
+  const first = await firstAnswer(trx, move);
+  if (first) return first;
+  // Before the pointer's row, as a fence does: so neither waits for the other while holding what that one needs.
+  await lock(trx, releaseLock(release));
+  const sequence = await sequenceOf(trx, release, type);
+  const pointer = await trx
+    .selectFrom('authoritative.live_pointers')
+    .selectAll()
+    .where('application', '=', application)
+    .where('type', '=', type)
+    .forUpdate()
+    .executeTakeFirst();
+  if (!pointer) throw failure('NotFound', `there is no application ${application} that consumes type ${type}`);
+  // Not kept: generations only grow, so the same question gets this answer again by itself.
+  if (pointer.generation !== move.generation) return { moved: false, why: 'generation' };
+  const lawful = revert
+    ? await isEarlier(trx, pointer, release)
+    : pointer.release === null || sequence > (await sequenceOf(trx, pointer.release, type));
+  const why = (await isFenced(trx, release)) ? 'fenced' : lawful ? null : 'older';
+  const generation = why ? null : pointer.generation + 1;
+  const { moved_at } = await trx
+    .insertInto('authoritative.moves')
+    .values({
+      key,
+      application,
+      type,
+      release,
+      generation,
+      refused: why,
+      // The database's clock, read under the lock and never backwards: the order of times is that of generations.
+      moved_at: why
+        ? null
+        : sql<string>`greatest(date_trunc('milliseconds', clock_timestamp()), ${pointer.moved_at}::timestamptz)`,
+    })
+    .returning('moved_at')
+    .executeTakeFirstOrThrow();
+  if (why || generation === null) return { moved: false, why: why ?? 'older' };
+  await trx
+    .updateTable('authoritative.live_pointers')
+    .set({ generation, release, moved_at })
+    .where('application', '=', application)
+    .where('type', '=', type)
+    .execute();
+  await moveDeliveries(trx, move, pointer.release, audit.at);
+  await append(trx, [audit]);
+  return { moved: true, pointer: { application, type, generation, release, movedAt: moved_at } };
+}
+
+/** What this key was answered at first; a key that stood for another move is a defect of the caller. */
+async function firstAnswer(trx: Work, { key, application, type, release }: Move): Promise<Answer | undefined> {
+  const first = await trx.selectFrom('authoritative.moves').selectAll().where('key', '=', key).executeTakeFirst();
+  if (!first) return undefined;
+  if (first.application !== application || first.type !== type || first.release !== release)
+    throw failure(
+      'Conflict',
+      `the key ${key} stands for moving ${first.application} (${first.type}) to ${first.release}: a move needs a key of its own`,
+    );
+  if (first.refused) return { moved: false, why: first.refused };
+  return { moved: true, pointer: pointerOf({ ...first, generation: first.generation ?? 0 }) };
+}
+
+async function sequenceOf(trx: Work, release: string, type: string): Promise<number> {
+  const found = await trx
+    .selectFrom('authoritative.releases')
+    .select(['sequence', 'type'])
+    .where('release', '=', release)
+    .executeTakeFirst();
+  if (!found) throw failure('NotFound', `there is no release ${release}`);
+  if (found.type !== type) throw failure('InvalidInput', `release ${release} is of type ${found.type}, not ${type}`);
+  return found.sequence;
+}
+
+/** A revert goes to what was live there and is not now. */
+async function isEarlier(trx: Work, pointer: Tables['authoritative.live_pointers'], release: string): Promise<boolean> {
+  if (pointer.release === release) return false;
+  const found = await history(trx, pointer.application, pointer.type)
+    .where('release', '=', release)
+    .limit(1)
+    .executeTakeFirst();
+  return found !== undefined;
+}
+
+async function moveDeliveries(
+  trx: Work,
+  { application, type, release, revert }: Move,
+  former: string | null,
+  at: string,
+): Promise<void> {
+  const states = [
+    { release, state: 'live' as const },
+    ...(former === null ? [] : [{ release: former, state: revert ? ('reverted' as const) : ('superseded' as const) }]),
+  ];
+  states.sort((a, b) => (a.release < b.release ? -1 : 1));
+  for (const { release: of, state } of states) {
+    const known = await trx
+      .selectFrom('projection.deliveries')
+      .select('row')
+      .where('application', '=', application)
+      .where('release', '=', of)
+      .forUpdate()
+      .executeTakeFirst();
+    const row = known?.row ?? { application, release: of, type, gates: [], detail: '' };
+    // The workflows' clock, as in every other row of deliveries, so that times compare.
+    const updatedAt = known && Date.parse(known.row.updatedAt) > Date.parse(at) ? known.row.updatedAt : at;
+    await setDelivery(trx, { ...row, state, updatedAt });
+  }
+}
+
+function history(db: Database, application: string, type: string) {
+  return db
+    .selectFrom('authoritative.moves')
+    .select(['application', 'type', 'release', 'moved_at'])
+    .select(sql<number>`generation`.as('generation'))
+    .where('application', '=', application)
+    .where('type', '=', type)
+    .where('generation', 'is not', null)
+    .orderBy('generation', 'desc');
+}
+
+const nothingLive = (application: string, type: string): LivePointer => ({
+  application,
+  type,
+  generation: 0,
+  release: null,
+  movedAt: null,
+});
+
+function pointerOf(row: Tables['authoritative.live_pointers']): LivePointer {
+  const { application, type, generation, release, moved_at } = row;
+  return { application, type, generation, release, movedAt: moved_at };
+}

@@ -1,0 +1,125 @@
+// Users, and the tokens that prove who acts: of a token only its SHA-256 is kept.
+import { sql } from 'kysely';
+import type { Principal, Records } from '../../records.ts';
+import { failure } from '../../failures.ts';
+import { once } from './audit.ts';
+import type { Database, Work } from './connection.ts';
+import { json } from './connection.ts';
+
+type PeopleRecords = Pick<Records, 'createUser' | 'users' | 'issueToken' | 'principal' | 'tokens' | 'revokeToken'>;
+
+/** The people's part of Records. */
+export function peopleRecords(db: Database): PeopleRecords {
+  return {
+    async createUser(user, admin, audit) {
+      await once(db, audit, async (trx) => {
+        await trx
+          .insertInto('authoritative.users')
+          .values({ name: user, admin })
+          .onConflict((conflict) => conflict.doNothing())
+          .execute();
+        const stored = await trx
+          .selectFrom('authoritative.users')
+          .select('admin')
+          .where('name', '=', user)
+          .executeTakeFirstOrThrow();
+        if (stored.admin !== admin)
+          throw failure('Conflict', `user ${user} exists and is ${stored.admin ? 'an' : 'no'} administrator`);
+      });
+    },
+
+    async users() {
+      const found = await db
+        .selectFrom('authoritative.users')
+        .select(['name', 'admin'])
+        .orderBy(sql`name collate "C"`)
+        .execute();
+      return found.map(({ name, admin }) => ({ user: name, admin }));
+    },
+
+    async issueToken({ tokenId, sha256, kind, name, expiresAt, job }, audit) {
+      await once(db, audit, async (trx) => {
+        await holderMustExist(trx, kind, name);
+        await trx
+          .insertInto('authoritative.tokens')
+          .values({
+            token_id: tokenId,
+            sha256,
+            kind,
+            name,
+            expires_at: expiresAt,
+            revoked_at: null,
+            job: job && json(job),
+          })
+          .onConflict((conflict) => conflict.column('token_id').doNothing())
+          .execute();
+        const stored = await trx
+          .selectFrom('authoritative.tokens')
+          .select(['sha256', 'kind', 'name'])
+          .where('token_id', '=', tokenId)
+          .executeTakeFirstOrThrow();
+        if (stored.sha256 !== sha256 || stored.kind !== kind || stored.name !== name)
+          throw failure('Conflict', `token ${tokenId} exists and is another one: issue one with a new id`);
+      });
+    },
+
+    async principal(sha256) {
+      // One query whatever is found; the clock is the database's, one for all processes.
+      const found = await db
+        .selectFrom('authoritative.tokens as token')
+        .leftJoin('authoritative.users as user', (join) =>
+          join.onRef('user.name', '=', 'token.name').on('token.kind', '=', 'user'),
+        )
+        .select(['token.token_id', 'token.name', 'token.kind', 'token.job', 'user.admin'])
+        .where('token.sha256', '=', sha256)
+        .where('token.revoked_at', 'is', null)
+        .where(sql<boolean>`(token.expires_at is null or token.expires_at > now())`)
+        .executeTakeFirst();
+      if (!found) return undefined;
+      const { token_id, name, kind, job, admin } = found;
+      return { tokenId: token_id, name, kind, admin: admin ?? false, job };
+    },
+
+    async tokens(name) {
+      const found = await db
+        .selectFrom('authoritative.tokens')
+        .select(['token_id', 'kind', 'created_at', 'expires_at', 'revoked_at'])
+        .where('name', '=', name)
+        .orderBy('created_at')
+        .orderBy('token_id')
+        .execute();
+      return found.map((token) => ({
+        tokenId: token.token_id,
+        kind: token.kind,
+        createdAt: token.created_at,
+        expiresAt: token.expires_at,
+        revokedAt: token.revoked_at,
+      }));
+    },
+
+    async revokeToken(tokenId, audit) {
+      await once(db, audit, async (trx) => {
+        const revoked = await trx
+          .updateTable('authoritative.tokens')
+          .set({ revoked_at: sql<string>`coalesce(revoked_at, now())` })
+          .where('token_id', '=', tokenId)
+          .executeTakeFirst();
+        if (revoked.numUpdatedRows === 0n) throw failure('NotFound', `there is no token ${tokenId}`);
+      });
+    },
+  };
+}
+
+/** A token for a name that nobody has yet would be a token for whoever takes it later. Jobs have no row of their own. */
+async function holderMustExist(trx: Work, kind: Principal['kind'], name: string): Promise<void> {
+  if (kind === 'job') return;
+  const found =
+    kind === 'user'
+      ? await trx.selectFrom('authoritative.users').select('name').where('name', '=', name).executeTakeFirst()
+      : await trx
+          .selectFrom('authoritative.applications')
+          .select('application')
+          .where('application', '=', name)
+          .executeTakeFirst();
+  if (!found) throw failure('NotFound', `there is no ${kind} ${name}: create it before its token`);
+}

@@ -1,0 +1,185 @@
+// Releases: one sequence per type without gaps, and the fences that keep a release from going live.
+import type { Records } from '../../records.ts';
+import type { Release } from '../../../workflows/domain/model.ts';
+import { failure } from '../../failures.ts';
+import type { Database, Work } from './connection.ts';
+import { json, lock, transact } from './connection.ts';
+import { limitOf } from './page.ts';
+
+type ReleaseRecords = Pick<
+  Records,
+  'allotRelease' | 'announced' | 'release' | 'releases' | 'releasesOf' | 'fence' | 'fenced'
+>;
+type Unallotted = Parameters<Records['allotRelease']>[1];
+
+/** The lock that a fence and a move of the live pointer both take: of the two only one can come first. */
+export const releaseLock = (release: string): string => `release:${release}`;
+
+/** Has the release been taken back? */
+export async function isFenced(db: Database, release: string): Promise<boolean> {
+  const found = await db
+    .selectFrom('authoritative.fences')
+    .select('release')
+    .where('release', '=', release)
+    .executeTakeFirst();
+  return found !== undefined;
+}
+
+/** The releases' part of Records. */
+export function releaseRecords(db: Database): ReleaseRecords {
+  const columns = ['row', 'announced'] as const;
+  return {
+    async allotRelease(commandId, release) {
+      return transact(db, (trx) => allot(trx, commandId, release));
+    },
+
+    async announced(release) {
+      const set = await db
+        .updateTable('authoritative.releases')
+        .set({ announced: true })
+        .where('release', '=', release)
+        .executeTakeFirst();
+      if (set.numUpdatedRows === 0n) throw failure('NotFound', `there is no release ${release}`);
+    },
+
+    async release(release) {
+      const found = await db
+        .selectFrom('authoritative.releases')
+        .select(columns)
+        .where('release', '=', release)
+        .executeTakeFirst();
+      return found && releaseOf(found);
+    },
+
+    async releases({ type, after, limit }) {
+      const found = await db
+        .selectFrom('authoritative.releases')
+        .select(columns)
+        .where('type', '=', type)
+        .where('sequence', '>', after ?? 0)
+        .orderBy('sequence')
+        .limit(limitOf(limit))
+        .execute();
+      return found.map(releaseOf);
+    },
+
+    async releasesOf(project, model, submission) {
+      const found = await db
+        .selectFrom('authoritative.releases')
+        .select(columns)
+        .where('project', '=', project)
+        .where('model', '=', model)
+        .where('submission', '=', submission)
+        .orderBy('sequence')
+        .execute();
+      return found.map(releaseOf);
+    },
+
+    async fence(releases, commandId) {
+      if (releases.length === 0) return { live: [] };
+      return transact(db, (trx) => fence(trx, [...new Set(releases)].sort(), commandId));
+    },
+
+    async fenced(release) {
+      return isFenced(db, release);
+    },
+  };
+}
+
+async function allot(trx: Work, commandId: string, release: Unallotted): Promise<Release> {
+  const { project, model, submission, version, type } = release;
+  await lock(trx, `sequence:${type}`);
+  const allotted = await trx
+    .selectFrom('authoritative.releases')
+    .select(['row', 'announced'])
+    .where('command_id', '=', commandId)
+    .executeTakeFirst();
+  if (allotted) return releaseOf(allotted);
+  await typeMustBelong(trx, type, project);
+  await nothingNewerIsLive(trx, release);
+  const { newest } = await trx
+    .selectFrom('authoritative.releases')
+    .select((eb) => eb.fn.max('sequence').as('newest'))
+    .where('type', '=', type)
+    .executeTakeFirstOrThrow();
+  const sequence = Number(newest ?? 0) + 1;
+  const made: Release = { ...release, release: `${type}-${sequence}`, sequence, state: 'allotted' };
+  await trx
+    .insertInto('authoritative.releases')
+    .values({
+      release: made.release,
+      command_id: commandId,
+      type,
+      sequence,
+      project,
+      model,
+      submission,
+      version,
+      announced: false,
+      row: json(made),
+    })
+    .execute();
+  return made;
+}
+
+async function typeMustBelong(trx: Work, type: string, project: string): Promise<void> {
+  const found = await trx
+    .selectFrom('authoritative.types')
+    .select('project')
+    .where('type', '=', type)
+    .executeTakeFirst();
+  if (!found) throw failure('NotFound', `there is no type ${type}: give it to the project first`);
+  if (found.project !== project)
+    throw failure(
+      'NotAuthorized',
+      `type ${type} belongs to project ${found.project}, ${project} may not release into it`,
+    );
+}
+
+async function nothingNewerIsLive(trx: Work, { project, model, version, type }: Unallotted): Promise<void> {
+  const newer = await trx
+    .selectFrom('authoritative.live_pointers as pointer')
+    .innerJoin('authoritative.releases as live', 'live.release', 'pointer.release')
+    .select(['pointer.application', 'live.version'])
+    .where('pointer.type', '=', type)
+    .where('live.project', '=', project)
+    .where('live.model', '=', model)
+    .where('live.version', '>', version)
+    .orderBy('live.version', 'desc')
+    .executeTakeFirst();
+  if (newer)
+    throw failure(
+      'Conflict',
+      `version ${newer.version} of ${project}/${model} is live in ${newer.application}, so version ${version} cannot be released over it: revert ${newer.application} instead`,
+      [newer.application, newer.version],
+    );
+}
+
+/** All or none. What was fenced before, by whichever command, stays so: it cannot be live. */
+async function fence(
+  trx: Work,
+  releases: readonly string[],
+  commandId: string,
+): Promise<{ readonly live: readonly string[] }> {
+  for (const release of releases) await lock(trx, releaseLock(release));
+  const pointers = await trx
+    .selectFrom('authoritative.live_pointers')
+    .select('application')
+    .where('release', 'in', releases)
+    .orderBy('application')
+    .orderBy('type')
+    // Waits for moves away from these releases that are under way, and then looks again.
+    .forUpdate()
+    .execute();
+  if (pointers.length > 0) return { live: [...new Set(pointers.map(({ application }) => application))] };
+  await trx
+    .insertInto('authoritative.fences')
+    .values(releases.map((release) => ({ release, command_id: commandId })))
+    .onConflict((conflict) => conflict.doNothing())
+    .execute();
+  return { live: [] };
+}
+
+function releaseOf({ row, announced }: { row: Release; announced: boolean }): Release {
+  return { ...row, state: announced ? 'announced' : 'allotted' };
+}

@@ -1,0 +1,181 @@
+// One release into one application: the checks, the lock in its repository, the gates, the live pointer.
+import type { SignedCommand } from '../workflows/domain/command.ts';
+import type { Application, GateResult, LivePointer, NamedArtifact, Release } from '../workflows/domain/model.ts';
+import { failure } from './failures.ts';
+import { gates } from './gates/gate.ts';
+import { beating } from './heartbeat.ts';
+import { mustHave, subjectOf } from './model-center.ts';
+import type { ArtifactStore, Cluster, CodeHost } from './ports.ts';
+import type { Records } from './records.ts';
+
+export type DeliveryActivities = ReturnType<typeof createDeliveryActivities>;
+
+type Which = { readonly application: string; readonly type: string; readonly release: string };
+
+type VersionKey = Pick<Release, 'project' | 'model' | 'submission'>;
+const keyOf = ({ project, model, submission }: VersionKey): VersionKey => ({ project, model, submission });
+
+/** Content of `model.lock`: what the application runs, per type. */
+export interface ModelLock {
+  readonly [type: string]: {
+    readonly release: string;
+    readonly project: string;
+    readonly model: string;
+    readonly version: number;
+    readonly digest: string;
+    readonly files: readonly { readonly name: string; readonly sha256: string; readonly bytes: number }[];
+    readonly approvedBy: readonly string[];
+    readonly report: string | null;
+  };
+}
+
+export function createDeliveryActivities(deps: {
+  records: Records;
+  releases: ArtifactStore;
+  cluster: Cluster;
+  code: CodeHost;
+}) {
+  const { records, releases, cluster, code } = deps;
+
+  return {
+    /** Takes a release in: it is announced, approved, not taken back, and every byte in the store is what was approved. */
+    async receiveRelease({
+      application,
+      type,
+      release,
+    }: Which): Promise<{ gates: readonly string[]; files: readonly NamedArtifact[] }> {
+      const { app, row } = await find({ application, type, release });
+      if (row.state !== 'announced') throw failure('Conflict', `release ${release} is not announced yet`);
+      if (await records.fenced(release)) throw failure('Fenced', `release ${release} was taken back`);
+      const version = await mustHave(
+        records.version(row.project, row.model, row.submission),
+        `version ${row.model}/${row.submission}`,
+      );
+      if (
+        version.digest !== row.digest ||
+        row.approvedBy.length === 0 ||
+        !version.decisions.some(({ name }) => name === 'approve')
+      )
+        throw failure('NotAuthorized', `release ${release} has no approval of ${row.digest}`);
+      await beating(async (signal, report) => {
+        for (const { name, uri, sha256 } of row.files) {
+          report({ checking: name });
+          const stored = await releases.digest(uri, signal);
+          if (stored !== sha256)
+            throw failure(
+              'DigestMismatch',
+              `${name} of ${release} has digest ${stored} in the release store, approved was ${sha256}`,
+            );
+        }
+      });
+      return { gates: app.gates, files: row.files };
+    },
+
+    /** Commits `model.lock` on the branch `ocdl/<release>` of the application's repository: the entrance to its own CI/CD (paper 3.3). */
+    async lockModel(which: Which): Promise<{ commit: string }> {
+      return commitLock(which, `ocdl/${which.release}`, 'candidate');
+    },
+
+    /** Runs one gate. What is thrown here says that it could not be run. */
+    async runGate(input: Which & { gate: string; files: readonly NamedArtifact[] }): Promise<GateResult> {
+      const { gate, files } = input;
+      const { app, row } = await find(input);
+      if (!Object.hasOwn(gates, gate))
+        throw failure('GateUnavailable', `there is no gate "${gate}", only ${Object.keys(gates).join(', ')}`);
+      const run = gates[gate as keyof typeof gates];
+      const started = performance.now();
+      const verdict = await beating((signal, report) =>
+        run({ application: app, release: row, files, cluster, releases, signal, report }),
+      );
+      return { gate, ...verdict, seconds: Math.round(performance.now() - started) / 1000 };
+    },
+
+    /**
+     * Compare-and-set of the live pointer; `why` says what stood against it, and then `pointer` is as it stands.
+     * `touched`: the versions whose deliveries changed, what is live now and what was.
+     */
+    async moveLivePointer(
+      input: Which & {
+        key: string;
+        generation: number;
+        revert: boolean;
+        actor: string;
+        reason: string;
+        command?: SignedCommand;
+      },
+    ): Promise<{ pointer: LivePointer; why: string | null; touched: readonly VersionKey[] }> {
+      const { key, application, type, generation, release, revert, actor, reason, command } = input;
+      const { row } = await find(input);
+      const result = await records.moveLivePointer(
+        { key, application, type, generation, release, revert },
+        {
+          key,
+          project: row.project,
+          kind: revert ? 'application.revert' : 'application.live',
+          actor,
+          subject: `${application}/${type}`,
+          digest: row.digest,
+          report: row.report,
+          reason,
+          detail: { release, version: subjectOf(row), generation, ...(command && { command }) },
+          at: new Date().toISOString(),
+        },
+      );
+      if (result.moved) {
+        const history = await records.liveHistory(application, type);
+        const former = history.find(({ generation: before }) => before === result.pointer.generation - 1)?.release;
+        const formerRow = former ? await records.release(former) : undefined;
+        return { pointer: result.pointer, why: null, touched: [row, ...(formerRow ? [formerRow] : [])].map(keyOf) };
+      }
+      const pointer = await records.livePointer(application, type);
+      const now = pointer.release ?? 'nothing';
+      const why = {
+        generation: `the live pointer has moved meanwhile: ${now} is live, generation ${pointer.generation}`,
+        fenced: `${release} was taken back by a manager`,
+        older: revert
+          ? `${release} cannot be reverted to: it was never live in ${application}, or is live now`
+          : `${release} is not newer than ${now}, which is live`,
+      }[result.why];
+      return { pointer, why, touched: [] };
+    },
+
+    /** Commits `model.lock` to the main branch: what is live. */
+    async commitLive(which: Which): Promise<{ commit: string }> {
+      return commitLock(which, 'main', 'live');
+    },
+  };
+
+  async function find({ application, type, release }: Which): Promise<{ app: Application; row: Release }> {
+    const app = await mustHave(records.application(application), `application ${application}`);
+    const row = await mustHave(records.release(release), `release ${release}`);
+    if (row.type !== type || !app.types.includes(type))
+      throw failure(
+        'InvalidInput',
+        `release ${release} is of type ${row.type}, which ${application} does not take here`,
+      );
+    return { app, row };
+  }
+
+  async function commitLock(which: Which, branch: string, what: string): Promise<{ commit: string }> {
+    const { app, row } = await find(which);
+    const { release, project, model, version, digest, approvedBy, report } = row;
+    const files = row.files.map(({ name, sha256, bytes }) => ({ name, sha256, bytes }));
+    await code.ensure(app.repository);
+    const held = await code.read(app.repository, 'main', 'model.lock');
+    const others = held ? (JSON.parse(Buffer.from(held).toString('utf8')) as ModelLock) : {};
+    const lock: ModelLock = {
+      ...others,
+      [which.type]: { release, project, model, version, digest, files, approvedBy, report },
+    };
+    return beating((signal) =>
+      code.commit({
+        repository: app.repository,
+        branch,
+        files: { 'model.lock': `${JSON.stringify(lock, null, 2)}\n` },
+        message: `${what}: ${model} version ${version} (${release})`,
+        author: row.releasedBy,
+        signal,
+      }),
+    );
+  }
+}

@@ -1,0 +1,29 @@
+// Failures as activities and adapters throw them: retryable or not is decided here, once, by type.
+import { ApplicationFailure } from '@temporalio/common';
+import type { FailureType } from '../workflows/domain/failures.ts';
+
+/**
+ * A failure that trying again cannot mend. The message says what, which one, and what to do.
+ * Everything else that is thrown (a refused connection, a timeout) is retried.
+ */
+export function failure(
+  type: FailureType,
+  message: string,
+  details: readonly unknown[] = [],
+  cause?: Error,
+): ApplicationFailure {
+  return ApplicationFailure.create({
+    type,
+    message,
+    nonRetryable: true,
+    details: [...details],
+    ...(cause && { cause }),
+  });
+}
+
+/** Is it one of ours, of this type? Also when it was wrapped on its way. */
+export function isFailure(error: unknown, type: FailureType): boolean {
+  for (let e: unknown = error; e instanceof Error; e = e.cause)
+    if (e instanceof ApplicationFailure && e.type === type) return true;
+  return false;
+}

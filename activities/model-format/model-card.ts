@@ -1,0 +1,169 @@
+// Parses the two files that come with a model, its card (model.json) and its golden samples, and checks them together.
+import { z } from 'zod';
+import { ModelFormatError } from './failure.ts';
+import { compareSignature, datatypes, shapesAgree, type Signature } from './signature.ts';
+
+// A card is a page of text; golden samples are a few requests with their answers.
+const MAX_CARD_BYTES = 256 * 1024;
+const MAX_GOLDEN_BYTES = 1024 * 1024;
+
+const slug = z
+  .string()
+  .max(63)
+  .regex(/^[a-z][a-z0-9]*(-[a-z0-9]+)*$/, 'must be lower-case words of letters and digits joined by hyphens');
+const shape = z.array(z.int().min(-1)).max(32);
+const tensorName = z.string().min(1).max(512);
+const line = z.string().min(1).max(200);
+
+const namesOnce = (tensors: readonly { readonly name: string }[]): boolean =>
+  new Set(tensors.map((tensor) => tensor.name)).size === tensors.length;
+const tensors = z
+  .array(z.strictObject({ name: tensorName, datatype: z.enum(datatypes), shape }))
+  .min(1)
+  .max(1000)
+  .refine(namesOnce, 'a name stands twice');
+
+const card = z
+  .strictObject({
+    name: slug,
+    type: slug,
+    framework: line,
+    signature: z.strictObject({ inputs: tensors, outputs: tensors }),
+    classes: z
+      .array(line)
+      .min(2)
+      .max(1000)
+      .refine((classes) => new Set(classes).size === classes.length, 'a class stands twice'),
+    prediction: z.strictObject({ output: tensorName, positive: line.optional() }),
+    threshold: z.number().min(0).max(1).default(0.5),
+    preprocessing: z.strictObject({ name: line, version: z.int().min(0), description: z.string().max(10_000) }),
+    data: z
+      .array(z.strictObject({ name: line, sha256: z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 hex digits') }))
+      .max(1000),
+    run: line.optional(),
+    metrics: z.record(line, z.number()),
+    revises: z.int().min(1).nullable().optional(),
+  })
+  .superRefine(({ signature, classes, prediction }, context) => {
+    const issue = (field: string, message: string): void =>
+      context.addIssue({ code: 'custom', path: ['prediction', field], message });
+    if (!signature.outputs.some((output) => output.name === prediction.output))
+      issue('output', `'${prediction.output}' is no output of the signature`);
+    if (prediction.positive === undefined) {
+      if (classes.length === 2) issue('positive', 'must name one of the two classes');
+    } else if (!classes.includes(prediction.positive)) issue('positive', `'${prediction.positive}' is no class`);
+  });
+
+/** What a scientist says of a model: the content of `model.json`. */
+export type ModelCard = z.infer<typeof card>;
+
+const tensorValue = z.object({
+  name: tensorName,
+  datatype: z.enum(datatypes),
+  shape: z.array(z.int().min(0)).max(32),
+  data: z.array(z.unknown()),
+  parameters: z.record(z.string(), z.unknown()).optional(),
+});
+const tensorValues = z.array(tensorValue).min(1).max(1000).refine(namesOnce, 'a name stands twice');
+
+const golden = z.strictObject({
+  samples: z
+    .array(
+      z.strictObject({
+        request: z.object({
+          id: z.string().optional(),
+          parameters: z.record(z.string(), z.unknown()).optional(),
+          inputs: tensorValues,
+          outputs: z.array(z.object({ name: tensorName })).optional(),
+        }),
+        response: z.object({
+          model_name: z.string().optional(),
+          model_version: z.string().optional(),
+          id: z.string().optional(),
+          outputs: tensorValues,
+        }),
+        tolerance: z.number().min(0),
+      }),
+    )
+    .min(1)
+    .max(100),
+});
+
+/** Requests with the responses the model must give, in the Open Inference Protocol v2: the content of `golden.json`. */
+export type Golden = z.infer<typeof golden>;
+
+/** The model card in `text`. Throws `ModelFormatError` with every problem found. */
+export const parseModelJson = (text: string): ModelCard => parseJson('model.json', text, MAX_CARD_BYTES, card);
+
+/** The golden samples in `text`. Throws `ModelFormatError` with every problem found. */
+export const parseGolden = (text: string): Golden => parseJson('golden.json', text, MAX_GOLDEN_BYTES, golden);
+
+const parseJson = <Schema extends z.ZodType>(
+  file: string,
+  text: string,
+  maxBytes: number,
+  schema: Schema,
+): z.infer<Schema> => {
+  const bytes = Buffer.byteLength(text);
+  if (bytes > maxBytes) throw new ModelFormatError(file, [`${bytes} bytes, over the limit of ${maxBytes}`]);
+  const parsed = schema.safeParse(json(file, text));
+  if (parsed.success) return parsed.data;
+  throw new ModelFormatError(
+    file,
+    parsed.error.issues.map((issue) => `${issue.path.length > 0 ? `${issue.path.join('.')}: ` : ''}${issue.message}`),
+  );
+};
+
+const json = (file: string, text: string): unknown => {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new ModelFormatError(file, [`not JSON: ${error instanceof Error ? error.message : 'unreadable'}`]);
+  }
+};
+
+/** Everything that does not fit together in a submission; empty when card, golden samples and model agree. */
+export const checkSubmission = (submission: {
+  readonly card: ModelCard;
+  readonly golden: Golden;
+  readonly inspection: Signature;
+}): string[] => [
+  ...compareSignature(submission.card.signature, submission.inspection),
+  ...submission.golden.samples.flatMap((sample, index) => sampleProblems(sample, index, submission.card)),
+];
+
+type Sample = Golden['samples'][number];
+type Value = z.infer<typeof tensorValue>;
+
+const sampleProblems = (sample: Sample, index: number, { signature, prediction }: ModelCard): string[] => {
+  const at = `golden sample ${index + 1}`;
+  const given = new Set(sample.request.inputs.map((input) => input.name));
+  const answered = new Set(sample.response.outputs.map((output) => output.name));
+  const outputs = new Set(signature.outputs.map((output) => output.name));
+  return [
+    ...signature.inputs.filter(({ name }) => !given.has(name)).map(({ name }) => `${at}: input '${name}' is missing`),
+    ...sample.request.inputs.flatMap((input) => valueProblems(`${at}: input`, input, signature.inputs)),
+    ...(sample.request.outputs ?? [])
+      .filter(({ name }) => !outputs.has(name))
+      .map(({ name }) => `${at}: asks for '${name}', which is no output of the signature`),
+    ...sample.response.outputs.flatMap((output) => valueProblems(`${at}: output`, output, signature.outputs)),
+    ...(answered.has(prediction.output) ? [] : [`${at}: the response lacks the prediction '${prediction.output}'`]),
+  ];
+};
+
+const valueProblems = (at: string, value: Value, specs: Signature['inputs']): string[] => {
+  const spec = specs.find(({ name }) => name === value.name);
+  if (spec === undefined) return [`${at} '${value.name}' is not in the signature`];
+  const problems: string[] = [];
+  if (spec.datatype !== value.datatype)
+    problems.push(`${at} '${value.name}' is ${value.datatype} but the signature says ${spec.datatype}`);
+  if (!shapesAgree(spec, value))
+    problems.push(
+      `${at} '${value.name}' has shape [${value.shape.join(', ')}] but the signature says [${spec.shape.join(', ')}]`,
+    );
+  const expected = value.shape.reduce((product, size) => product * size, 1);
+  const elements = value.data.flat(value.shape.length).length;
+  if (elements !== expected)
+    problems.push(`${at} '${value.name}' has ${elements} elements where its shape needs ${expected}`);
+  return problems;
+};

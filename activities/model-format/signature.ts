@@ -1,0 +1,82 @@
+// Compares two descriptions of a model's tensors: the one its card declares and the one its bytes declare.
+
+/** The tensor datatypes of the Open Inference Protocol v2 that ONNX Runtime can take and give. */
+export const datatypes = [
+  'BOOL',
+  'UINT8',
+  'UINT16',
+  'UINT32',
+  'UINT64',
+  'INT8',
+  'INT16',
+  'INT32',
+  'INT64',
+  'FP16',
+  'FP32',
+  'FP64',
+  'BYTES',
+] as const;
+export type Datatype = (typeof datatypes)[number];
+
+export interface TensorSpec {
+  readonly name: string;
+  readonly datatype: Datatype;
+  /** -1 stands for a size that is symbolic or unknown. */
+  readonly shape: readonly number[];
+  /** The model does not say how many dimensions there are; `shape` is then empty and matches anything. */
+  readonly rankUnknown?: true;
+}
+
+export interface Signature {
+  readonly inputs: readonly TensorSpec[];
+  readonly outputs: readonly TensorSpec[];
+}
+
+/** Where the declared signature and the inspected one conflict; empty when they agree. -1 agrees with any size. */
+export const compareSignature = (declared: Signature, inspected: Signature): string[] => [
+  ...compareTensors('input', declared.inputs, inspected.inputs),
+  ...compareTensors('output', declared.outputs, inspected.outputs),
+];
+
+const compareTensors = (
+  side: 'input' | 'output',
+  declared: readonly TensorSpec[],
+  inspected: readonly TensorSpec[],
+): string[] => {
+  const inModel = new Map(inspected.map((tensor) => [tensor.name, tensor]));
+  const inCard = new Set(declared.map((tensor) => tensor.name));
+  return [
+    ...declared.flatMap((tensor) => {
+      const actual = inModel.get(tensor.name);
+      return actual === undefined
+        ? [`${side} '${tensor.name}' is declared but the model has none of that name`]
+        : compareTensor(side, tensor, actual);
+    }),
+    ...inspected
+      .filter((tensor) => !inCard.has(tensor.name))
+      .map((tensor) => `${side} '${tensor.name}' of the model is not declared`),
+  ];
+};
+
+const compareTensor = (side: string, declared: TensorSpec, actual: TensorSpec): string[] => {
+  const problems: string[] = [];
+  if (declared.datatype !== actual.datatype)
+    problems.push(`${side} '${declared.name}' is declared ${declared.datatype} but the model has ${actual.datatype}`);
+  if (!shapesAgree(declared, actual))
+    problems.push(
+      `${side} '${declared.name}' is declared with shape [${declared.shape.join(', ')}] but the model has [${actual.shape.join(', ')}]`,
+    );
+  return problems;
+};
+
+/** Whether two shapes can be of one tensor: same rank, and each size equal or open on one side. */
+export const shapesAgree = (
+  one: Pick<TensorSpec, 'shape' | 'rankUnknown'>,
+  other: Pick<TensorSpec, 'shape' | 'rankUnknown'>,
+): boolean => {
+  if (one.rankUnknown === true || other.rankUnknown === true) return true;
+  return (
+    one.shape.length === other.shape.length &&
+    one.shape.every((size, axis) => size === -1 || other.shape[axis] === -1 || size === other.shape[axis])
+  );
+};

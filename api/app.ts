@@ -1,0 +1,105 @@
+// The API as one Hono application: every route mounted, every request named, logged and, when it fails, answered in one shape.
+import { randomUUID } from 'node:crypto';
+import { OpenAPIHono } from '@hono/zod-openapi';
+import type { MiddlewareHandler } from 'hono';
+import { applicationRoutes } from './applications.ts';
+import { auditRoutes } from './audit.ts';
+import { codeRoutes } from './code.ts';
+import { dataSetRoutes } from './data-sets.ts';
+import type { ApiDeps } from './deps.ts';
+import { evaluationRoutes } from './evaluations.ts';
+import { fileRoutes } from './files.ts';
+import { healthRoutes } from './health.ts';
+import { jobRoutes } from './jobs.ts';
+import { describe, describeParts, documentOf, documentRoute } from './openapi.ts';
+import { notFound, problem, problemOf, problemResponse } from './problems.ts';
+import { projectRoutes } from './projects.ts';
+import { releaseRoutes } from './releases.ts';
+import { revertRoutes } from './reverts.ts';
+import type { Env, Route } from './route.ts';
+import { scanRoutes } from './scans.ts';
+import { isTail } from './schemas.ts';
+import { submissionRoutes } from './submissions.ts';
+import { tokenRoutes } from './tokens.ts';
+import { userRoutes } from './users.ts';
+import { versionRoutes } from './versions.ts';
+
+/** The application, and its routes with the actions they stand for. */
+export interface Api {
+  readonly app: OpenAPIHono<Env>;
+  readonly routes: readonly Route[];
+}
+
+/** Makes the API from what it needs; touches nothing until a request comes. */
+export function createApp(deps: ApiDeps): Api {
+  const app = new OpenAPIHono<Env>();
+  app.use(observe(deps));
+  app.use(addressedHere(deps.limits.hosts));
+  app.use(plainPath);
+  app.onError((error, context) => {
+    const found = problemOf(error);
+    if (found.status >= 500) deps.log.error({ requestId: context.get('requestId'), err: error }, 'request failed');
+    return problemResponse(found, context.get('requestId'));
+  });
+  app.notFound((context) => problemResponse(notFound('such address'), context.get('requestId')));
+
+  const routes: readonly Route[] = [
+    ...[healthRoutes, tokenRoutes, userRoutes, projectRoutes, fileRoutes, dataSetRoutes, codeRoutes].flatMap((of) =>
+      of(deps),
+    ),
+    ...[submissionRoutes, versionRoutes, evaluationRoutes, releaseRoutes].flatMap((of) => of(deps)),
+    ...[applicationRoutes, revertRoutes, scanRoutes, auditRoutes, jobRoutes].flatMap((of) => of(deps)),
+    documentRoute(() => documentOf(app)),
+  ];
+  describeParts(app);
+  for (const route of routes) {
+    app.on(route.method.toUpperCase(), mountedPath(route), (context) => route.handle(context, deps));
+    describe(app, route);
+  }
+  return { app, routes };
+}
+
+/** `{name}` as Hono writes it; the last part of some runs over slashes. */
+export const mountedPath = ({ path }: Pick<Route, 'path'>): string =>
+  path.replace(/\{(\w+)\}/g, (_, name: string) => (isTail(name) ? `:${name}{.+}` : `:${name}`));
+
+/** Gives each request an id and writes one line when it is answered. Tokens and bodies are never in it. */
+function observe({ log }: ApiDeps): MiddlewareHandler<Env> {
+  return async (context, next) => {
+    const given = context.req.header('x-request-id') ?? '';
+    const requestId = /^[A-Za-z0-9._-]{8,64}$/.test(given) ? given : randomUUID();
+    context.set('requestId', requestId);
+    const begun = performance.now();
+    await next();
+    context.header('x-request-id', requestId);
+    context.header('x-content-type-options', 'nosniff');
+    log.child({ requestId }).info(
+      {
+        method: context.req.method,
+        route: context.req.matchedRoutes.at(-1)?.path ?? '',
+        status: context.res.status,
+        ms: Math.round(performance.now() - begun),
+        principal: context.get('principal') ?? null,
+      },
+      'request',
+    );
+  };
+}
+
+/** Refuses requests that were addressed to another name: a web page that got its own name to point here. */
+function addressedHere(hosts: readonly string[] | 'any'): MiddlewareHandler<Env> {
+  return async (context, next) => {
+    const host = (context.req.header('host') ?? new URL(context.req.url).host).toLowerCase().replace(/:\d{1,5}$/, '');
+    if (hosts !== 'any' && !hosts.includes(host))
+      throw problem(421, 'wrong-host', `this server answers to ${hosts.join(', ')}, not to "${host.slice(0, 100)}"`);
+    await next();
+  };
+}
+
+/** No name and no path of ours needs an escape: whatever has one in it wants to be read in two ways. */
+const plainPath: MiddlewareHandler<Env> = async (context, next) => {
+  const { pathname } = new URL(context.req.url);
+  if (/%|\\|\/\/|[^\x21-\x7e]/.test(pathname))
+    throw problem(400, 'invalid', 'path: names have letters, digits, ".", "_" and "-": escapes and "//" are not taken');
+  await next();
+};

@@ -1,0 +1,49 @@
+// The audit: who did what, when, why, on which evidence, and whether the chain of rows is whole.
+import { z } from 'zod';
+import type { ApiDeps } from './deps.ts';
+import type { Route } from './route.ts';
+import { route } from './route.ts';
+import { pageFields, textSchema } from './schemas.ts';
+import { auditRowView, pageOf } from './views.ts';
+
+const query = z.strictObject({ ...pageFields, subject: textSchema(300).min(1).optional() });
+
+export const auditRoutes = ({ records }: ApiDeps): readonly Route[] => [
+  route({
+    method: 'get',
+    path: '/v1/projects/{project}/audit',
+    operationId: 'readProjectAudit',
+    summary: "The project's audit, oldest first",
+    action: 'audit.read',
+    query,
+    response: pageOf(auditRowView),
+    async handler({ params: { project }, query: { after, limit, subject } }) {
+      const page = { limit, ...(after !== undefined && { after }), ...(subject !== undefined && { subject }) };
+      return { body: await records.audit({ project, ...page }) };
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/v1/audit',
+    operationId: 'readAudit',
+    summary: 'The whole audit, oldest first',
+    action: 'platform.see',
+    query,
+    response: pageOf(auditRowView),
+    async handler({ query: { after, limit, subject } }) {
+      const page = { limit, ...(after !== undefined && { after }), ...(subject !== undefined && { subject }) };
+      return { body: await records.audit(page) };
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/v1/audit/verification',
+    operationId: 'verifyAudit',
+    summary: 'Walks the whole chain and names the first row that does not fit',
+    action: 'platform.see',
+    response: z.object({ rows: z.number(), broken: z.number().nullable() }),
+    async handler() {
+      return { body: await records.verifyAudit() };
+    },
+  }),
+];

@@ -1,0 +1,119 @@
+// `ocdl demo`: plays the case study on a platform of its own, from training to the labels in Git, each role through the API.
+import { resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { awaitLive, playEngineer, scanSample } from './demo/engineer.ts';
+import { listenForInterrupts } from './demo/interrupts.ts';
+import { playManager } from './demo/manager.ts';
+import { type DemoPlatform, openPlatform } from './demo/platform.ts';
+import { nextRun, playScientist } from './demo/scientist.ts';
+import { type Played, summary } from './demo/summary.ts';
+import { gatherTeam } from './demo/team.ts';
+import { createTerminal, FailedStep, type Terminal } from './demo/terminal.ts';
+
+const HELP = `Usage: ocdl demo [flags]
+
+Plays the case study on a platform of its own: a scientist trains two detectors of vulnerable Java files, a manager
+evaluates them and releases the better one, an application takes it in and scans real sources, an engineer confirms or
+denies what it found. It needs no network but the package registries, and no GPU.
+
+  --keep            leave the platform up afterwards, until Ctrl-C
+  --shuffle-labels  train on shuffled labels: the control, of which nothing may be approved
+  --home DIR        folder of the demo's platform (.ocdl/demo); a second run goes on there
+  --help            this text`;
+
+type Given = { readonly keep: boolean; readonly shuffleLabels: boolean; readonly home: string };
+
+/** Plays the demo; returns the exit code: 0 also where no model was good enough, 130 when it was interrupted. */
+export async function demo(argv: readonly string[]): Promise<number> {
+  const given = readFlags(argv);
+  if (given === undefined) return 0;
+  const terminal = createTerminal();
+  const { stop, force } = listenForInterrupts(terminal.say);
+  const began = Date.now();
+  const opened: { platform?: DemoPlatform } = {};
+  try {
+    terminal.say(`The case study on a platform of its own in ${given.home} (logs in ${given.home}/logs).`);
+    const say = (line: string): void => terminal.say(`  ${line}`);
+    const wish = { home: given.home, env: process.env, say, stop, force };
+    const platform = await openPlatform(wish);
+    opened.platform = platform;
+    const played = await play(given, platform, terminal, stop);
+    const seconds = (Date.now() - began) / 1000;
+    const staysUp = given.keep || !platform.own;
+    terminal.part('Summary');
+    for (const line of summary(played, platform, { home: given.home, seconds, staysUp })) terminal.say(line);
+    if (given.keep && platform.own) {
+      terminal.say('Ctrl-C ends it; everything is kept for the next run.');
+      const { error } = await platform.ended;
+      if (error !== undefined) throw error;
+      return force.aborted ? 130 : 0;
+    }
+    return 0;
+  } catch (error) {
+    if (stop.aborted) return 130;
+    const what = error instanceof FailedStep ? 'The demo failed where ' : 'The demo failed: ';
+    terminal.say(`\n${what}${error instanceof Error ? error.message : String(error)}`);
+    terminal.say(
+      `What the platform's processes said is in ${given.home}/logs; --home with another folder begins anew.`,
+    );
+    return 1;
+  } finally {
+    await opened.platform?.stop();
+    if (opened.platform?.own === true) terminal.say('The platform has ended.');
+  }
+}
+
+async function play(given: Given, platform: DemoPlatform, terminal: Terminal, stop: AbortSignal): Promise<Played> {
+  // A platform that breaks down ends the story, with its reason.
+  const broken = new AbortController();
+  void platform.ended.then(({ error }) => broken.abort(error ?? new Error('the platform has ended')));
+  const over = new AbortController();
+  const signal = AbortSignal.any([stop, broken.signal, over.signal]);
+  try {
+    return await playRoles(given, platform, terminal, signal);
+  } finally {
+    // Of two things done side by side one may have failed: the other is not waited for.
+    over.abort();
+  }
+}
+
+async function playRoles(
+  given: Given,
+  platform: DemoPlatform,
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<Played> {
+  const place = { api: platform.apiUrl, home: given.home, signal };
+
+  terminal.part('A scientist trains');
+  const team = await terminal.step('admin', 'gathers the team: sam, mia, dev, eve', () =>
+    gatherTeam(place, platform.adminToken),
+  );
+  const run = { number: await nextRun(team.mia), shuffleLabels: given.shuffleLabels };
+  const candidates = await playScientist(team.sam, terminal, run);
+
+  terminal.part('The manager decides');
+  const decided = await playManager(team.mia, terminal, candidates);
+  if (decided.release === undefined) return { decided, labelled: undefined };
+
+  terminal.part('The application takes it in');
+  await awaitLive(team.dev, terminal, decided.release);
+  const scan = `scan-${run.number}`;
+  await scanSample({ api: platform.apiUrl, token: team.applicationToken, scan, signal }, terminal);
+
+  terminal.part('The engineer says what was true (here: what a static analyser had found in these files)');
+  return { decided, labelled: await playEngineer(team, terminal, { home: given.home, scan, signal }) };
+}
+
+function readFlags(argv: readonly string[]): Given | undefined {
+  const flag = { type: 'boolean', default: false } as const;
+  const { values } = parseArgs({
+    args: [...argv],
+    options: { keep: flag, 'shuffle-labels': flag, help: flag, home: { type: 'string', default: '.ocdl/demo' } },
+  });
+  if (values.help) {
+    console.log(HELP);
+    return undefined;
+  }
+  return { keep: values.keep, shuffleLabels: values['shuffle-labels'], home: resolve(values.home) };
+}

@@ -1,0 +1,159 @@
+// Data sets: copied once to where nobody changes them, digested, and from then on known by name.
+import canonicalize from 'canonicalize';
+import { z } from 'zod';
+import type { ArtifactStore } from '../activities/ports.ts';
+import type { Records } from '../activities/records.ts';
+import type { DataSet, NamedArtifact } from '../workflows/domain/model.ts';
+import type { Digest } from '../workflows/domain/names.ts';
+import { storePath } from '../workflows/domain/names.ts';
+import { auditEntry } from './audit-entry.ts';
+import { storeBytes } from './byte-stream.ts';
+import type { ApiDeps } from './deps.ts';
+import { notFound, problem } from './problems.ts';
+import type { Route } from './route.ts';
+import { route } from './route.ts';
+import { digestSchema, distinct, nameSchema, pathSchema } from './schemas.ts';
+import { dataSetView, rowsOf } from './views.ts';
+
+const names = distinct<{ name: string }>(({ name }) => name, 'a file name');
+const registration = z.strictObject({
+  dataset: nameSchema,
+  kind: z.enum(['training', 'test']),
+  files: z
+    .array(
+      z.strictObject({
+        name: pathSchema,
+        area: z.enum(['private', 'common']),
+        path: pathSchema,
+        sha256: digestSchema.optional(),
+      }),
+    )
+    .min(1)
+    .max(500)
+    .refine(names.check, names.message),
+});
+type Registration = z.output<typeof registration>;
+
+export const dataSetRoutes = ({ records, areas }: ApiDeps): readonly Route[] => [
+  route({
+    method: 'post',
+    path: '/v1/projects/{project}/datasets',
+    operationId: 'registerDataSet',
+    summary: 'Copies files into a data set; a test set goes to staging, where only managers see its rows',
+    action: ['dataset.register', 'testset.register'],
+    actionOf: ({ body }) => (body.kind === 'test' ? 'testset.register' : 'dataset.register'),
+    body: registration,
+    response: dataSetView,
+    statuses: [200, 201],
+    async handler({ params: { project }, principal, body, request }) {
+      const before = await records.dataSet(project, body.dataset);
+      const sources = await Promise.all(body.files.map((file) => sourceOf(areas, project, principal.name, file)));
+      if (before) return { status: 200, body: await unchanged(areas, before, body, sources) };
+      const files: NamedArtifact[] = [];
+      for (const source of sources) {
+        const path = `datasets/${body.dataset}/${source.name}`;
+        const target = storePath({ area: body.kind === 'test' ? 'staging' : 'common', project, path });
+        const bytes = await areas.read(source.uri, { signal: request.signal });
+        const written = await storeBytes(areas, target, path, bytes, {
+          signal: request.signal,
+          expect: { bytes: source.bytes, ...(source.sha256 && { sha256: source.sha256 }) },
+        });
+        files.push({ name: source.name, ...written });
+      }
+      const made = await register(records, project, principal.name, body, files);
+      return { status: 201, body: made };
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/v1/projects/{project}/datasets',
+    operationId: 'listDataSets',
+    summary: 'The data sets with names, digests and sizes of their files',
+    action: 'dataset.list',
+    response: rowsOf(dataSetView),
+    async handler({ params: { project } }) {
+      return { body: { rows: await records.dataSets(project) } };
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/v1/projects/{project}/datasets/{dataset}',
+    operationId: 'getDataSet',
+    summary: 'A data set',
+    action: 'dataset.list',
+    response: dataSetView,
+    async handler({ params: { project, dataset } }) {
+      const found = await records.dataSet(project, dataset);
+      if (!found) throw notFound(`data set "${dataset}"`);
+      return { body: found };
+    },
+  }),
+];
+
+interface Source {
+  readonly name: string;
+  readonly uri: NamedArtifact['uri'];
+  readonly bytes: number;
+  readonly sha256: Digest | undefined;
+}
+
+/** Private sources lie in the caller's own area: no other can be named. */
+async function sourceOf(
+  areas: ArtifactStore,
+  project: string,
+  user: string,
+  { name, area, path, sha256 }: Registration['files'][number],
+): Promise<Source> {
+  const uri = areas.uri(storePath(area === 'private' ? { area, project, user, path } : { area, project, path }));
+  const stored = await areas.stat(uri);
+  if (!stored) throw problem(422, 'no-such-file', `files: there is no "${path}" in ${area}: upload it first`);
+  return { name, uri, bytes: stored.bytes, sha256 };
+}
+
+/** A data set never changes: given again, it has to be the same. */
+async function unchanged(
+  areas: ArtifactStore,
+  before: DataSet,
+  { kind, dataset }: Registration,
+  sources: readonly Source[],
+): Promise<DataSet> {
+  if (before.kind !== kind || before.files.length !== sources.length) throw taken(dataset);
+  for (const source of sources) {
+    const known = before.files.find(({ name }) => name === source.name);
+    if (!known || known.bytes !== source.bytes || (await areas.digest(source.uri)) !== known.sha256)
+      throw taken(dataset);
+  }
+  return before;
+}
+
+async function register(
+  records: Records,
+  project: string,
+  actor: string,
+  { dataset, kind }: Registration,
+  files: readonly NamedArtifact[],
+): Promise<DataSet> {
+  const made: DataSet = { project, dataset, kind, files, registeredBy: actor, registeredAt: new Date().toISOString() };
+  await records.registerDataSet(
+    made,
+    auditEntry({
+      key: `dataset.registered/${project}/${dataset}`,
+      project,
+      kind: 'dataset.registered',
+      actor,
+      subject: `${project}/datasets/${dataset}`,
+      detail: { kind, files: files.map(({ name, sha256, bytes }) => ({ name, sha256, bytes })) },
+    }),
+  );
+  const stored = await records.dataSet(project, dataset);
+  // Of two at once one was first.
+  if (!stored || canonicalize(contentOf(stored)) !== canonicalize(contentOf(made))) throw taken(dataset);
+  return stored;
+}
+
+const contentOf = ({ kind, files }: DataSet) => ({
+  kind,
+  files: files.map(({ name, sha256 }) => ({ name, sha256 })).sort((a, b) => (a.name < b.name ? -1 : 1)),
+});
+const taken = (dataset: string) =>
+  problem(409, 'conflict', `data set "${dataset}" exists with other content: choose another name`);

@@ -1,0 +1,45 @@
+// What the API asks of the workflows: start one, send it a command, ask what became of it. `temporal.ts` fulfils it.
+import type { Outcome, SignedCommand } from '../workflows/domain/command.ts';
+import type {
+  ApplicationInput,
+  EvaluationInput,
+  FeedbackInput,
+  LifecycleInput,
+  LifecycleStatus,
+} from '../workflows/messages.ts';
+
+/** `closed`: it has ended. `missing`: there is none of that id (any more). `unavailable`: the server does not answer. */
+export type GatewayErrorKind = 'closed' | 'missing' | 'unavailable';
+
+/** What a gateway throws, and nothing else. */
+export class GatewayError extends Error {
+  readonly kind: GatewayErrorKind;
+  constructor(kind: GatewayErrorKind, message: string, cause?: unknown) {
+    super(message, { cause });
+    this.name = 'GatewayError';
+    this.kind = kind;
+  }
+}
+
+export const isGatewayError = (error: unknown, ...kinds: readonly GatewayErrorKind[]): error is GatewayError =>
+  error instanceof GatewayError && (kinds.length === 0 || kinds.includes(error.kind));
+
+/** `started: false`: a workflow of that id is or was there already, and nothing was done. */
+export interface Started {
+  readonly started: boolean;
+}
+
+export interface WorkflowGateway {
+  startLifecycle(input: LifecycleInput): Promise<Started>;
+  startEvaluation(input: EvaluationInput): Promise<Started>;
+  startApplication(input: ApplicationInput, project: string): Promise<Started>;
+  startFeedback(input: FeedbackInput): Promise<Started>;
+  sendCommand(workflowId: string, command: SignedCommand): Promise<void>;
+  /** `null`: the workflow knows no such command; `undefined`: no answer in that time. */
+  outcome(workflowId: string, commandId: string, timeoutMs: number): Promise<Outcome | null | undefined>;
+  /** `undefined`: no answer in that time. */
+  lifecycleStatus(workflowId: string, timeoutMs: number): Promise<LifecycleStatus | undefined>;
+  wake(workflowId: string): Promise<void>;
+  /** Rejects when the server does not answer. */
+  ready(): Promise<void>;
+}

@@ -1,0 +1,41 @@
+// Is the API alive, and can it do its work: for supervisors and load balancers, without a token.
+import { z } from 'zod';
+import type { Digest } from '../workflows/domain/names.ts';
+import type { ApiDeps } from './deps.ts';
+import { problem } from './problems.ts';
+import type { Route } from './route.ts';
+import { publicRoute } from './route.ts';
+
+const ok = z.object({ status: z.string() });
+/** No token has it: asking for it costs one look at an index. */
+const NOBODY = '0'.repeat(64) as Digest;
+
+export const healthRoutes = ({ records, workflows, log }: ApiDeps): readonly Route[] => [
+  publicRoute({
+    public: true,
+    method: 'get',
+    path: '/healthz',
+    operationId: 'getHealth',
+    summary: 'The process is alive',
+    response: ok,
+    handler: async () => ({ body: { status: 'alive' } }),
+  }),
+  publicRoute({
+    public: true,
+    method: 'get',
+    path: '/readyz',
+    operationId: 'getReadiness',
+    summary: 'The database and the workflow server answer',
+    response: ok,
+    async handler() {
+      const asked = { records: records.principal(NOBODY), workflows: workflows.ready() };
+      const results = await Promise.allSettled(Object.values(asked));
+      const missing = Object.keys(asked).filter((_, i) => results[i]?.status === 'rejected');
+      for (const result of results)
+        if (result.status === 'rejected') log.warn({ err: result.reason as Error }, 'not ready');
+      if (missing.length > 0)
+        throw problem(503, 'unavailable', `no answer from: ${missing.join(', ')}`, { missing }, { 'retry-after': '5' });
+      return { body: { status: 'ready' } };
+    },
+  }),
+];

@@ -1,0 +1,107 @@
+// Golden samples: requests whose answers are known, to show that a service gives what the model gave when it was made.
+import type { InferenceClient } from './client.ts';
+import type { InferRequest, InferResponse, TensorValue } from './protocol.ts';
+
+/** The content of a golden file, as parsed. */
+export interface GoldenSamples {
+  readonly samples: readonly {
+    readonly request: InferRequest;
+    readonly response: { readonly outputs: readonly TensorValue[] };
+    readonly tolerance: number;
+  }[];
+}
+
+export interface GoldenResult {
+  /** Place of the sample in its file, from 0. */
+  readonly index: number;
+  /** Empty when the answer was the expected one. */
+  readonly problems: readonly string[];
+  readonly latencyMs: number;
+}
+
+// One difference shows the fault; an output may have millions.
+const MAX_DIFFERENCES = 5;
+
+/** Asks the service each sample, in order. Throws `InferenceError` where no comparison is possible for want of an answer. */
+export const checkGolden = async (
+  client: Pick<InferenceClient, 'infer'>,
+  golden: GoldenSamples,
+  signal: AbortSignal,
+): Promise<GoldenResult[]> => {
+  const results: GoldenResult[] = [];
+  for (const [index, sample] of golden.samples.entries()) {
+    const started = performance.now();
+    const response: InferResponse = await client.infer(sample.request, signal);
+    const latencyMs = performance.now() - started;
+    results.push({
+      index,
+      latencyMs,
+      problems: compareOutputs(sample.response.outputs, response.outputs, sample.tolerance),
+    });
+  }
+  return results;
+};
+
+/**
+ * Where `actual` is not `expected`. Real numbers may differ by `tolerance`, times their size where that is over one;
+ * all else must be equal. Outputs beyond the expected ones do not count.
+ */
+export const compareOutputs = (
+  expected: readonly TensorValue[],
+  actual: readonly TensorValue[],
+  tolerance: number,
+): string[] =>
+  expected.flatMap((output) => {
+    const given = actual.find(({ name }) => name === output.name);
+    return given === undefined ? [`output '${output.name}' is missing`] : compareOutput(output, given, tolerance);
+  });
+
+const compareOutput = (expected: TensorValue, actual: TensorValue, tolerance: number): string[] => {
+  const at = `output '${expected.name}'`;
+  if (expected.datatype !== actual.datatype) return [`${at} is ${actual.datatype}, expected ${expected.datatype}`];
+  if (expected.shape.join() !== actual.shape.join())
+    return [`${at} has shape [${actual.shape.join(', ')}], expected [${expected.shape.join(', ')}]`];
+  const wanted: unknown[] = expected.data.flat(expected.shape.length);
+  const given: unknown[] = actual.data.flat(actual.shape.length);
+  if (wanted.length !== given.length) return [`${at} has ${given.length} elements, expected ${wanted.length}`];
+  const differing = wanted.flatMap((element, index) =>
+    equal(expected.datatype, element, given[index], tolerance) ? [] : [index],
+  );
+  const shown = differing
+    .slice(0, MAX_DIFFERENCES)
+    .map((index) => `${at} is ${shortly(given[index])} at element ${index}, expected ${shortly(wanted[index])}`);
+  return differing.length > MAX_DIFFERENCES
+    ? [...shown, `${at} differs at ${differing.length} of ${wanted.length} elements`]
+    : shown;
+};
+
+const shortly = (element: unknown): string => JSON.stringify(element)?.slice(0, 60) ?? 'nothing';
+
+const equal = (datatype: TensorValue['datatype'], one: unknown, other: unknown, tolerance: number): boolean => {
+  switch (datatype) {
+    case 'FP16':
+    case 'FP32':
+    case 'FP64': {
+      if (typeof one !== 'number' || typeof other !== 'number') return false;
+      // 0.1 written by hand and 0.10000000149 from the service are the same single-precision number.
+      const rounded = datatype === 'FP64' ? (value: number) => value : Math.fround;
+      return Math.abs(rounded(one) - rounded(other)) <= tolerance * Math.max(1, Math.abs(one));
+    }
+    case 'INT64':
+    case 'UINT64':
+      // Large ones come as decimal strings.
+      return isInteger(one) && isInteger(other) && BigInt(one) === BigInt(other);
+    case 'BOOL':
+    case 'UINT8':
+    case 'UINT16':
+    case 'UINT32':
+    case 'INT8':
+    case 'INT16':
+    case 'INT32':
+    case 'BYTES':
+      return one === other;
+  }
+};
+
+const isInteger = (element: unknown): element is number | string =>
+  Number.isInteger(element) || (typeof element === 'string' && /^-?\d{1,20}$/.test(element));

@@ -1,0 +1,138 @@
+// Serves one model: `--model DIR --version N (--socket PATH | --port N) [--sha256 HEX]`. Meant to run in a sandbox.
+import { createHash } from 'node:crypto';
+import { lstatSync, readFileSync, unlinkSync } from 'node:fs';
+import type { Server } from 'node:http';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { createAdaptorServer } from '@hono/node-server';
+import { z } from 'zod';
+import { createInferenceApp } from './app.ts';
+import { issuesOf, servedCard, type ServedCard, type TensorMetadata } from './protocol.ts';
+import { loadSession, type ModelSession } from './session.ts';
+
+// The kernel keeps 108 bytes for a socket's path, the closing zero included.
+const MAX_SOCKET_PATH_BYTES = 107;
+// What an answer under way may still take after SIGTERM; a supervisor commonly kills after ten seconds.
+const GRACE_MS = 5_000;
+// A body that trickles in holds a place: the largest one takes seconds even over a slow network.
+const REQUEST_TIMEOUT_MS = 60_000;
+
+const number = z
+  .string()
+  .regex(/^\d{1,9}$/)
+  .transform(Number);
+const settings = z
+  .object({
+    model: z.string().min(1),
+    version: number.pipe(z.int().min(1)),
+    socket: z
+      .string()
+      .min(1)
+      .refine((path) => Buffer.byteLength(path) <= MAX_SOCKET_PATH_BYTES, `longer than ${MAX_SOCKET_PATH_BYTES} bytes`)
+      .optional(),
+    port: number.pipe(z.int().max(65_535)).optional(),
+    sha256: z
+      .string()
+      .regex(/^[0-9a-f]{64}$/)
+      .optional(),
+  })
+  .refine(({ socket, port }) => (socket === undefined) !== (port === undefined), 'give either --socket or --port');
+type Settings = z.infer<typeof settings>;
+
+const readSettings = (argv: string[]): Settings => {
+  const text = { type: 'string' } as const;
+  const { values } = parseArgs({
+    args: argv,
+    options: { model: text, version: text, socket: text, port: text, sha256: text },
+  });
+  const parsed = settings.safeParse(values);
+  if (!parsed.success) throw new Error(`arguments: ${issuesOf(parsed.error)}`);
+  return parsed.data;
+};
+
+/** The model's bytes, read once: those that are checked are those that are loaded. */
+const readModel = (folder: string, sha256: string | undefined): Uint8Array => {
+  const bytes = readFileSync(join(folder, 'model.onnx'));
+  const actual = createHash('sha256').update(bytes).digest('hex');
+  if (sha256 !== undefined && actual !== sha256)
+    throw new Error(`model.onnx has the digest ${actual}, not ${sha256}: these are not the bytes that were approved`);
+  return bytes;
+};
+
+const readCard = (folder: string): ServedCard => {
+  const parsed = servedCard.safeParse(JSON.parse(readFileSync(join(folder, 'model.json'), 'utf8')));
+  if (!parsed.success) throw new Error(`model.json: ${issuesOf(parsed.error)}`);
+  return parsed.data;
+};
+
+/** Every tensor the card names must be in the model, of that datatype: better no service than one that cannot answer. */
+const checkCard = (card: ServedCard, session: ModelSession): void => {
+  const sides: [string, readonly TensorMetadata[], readonly TensorMetadata[]][] = [
+    ['inputs', card.signature.inputs, session.inputs],
+    ['outputs', card.signature.outputs, session.outputs],
+  ];
+  for (const [side, declared, actual] of sides) {
+    const key = (tensors: readonly TensorMetadata[]): string =>
+      tensors
+        .map(({ name, datatype }) => `${name} ${datatype}`)
+        .sort()
+        .join(', ');
+    if (key(declared) !== key(actual))
+      throw new Error(`model.json declares the ${side} ${key(declared)}, the model has ${key(actual)}`);
+  }
+};
+
+const removeStaleSocket = (path: string): void => {
+  const status = lstatSync(path, { throwIfNoEntry: false });
+  if (status === undefined) return;
+  if (!status.isSocket()) throw new Error(`${path} is there and is no socket: it is left alone`);
+  unlinkSync(path);
+};
+
+const listen = async (server: Server, { socket, port }: Settings): Promise<string> => {
+  if (socket !== undefined) {
+    removeStaleSocket(socket);
+    // The socket is born readable and writable by its owner alone.
+    process.umask(0o177);
+  }
+  server.requestTimeout = REQUEST_TIMEOUT_MS;
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    if (socket !== undefined) server.listen(socket, resolve);
+    else server.listen(port, '127.0.0.1', resolve);
+  });
+  const address = server.address();
+  if (socket !== undefined) return `unix:${socket}`;
+  return `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : port}`;
+};
+
+const stopOnSignal = (server: Server): void => {
+  const stop = (): void => {
+    setTimeout(() => process.exit(1), GRACE_MS).unref();
+    // ONNX Runtime's threads would keep the process: it ends by itself only when told.
+    server.close(() => process.exit(0));
+    server.closeIdleConnections();
+  };
+  process.once('SIGTERM', stop);
+  process.once('SIGINT', stop);
+};
+
+const main = async (): Promise<void> => {
+  const chosen = readSettings(process.argv.slice(2));
+  const card = readCard(chosen.model);
+  const session = await loadSession(readModel(chosen.model, chosen.sha256));
+  checkCard(card, session);
+  const app = createInferenceApp({ session, card, version: chosen.version });
+  // The adaptor's type also covers HTTP/2 servers, which only other options make.
+  const server = createAdaptorServer({ fetch: app.fetch }) as Server;
+  stopOnSignal(server);
+  const address = await listen(server, chosen);
+  console.log(JSON.stringify({ listening: address, model: card.name, version: chosen.version }));
+};
+
+try {
+  await main();
+} catch (error) {
+  console.error(`inference service: ${error instanceof Error ? error.message : String(error)}`);
+  process.exitCode = 1;
+}

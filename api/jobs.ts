@@ -1,0 +1,57 @@
+// The data path of a job: its inputs and outputs, by a token that is good for this job alone.
+import { z } from 'zod';
+import type { JobGrant, Principal } from '../activities/records.ts';
+import { declaredDigest, digestHeaders, sendBytes, storeBytes, storeOf } from './byte-stream.ts';
+import type { ApiDeps } from './deps.ts';
+import { notFound, problem } from './problems.ts';
+import type { Route } from './route.ts';
+import { route } from './route.ts';
+
+/** The token's grant, when it is this job's; another job does not exist. */
+function scope({ params, principal }: { params: { job: string }; principal: Principal }) {
+  const found: JobGrant | null = principal.job;
+  if (principal.kind === 'job' && found?.job !== params.job) return undefined;
+  return { own: found !== null, found };
+}
+
+export const jobRoutes = (deps: ApiDeps): readonly Route[] => [
+  route({
+    method: 'get',
+    path: '/v1/jobs/{job}/inputs/{name}',
+    operationId: 'getJobInput',
+    summary: 'An input of the job',
+    action: 'job.data',
+    scope,
+    response: 'bytes',
+    statuses: [200, 206, 304],
+    async handler({ found, params: { name }, request }) {
+      const input = found?.inputs.find((one) => one.name === name);
+      if (!input) throw notFound(`input "${name}"`);
+      return sendBytes(storeOf(deps, input.uri), input.uri, request, `input "${name}"`, input.sha256);
+    },
+  }),
+  route({
+    method: 'put',
+    path: '/v1/jobs/{job}/outputs/{name}',
+    operationId: 'putJobOutput',
+    summary: 'An output of the job; a later attempt replaces it',
+    action: 'job.data',
+    scope,
+    body: 'bytes',
+    response: z.object({ name: z.string(), sha256: z.string(), bytes: z.number() }),
+    async handler({ found, params: { name }, request, upload }) {
+      const output = found?.outputs.find((one) => one.name === name);
+      if (!output) throw notFound(`output "${name}"`);
+      const sha256 = declaredDigest(request);
+      if (sha256 === undefined)
+        throw problem(400, 'invalid', 'Repr-Digest: needed here, "sha-256=:<base64 of the 32 bytes>:" (RFC 9530)');
+      const written = await storeBytes(deps.areas, output.path, name, upload(output.limit), {
+        ifExists: 'replace',
+        expect: { sha256 },
+        signal: request.signal,
+      });
+      const body = { name, sha256: written.sha256, bytes: written.bytes };
+      return { headers: digestHeaders(written.sha256), body };
+    },
+  }),
+];

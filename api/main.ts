@@ -1,0 +1,82 @@
+// The API process: reads the configuration, opens the stores, listens, and ends cleanly when told to.
+import type { Server } from 'node:http';
+import { join } from 'node:path';
+import { createAdaptorServer } from '@hono/node-server';
+import { Client, Connection } from '@temporalio/client';
+import { createLog, letGo, onEnd, tellReady } from '../workers/process.ts';
+import { openStores } from '../workers/wiring.ts';
+import { createApp } from './app.ts';
+import type { ApiConfig } from './config.ts';
+import { apiConfig } from './config.ts';
+import { firstAdmin } from './first-start.ts';
+import { createSigner } from './signer.ts';
+import { createWorkflowGateway } from './temporal.ts';
+
+/** What requests under way may still take: less than the platform waits for this process (deploy/local/processes.ts). */
+const DRAIN_MS = 2_000;
+/** An upload of the largest file over a slow line. */
+const REQUEST_MS = 3_600_000;
+
+async function main(): Promise<void> {
+  const config = apiConfig();
+  const log = createLog('api', config.logLevel);
+  const stores = await openStores(config);
+  // Lazily: the API answers, and says that it is not ready, while the workflow server is away.
+  const connection = Connection.lazy({ address: config.temporal.address });
+  try {
+    if (!config.isLoopback && (await stores.records.users()).length === 0)
+      throw new Error(
+        `OCDL_API_HOST is ${config.host}: a platform without users is not opened to a network. ` +
+          'Start it once without OCDL_API_HOST, keep the administrator token that is shown, then start it like this.',
+      );
+    const adminToken = await firstAdmin(stores.records);
+    const signer = await createSigner(join(config.home, 'keys'));
+    const workflows = createWorkflowGateway(new Client({ connection, namespace: config.temporal.namespace }));
+    const { app } = createApp({ ...stores, workflows, signer, log, limits: config.limits });
+    const server = createAdaptorServer({ fetch: app.fetch, serverOptions: { requestTimeout: REQUEST_MS } }) as Server;
+    const url = await listen(server, config);
+    onEnd(log, async () => {
+      await drain(server);
+      await connection.close();
+      await stores.records.close();
+      letGo();
+    });
+    log.info({ url }, 'listening');
+    tellReady({ url, ...(adminToken !== undefined && { adminToken }) });
+    if (adminToken !== undefined && !process.send)
+      process.stderr.write(`The administrator's token, shown this once: ${adminToken}\n`);
+  } catch (error) {
+    await connection.close();
+    await stores.records.close();
+    throw error;
+  }
+}
+
+function listen(server: Server, { host, port }: ApiConfig): Promise<string> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(port, host, () => {
+      server.off('error', reject);
+      const address = server.address();
+      const bound = typeof address === 'object' && address ? address.port : port;
+      const reachable = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
+      resolve(`http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${bound}`);
+    });
+  });
+}
+
+/** Takes no more connections and lets what is under way end. */
+async function drain(server: Server): Promise<void> {
+  const cut = setTimeout(() => server.closeAllConnections(), DRAIN_MS);
+  await new Promise<void>((resolve) => {
+    server.close(() => resolve());
+    server.closeIdleConnections();
+  });
+  clearTimeout(cut);
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(`ocdl api: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = 1;
+  letGo();
+});

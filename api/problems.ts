@@ -1,0 +1,131 @@
+// Problem details (RFC 9457): the one shape in which the API says that something did not go well.
+import { ApplicationFailure } from '@temporalio/common';
+import { z } from 'zod';
+import { GatewayError } from './gateway.ts';
+
+export const problemSchema = z
+  .looseObject({
+    type: z.string(),
+    title: z.string(),
+    status: z.int(),
+    detail: z.string(),
+    requestId: z.string(),
+    errors: z.array(z.object({ where: z.string(), message: z.string() })).optional(),
+  })
+  .meta({ description: 'Problem details (RFC 9457)' });
+
+/** An answer other than the one hoped for. Its text is meant for the caller. */
+export class Problem extends Error {
+  readonly status: number;
+  readonly kind: string;
+  readonly more: Readonly<Record<string, unknown>>;
+  readonly headers: Readonly<Record<string, string>>;
+  constructor(
+    status: number,
+    kind: string,
+    detail: string,
+    more: Readonly<Record<string, unknown>> = {},
+    headers: Readonly<Record<string, string>> = {},
+  ) {
+    super(detail);
+    this.name = 'Problem';
+    this.status = status;
+    this.kind = kind;
+    this.more = more;
+    this.headers = headers;
+  }
+}
+
+/** Makes one to throw: `kind` is the machine's word for it, `detail` says what, where and what to do. */
+export const problem = (...given: ConstructorParameters<typeof Problem>): Problem => new Problem(...given);
+
+export const notFound = (what: string): Problem =>
+  problem(404, 'not-found', `there is no ${what}, or you may not see it`);
+
+/** One line per thing that is wrong with what was given. */
+export function invalid(where: string, error: z.ZodError): Problem {
+  const errors = error.issues.slice(0, 20).map((issue) => ({
+    where: [where, ...issue.path.map(String)].join('.').slice(0, 200),
+    message: issue.message.slice(0, 300),
+  }));
+  const detail = errors.map((one) => `${one.where}: ${one.message}`).join('; ');
+  return problem(400, 'invalid', detail, { errors });
+}
+
+const titles: Readonly<Record<number, string>> = {
+  400: 'The request is not right',
+  401: 'A valid token is needed',
+  403: 'Not allowed',
+  404: 'Not found',
+  409: 'Conflict',
+  413: 'Too large',
+  415: 'Wrong content type',
+  416: 'No such range',
+  421: 'Not this server',
+  422: 'The request cannot be carried out',
+  500: 'Internal error',
+  503: 'Not available now',
+};
+
+/** The response of a problem; `application/problem+json`. */
+export function problemResponse(found: Problem, requestId: string): Response {
+  const body: z.infer<typeof problemSchema> = {
+    type: `urn:ocdl:problem:${found.kind}`,
+    title: titles[found.status] ?? 'Problem',
+    status: found.status,
+    detail: found.message,
+    requestId,
+    ...found.more,
+  };
+  return new Response(JSON.stringify(body), {
+    status: found.status,
+    headers: { 'content-type': 'application/problem+json', 'cache-control': 'no-store', ...found.headers },
+  });
+}
+
+/** The problem behind anything thrown. What is not known to be meant for the caller becomes a bare 500. */
+export function problemOf(error: unknown): Problem {
+  for (let e: unknown = error; e instanceof Error; e = e.cause) {
+    if (e instanceof Problem) return e;
+    if (e instanceof GatewayError) return gatewayProblem(e);
+    if (e instanceof ApplicationFailure) return failureProblem(e);
+  }
+  return internal();
+}
+
+const internal = (): Problem =>
+  problem(
+    500,
+    'internal',
+    'something went wrong here: try again, and give the request id to whoever runs the platform',
+  );
+
+function gatewayProblem({ kind }: GatewayError): Problem {
+  switch (kind) {
+    case 'closed':
+      return problem(409, 'closed', 'it has ended: nothing more can be done to it');
+    case 'missing':
+      return notFound('such workflow');
+    case 'unavailable':
+      return problem(503, 'unavailable', 'the workflow server does not answer: try again', {}, { 'retry-after': '5' });
+    default:
+      return kind satisfies never;
+  }
+}
+
+const ofFailure: Readonly<Record<string, readonly [status: number, kind: string]>> = {
+  InvalidInput: [400, 'invalid'],
+  InvalidModel: [422, 'invalid-model'],
+  NotFound: [404, 'not-found'],
+  DigestMismatch: [400, 'digest-mismatch'],
+  Conflict: [409, 'conflict'],
+  Fenced: [409, 'fenced'],
+  EvidenceMissing: [409, 'no-evidence'],
+  NotAuthorized: [403, 'forbidden'],
+};
+
+function failureProblem(failure: ApplicationFailure): Problem {
+  const [status, kind] = ofFailure[failure.type ?? ''] ?? [];
+  if (status === undefined || kind === undefined) return internal();
+  return problem(status, kind, failure.message);
+}

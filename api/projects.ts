@@ -1,0 +1,149 @@
+// Projects: their types, policy and members.
+import { randomUUID } from 'node:crypto';
+import canonicalize from 'canonicalize';
+import { z } from 'zod';
+import type { Project } from '../activities/records.ts';
+import { defaultPolicy } from '../workflows/domain/model.ts';
+import { auditEntry } from './audit-entry.ts';
+import type { ApiDeps } from './deps.ts';
+import { notFound, problem } from './problems.ts';
+import type { Route } from './route.ts';
+import { route } from './route.ts';
+import { distinct, nameSchema, policyFields } from './schemas.ts';
+import { memberView, policyView, projectView, rowsOf } from './views.ts';
+
+const types = distinct<string>((type) => type, 'a type');
+const memberRoles = z.enum(['scientist', 'manager', 'developer', 'engineer']);
+
+export const projectRoutes = ({ records }: ApiDeps): readonly Route[] => [
+  route({
+    method: 'post',
+    path: '/v1/projects',
+    operationId: 'createProject',
+    summary: 'Opens a project that owns these model types',
+    action: 'project.create',
+    body: z.strictObject({
+      project: nameSchema,
+      types: z.array(nameSchema).min(1).max(50).refine(types.check, types.message),
+      policy: z.strictObject(policyFields).partial().default({}),
+    }),
+    response: projectView,
+    statuses: [201],
+    async handler({ principal, body }) {
+      const project = {
+        project: body.project,
+        types: body.types,
+        policy: { ...defaultPolicy, ...defined(body.policy) },
+      };
+      await records.createProject(
+        project,
+        auditEntry({
+          key: `project.created/${project.project}`,
+          project: project.project,
+          kind: 'project.created',
+          actor: principal.name,
+          subject: project.project,
+          detail: { types: project.types, policy: project.policy },
+        }),
+      );
+      const made = await records.project(project.project);
+      // The same again is harmless; where another one was there first, nothing was written.
+      if (!made || canonicalize(sorted(made)) !== canonicalize(sorted(project)))
+        throw problem(409, 'conflict', `project "${project.project}" exists with other types or rules`);
+      return { status: 201, body: made };
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/v1/projects',
+    operationId: 'listProjects',
+    summary: 'Your projects; for administrators all',
+    action: 'token.own',
+    response: rowsOf(projectView),
+    async handler({ principal: { admin, name } }) {
+      return { body: { rows: await records.projects(admin ? null : name) } };
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/v1/projects/{project}',
+    operationId: 'getProject',
+    summary: 'A project with its types and policy',
+    action: 'project.see',
+    response: projectView,
+    async handler({ project }) {
+      return { body: project };
+    },
+  }),
+  route({
+    method: 'put',
+    path: '/v1/projects/{project}/policy',
+    operationId: 'setPolicy',
+    summary: 'Sets the rules for lifecycles that start from now on; what is left out stays',
+    action: 'project.policy',
+    body: z.strictObject(policyFields).partial(),
+    response: policyView,
+    async handler({ principal, project, body }) {
+      const policy = { ...project.policy, ...defined(body), version: project.policy.version + 1 };
+      await records.setPolicy(
+        project.project,
+        policy,
+        auditEntry({
+          key: `project.policy/${project.project}/${randomUUID()}`,
+          project: project.project,
+          kind: 'project.policy',
+          actor: principal.name,
+          subject: project.project,
+          detail: { policy },
+        }),
+      );
+      return { body: policy };
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/v1/projects/{project}/members',
+    operationId: 'listMembers',
+    summary: 'Who is in the project, as what',
+    action: 'project.see',
+    response: rowsOf(memberView),
+    async handler({ params: { project } }) {
+      return { body: { rows: await records.members(project) } };
+    },
+  }),
+  route({
+    method: 'put',
+    path: '/v1/projects/{project}/members/{user}',
+    operationId: 'setMember',
+    summary: "Sets a person's roles; none removes them from the project",
+    action: 'project.members',
+    body: z.strictObject({ roles: z.array(memberRoles).max(4) }),
+    response: memberView,
+    async handler({ principal, params: { project, user }, body }) {
+      if (!(await records.users()).some((one) => one.user === user)) throw notFound(`user "${user}"`);
+      const member = { user, roles: [...new Set(body.roles)] };
+      await records.setMember(
+        project,
+        member,
+        auditEntry({
+          key: `project.member/${project}/${user}/${randomUUID()}`,
+          project,
+          kind: 'project.member',
+          actor: principal.name,
+          subject: `${project}/members/${user}`,
+          detail: { roles: member.roles },
+        }),
+      );
+      return { body: member };
+    },
+  }),
+];
+
+const sorted = (project: Project): Project => ({ ...project, types: [...project.types].sort() });
+
+/** Without the keys whose value is undefined, which would otherwise overwrite. */
+function defined<T extends object>(given: T): { [Key in keyof T]: Exclude<T[Key], undefined> } {
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as {
+    [Key in keyof T]: Exclude<T[Key], undefined>;
+  };
+}

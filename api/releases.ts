@@ -1,0 +1,83 @@
+// Releases: what managers released, for developers and for the applications that consume their types.
+import { z } from 'zod';
+import type { Principal, Records } from '../activities/records.ts';
+import { sendBytes, storeOf } from './byte-stream.ts';
+import type { ApiDeps } from './deps.ts';
+import { notFound } from './problems.ts';
+import type { Route } from './route.ts';
+import { route } from './route.ts';
+import { pageFields } from './schemas.ts';
+import { releaseView, rowsOf } from './views.ts';
+
+export const releaseRoutes = (deps: ApiDeps): readonly Route[] => {
+  const { records } = deps;
+  const scope = async ({ params, principal }: { params: { release: string }; principal: Principal }) => {
+    const found = await records.release(params.release);
+    if (!found) return undefined;
+    const own = await consumes(records, principal, found.type);
+    // Until it is announced its bytes may not all be there: for an application there is none yet.
+    if (principal.kind === 'application' && (!own || found.state !== 'announced')) return undefined;
+    return { own, project: found.project, found };
+  };
+  return [
+    route({
+      method: 'get',
+      path: '/v1/types/{type}/releases',
+      operationId: 'listReleases',
+      summary: 'Releases of a type by number; `after` is the last number known: this is how an application catches up',
+      action: 'release.read',
+      scope: async ({ params: { type }, principal }) => {
+        const owner = (await records.projects(null)).find(({ types }) => types.includes(type));
+        const own = await consumes(records, principal, type);
+        if (!owner || (principal.kind === 'application' && !own)) return undefined;
+        return { own, project: owner.project, found: undefined };
+      },
+      query: z.strictObject({
+        limit: pageFields.limit,
+        after: z
+          .string()
+          .regex(/^[0-9]{1,9}$/, 'a release number')
+          .transform(Number)
+          .optional(),
+      }),
+      response: rowsOf(releaseView),
+      async handler({ params: { type }, principal, query: { after, limit } }) {
+        const rows = await records.releases({ type, limit, ...(after !== undefined && { after }) });
+        const isApplication = principal.kind === 'application';
+        return { body: { rows: isApplication ? rows.filter(({ state }) => state === 'announced') : rows } };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/v1/releases/{release}',
+      operationId: 'getRelease',
+      summary: 'A release: of which version, on which report, by whom',
+      action: 'release.read',
+      scope,
+      response: releaseView,
+      async handler({ found }) {
+        return { body: found };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/v1/releases/{release}/files/{name}',
+      operationId: 'getReleaseFile',
+      summary: 'A file of a release',
+      action: 'release.read',
+      scope,
+      response: 'bytes',
+      statuses: [200, 206, 304],
+      async handler({ found, params: { name }, request }) {
+        const file = found.files.find((one) => one.name === name);
+        if (!file) throw notFound(`file "${name}"`);
+        return sendBytes(storeOf(deps, file.uri), file.uri, request, `file "${name}"`, file.sha256);
+      },
+    }),
+  ];
+};
+
+/** Is the caller an application of this type? */
+async function consumes(records: Records, { kind, name }: Principal, type: string): Promise<boolean> {
+  return kind === 'application' && ((await records.application(name))?.types.includes(type) ?? false);
+}

@@ -1,0 +1,97 @@
+// Reads what a request carries: JSON within limits of size and depth, or a stream of bytes that is counted.
+import { problem } from './problems.ts';
+
+/** Deeper than any lawful body; keeps whatever walks one from running out of stack. */
+const DEPTH_LIMIT = 16;
+
+/** Parses a JSON body. Its content type must say so: a form of some web page then cannot have sent it. */
+export async function readJson(request: Request, limit: number): Promise<unknown> {
+  requireType(request, 'application/json');
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of countedBody(request, limit)) chunks.push(chunk);
+  const text = decode(Buffer.concat(chunks));
+  if (text.trim() === '') return {};
+  if (depthOf(text) > DEPTH_LIMIT) throw problem(400, 'invalid', `body: nested deeper than ${DEPTH_LIMIT} levels`);
+  const value = parse(text);
+  refuseUnstorable(value);
+  return value;
+}
+
+/** The bytes of an upload, as they come; ends with 413 when there are more than `limit`. */
+export function readUpload(request: Request, limit: number): AsyncIterable<Uint8Array> {
+  requireType(request, 'application/octet-stream');
+  return countedBody(request, limit);
+}
+
+function requireType(request: Request, type: string): void {
+  const given = request.headers.get('content-type')?.split(';')[0]?.trim().toLowerCase();
+  if (given !== type) throw problem(415, 'content-type', `send the header "Content-Type: ${type}"`);
+}
+
+function countedBody(request: Request, limit: number): AsyncIterable<Uint8Array> {
+  const declared = Number(request.headers.get('content-length') ?? 0);
+  if (declared > limit) throw tooLarge(limit);
+  return count(request, limit);
+}
+
+async function* count(request: Request, limit: number): AsyncGenerator<Uint8Array> {
+  if (!request.body) return;
+  let bytes = 0;
+  for await (const chunk of request.body as unknown as AsyncIterable<Uint8Array>) {
+    bytes += chunk.byteLength;
+    if (bytes > limit) throw tooLarge(limit);
+    yield chunk;
+  }
+}
+
+const tooLarge = (limit: number) => problem(413, 'too-large', `at most ${limit} bytes are taken here`);
+
+function decode(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    throw problem(400, 'invalid', 'body: not UTF-8');
+  }
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw problem(
+      400,
+      'invalid',
+      `body: not JSON (${error instanceof Error ? error.message.slice(0, 100) : 'unreadable'})`,
+    );
+  }
+}
+
+/** Nesting of brackets outside strings, found without recursion. */
+function depthOf(text: string): number {
+  let depth = 0;
+  let deepest = 0;
+  let inString = false;
+  for (let i = 0; i < text.length; i++) {
+    const c = text[i];
+    if (inString) {
+      if (c === '\\') i++;
+      else if (c === '"') inString = false;
+    } else if (c === '"') inString = true;
+    else if (c === '[' || c === '{') deepest = Math.max(deepest, ++depth);
+    else if (c === ']' || c === '}') depth--;
+  }
+  return deepest;
+}
+
+/** PostgreSQL takes no NUL in text, and canonical JSON (what is signed) no half of a surrogate pair. */
+function refuseUnstorable(value: unknown): void {
+  if (typeof value === 'string') {
+    if (/\0|\p{Surrogate}/u.test(value))
+      throw problem(400, 'invalid', 'body: a text holds a NUL or half of a surrogate pair');
+  } else if (Array.isArray(value)) value.forEach(refuseUnstorable);
+  else if (typeof value === 'object' && value !== null)
+    for (const [key, item] of Object.entries(value)) {
+      refuseUnstorable(key);
+      refuseUnstorable(item);
+    }
+}

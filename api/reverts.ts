@@ -1,0 +1,83 @@
+// Reverts: an application's live version goes back to an earlier one, by command to its workflow.
+import { randomUUID } from 'node:crypto';
+import { z } from 'zod';
+import { applicationCommands } from '../workflows/domain/command.ts';
+import { workflowId } from '../workflows/messages.ts';
+import { applicationScope, keyOfApplication } from './applications.ts';
+import { carryOut, commandAnswer, commandFields, lookUpCommand, recordRefusal } from './commands.ts';
+import type { ApiDeps } from './deps.ts';
+import { notFound } from './problems.ts';
+import type { Route } from './route.ts';
+import { route } from './route.ts';
+import { releaseSchema, textSchema } from './schemas.ts';
+
+const commands = '/v1/applications/{application}/types/{type}/commands';
+const subjectOf = ({ application, type }: { application: string; type: string }): string => `${application}/${type}`;
+const addressOf = ({ application, type }: { application: string; type: string }): string =>
+  `/v1/applications/${application}/types/${type}/commands`;
+
+export const revertRoutes = (deps: ApiDeps): readonly Route[] => {
+  const { records } = deps;
+  const ofApplication = applicationScope(records);
+  const scope = async (asked: Parameters<typeof ofApplication>[0] & { params: { type: string } }) => {
+    const scoped = await ofApplication(asked);
+    return scoped?.found.types.includes(asked.params.type) ? scoped : undefined;
+  };
+  return [
+    route({
+      method: 'post',
+      path: commands,
+      operationId: 'commandApplication',
+      summary: 'Reverts to an earlier release that was live here; `revision` is the generation that was seen',
+      action: 'application.revert',
+      scope,
+      onRefused: async ({ params, principal, roles, body }, action) => {
+        const application = await records.application(params.application);
+        if (!application) return;
+        await recordRefusal(
+          records,
+          { principal, roles, project: application.project, subject: subjectOf(params), body },
+          body.commandId ?? randomUUID(),
+          'not-authorized',
+          `${principal.name} (${roles.join(', ')}) does not hold ${action}`,
+        );
+      },
+      body: z.strictObject({
+        ...commandFields,
+        name: z.enum(applicationCommands),
+        args: z.strictObject({ release: releaseSchema, reason: textSchema(2_000).default('') }),
+      }),
+      response: commandAnswer,
+      statuses: [200, 202],
+      async handler({ params, found, principal, roles, body, request }) {
+        const project = await records.project(found.project);
+        if (!project) throw notFound(`project "${found.project}"`);
+        return carryOut(deps, {
+          ...{ principal, roles, body, request },
+          project: found.project,
+          policyVersion: project.policy.version,
+          workflowId: workflowId.application(params),
+          keyId: await keyOfApplication(records, found.application),
+          subject: subjectOf(params),
+          commands: addressOf(params),
+        });
+      },
+    }),
+    route({
+      method: 'get',
+      path: `${commands}/{commandId}`,
+      operationId: 'getApplicationCommand',
+      summary: 'What became of a command',
+      action: 'application.see',
+      scope,
+      response: commandAnswer,
+      handler: ({ params }) =>
+        lookUpCommand(deps, {
+          workflowId: workflowId.application(params),
+          subject: subjectOf(params),
+          commandId: params.commandId,
+          address: `${addressOf(params)}/${params.commandId}`,
+        }),
+    }),
+  ];
+};

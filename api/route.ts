@@ -1,0 +1,245 @@
+// The one way a route is made: method, path, the action of the grid it stands for, what it takes, what it gives.
+import type { Context } from 'hono';
+import { z } from 'zod';
+import type { Principal, Project } from '../activities/records.ts';
+import type { Action, Grant, Role } from '../workflows/domain/roles.ts';
+import { allowed, granted, grid } from '../workflows/domain/roles.ts';
+import { authenticate, platformRoles, standingIn } from './auth.ts';
+import type { ApiDeps } from './deps.ts';
+import { invalid, notFound, problem } from './problems.ts';
+import { readJson, readUpload } from './request-body.ts';
+import { parameterSchema } from './schemas.ts';
+
+type ParameterOf<Path extends string> = Path extends `${string}{${infer Name}}${infer Rest}`
+  ? Name | ParameterOf<Rest>
+  : never;
+type Parameters<Path extends string> = { readonly [Name in ParameterOf<Path>]: string };
+
+/** What was asked, parsed, and by whom. */
+export interface Asked<Path extends string, Query, Body> {
+  readonly params: Parameters<Path>;
+  readonly query: Query;
+  readonly body: Body;
+  readonly principal: Principal;
+  /** Held in the project that the path or the scope names, else on the platform. */
+  readonly roles: readonly Role[];
+  /** The project that the path names. */
+  readonly project: 'project' extends ParameterOf<Path> ? Project : undefined;
+  readonly request: Request;
+  readonly requestId: string;
+  /** The bytes that are being uploaded; `limit` defaults to that of files. */
+  readonly upload: (limit?: number) => AsyncIterable<Uint8Array>;
+}
+
+/** What the request is about. `own`: is it the caller's? `project`: where their roles count, if the path does not say. */
+export interface Scope<Found> {
+  readonly own: boolean;
+  readonly project?: string;
+  readonly found: Found;
+}
+
+/** An answer: JSON of the route's schema, or a response made by hand (streams). */
+export type Answer<Body> =
+  | { readonly status?: 200 | 201 | 202; readonly headers?: Readonly<Record<string, string>>; readonly body: Body }
+  | Response;
+
+interface Described<Path extends string, Query extends z.ZodType, Body extends z.ZodType, Result extends z.ZodType> {
+  readonly method: 'get' | 'post' | 'put' | 'delete';
+  readonly path: Path;
+  readonly operationId: string;
+  readonly summary: string;
+  readonly query?: Query;
+  /** A JSON body, or `bytes` for an upload. */
+  readonly body?: Body | 'bytes';
+  /** Lawful answers' JSON, or `bytes` for a stream. */
+  readonly response: Result | 'bytes';
+  readonly statuses?: readonly number[];
+}
+
+interface GuardedSpec<
+  Path extends string,
+  Query extends z.ZodType,
+  Body extends z.ZodType,
+  Result extends z.ZodType,
+  Found,
+> extends Described<Path, Query, Body, Result> {
+  /** The row of the grid; several where the request decides which: then `actionOf` says so. */
+  readonly action: Action | readonly [Action, ...Action[]];
+  readonly actionOf?: (asked: Asked<Path, z.output<Query>, z.output<Body>>) => Action | Promise<Action>;
+  /** Looks up what it is about and whose it is; `undefined` answers 404. Without it nothing is the caller's own. */
+  readonly scope?: (asked: Asked<Path, z.output<Query>, z.output<Body>>) => ScopeAnswer<Found>;
+  /** Told of a refusal before it is answered, where one belongs in the audit. */
+  readonly onRefused?: (asked: Asked<Path, z.output<Query>, z.output<Body>>, action: Action) => Promise<void>;
+  readonly handler: (
+    asked: Asked<Path, z.output<Query>, z.output<Body>> & { readonly found: Found; readonly grant: Grant },
+  ) => Promise<Answer<z.output<Result>>>;
+}
+type ScopeAnswer<Found> = Scope<Found> | undefined | Promise<Scope<Found> | undefined>;
+
+interface PublicSpec<Path extends string, Result extends z.ZodType> extends Described<Path, never, never, Result> {
+  readonly public: true;
+  readonly handler: (request: Request) => Promise<Answer<z.output<Result>>>;
+}
+
+/** What the pipeline keeps of a request for the log. */
+export interface Env {
+  Variables: { requestId: string; principal?: string };
+}
+
+/** A route as the application mounts it and as the grid test walks it. */
+export interface Route {
+  readonly method: Described<string, never, never, never>['method'];
+  readonly path: string;
+  readonly actions: readonly Action[] | 'public';
+  readonly described: Described<string, z.ZodType, z.ZodType, z.ZodType>;
+  handle(context: Context<Env>, deps: ApiDeps): Promise<Response>;
+}
+
+/** Makes a route that needs no token. */
+export function publicRoute<const Path extends string, Result extends z.ZodType>(
+  spec: PublicSpec<Path, Result>,
+): Route {
+  return {
+    method: spec.method,
+    path: spec.path,
+    actions: 'public',
+    described: spec,
+    handle: async (context) => respond(spec.response, await spec.handler(context.req.raw)),
+  };
+}
+
+/** Makes a route: it authenticates, parses, authorizes by the grid and only then calls the handler. */
+export function route<
+  const Path extends string,
+  Query extends z.ZodType = z.ZodObject<Record<never, never>>,
+  Body extends z.ZodType = z.ZodUndefined,
+  Result extends z.ZodType = z.ZodType,
+  Found = undefined,
+>(spec: GuardedSpec<Path, Query, Body, Result, Found>): Route {
+  const actions: readonly Action[] = [spec.action ?? []].flat();
+  // Types say so already; what is cast past them must not become an open door.
+  if (actions.length === 0 || !actions.every((action) => Object.hasOwn(grid, action)))
+    throw new TypeError(`route ${spec.operationId} names no action of the grid`);
+  return {
+    method: spec.method,
+    path: spec.path,
+    actions,
+    described: spec,
+    async handle(context, deps) {
+      const request = context.req.raw;
+      const principal = await authenticate(request.headers.get('authorization') ?? undefined, deps.records);
+      context.set('principal', `${principal.kind}/${principal.name}`);
+      const params = parametersOf(spec.path, context.req.param());
+      const placed = await place(deps, principal, params['project']);
+      // Who can do none of it learns nothing of what a lawful request looks like. Refusals that belong in the audit wait for the body.
+      if (!spec.onRefused && (placed || platformOnly(actions)))
+        if (actions.every((action) => !mayAtAll(action, principal, placed?.roles ?? platformRoles(principal))))
+          throw forbidden(actions);
+      const asked = {
+        params,
+        query: queryOf(spec.query, request),
+        body: await bodyOf(spec.body, request, deps.limits.jsonBytes),
+        principal,
+        roles: placed?.roles ?? platformRoles(principal),
+        project: placed?.project,
+        request,
+        requestId: context.get('requestId'),
+        upload: (limit = deps.limits.fileBytes) => readUpload(request, limit),
+      } as unknown as Asked<Path, z.output<Query>, z.output<Body>>;
+      const action = (await spec.actionOf?.(asked)) ?? actions[0];
+      if (!action || !actions.includes(action)) throw new Error(`${spec.operationId} names no action`);
+      if (placed && !mayAtAll(action, principal, asked.roles)) {
+        await spec.onRefused?.(asked, action);
+        throw forbidden([action]);
+      }
+      const scope = spec.scope ? await spec.scope(asked) : { own: false, found: undefined as Found };
+      if (!scope) throw notFound('such thing');
+      const roles = scope.project === undefined ? asked.roles : await rolesAt(deps, principal, scope.project);
+      const grant = mayAtAll(action, principal, roles);
+      if (!grant || (!isOwnToken(action, principal) && !allowed(action, roles, scope.own))) {
+        await spec.onRefused?.({ ...asked, roles }, action);
+        throw forbidden([action]);
+      }
+      return respond(spec.response, await spec.handler({ ...asked, roles, found: scope.found, grant }));
+    },
+  };
+}
+
+/** Everybody manages their own tokens, also who is in no project yet. */
+const isOwnToken = (action: Action, principal: Principal): boolean =>
+  action === 'token.own' && principal.kind === 'user';
+
+function mayAtAll(action: Action, principal: Principal, roles: readonly Role[]): Grant | undefined {
+  if (isOwnToken(action, principal)) return 'own';
+  const grant = granted(action, roles);
+  return grant === 'no' ? undefined : grant;
+}
+
+/** Actions that no role of a project gives need no project to be refused. */
+const platformOnly = (actions: readonly Action[]): boolean =>
+  actions.every((action) =>
+    (['scientist', 'manager', 'developer', 'engineer', 'application'] as const).every(
+      (role) => granted(action, [role]) === 'no',
+    ),
+  );
+
+async function place(deps: ApiDeps, principal: Principal, project: string | undefined) {
+  if (project === undefined) return undefined;
+  const standing = await standingIn(deps.records, principal, project);
+  // The same answer whether it does not exist or is not theirs to know of.
+  if (!standing) throw notFound(`project "${project}"`);
+  return standing;
+}
+
+async function rolesAt(deps: ApiDeps, principal: Principal, project: string): Promise<readonly Role[]> {
+  const standing = await standingIn(deps.records, principal, project);
+  if (!standing) throw notFound('such thing');
+  return standing.roles;
+}
+
+const forbidden = (actions: readonly Action[]) =>
+  problem(
+    403,
+    'forbidden',
+    `your roles do not allow ${actions.join(' or ')} here: a manager of the project can give them`,
+  );
+
+function parametersOf(path: string, given: Record<string, string>): Record<string, string> {
+  const names = [...path.matchAll(/\{(\w+)\}/g)].map(([, name = '']) => name);
+  return Object.fromEntries(
+    names.map((name) => {
+      const parsed = parameterSchema(name).safeParse(given[name]);
+      if (!parsed.success) throw invalid(`path.${name}`, parsed.error);
+      return [name, parsed.data];
+    }),
+  );
+}
+
+function queryOf(schema: z.ZodType | undefined, request: Request): unknown {
+  const given = [...new URL(request.url).searchParams];
+  const seen = new Set<string>();
+  for (const [key] of given) {
+    if (seen.has(key)) throw problem(400, 'invalid', `query.${key.slice(0, 60)}: given twice`);
+    seen.add(key);
+  }
+  const parsed = (schema ?? z.strictObject({})).safeParse(Object.fromEntries(given));
+  if (!parsed.success) throw invalid('query', parsed.error);
+  return parsed.data;
+}
+
+async function bodyOf(schema: z.ZodType | 'bytes' | undefined, request: Request, limit: number): Promise<unknown> {
+  if (schema === undefined || schema === 'bytes') return undefined;
+  const parsed = schema.safeParse(await readJson(request, limit));
+  if (!parsed.success) throw invalid('body', parsed.error);
+  return parsed.data;
+}
+
+/** What the schema does not name never leaves. */
+function respond(schema: z.ZodType | 'bytes', answer: Answer<unknown>): Response {
+  if (answer instanceof Response) return answer;
+  if (schema === 'bytes') throw new Error('a route of bytes gave JSON');
+  return new Response(JSON.stringify(schema.parse(answer.body)), {
+    status: answer.status ?? 200,
+    headers: { 'content-type': 'application/json', 'cache-control': 'no-store', ...answer.headers },
+  });
+}

@@ -1,0 +1,197 @@
+// Scans: findings that an application's model flagged, and the engineers' word on them.
+import { randomUUID } from 'node:crypto';
+import canonicalize from 'canonicalize';
+import { z } from 'zod';
+import { feedbackCommands } from '../workflows/domain/command.ts';
+import type { Finding, Scan } from '../workflows/domain/model.ts';
+import { workflowId } from '../workflows/messages.ts';
+import { applicationScope } from './applications.ts';
+import { auditEntry } from './audit-entry.ts';
+import { carryOut, commandAnswer, commandFields, lookUpCommand, recordRefusal } from './commands.ts';
+import type { ApiDeps } from './deps.ts';
+import { problem } from './problems.ts';
+import type { Route } from './route.ts';
+import { route } from './route.ts';
+import { digestSchema, distinct, findingSchema, nameSchema, pageFields, releaseSchema, textSchema } from './schemas.ts';
+import { pageOf, scanView } from './views.ts';
+
+const one = '/v1/projects/{project}/scans/{scan}';
+type Ids = { readonly project: string; readonly scan: string };
+const subjectOf = ({ project, scan }: Ids): string => `${project}/scans/${scan}`;
+const addressOf = ({ project, scan }: Ids): string => `/v1/projects/${project}/scans/${scan}/commands`;
+
+const ids = distinct<{ finding: string }>(({ finding }) => finding, 'a finding');
+const report = z.strictObject({
+  scan: nameSchema,
+  type: nameSchema,
+  release: releaseSchema,
+  findings: z
+    .array(
+      z.strictObject({
+        finding: findingSchema,
+        name: textSchema(512).min(1),
+        /** As the scanned project calls it: shown, never opened. */
+        path: textSchema(1_024),
+        vulnerable: z.boolean(),
+        probability: z.number().min(0).max(1),
+        source: digestSchema,
+      }),
+    )
+    .max(5_000)
+    .refine(ids.check, ids.message),
+});
+
+export const scanRoutes = (deps: ApiDeps): readonly Route[] => {
+  const { records, workflows, signer } = deps;
+  const scope = async ({ params, principal }: { params: Ids; principal: { name: string; kind: string } }) => {
+    const found = await records.scan(params.project, params.scan);
+    if (!found) return undefined;
+    const own = principal.kind === 'application' && found.application === principal.name;
+    return principal.kind === 'application' && !own ? undefined : { own, found };
+  };
+  return [
+    route({
+      method: 'post',
+      path: '/v1/applications/{application}/scans',
+      operationId: 'reportScan',
+      summary: 'Reports what the live model flagged; the same again is harmless',
+      action: 'finding.report',
+      scope: applicationScope(records),
+      body: report,
+      response: scanView,
+      statuses: [200, 201],
+      async handler({ found: application, principal, body }) {
+        if (!application.types.includes(body.type))
+          throw problem(422, 'no-such-type', `type: ${application.application} does not consume "${body.type}"`);
+        if ((await records.release(body.release))?.type !== body.type)
+          throw problem(422, 'no-such-release', `release: there is no "${body.release}" of type "${body.type}"`);
+        const made: Scan = {
+          scan: body.scan,
+          project: application.project,
+          application: application.application,
+          type: body.type,
+          release: body.release,
+          findings: body.findings.map((finding) => ({ ...finding, label: null })),
+          state: 'open',
+          revision: 0,
+          commit: null,
+          keyId: signer.newest,
+          updatedAt: new Date().toISOString(),
+        };
+        await records.createScan(
+          made,
+          auditEntry({
+            key: `scan.reported/${application.project}/${body.scan}`,
+            project: application.project,
+            kind: 'scan.reported',
+            actor: principal.name,
+            subject: subjectOf(made),
+            detail: { release: body.release, findings: body.findings.length },
+          }),
+        );
+        const scan = await records.scan(application.project, body.scan);
+        if (!scan || reported(scan) !== reported(made))
+          throw problem(409, 'conflict', `scan "${body.scan}" exists with other findings: choose another id`);
+        const { started } =
+          scan.revision === 0
+            ? await workflows.startFeedback({ project: scan.project, scan: scan.scan, keys: signer.publicKeys() })
+            : { started: false };
+        return { status: started ? 201 : 200, body: scan };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/v1/projects/{project}/scans',
+      operationId: 'listScans',
+      summary: "The project's scans with their findings and labels",
+      action: 'finding.see',
+      // An application's token sees its own alone: narrowed below.
+      scope: () => ({ own: true, found: undefined }),
+      query: z.strictObject({ ...pageFields, application: nameSchema.optional() }),
+      response: pageOf(scanView),
+      async handler({ params: { project }, principal, grant, query: { after, limit, application } }) {
+        if (grant === 'own' && application !== undefined && application !== principal.name)
+          return { body: { rows: [] } };
+        const of = grant === 'own' ? principal.name : application;
+        return {
+          body: await records.scans({
+            project,
+            limit,
+            ...(after !== undefined && { after }),
+            ...(of !== undefined && { application: of }),
+          }),
+        };
+      },
+    }),
+    route({
+      method: 'get',
+      path: one,
+      operationId: 'getScan',
+      summary: 'A scan with its findings and labels',
+      action: 'finding.see',
+      scope,
+      response: scanView,
+      async handler({ found }) {
+        return { body: found };
+      },
+    }),
+    route({
+      method: 'post',
+      path: `${one}/commands`,
+      operationId: 'commandScan',
+      summary: 'Confirms or denies findings',
+      action: 'finding.label',
+      scope,
+      onRefused: async ({ params, principal, roles, body }, action) =>
+        recordRefusal(
+          records,
+          { principal, roles, project: params.project, subject: subjectOf(params), body },
+          body.commandId ?? randomUUID(),
+          'not-authorized',
+          `${principal.name} (${roles.join(', ')}) does not hold ${action}`,
+        ),
+      body: z.strictObject({
+        ...commandFields,
+        name: z.enum(feedbackCommands),
+        args: z.strictObject({
+          findings: z.array(findingSchema).min(1).max(200),
+          reason: textSchema(2_000).default(''),
+        }),
+      }),
+      response: commandAnswer,
+      statuses: [200, 202],
+      handler: ({ params, found, principal, roles, project, body, request }) =>
+        carryOut(deps, {
+          ...{ principal, roles, body, request },
+          project: project.project,
+          policyVersion: project.policy.version,
+          workflowId: workflowId.feedback(params),
+          keyId: found.keyId,
+          subject: subjectOf(params),
+          commands: addressOf(params),
+        }),
+    }),
+    route({
+      method: 'get',
+      path: `${one}/commands/{commandId}`,
+      operationId: 'getScanCommand',
+      summary: 'What became of a command',
+      action: 'finding.see',
+      scope,
+      response: commandAnswer,
+      handler: ({ params }) =>
+        lookUpCommand(deps, {
+          workflowId: workflowId.feedback(params),
+          subject: subjectOf(params),
+          commandId: params.commandId,
+          address: `${addressOf(params)}/${params.commandId}`,
+        }),
+    }),
+  ];
+};
+
+/** What the application said, without what has come to it since, in one form whatever the order of keys and rows. */
+function reported({ application, type, release, findings }: Scan): string | undefined {
+  const rows = findings.map(({ label: _, ...rest }: Finding) => rest).sort((a, b) => (a.finding < b.finding ? -1 : 1));
+  return canonicalize({ application, type, release, rows });
+}

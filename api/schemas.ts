@@ -1,0 +1,102 @@
+// What may come in: names, paths, ids, pages and bodies' common parts, each through one schema.
+import { z } from 'zod';
+import { isCommandId } from '../workflows/domain/command.ts';
+import { NAME_LIMIT, NAME_PATTERN, nameProblem, pathProblem } from '../workflows/domain/names.ts';
+import type { ArtifactUri, Digest } from '../workflows/domain/names.ts';
+
+/** Holds a text to one of the domain's own judges. */
+const judged = (judge: (text: string) => string | undefined) =>
+  z.string().superRefine((text, context) => {
+    const message = judge(text);
+    if (message) context.addIssue({ code: 'custom', message });
+  });
+
+/** A name of a project, model, type, user, application … */
+export const nameSchema = judged(nameProblem).meta({ pattern: NAME_PATTERN.source, maxLength: NAME_LIMIT });
+/** A relative path inside an area, a data set, a repository. */
+export const pathSchema = judged(pathProblem).meta({ example: 'runs/model.onnx' });
+export const digestSchema = z
+  .string()
+  .regex(/^[0-9a-f]{64}$/, 'a digest is the SHA-256 in 64 lower-case hexadecimal digits') as unknown as z.ZodType<
+  Digest,
+  string
+>;
+export const uriSchema = z.string() as unknown as z.ZodType<ArtifactUri, string>;
+
+export const commandIdSchema = judged((text) =>
+  isCommandId(text) ? undefined : 'a command id has 8 to 64 letters, digits, "-" or "_" (a UUID is one)',
+);
+/** `<type>-<sequence>`: a name, longer by its number. */
+export const releaseSchema = z
+  .string()
+  .max(80)
+  .regex(/^[a-z][a-z0-9]*(-[a-z0-9]+)*-[1-9][0-9]*$/, 'a release is named <type>-<number>');
+export const findingSchema = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'a finding id has 1 to 64 letters, digits, ".", "_" or "-"');
+export const tokenIdSchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9-]{0,63}$/, 'not a token id');
+/** Names a Kubernetes object, too. */
+const jobSchema = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'a job has 1 to 63 of a-z, 0-9 and "-", not first');
+export const areaSchema = z.enum(['private', 'common', 'staging'], { error: 'an area is private, common or staging' });
+/** Text for people: no control characters, which could forge lines of a log or a terminal. */
+export const textSchema = (limit: number) =>
+  z
+    .string()
+    .max(limit)
+    .regex(/^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]*$/, 'control characters are not allowed');
+export const whenSchema = z.iso.datetime({ offset: true });
+
+/** A commit by its id (7 or more digits), or a branch. */
+export const revisionSchema = pathSchema;
+export const branchSchema = judged(
+  (text) =>
+    pathProblem(text) ?? (/\.lock(\/|$)|\.\.|\.(\/|$)/.test(text) ? 'git takes no such branch name' : undefined),
+);
+
+const parameters: Readonly<Record<string, z.ZodType<string>>> = {
+  path: pathSchema,
+  name: pathSchema,
+  commandId: commandIdSchema,
+  release: releaseSchema,
+  tokenId: tokenIdSchema,
+  job: jobSchema,
+  area: areaSchema,
+};
+
+/** The schema of a path parameter, by its name: everything that is not listed is a name. */
+export const parameterSchema = (name: string): z.ZodType<string> => parameters[name] ?? nameSchema;
+
+/** Path parameters that run to the end of the path, slashes included. */
+export const isTail = (name: string): boolean => name === 'path' || name === 'name';
+
+/** Pages: `after` is what the page before called `next`. */
+export const pageFields = {
+  after: textSchema(1_024).min(1).optional(),
+  limit: z
+    .string()
+    .regex(/^[1-9][0-9]{0,2}$/, 'a number from 1 to 500')
+    .transform(Number)
+    .pipe(z.int().max(500))
+    .default(100),
+} as const;
+export const pageQuery = z.strictObject(pageFields);
+
+export const flagSchema = z.enum(['true', 'false']).transform((text) => text === 'true');
+
+/** No repeated items: two things of one name would be one of them. */
+export const distinct = <T>(key: (item: T) => string, what: string) => ({
+  check: (items: readonly T[]): boolean => new Set(items.map(key)).size === items.length,
+  message: `${what} must not be given twice`,
+});
+
+export const metricsSchema = z.record(nameOfMetric(), z.number());
+function nameOfMetric() {
+  return z.string().regex(/^[A-Za-z][A-Za-z0-9_.-]{0,63}$/, 'a metric has 1 to 64 letters, digits, "_", "." or "-"');
+}
+/** Rules of a project that its manager may set; the version counts by itself. */
+export const policyFields = {
+  quorum: z.int().min(1).max(10),
+  undoWithinSeconds: z.int().min(0).max(2_592_000),
+  operatorCommands: z.boolean(),
+  thresholds: metricsSchema,
+} as const;

@@ -1,0 +1,132 @@
+// Starts a submission: from a training run, or from a directory of the author's private area.
+import { z } from 'zod';
+import type { CodeHost } from '../activities/ports.ts';
+import type { Project, Records } from '../activities/records.ts';
+import type { RunSpec, Version } from '../workflows/domain/model.ts';
+import type { Beginning } from '../workflows/messages.ts';
+import { workflowId } from '../workflows/messages.ts';
+import { auditEntry } from './audit-entry.ts';
+import { codeRepository } from './code.ts';
+import type { ApiDeps } from './deps.ts';
+import { problem } from './problems.ts';
+import { recordOnce } from './once.ts';
+import type { Route } from './route.ts';
+import { route } from './route.ts';
+import { distinct, nameSchema, pathSchema, revisionSchema, textSchema } from './schemas.ts';
+import { subjectOf } from './versions.ts';
+import { versionView } from './views.ts';
+
+/** A week; no run of a model of this size takes longer. */
+const DEADLINE_LIMIT = 604_800;
+const names = distinct<string>((name) => name, 'a data set');
+
+const run = z.strictObject({
+  /** A commit's id or a branch; what it names now is what runs. */
+  commit: revisionSchema,
+  entrypoint: pathSchema,
+  lock: pathSchema,
+  data: z.array(nameSchema).max(50).refine(names.check, names.message),
+  parameters: z
+    .record(
+      z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/, 'a parameter is named like a variable'),
+      z.union([textSchema(2_000), z.number(), z.boolean()]),
+    )
+    .default({}),
+  seed: z.int().min(0).max(4_294_967_295).default(0),
+  compute: z.enum(['cpu', 'gpu']).default('cpu'),
+  deadlineSeconds: z.int().min(1).max(DEADLINE_LIMIT).default(3_600),
+});
+
+export const submissionRoutes = ({ records, code, workflows, signer }: ApiDeps): readonly Route[] => [
+  route({
+    method: 'post',
+    path: '/v1/projects/{project}/models/{model}/submissions',
+    operationId: 'startSubmission',
+    summary: 'Starts a lifecycle; the same again is harmless, another one under the same id a conflict',
+    action: 'version.start',
+    body: z.strictObject({
+      submission: nameSchema,
+      type: nameSchema,
+      from: z.union([z.strictObject({ run }), z.strictObject({ directory: pathSchema })], {
+        error:
+          'from must be { run: { commit, entrypoint, lock, data, … } } or { directory: "path in your private area" }',
+      }),
+    }),
+    response: versionView,
+    statuses: [200, 201],
+    async handler({ project, params: { model }, principal, body: { submission, type, from } }) {
+      if (!project.types.includes(type))
+        throw problem(422, 'no-such-type', `type: project ${project.project} owns ${project.types.join(', ')}`);
+      const ids = { project: project.project, model, submission };
+      const beginning: Beginning =
+        'run' in from ? { run: await runSpec(records, code, project, from.run) } : { directory: from.directory };
+      const row = firstRow({ ...ids, type, author: principal.name, keyId: signer.newest, beginning });
+      const read = () => records.version(project.project, model, submission);
+      await recordOnce(
+        records,
+        auditEntry({
+          key: `version.started/${workflowId.modelLifecycle(ids)}`,
+          project: project.project,
+          kind: 'version.started',
+          actor: principal.name,
+          subject: subjectOf(ids),
+          detail: { request: { type, author: principal.name, beginning }, keyId: row.keyId },
+        }),
+        [{ kind: 'version', row }],
+        async () => (await read()) !== undefined,
+      );
+      const version = await read();
+      if (!version) throw new Error(`version ${subjectOf(ids)} was written and is not there`);
+      // A lifecycle that has moved is there or has ended. One that has not may have been written and, the API having died, never started.
+      const unmoved = version.revision === 0 && version.state === row.state;
+      const input = { ...ids, type, author: principal.name, beginning, policy: project.policy };
+      const { started } = unmoved
+        ? await workflows.startLifecycle({ ...input, keys: signer.publicKeys() })
+        : { started: false };
+      return { status: started ? 201 : 200, body: version };
+    },
+  }),
+];
+
+async function runSpec(
+  records: Records,
+  code: CodeHost,
+  { project }: Project,
+  given: z.output<typeof run>,
+): Promise<RunSpec> {
+  const repository = codeRepository(project);
+  await code.ensure(repository);
+  const commit = await code.resolve(repository, given.commit);
+  if (commit === undefined)
+    throw problem(422, 'no-such-commit', `from.run.commit: ${repository} has none of that name`);
+  for (const file of [given.entrypoint, given.lock])
+    if (!(await code.read(repository, commit, file)))
+      throw problem(422, 'no-such-file', `from.run: there is no ${file} at commit ${commit}`);
+  for (const name of given.data) {
+    const found = await records.dataSet(project, name);
+    if (!found) throw problem(422, 'no-such-data-set', `from.run.data: there is no data set "${name}": register it`);
+    if (found.kind !== 'training')
+      throw problem(422, 'test-set', `from.run.data: "${name}" is a test set: nothing is trained on it`);
+  }
+  const { entrypoint, lock, data, parameters, seed, compute, deadlineSeconds } = given;
+  return { code: { repository, commit }, entrypoint, lock, data, parameters, seed, compute, deadlineSeconds };
+}
+
+type First = Pick<Version, 'project' | 'model' | 'type' | 'submission' | 'author' | 'keyId'>;
+
+function firstRow({ beginning, ...given }: First & { readonly beginning: Beginning }): Version {
+  return {
+    ...given,
+    state: 'run' in beginning ? 'provisioning' : 'validating',
+    revision: 0,
+    version: null,
+    revises: null,
+    digest: null,
+    files: [],
+    run: null,
+    tags: [],
+    decisions: [],
+    detail: '',
+    updatedAt: new Date().toISOString(),
+  };
+}

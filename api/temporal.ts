@@ -1,0 +1,135 @@
+// The workflow gateway over a Temporal client: the only file of the API that knows Temporal's client library.
+import type { Client } from '@temporalio/client';
+import {
+  isGrpcServiceError,
+  QueryNotRegisteredError,
+  ServiceError,
+  WorkflowExecutionAlreadyStartedError,
+  WorkflowNotFoundError,
+} from '@temporalio/client';
+import type { SearchAttributePair } from '@temporalio/common';
+import type { WorkflowName } from '../workflows/messages.ts';
+import { command, outcome, searchAttributes, status, taskQueues, wake, workflowId } from '../workflows/messages.ts';
+import type { Started, WorkflowGateway } from './gateway.ts';
+import { GatewayError } from './gateway.ts';
+
+/** How long a start, a signal or a look at the server may take; people are waiting. */
+const CALL_MS = 5_000;
+/** A look at whether the server is there: a supervisor asks often and does not wait long. */
+const READY_MS = 2_000;
+
+/** Speaks to workflows through a connected client. */
+export function createWorkflowGateway(client: Client): WorkflowGateway {
+  const call = async <T>(work: () => Promise<T>, withinMs = CALL_MS): Promise<T> => {
+    try {
+      return await client.withDeadline(Date.now() + withinMs, work);
+    } catch (error) {
+      throw gatewayError(error);
+    }
+  };
+
+  const start = (
+    name: WorkflowName,
+    id: string,
+    input: unknown,
+    summary: string,
+    attributes: SearchAttributePair[],
+  ): Promise<Started> =>
+    call(async () => {
+      try {
+        await client.workflow.start(name, {
+          workflowId: id,
+          taskQueue: taskQueues.core,
+          args: [input],
+          // The id is the business key: whatever ran under it, running or ended, is this very thing.
+          workflowIdReusePolicy: 'REJECT_DUPLICATE',
+          workflowIdConflictPolicy: 'FAIL',
+          staticSummary: summary,
+          typedSearchAttributes: attributes,
+        });
+        return { started: true };
+      } catch (error) {
+        if (error instanceof WorkflowExecutionAlreadyStartedError) return { started: false };
+        throw error;
+      }
+    });
+
+  /** Temporal answers a signal to an ended workflow and to none with the same error: a look tells them apart. */
+  const signal = async (id: string, send: () => Promise<void>): Promise<void> => {
+    try {
+      await call(send);
+    } catch (error) {
+      if (!(error instanceof GatewayError) || error.kind !== 'missing') throw error;
+      await call(() => client.workflow.getHandle(id).describe());
+      throw new GatewayError('closed', `workflow ${id} has ended`, error);
+    }
+  };
+
+  const query = async <T>(timeoutMs: number, ask: () => Promise<T>): Promise<T | undefined> => {
+    try {
+      return await client.withDeadline(Date.now() + timeoutMs, ask);
+    } catch (error) {
+      // Before its first task a workflow has registered nothing: no answer yet.
+      if (error instanceof QueryNotRegisteredError) return undefined;
+      const failure = gatewayError(error);
+      if (failure.kind === 'unavailable') return undefined;
+      throw failure;
+    }
+  };
+
+  const { Project, Model, ModelType, State, Author, Application } = searchAttributes;
+  return {
+    startLifecycle: (input) =>
+      start(
+        'modelLifecycle',
+        workflowId.modelLifecycle(input),
+        input,
+        `${input.project} / ${input.model} / ${input.submission} (${input.type}) by ${input.author}`,
+        [
+          { key: Project, value: input.project },
+          { key: Model, value: input.model },
+          { key: ModelType, value: input.type },
+          { key: State, value: 'run' in input.beginning ? 'provisioning' : 'validating' },
+          { key: Author, value: input.author },
+        ],
+      ),
+    startEvaluation: (input) =>
+      start(
+        'evaluation',
+        workflowId.evaluation(input),
+        input,
+        `${input.project} / ${input.model} over ${input.dataset} for ${input.actor}`,
+        [
+          { key: Project, value: input.project },
+          { key: Model, value: input.model },
+          { key: Author, value: input.actor },
+        ],
+      ),
+    startApplication: (input, project) =>
+      start('application', workflowId.application(input), input, `${input.application} consumes ${input.type}`, [
+        { key: Project, value: project },
+        { key: ModelType, value: input.type },
+        { key: Application, value: input.application },
+      ]),
+    startFeedback: (input) =>
+      start('feedback', workflowId.feedback(input), input, `${input.project}: findings of ${input.scan}`, [
+        { key: Project, value: input.project },
+      ]),
+    sendCommand: (id, signed) => signal(id, () => client.workflow.getHandle(id).signal(command, signed)),
+    wake: (id) => signal(id, () => client.workflow.getHandle(id).signal(wake)),
+    outcome: (id, commandId, timeoutMs) =>
+      query(timeoutMs, () => client.workflow.getHandle(id).query(outcome, commandId)),
+    lifecycleStatus: (id, timeoutMs) => query(timeoutMs, () => client.workflow.getHandle(id).query(status)),
+    ready: () =>
+      call(async () => {
+        await client.workflowService.getSystemInfo({});
+      }, READY_MS),
+  };
+}
+
+function gatewayError(error: unknown): GatewayError {
+  if (error instanceof WorkflowNotFoundError) return new GatewayError('missing', error.message, error);
+  if (error instanceof ServiceError || isGrpcServiceError(error))
+    return new GatewayError('unavailable', `the workflow server does not answer: ${error.message}`, error);
+  return new GatewayError('unavailable', 'the workflow server gave an answer that could not be read', error);
+}

@@ -1,0 +1,117 @@
+// Tokens: a person's own, and the one way any token is issued.
+import { z } from 'zod';
+import type { Principal, Records } from '../activities/records.ts';
+import { newToken } from '../activities/tokens.ts';
+import { auditEntry } from './audit-entry.ts';
+import type { ApiDeps } from './deps.ts';
+import { notFound } from './problems.ts';
+import type { Route } from './route.ts';
+import { route } from './route.ts';
+import { newTokenView, rowsOf, tokenView } from './views.ts';
+
+/** Ten years; who wants no end leaves it out. */
+export const expiryFields = { expiresInDays: z.int().min(1).max(3_650).optional() } as const;
+
+/** Issues a token and answers it, the one time it is seen. */
+export async function issueToken(
+  records: Records,
+  given: {
+    readonly kind: Principal['kind'];
+    readonly name: string;
+    readonly actor: string;
+    readonly project?: string;
+    readonly expiresInDays?: number | undefined;
+  },
+) {
+  const { tokenId, token, sha256 } = newToken();
+  const { kind, name, actor, project = null, expiresInDays } = given;
+  const expiresAt = expiresInDays ? new Date(Date.now() + expiresInDays * 86_400_000).toISOString() : null;
+  await records.issueToken(
+    { tokenId, sha256, kind, name, expiresAt, job: null },
+    auditEntry({
+      key: `token.issued/${tokenId}`,
+      project,
+      kind: 'token.issued',
+      actor,
+      subject: `${kind}/${name}`,
+      detail: { tokenId, expiresAt },
+    }),
+  );
+  return { tokenId, token, expiresAt };
+}
+
+/** Who am I, and my tokens. */
+export const tokenRoutes = ({ records }: ApiDeps): readonly Route[] => [
+  route({
+    method: 'get',
+    path: '/v1/me',
+    operationId: 'getMe',
+    summary: 'Who the token says you are, and your projects with your roles in them',
+    action: 'token.own',
+    response: z.object({
+      name: z.string(),
+      admin: z.boolean(),
+      projects: z.array(z.object({ project: z.string(), roles: z.array(z.string()).readonly() })),
+    }),
+    async handler({ principal }) {
+      const projects = await records.projects(principal.name);
+      const held = projects.map(async ({ project }) => ({
+        project,
+        roles: (await records.members(project)).find(({ user }) => user === principal.name)?.roles ?? [],
+      }));
+      return { body: { name: principal.name, admin: principal.admin, projects: await Promise.all(held) } };
+    },
+  }),
+  route({
+    method: 'post',
+    path: '/v1/tokens',
+    operationId: 'issueToken',
+    summary: 'Makes another token of your own; it is shown this once',
+    action: 'token.own',
+    body: z.strictObject(expiryFields),
+    response: newTokenView,
+    statuses: [201],
+    async handler({ principal: { name }, body }) {
+      return { status: 201, body: await issueToken(records, { kind: 'user', name, actor: name, ...body }) };
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/v1/tokens',
+    operationId: 'listTokens',
+    summary: 'Your own tokens, without their secrets',
+    action: 'token.own',
+    response: rowsOf(tokenView),
+    async handler({ principal }) {
+      return { body: { rows: await ownTokens(records, principal) } };
+    },
+  }),
+  route({
+    method: 'delete',
+    path: '/v1/tokens/{tokenId}',
+    operationId: 'revokeToken',
+    summary: 'Revokes a token: your own, or as administrator any',
+    action: 'token.own',
+    response: z.object({ tokenId: z.string(), revoked: z.boolean() }),
+    async handler({ principal, params: { tokenId } }) {
+      const own = (await ownTokens(records, principal)).some((token) => token.tokenId === tokenId);
+      if (!own && !principal.admin) throw notFound('such token');
+      await records.revokeToken(
+        tokenId,
+        auditEntry({
+          key: `token.revoked/${tokenId}`,
+          kind: 'token.revoked',
+          actor: principal.name,
+          subject: own ? `user/${principal.name}` : `token/${tokenId}`,
+          detail: { tokenId },
+        }),
+      );
+      return { body: { tokenId, revoked: true } };
+    },
+  }),
+];
+
+/** Applications and jobs may have the same name as a person. */
+async function ownTokens(records: Records, { name, kind }: Principal) {
+  return (await records.tokens(name)).filter((token) => token.kind === kind);
+}

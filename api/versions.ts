@@ -1,0 +1,179 @@
+// Versions: what a scientist submits, how it stands, and the commands that move it.
+import { randomUUID } from 'node:crypto';
+import { z } from 'zod';
+import type { Records } from '../activities/records.ts';
+import { lifecycleCommands } from '../workflows/domain/command.ts';
+import { transitions, versionStates } from '../workflows/domain/lifecycle.ts';
+import type { Version } from '../workflows/domain/model.ts';
+import type { LifecycleStatus } from '../workflows/messages.ts';
+import { workflowId } from '../workflows/messages.ts';
+import { sendBytes, storeOf } from './byte-stream.ts';
+import { carryOut, commandAnswer, commandFields, lookUpCommand, recordRefusal } from './commands.ts';
+import type { ApiDeps } from './deps.ts';
+import { isGatewayError } from './gateway.ts';
+import { notFound } from './problems.ts';
+import type { Asked, Route } from './route.ts';
+import { route } from './route.ts';
+import { nameSchema, pageFields, releaseSchema, textSchema } from './schemas.ts';
+import { pageOf, versionView } from './views.ts';
+
+const submission = '/v1/projects/{project}/models/{model}/submissions/{submission}';
+type Ids = { readonly project: string; readonly model: string; readonly submission: string };
+export const subjectOf = ({ project, model, submission: id }: Ids): string => `${project}/${model}/${id}`;
+
+const command = z.strictObject({
+  ...commandFields,
+  name: z.enum(lifecycleCommands),
+  args: z
+    .strictObject({
+      reason: textSchema(2_000),
+      to: nameSchema,
+      tags: z.array(nameSchema).max(20),
+      release: releaseSchema,
+    })
+    .partial()
+    .default({}),
+});
+
+const shown = z.object({
+  version: versionView,
+  busy: z.string().nullable(),
+  approvals: z.array(z.string()).readonly(),
+  /** `false`: from the record, since the workflow did not answer or is no longer there. */
+  live: z.boolean(),
+});
+
+/** A version with whose it is; every route below one asks this. */
+export const versionScope =
+  (records: Records) =>
+  async ({ params, principal }: { readonly params: Ids; readonly principal: { readonly name: string } }) => {
+    const found = await records.version(params.project, params.model, params.submission);
+    return found && { own: found.author === principal.name, found };
+  };
+
+export const versionRoutes = (deps: ApiDeps): readonly Route[] => {
+  const { records } = deps;
+  return [
+    route({
+      method: 'get',
+      path: '/v1/projects/{project}/versions',
+      operationId: 'listVersions',
+      summary: 'Versions of the project; scientists see their own',
+      action: 'version.see',
+      // The rows are narrowed to the caller's own below.
+      scope: () => ({ own: true, found: undefined }),
+      query: z
+        .strictObject({ ...pageFields, model: nameSchema, state: z.enum(versionStates), author: nameSchema })
+        .partial({ model: true, state: true, author: true }),
+      response: pageOf(versionView),
+      async handler({ params: { project }, query: { after, limit, model, state, author }, principal, grant }) {
+        if (grant === 'own' && author !== undefined && author !== principal.name) return { body: { rows: [] } };
+        const by = grant === 'own' ? principal.name : author;
+        const page = await records.versions({
+          project,
+          limit,
+          ...(after !== undefined && { after }),
+          ...(model !== undefined && { model }),
+          ...(state !== undefined && { state }),
+          ...(by !== undefined && { author: by }),
+        });
+        return { body: page };
+      },
+    }),
+    route({
+      method: 'get',
+      path: submission,
+      operationId: 'getVersion',
+      summary: 'How a submission stands: its state, evidence, approvals and decisions',
+      action: 'version.see',
+      scope: versionScope(records),
+      response: shown,
+      async handler({ found }) {
+        const live = await liveStatus(deps, found);
+        return {
+          body: live ? { ...live, live: true } : { version: found, busy: null, approvals: [], live: false },
+        };
+      },
+    }),
+    route({
+      method: 'get',
+      path: `${submission}/files/{name}`,
+      operationId: 'getVersionFile',
+      summary: "A file of a submission's artifact",
+      action: 'staging.read',
+      scope: versionScope(records),
+      response: 'bytes',
+      statuses: [200, 206, 304],
+      async handler({ found, params: { name }, request }) {
+        const file = found.files.find((one) => one.name === name);
+        if (!file) throw notFound(`file "${name}"`);
+        return sendBytes(storeOf(deps, file.uri), file.uri, request, `file "${name}"`, file.sha256);
+      },
+    }),
+    route({
+      method: 'post',
+      path: `${submission}/commands`,
+      operationId: 'commandVersion',
+      summary: 'Submit, withdraw, approve, reject, release …: the workflow judges',
+      action: ['version.author', 'version.decide'],
+      actionOf: ({ body }) => transitions[body.name].action,
+      // Whose version it is, the workflow judges: here counts that the caller may do it to some.
+      scope: async (asked) => {
+        const scope = await versionScope(records)(asked);
+        return scope && { ...scope, own: true };
+      },
+      onRefused: async (asked, action) => {
+        const subject = subjectOf(asked.params);
+        const { principal, roles, body, project } = asked;
+        await recordRefusal(
+          records,
+          { principal, roles, project: project.project, subject, body },
+          body.commandId ?? randomUUID(),
+          'not-authorized',
+          `${principal.name} (${roles.join(', ')}) does not hold ${action}`,
+        );
+      },
+      body: command,
+      response: commandAnswer,
+      statuses: [200, 202],
+      handler: ({ params, found, principal, roles, project, body, request }) =>
+        carryOut(deps, {
+          ...{ principal, roles, request, body },
+          project: project.project,
+          policyVersion: project.policy.version,
+          workflowId: workflowId.modelLifecycle(params),
+          keyId: found.keyId,
+          subject: subjectOf(params),
+          commands: addressOf(params),
+        }),
+    }),
+    route({
+      method: 'get',
+      path: `${submission}/commands/{commandId}`,
+      operationId: 'getVersionCommand',
+      summary: 'What became of a command',
+      action: 'version.see',
+      scope: versionScope(records),
+      response: commandAnswer,
+      handler: ({ params }) =>
+        lookUpCommand(deps, {
+          workflowId: workflowId.modelLifecycle(params),
+          subject: subjectOf(params),
+          commandId: params.commandId,
+          address: `${addressOf(params)}/${params.commandId}`,
+        }),
+    }),
+  ];
+};
+
+const addressOf = ({ project, model, submission: id }: Asked<typeof submission, unknown, unknown>['params']): string =>
+  `/v1/projects/${project}/models/${model}/submissions/${id}/commands`;
+
+async function liveStatus({ workflows, limits }: ApiDeps, found: Version): Promise<LifecycleStatus | undefined> {
+  try {
+    return await workflows.lifecycleStatus(workflowId.modelLifecycle(found), limits.answerMs);
+  } catch (error) {
+    if (isGatewayError(error)) return undefined;
+    throw error;
+  }
+}

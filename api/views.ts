@@ -1,0 +1,227 @@
+// What goes out: the domain's nouns as the API shows them. Where bytes lie (their URIs) stays inside.
+import { z } from 'zod';
+import type { AuditRow, Member, Project } from '../activities/records.ts';
+import type { Outcome } from '../workflows/domain/command.ts';
+import { versionStates } from '../workflows/domain/lifecycle.ts';
+import type {
+  Application,
+  DataSet,
+  Delivery,
+  Evaluation,
+  LivePointer,
+  NamedArtifact,
+  Policy,
+  Release,
+  RunRecord,
+  Scan,
+  Version,
+} from '../workflows/domain/model.ts';
+import { deliveryStates } from '../workflows/domain/model.ts';
+import type { ArtifactUri } from '../workflows/domain/names.ts';
+import { roles } from '../workflows/domain/roles.ts';
+import { digestSchema } from './schemas.ts';
+
+/** A noun without the URIs in it. */
+type Shown<T> = T extends string | number | boolean | null | undefined
+  ? T
+  : T extends readonly (infer Item)[]
+    ? readonly Shown<Item>[]
+    : { [Key in keyof T as T[Key] extends ArtifactUri ? never : Key]: Shown<T[Key]> };
+
+const list = <T extends z.ZodType>(item: T) => z.array(item).readonly();
+const text = z.string();
+const textOrNull = z.string().nullable();
+const numbers = z.record(z.string(), z.number());
+
+/** A page of rows; `next` goes into the following request's `after`. */
+export const pageOf = <T extends z.ZodType>(row: T) => z.object({ rows: list(row), next: z.string().optional() });
+export const rowsOf = <T extends z.ZodType>(row: T) => z.object({ rows: list(row) });
+
+export const fileView = z.object({
+  name: text,
+  sha256: digestSchema,
+  bytes: z.number(),
+}) satisfies z.ZodType<Shown<NamedArtifact>>;
+
+export const policyView = z.object({
+  version: z.number(),
+  quorum: z.number(),
+  undoWithinSeconds: z.number(),
+  operatorCommands: z.boolean(),
+  thresholds: numbers,
+}) satisfies z.ZodType<Shown<Policy>>;
+
+export const projectView = z.object({ project: text, types: list(text), policy: policyView }) satisfies z.ZodType<
+  Shown<Project>
+>;
+export const memberView = z.object({ user: text, roles: list(z.enum(roles)) }) satisfies z.ZodType<Shown<Member>>;
+
+const runSpecView = z.object({
+  code: z.object({ repository: text, commit: text }),
+  entrypoint: text,
+  lock: text,
+  data: list(text),
+  parameters: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
+  seed: z.number(),
+  compute: z.enum(['cpu', 'gpu']),
+  deadlineSeconds: z.number(),
+});
+
+const runView = z.object({
+  attempt: z.number(),
+  spec: runSpecView,
+  inputs: list(fileView),
+  environment: digestSchema,
+  outputs: list(fileView),
+  metrics: numbers,
+  log: fileView.nullable(),
+  startedAt: text,
+  endedAt: text,
+}) satisfies z.ZodType<Shown<RunRecord>>;
+
+export const versionView = z.object({
+  project: text,
+  model: text,
+  type: text,
+  submission: text,
+  author: text,
+  state: z.enum(versionStates),
+  revision: z.number(),
+  version: z.number().nullable(),
+  revises: z.number().nullable(),
+  digest: digestSchema.nullable(),
+  files: list(fileView),
+  run: runView.nullable(),
+  tags: list(text),
+  decisions: list(z.object({ commandId: text, name: text, actor: text, reason: text, report: textOrNull, at: text })),
+  detail: text,
+  keyId: text,
+  updatedAt: text,
+}) satisfies z.ZodType<Shown<Version>>;
+
+export const evaluationView = z.object({
+  evaluation: text,
+  project: text,
+  model: text,
+  submission: textOrNull,
+  actor: text,
+  dataset: text,
+  state: z.enum(['running', 'done', 'failed']),
+  digest: digestSchema.nullable(),
+  report: fileView.nullable(),
+  passed: z.boolean().nullable(),
+  metrics: z.record(z.string(), z.number().nullable()),
+  detail: text,
+  updatedAt: text,
+}) satisfies z.ZodType<Shown<Evaluation>>;
+
+export const dataSetView = z.object({
+  project: text,
+  dataset: text,
+  kind: z.enum(['training', 'test']),
+  files: list(fileView),
+  registeredBy: text,
+  registeredAt: text,
+}) satisfies z.ZodType<Shown<DataSet>>;
+
+export const releaseView = z.object({
+  release: text,
+  type: text,
+  sequence: z.number(),
+  project: text,
+  model: text,
+  submission: text,
+  version: z.number(),
+  digest: digestSchema,
+  files: list(fileView),
+  report: textOrNull,
+  approvedBy: list(text),
+  releasedBy: text,
+  state: z.enum(['allotted', 'announced']),
+  releasedAt: text,
+}) satisfies z.ZodType<Shown<Release>>;
+
+export const applicationView = z.object({
+  application: text,
+  project: text,
+  owner: text,
+  types: list(text),
+  gates: list(text),
+  repository: text,
+}) satisfies z.ZodType<Shown<Application>>;
+
+export const liveView = z.object({
+  application: text,
+  type: text,
+  generation: z.number(),
+  release: textOrNull,
+  movedAt: textOrNull,
+}) satisfies z.ZodType<Shown<LivePointer>>;
+
+export const deliveryView = z.object({
+  application: text,
+  release: text,
+  type: text,
+  state: z.enum(deliveryStates),
+  gates: list(z.object({ gate: text, passed: z.boolean(), detail: text, seconds: z.number() })),
+  detail: text,
+  updatedAt: text,
+}) satisfies z.ZodType<Shown<Delivery>>;
+
+export const scanView = z.object({
+  scan: text,
+  project: text,
+  application: text,
+  type: text,
+  release: text,
+  findings: list(
+    z.object({
+      finding: text,
+      name: text,
+      path: text,
+      vulnerable: z.boolean(),
+      probability: z.number(),
+      source: digestSchema,
+      label: z.object({ verdict: z.enum(['true', 'false']), by: text, at: text }).nullable(),
+    }),
+  ),
+  state: z.enum(['open', 'labelled']),
+  revision: z.number(),
+  commit: textOrNull,
+  keyId: text,
+  updatedAt: text,
+}) satisfies z.ZodType<Shown<Scan>>;
+
+export const outcomeView = z.discriminatedUnion('status', [
+  z.object({ status: z.literal('refused'), reason: z.string(), message: text }),
+  z.object({ status: z.literal('accepted') }),
+  z.object({ status: z.literal('done'), message: text }),
+  z.object({ status: z.literal('failed'), reason: text, message: text }),
+]) satisfies z.ZodType<Shown<Outcome> | { status: 'refused'; reason: string; message: string }>;
+export const auditRowView = z.object({
+  seq: z.number(),
+  previous: text,
+  hash: text,
+  entry: z.object({
+    key: text,
+    project: textOrNull,
+    kind: text,
+    actor: text,
+    subject: text,
+    digest: textOrNull,
+    report: textOrNull,
+    reason: text,
+    detail: z.record(z.string(), z.unknown()),
+    at: text,
+  }),
+}) satisfies z.ZodType<AuditRow>;
+
+/** Shown once, when it is made. */
+export const newTokenView = z.object({ tokenId: text, token: text, expiresAt: textOrNull });
+export const tokenView = z.object({
+  tokenId: text,
+  kind: z.enum(['user', 'application', 'job']),
+  createdAt: text,
+  expiresAt: textOrNull,
+  revokedAt: textOrNull,
+});

@@ -1,0 +1,162 @@
+"""The data path of a job: fetches its inputs before it runs and uploads its outputs after, through the platform's API.
+
+usage: python3 -m ocdl.job fetch DIR
+       python3 -m ocdl.job upload DIR
+
+DIR holds job.json; inputs arrive in DIR/in, outputs leave from DIR/out. The job's token, good for this job alone, is
+in the environment variable OCDL_JOB_TOKEN. This runs outside the sandbox of the job's own code, whose outputs it
+therefore takes for hostile: only regular files, opened without following links, ever leave. Standard library only.
+"""
+
+import base64
+import hashlib
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import BinaryIO, Iterator
+
+from ocdl.connection import Connection
+from ocdl.failures import EXIT_MISMATCH, EXIT_OUTPUT, EXIT_USAGE, Failure, Retry
+from ocdl.manifest import Input, Manifest, Output, read_manifest
+from ocdl.unpack import unpack
+
+BLOCK = 1 << 20
+
+
+def fetch(folder: Path, manifest: Manifest, connection: Connection) -> None:
+    """Brings every input into DIR/in, each whole and with its declared digest, or fails."""
+    target = folder / "in"
+    target.mkdir(exist_ok=True)
+    for entry in manifest.inputs:
+        path = target / entry.name
+        if not _is_there(path, entry):
+            connection.attempt(lambda: _fetch_one(connection, manifest.job, entry, path))
+        if entry.unpack:
+            unpack(path, target / entry.name.removesuffix(".tar"))
+        print(f"fetched {entry.name} ({entry.bytes} bytes)", flush=True)
+
+
+def upload(folder: Path, manifest: Manifest, connection: Connection) -> None:
+    """Sends every declared output that is there; a required one that is missing is a failure, found before sending."""
+    out = _open_folder(folder / "out")
+    try:
+        found = [(entry, _open_output(out, entry)) for entry in manifest.outputs]
+        missing = [entry.name for entry, file in found if file is None and entry.required]
+        if missing:
+            raise Failure(EXIT_OUTPUT, f"the job ended without its required output {', '.join(missing)}: write it to OCDL_OUTPUTS")
+        for entry, file in found:
+            if file is None:
+                continue
+            with file:
+                size = _upload_one(connection, manifest.job, entry, file)
+            print(f"uploaded {entry.name} ({size} bytes)", flush=True)
+    finally:
+        os.close(out)
+
+
+def _is_there(path: Path, entry: Input) -> bool:
+    if not path.is_file() or path.is_symlink() or path.stat().st_size != entry.bytes:
+        return False
+    with path.open("rb") as file:
+        return _digest(file).hex() == entry.sha256
+
+
+def _fetch_one(connection: Connection, job: str, entry: Input, path: Path) -> None:
+    temporary = path.with_name(f".{entry.name}.part")
+    digest, size = hashlib.sha256(), 0
+    try:
+        with connection.get(f"/v1/jobs/{job}/inputs/{entry.name}") as body, temporary.open("wb") as file:
+            for block in body:
+                size += len(block)
+                if size > entry.bytes:
+                    raise Failure(EXIT_MISMATCH, f"input {entry.name} is longer than its {entry.bytes} declared bytes")
+                digest.update(block)
+                file.write(block)
+        if size < entry.bytes:
+            raise Retry(EXIT_MISMATCH, f"input {entry.name} ended after {size} of {entry.bytes} bytes")
+        if digest.hexdigest() != entry.sha256:
+            raise Failure(
+                EXIT_MISMATCH, f"input {entry.name} has digest {digest.hexdigest()}, not {entry.sha256} as declared"
+            )
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _open_folder(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise Failure(EXIT_OUTPUT, f"{path} is no folder of outputs: {error.strerror}") from error
+
+
+def _open_output(folder: int, entry: Output) -> BinaryIO | None:
+    try:
+        # NONBLOCK: a named pipe in place of a file must not hold us for ever.
+        descriptor = os.open(entry.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Failure(
+            EXIT_OUTPUT, f"output {entry.name} is not a regular file (links are refused): {error.strerror}"
+        ) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Failure(EXIT_OUTPUT, f"output {entry.name} is not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def _upload_one(connection: Connection, job: str, entry: Output, file: BinaryIO) -> int:
+    digest = base64.b64encode(_digest(file)).decode("ascii")
+    size = file.tell()
+    headers = {
+        "Content-Type": "application/octet-stream",
+        "Content-Length": str(size),
+        "Repr-Digest": f"sha-256=:{digest}:",  # RFC 9530
+    }
+
+    def send() -> None:
+        file.seek(0)
+        connection.put(f"/v1/jobs/{job}/outputs/{entry.name}", _exactly(file, size), headers)
+
+    connection.attempt(send)
+    return size
+
+
+def _exactly(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """The file's first `size` bytes: a file that grew meanwhile must not run over the declared length."""
+    left = size
+    while left > 0:
+        block = file.read(min(BLOCK, left))
+        if not block:
+            raise Failure(EXIT_OUTPUT, "an output shrank while it was uploaded")
+        left -= len(block)
+        yield block
+
+
+def _digest(file: BinaryIO) -> bytes:
+    digest = hashlib.sha256()
+    while block := file.read(BLOCK):
+        digest.update(block)
+    return digest.digest()
+
+
+def main(argv: list[str]) -> int:
+    try:
+        if len(argv) != 2 or argv[0] not in ("fetch", "upload"):
+            raise Failure(EXIT_USAGE, "usage: python3 -m ocdl.job fetch|upload DIR")
+        token = os.environ.get("OCDL_JOB_TOKEN", "")
+        if not token or not token.isascii() or not token.isprintable():
+            raise Failure(EXIT_USAGE, "OCDL_JOB_TOKEN is not set to the job's token")
+        folder = Path(argv[1])
+        manifest = read_manifest(folder / "job.json")
+        (fetch if argv[0] == "fetch" else upload)(folder, manifest, Connection(manifest.api, token))
+        return 0
+    except Failure as failure:
+        print(f"ocdl.job: {failure}", file=sys.stderr)
+        return failure.status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

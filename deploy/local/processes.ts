@@ -1,0 +1,97 @@
+// The embedded platform's processes: two servers that are not ours, then our worker, application consumer and API.
+import { join } from 'node:path';
+import type { ChildSpec } from './child.ts';
+import { preparePostgres, type EmbeddedPostgres } from './postgres.ts';
+import type { Settings } from './settings.ts';
+import { temporalSpec } from './temporal.ts';
+import { findTemporal } from './temporal-binary.ts';
+
+export type Ports = { readonly api: number; readonly ui: number; readonly temporal: number };
+
+export type ServerContext = {
+  readonly settings: Settings;
+  readonly ports: Ports;
+  readonly say: (line: string) => void;
+  readonly signal: AbortSignal;
+};
+
+export type ProgramContext = {
+  readonly settings: Settings;
+  readonly ports: Ports;
+  readonly temporalAddress: string;
+  readonly temporalUiUrl: string;
+  readonly databaseUrl: string;
+};
+
+/** What a platform consists of. Tests give small stand-ins. */
+export type ProcessTable = {
+  readonly temporal: (context: ServerContext) => Promise<ChildSpec>;
+  readonly postgres: (context: ServerContext) => Promise<EmbeddedPostgres>;
+  /** Started together, once the servers answer; stopped one by one, from the last. One is named `api`. */
+  readonly programs: (context: ProgramContext) => readonly ChildSpec[];
+};
+
+const root = new URL('../../', import.meta.url);
+
+/** The real table. */
+export const embeddedProcesses: ProcessTable = {
+  temporal: async ({ settings, ports, say, signal }) =>
+    temporalSpec({
+      binary: await findTemporal({ cache: settings.cache, env: settings.env, onProgress: say, signal }),
+      folder: join(settings.home, 'temporal'),
+      port: ports.temporal,
+      uiPort: ports.ui,
+      namespace: settings.temporalNamespace,
+    }),
+  postgres: ({ settings }) => preparePostgres({ folder: join(settings.home, 'postgres') }),
+  programs: (context) => {
+    const env = programEnvironment(context);
+    return [
+      program('worker', 'workers/main.ts', env, 4_000),
+      program('application', 'workers/application.ts', env, 2_500),
+      program('api', 'api/main.ts', env, 2_500),
+    ];
+  },
+};
+
+/** What each of our programs is told, on top of the person's own environment. */
+export function programEnvironment(context: ProgramContext): Record<string, string | undefined> {
+  const { settings, ports } = context;
+  return {
+    ...settings.env,
+    OCDL_HOME: settings.home,
+    OCDL_CACHE: settings.cache,
+    OCDL_LOG_LEVEL: settings.logLevel,
+    OCDL_API_HOST: settings.apiHost,
+    OCDL_API_PORT: String(ports.api),
+    OCDL_API_URL: apiUrlOf(settings.apiHost, ports.api),
+    TEMPORAL_ADDRESS: context.temporalAddress,
+    TEMPORAL_NAMESPACE: settings.temporalNamespace,
+    TEMPORAL_UI_URL: context.temporalUiUrl,
+    DATABASE_URL: context.databaseUrl,
+  };
+}
+
+/** The API's address as other programs of this machine reach it. */
+export function apiUrlOf(host: string, port: number): string {
+  const reachable = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
+  return `http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`;
+}
+
+function program(
+  name: string,
+  file: string,
+  env: Readonly<Record<string, string | undefined>>,
+  graceMs: number,
+): ChildSpec {
+  return {
+    name,
+    command: process.execPath,
+    // The repository's root is the working folder: that is where `tsx` and the file are found from.
+    args: ['--import', 'tsx', file],
+    cwd: root,
+    env,
+    stopSignal: 'SIGTERM',
+    graceMs,
+  };
+}

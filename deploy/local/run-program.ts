@@ -1,0 +1,29 @@
+// Runs a short program to its end and returns what it said; never through a shell.
+import { execFile } from 'node:child_process';
+
+export type RunOptions = {
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  readonly timeoutMs?: number;
+  readonly input?: string;
+};
+
+export type ProgramEnd = { readonly code: number; readonly output: string };
+
+/** Runs a program; `code` is -1 when it could not be started or ran past its time. Output is both streams together. */
+export function runProgram(program: string, args: readonly string[], options: RunOptions = {}): Promise<ProgramEnd> {
+  return new Promise((resolve) => {
+    const child = execFile(
+      program,
+      [...args],
+      // 15 s: the slowest caller asks a version of a program that may be read from a cold disk.
+      { env: options.env && { ...options.env }, timeout: options.timeoutMs ?? 15_000, killSignal: 'SIGKILL' },
+      (error, stdout, stderr) => {
+        const code = error === null ? 0 : typeof error.code === 'number' ? error.code : -1;
+        resolve({ code, output: `${stdout}${stderr}`.trim() || (error?.message ?? '') });
+      },
+    );
+    // A program that ends without reading its input is no fault of ours: its exit code tells.
+    child.stdin?.on('error', () => undefined);
+    child.stdin?.end(options.input ?? '');
+  });
+}

@@ -1,0 +1,305 @@
+// Jobs and services as local processes: the contract with and without sandbox, limits, floods, and a worker that is killed.
+import { test } from '@jest/globals';
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { JobOutcome } from '../../activities/ports.ts';
+import { clusterContract, eventually, pythonJob, type JobGiven } from '../contracts/cluster.ts';
+import { pythonEnvironment } from '../python.ts';
+import { openLocalCluster, processesWith, sandboxForTests, type LocalHarness } from './local-cluster.ts';
+
+const MIB = 1024 ** 2;
+const watch = { signal: new AbortController().signal };
+const hasSandbox = await sandboxForTests('the contract, the limits and the services of sandboxed local jobs');
+
+clusterContract('local processes without a sandbox', () => openLocalCluster({ sandbox: 'none' }));
+
+if (hasSandbox) {
+  clusterContract('local processes in a sandbox', () => openLocalCluster({ sandbox: 'bubblewrap' }));
+
+  describe('limits of sandboxed jobs', () => {
+    const opened: { harness?: LocalHarness } = {};
+    const harness = (): LocalHarness => opened.harness ?? assert.fail('the cluster did not open');
+    const run = (given: JobGiven): Promise<JobOutcome> =>
+      harness().cluster.runJob(pythonJob(harness().api, given), watch);
+    const resources = { cpus: 1, memoryBytes: 256 * MIB, diskBytes: 16 * MIB };
+
+    beforeAll(async () => {
+      opened.harness = await openLocalCluster({ sandbox: 'bubblewrap' });
+    });
+    afterAll(() => harness().close());
+
+    test('a job that claims more memory than it has fails for memory', async () => {
+      const outcome = await run({ code: 'print(len(bytearray(1 << 30)))', resources });
+      expect(outcome).toMatchObject({ status: 'failed', reason: 'memory' });
+    });
+
+    test('a job whose processes hold too much memory together is ended for it', async () => {
+      const code = `
+import os, time
+for _ in range(4):
+    if os.fork() == 0:
+        held = bytearray(os.urandom(1 << 20)) * 120
+        time.sleep(60)
+time.sleep(60)
+`;
+      const outcome = await run({ code, resources });
+      expect(outcome).toMatchObject({ status: 'failed', reason: 'memory', exitCode: null });
+      expect(outcome.log).toMatch(/resources\.memoryBytes/);
+    });
+
+    test('what a job piles up in its temporary folders is bounded', async () => {
+      const code = `
+for folder in ("/tmp", "/dev/shm"):
+    try:
+        with open(folder + "/pile", "wb") as file:
+            for _ in range(15): file.write(b"x" * (8 << 20))
+            file.flush()
+        print(folder, "took it all")
+    except OSError as error:
+        print(folder, "refused", error.errno)
+`;
+      const outcome = await run({ code, resources: { ...resources, diskBytes: 1024 * MIB } });
+      expect(outcome.log).toMatch(/\/tmp refused 28/);
+      expect(outcome.log).toMatch(/\/dev\/shm refused 28/);
+    });
+
+    test('a job cannot start processes without end', async () => {
+      const code = `
+import os, time
+started = 0
+for _ in range(10000):
+    try:
+        if os.fork() == 0:
+            time.sleep(30)
+            os._exit(0)
+        started += 1
+    except OSError:
+        break
+print("started", started)
+`;
+      const outcome = await run({ code, resources: { ...resources, memoryBytes: 2048 * MIB } });
+      const started = Number(/started (\d+)/.exec(outcome.log)?.[1]);
+      expect(outcome.status).toBe('succeeded');
+      expect(started).toBeGreaterThan(10);
+      expect(started).toBeLessThan(1_000);
+    });
+
+    test('one file beyond the disk limit cannot be written', async () => {
+      const code = 'import os\nopen(os.environ["OCDL_OUTPUTS"] + "/m", "wb").write(b"x" * (32 << 20))';
+      const outcome = await run({ code, resources });
+      expect(outcome).toMatchObject({ status: 'failed', reason: 'exit', exitCode: 1 });
+      expect(outcome.log).toMatch(/File too large/);
+    });
+
+    test('many files beyond the disk limit end the job', async () => {
+      const code = `
+import os, time
+for number in range(8):
+    open("part%d" % number, "wb").write(b"x" * (4 << 20))
+time.sleep(60)
+`;
+      const outcome = await run({ code, resources });
+      expect(outcome).toMatchObject({ status: 'failed', reason: 'exit', exitCode: null });
+      expect(outcome.log).toMatch(/resources\.diskBytes/);
+    });
+
+    test('a gigabyte of log is taken without its cost: a bounded file, the last lines kept', async () => {
+      const code = `
+import sys
+line = b"y" * 63 + b"\\n"
+for _ in range(1024): sys.stdout.buffer.write(line * 16384)
+sys.stdout.buffer.flush()
+print("the very last line")
+sys.exit(3)
+`;
+      const spec = pythonJob(harness().api, { code });
+      const before = process.memoryUsage().rss;
+      const outcome = await harness().cluster.runJob(spec, watch);
+      expect(outcome).toMatchObject({ status: 'failed', exitCode: 3 });
+      expect(outcome.log.slice(-40)).toMatch(/the very last line\n?$/);
+      expect(Buffer.byteLength(outcome.log)).toBeLessThanOrEqual(64 * 1024);
+      expect(statSync(join(harness().home, 'jobs', spec.name, 'log')).size).toBeLessThan(9 * MIB);
+      expect(process.memoryUsage().rss - before).toBeLessThan(300 * MIB);
+    });
+
+    test('a line without end does not fill memory', async () => {
+      const code = 'import sys\nfor _ in range(64): sys.stdout.write("z" * (1 << 20))\nprint("!")';
+      const outcome = await run({ code });
+      expect(outcome.status).toBe('succeeded');
+      expect(outcome.log.slice(-8).trim()).toMatch(/^z+!$/);
+    });
+
+    test('a folder that the job has closed to everyone is still removed', async () => {
+      const code = 'import os\nos.makedirs("closed/inner")\nos.chmod("closed", 0)';
+      const spec = pythonJob(harness().api, { code });
+      expect(await harness().cluster.runJob(spec, watch)).toMatchObject({ status: 'succeeded' });
+      expect(existsSync(join(harness().home, 'jobs', spec.name))).toBe(false);
+    });
+
+    test('of failed jobs the last twenty logs are kept, without data', async () => {
+      const names: string[] = [];
+      for (let count = 0; count < 22; count++) {
+        const spec = pythonJob(harness().api, { code: 'pass', token: 'forged', inputs: [], argv: ['false'] });
+        names.push(spec.name);
+        await harness().cluster.runJob(spec, watch);
+      }
+      const kept = readdirSync(join(harness().home, 'jobs'));
+      expect(kept.length).toBe(20);
+      expect(kept).toContain(names.at(-1));
+      expect(kept).not.toContain(names[0]);
+      const last = readdirSync(join(harness().home, 'jobs', names.at(-1) ?? ''));
+      expect(last).toContain('log');
+      expect(last).not.toContain('in');
+    });
+
+    test('an environment that cannot be made fails the job for it, with its words', async () => {
+      const failing = await openLocalCluster({ environment: () => Promise.reject(new Error('no such package: x')) });
+      try {
+        const outcome = await failing.cluster.runJob(pythonJob(failing.api, { code: 'pass' }), watch);
+        expect(outcome).toMatchObject({ status: 'failed', reason: 'environment' });
+        expect(outcome.log).toMatch(/no such package: x/);
+      } finally {
+        await failing.close();
+      }
+    });
+
+    test('numpy and ONNX Runtime work within the limits', async () => {
+      const python = await pythonEnvironment();
+      const prefix = readFileSync(join(python, '../../pyvenv.cfg'), 'utf8').match(/^home = (.*)\/bin$/m)?.[1] ?? '/usr';
+      const real = await openLocalCluster({
+        environment: () => Promise.resolve({ python, folders: [join(python, '../..'), prefix] }),
+      });
+      try {
+        const code =
+          'import numpy, sklearn, onnxruntime, ocdl\nprint("sum", numpy.ones((500, 500)).dot(numpy.ones(500)).sum())';
+        const spec = pythonJob(real.api, { code, resources: { ...resources, memoryBytes: 1024 * MIB } });
+        const outcome = await real.cluster.runJob(spec, watch);
+        expect(outcome).toMatchObject({ status: 'succeeded' });
+        expect(outcome.log).toMatch(/sum 250000/);
+      } finally {
+        await real.close();
+      }
+    }, 300_000);
+  });
+
+  describe('services in the sandbox', () => {
+    const service = { name: 'served', version: '1', compute: 'cpu' } as const;
+
+    test('a service that is not ready in time is an error with its last lines, and is ended', async () => {
+      const inferenceEntry = fileURLToPath(new URL('./stand-ins/never-ready-service.ts', import.meta.url));
+      const slow = await openLocalCluster({ sandbox: 'bubblewrap', inferenceEntry, readyWithinMs: 3_000 });
+      try {
+        await assert.rejects(
+          slow.cluster.startService({ ...service, files: slow.model }, watch.signal),
+          /not ready within 3 seconds.*still loading; interfaces other than loopback: 0/s,
+        );
+        expect(processesWith(slow.home)).toEqual([]);
+      } finally {
+        await slow.close();
+      }
+    });
+
+    test('a home with a long path still gets a socket that the kernel takes', async () => {
+      const parent = mkdtempSync(join(tmpdir(), 'ocdl-long-'));
+      const long = await openLocalCluster({ sandbox: 'bubblewrap', home: join(parent, 'h'.repeat(120)) });
+      try {
+        const { address } = await long.cluster.startService({ ...service, files: long.model }, watch.signal);
+        expect(Buffer.byteLength(address)).toBeLessThanOrEqual('unix:'.length + 107);
+        expect(await long.get(address, '/v2/health/ready')).toBe(200);
+      } finally {
+        await long.close();
+        rmSync(parent, { recursive: true, force: true });
+      }
+    });
+  });
+
+  describe('a worker that is killed', () => {
+    test('takes its sandboxed job and service with it, and the next one starts the same names anew', async () => {
+      const left = await killWorker('bubblewrap');
+      try {
+        await eventually('the job and the service have died with it', () => Promise.resolve(!left.isRunning()), 5_000);
+        await startAgain(left.parent, 'bubblewrap');
+      } finally {
+        left.remove();
+      }
+    });
+  });
+}
+
+test('without a sandbox a killed worker leaves its job and service running, and the next one ends them first', async () => {
+  const left = await killWorker('none');
+  try {
+    expect(left.isRunning()).toBe(true);
+    await startAgain(left.parent, 'none');
+    expect(left.isRunning()).toBe(false);
+  } finally {
+    left.remove();
+  }
+});
+
+/** Starts a worker with a job and a service named `doomed`, and kills it once both run. */
+async function killWorker(
+  sandbox: 'bubblewrap' | 'none',
+): Promise<{ parent: string; isRunning: () => boolean; remove: () => void }> {
+  const parent = mkdtempSync(join(tmpdir(), 'ocdl-killed-'));
+  const marker = `marker-${randomUUID()}-job`;
+  const program = fileURLToPath(new URL('./stand-ins/doomed-worker.ts', import.meta.url));
+  const argv = ['--import', 'tsx', program, parent, marker.replace(/-job$/, ''), sandbox];
+  const worker = spawn(process.execPath, argv, { stdio: 'inherit' });
+  const left = (): readonly number[] => [...processesWith(marker), ...processesWith(join(parent, 'home'))];
+  try {
+    await eventually('the job runs', () => Promise.resolve(processesWith(marker).length > 0), 30_000);
+    const ready = join(parent, 'service-is-ready');
+    await eventually('the service is ready', () => Promise.resolve(existsSync(ready)), 30_000);
+  } finally {
+    worker.kill('SIGKILL');
+  }
+  const isRunning = (): boolean => left().length > 0;
+  const remove = (): void => {
+    for (const pid of left()) process.kill(pid, 'SIGKILL');
+    rmSync(parent, { recursive: true, force: true });
+  };
+  return { parent, isRunning, remove };
+}
+
+async function startAgain(parent: string, sandbox: 'bubblewrap' | 'none'): Promise<void> {
+  const next = await openLocalCluster({ sandbox, home: join(parent, 'home') });
+  try {
+    const spec = pythonJob(next.api, { name: 'doomed', code: 'print("again")' });
+    expect(await next.cluster.runJob(spec, watch)).toMatchObject({ status: 'succeeded' });
+    const service = { name: 'doomed', files: next.model, version: '2', compute: 'cpu' } as const;
+    const { address } = await next.cluster.startService(service, watch.signal);
+    expect(await next.get(address, '/v2/health/ready')).toBe(200);
+  } finally {
+    await next.close();
+  }
+}
+
+describe('without a sandbox', () => {
+  test('the warning says once what that means', async () => {
+    const harness = await openLocalCluster({ sandbox: 'none' });
+    try {
+      expect(harness.cluster.sandbox).toBe('none');
+      expect(harness.warnings).toHaveLength(1);
+      expect(harness.warnings[0]).toMatch(/WITHOUT a sandbox/);
+    } finally {
+      await harness.close();
+    }
+  });
+
+  test('a GPU job on a machine without one is refused', async () => {
+    if (existsSync('/dev/nvidiactl')) return console.warn('!!! LEFT OUT: this machine has a GPU');
+    const harness = await openLocalCluster({ sandbox: 'none' });
+    try {
+      const spec = pythonJob(harness.api, { code: 'pass', compute: 'gpu' });
+      await assert.rejects(harness.cluster.runJob(spec, watch), /no GPU/);
+    } finally {
+      await harness.close();
+    }
+  });
+});

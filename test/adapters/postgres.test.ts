@@ -1,0 +1,201 @@
+// Records on PostgreSQL: the contract, and what only this adapter has: tampering, migrations, lost connections.
+import assert from 'node:assert/strict';
+import pg from 'pg';
+import { createPostgresRecords } from '../../activities/adapters/postgres/records.ts';
+import type { Records } from '../../activities/records.ts';
+import { createScene, recordsContract } from '../contracts/records.ts';
+import { freshDatabase } from '../servers.ts';
+
+recordsContract('PostgreSQL', async () => createPostgresRecords({ url: await freshDatabase() }));
+
+/** A database of its own with its Records, and a plain connection beside them for what Records would not do. */
+async function withDatabase(work: (records: Records, sql: pg.Client, url: string) => Promise<void>): Promise<void> {
+  const url = await freshDatabase();
+  const records = await createPostgresRecords({ url });
+  const sql = new pg.Client({ connectionString: url });
+  try {
+    await sql.connect();
+    await work(records, sql, url);
+  } finally {
+    await sql.end();
+    await records.close();
+  }
+}
+
+/** Carries out statements with the audit's trigger disabled, as only its owner can. */
+async function tamper(sql: pg.Client, statements: string): Promise<void> {
+  await sql.query('alter table authoritative.audit disable trigger append_only');
+  await sql.query(statements);
+  await sql.query('alter table authoritative.audit enable always trigger append_only');
+}
+
+async function writeEntries(records: Records, count: number): Promise<void> {
+  const { entry } = createScene();
+  const entries = Array.from({ length: count }, () => entry());
+  await records.record(entries, []);
+}
+
+describe('the audit on PostgreSQL', () => {
+  it.each([
+    ['a changed entry', `update authoritative.audit set entry = replace(entry, 'sam', 'eve') where seq = 3`, 3],
+    ['a changed column', `update authoritative.audit set subject = 'other' where seq = 4`, 4],
+    ['a changed hash', `update authoritative.audit set hash = repeat('1', 64) where seq = 5`, 5],
+    ['an entry that does not parse', `update authoritative.audit set entry = '{' where seq = 2`, 2],
+    ['a deleted row', `delete from authoritative.audit where seq = 3`, 3],
+    ['a deleted first row', `delete from authoritative.audit where seq = 1`, 1],
+    ['a deleted last row', `delete from authoritative.audit where seq = 6`, 6],
+    ['all rows deleted', `delete from authoritative.audit`, 1],
+    [
+      'an inserted row',
+      `insert into authoritative.audit select 7, hash, hash, 'forged', project, subject, entry from authoritative.audit where seq = 6`,
+      7,
+    ],
+    [
+      'a row put in between',
+      `update authoritative.audit set seq = seq + 100 where seq > 3;
+       update authoritative.audit set seq = seq - 99 where seq > 100;
+       insert into authoritative.audit select 4, hash, hash, 'forged', project, subject, entry from authoritative.audit where seq = 3`,
+      4,
+    ],
+    ['rows that changed places', `update authoritative.audit set seq = case seq when 2 then 30 else seq end`, 2],
+  ])('shows %s', async (_, statements, broken) => {
+    await withDatabase(async (records, sql) => {
+      await writeEntries(records, 6);
+      assert.deepEqual(await records.verifyAudit(), { rows: 6, broken: null });
+      await tamper(sql, statements);
+      assert.equal((await records.verifyAudit()).broken, broken);
+    });
+  });
+
+  it('is walked in pages to its end', async () => {
+    await withDatabase(async (records, sql) => {
+      for (let n = 0; n < 5; n++) await writeEntries(records, 500);
+      assert.deepEqual(await records.verifyAudit(), { rows: 2500, broken: null });
+      await tamper(
+        sql,
+        `update authoritative.audit set entry = replace(entry, 'sam', 'eve') where seq in (2100, 2200)`,
+      );
+      assert.deepEqual(await records.verifyAudit(), { rows: 2500, broken: 2100 });
+    });
+  });
+
+  it('refuses to be changed, also by its owner and by a session in replica role', async () => {
+    await withDatabase(async (records, sql) => {
+      await writeEntries(records, 2);
+      const statements = [
+        `update authoritative.audit set entry = entry`,
+        `delete from authoritative.audit`,
+        `truncate authoritative.audit`,
+      ];
+      for (const role of ['origin', 'replica']) {
+        await sql.query(`set session_replication_role = ${role}`);
+        for (const statement of statements) await assert.rejects(sql.query(statement), /append-only/);
+      }
+      assert.deepEqual(await records.verifyAudit(), { rows: 2, broken: null });
+    });
+  });
+
+  it('goes on without a gap after a transaction that failed', async () => {
+    await withDatabase(async (records) => {
+      const { entry, project } = createScene();
+      await writeEntries(records, 1);
+      await assert.rejects(records.setPolicy(project, { ...policy }, entry()));
+      await assert.rejects(records.record([entry(), { ...entry(), key: 'nul \u0000' }], []));
+      await writeEntries(records, 1);
+      assert.deepEqual(
+        (await records.audit({})).rows.map(({ seq }) => seq),
+        [1, 2],
+      );
+    });
+  });
+});
+
+const policy = { version: 1, quorum: 1, undoWithinSeconds: 1, operatorCommands: false, thresholds: {} };
+
+describe('the schema on PostgreSQL', () => {
+  it('is made once when several processes start at once, and again without effect', async () => {
+    const url = await freshDatabase();
+    const opened = await Promise.all(Array.from({ length: 4 }, () => createPostgresRecords({ url, poolSize: 2 })));
+    try {
+      await writeEntries(opened[0] ?? assert.fail('nothing was opened'), 1);
+      const again = await createPostgresRecords({ url });
+      assert.deepEqual(await again.verifyAudit(), { rows: 1, broken: null });
+      await again.close();
+    } finally {
+      await Promise.all(opened.map((records) => records.close()));
+    }
+  });
+
+  it('has every table in one of two schemas', async () => {
+    await withDatabase(async (_, sql) => {
+      const { rows } = await sql.query<{ schema: string; tables: number }>(
+        `select schemaname as schema, count(*)::int as tables from pg_tables
+         where schemaname not in ('pg_catalog', 'information_schema') group by 1 order by 1`,
+      );
+      assert.deepEqual(
+        rows.map(({ schema }) => schema),
+        ['authoritative', 'projection'],
+      );
+      assert.equal(rows[1]?.tables, 4);
+    });
+  });
+
+  it('of a later program is refused', async () => {
+    await withDatabase(async (_records, sql, url) => {
+      await sql.query('insert into authoritative.migrations (version) values (999)');
+      await assert.rejects(createPostgresRecords({ url }), /version 999.*newer program/);
+    });
+  });
+});
+
+describe('connections to PostgreSQL', () => {
+  it('that the server ends are replaced, and the error in between can be tried again', async () => {
+    await withDatabase(async (records, sql) => {
+      const { user, entry } = createScene();
+      await records.createUser(user, false, entry());
+      const once = entry();
+      const held = holdChain(sql);
+      await held.taken;
+      const waiting = records.record([once], []);
+      const outcome = waiting.then(
+        () => 'done',
+        (error: unknown) => error,
+      );
+      await untilWaiting(sql);
+      await sql.query(
+        `select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()`,
+      );
+      const error = await outcome;
+      assert.ok(
+        error instanceof Error && !('nonRetryable' in error),
+        `an ordinary error was expected: ${String(error)}`,
+      );
+      await held.release();
+      await records.record([once], []);
+      const { rows } = await records.audit({});
+      assert.equal(rows.filter((row) => row.entry.key === once.key).length, 1);
+      assert.ok((await records.users()).some((found) => found.user === user));
+    });
+  });
+
+  it('that cannot be made are an ordinary error that ends', async () => {
+    await assert.rejects(createPostgresRecords({ url: 'postgres://nobody@127.0.0.1:1/none' }), /ECONNREFUSED/);
+  });
+});
+
+/** Holds the lock that appending to the audit takes. */
+function holdChain(sql: pg.Client): { taken: Promise<unknown>; release: () => Promise<unknown> } {
+  const name = `hashtextextended('ocdl:audit', 0)`;
+  return {
+    taken: sql.query(`select pg_advisory_lock(${name})`),
+    release: () => sql.query(`select pg_advisory_unlock(${name})`),
+  };
+}
+
+async function untilWaiting(sql: pg.Client): Promise<void> {
+  for (const until = Date.now() + 10_000; Date.now() < until;) {
+    const { rowCount } = await sql.query(`select 1 from pg_locks where locktype = 'advisory' and not granted`);
+    if (rowCount) return;
+  }
+  assert.fail('nothing waits for the chain');
+}

@@ -1,0 +1,60 @@
+// A gateway that keeps what it is told and answers as a test wishes.
+import type { Outcome, SignedCommand } from '../../workflows/domain/command.ts';
+import { workflowId } from '../../workflows/messages.ts';
+import type { GatewayErrorKind, WorkflowGateway } from '../../api/gateway.ts';
+import { GatewayError } from '../../api/gateway.ts';
+
+export interface FakeGateway extends WorkflowGateway {
+  readonly started: Map<string, unknown>;
+  readonly sent: { readonly workflowId: string; readonly command: SignedCommand }[];
+  /** Answers to `outcome`, one after the other; the last one stays. */
+  outcomes: (Outcome | null | undefined)[];
+  /** What the next calls throw, by what is called. */
+  readonly throws: {
+    send?: GatewayErrorKind;
+    outcome?: GatewayErrorKind;
+    status?: GatewayErrorKind;
+    ready?: GatewayErrorKind;
+  };
+  status: Awaited<ReturnType<WorkflowGateway['lifecycleStatus']>>;
+}
+
+export function createFakeGateway(): FakeGateway {
+  const started = new Map<string, unknown>();
+  const start = async (id: string, input: unknown) => {
+    if (started.has(id)) return { started: false };
+    started.set(id, input);
+    return { started: true };
+  };
+  const check = (kind: GatewayErrorKind | undefined): void => {
+    if (kind) throw new GatewayError(kind, `the fake is ${kind}`);
+  };
+  const fake: FakeGateway = {
+    started,
+    sent: [],
+    outcomes: [{ status: 'done', message: 'done' }],
+    throws: {},
+    status: undefined,
+    startLifecycle: (input) => start(workflowId.modelLifecycle(input), input),
+    startEvaluation: (input) => start(workflowId.evaluation(input), input),
+    startApplication: (input) => start(workflowId.application(input), input),
+    startFeedback: (input) => start(workflowId.feedback(input), input),
+    async sendCommand(id, command) {
+      check(fake.throws.send);
+      fake.sent.push({ workflowId: id, command });
+    },
+    async outcome() {
+      check(fake.throws.outcome);
+      return fake.outcomes.length > 1 ? fake.outcomes.shift() : fake.outcomes[0];
+    },
+    async lifecycleStatus() {
+      check(fake.throws.status);
+      return fake.status;
+    },
+    async wake() {},
+    async ready() {
+      check(fake.throws.ready);
+    },
+  };
+  return fake;
+}

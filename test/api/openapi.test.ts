@@ -1,0 +1,80 @@
+// The OpenAPI document: every route, under one id each, with what it takes, what it gives and how it fails; and the health routes.
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import type { World } from './world.ts';
+import { json, openWorld } from './world.ts';
+
+interface Operation {
+  readonly operationId: string;
+  readonly summary: string;
+  readonly security: readonly unknown[];
+  readonly parameters?: readonly { readonly name: string; readonly in: string; readonly required?: boolean }[];
+  readonly requestBody?: { readonly content: Record<string, unknown> };
+  readonly responses: Record<string, { readonly $ref?: string; readonly content?: Record<string, unknown> }>;
+}
+interface Document {
+  readonly openapi: string;
+  readonly paths: Record<string, Record<string, Operation>>;
+  readonly components: Record<string, Record<string, unknown>>;
+}
+
+const state: { world?: World; document?: Document } = {};
+const world = (): World => {
+  if (!state.world) throw new Error('no world');
+  return state.world;
+};
+const document = (): Document => {
+  if (!state.document) throw new Error('no document');
+  return state.document;
+};
+beforeAll(async () => {
+  state.world = await openWorld();
+  const answer = await json(world().ask(null, 'GET', '/v1/openapi.json'));
+  state.document = answer as unknown as Document;
+});
+afterAll(() => state.world?.close());
+
+test('is 3.1 and describes exactly the routes there are', () => {
+  expect(document().openapi).toBe('3.1.0');
+  const described = Object.entries(document().paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, { operationId }]) => `${method} ${path} ${operationId}`),
+  );
+  const routes = world().api.routes.map((one) => `${one.method} ${one.path} ${one.described.operationId}`);
+  expect(described.sort()).toEqual([...routes].sort());
+  expect(new Set(routes.map((one) => one.split(' ')[2])).size).toBe(routes.length);
+});
+
+test('says of each route who may, what it takes and that it may fail', () => {
+  expect(document().components['securitySchemes']).toEqual({
+    token: { type: 'http', scheme: 'bearer', description: expect.any(String) as unknown },
+  });
+  for (const one of world().api.routes) {
+    const operation = document().paths[one.path]?.[one.method];
+    if (!operation) throw new Error(one.path);
+    const isPublic = one.actions === 'public';
+    expect([one.path, operation.security]).toEqual([one.path, isPublic ? [] : [{ token: [] }]]);
+    expect(operation.responses['default']?.$ref).toBe('#/components/responses/Problem');
+    expect('401' in operation.responses).toBe(!isPublic);
+    const names = [...one.path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name);
+    const inPath = (operation.parameters ?? []).filter((parameter) => parameter.in === 'path');
+    expect(inPath.map(({ name }) => name).sort()).toEqual(names.sort());
+    expect(operation.requestBody !== undefined).toBe(one.described.body !== undefined);
+    expect(operation.summary.length).toBeGreaterThan(5);
+  }
+});
+
+test('refers only to what it has', () => {
+  const text = JSON.stringify(document());
+  for (const [, kind = '', name = ''] of text.matchAll(/"#\/components\/(\w+)\/(\w+)"/g))
+    expect([kind, name, document().components[kind]?.[name] !== undefined]).toEqual([kind, name, true]);
+  expect(text).toContain('application/problem+json');
+});
+
+test('alive without anything, ready only with the workflow server and the database', async () => {
+  expect((await world().ask(null, 'GET', '/healthz')).status).toBe(200);
+  expect((await world().ask(null, 'GET', '/readyz')).status).toBe(200);
+  world().deps.workflows.throws.ready = 'unavailable';
+  const response = await world().ask(null, 'GET', '/readyz');
+  expect([response.status, await json(response)]).toMatchObject([503, { missing: ['workflows'] }]);
+  expect((await world().ask(null, 'GET', '/healthz')).status).toBe(200);
+  delete world().deps.workflows.throws.ready;
+});

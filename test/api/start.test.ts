@@ -1,0 +1,121 @@
+// The API as a process: starts on a real database, makes its first administrator once, and ends when told to.
+import type { ChildProcess } from 'node:child_process';
+import { fork } from 'node:child_process';
+import { once as event } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
+import { apiConfig } from '../../api/config.ts';
+import { freshDatabase, temporalServer } from '../servers.ts';
+
+interface Ready {
+  readonly type: string;
+  readonly url: string;
+  readonly adminToken?: string;
+}
+interface Started {
+  readonly child: ChildProcess;
+  readonly ready: Promise<Ready>;
+  readonly ended: Promise<number | null>;
+  readonly said: () => string;
+}
+
+const state = { home: '', database: '', temporal: '' };
+const children: ChildProcess[] = [];
+beforeAll(async () => {
+  state.home = await mkdtemp(join(tmpdir(), 'ocdl-start-'));
+  state.database = await freshDatabase();
+  state.temporal = (await temporalServer()).address;
+}, 600_000);
+afterEach(() => {
+  for (const child of children.splice(0)) child.kill('SIGKILL');
+});
+afterAll(() => rm(state.home, { recursive: true, force: true }));
+
+function start(change: Record<string, string> = {}): Started {
+  const child = fork(join(import.meta.dirname, '../../api/main.ts'), {
+    execArgv: ['--import', 'tsx'],
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    env: {
+      ...{ PATH: process.env['PATH'], HOME: process.env['HOME'] },
+      ...{ OCDL_HOME: state.home, OCDL_API_PORT: '0', DATABASE_URL: state.database, TEMPORAL_ADDRESS: state.temporal },
+      ...change,
+    },
+  });
+  children.push(child);
+  const said: string[] = [];
+  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => said.push(String(chunk)));
+  const ended = event(child, 'exit').then(([code]) => code as number | null);
+  const ready = Promise.race([
+    event(child, 'message').then(([message]) => message as Ready),
+    ended.then((code) => Promise.reject(new Error(`ended with ${code}: ${said.join('')}`))),
+  ]);
+  ready.catch(() => undefined);
+  return { child, ready, ended, said: () => said.join('') };
+}
+
+const me = async (url: string, token: string) =>
+  (await fetch(`${url}/v1/me`, { headers: { authorization: `Bearer ${token}` } })).status;
+
+test('the first start makes an administrator, a later one does not; SIGTERM and a parent gone end it', async () => {
+  const first = start();
+  const { url, adminToken = '', type } = await first.ready;
+  expect([type, url]).toEqual(['ready', expect.stringMatching(/^http:\/\/127\.0\.0\.1:\d+$/)]);
+  expect(await me(url, adminToken)).toBe(200);
+  expect((await fetch(`${url}/readyz`)).status).toBe(200);
+  first.child.kill('SIGTERM');
+  expect(await first.ended).toBe(0);
+  expect(first.said()).not.toContain(adminToken);
+
+  const second = start();
+  const again = await second.ready;
+  expect(again.adminToken).toBeUndefined();
+  expect(await me(again.url, adminToken)).toBe(200);
+  second.child.disconnect();
+  expect(await second.ended).toBe(0);
+}, 120_000);
+
+test('without its workflow server it answers, and says that it is not ready', async () => {
+  const { ready } = start({ TEMPORAL_ADDRESS: '127.0.0.1:1', DATABASE_URL: await freshDatabase() });
+  const { url } = await ready;
+  expect((await fetch(`${url}/healthz`)).status).toBe(200);
+  const response = await fetch(`${url}/readyz`);
+  expect([response.status, await response.json()]).toMatchObject([503, { missing: ['workflows'] }]);
+}, 120_000);
+
+test('a platform without users is not opened to a network', async () => {
+  const { ended, said } = start({ OCDL_API_HOST: '0.0.0.0', DATABASE_URL: await freshDatabase() });
+  expect(await ended).toBe(1);
+  expect(said()).toContain('a platform without users is not opened to a network');
+}, 120_000);
+
+describe('the configuration', () => {
+  const given = { DATABASE_URL: 'postgresql://localhost/ocdl' };
+
+  test('has defaults, and answers on the loopback interface to its own names alone', () => {
+    expect(apiConfig(given)).toMatchObject({
+      ...{ host: '127.0.0.1', port: 8470, temporal: { address: '127.0.0.1:7233', namespace: 'default' } },
+      limits: { hosts: ['localhost', '127.0.0.1', '[::1]'], fileBytes: 2 * 1024 ** 3 },
+    });
+    expect(apiConfig({ ...given, OCDL_API_HOST: '0.0.0.0' }).limits.hosts).toBe('any');
+    expect(apiConfig({ ...given, OCDL_API_HOSTS: 'ocdl.example,Other.example' }).limits.hosts).toEqual([
+      'ocdl.example',
+      'other.example',
+    ]);
+  });
+
+  test('tells all mistakes at once, and no secret', () => {
+    const wrong = { OCDL_API_PORT: '99999', DATABASE_URL: 'mysql://root:hunter2@x', TEMPORAL_ADDRESS: 'no port' };
+    const message = (): string => {
+      try {
+        apiConfig(wrong);
+      } catch (error) {
+        return String(error);
+      }
+      return '';
+    };
+    for (const name of Object.keys(wrong)) expect(message()).toContain(name);
+    expect(message()).not.toContain('hunter2');
+  });
+});

@@ -1,0 +1,114 @@
+// Starting submissions and evaluations: once each, recorded before they start, and only from what is there.
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { populatePassage } from './passage.ts';
+import type { World } from './world.ts';
+import { json, openWorld, PROJECT, TYPE } from './world.ts';
+
+const state: { world?: World } = {};
+const world = (): World => {
+  if (!state.world) throw new Error('no world');
+  return state.world;
+};
+beforeAll(async () => {
+  state.world = await openWorld();
+  await populatePassage(state.world);
+});
+afterAll(() => state.world?.close());
+
+describe('starting', () => {
+  const path = `/v1/projects/${PROJECT}/models/random-forest/submissions`;
+  const body = { submission: 'rf-7', type: TYPE, from: { directory: 'runs' } };
+
+  test('a submission: the row is there before the workflow; the same again is harmless; another is a conflict', async () => {
+    const first = await world().ask('sam', 'POST', path, body);
+    expect(first.status).toBe(201);
+    expect(await json(first)).toMatchObject({ state: 'validating', revision: 0, author: 'sam' });
+    const id = `model/${PROJECT}/random-forest/rf-7`;
+    expect(world().deps.workflows.started.get(id)).toMatchObject({
+      ...{ author: 'sam', beginning: { directory: 'runs' }, policy: { version: 1 } },
+      keys: world().deps.signer.publicKeys(),
+    });
+    expect((await world().ask('sam', 'POST', path, body)).status).toBe(200);
+    for (const other of [
+      { ...body, from: { directory: 'elsewhere' } },
+      { ...body, type: 'sentiment' },
+    ])
+      expect((await world().ask('sam', 'POST', path, other)).status).toBe(409);
+    expect((await world().ask('sid', 'POST', path, body)).status).toBe(409);
+    const row = await world().deps.records.version(PROJECT, 'random-forest', 'rf-7');
+    expect(row).toMatchObject({ author: 'sam', type: TYPE });
+    const audit = await world().deps.records.audit({ subject: `${PROJECT}/random-forest/rf-7` });
+    expect(audit.rows.map(({ entry }) => entry.kind)).toEqual(['version.started']);
+  });
+
+  test('two at once with different content: one is started, the other is told', async () => {
+    const race = ['a', 'b', 'c', 'd'].map((directory) =>
+      world().ask('sam', 'POST', path, { ...body, submission: 'rf-race', from: { directory } }),
+    );
+    const statuses = (await Promise.all(race)).map(({ status }) => status).sort();
+    expect(statuses).toEqual([201, 409, 409, 409]);
+  });
+
+  test('written and, the API having died, not started: the same again starts it', async () => {
+    const { workflows } = world().deps;
+    await world().ask('sam', 'POST', path, { ...body, submission: 'rf-8' });
+    workflows.started.delete(`model/${PROJECT}/random-forest/rf-8`);
+    expect((await world().ask('sam', 'POST', path, { ...body, submission: 'rf-8' })).status).toBe(201);
+    expect(workflows.started.has(`model/${PROJECT}/random-forest/rf-8`)).toBe(true);
+  });
+
+  test('a lifecycle that has moved is never started again, however long ago it ended', async () => {
+    const started = world().deps.workflows.started.size;
+    const { records } = world().deps;
+    const row = await records.version(PROJECT, 'random-forest', 'rf-7');
+    if (!row) throw new Error('no row');
+    await records.record([], [{ kind: 'version', row: { ...row, state: 'withdrawn', revision: 5 } }]);
+    world().deps.workflows.started.delete(`model/${PROJECT}/random-forest/rf-7`);
+    expect((await world().ask('sam', 'POST', path, body)).status).toBe(200);
+    expect(world().deps.workflows.started.size).toBe(started - 1);
+  });
+
+  test('from a run: commit resolved, files and data sets looked up', async () => {
+    const files = { 'train.py': 'print()', 'requirements.lock': '' };
+    const commit = { branch: 'main', message: 'training', files };
+    const made = await json(world().ask('sam', 'POST', `/v1/projects/${PROJECT}/code/commits`, commit));
+    const run = { commit: 'main', entrypoint: 'train.py', lock: 'requirements.lock', data: ['training-1'] };
+    const ask = (id: string, change: object) =>
+      world().ask('sam', 'POST', path, { submission: id, type: TYPE, from: { run: { ...run, ...change } } });
+    expect((await ask('rf-9', {})).status).toBe(201);
+    expect(world().deps.workflows.started.get(`model/${PROJECT}/random-forest/rf-9`)).toMatchObject({
+      beginning: { run: { code: { repository: `${PROJECT}/code`, commit: made['commit'] }, data: ['training-1'] } },
+    });
+    for (const [change, word] of [
+      [{ commit: 'nowhere' }, 'no-such-commit'],
+      [{ entrypoint: 'other.py' }, 'no-such-file'],
+      [{ data: ['missing'] }, 'no-such-data-set'],
+      [{ data: ['test-1'] }, 'test-set'],
+    ] as const) {
+      const response = await ask('rf-10', change);
+      expect([response.status, (await json(response))['type']]).toEqual([422, `urn:ocdl:problem:${word}`]);
+    }
+    expect(await world().deps.records.version(PROJECT, 'random-forest', 'rf-10')).toBeUndefined();
+  });
+
+  test("a scientist's evaluation over a test set is refused, a manager's not, and a private one is its actor's alone", async () => {
+    const evaluations = `/v1/projects/${PROJECT}/evaluations`;
+    const asked = { model: 'random-forest', dataset: 'test-1', subject: { directory: 'runs' } };
+    const start = (who: string, evaluation: string, change = {}) =>
+      world().ask(who, 'POST', evaluations, { evaluation, ...asked, ...change });
+    expect((await start('sam', 'private-1')).status).toBe(403);
+    expect((await start('mia', 'private-2')).status).toBe(201);
+    expect((await start('sam', 'private-3', { dataset: 'training-1' })).status).toBe(201);
+    expect((await start('sam', 'private-3', { dataset: 'training-1' })).status).toBe(200);
+    expect((await start('sam', 'private-3', { dataset: 'training-1', model: 'other' })).status).toBe(409);
+    expect((await world().ask('mia', 'GET', `${evaluations}/private-3`)).status).toBe(404);
+    expect((await world().ask('sam', 'GET', `${evaluations}/private-3`)).status).toBe(200);
+    const seen = async (who: string) =>
+      ((await json(world().ask(who, 'GET', evaluations)))['rows'] as { evaluation: string }[]).map(
+        (one) => one.evaluation,
+      );
+    expect(await seen('mia')).toEqual(expect.not.arrayContaining(['private-3']));
+    expect((await seen('sam')).sort()).toEqual(['ev-1', 'private-3']);
+    expect(await seen('sid')).toEqual([]);
+  });
+});

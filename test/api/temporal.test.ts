@@ -1,0 +1,113 @@
+// The workflow gateway against a real Temporal server: started once, told apart when ended or missing, and patient with silence.
+import { Client, Connection } from '@temporalio/client';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { randomUUID } from 'node:crypto';
+import type { WorkflowGateway } from '../../api/gateway.ts';
+import { createWorkflowGateway } from '../../api/temporal.ts';
+import type { SignedCommand } from '../../workflows/domain/command.ts';
+import { defaultPolicy } from '../../workflows/domain/model.ts';
+import type { LifecycleInput } from '../../workflows/messages.ts';
+import { taskQueues, workflowId } from '../../workflows/messages.ts';
+import { temporalServer } from '../servers.ts';
+
+const state: { connection?: Connection; client?: Client; gateway?: WorkflowGateway } = {};
+const gateway = (): WorkflowGateway => {
+  if (!state.gateway) throw new Error('no gateway');
+  return state.gateway;
+};
+const client = (): Client => {
+  if (!state.client) throw new Error('no client');
+  return state.client;
+};
+beforeAll(async () => {
+  state.connection = await Connection.connect({ address: (await temporalServer()).address });
+  state.client = new Client({ connection: state.connection });
+  state.gateway = createWorkflowGateway(state.client);
+}, 600_000);
+afterAll(() => state.connection?.close());
+
+const input = (): LifecycleInput => ({
+  ...{ project: 'vulnerability', model: 'random-forest', type: 'code-vulnerability', submission: `rf-${randomUUID()}` },
+  ...{ author: 'sam', beginning: { directory: 'runs' }, policy: defaultPolicy, keys: {} },
+});
+const signed = { body: { commandId: 'command-1' }, signature: 'x' } as unknown as SignedCommand;
+
+describe('a lifecycle', () => {
+  test('starts once, with what the Web UI finds and shows it by', async () => {
+    const given = input();
+    const id = workflowId.modelLifecycle(given);
+    expect(await gateway().startLifecycle(given)).toEqual({ started: true });
+    expect(await gateway().startLifecycle(given)).toEqual({ started: false });
+    const described = await client().workflow.getHandle(id).describe();
+    expect([described.type, described.taskQueue]).toEqual(['modelLifecycle', taskQueues.core]);
+    expect(
+      Object.fromEntries(described.typedSearchAttributes.getAll().map(({ key, value }) => [key.name, value])),
+    ).toEqual({
+      ...{ Project: 'vulnerability', Model: 'random-forest', ModelType: 'code-vulnerability', State: 'validating' },
+      Author: 'sam',
+    });
+    expect(await described.staticSummary()).toContain(given.submission);
+    await client().workflow.getHandle(id).terminate();
+    // Ended is not forgotten: the id is the thing.
+    expect(await gateway().startLifecycle(given)).toEqual({ started: false });
+  });
+
+  test('takes a command, is silent without a worker, and once ended says so', async () => {
+    const given = input();
+    const id = workflowId.modelLifecycle(given);
+    await expect(gateway().sendCommand(id, signed)).rejects.toMatchObject({ kind: 'missing' });
+    await expect(gateway().outcome(id, 'command-1', 1_000)).rejects.toMatchObject({ kind: 'missing' });
+    await gateway().startLifecycle(given);
+    await gateway().sendCommand(id, signed);
+    const begun = Date.now();
+    expect(await gateway().outcome(id, 'command-1', 500)).toBeUndefined();
+    expect(await gateway().lifecycleStatus(id, 500)).toBeUndefined();
+    expect(Date.now() - begun).toBeLessThan(5_000);
+    const { events } = await client().workflow.getHandle(id).fetchHistory();
+    const signals = events?.filter((event) => event.workflowExecutionSignaledEventAttributes?.signalName === 'command');
+    expect(signals).toHaveLength(1);
+    await client().workflow.getHandle(id).terminate();
+    await expect(gateway().sendCommand(id, signed)).rejects.toMatchObject({ kind: 'closed' });
+    await expect(gateway().wake(id)).rejects.toMatchObject({ kind: 'closed' });
+  });
+});
+
+test('the other workflows start once, too', async () => {
+  const one = randomUUID();
+  const starts = {
+    evaluation: () =>
+      gateway().startEvaluation({
+        ...{ project: 'vulnerability', evaluation: one, model: 'rf', actor: 'sam', dataset: 'd', thresholds: {} },
+        subject: { directory: 'runs' },
+      }),
+    application: () =>
+      gateway().startApplication(
+        { application: one, type: 'code-vulnerability', owner: 'dev', keys: {} },
+        'vulnerability',
+      ),
+    feedback: () => gateway().startFeedback({ project: 'vulnerability', scan: one, keys: {} }),
+  };
+  const ids = {
+    evaluation: workflowId.evaluation({ project: 'vulnerability', evaluation: one }),
+    application: workflowId.application({ application: one, type: 'code-vulnerability' }),
+    feedback: workflowId.feedback({ project: 'vulnerability', scan: one }),
+  };
+  for (const [name, start] of Object.entries(starts)) {
+    expect([name, await start(), await start()]).toEqual([name, { started: true }, { started: false }]);
+    const described = await client()
+      .workflow.getHandle(ids[name as keyof typeof ids])
+      .describe();
+    expect(described.type).toBe(name);
+  }
+});
+
+test('a server that is not there: unavailable, soon', async () => {
+  const connection = Connection.lazy({ address: '127.0.0.1:1' });
+  const away = createWorkflowGateway(new Client({ connection }));
+  await expect(away.ready()).rejects.toMatchObject({ kind: 'unavailable' });
+  await expect(away.startLifecycle(input())).rejects.toMatchObject({ kind: 'unavailable' });
+  await expect(away.sendCommand('model/a/b/c', signed)).rejects.toMatchObject({ kind: 'unavailable' });
+  expect(await away.outcome('model/a/b/c', 'command-1', 500)).toBeUndefined();
+  await connection.close();
+  await expect(gateway().ready()).resolves.toBeUndefined();
+}, 60_000);

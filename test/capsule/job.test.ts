@@ -1,0 +1,218 @@
+// The data path of a job against an API that breaks off, lies, refuses and recovers.
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { findPython } from '../../deploy/local/environments.ts';
+import { type Ended, runProgram } from './programs.ts';
+
+type Answer = (request: IncomingMessage, response: ServerResponse, body: Buffer) => void;
+
+let python: string;
+let folder: string;
+let api: string;
+let answers: Answer[];
+let seen: { method: string; url: string; headers: IncomingMessage['headers']; body: Buffer }[];
+
+const server = createServer((request, response) => {
+  const chunks: Buffer[] = [];
+  request.on('data', (chunk: Buffer) => chunks.push(chunk));
+  request.on('end', () => {
+    const body = Buffer.concat(chunks);
+    seen.push({ method: request.method ?? '', url: request.url ?? '', headers: request.headers, body });
+    // The last answer stands for all further tries.
+    const answer = answers.length > 1 ? answers.shift() : answers[0];
+    if (answer === undefined) response.writeHead(500).end();
+    else answer(request, response, body);
+  });
+});
+
+beforeAll(async () => {
+  python = (await findPython(process.env['OCDL_PYTHON'])).executable;
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  api = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+});
+
+afterAll(async () => {
+  server.closeAllConnections();
+  await new Promise((resolve) => server.close(resolve));
+});
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'ocdl-path-'));
+  answers = [];
+  seen = [];
+});
+
+afterEach(async () => rm(folder, { recursive: true, force: true }));
+
+const sha256 = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex');
+const whole =
+  (bytes: Buffer): Answer =>
+  (_request, response) =>
+    response.writeHead(200, { 'Content-Length': bytes.length }).end(bytes);
+const status =
+  (code: number, detail = 'no'): Answer =>
+  (_request, response) =>
+    response.writeHead(code, { 'Content-Type': 'application/problem+json' }).end(JSON.stringify({ detail }));
+const brokenOff =
+  (bytes: Buffer, after: number): Answer =>
+  (_request, response) => {
+    response.writeHead(200, { 'Content-Length': bytes.length });
+    response.write(bytes.subarray(0, after), () => response.destroy());
+  };
+
+async function job(
+  verb: 'fetch' | 'upload',
+  manifest: { inputs?: unknown[]; outputs?: unknown[]; job?: string },
+): Promise<Ended> {
+  await writeFile(join(folder, 'job.json'), JSON.stringify({ job: 'j-1', api, inputs: [], outputs: [], ...manifest }));
+  return runProgram(python, ['-m', 'ocdl.job', verb, folder], { env: { OCDL_JOB_TOKEN: 'secret-token' } });
+}
+
+const input = (name: string, bytes: Buffer, more: object = {}) => ({
+  name,
+  sha256: sha256(bytes),
+  bytes: bytes.length,
+  ...more,
+});
+
+describe('fetch', () => {
+  const bytes = Buffer.alloc(3_000_000, 'abc');
+
+  test('brings an input whole, with the token, and leaves nothing else', async () => {
+    answers = [whole(bytes)];
+    const ended = await job('fetch', { inputs: [input('train.npz', bytes)] });
+    expect(ended).toMatchObject({ status: 0, stderr: '' });
+    expect((await readFile(join(folder, 'in', 'train.npz'))).equals(bytes)).toBe(true);
+    expect(await readdir(join(folder, 'in'))).toEqual(['train.npz']);
+    expect(seen.map(({ method, url, headers }) => [method, url, headers.authorization])).toEqual([
+      ['GET', '/v1/jobs/j-1/inputs/train.npz', 'Bearer secret-token'],
+    ]);
+    // A second fetch after a crash finds it there.
+    expect(await job('fetch', { inputs: [input('train.npz', bytes)] })).toMatchObject({ status: 0 });
+    expect(seen).toHaveLength(1);
+  });
+
+  test('tries again after a body that broke off and after a 500', async () => {
+    answers = [brokenOff(bytes, 1_000_000), status(500), whole(bytes)];
+    expect(await job('fetch', { inputs: [input('train.npz', bytes)] })).toMatchObject({ status: 0 });
+    expect((await readFile(join(folder, 'in', 'train.npz'))).equals(bytes)).toBe(true);
+    expect(seen).toHaveLength(3);
+  });
+
+  test('fails with 4 when every body breaks off', async () => {
+    answers = [brokenOff(bytes, 1_000_000)];
+    const ended = await job('fetch', { inputs: [input('train.npz', bytes)] });
+    expect(ended.status).toBe(4);
+    expect(ended.stderr).toMatch(/train\.npz ended after \d+ of 3000000 bytes/);
+    expect(await readdir(join(folder, 'in'))).toEqual([]);
+  });
+
+  test.each([
+    ['other bytes of the same length', Buffer.alloc(3_000_000, 'abd'), /has digest/],
+    ['more bytes than declared', Buffer.alloc(3_000_001, 'abc'), /longer than its 3000000/],
+  ])('refuses %s with 4 and does not ask again', async (_name, sent, message) => {
+    answers = [whole(sent)];
+    const ended = await job('fetch', { inputs: [input('train.npz', bytes)] });
+    expect(ended.status).toBe(4);
+    expect(ended.stderr).toMatch(message);
+    expect(await readdir(join(folder, 'in'))).toEqual([]);
+    expect(seen).toHaveLength(1);
+  });
+
+  test('ends with 5 and the problem detail when the API refuses, without a second try', async () => {
+    answers = [status(403, 'the token is of another job')];
+    const ended = await job('fetch', { inputs: [input('train.npz', bytes)] });
+    expect(ended.status).toBe(5);
+    expect(ended.stderr).toContain('403 the token is of another job');
+    expect(ended.stderr + ended.stdout).not.toContain('secret-token');
+    expect(seen).toHaveLength(1);
+  });
+
+  test('follows no redirect with the token', async () => {
+    answers = [(_request, response) => response.writeHead(302, { Location: `${api}/elsewhere` }).end()];
+    expect(await job('fetch', { inputs: [input('train.npz', bytes)] })).toMatchObject({ status: 5 });
+    expect(seen.map(({ url }) => url)).toEqual(['/v1/jobs/j-1/inputs/train.npz']);
+  });
+
+  test.each(['../escape', '/etc/passwd', '.hidden', 'a/b', '', 'a?b', 'ä'])(
+    'refuses the name %j with 2',
+    async (name) => {
+      const ended = await job('fetch', { inputs: [input(name, bytes)] });
+      expect(ended.status).toBe(2);
+      expect(ended.stderr).toContain('is no name of an input or output');
+      expect(seen).toHaveLength(0);
+    },
+  );
+});
+
+describe('upload', () => {
+  const output = (name: string, required = true) => ({ name, required });
+
+  beforeEach(() => mkdir(join(folder, 'out')));
+
+  test('sends what is there with length and digest, again after a 500, and skips what is optional', async () => {
+    const bytes = Buffer.alloc(2_500_000, 'onnx');
+    await writeFile(join(folder, 'out', 'model.onnx'), bytes);
+    await writeFile(join(folder, 'out', 'undeclared'), 'stays');
+    answers = [status(500), status(204)];
+    const ended = await job('upload', { outputs: [output('model.onnx'), output('notes.md', false)] });
+    expect(ended).toMatchObject({ status: 0, stderr: '' });
+    expect(seen).toHaveLength(2);
+    for (const { method, url, headers, body } of seen) {
+      expect([method, url]).toEqual(['PUT', '/v1/jobs/j-1/outputs/model.onnx']);
+      expect(headers['content-length']).toBe('2500000');
+      expect(headers['repr-digest']).toBe(`sha-256=:${createHash('sha256').update(bytes).digest('base64')}:`);
+      expect(body.equals(bytes)).toBe(true);
+    }
+  });
+
+  test('sends nothing and ends with 3 when a required output is missing', async () => {
+    await writeFile(join(folder, 'out', 'metrics.json'), '{}');
+    answers = [status(204)];
+    const ended = await job('upload', { outputs: [output('metrics.json'), output('model.onnx')] });
+    expect(ended.status).toBe(3);
+    expect(ended.stderr).toContain('required output model.onnx');
+    expect(seen).toHaveLength(0);
+  });
+
+  test('refuses a link in place of an output, also of an optional one', async () => {
+    await writeFile(join(folder, 'secret'), 'of the platform');
+    await symlink(join(folder, 'secret'), join(folder, 'out', 'model.onnx'));
+    answers = [status(204)];
+    for (const required of [true, false]) {
+      const ended = await job('upload', { outputs: [output('model.onnx', required)] });
+      expect(ended.status).toBe(3);
+      expect(ended.stderr).toContain('links are refused');
+    }
+    expect(seen).toHaveLength(0);
+  });
+
+  test('refuses a folder, a named pipe and a linked folder of outputs', async () => {
+    answers = [status(204)];
+    await mkdir(join(folder, 'out', 'model.onnx'));
+    expect(await job('upload', { outputs: [output('model.onnx')] })).toMatchObject({ status: 3 });
+    await rm(join(folder, 'out', 'model.onnx'), { recursive: true });
+    expect((await runProgram('mkfifo', [join(folder, 'out', 'model.onnx')])).status).toBe(0);
+    expect(await job('upload', { outputs: [output('model.onnx')] })).toMatchObject({ status: 3 });
+    await rm(join(folder, 'out'), { recursive: true });
+    await symlink('/etc', join(folder, 'out'));
+    expect(await job('upload', { outputs: [output('hostname')] })).toMatchObject({ status: 3 });
+    expect(seen).toHaveLength(0);
+  });
+
+  test('ends with 5 when nothing listens', async () => {
+    await writeFile(join(folder, 'out', 'model.onnx'), 'x');
+    await writeFile(
+      join(folder, 'job.json'),
+      JSON.stringify({ job: 'j-1', api: 'http://127.0.0.1:1', inputs: [], outputs: [output('model.onnx')] }),
+    );
+    const env = { OCDL_JOB_TOKEN: 'secret-token' };
+    const ended = await runProgram(python, ['-m', 'ocdl.job', 'upload', folder], { env });
+    expect(ended.status).toBe(5);
+    expect(ended.stderr).toContain('the API did not answer');
+  });
+});

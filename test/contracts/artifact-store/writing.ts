@@ -1,0 +1,203 @@
+// The contract of ArtifactStore, writing: whole files or none, the bytes that were meant, one winner.
+import assert from 'node:assert/strict';
+import { isFailure } from '../../../activities/failures.ts';
+import { patience, rejects, rejectsAs, type Case } from '../cases.ts';
+import {
+  assertNothing,
+  failing,
+  freshFolder,
+  get,
+  latch,
+  pathsBelow,
+  pattern,
+  put,
+  sha256,
+  text,
+  waiting,
+  type StoreSubject,
+} from './material.ts';
+
+export const writingCases: readonly Case<StoreSubject>[] = [
+  {
+    name: 'gives back what was written, whatever its size, and says its digest and length',
+    async run({ store }) {
+      const at = freshFolder();
+      for (const length of [0, 1, 65_536, 3_000_001]) {
+        const path = at(`files/size-${length}`);
+        const bytes = pattern(length);
+        const artifact = await put(store, path, bytes);
+        assert.deepEqual({ ...artifact }, { uri: store.uri(path), sha256: sha256(bytes), bytes: length });
+        assert.ok((await get(store, path)).equals(bytes), `${length} bytes came back changed`);
+        assert.equal(await store.digest(store.uri(path)), sha256(bytes));
+      }
+    },
+  },
+  {
+    name: 'shows nothing of a source that broke off',
+    async run({ store }) {
+      const at = freshFolder();
+      for (const length of [10, 2_000_000]) {
+        const error = await store.write(at('files/a'), failing(pattern(length))).catch((reason: unknown) => reason);
+        assert.match(String(error), /planted/, 'the source’s own error comes out');
+        await assertNothing(store, at(), at('files/a'));
+      }
+    },
+  },
+  {
+    name: 'keeps the former bytes when a replacement breaks off',
+    async run({ store }) {
+      const path = freshFolder()('files/a');
+      await put(store, path, text('former'));
+      await rejects('breaking off', store.write(path, failing(text('new')), { ifExists: 'replace' }));
+      await rejects('wrong', put(store, path, text('new'), { ifExists: 'replace', expect: { bytes: 9 } }));
+      assert.equal((await get(store, path)).toString(), 'former');
+    },
+  },
+  {
+    name: 'refuses bytes that are not the expected ones, and shows nothing of them',
+    async run({ store }) {
+      const at = freshFolder();
+      const path = at('files/a');
+      const bytes = pattern(100_000);
+      for (const expect of [{ sha256: sha256(text('other')) }, { bytes: 99_999 }, { bytes: 100_001 }, { bytes: 0 }]) {
+        await rejectsAs('DigestMismatch', JSON.stringify(expect), put(store, path, bytes, { expect }));
+        await assertNothing(store, at(), path);
+      }
+      await put(store, path, bytes, { expect: { sha256: sha256(bytes), bytes: 100_000 } });
+      assert.ok((await get(store, path)).equals(bytes));
+    },
+  },
+  {
+    name: 'takes no more than the limit, also of a source without end',
+    async run({ store }) {
+      const at = freshFolder();
+      async function* endless(): AsyncGenerator<Uint8Array> {
+        for (;;) yield pattern(100_000);
+      }
+      const path = at('files/a');
+      await rejectsAs('InvalidInput', 'an endless source', store.write(path, endless(), { limit: 1_000_000 }));
+      await rejectsAs('InvalidInput', 'one byte more', put(store, path, pattern(1001), { limit: 1000 }));
+      await assertNothing(store, at(), path);
+      await put(store, path, pattern(1000), { limit: 1000 });
+      assert.equal((await store.stat(store.uri(path)))?.bytes, 1000);
+    },
+  },
+  {
+    name: 'ends a write when the signal is aborted, also while the source hangs',
+    async run({ store }) {
+      const at = freshFolder();
+      const path = at('files/a');
+      const never = latch();
+      const begun = latch();
+      const controller = new AbortController();
+      const source = waiting(text('some'), begun.open, never.promise);
+      const write = store.write(path, source, { signal: controller.signal });
+      write.catch(() => undefined);
+      await begun.promise;
+      controller.abort();
+      // A store that waits for the source would wait for ever.
+      const hanging = setTimeout(never.open, patience.ms);
+      const aborted = Date.now();
+      await rejects('an aborted write', write);
+      clearTimeout(hanging);
+      assert.ok(Date.now() - aborted < patience.ms, 'the write did not end while the source hung');
+      await assertNothing(store, at(), path);
+      await rejects('one aborted before', put(store, path, text('x'), { signal: AbortSignal.abort() }));
+      await assertNothing(store, at(), path);
+      never.open();
+    },
+  },
+  {
+    name: 'shows nothing of a file while it is written',
+    async run({ store }) {
+      const at = freshFolder();
+      const path = at('files/a');
+      const begun = latch();
+      const gate = latch();
+      const write = store.write(path, waiting(pattern(1_000_000), begun.open, gate.promise));
+      await begun.promise;
+      try {
+        await assertNothing(store, at(), path);
+      } finally {
+        gate.open();
+        await write;
+      }
+      assert.deepEqual(await pathsBelow(store, at()), [path]);
+    },
+  },
+  {
+    name: 'takes the same bytes again, and refuses others at a taken path',
+    async run({ store }) {
+      const path = freshFolder()('files/a');
+      const first = await put(store, path, text('first'));
+      assert.deepEqual({ ...(await put(store, path, text('first'), { ifExists: 'same' })) }, { ...first });
+      await rejectsAs('Conflict', 'other bytes', put(store, path, text('other')));
+      await rejectsAs('Conflict', 'same length', put(store, path, text('fIrst'), { ifExists: 'same' }));
+      assert.equal((await get(store, path)).toString(), 'first');
+    },
+  },
+  {
+    name: 'lets one of many racing writers win, and the others know',
+    async run({ store }) {
+      const path = freshFolder()('files/a');
+      const entrants = Array.from({ length: 12 }, (_, at) => pattern(50_000, at + 1));
+      const outcomes = await Promise.allSettled(entrants.map((bytes) => put(store, path, bytes)));
+      const winners = entrants.filter((_, at) => outcomes[at]?.status === 'fulfilled');
+      assert.equal(winners.length, 1, `${winners.length} writers were told that theirs is stored`);
+      for (const outcome of outcomes)
+        if (outcome.status === 'rejected') assert.ok(isFailure(outcome.reason, 'Conflict'), String(outcome.reason));
+      assert.ok((await get(store, path)).equals(winners[0] ?? Buffer.alloc(0)), 'the winner’s bytes are not stored');
+    },
+  },
+  {
+    name: 'lets racing writers of the same bytes all succeed',
+    async run({ store }) {
+      const path = freshFolder()('files/a');
+      const bytes = pattern(50_000);
+      const written = await Promise.all(Array.from({ length: 8 }, () => put(store, path, bytes)));
+      for (const artifact of written) assert.equal(artifact.sha256, sha256(bytes));
+      assert.ok((await get(store, path)).equals(bytes));
+    },
+  },
+  {
+    name: 'replaces as a whole: a reader sees the old bytes or the new',
+    async run({ store }) {
+      const path = freshFolder()('files/a');
+      const versions = [1, 2, 3, 4].map((seed) => pattern(200_000, seed));
+      const known = new Set(versions.map(sha256));
+      await put(store, path, pattern(200_000, 1));
+      let writing = true;
+      const reader = (async () => {
+        while (writing) {
+          const seen = sha256(await get(store, path));
+          assert.ok(known.has(seen), 'a reader saw a mixture');
+        }
+      })();
+      // Looked at in the end; until then it may already have failed.
+      reader.catch(() => undefined);
+      try {
+        for (const bytes of versions) await put(store, path, bytes, { ifExists: 'replace' });
+      } finally {
+        writing = false;
+        await reader;
+      }
+      assert.ok((await get(store, path)).equals(versions[3] ?? Buffer.alloc(0)));
+    },
+  },
+  {
+    name: 'does not mix up what is written at once',
+    async run({ store }) {
+      const at = freshFolder();
+      const files = Array.from({ length: 10 }, (_, seed) => ({
+        path: at(`many/f${seed}`),
+        bytes: pattern(70_000, seed + 1),
+      }));
+      await Promise.all(files.map(({ path, bytes }) => put(store, path, bytes)));
+      for (const { path, bytes } of files) assert.ok((await get(store, path)).equals(bytes), `${path} is changed`);
+      assert.deepEqual(
+        await pathsBelow(store, at('many')),
+        files.map(({ path }) => path),
+      );
+    },
+  },
+];

@@ -1,0 +1,337 @@
+// The contract of the Cluster port: what every cluster does with jobs and services, as a list of cases.
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Cluster, JobOutcome, JobProgress, JobSpec } from '../../activities/ports.ts';
+import type { NamedArtifact } from '../../workflows/domain/model.ts';
+import type { Digest } from '../../workflows/domain/names.ts';
+import { artifactOf, tarOf, type JobApi } from './cluster-job-api.ts';
+
+/** What a cluster under test brings with it. */
+export interface ClusterHarness {
+  readonly cluster: Cluster;
+  /** The job resource that the cluster's wrapper can reach. */
+  readonly api: JobApi;
+  /** Is a program whose command line holds this text running on the cluster? */
+  readonly running: (marker: string) => Promise<boolean>;
+  /** Files of a model that can be served, and of one that cannot. */
+  readonly model: readonly NamedArtifact[];
+  readonly brokenModel: readonly NamedArtifact[];
+  /** Status of a GET at a service's address. */
+  readonly get: (address: string, path: string) => Promise<number>;
+  readonly close: () => Promise<void>;
+}
+
+export interface ClusterCase {
+  readonly name: string;
+  readonly run: (harness: ClusterHarness) => Promise<void>;
+}
+
+export type JobGiven = Partial<Omit<JobSpec, 'data'>> & { readonly code: string; readonly token?: string };
+
+/** A job of one Python program, `code`, whose inputs the API stand-in holds. */
+export function pythonJob(api: JobApi, given: JobGiven, more: Readonly<Record<string, string>> = {}): JobSpec {
+  const { code, token, ...rest } = given;
+  const job = `j${randomUUID().slice(0, 8)}`;
+  const files = new Map([['code.tar', tarOf({ 'main.py': code })]]);
+  for (const [name, text] of Object.entries(more)) files.set(name, Buffer.from(text));
+  const held = `token-${randomUUID()}`;
+  api.open(job, held, files);
+  return {
+    name: job,
+    inputs: [...files].map(([name, bytes]) => ({ ...artifactOf(name, bytes), name, unpack: name === 'code.tar' })),
+    outputs: [],
+    argv: ['python', 'in/code/main.py'],
+    lock: '',
+    parameters: {},
+    compute: 'cpu',
+    resources: { cpus: 1, memoryBytes: 512 * 1024 ** 2, diskBytes: 64 * 1024 ** 2 },
+    deadlineSeconds: 60,
+    ...rest,
+    data: { api: api.url, job, token: token ?? held },
+  };
+}
+
+const watch = (signal: AbortSignal = new AbortController().signal): { signal: AbortSignal } => ({ signal });
+
+/** Runs `code` with a watch that nobody ends. */
+const runCode = (harness: ClusterHarness, given: JobGiven): Promise<JobOutcome> =>
+  harness.cluster.runJob(pythonJob(harness.api, given), watch());
+
+const uniqueSleep = (): { code: string; marker: string } => {
+  const marker = `marker-${randomUUID()}`;
+  // The child takes a session of its own, so that ending a process group does not reach it.
+  const code = [
+    'import subprocess, sys, time',
+    `subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)", "${marker}-child"], start_new_session=True,`,
+    '  stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)',
+    'print("started", flush=True)',
+    `time.sleep(120)`,
+  ].join('\n');
+  return { code, marker };
+};
+
+/** Waits until something is so; says what was not. */
+export async function eventually(what: string, isSo: () => Promise<boolean>, withinMs = 15_000): Promise<void> {
+  const until = Date.now() + withinMs;
+  while (!(await isSo())) {
+    if (Date.now() > until) assert.fail(`not within ${withinMs} ms: ${what}`);
+    await sleep(50);
+  }
+}
+
+/** Compares the named fields of an outcome. */
+function assertOutcome(outcome: JobOutcome, expected: Readonly<Record<string, unknown>>, where = ''): void {
+  const found = Object.fromEntries(Object.entries(outcome).filter(([field]) => field in expected));
+  assert.deepEqual(found, expected, `${where} ${reported(outcome)}`);
+}
+
+const reported = (outcome: JobOutcome): string => JSON.stringify(outcome).slice(0, 2_000);
+
+export const clusterCases: readonly ClusterCase[] = [
+  {
+    name: 'a job gets its inputs, its code and its parameters, and its outputs arrive',
+    run: async ({ cluster, api }) => {
+      const code = `
+import json, os
+data = open(os.path.join(os.environ["OCDL_INPUTS"], "data.csv")).read()
+parameters = json.load(open(os.environ["OCDL_PARAMETERS"]))
+with open(os.path.join(os.environ["OCDL_OUTPUTS"], "model.bin"), "w") as file:
+    file.write(data + "/" + parameters["depth"])
+open("scratch.txt", "w").write("the working folder is writable")
+`;
+      const outputs = [
+        { name: 'model.bin', required: true },
+        { name: 'notes.txt', required: false },
+      ];
+      const spec = pythonJob(api, { code, outputs, parameters: { depth: 'äöü' } }, { 'data.csv': 'a,b' });
+      const outcome = await cluster.runJob(spec, watch());
+      assert.equal(outcome.status, 'succeeded', reported(outcome));
+      assert.equal(api.outputs(spec.data.job).get('model.bin')?.toString(), 'a,b/äöü');
+      assert.deepEqual([...api.outputs(spec.data.job).keys()], ['model.bin']);
+    },
+  },
+  {
+    name: 'a job that exits with a status has failed with it',
+    run: async (harness) => {
+      const outcome = await runCode(harness, { code: 'import sys; print("why it failed"); sys.exit(7)' });
+      assertOutcome(outcome, { status: 'failed', reason: 'exit', exitCode: 7 });
+      assert.match(outcome.log, /why it failed/);
+    },
+  },
+  {
+    name: 'a job that exits with status 1 has failed, even when its outputs are there',
+    run: async (harness) => {
+      const code = 'import os, sys; open(os.environ["OCDL_OUTPUTS"] + "/m", "w").write("half"); sys.exit(1)';
+      const spec = pythonJob(harness.api, { code, outputs: [{ name: 'm', required: true }] });
+      const outcome = await harness.cluster.runJob(spec, watch());
+      assertOutcome(outcome, { status: 'failed', reason: 'exit', exitCode: 1 });
+      assert.equal(harness.api.outputs(spec.data.job).size, 0);
+    },
+  },
+  {
+    name: 'a job that a signal ends has failed',
+    run: async (harness) => {
+      const outcome = await runCode(harness, { code: 'import os, signal; os.kill(os.getpid(), signal.SIGSEGV)' });
+      assertOutcome(outcome, { status: 'failed', reason: 'exit', exitCode: 139 });
+    },
+  },
+  {
+    name: 'a job without its required output has failed to upload',
+    run: async (harness) => {
+      const outcome = await runCode(harness, { code: 'pass', outputs: [{ name: 'model.onnx', required: true }] });
+      assertOutcome(outcome, { status: 'failed', reason: 'upload' });
+      assert.match(outcome.log, /model\.onnx/);
+    },
+  },
+  {
+    name: 'an output that is a link, a folder or a pipe does not leave',
+    run: async ({ cluster, api }) => {
+      for (const act of ['os.symlink("/etc/passwd", path)', 'os.mkdir(path)', 'os.mkfifo(path)']) {
+        const code = `import os\npath = os.environ["OCDL_OUTPUTS"] + "/m"\n${act}`;
+        const spec = pythonJob(api, { code, outputs: [{ name: 'm', required: false }] });
+        const outcome = await cluster.runJob(spec, watch());
+        assertOutcome(outcome, { status: 'failed', reason: 'upload' }, act);
+        assert.equal(api.outputs(spec.data.job).size, 0, act);
+      }
+    },
+  },
+  {
+    name: 'an input with other bytes than declared fails to be fetched, and the program never runs',
+    run: async ({ cluster, api }) => {
+      const spec = pythonJob(api, { code: 'print("it ran")' });
+      const inputs = spec.inputs.map((input) => ({ ...input, sha256: '0'.repeat(64) as Digest }));
+      const outcome = await cluster.runJob({ ...spec, inputs }, watch());
+      assertOutcome(outcome, { status: 'failed', reason: 'fetch' });
+      assert.doesNotMatch(outcome.log, /it ran/);
+    },
+  },
+  {
+    name: 'a token that the API refuses fails the fetch',
+    run: async (harness) => {
+      const outcome = await runCode(harness, { code: 'pass', token: 'forged' });
+      assertOutcome(outcome, { status: 'failed', reason: 'fetch' });
+    },
+  },
+  {
+    name: 'the program sees neither the token nor variables of the platform',
+    run: async (harness) => {
+      const code = 'import os; print("names", " ".join(sorted(os.environ)))';
+      const outcome = await runCode(harness, { code });
+      assert.equal(outcome.status, 'succeeded', reported(outcome));
+      assert.match(outcome.log, /names .*OCDL_INPUTS OCDL_OUTPUTS OCDL_PARAMETERS/);
+      assert.doesNotMatch(outcome.log, /TOKEN|DATABASE|TEMPORAL|OCDL_HOME/);
+    },
+  },
+  {
+    name: 'progress lines are told and left out of the log; what does not parse is an ordinary line',
+    run: async ({ cluster, api }) => {
+      const code = `
+print('::progress {"done": 1, "total": 2, "message": "half"}')
+print('::progress {"done": "x"}')
+print('::progress {"done": 2, "total": 2, "message": "all"}')
+`;
+      const progress: JobProgress[] = [];
+      const lines: string[] = [];
+      const outcome = await cluster.runJob(pythonJob(api, { code }), {
+        ...watch(),
+        onProgress: (step) => progress.push(step),
+        onLog: (line) => lines.push(line),
+      });
+      assert.deepEqual(progress, [
+        { done: 1, total: 2, message: 'half' },
+        { done: 2, total: 2, message: 'all' },
+      ]);
+      assert.match(outcome.log, /::progress \{"done": "x"\}/);
+      assert.doesNotMatch(outcome.log, /half/);
+      assert.ok(lines.some((line) => line.includes('"x"')));
+    },
+  },
+  {
+    name: 'the log holds both streams as readable text, whatever bytes they are, and its last 64 KiB',
+    run: async (harness) => {
+      const code = `
+import sys
+sys.stdout.write("first line of many\\n")
+for number in range(20000): sys.stdout.write("filling line %d\\n" % number)
+sys.stdout.flush()
+sys.stdout.buffer.write(b"\\xff\\xfe broken \\x00 utf-8\\n"); sys.stdout.flush()
+sys.stderr.write("an error line\\n")
+sys.stdout.write("the last words without an end of line")
+`;
+      const outcome = await runCode(harness, { code });
+      assert.equal(outcome.status, 'succeeded', reported(outcome));
+      assert.ok(Buffer.byteLength(outcome.log) <= 64 * 1024, `${Buffer.byteLength(outcome.log)} bytes`);
+      assert.ok(Buffer.byteLength(outcome.log) > 60 * 1024, `${Buffer.byteLength(outcome.log)} bytes`);
+      assert.match(outcome.log, /broken .* utf-8/);
+      assert.match(outcome.log, /an error line/);
+      assert.match(outcome.log, /the last words without/);
+      assert.doesNotMatch(outcome.log, /first line of many/);
+      assert.ok(!outcome.log.includes('\0'), 'a zero byte, which PostgreSQL refuses');
+    },
+  },
+  {
+    name: 'a job past its deadline is ended and has timed out',
+    run: async ({ cluster, api, running }) => {
+      const { code, marker } = uniqueSleep();
+      const spec = pythonJob(api, { code, argv: ['python', 'in/code/main.py', marker], deadlineSeconds: 3 });
+      const abort = new AbortController();
+      // So that a cluster that knows no deadline fails this case instead of holding it.
+      const tooLong = setTimeout(() => abort.abort(new Error('it still ran 20 seconds after it began')), 20_000);
+      try {
+        const outcome = await cluster.runJob(spec, watch(abort.signal));
+        assert.equal(outcome.status, 'timed-out', reported(outcome));
+        await eventually('the job is gone', async () => !(await running(marker)), 5_000);
+      } finally {
+        clearTimeout(tooLong);
+      }
+    },
+  },
+  {
+    name: 'an abort ends the job and everything it started, then rejects',
+    run: async ({ cluster, api, running }) => {
+      const { code, marker } = uniqueSleep();
+      const spec = pythonJob(api, { code, argv: ['python', 'in/code/main.py', marker] });
+      const abort = new AbortController();
+      const ended = cluster.runJob(spec, watch(abort.signal));
+      ended.catch(() => undefined);
+      await eventually('the job has started its child', () => running(`${marker}-child`));
+      abort.abort(new Error('cancelled by the test'));
+      await assert.rejects(ended, /cancelled by the test/);
+      assert.equal(await running(marker), false, 'it outlived its cancel');
+    },
+  },
+  {
+    name: 'a job that is aborted before it began never runs',
+    run: async ({ cluster, api }) => {
+      const spec = pythonJob(api, { code: 'pass' });
+      await assert.rejects(cluster.runJob(spec, watch(AbortSignal.abort(new Error('too early')))), /too early/);
+      assert.ok(!api.requests.some((request) => request.includes(spec.data.job)));
+    },
+  },
+  {
+    name: 'the same name again ends the earlier job and starts over',
+    run: async ({ cluster, api, running }) => {
+      const { code, marker } = uniqueSleep();
+      const first = pythonJob(api, { code, argv: ['python', 'in/code/main.py', marker] });
+      const earlier = cluster.runJob(first, watch());
+      const earlierEnd = assert.rejects(earlier);
+      await eventually('the earlier job runs', () => running(`${marker}-child`));
+      const outcome = await cluster.runJob(pythonJob(api, { code: 'print("again")', name: first.name }), watch());
+      assert.equal(outcome.status, 'succeeded', reported(outcome));
+      await earlierEnd;
+      assert.equal(await running(marker), false);
+    },
+  },
+  {
+    name: 'a name that is none is refused',
+    run: async ({ cluster, api }) => {
+      const spec = pythonJob(api, { code: 'pass', name: '../outside' });
+      await assert.rejects(cluster.runJob(spec, watch()), { type: 'InvalidInput' });
+      await assert.rejects(cluster.stopService('../outside'), { type: 'InvalidInput' });
+    },
+  },
+  {
+    name: 'a service is ready when it has started, answers under its name once more, and stops',
+    run: async ({ cluster, model, get }) => {
+      const spec = { name: `s${randomUUID().slice(0, 8)}`, files: model, version: '3', compute: 'cpu' } as const;
+      const first = await cluster.startService(spec, new AbortController().signal);
+      try {
+        assert.equal(await get(first.address, '/v2/health/ready'), 200);
+        const second = await cluster.startService(spec, new AbortController().signal);
+        assert.equal(await get(second.address, '/v2/health/ready'), 200);
+        await cluster.stopService(spec.name);
+        await assert.rejects(get(second.address, '/v2/health/ready'));
+      } finally {
+        await cluster.stopService(spec.name);
+      }
+    },
+  },
+  {
+    name: 'a model that cannot be served is an error with the last lines of its log',
+    run: async ({ cluster, brokenModel }) => {
+      const spec = { name: `s${randomUUID().slice(0, 8)}`, files: brokenModel, version: '1', compute: 'cpu' } as const;
+      await assert.rejects(cluster.startService(spec, new AbortController().signal), /last lines:\n.*\S/s);
+    },
+  },
+  {
+    name: 'to stop a service that is not there is fine',
+    run: ({ cluster }) => cluster.stopService('nobody-started-this'),
+  },
+];
+
+/** Registers every case as a test of this cluster. */
+export function clusterContract(name: string, open: () => Promise<ClusterHarness>): void {
+  describe(`${name}: the contract of clusters`, () => {
+    const opened: { harness?: ClusterHarness } = {};
+    beforeAll(async () => {
+      opened.harness = await open();
+    });
+    afterAll(() => opened.harness?.close());
+    for (const { name: title, run } of clusterCases)
+      test(title, async () => {
+        assert.ok(opened.harness, 'the cluster did not open');
+        await run(opened.harness);
+      });
+  });
+}

@@ -1,0 +1,97 @@
+// The contract of clusters notices faults: each faulty cluster makes the case fail that is named for it.
+import type { Cluster } from '../../activities/ports.ts';
+import { openLocalCluster } from '../adapters/local-cluster.ts';
+import { clusterCases, type ClusterHarness } from './cluster.ts';
+
+interface Fault {
+  readonly name: string;
+  /** The case that must notice. */
+  readonly noticedBy: string;
+  readonly of: (cluster: Cluster) => Cluster;
+}
+
+const faults: readonly Fault[] = [
+  {
+    name: 'reports success on exit 1',
+    noticedBy: 'a job that exits with status 1 has failed, even when its outputs are there',
+    of: (cluster) => ({
+      ...cluster,
+      runJob: async (spec, watch) => {
+        const outcome = await cluster.runJob(spec, watch);
+        return outcome.status === 'failed' ? { status: 'succeeded', seconds: 1, log: outcome.log } : outcome;
+      },
+    }),
+  },
+  {
+    name: 'loses outputs',
+    noticedBy: 'a job gets its inputs, its code and its parameters, and its outputs arrive',
+    of: (cluster) => ({ ...cluster, runJob: (spec, watch) => cluster.runJob({ ...spec, outputs: [] }, watch) }),
+  },
+  {
+    name: 'lets a job outlive its cancel',
+    noticedBy: 'an abort ends the job and everything it started, then rejects',
+    of: (cluster) => ({
+      ...cluster,
+      runJob: (spec, watch) => {
+        const aborted = new Promise<never>((_, reject) => {
+          watch.signal.addEventListener('abort', () => reject(watch.signal.reason as Error));
+        });
+        const running = cluster.runJob(spec, { ...watch, signal: new AbortController().signal });
+        running.catch(() => undefined);
+        return Promise.race([running, aborted]);
+      },
+    }),
+  },
+  {
+    name: 'ignores the deadline',
+    noticedBy: 'a job past its deadline is ended and has timed out',
+    of: (cluster) => ({
+      ...cluster,
+      runJob: (spec, watch) => cluster.runJob({ ...spec, deadlineSeconds: 600 }, watch),
+    }),
+  },
+  {
+    name: 'puts the progress lines into the log instead of telling them',
+    noticedBy: 'progress lines are told and left out of the log; what does not parse is an ordinary line',
+    of: (cluster) => ({
+      ...cluster,
+      runJob: (spec, { signal, onLog }) => cluster.runJob(spec, { signal, ...(onLog && { onLog }) }),
+    }),
+  },
+  {
+    name: 'runs without looking at what was fetched',
+    noticedBy: 'an input with other bytes than declared fails to be fetched, and the program never runs',
+    of: (cluster) => ({
+      ...cluster,
+      runJob: (spec, watch) => cluster.runJob({ ...spec, inputs: [], argv: ['true'] }, watch),
+    }),
+  },
+  {
+    name: 'says that a service is ready before it is',
+    noticedBy: 'a model that cannot be served is an error with the last lines of its log',
+    of: (cluster) => ({
+      ...cluster,
+      startService: async (spec, signal) => {
+        void cluster.startService(spec, signal).catch(() => undefined);
+        return Promise.resolve({ address: 'unix:/nowhere' });
+      },
+    }),
+  },
+];
+
+describe('the contract of clusters notices a cluster that', () => {
+  const opened: { harness?: ClusterHarness } = {};
+  beforeAll(async () => {
+    opened.harness = await openLocalCluster({ sandbox: 'none' });
+  });
+  afterAll(() => opened.harness?.close());
+
+  test.each(faults)('$name', async ({ noticedBy, of }) => {
+    const found = clusterCases.find(({ name }) => name === noticedBy);
+    if (!found || !opened.harness) throw new Error(`there is no case "${noticedBy}", or no cluster`);
+    const { harness } = opened;
+    // The case holds for the sound cluster, so that it is the fault that it notices.
+    await found.run(harness);
+    await expect(found.run({ ...harness, cluster: of(harness.cluster) })).rejects.toThrow();
+  });
+});

@@ -1,0 +1,104 @@
+// Proves that the contracts of stores, buses and code hosts can fail: each case does so over an adapter with a planted fault.
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { createGitHost } from '../../activities/adapters/git.ts';
+import { createLocalDisk } from '../../activities/adapters/local-disk.ts';
+import { createLocalLog } from '../../activities/adapters/local-log.ts';
+import { artifactStoreCases } from './artifact-store.ts';
+import { patience, type Case, type Fault } from './cases.ts';
+import { codeHostCases } from './code-host.ts';
+import { eventBusCases } from './event-bus.ts';
+import { busFaults } from './faulty/bus-faults.ts';
+import { hostFaults } from './faulty/host-faults.ts';
+import { storeFaults } from './faulty/store-faults.ts';
+
+/** Good adapters on a local disk need a fraction of this; what does not come in time will not come. */
+patience.ms = 3000;
+/** A case that hangs has failed: jest would end it as well, later. */
+const HANGING_MS = 15_000;
+
+let root = '';
+let opened = 0;
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'ocdl-faulty-'));
+});
+afterAll(() => rm(root, { recursive: true, force: true }));
+
+const openStore = async (folder: string) => ({
+  store: await createLocalDisk({ root: folder, name: 'good' }),
+  close: async () => undefined,
+});
+const openBus = async (folder: string) => {
+  const buses: Awaited<ReturnType<typeof createLocalLog>>[] = [];
+  const another = async () => {
+    const bus = await createLocalLog({ root: folder, pollMs: 20 });
+    buses.push(bus);
+    return bus;
+  };
+  return {
+    bus: await another(),
+    another,
+    close: async () => void (await Promise.all(buses.map((bus) => bus.close()))),
+  };
+};
+const openHost = async (folder: string) => {
+  const another = () => createGitHost({ root: folder });
+  return { host: await another(), another, close: async () => undefined };
+};
+
+/** How a case ends over a subject: the reason it failed for, or nothing. */
+async function outcome<Subject>(one: Case<Subject>, subject: Subject): Promise<string | undefined> {
+  const timer = new AbortController();
+  const hanging = sleep(HANGING_MS, 'it hangs', { signal: timer.signal });
+  hanging.catch(() => undefined);
+  try {
+    const ended = one.run(subject).then(
+      () => undefined,
+      (error: unknown) => String(error),
+    );
+    return await Promise.race([ended, hanging]);
+  } finally {
+    timer.abort();
+  }
+}
+
+function provesFaults<Subject extends { readonly close: () => Promise<void> }>(
+  port: string,
+  cases: readonly Case<Subject>[],
+  faults: readonly Fault<Subject>[],
+  open: (folder: string) => Promise<Subject>,
+): void {
+  const sound = new Set<string>();
+  describe(`the contract of ${port} notices an adapter that`, () => {
+    for (const fault of faults)
+      it(fault.name, async () => {
+        const one = cases.find(({ name }) => name === fault.caughtBy);
+        assert.ok(one, `there is no case "${fault.caughtBy}"`);
+        const good = await open(join(root, String((opened += 1))));
+        try {
+          if (!sound.has(one.name))
+            assert.equal(await outcome(one, good), undefined, 'the case fails already without the fault');
+          sound.add(one.name);
+          assert.notEqual(await outcome(one, fault.wrap(good)), undefined, `"${one.name}" did not notice`);
+        } finally {
+          await good.close();
+        }
+      });
+
+    it('has any of the faults its cases are there for', () => {
+      const proven = new Set(faults.map(({ caughtBy }) => caughtBy));
+      assert.deepEqual(
+        cases.map(({ name }) => name).filter((name) => !proven.has(name)),
+        [],
+        'cases that were never seen to fail',
+      );
+    });
+  });
+}
+
+provesFaults('ArtifactStore', artifactStoreCases, storeFaults, openStore);
+provesFaults('EventBus', eventBusCases, busFaults, openBus);
+provesFaults('CodeHost', codeHostCases, hostFaults, openHost);

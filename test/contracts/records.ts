@@ -1,0 +1,28 @@
+// What every Records must do, as a list of cases, and the function that registers them as tests.
+import type { Records } from '../../activities/records.ts';
+import { passageCases } from './records/passage.ts';
+import { peopleCases } from './records/people.ts';
+import { releaseCases } from './records/releases.ts';
+import type { RecordsCase } from './records/scene.ts';
+import { createScene } from './records/scene.ts';
+
+export { createScene };
+
+/** Each case makes its own project and application, so that all may run on one database, also at once. */
+export const recordsCases: readonly RecordsCase[] = [...peopleCases, ...passageCases, ...releaseCases];
+
+/** Registers the contract as jest tests over one Records that `open` makes. */
+export function recordsContract(name: string, open: () => Promise<Records>): void {
+  describe(`${name} keeps the contract of Records`, () => {
+    const opened: { records?: Records } = {};
+    beforeAll(async () => {
+      opened.records = await open();
+    });
+    afterAll(async () => opened.records?.close());
+
+    it.each(recordsCases)('$name', async ({ run }) => {
+      if (!opened.records) throw new Error(`${name} could not be opened: see the failure of beforeAll`);
+      await run(opened.records, createScene());
+    });
+  });
+}

@@ -1,0 +1,233 @@
+// Cases on Records: the audit, projections, version numbers, claimed bytes.
+import assert from 'node:assert/strict';
+import type { Projection, Records } from '../../../activities/records.ts';
+import type { RecordsCase } from './scene.ts';
+import { at, deliveryRow, digestOf, evaluationRow, fails, scanRow, versionRow } from './scene.ts';
+
+const twenty = Array.from({ length: 20 }, (_, index) => index);
+
+async function auditOf(records: Records, project: string) {
+  const { rows } = await records.audit({ project });
+  return rows;
+}
+
+export const passageCases: readonly RecordsCase[] = [
+  {
+    name: 'an audit entry is kept once per key, in order, as it was given',
+    async run(records, { project, entry }) {
+      const first = entry({ detail: { b: [1.5, 1e21, 'é\u0000'], a: { nested: null } }, digest: digestOf('x') });
+      const second = entry();
+      await records.record([first, second, first], []);
+      await records.record([{ ...first, reason: 'changed' }], []);
+      const third = entry();
+      await records.record([second, third], []);
+      const rows = await auditOf(records, project);
+      assert.deepEqual(
+        rows.map((row) => row.entry),
+        [first, second, third],
+      );
+      assert.equal(rows[1]?.previous, rows[0]?.hash);
+      assert.equal((await records.verifyAudit()).broken, null);
+    },
+  },
+  {
+    name: 'entries written at once stand in one chain without gaps',
+    async run(records, { project, entry }) {
+      await Promise.all(twenty.map(async () => records.record([entry(), entry()], [])));
+      const rows = await auditOf(records, project);
+      assert.equal(rows.length, 40);
+      const first = rows[0]?.seq ?? 0;
+      assert.deepEqual(
+        rows.map(({ seq }) => seq - first),
+        [...rows.keys()],
+      );
+      const verified = await records.verifyAudit();
+      assert.equal(verified.broken, null);
+      assert.ok(verified.rows >= 40);
+    },
+  },
+  {
+    name: 'the audit is asked by project, by subject and by page',
+    async run(records, { project, entry }) {
+      const entries = twenty.slice(0, 7).map((n) => entry({ subject: `${project}/${n % 2 ? 'odd' : 'even'}` }));
+      await records.record([...entries, entry({ project: null, subject: `${project}/even` })], []);
+      const { rows, next } = await records.audit({ project, limit: 5 });
+      assert.equal(rows.length, 5);
+      const rest = await records.audit({ project, limit: 5, after: next ?? '' });
+      assert.equal(rest.rows.length, 2);
+      assert.equal(rest.next, undefined);
+      assert.deepEqual(
+        [...rows, ...rest.rows].map((row) => row.entry),
+        entries,
+      );
+      assert.equal((await records.audit({ subject: `${project}/even` })).rows.length, 5);
+      const ofPlatform = await records.audit({ project: null, subject: `${project}/even` });
+      assert.equal(ofPlatform.rows.length, 1);
+      await fails(records.audit({ after: 'x' }), 'InvalidInput', 'after');
+    },
+  },
+  {
+    name: 'hostile text is kept: nothing that a command holds stops its record',
+    async run(records, scene) {
+      const hostile = 'a\u0000b \ud800 \\u0000 "; drop table x; --';
+      const version = versionRow(scene, { detail: hostile });
+      await records.record(
+        [scene.entry({ reason: hostile, detail: { [hostile]: hostile } })],
+        [{ kind: 'version', row: version }],
+      );
+      const [row] = await auditOf(records, scene.project);
+      assert.equal(
+        row?.entry.reason,
+        // Half a surrogate pair has no form in RFC 8785; the rest stays.
+        hostile.replace('\ud800', '\ufffd'),
+      );
+      const stored = await records.version(scene.project, 'forest', 'rf-1');
+      assert.match(stored?.detail ?? '', /^a.b . \\u0000 "; drop table x; --$/su);
+      assert.equal((await records.verifyAudit()).broken, null);
+    },
+  },
+  {
+    name: 'entries and projections are written together or not at all',
+    async run(records, scene) {
+      const bad: Projection = { kind: 'version', row: versionRow(scene, { updatedAt: 'never' }) };
+      const good: Projection = { kind: 'evaluation', row: evaluationRow(scene) };
+      await fails(records.record([scene.entry()], [good, bad]), 'InvalidInput');
+      assert.deepEqual(await auditOf(records, scene.project), []);
+      assert.equal(await records.evaluation(scene.project, 'e-1'), undefined);
+      await records.record([], [good]);
+      assert.deepEqual(await records.evaluation(scene.project, 'e-1'), good.row);
+    },
+  },
+  {
+    name: 'an older version row never takes the place of a newer one',
+    async run(records, scene) {
+      const entry = scene.entry();
+      const write = (row: ReturnType<typeof versionRow>) => records.record([entry], [{ kind: 'version', row }]);
+      const newer = versionRow(scene, { revision: 3, state: 'approved', updatedAt: at(5) });
+      await write(versionRow(scene, { revision: 2 }));
+      await write(newer);
+      await write(versionRow(scene, { revision: 2, updatedAt: at(9) }));
+      await write(versionRow(scene, { revision: 3, updatedAt: at(4) }));
+      assert.deepEqual(await records.version(scene.project, 'forest', 'rf-1'), newer);
+      const newest = { ...newer, tags: ['candidate'], updatedAt: at(6) };
+      await write(newest);
+      assert.deepEqual(await records.version(scene.project, 'forest', 'rf-1'), newest);
+    },
+  },
+  {
+    name: 'evaluations, deliveries and scans never go back',
+    async run(records, scene) {
+      const release = `${scene.type}-1`;
+      const done = evaluationRow(scene, { state: 'done', passed: true, metrics: { f1: 0.9 }, updatedAt: at(2) });
+      const failed = deliveryRow(scene, release, { state: 'failed', detail: 'gate', updatedAt: at(2) });
+      const labelled = scanRow(scene, { revision: 2, state: 'labelled', commit: 'c', updatedAt: at(2) });
+      await records.record(
+        [],
+        [
+          { kind: 'evaluation', row: evaluationRow(scene) },
+          { kind: 'evaluation', row: done },
+          { kind: 'delivery', row: deliveryRow(scene, release, { updatedAt: at(3) }) },
+          // A clock that is behind does not hold a state back.
+          { kind: 'delivery', row: failed },
+          { kind: 'scan', row: scanRow(scene) },
+          { kind: 'scan', row: labelled },
+        ],
+      );
+      await records.record(
+        [],
+        [
+          { kind: 'evaluation', row: evaluationRow(scene, { updatedAt: at(9) }) },
+          { kind: 'evaluation', row: { ...done, state: 'failed', updatedAt: at(1) } },
+          { kind: 'delivery', row: deliveryRow(scene, release, { state: 'gating', updatedAt: at(9) }) },
+          { kind: 'delivery', row: { ...failed, detail: 'older', updatedAt: at(1) } },
+          { kind: 'scan', row: scanRow(scene, { revision: 1, state: 'labelled', updatedAt: at(9) }) },
+        ],
+      );
+      assert.deepEqual(await records.evaluation(scene.project, 'e-1'), done);
+      assert.deepEqual(await records.delivery(scene.application, release), failed);
+      assert.deepEqual(await records.scan(scene.project, 's-1'), labelled);
+    },
+  },
+  {
+    name: 'versions and evaluations are listed newest first, by filter and by page',
+    async run(records, scene) {
+      const rows = twenty.slice(0, 5).map((n) =>
+        versionRow(scene, {
+          submission: `rf-${n}`,
+          author: n === 3 ? 'ann' : 'sam',
+          state: n === 4 ? 'rejected' : 'new',
+          model: n === 0 ? 'tree' : 'forest',
+        }),
+      );
+      for (const row of rows) await records.record([], [{ kind: 'version', row }]);
+      const { project } = scene;
+      const first = await records.versions({ project, limit: 3 });
+      const second = await records.versions({ project, limit: 3, after: first.next ?? '' });
+      assert.deepEqual([...first.rows, ...second.rows], [...rows].reverse());
+      assert.equal(second.next, undefined);
+      const names = async (filter: { state?: string; author?: string; model?: string }) =>
+        (await records.versions({ project, ...filter })).rows.map(({ submission }) => submission);
+      assert.deepEqual(await names({ state: 'rejected' }), ['rf-4']);
+      assert.deepEqual(await names({ author: 'ann' }), ['rf-3']);
+      assert.deepEqual(await names({ model: 'tree' }), ['rf-0']);
+      for (const n of [1, 2, 3])
+        await records.record(
+          [],
+          [
+            {
+              kind: 'evaluation',
+              row: evaluationRow(scene, { evaluation: `e-${n}`, submission: n === 2 ? null : 'rf-1' }),
+            },
+          ],
+        );
+      const page = await records.evaluations({ project, submission: 'rf-1', limit: 1 });
+      assert.deepEqual(page.rows[0]?.evaluation, 'e-3');
+      const next = await records.evaluations({ project, submission: 'rf-1', limit: 1, after: page.next ?? '' });
+      assert.deepEqual(next.rows[0]?.evaluation, 'e-1');
+      assert.equal((await records.evaluations({ project, model: 'forest' })).rows.length, 3);
+    },
+  },
+  {
+    name: 'each submission has its own version number, for ever the same',
+    async run(records, { project }) {
+      const numbers = await Promise.all(twenty.map((n) => records.versionNumber(project, 'forest', `rf-${n}`)));
+      assert.deepEqual(
+        [...numbers].sort((a, b) => a - b),
+        twenty.map((n) => n + 1),
+      );
+      const again = await Promise.all(twenty.map((n) => records.versionNumber(project, 'forest', `rf-${n}`)));
+      assert.deepEqual(again, numbers);
+      const same = await Promise.all(twenty.map(() => records.versionNumber(project, 'tree', 'rf-1')));
+      assert.deepEqual(new Set(same), new Set([1]));
+    },
+  },
+  {
+    name: 'the same bytes while a submission is open are a conflict that names it',
+    async run(records, { project }) {
+      const digest = digestOf(project);
+      await records.claimDigest(project, 'forest', 'rf-1', digest);
+      await records.claimDigest(project, 'forest', 'rf-1', digest);
+      await fails(records.claimDigest(project, 'forest', 'rf-2', digest), 'Conflict', 'rf-1');
+      await fails(records.claimDigest(project, 'forest', 'rf-1', digestOf('other')), 'Conflict', 'rf-1');
+      await records.claimDigest(project, 'tree', 'rf-2', digest);
+      await records.freeDigest(project, 'forest', 'rf-1');
+      await records.freeDigest(project, 'forest', 'rf-1');
+      await records.claimDigest(project, 'forest', 'rf-2', digest);
+      // Late repeats of an ended lifecycle's activities.
+      await records.claimDigest(project, 'forest', 'rf-1', digest);
+      await records.freeDigest(project, 'forest', 'rf-1');
+      await fails(records.claimDigest(project, 'forest', 'rf-3', digest), 'Conflict', 'rf-2');
+      await records.freeDigest(project, 'forest', 'rf-4');
+      await records.claimDigest(project, 'forest', 'rf-4', digestOf('late'));
+      await records.claimDigest(project, 'forest', 'rf-5', digestOf('late'));
+    },
+  },
+  {
+    name: 'of many claims on the same bytes at once one holds',
+    async run(records, { project }) {
+      const claims = twenty.map((n) => records.claimDigest(project, 'forest', `rf-${n}`, digestOf(project)));
+      const settled = await Promise.allSettled(claims);
+      assert.equal(settled.filter(({ status }) => status === 'fulfilled').length, 1);
+    },
+  },
+];

@@ -1,0 +1,175 @@
+// Cases on Records: users, tokens, projects, members, data sets.
+import assert from 'node:assert/strict';
+import type { JobGrant } from '../../../activities/records.ts';
+import { defaultPolicy } from '../../../workflows/domain/model.ts';
+import type { DataSet } from '../../../workflows/domain/model.ts';
+import type { ArtifactUri, StorePath } from '../../../workflows/domain/names.ts';
+import type { RecordsCase, Scene } from './scene.ts';
+import { digestOf, fails, setApplication, setProject, START } from './scene.ts';
+
+const token = (scene: Scene, id: string) => ({
+  tokenId: `${scene.user}-${id}`,
+  sha256: digestOf(`${scene.user}-${id}`),
+  kind: 'user' as const,
+  name: scene.user,
+  expiresAt: null,
+  job: null,
+});
+
+export const peopleCases: readonly RecordsCase[] = [
+  {
+    name: 'the same user twice is harmless, with another admin flag a conflict',
+    async run(records, { user, entry }) {
+      await records.createUser(user, true, entry());
+      await records.createUser(user, true, entry());
+      await fails(records.createUser(user, false, entry()), 'Conflict', user);
+      const same = (await records.users()).filter((found) => found.user === user);
+      assert.deepEqual(same, [{ user, admin: true }]);
+    },
+  },
+  {
+    name: 'a token opens for its holder until it is revoked',
+    async run(records, scene) {
+      const { user, entry } = scene;
+      await records.createUser(user, true, entry());
+      const issued = token(scene, 'one');
+      await records.issueToken(issued, entry());
+      const holder = { tokenId: issued.tokenId, name: user, kind: 'user', admin: true, job: null };
+      assert.deepEqual(await records.principal(issued.sha256), holder);
+      assert.equal(await records.principal(digestOf('another')), undefined);
+      const revoked = entry();
+      await records.revokeToken(issued.tokenId, revoked);
+      assert.equal(await records.principal(issued.sha256), undefined);
+      const [first] = await records.tokens(user);
+      await records.revokeToken(issued.tokenId, revoked);
+      await records.revokeToken(issued.tokenId, entry());
+      const [again] = await records.tokens(user);
+      assert.ok(first?.revokedAt);
+      assert.deepEqual(again, first);
+      await fails(records.revokeToken('none', entry()), 'NotFound', 'none');
+    },
+  },
+  {
+    name: 'an expired token does not open, one that expires later does',
+    async run(records, scene) {
+      const { user, entry } = scene;
+      await records.createUser(user, false, entry());
+      const past = { ...token(scene, 'past'), expiresAt: new Date(Date.now() - 1000).toISOString() };
+      const future = { ...token(scene, 'future'), expiresAt: new Date(Date.now() + 600_000).toISOString() };
+      await records.issueToken(past, entry());
+      await records.issueToken(future, entry());
+      assert.equal(await records.principal(past.sha256), undefined);
+      assert.equal((await records.principal(future.sha256))?.tokenId, future.tokenId);
+      const listed = await records.tokens(user);
+      assert.deepEqual(listed.map(({ expiresAt }) => expiresAt).sort(), [past.expiresAt, future.expiresAt].sort());
+    },
+  },
+  {
+    name: 'a job token carries its grant; a token is of one holder who exists',
+    async run(records, scene) {
+      const { user, entry, application } = scene;
+      const job: JobGrant = {
+        job: 'train-1',
+        inputs: [{ name: 'a.csv', uri: 'file:a' as ArtifactUri, sha256: digestOf('a'), bytes: 1 }],
+        outputs: [{ name: 'model.onnx', path: 'private/p/sam/model.onnx' as StorePath, limit: 5 }],
+      };
+      const ofJob = { ...token(scene, 'job'), kind: 'job' as const, name: 'train-1', job };
+      await records.issueToken(ofJob, entry());
+      assert.deepEqual((await records.principal(ofJob.sha256))?.job, job);
+      await fails(records.issueToken(token(scene, 'early'), entry()), 'NotFound', user);
+      await setApplication(records, scene);
+      await records.createUser(application, true, entry());
+      const ofApplication = { ...token(scene, 'app'), kind: 'application' as const, name: application };
+      await records.issueToken(ofApplication, entry());
+      // The administrator of the same name is somebody else.
+      assert.equal((await records.principal(ofApplication.sha256))?.admin, false);
+      await records.issueToken(ofApplication, entry());
+      await fails(
+        records.issueToken({ ...ofApplication, sha256: digestOf(`${user} other`) }, entry()),
+        'Conflict',
+        ofApplication.tokenId,
+      );
+    },
+  },
+  {
+    name: 'a project and its types exist once; a refused project leaves nothing',
+    async run(records, scene) {
+      const { project, type, entry } = scene;
+      const policy = { ...defaultPolicy, quorum: 2, thresholds: { average_precision: 0.7 } };
+      const types = [type, `${type}-b`, `${type}-a`];
+      const first = entry();
+      await records.createProject({ project, types, policy }, first);
+      await records.createProject({ project, types, policy }, first);
+      assert.deepEqual(await records.project(project), { project, types, policy });
+      await fails(records.createProject({ project, types: [], policy }, entry()), 'Conflict', project);
+      const second = { project: `${project}-2`, types: [`${type}-new`, type], policy };
+      await fails(records.createProject(second, entry()), 'Conflict', `${type} belongs to project ${project}`);
+      assert.equal(await records.project(second.project), undefined);
+      await records.createProject({ ...second, types: [`${type}-new`] }, entry());
+      assert.ok((await records.projects(null)).filter((found) => found.project.startsWith(project)).length === 2);
+    },
+  },
+  {
+    name: 'roles are replaced and removed, and an earlier write that comes late again changes nothing',
+    async run(records, scene) {
+      const { project, user, entry } = scene;
+      await setProject(records, scene);
+      const early = entry();
+      await fails(records.setMember(project, { user, roles: ['manager'] }, entry()), 'NotFound', user);
+      await records.createUser(user, false, entry());
+      await records.setMember(project, { user, roles: ['manager', 'scientist'] }, early);
+      assert.deepEqual(await records.members(project), [{ user, roles: ['manager', 'scientist'] }]);
+      assert.deepEqual(
+        (await records.projects(user)).map((found) => found.project),
+        [project],
+      );
+      await records.setMember(project, { user, roles: ['engineer'] }, entry());
+      assert.deepEqual(await records.members(project), [{ user, roles: ['engineer'] }]);
+      await records.setMember(project, { user, roles: [] }, entry());
+      await records.setMember(project, { user, roles: ['manager', 'scientist'] }, early);
+      assert.deepEqual(await records.members(project), []);
+      assert.deepEqual(await records.projects(user), []);
+      await fails(records.setMember('nowhere', { user, roles: [] }, entry()), 'NotFound', 'nowhere');
+    },
+  },
+  {
+    name: 'a policy is replaced, once per key',
+    async run(records, scene) {
+      const { project, entry } = scene;
+      await setProject(records, scene);
+      const second = { ...defaultPolicy, version: 2, quorum: 2 };
+      const key = entry();
+      await records.setPolicy(project, second, key);
+      const third = { ...second, version: 3, quorum: 3 };
+      await records.setPolicy(project, third, entry());
+      await records.setPolicy(project, second, key);
+      assert.deepEqual((await records.project(project))?.policy, third);
+      await fails(records.setPolicy('nowhere', second, entry()), 'NotFound', 'nowhere');
+    },
+  },
+  {
+    name: 'a data set never changes',
+    async run(records, scene) {
+      const { project, entry } = scene;
+      await setProject(records, scene);
+      const file = { name: 'rows.csv', uri: 'file:rows' as ArtifactUri, sha256: digestOf('rows'), bytes: 4 };
+      const first: DataSet = {
+        project,
+        dataset: 'held-out',
+        kind: 'test',
+        files: [file],
+        registeredBy: 'mia',
+        registeredAt: START,
+      };
+      await records.registerDataSet(first, entry());
+      await records.registerDataSet({ ...first, registeredBy: 'sam' }, entry());
+      const other = { ...first, files: [{ ...file, sha256: digestOf('other') }] };
+      await fails(records.registerDataSet(other, entry()), 'Conflict', 'held-out');
+      await fails(records.registerDataSet({ ...first, kind: 'training' }, entry()), 'Conflict', 'held-out');
+      assert.deepEqual(await records.dataSet(project, 'held-out'), first);
+      assert.deepEqual(await records.dataSets(project), [first]);
+      assert.equal(await records.dataSet(project, 'none'), undefined);
+      await fails(records.registerDataSet({ ...first, project: 'nowhere' }, entry()), 'NotFound');
+    },
+  },
+];

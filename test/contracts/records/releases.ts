@@ -1,0 +1,261 @@
+// Cases on Records: releases, fences, applications and their live pointers, scans.
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { setTimeout as pause } from 'node:timers/promises';
+import type { RecordsCase } from './scene.ts';
+import {
+  addApplication,
+  allot,
+  at,
+  deliveryRow,
+  digestOf,
+  fails,
+  move,
+  scanRow,
+  setApplication,
+  setProject,
+} from './scene.ts';
+
+/** Enough that a check that is not one with its act shows itself. */
+const RACES = 50;
+
+export const releaseCases: readonly RecordsCase[] = [
+  {
+    name: 'releases of a type are numbered without gaps, once per command',
+    async run(records, scene) {
+      await setProject(records, scene);
+      const commands = Array.from({ length: 20 }, (_, n) => `${scene.project}-${n}`);
+      const made = await Promise.all(commands.map((command, n) => allot(records, scene, n + 1, command)));
+      const again = await Promise.all(commands.map((command, n) => allot(records, scene, n + 1, command)));
+      assert.deepEqual(again, made);
+      assert.deepEqual(
+        made.map(({ sequence }) => sequence).sort((a, b) => a - b),
+        commands.map((_, n) => n + 1),
+      );
+      for (const release of made) assert.equal(release.release, `${scene.type}-${release.sequence}`);
+      const two = await records.releases({ type: scene.type, after: 5, limit: 2 });
+      assert.deepEqual(
+        two.map(({ sequence }) => sequence),
+        [6, 7],
+      );
+      const [third] = made.slice(2);
+      assert.deepEqual(await records.releasesOf(scene.project, 'forest', 'rf-3'), [third]);
+    },
+  },
+  {
+    name: 'a release is announced for good, and is of a type of its project',
+    async run(records, scene) {
+      await setProject(records, scene);
+      const { release } = await allot(records, scene, 1, `${scene.project}-1`);
+      assert.equal((await records.release(release))?.state, 'allotted');
+      await records.announced(release);
+      await records.announced(release);
+      assert.equal((await records.release(release))?.state, 'announced');
+      assert.equal((await allot(records, scene, 1, `${scene.project}-1`)).state, 'announced');
+      await fails(records.announced('none-1'), 'NotFound', 'none-1');
+      assert.equal(await records.release('none-1'), undefined);
+      await fails(allot(records, { ...scene, project: 'elsewhere' }, 1), 'NotAuthorized', scene.project);
+      await fails(allot(records, { ...scene, type: 'no-such-type' }, 1), 'NotFound', 'no-such-type');
+    },
+  },
+  {
+    name: 'an older version is not released over a newer live one',
+    async run(records, scene) {
+      await setApplication(records, scene);
+      const { release } = await allot(records, scene, 2);
+      await allot(records, scene, 1);
+      await move(records, scene, release);
+      const older = allot(records, scene, 1);
+      await fails(older, 'Conflict', `version 2 of ${scene.project}/forest is live in ${scene.application}`);
+      assert.equal((await allot(records, scene, 2)).sequence, 3);
+      assert.equal((await allot(records, scene, 3)).sequence, 4);
+    },
+  },
+  {
+    name: 'an application has a name of its own and types of its project',
+    async run(records, scene) {
+      const { application, project, type } = scene;
+      await setApplication(records, scene);
+      await fails(addApplication(records, scene, application), 'Conflict', application);
+      const foreign = { ...scene, type: 'no-such-type' };
+      await fails(addApplication(records, foreign, `${application}-2`), 'InvalidInput', 'no-such-type');
+      assert.equal((await records.application(application))?.owner, 'dan');
+      assert.equal(await records.application(`${application}-2`), undefined);
+      assert.equal((await records.applications({ project, type })).length, 1);
+      assert.deepEqual(await records.applications({ project, type: 'no-such-type' }), []);
+      const nothing = { application, type, generation: 0, release: null, movedAt: null };
+      assert.deepEqual(await records.livePointer(application, type), nothing);
+      const { release } = await allot(records, scene, 1);
+      await fails(move(records, { ...scene, application: 'no-such-app' }, release), 'NotFound', 'no-such-app');
+      await fails(move(records, scene, 'none-1'), 'NotFound', 'none-1');
+    },
+  },
+  {
+    name: 'the live pointer moves by compare-and-set, with its deliveries and its audit',
+    async run(records, scene) {
+      const { application, type } = scene;
+      await setApplication(records, scene);
+      const one = await allot(records, scene, 1);
+      const two = await allot(records, scene, 2);
+      const gates = [{ gate: 'integrity', passed: true, detail: '', seconds: 1 }];
+      const deploying = deliveryRow(scene, one.release, { state: 'deploying', gates, updatedAt: at(60) });
+      await records.record([], [{ kind: 'delivery', row: deploying }]);
+      const first = await move(records, scene, one.release);
+      assert.ok(first.moved);
+      assert.equal(first.pointer.generation, 1);
+      assert.deepEqual(await records.livePointer(application, type), first.pointer);
+      assert.deepEqual(await records.delivery(application, one.release), { ...deploying, state: 'live' });
+      const stale = await move(records, scene, two.release, { generation: 0 });
+      assert.deepEqual(stale, { moved: false, why: 'generation' });
+      assert.deepEqual(await records.livePointer(application, type), first.pointer);
+      assert.equal(await records.delivery(application, two.release), undefined);
+      assert.ok((await move(records, scene, two.release)).moved);
+      assert.equal((await records.delivery(application, one.release))?.state, 'superseded');
+      assert.equal((await records.delivery(application, two.release))?.state, 'live');
+      // What the first delivery's workflow still had to say does not make it live again.
+      await records.record([], [{ kind: 'delivery', row: { ...deploying, state: 'live', updatedAt: at(99) } }]);
+      assert.equal((await records.delivery(application, one.release))?.state, 'superseded');
+      const page = await records.deliveries({ application, limit: 1 });
+      assert.equal(page.rows[0]?.release, two.release);
+      assert.equal((await records.deliveries({ application, after: page.next ?? '' })).rows.length, 1);
+      assert.equal((await records.deliveries({ release: one.release })).rows.length, 1);
+      assert.equal((await records.audit({ subject: application })).rows.length, 2);
+    },
+  },
+  {
+    name: 'of many moves from one generation one is made',
+    async run(records, scene) {
+      await setApplication(records, scene);
+      const releases = [];
+      for (let n = 1; n <= 8; n++) releases.push(await allot(records, scene, n));
+      const answers = await Promise.all(
+        releases.map(({ release }) => move(records, scene, release, { generation: 0 })),
+      );
+      assert.equal(answers.filter(({ moved }) => moved).length, 1);
+      const deliveries = await records.deliveries({ application: scene.application });
+      assert.deepEqual(
+        deliveries.rows.map(({ state }) => state),
+        ['live'],
+      );
+    },
+  },
+  {
+    name: 'a key gets its first answer, also after later moves',
+    async run(records, scene) {
+      const { application, type } = scene;
+      await setApplication(records, scene);
+      const one = await allot(records, scene, 1);
+      const two = await allot(records, scene, 2);
+      const key = randomUUID();
+      const first = await move(records, scene, one.release, { key, generation: 0 });
+      const older = randomUUID();
+      const refused = await move(records, scene, one.release, { key: older, generation: 1 });
+      assert.deepEqual(refused, { moved: false, why: 'older' });
+      assert.ok((await move(records, scene, two.release)).moved);
+      assert.deepEqual(await move(records, scene, one.release, { key, generation: 0 }), first);
+      assert.deepEqual(await move(records, scene, one.release, { key: older, generation: 1 }), refused);
+      assert.equal((await records.livePointer(application, type)).release, two.release);
+      await fails(move(records, scene, two.release, { key }), 'Conflict', key);
+    },
+  },
+  {
+    name: 'going back is a revert, to what was live there',
+    async run(records, scene) {
+      const { application } = scene;
+      await setApplication(records, scene);
+      const [one, two, three] = [
+        await allot(records, scene, 1),
+        await allot(records, scene, 2),
+        await allot(records, scene, 3),
+      ];
+      await move(records, scene, one.release);
+      await move(records, scene, three.release);
+      const older = { moved: false, why: 'older' };
+      assert.deepEqual(await move(records, scene, two.release), older);
+      assert.deepEqual(await move(records, scene, one.release), older);
+      assert.deepEqual(await move(records, scene, two.release, { revert: true }), older);
+      assert.deepEqual(await move(records, scene, three.release, { revert: true }), older);
+      assert.ok((await move(records, scene, one.release, { revert: true })).moved);
+      assert.equal((await records.delivery(application, three.release))?.state, 'reverted');
+      assert.equal((await records.delivery(application, one.release))?.state, 'live');
+      await records.fence([three.release], 'c');
+      assert.deepEqual(await move(records, scene, three.release, { revert: true }), { moved: false, why: 'fenced' });
+    },
+  },
+  {
+    name: 'what was live at a time is known, and what has been',
+    async run(records, scene) {
+      const { application, type } = scene;
+      await setApplication(records, scene);
+      const before = new Date(Date.now() - 86_400_000).toISOString();
+      const one = await move(records, scene, (await allot(records, scene, 1)).release);
+      // Moves within one millisecond are one instant to whoever asks.
+      await pause(5);
+      const two = await move(records, scene, (await allot(records, scene, 2)).release);
+      assert.ok(one.moved && two.moved);
+      assert.equal((await records.liveAt(application, type, before)).release, null);
+      assert.deepEqual(await records.liveAt(application, type, one.pointer.movedAt ?? ''), one.pointer);
+      assert.deepEqual(await records.liveAt(application, type, two.pointer.movedAt ?? ''), two.pointer);
+      assert.deepEqual(await records.liveHistory(application, type), [two.pointer, one.pointer]);
+      await fails(records.liveAt(application, type, 'yesterday'), 'InvalidInput', 'ISO 8601');
+    },
+  },
+  {
+    name: 'a fence names the applications where a release is live, and then fences nothing',
+    async run(records, scene) {
+      await setApplication(records, scene);
+      const one = await allot(records, scene, 1);
+      const two = await allot(records, scene, 2);
+      await move(records, scene, one.release);
+      assert.deepEqual(await records.fence([one.release, two.release], 'c1'), { live: [scene.application] });
+      assert.equal(await records.fenced(two.release), false);
+      assert.ok((await move(records, scene, two.release)).moved);
+      assert.deepEqual(await records.fence([one.release], 'c2'), { live: [] });
+      assert.deepEqual(await records.fence([one.release], 'c2'), { live: [] });
+      assert.equal(await records.fenced(one.release), true);
+      const back = await move(records, scene, one.release, { revert: true });
+      assert.deepEqual(back, { moved: false, why: 'fenced' });
+      assert.deepEqual(await records.fence([], 'c3'), { live: [] });
+    },
+  },
+  {
+    name: 'a fence and a move never both succeed',
+    async run(records, scene) {
+      await setApplication(records, scene);
+      for (let race = 1; race <= RACES; race++) {
+        const { release } = await allot(records, scene, race);
+        const { generation } = await records.livePointer(scene.application, scene.type);
+        const fence = async () => records.fence([release], `c-${race}`);
+        const step = async () => move(records, scene, release, { generation });
+        // Started in turn, at once and a little apart, so that they meet at different lines.
+        const apart = Math.floor(race / 2) % 5;
+        const [fenced, moved] =
+          race % 2
+            ? await Promise.all([fence(), pause(apart).then(step)])
+            : await Promise.all([pause(apart).then(fence), step()]);
+        assert.notEqual(fenced.live.length === 0, moved.moved, `race ${race}: both or neither succeeded`);
+        assert.equal(await records.fenced(release), !moved.moved);
+        assert.equal((await records.livePointer(scene.application, scene.type)).release === release, moved.moved);
+      }
+    },
+  },
+  {
+    name: 'a scan is created once',
+    async run(records, scene) {
+      const first = scanRow(scene);
+      const key = scene.entry();
+      await records.createScan(first, key);
+      await records.createScan(first, key);
+      const labelled = scanRow(scene, { revision: 1, state: 'labelled', updatedAt: at(5) });
+      await records.record([], [{ kind: 'scan', row: labelled }]);
+      await records.createScan(scanRow(scene, { commit: digestOf('no') }), scene.entry());
+      assert.deepEqual(await records.scan(scene.project, 's-1'), labelled);
+      await records.createScan(scanRow(scene, { scan: 's-2', application: 'other' }), scene.entry());
+      const { project, application } = scene;
+      assert.deepEqual((await records.scans({ project, application })).rows, [labelled]);
+      const page = await records.scans({ project, limit: 1 });
+      assert.equal(page.rows[0]?.scan, 's-2');
+      assert.equal((await records.scans({ project, after: page.next ?? '' })).rows[0]?.scan, 's-1');
+    },
+  },
+];

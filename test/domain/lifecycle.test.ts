@@ -1,0 +1,189 @@
+// The lifecycle's rules, each cell of the table: state × command × role, and the conditions on top.
+import type { CommandBody, LifecycleCommand } from '../../workflows/domain/command.ts';
+import { lifecycleCommands } from '../../workflows/domain/command.ts';
+import type { Standing, VersionState } from '../../workflows/domain/lifecycle.ts';
+import { finalStates, judge, transitions, versionStates } from '../../workflows/domain/lifecycle.ts';
+import type { Role } from '../../workflows/domain/roles.ts';
+import { roles } from '../../workflows/domain/roles.ts';
+
+const digest = 'd'.repeat(64);
+const standing = (change: Partial<Standing> = {}): Standing => ({
+  state: 'new',
+  revision: 5,
+  author: 'sam',
+  digest,
+  approvals: [],
+  quorum: 1,
+  busy: null,
+  failedDeliveries: 1,
+  ...change,
+});
+const authors = ['retry', 'submit', 'withdraw'];
+const given = (name: string, change: Partial<CommandBody> = {}): CommandBody => ({
+  v: 1,
+  keyId: 'k1',
+  workflowId: 'model/p/m/s',
+  commandId: 'c-00000001',
+  name,
+  args: { reason: 'because', to: 'sue', tags: ['good'] },
+  actor: authors.includes(name) ? 'sam' : 'mia',
+  roles: authors.includes(name) ? ['scientist'] : ['manager'],
+  policyVersion: 1,
+  revision: 5,
+  digest,
+  report: 'e'.repeat(64),
+  issuedAt: '2026-11-23T18:00:00.000Z',
+  ...change,
+});
+const verdict = (of: Standing, body: CommandBody, operator = false): string => {
+  const found = judge(of, body, operator);
+  return 'refused' in found
+    ? found.refused
+    : `${found.transition.to ?? 'stays'}${found.completes ? '' : ', more needed'}`;
+};
+
+// Written by hand from the design, not from the code: which commands are lawful in which state, and where they lead.
+const lawful: Readonly<Record<VersionState, Partial<Record<LifecycleCommand, string>>>> = {
+  provisioning: { withdraw: 'withdrawn' },
+  training: { withdraw: 'withdrawn' },
+  failed: { retry: 'provisioning', withdraw: 'withdrawn' },
+  trained: { submit: 'validating', withdraw: 'withdrawn' },
+  validating: { withdraw: 'withdrawn' },
+  invalid: {},
+  new: { withdraw: 'withdrawn', approve: 'approved', reject: 'rejected', rollback: 'rolled-back', tag: 'stays' },
+  approved: { reject: 'rejected', rollback: 'rolled-back', undo: 'new', release: 'released', tag: 'stays' },
+  rejected: { undo: 'new', tag: 'stays' },
+  'rolled-back': {},
+  released: {
+    reject: 'rejected',
+    rollback: 'rolled-back',
+    release: 'released',
+    reassign: 'reassigned',
+    retire: 'retired',
+    tag: 'stays',
+  },
+  reassigned: {},
+  retired: {},
+  withdrawn: {},
+};
+const cells = versionStates.flatMap((state) => lifecycleCommands.map((name) => [state, name] as const));
+
+it('has 14 states and 11 commands, and a row for each', () => {
+  expect(cells).toHaveLength(14 * 11);
+  expect(Object.keys(lawful).sort()).toEqual([...versionStates].sort());
+  expect(Object.keys(transitions).sort()).toEqual([...lifecycleCommands].sort());
+});
+
+it.each(cells)('in %s: %s', (state, name) => {
+  expect(verdict(standing({ state }), given(name))).toBe(lawful[state][name] ?? 'unlawful');
+});
+
+it('lets nothing come after the end', () => {
+  for (const state of finalStates) expect(lawful[state]).toEqual({});
+});
+
+it('can end every wait: in each state that is not final some command leads out', () => {
+  for (const state of versionStates.filter((one) => !(finalStates as readonly string[]).includes(one)))
+    expect(Object.values(lawful[state]).some((to) => to !== 'stays')).toBe(true);
+});
+
+// Who may, when the version is their own and when it is another's.
+const may: Readonly<Record<string, { own: readonly Role[]; others: readonly Role[] }>> = {
+  author: { own: ['scientist', 'manager'], others: [] },
+  decide: { own: ['manager'], others: ['manager'] },
+};
+it.each(lifecycleCommands.flatMap((name) => roles.map((role) => [name, role] as const)))('%s by a %s', (name, role) => {
+  const state = versionStates.find((one) => lawful[one][name]) ?? 'invalid';
+  const rule = may[authors.includes(name) ? 'author' : 'decide'];
+  // Quorum two, so that the author's own rule does not show here.
+  const own = verdict(standing({ state, quorum: 2 }), given(name, { actor: 'sam', roles: [role] }));
+  const others = verdict(standing({ state, quorum: 2 }), given(name, { actor: 'mia', roles: [role] }));
+  expect(own !== 'not-authorized').toBe(rule?.own.includes(role));
+  expect(others !== 'not-authorized').toBe(rule?.others.includes(role));
+});
+
+it('asks for a role at all, and takes the best of several', () => {
+  expect(verdict(standing(), given('approve', { roles: [] }))).toBe('not-authorized');
+  expect(verdict(standing(), given('approve', { roles: ['engineer', 'manager'] }))).toBe('approved');
+});
+
+describe('approval', () => {
+  const approve = (actor: string, of: Partial<Standing>) => verdict(standing(of), given('approve', { actor }));
+  it.each([
+    ['one of one', 'mia', { quorum: 1 }, 'approved'],
+    ['the author alone', 'sam', { quorum: 1 }, 'not-authorized'],
+    ['the first of two', 'mia', { quorum: 2 }, 'approved, more needed'],
+    ['the second of two', 'max', { quorum: 2, approvals: ['mia'] }, 'approved'],
+    ['the same twice', 'mia', { quorum: 2, approvals: ['mia'] }, 'unlawful'],
+    ['the author first of two', 'sam', { quorum: 2 }, 'approved, more needed'],
+    ['the author second of two', 'sam', { quorum: 2, approvals: ['mia'] }, 'approved'],
+    ['another after the author', 'mia', { quorum: 2, approvals: ['sam'] }, 'approved'],
+    ['the author twice', 'sam', { quorum: 2, approvals: ['sam'] }, 'unlawful'],
+    ['more than are needed', 'max', { quorum: 1, approvals: ['mia', 'moe'] }, 'approved'],
+    ['the second of three', 'max', { quorum: 3, approvals: ['mia'] }, 'approved, more needed'],
+  ] as const)('%s', (_, actor, of, expected) => {
+    expect(approve(actor, of)).toBe(expected);
+  });
+});
+
+it('refuses what was decided on another state, while something is under way, or on other bytes', () => {
+  expect(verdict(standing(), given('approve', { revision: 4 }))).toBe('stale');
+  expect(verdict(standing(), given('approve', { revision: 6 }))).toBe('stale');
+  expect(verdict(standing({ busy: 'c-2' }), given('approve'))).toBe('busy');
+  expect(verdict(standing(), given('approve', { digest: 'a'.repeat(64) }))).toBe('wrong-digest');
+  expect(verdict(standing({ digest: null }), given('approve'))).toBe('wrong-digest');
+  // The author's commands are about the submission, whatever its bytes.
+  expect(verdict(standing(), given('withdraw', { digest: null }))).toBe('withdrawn');
+});
+
+it('says first what nobody can help: role, then state seen, then the rest', () => {
+  const all = { revision: 4, roles: [], digest: null, args: {} };
+  expect(verdict(standing({ busy: 'c-2', state: 'retired' }), given('approve', all))).toBe('not-authorized');
+  expect(verdict(standing({ busy: 'c-2', state: 'retired' }), given('approve', { ...all, roles: ['manager'] }))).toBe(
+    'stale',
+  );
+  expect(verdict(standing({ busy: 'c-2', state: 'retired' }), given('approve'))).toBe('busy');
+});
+
+it.each<[LifecycleCommand, VersionState, Partial<CommandBody>]>([
+  ['approve', 'new', { report: null }],
+  ['approve', 'new', { digest: null }],
+  ['reject', 'new', { args: {} }],
+  ['reject', 'new', { args: { reason: '  \n' } }],
+  ['reject', 'new', { digest: null }],
+  ['rollback', 'approved', { args: {} }],
+  ['undo', 'approved', { digest: null }],
+  ['release', 'approved', { digest: null }],
+  ['reassign', 'released', { args: { reason: 'r' } }],
+  ['reassign', 'released', { args: { to: 'sue' } }],
+  ['reassign', 'released', { args: { reason: 'r', to: '../sue' } }],
+  ['reassign', 'released', { report: null }],
+  ['retire', 'released', { digest: null }],
+  ['tag', 'new', { args: {} }],
+  ['tag', 'new', { args: { tags: ['Not a name'] } }],
+])('%s needs all its arguments (%#)', (name, state, change) => {
+  expect(verdict(standing({ state }), given(name, change))).toBe('invalid');
+});
+
+it('reassigns only what has failed somewhere', () => {
+  expect(verdict(standing({ state: 'released', failedDeliveries: 0 }), given('reassign'))).toBe('unlawful');
+  expect(verdict(standing({ state: 'released', failedDeliveries: 2 }), given('reassign'))).toBe('reassigned');
+});
+
+it.each(['', 'constructor', '__proto__', 'toString', 'revert', 'confirm', 'APPROVE', 'x'.repeat(500)])(
+  'knows no command %s',
+  (name) => {
+    const found = judge(standing(), given(name));
+    expect(found).toMatchObject({ refused: 'unlawful' });
+    expect('refused' in found && found.message.length).toBeLessThan(100);
+  },
+);
+
+it('holds every rule but the role for an operator', () => {
+  const nobody = { actor: 'operator', roles: [] };
+  expect(verdict(standing(), given('approve', nobody), true)).toBe('approved');
+  expect(verdict(standing(), given('withdraw', nobody), true)).toBe('withdrawn');
+  expect(verdict(standing(), given('approve', { ...nobody, revision: 1 }), true)).toBe('stale');
+  expect(verdict(standing(), given('retire', nobody), true)).toBe('unlawful');
+  expect(verdict(standing({ quorum: 2, approvals: ['operator'] }), given('approve', nobody), true)).toBe('unlawful');
+});

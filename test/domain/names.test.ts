@@ -1,0 +1,186 @@
+// Names, paths, digests and addresses: what is lawful, and that each maker and its inverse undo each other.
+import type { Digest, Location } from '../../workflows/domain/names.ts';
+import {
+  isDigest,
+  isName,
+  locationOf,
+  nameProblem,
+  NAME_LIMIT,
+  pathProblem,
+  releasePath,
+  stagingFolder,
+  storePath,
+} from '../../workflows/domain/names.ts';
+import { parseWorkflowId, workflowId } from '../../workflows/messages.ts';
+
+const odd: readonly unknown[] = [undefined, null, 0, 1n, true, Symbol('x'), {}, [], ['a'], () => 'a', NaN];
+
+it.each(['a', 'random-forest', 'a1', 'a-1', 'code-vulnerability', 'a-b-c-d', 'constructor', 'a'.repeat(NAME_LIMIT)])(
+  'takes %s as a name',
+  (name) => {
+    expect(nameProblem(name)).toBeUndefined();
+  },
+);
+
+it.each([
+  '',
+  'A',
+  'Random',
+  '1a',
+  '-a',
+  'a-',
+  'a--b',
+  'a_b',
+  'a.b',
+  'a b',
+  ' a',
+  'a\n',
+  'a/b',
+  '..',
+  'é',
+  'а', // Cyrillic
+  'a\u0000',
+  'a\u200b',
+  '__proto__',
+  'a'.repeat(NAME_LIMIT + 1),
+  'a'.repeat(100_000),
+])('takes %j as no name', (name) => {
+  expect(nameProblem(name)).toMatch(/^a name /);
+});
+
+it.each(['a', 'A', '_x', '0', 'model.onnx', 'a/b/c', 'runs/rf-1/model.onnx', 'a..b', 'x-', 'a.'.repeat(64)])(
+  'takes %s as a path',
+  (path) => {
+    expect(pathProblem(path)).toBeUndefined();
+  },
+);
+
+it.each([
+  '',
+  '.',
+  '..',
+  '/',
+  '/a',
+  'a/',
+  'a//b',
+  'a/../b',
+  '../a',
+  './a',
+  '.hidden',
+  'a/.hidden',
+  '-rf',
+  'a/-b',
+  'a\\b',
+  'a b',
+  'a%2fb',
+  'a:b',
+  'a?b',
+  'a#b',
+  'a*b',
+  '~',
+  '$HOME',
+  'é',
+  'a\u0000',
+  'a\n',
+  'a'.repeat(129),
+  'a/'.repeat(12) + 'a',
+  `${'a'.repeat(120)}/`.repeat(5) + 'a',
+])('takes %j as no path', (path) => {
+  expect(typeof pathProblem(path)).toBe('string');
+  // What is said of it can be shown anywhere.
+  expect(pathProblem(path)).toMatch(/^[\x20-\x7e]*$/);
+});
+
+it.each(odd)('takes a value that is no text as nothing at all: %p', (value) => {
+  expect([isName(value), isDigest(value)]).toEqual([false, false]);
+  expect([nameProblem(value), pathProblem(value)]).toEqual(['a name must be text', 'a path must be text']);
+});
+
+it('knows a digest', () => {
+  expect(isDigest('0123456789abcdef'.repeat(4))).toBe(true);
+  for (const text of ['', 'f'.repeat(63), 'f'.repeat(65), 'F'.repeat(64), 'g'.repeat(64), `${'f'.repeat(64)}\n`])
+    expect(isDigest(text)).toBe(false);
+});
+
+const locations: readonly Location[] = [
+  { area: 'private', project: 'p', user: 'sam', path: 'a' },
+  { area: 'private', project: 'random-forest', user: 'p', path: 'runs/rf-1/model.onnx' },
+  { area: 'common', project: 'p', path: 'a' },
+  { area: 'common', project: 'private', path: 'private/p/sam' },
+  { area: 'staging', project: 'p', path: `${stagingFolder('m', 'rf-1')}/record/000001.json` },
+];
+
+it.each(locations)('finds the location of its own store path: %j', (location) => {
+  expect(locationOf(storePath(location))).toEqual(location);
+});
+
+it.each([
+  '',
+  'private',
+  'private/p',
+  'private/p/sam',
+  'private/p/sam/',
+  'private/P/sam/a',
+  'private/p/../a',
+  'common',
+  'common/p',
+  'common/p/',
+  'staging/p/../q/a',
+  'releases/kind/a',
+  'other/p/a',
+  '/common/p/a',
+  'common//a',
+])('finds no location in %j', (path) => {
+  expect(locationOf(path)).toBeUndefined();
+});
+
+it('makes no path of what is no name or path', () => {
+  const bad: readonly Location[] = [
+    { area: 'private', project: 'p', user: '..', path: 'a' },
+    { area: 'private', project: '../p', user: 'sam', path: 'a' },
+    { area: 'private', project: 'p', user: 'sam/x', path: 'a' },
+    { area: 'common', project: 'p', path: '../a' },
+    { area: 'staging', project: '', path: 'a' },
+  ];
+  for (const location of bad) expect(() => storePath(location)).toThrow(TypeError);
+  const digest = 'f'.repeat(64) as Digest;
+  expect(releasePath('kind', digest, 'model.onnx')).toBe(`releases/kind/${digest}/model.onnx`);
+  expect(() => releasePath('Kind', digest, 'a')).toThrow(TypeError);
+  expect(() => releasePath('kind', 'f' as Digest, 'a')).toThrow(TypeError);
+  expect(() => releasePath('kind', digest, '../a')).toThrow(TypeError);
+});
+
+const ids = {
+  modelLifecycle: { project: 'p', model: 'm', submission: 's-1' },
+  trainingRun: { project: 'p', model: 'm', submission: 's-1', attempt: 2 },
+  evaluation: { project: 'p', evaluation: 'e-1' },
+  release: { release: 'kind-1' },
+  application: { application: 'shop', type: 'kind' },
+  delivery: { application: 'shop', release: 'kind-1' },
+  feedback: { project: 'p', scan: 's-1' },
+} satisfies { [K in keyof typeof workflowId]: Parameters<(typeof workflowId)[K]>[0] };
+
+it.each(Object.keys(workflowId) as (keyof typeof workflowId)[])('reads the id of %s back', (workflow) => {
+  const make = workflowId[workflow] as (of: unknown) => string;
+  const of = Object.fromEntries(Object.entries(ids[workflow]).map(([key, value]) => [key, String(value)]));
+  expect(parseWorkflowId(make(ids[workflow]))).toEqual({ workflow, of });
+});
+
+it('gives distinct workflows distinct ids, and reads no id that is not ours', () => {
+  const made = Object.entries(ids).map(([name, of]) =>
+    (workflowId[name as keyof typeof workflowId] as (of: unknown) => string)(of),
+  );
+  expect(new Set(made).size).toBe(made.length);
+  for (const id of [
+    '',
+    '/',
+    'model',
+    'model/p/m',
+    'model/p/m/s/x',
+    'constructor/a',
+    '__proto__/a',
+    'other/a/b',
+    'release',
+  ])
+    expect(parseWorkflowId(id)).toBeUndefined();
+});

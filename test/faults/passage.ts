@@ -1,0 +1,198 @@
+// One version's passage, submission to live, driven as people drive it; and the list of activities that carried it.
+import type { WorkflowHandle } from '@temporalio/client';
+import { once } from '../../activities/model-center.ts';
+import { openBus } from '../../workers/wiring.ts';
+import { consumeReleases } from '../../workers/application.ts';
+import { storePath } from '../../workflows/domain/names.ts';
+import { command, status, taskQueues, wake, workflowId } from '../../workflows/messages.ts';
+import { addModel, encodeModel } from '../model-format/onnx-model.ts';
+import type { Scene } from './scene.ts';
+
+export const lifecycleId = workflowId.modelLifecycle({ project: 'p', model: 'm', submission: 's-1' });
+export const applicationId = workflowId.application({ application: 'scanner', type: 'kind' });
+export const releaseCommandId = 'command-release';
+
+export interface Passing {
+  /** Starts an application's consumer; one in this process unless given. */
+  readonly consume?: (scene: Scene) => Promise<{ stop(): Promise<void> }>;
+  /** Wakes this workflow again and again until the worker has been killed: its reads come as often as it is woken. */
+  readonly nudge?: 'application' | 'modelLifecycle' | undefined;
+  /** Called once the release command is on its way. */
+  readonly released?: (scene: Scene) => Promise<void>;
+}
+
+/** Takes a submission the whole way and returns when nothing moves any more. */
+export async function pass(scene: Scene, { consume = consumeHere, nudge, released }: Passing = {}): Promise<void> {
+  await submit(scene);
+  const report = await evaluate(scene);
+  await give(scene, 'approve', report);
+  await scene.client.workflow.start('application', {
+    workflowId: applicationId,
+    taskQueue: taskQueues.core,
+    args: [{ application: 'scanner', type: 'kind', owner: 'dev', keys: scene.keys }],
+  });
+  await idle(scene, applicationId);
+  const consumer = await consume(scene);
+  try {
+    // The subscription wakes too; once it has, the next wake is the event's.
+    await idle(scene, applicationId);
+    await give(scene, 'release', null);
+    await released?.(scene);
+    if (nudge === 'application') await wakeUntilKilled(scene, applicationId);
+    await scene.until('the version to be live', async () => {
+      const version = await scene.records.version('p', 'm', 's-1');
+      return version?.detail.includes('live in scanner');
+    });
+    // Only now: a lifecycle that is woken in the middle writes down how far the delivery has come.
+    if (nudge === 'modelLifecycle') await wakeUntilKilled(scene, lifecycleId);
+    await idle(scene, applicationId);
+    await idle(scene, lifecycleId);
+  } finally {
+    await consumer.stop();
+  }
+}
+
+async function wakeUntilKilled({ client, kills, until }: Scene, id: string): Promise<void> {
+  await until('the worker to be killed', async () => {
+    if (kills.length === 0) await client.workflow.getHandle(id).signal(wake);
+    return kills.length > 0;
+  });
+}
+
+/** An application's consumer in this process. */
+async function consumeHere({ home, records, client }: Scene): Promise<{ stop(): Promise<void> }> {
+  const bus = await openBus({ home });
+  const consumer = await consumeReleases({
+    records,
+    bus,
+    wakeUp: (id) => client.workflow.getHandle(id).signal(wake),
+    onError: () => undefined,
+  });
+  return {
+    async stop() {
+      await consumer.stop();
+      await bus.close();
+    },
+  };
+}
+
+async function submit({ areas, client, keys, policy }: Scene): Promise<void> {
+  for (const [name, content] of Object.entries(submission))
+    await areas.write(
+      storePath({ area: 'private', project: 'p', user: 'sam', path: `s-1/${name}` }),
+      once(Buffer.from(content)),
+    );
+  const input = { project: 'p', model: 'm', type: 'kind', submission: 's-1', author: 'sam', policy, keys };
+  await client.workflow.start('modelLifecycle', {
+    workflowId: lifecycleId,
+    taskQueue: taskQueues.core,
+    args: [{ ...input, beginning: { directory: 's-1' } }],
+  });
+}
+
+async function evaluate({ client, records, until }: Scene): Promise<string> {
+  await until('the submission to be new', async () => (await records.version('p', 'm', 's-1'))?.state === 'new');
+  const given = { project: 'p', evaluation: 'e-1', model: 'm', actor: 'mia', dataset: 'rows', thresholds: {} };
+  await client.workflow.start('evaluation', {
+    workflowId: workflowId.evaluation({ project: 'p', evaluation: 'e-1' }),
+    taskQueue: taskQueues.core,
+    args: [{ ...given, subject: { submission: 's-1' } }],
+  });
+  const done = await until('the evaluation to end', async () => {
+    const found = await records.evaluation('p', 'e-1');
+    return found?.state !== 'running' && found;
+  });
+  if (!done.report) throw new Error(`the evaluation failed: ${done.detail}`);
+  return done.report.sha256;
+}
+
+/** Gives a command at the present revision, as mia. The release command is not waited for. */
+async function give(scene: Scene, name: 'approve' | 'release', report: string | null): Promise<void> {
+  const handle = scene.client.workflow.getHandle(lifecycleId);
+  const { version } = await scene.until('the version at rest', async () => {
+    const found = await handle.query(status);
+    return !found.busy && found.version.state === (name === 'approve' ? 'new' : 'approved') && found;
+  });
+  const { revision, digest } = version;
+  const commandId = name === 'release' ? releaseCommandId : `command-${name}`;
+  const body = { workflowId: lifecycleId, commandId, name, actor: 'mia', revision, digest, report };
+  await handle.signal(command, scene.signed(body));
+}
+
+/** Waits until a workflow has nothing under way: no activity, no child, no task. */
+async function idle({ client, until }: Scene, id: string): Promise<void> {
+  await until(`${id} to be idle`, async () => {
+    const { raw } = await client.workflow.getHandle(id).describe();
+    const under = (raw.pendingActivities ?? []).length + (raw.pendingChildren ?? []).length;
+    return under === 0 && !raw.pendingWorkflowTask;
+  });
+}
+
+export interface Executed {
+  readonly workflow: string;
+  readonly activity: string;
+  /** The how-manyth of its type in this workflow. */
+  readonly occurrence: number;
+}
+
+/** Every activity of the release command, the release, the application and the delivery, in order, from their histories. */
+export async function activitiesOfRelease({ client }: Scene): Promise<readonly Executed[]> {
+  const workflows = [
+    ['modelLifecycle', lifecycleId],
+    ['release', workflowId.release({ release: 'kind-1' })],
+    ['application', applicationId],
+    ['delivery', workflowId.delivery({ application: 'scanner', release: 'kind-1' })],
+  ] as const;
+  const all: Executed[] = [];
+  for (const [workflow, id] of workflows) {
+    const counts = new Map<string, number>();
+    const { events } = await client.workflow.getHandle(id).fetchHistory();
+    // Of the lifecycle only what follows the release command.
+    let begun = workflow !== 'modelLifecycle';
+    for (const event of events ?? []) {
+      begun ||= isReleaseCommand(event);
+      const activity = event.activityTaskScheduledEventAttributes?.activityType?.name;
+      if (!activity) continue;
+      const occurrence = (counts.get(activity) ?? 0) + 1;
+      counts.set(activity, occurrence);
+      if (begun) all.push({ workflow, activity, occurrence });
+    }
+  }
+  return all;
+}
+
+type HistoryEvent = NonNullable<Awaited<ReturnType<WorkflowHandle['fetchHistory']>>['events']>[number];
+
+function isReleaseCommand({ workflowExecutionSignaledEventAttributes: signal }: HistoryEvent): boolean {
+  const data = signal?.input?.payloads?.[0]?.data;
+  return data ? Buffer.from(data).toString('utf8').includes(`"${releaseCommandId}"`) : false;
+}
+
+const samples = [
+  {
+    request: { inputs: [{ name: 'x', datatype: 'FP32', shape: [1, 2], data: [1, 2] }] },
+    response: { outputs: [{ name: 'y', datatype: 'FP32', shape: [1, 2], data: [2, 4] }] },
+    tolerance: 1e-6,
+  },
+];
+/** A lawful submission: y = x + [1, 2]. */
+const submission = {
+  'model.onnx': encodeModel(addModel()),
+  'model.json': JSON.stringify({
+    name: 'm',
+    type: 'kind',
+    framework: 'none',
+    signature: {
+      inputs: [{ name: 'x', datatype: 'FP32', shape: [-1, 2] }],
+      outputs: [{ name: 'y', datatype: 'FP32', shape: [-1, 2] }],
+    },
+    classes: ['NO', 'YES'],
+    prediction: { output: 'y', positive: 'YES' },
+    threshold: 0.5,
+    preprocessing: { name: 'none', version: 1, description: 'none' },
+    data: [],
+    metrics: {},
+    revises: null,
+  }),
+  'golden.json': JSON.stringify({ samples }),
+};

@@ -1,0 +1,193 @@
+// A platform of its own for one fault: namespace, database, home, people; its worker is a child process that may be killed.
+import { createPrivateKey, createPublicKey, randomUUID, sign } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Client, Connection } from '@temporalio/client';
+import { once } from '../../activities/model-center.ts';
+import { ensureSearchAttributes } from '../../deploy/local/search-attributes.ts';
+import { workflowBundle } from '../../workers/bundle.ts';
+import { openStores } from '../../workers/wiring.ts';
+import type { CommandBody, SignedCommand } from '../../workflows/domain/command.ts';
+import { defaultPolicy } from '../../workflows/domain/model.ts';
+import { storePath } from '../../workflows/domain/names.ts';
+import type { Role } from '../../workflows/domain/roles.ts';
+import { canonicalCommand } from '../../workflows/signature.ts';
+import { freshDatabase, temporalServer } from '../servers.ts';
+import { startChild, type Child } from './child-process.ts';
+import { writeKillPoint, type KillPoint } from './kill-point.ts';
+
+export type Scene = Awaited<ReturnType<typeof openScene>>;
+export type Plant = '' | 'event-id' | 'move-key';
+
+const people: Readonly<Record<string, readonly Role[]>> = { sam: ['scientist'], mia: ['manager'], dev: ['developer'] };
+/** One key for all scenes, and one time of issue: then the same command has the same signature in each. */
+const privateKey = createPrivateKey({
+  key: Buffer.from(`302e020100300506032b657004220420${'5a'.repeat(32)}`, 'hex'),
+  format: 'der',
+  type: 'pkcs8',
+});
+const publicKey = createPublicKey(privateKey).export({ type: 'spki', format: 'der' }).subarray(-32).toString('hex');
+const ISSUED_AT = '2026-11-01T12:00:00.000Z';
+
+/** Opens a scene; its first worker dies at `killAt`. The next one is whole. */
+export async function openScene({
+  killAt,
+  plant = '',
+  kills = [],
+}: {
+  killAt?: KillPoint | undefined;
+  plant?: Plant;
+  /** Takes how each of its workers ended. */
+  kills?: string[];
+} = {}) {
+  const [{ address }, databaseUrl] = await Promise.all([temporalServer(), freshDatabase()]);
+  const namespace = `fault-${randomUUID()}`;
+  const connection = await Connection.connect({ address });
+  await openNamespace(connection, namespace);
+  const home = await mkdtemp(join(tmpdir(), 'ocdl-fault-'));
+  const stores = await openStores({ home, databaseUrl });
+  const environment = {
+    OCDL_HOME: home,
+    DATABASE_URL: databaseUrl,
+    TEMPORAL_ADDRESS: address,
+    TEMPORAL_NAMESPACE: namespace,
+    // Built once: what a scene runs does not change under it.
+    WORKFLOW_BUNDLE: await workflowBundle(join(tmpdir(), 'ocdl-test-bundle')),
+    PLANT: plant,
+  };
+  const state = { over: false, child: undefined as Child | undefined, died: undefined as Error | undefined };
+
+  /** Starts a worker; when it is killed, the next one, as the platform's supervisor does. */
+  async function supervise(point: KillPoint | undefined): Promise<void> {
+    const child = await startChild('worker.ts', { ...environment, KILL_AT: writeKillPoint(point) });
+    state.child = child;
+    void child.ended.then((how) => {
+      if (state.over) return;
+      kills.push(how);
+      if (how === 'SIGKILL') void supervise(undefined).catch((error: unknown) => (state.died = asError(error)));
+      else state.died = new Error(`the worker ended by itself (${how}):\n${child.output()}`);
+    });
+  }
+
+  /** Asks until there is an answer; says what was waited for when there is none. */
+  async function until<T>(what: string, ask: () => Promise<T | undefined | null | false>): Promise<T> {
+    // A kill costs 15 s of Temporal's patience; several scenes share the machine.
+    const end = Date.now() + 150_000;
+    for (;;) {
+      if (state.died) throw state.died;
+      const answer = await ask().catch((error: unknown) => {
+        if (Date.now() > end) throw error;
+        return undefined;
+      });
+      if (answer) return answer;
+      if (Date.now() > end) throw new Error(`waited in vain for ${what}; the worker said: ${state.child?.output()}`);
+      await sleep(100);
+    }
+  }
+
+  function signed(body: Partial<CommandBody> & Pick<CommandBody, 'workflowId' | 'commandId' | 'name' | 'actor'>) {
+    const full: CommandBody = {
+      v: 1,
+      keyId: 'k1',
+      args: {},
+      roles: people[body.actor] ?? [],
+      policyVersion: 1,
+      revision: 0,
+      digest: null,
+      report: null,
+      issuedAt: ISSUED_AT,
+      ...body,
+    };
+    const signature = sign(null, Buffer.from(canonicalCommand(full)), privateKey).toString('base64url');
+    return { body: full, signature } satisfies SignedCommand;
+  }
+
+  await populate(stores);
+  await supervise(killAt);
+  return {
+    ...stores,
+    client: new Client({ connection, namespace }),
+    home,
+    databaseUrl,
+    environment,
+    policy: defaultPolicy,
+    keys: { k1: publicKey },
+    /** How workers ended so far. */
+    kills,
+    until,
+    signed,
+    killWorker: () => void state.child?.process.kill('SIGKILL'),
+    async close(): Promise<void> {
+      state.over = true;
+      await state.child?.stop();
+      await stores.records.close();
+      await connection.close();
+      await rm(home, { recursive: true, force: true });
+    },
+  };
+}
+
+async function openNamespace(connection: Connection, namespace: string): Promise<void> {
+  await connection.workflowService.registerNamespace({
+    namespace,
+    workflowExecutionRetentionPeriod: { seconds: 86_400 as never },
+  });
+  // A new namespace is known everywhere on the server after a moment.
+  for (const end = Date.now() + 60_000; ;)
+    try {
+      await connection.workflowService.describeNamespace({ namespace });
+      return await ensureSearchAttributes(connection, namespace);
+    } catch (error) {
+      if (Date.now() > end) throw error;
+      await sleep(100);
+    }
+}
+
+/** A project with its people and one test set. */
+async function populate({ records, areas }: Awaited<ReturnType<typeof openStores>>): Promise<void> {
+  const audit = (kind: string, subject: string) => ({
+    key: `${kind}/${subject}`,
+    project: 'p',
+    kind,
+    actor: 'root',
+    subject,
+    digest: null,
+    report: null,
+    reason: '',
+    detail: {},
+    at: new Date().toISOString(),
+  });
+  await records.createProject({ project: 'p', types: ['kind'], policy: defaultPolicy }, audit('project.created', 'p'));
+  for (const [user, roles] of Object.entries(people)) {
+    await records.createUser(user, false, audit('user.created', user));
+    await records.setMember('p', { user, roles }, audit('member.set', user));
+  }
+  const path = storePath({ area: 'staging', project: 'p', path: 'datasets/rows/test.jsonl' });
+  const rows = await areas.write(path, once(Buffer.from('{}\n')));
+  await records.registerDataSet(
+    {
+      project: 'p',
+      dataset: 'rows',
+      kind: 'test',
+      files: [{ ...rows, name: 'test.jsonl' }],
+      registeredBy: 'mia',
+      registeredAt: new Date().toISOString(),
+    },
+    audit('dataset.registered', 'rows'),
+  );
+  await records.createApplication(
+    {
+      application: 'scanner',
+      project: 'p',
+      owner: 'dev',
+      types: ['kind'],
+      gates: ['function'],
+      repository: 'p/app-scanner',
+    },
+    audit('application.created', 'scanner'),
+  );
+}
+
+const asError = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error)));

@@ -1,0 +1,152 @@
+// Everything that a passage left behind, as text: two passages ended alike if and only if their snapshots are the same.
+import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
+import { randomUUID } from 'node:crypto';
+import { deadLetterTopic } from '../../activities/ports.ts';
+import { openBus } from '../../workers/wiring.ts';
+import type { ArtifactStore } from '../../activities/ports.ts';
+import type { StorePath } from '../../workflows/domain/names.ts';
+import type { Scene } from './scene.ts';
+
+/** Lines by section, sorted within each. */
+export type Snapshot = Readonly<Record<string, readonly string[]>>;
+
+/**
+ * What differs between two passages without meaning anything, and only that:
+ * times; how long a gate took; random token ids and digests; the counters and hashes that depend on the order in which
+ * independent workflows wrote (the chain itself is verified).
+ */
+const masked: Readonly<Record<string, readonly string[]>> = {
+  'authoritative.tokens': ['token_id', 'sha256'],
+  'authoritative.audit': ['seq', 'previous', 'hash'],
+  'authoritative.audit_head': ['hash'],
+  'projection.versions': ['ordinal'],
+  'projection.evaluations': ['ordinal'],
+  'projection.deliveries': ['ordinal'],
+  'projection.scans': ['ordinal'],
+};
+const TIME = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z/g;
+
+const plain = (value: unknown): string =>
+  JSON.stringify(value, sortedKeys)
+    .replace(TIME, '<time>')
+    .replace(/"seconds":[\d.e-]+/g, '"seconds":"<seconds>"')
+    .replace(/"token\/[0-9a-f]{16}/g, '"token/<token>');
+
+/** Takes the snapshot of a scene that is at rest. */
+export async function snapshot(scene: Scene): Promise<Snapshot> {
+  const { rows, broken } = await scene.records.verifyAudit();
+  return {
+    ...(await tables(scene.databaseUrl)),
+    'audit chain': [`${rows} rows, broken at ${broken}`],
+    events: await events(scene, 'kind'),
+    'dead letters': await events(scene, deadLetterTopic('kind')),
+    branches: await branches(scene),
+    areas: await files(scene.areas, ['private/p', 'common/p', 'staging/p']),
+    releases: await files(scene.releases, ['releases']),
+  };
+}
+
+/** What one snapshot has and the other has not, one line each. */
+export function differences(expected: Snapshot, found: Snapshot): string[] {
+  const sections = [...new Set([...Object.keys(expected), ...Object.keys(found)])].sort();
+  return sections.flatMap((section) => {
+    const rest = [...(found[section] ?? [])];
+    const missing = (expected[section] ?? []).filter((line) => {
+      const at = rest.indexOf(line);
+      if (at >= 0) rest.splice(at, 1);
+      return at < 0;
+    });
+    return [
+      ...missing.map((line) => `${section}: missing ${line}`),
+      ...rest.map((line) => `${section}: extra ${line}`),
+    ];
+  });
+}
+
+async function tables(databaseUrl: string): Promise<Record<string, string[]>> {
+  const client = new pg.Client({ connectionString: databaseUrl });
+  await client.connect();
+  try {
+    const found = await client.query<{ name: string }>(
+      `select table_schema || '.' || table_name as name from information_schema.tables
+       where table_schema in ('authoritative', 'projection') order by 1`,
+    );
+    const all: Record<string, string[]> = {};
+    for (const { name } of found.rows) {
+      const { rows } = await client.query<Record<string, unknown>>(`select * from ${name}`);
+      all[name] = rows.map((row) => line(name, row)).sort();
+    }
+    return all;
+  } finally {
+    await client.end();
+  }
+}
+
+function line(table: string, row: Record<string, unknown>): string {
+  const shown = Object.entries(row).map(([column, value]) => {
+    if (masked[table]?.includes(column)) return [column, `<${column}>`];
+    // The audit keeps its entries as text.
+    return [column, table === 'authoritative.audit' && column === 'entry' ? JSON.parse(String(value)) : value] as const;
+  });
+  return plain(Object.fromEntries(shown));
+}
+
+/** The distinct events of a topic, as a new consumer group finds them: the same one twice is one. */
+async function events({ home }: Scene, topic: string): Promise<string[]> {
+  const bus = await openBus({ home });
+  const found: string[] = [];
+  try {
+    const group = `snapshot-${randomUUID()}`;
+    const handle = async ({ value }: { value: unknown }): Promise<void> => void found.push(plain(value));
+    await bus.subscribe({ topic, group, handle });
+    // The passage is over: what is there is read at once; an empty topic shows by silence.
+    for (let silent = 0, seen = 0; silent < 5; seen = found.length) {
+      await sleep(100);
+      silent = found.length === seen ? silent + 1 : 0;
+    }
+  } finally {
+    await bus.close();
+  }
+  return [...new Set(found)].sort();
+}
+
+/** Every branch of the application's repository: its commits, oldest first, and what they made it hold. */
+async function branches({ code }: Scene): Promise<string[]> {
+  const repository = 'p/app-scanner';
+  const lines: string[] = [];
+  for (const branch of await code.branches(repository)) {
+    const commits = await code.log(repository, branch, 100);
+    const lock = await code.read(repository, branch, 'model.lock');
+    const messages = commits.map(({ author, message }) => `${author}: ${message}`).reverse();
+    lines.push(plain({ branch, messages, lock: Buffer.from(lock ?? []).toString('utf8') }));
+  }
+  return lines.sort();
+}
+
+/** What a store lists, with the digest of each file; of the JSON that the platform writes itself the content, times masked. */
+async function files(store: ArtifactStore, folders: readonly string[]): Promise<string[]> {
+  const lines: string[] = [];
+  for (const folder of folders)
+    for (let after: StorePath | undefined; ;) {
+      const page = await store.list(folder as StorePath, after === undefined ? {} : { after });
+      for (const { path, uri } of page.files) {
+        const isRecord = /\/record\/[^/]+\.json$/.test(path);
+        lines.push(`${path} ${isRecord ? plain(await json(store, path)) : await store.digest(uri)}`);
+      }
+      if (!page.next) break;
+      after = page.next;
+    }
+  return lines.sort();
+}
+
+async function json(store: ArtifactStore, path: StorePath): Promise<unknown> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of await store.read(store.uri(path))) chunks.push(chunk);
+  return JSON.parse(Buffer.concat(chunks).toString('utf8'));
+}
+
+function sortedKeys(_key: string, value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));
+}

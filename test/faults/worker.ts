@@ -1,0 +1,64 @@
+// A worker process for fault tests: wired as workers/main.ts, with scripted compute, and it may kill itself at one named point.
+import { randomUUID } from 'node:crypto';
+import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
+import { z } from 'zod';
+import type { EventBus } from '../../activities/ports.ts';
+import type { Records } from '../../activities/records.ts';
+import { dataConverter } from '../../workers/bundle.ts';
+import { workerConfig } from '../../workers/config.ts';
+import { createActivities, openBus, openStores } from '../../workers/wiring.ts';
+import { taskQueues } from '../../workflows/messages.ts';
+import { scriptedCluster } from './cluster.ts';
+import { killingActivities, killingTasks, readKillPoint } from './kill-point.ts';
+
+const faults = z
+  .object({ WORKFLOW_BUNDLE: z.string().min(1), KILL_AT: z.string(), PLANT: z.enum(['', 'event-id', 'move-key']) })
+  .parse(process.env);
+const config = workerConfig();
+const point = readKillPoint(faults.KILL_AT);
+Runtime.install({ logger: new DefaultLogger('ERROR') });
+
+const [connection, stores, bus] = await Promise.all([
+  NativeConnection.connect({ address: config.temporal.address }),
+  openStores(config),
+  openBus(config),
+]);
+const records = faults.PLANT === 'move-key' ? withoutMoveKeys(stores.records) : stores.records;
+const activities = await createActivities({
+  ...stores,
+  records,
+  bus: faults.PLANT === 'event-id' ? withRandomIds(bus) : bus,
+  cluster: scriptedCluster(stores),
+  apiUrl: config.apiUrl,
+});
+const common = {
+  connection,
+  namespace: config.temporal.namespace,
+  activities,
+  dataConverter: { ...dataConverter, payloadCodecs: [killingTasks(point)] },
+  interceptors: { activity: [killingActivities(point)] },
+};
+const workers = await Promise.all([
+  Worker.create({
+    ...common,
+    taskQueue: taskQueues.core,
+    workflowBundle: { codePath: faults.WORKFLOW_BUNDLE },
+    // One that will die caches nothing: no workflow task is left to wait for a dead worker's own queue.
+    maxCachedWorkflows: point ? 0 : 100,
+  }),
+  Worker.create({ ...common, taskQueue: taskQueues.jobs }),
+]);
+// A worker that nobody supervises any more must not outlive its test.
+process.on('disconnect', () => process.exit(1));
+process.send?.('ready');
+await Promise.all(workers.map((worker) => worker.run()));
+
+/** Planted defect: an announcement that is sent again is another event. */
+function withRandomIds(given: EventBus): EventBus {
+  return { ...given, publish: (topic, key, event) => given.publish(topic, key, { ...event, id: randomUUID() }) };
+}
+
+/** Planted defect: a move that is made again is another move. */
+function withoutMoveKeys(given: Records): Records {
+  return { ...given, moveLivePointer: (move, audit) => given.moveLivePointer({ ...move, key: randomUUID() }, audit) };
+}

@@ -1,0 +1,112 @@
+// `ocdl` and `ocdl doctor` as a person runs them, with a PATH on which things are missing.
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { anyFreePort } from '../../deploy/local/ports.ts';
+import { runProgram, type ProgramEnd } from '../../deploy/local/run-program.ts';
+import { findOnPath, temporalCachePath } from '../../deploy/local/temporal-binary.ts';
+
+const ocdl = fileURLToPath(new URL('../../api/cli/ocdl.js', import.meta.url));
+let folder: string;
+let path: string;
+let env: Record<string, string | undefined>;
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'ocdl-doctor-'));
+  path = join(folder, 'bin');
+  mkdirSync(path);
+  env = { PATH: path, HOME: folder, OCDL_HOME: join(folder, 'home'), OCDL_CACHE: join(folder, 'cache') };
+});
+
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+const run = (...args: readonly string[]): Promise<ProgramEnd> =>
+  runProgram(process.execPath, [ocdl, ...args], { env, timeoutMs: 30_000 });
+
+function fake(name: string, body: string): void {
+  writeFileSync(join(path, name), `#!${process.execPath}\n${body}\n`);
+  chmodSync(join(path, name), 0o755);
+}
+
+/** Everything that is required, as fakes; `unshare` (how root runs PostgreSQL) is the real one. */
+function fakeAll(): void {
+  fake('git', "console.log('git version 2.50.1')");
+  fake('python3', "if (process.argv[3].includes('version')) console.log('3.12.4')");
+  mkdirSync(join(temporalCachePath(join(folder, 'cache')), '..'), { recursive: true });
+  writeFileSync(temporalCachePath(join(folder, 'cache')), '', { mode: 0o755 });
+  for (const name of ['unshare', 'true']) {
+    const real = findOnPath(name, process.env.PATH);
+    if (real !== undefined) symlinkSync(real, join(path, name));
+  }
+}
+
+const lineOf = (output: string, name: string): string =>
+  output.split('\n').find((line) => line.slice(9).startsWith(name)) ?? `no line for ${name} in: ${output}`;
+
+test('with all that is required it exits 0, and says what is only recommended', async () => {
+  fakeAll();
+  const { code, output } = await run('doctor');
+  expect(lineOf(output, 'Git')).toMatch(/^ok .*2\.50\.1/);
+  expect(lineOf(output, 'Python')).toMatch(/^ok .*3\.12\.4/);
+  expect(lineOf(output, 'Temporal')).toMatch(/^ok .*cache/);
+  expect(lineOf(output, 'PostgreSQL')).toMatch(/^ok .*PostgreSQL/);
+  expect(lineOf(output, 'bubblewrap')).toMatch(/^without .*apt-get install bubblewrap/);
+  expect(output).toContain('The platform can start here.');
+  expect(code).toBe(0);
+});
+
+test('on an empty PATH it exits 1 and says how to get each thing', async () => {
+  const { code, output } = await run('doctor');
+  expect(lineOf(output, 'Git')).toMatch(/^missing .*apt-get install git/);
+  expect(lineOf(output, 'Python')).toMatch(/^missing .*apt-get install python3 python3-venv/);
+  expect(lineOf(output, 'Temporal')).toMatch(/^missing .*TEMPORAL_ADDRESS/);
+  expect(output).toMatch(/Missing: Git, Python, Temporal/);
+  expect(code).toBe(1);
+});
+
+test('a Python without venv, or too old, is missing', async () => {
+  fakeAll();
+  fake('python3', "if (process.argv[3].includes('venv')) process.exit(1); console.log('3.12.4')");
+  expect(lineOf((await run('doctor')).output, 'Python')).toMatch(/^missing .*lacks venv or ensurepip/);
+  fake('python3', "console.log('3.9.2')");
+  expect(lineOf((await run('doctor')).output, 'Python')).toMatch(/^missing .*is 3\.9\.2/);
+});
+
+test('a port that was asked for and is taken is missing, with its variable', async () => {
+  fakeAll();
+  const port = await anyFreePort('127.0.0.1');
+  const blocker = createServer();
+  await new Promise<void>((resolve) => blocker.listen(port, '127.0.0.1', resolve));
+  env = { ...env, OCDL_API_PORT: String(port) };
+  try {
+    const { code, output } = await run('doctor');
+    expect(lineOf(output, 'API port')).toMatch(new RegExp(`^missing .*${port} is taken.*OCDL_API_PORT`));
+    expect(code).toBe(1);
+  } finally {
+    blocker.close();
+  }
+});
+
+test('a wrong variable is named', async () => {
+  env = { ...env, OCDL_API_PORT: 'eighty', DATABASE_URL: 'nonsense' };
+  const { code, output } = await run('doctor');
+  expect(output).toMatch(/OCDL_API_PORT: must be a port number; DATABASE_URL: must be a URL/);
+  expect(code).toBe(1);
+});
+
+test.each([
+  [['--help'], 0, /start .*doctor .*demo /s],
+  [['doctor', '--help'], 0, /Usage: ocdl doctor/],
+  [['start', '--help'], 0, /--verbose/],
+  [[], 2, /Usage: ocdl COMMAND/],
+  [['strat'], 2, /There is no command "strat"/],
+  [['constructor'], 2, /There is no command "constructor"/],
+  [['start', '--loud'], 2, /--loud/],
+  [['doctor', 'extra'], 2, /extra/],
+] as const)('ocdl %j exits %i', async (args, code, says) => {
+  const end = await run(...args);
+  expect(end.output).toMatch(says);
+  expect(end.code).toBe(code);
+});

@@ -1,0 +1,86 @@
+// The lock of a home: one holder, whoever died before and however many come at once.
+import { spawn, type ChildProcess } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ownerOf, takeHome } from '../../deploy/local/home-lock.ts';
+import { identify, isAlive } from '../../deploy/local/process-identity.ts';
+
+let home: string;
+
+beforeEach(() => {
+  home = mkdtempSync(join(tmpdir(), 'ocdl-lock-'));
+});
+
+afterEach(() => rmSync(home, { recursive: true, force: true }));
+
+test('is held by one, given free by release, and held again', () => {
+  const first = takeHome(home);
+  if (!first.acquired) throw new Error('not acquired');
+  expect(takeHome(home)).toMatchObject({ acquired: false, holder: { pid: process.pid } });
+  expect(ownerOf(home)?.pid).toBe(process.pid);
+  first.release();
+  expect(ownerOf(home)).toBeUndefined();
+  expect(takeHome(home).acquired).toBe(true);
+  expect(readdirSync(home)).toHaveLength(1);
+});
+
+test('a lock whose number now belongs to another process is stale', () => {
+  writeFileSync(join(home, 'platform.lock.7'), JSON.stringify({ pid: process.pid, startedAs: 'another boot/1' }));
+  expect(takeHome(home).acquired).toBe(true);
+  expect(readdirSync(home)).toEqual(['platform.lock.8']);
+});
+
+test('a lock that is not readable is stale', () => {
+  writeFileSync(join(home, 'platform.lock.1'), '{"pid":');
+  expect(takeHome(home).acquired).toBe(true);
+});
+
+test('of twelve processes that take over a stale lock at once, one gets it', async () => {
+  const script = join(home, 'taker.mjs');
+  const module = new URL('../../deploy/local/home-lock.ts', import.meta.url).href;
+  // Each waits for a common moment, takes the home, says whether it got it, and lives until it is told to end.
+  writeFileSync(
+    script,
+    `const { takeHome } = await import(${JSON.stringify(module)});
+     while (Date.now() < Number(process.argv[2])) ;
+     console.log(takeHome(${JSON.stringify(join(home, 'contested'))}).acquired);
+     process.stdin.resume();`,
+  );
+  const dead = { pid: 2 ** 22 - 1, startedAs: 'long ago' };
+  const contested = takeHome(join(home, 'contested'));
+  if (contested.acquired) contested.release();
+  writeFileSync(join(home, 'contested', 'platform.lock.5'), JSON.stringify(dead));
+  const together = String(Date.now() + 4_000);
+  const takers: ChildProcess[] = [];
+  try {
+    const answers = await Promise.all(
+      Array.from({ length: 12 }, async () => {
+        const root = new URL('../../', import.meta.url);
+        const taker = spawn(process.execPath, ['--import', 'tsx', script, together], {
+          cwd: root,
+          stdio: ['pipe', 'pipe', 'inherit'],
+        });
+        takers.push(taker);
+        return await new Promise<string>((resolve) =>
+          taker.stdout.once('data', (data: Buffer) => resolve(String(data))),
+        );
+      }),
+    );
+    expect(answers.filter((answer) => answer.trim() === 'true')).toHaveLength(1);
+  } finally {
+    for (const taker of takers) taker.kill('SIGKILL');
+  }
+});
+
+test('a process is known by its start too, and a dead one is not alive', async () => {
+  const child = spawn(process.execPath, ['-e', 'setInterval(() => undefined, 1000)']);
+  const record = identify(child.pid ?? -1);
+  if (record === undefined) throw new Error('the child was not found');
+  expect(isAlive(record)).toBe(true);
+  expect(isAlive({ ...record, startedAs: `${record.startedAs}0` })).toBe(false);
+  const gone = new Promise((resolve) => child.once('exit', resolve));
+  child.kill('SIGKILL');
+  await gone;
+  expect(isAlive(record)).toBe(false);
+});

@@ -1,0 +1,46 @@
+// What of a child's output reaches the terminal, and how much of it stays on disk.
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { openLogFile } from '../../deploy/local/log-file.ts';
+import { terminalLineOf } from '../../deploy/local/readable-lines.ts';
+
+test.each([
+  ['{"level":30,"msg":"fine"}', undefined],
+  ['{"level":40,"msg":"careful"}', 'WARN careful'],
+  ['{"level":50,"msg":"broken","err":{"message":"no disk"}}', 'ERROR broken: no disk'],
+  ['{"level":"error","msg":"broken","error":"no disk"}', 'ERROR broken: no disk'],
+  ['{"level":60,"msg":"over"}', 'FATAL over'],
+  ['{"level":40,"msg":"two\\nlines \\u001b[2J"}', 'WARN two lines [2J'],
+  ['not json', undefined],
+  ['{"level":', undefined],
+])('%s shows as %s', (line, shown) => {
+  expect(terminalLineOf(line, false)).toBe(shown);
+});
+
+test('verbose shows all, as short lines', () => {
+  expect(terminalLineOf('{"level":30,"msg":"fine"}', true)).toBe('fine');
+  expect(terminalLineOf('not json', true)).toBe('not json');
+  expect(terminalLineOf('x'.repeat(10_000), true)).toHaveLength(500);
+});
+
+test('a log keeps the run before, and never more than two files of its limit', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'ocdl-log-'));
+  try {
+    const first = openLogFile(folder, 'api', 100);
+    first.write('of the first run');
+    first.close();
+    const second = openLogFile(folder, 'api', 100);
+    expect(readFileSync(join(folder, 'api.1.log'), 'utf8')).toBe('of the first run\n');
+    for (let line = 0; line < 50; line += 1) second.write(`line ${line}`);
+    second.close();
+    second.write('after its end');
+    expect(readdirSync(folder).sort()).toEqual(['api.1.log', 'api.log']);
+    const kept = ['api.1.log', 'api.log'].map((name) => readFileSync(join(folder, name), 'utf8'));
+    expect(kept.every((text) => text.length <= 100)).toBe(true);
+    expect(kept.join('')).toMatch(/line 48\nline 49\n$/);
+    expect(second.tail().at(-1)).toBe('line 49');
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});

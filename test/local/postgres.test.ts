@@ -1,0 +1,122 @@
+// The embedded PostgreSQL by itself: data over kill -9, ports, leftovers of a killed server, who may come in.
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import pg from 'pg';
+import { superviseChild, type SupervisedChild } from '../../deploy/local/child.ts';
+import { preparePostgres } from '../../deploy/local/postgres.ts';
+import { identify } from '../../deploy/local/process-identity.ts';
+import { eventually } from './homes.ts';
+
+let parent: string;
+let folder: string;
+const lines: string[] = [];
+const servers: SupervisedChild[] = [];
+
+beforeAll(() => {
+  // mkdtemp makes it 0700: nobody but this user may enter, as with a home folder.
+  parent = mkdtempSync(join(tmpdir(), 'ocdl-postgres-'));
+  folder = join(parent, 'postgres');
+});
+
+afterEach(async () => {
+  for (const server of servers.splice(0)) await server.stop();
+  lines.length = 0;
+});
+
+afterAll(() => rmSync(parent, { recursive: true, force: true }));
+
+async function start(): Promise<{ readonly url: string; readonly server: SupervisedChild }> {
+  const { spec, url } = await preparePostgres({ folder });
+  const server = superviseChild(spec, {
+    home: { run: join(parent, 'run'), logs: join(parent, 'logs') },
+    verbose: false,
+    say: (line) => lines.push(line),
+    onGivenUp: (error) => lines.push(error.message),
+  });
+  servers.push(server);
+  await server.ready;
+  return { url, server };
+}
+
+async function query(url: string, text: string): Promise<readonly unknown[]> {
+  const client = new pg.Client({ connectionString: url });
+  // A server that is killed under it is what some tests are about.
+  client.on('error', () => undefined);
+  await client.connect();
+  try {
+    return (await client.query(text)).rows as readonly unknown[];
+  } finally {
+    await client.end();
+  }
+}
+
+test('keeps its password to this user and its data over kill -9, with fsync on', async () => {
+  const { url, server } = await start();
+  expect(statSync(join(folder, 'password')).mode & 0o777).toBe(0o600);
+  expect(statSync(folder).mode & 0o777).toBe(0o700);
+  expect(await query(url, 'show fsync')).toEqual([{ fsync: 'on' }]);
+  await query(url, 'create table kept (word text)');
+  await query(url, "insert into kept values ('Größe')");
+  process.kill(server.pid() ?? -1, 'SIGKILL');
+  await eventually('it runs again', () => lines.some((line) => line.startsWith('postgres runs again')));
+  expect(await query(url, 'select word from kept')).toEqual([{ word: 'Größe' }]);
+});
+
+test('asks for the password, and listens on the loopback only', async () => {
+  const { url } = await start();
+  await expect(query(url.replace(/:[^:@]+@/, ':wrong@'), 'select 1')).rejects.toThrow(/password/);
+  expect(await query(url, 'show listen_addresses')).toEqual([{ listen_addresses: '127.0.0.1' }]);
+  expect(await query(url, 'select distinct auth_method from pg_hba_file_rules')).toEqual([
+    { auth_method: 'scram-sha-256' },
+  ]);
+});
+
+test('keeps its port, and takes another when somebody has it', async () => {
+  const kept = readFileSync(join(folder, 'port'), 'utf8');
+  expect(new URL((await preparePostgres({ folder })).url).port).toBe(kept);
+  const blocker = createServer();
+  await new Promise<void>((resolve) => blocker.listen(Number(kept), '127.0.0.1', resolve));
+  try {
+    const { url } = await start();
+    expect(new URL(url).port).not.toBe(kept);
+    expect(await query(url, 'select 1 as one')).toEqual([{ one: 1 }]);
+  } finally {
+    blocker.close();
+  }
+});
+
+test('is not kept from starting by a record that names a stranger’s process', async () => {
+  // Alive, of the same user, no PostgreSQL, and no ancestor of the server (which PostgreSQL would pass over).
+  const stranger = spawn(process.execPath, ['-e', 'setInterval(() => undefined, 1000)']);
+  try {
+    writeFileSync(join(folder, 'data', 'postmaster.pid'), `${stranger.pid}\n${join(folder, 'data')}\n`);
+    const { url } = await start();
+    expect(lines).toEqual([]);
+    expect(await query(url, 'select 1 as one')).toEqual([{ one: 1 }]);
+    expect(identify(stranger.pid ?? -1)).toBeDefined();
+  } finally {
+    stranger.kill('SIGKILL');
+  }
+});
+
+test('ends cleanly on stop, with a session open', async () => {
+  const { url, server } = await start();
+  const client = new pg.Client({ connectionString: url });
+  client.on('error', () => undefined);
+  await client.connect();
+  const pid = server.pid() ?? -1;
+  await server.stop();
+  expect(identify(pid)).toBeUndefined();
+  expect(readFileSync(join(parent, 'logs', 'postgres.log'), 'utf8')).toContain('database system is shut down');
+  await client.end().catch(() => undefined);
+});
+
+test('data without its password is an error that names the file', async () => {
+  const password = readFileSync(join(folder, 'password'), 'utf8');
+  rmSync(join(folder, 'password'));
+  await expect(preparePostgres({ folder })).rejects.toThrow(/password is missing/);
+  writeFileSync(join(folder, 'password'), password, { mode: 0o600 });
+});

@@ -1,0 +1,124 @@
+// Where the Temporal server comes from: PATH, cache, a build with Go, or an error that helps. All programs are fakes.
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { findTemporal, temporalCachePath } from '../../deploy/local/temporal-binary.ts';
+
+let folder: string;
+let cache: string;
+let path: string;
+let lines: string[];
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'ocdl-temporal-'));
+  cache = join(folder, 'cache');
+  path = join(folder, 'bin');
+  mkdirSync(path);
+  lines = [];
+});
+
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+function fake(file: string, body: string): void {
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, `#!${process.execPath}\n${body}\n`);
+  chmodSync(file, 0o755);
+}
+
+const saysServer = (version: string): string => `console.log('temporal version 1.4.0 (Server ${version}, UI 2.39.0)')`;
+
+/** A Go that notes its arguments and makes the program it was asked for, or fails. */
+function fakeGo(version: string, { fails = false } = {}): void {
+  const log = JSON.stringify(join(folder, 'go.log'));
+  fake(
+    join(path, 'go'),
+    `const fs = require('node:fs');
+     const args = process.argv.slice(2);
+     if (args[0] === 'version') { console.log('go version go${version} linux/amd64'); process.exit(0); }
+     fs.appendFileSync(${log}, JSON.stringify({ args, cwd: process.cwd(), cgo: process.env.CGO_ENABLED }) + '\\n');
+     console.error('go: downloading github.com/temporalio/cli v1.5.1');
+     ${fails ? "console.error('dial tcp: no route'); process.exit(1);" : ''}
+     setTimeout(() => { fs.writeFileSync(args[args.indexOf('-o') + 1], 'built', { mode: 0o755 }); }, 200);`,
+  );
+}
+
+const find = (build = true): Promise<string> =>
+  findTemporal({ cache, env: { PATH: path }, onProgress: (line) => lines.push(line), build });
+
+test('one on the PATH that is new enough comes first', async () => {
+  fake(join(path, 'temporal'), saysServer('1.29.0'));
+  fake(temporalCachePath(cache), '');
+  expect(await find()).toBe(join(path, 'temporal'));
+});
+
+test('one on the PATH that is too old is named, and the cached one is taken', async () => {
+  fake(join(path, 'temporal'), saysServer('1.28.3'));
+  fake(temporalCachePath(cache), '');
+  expect(await find()).toBe(temporalCachePath(cache));
+  expect(lines.join('\n')).toMatch(/bin\/temporal has server 1\.28; 1\.29 or newer is needed/);
+});
+
+test('one on the PATH that does not run is passed over', async () => {
+  fake(join(path, 'temporal'), 'process.exit(1)');
+  fake(temporalCachePath(cache), '');
+  expect(await find()).toBe(temporalCachePath(cache));
+});
+
+test('with Go it is built from the pinned modules, with progress, and cached', async () => {
+  fakeGo('1.24.1');
+  expect(await find()).toBe(temporalCachePath(cache));
+  const call = JSON.parse(readFileSync(join(folder, 'go.log'), 'utf8')) as { args: string[]; cwd: string; cgo: string };
+  expect(call.args.slice(0, 6)).toEqual([
+    'build',
+    '-mod=readonly',
+    '-trimpath',
+    '-buildvcs=false',
+    '-ldflags',
+    '-s -w',
+  ]);
+  expect(call.args.at(-1)).toBe('github.com/temporalio/cli/cmd/temporal');
+  expect(call.cgo).toBe('0');
+  expect(existsSync(join(call.cwd, 'go.mod'))).toBe(true);
+  expect(lines).toContain('go: go: downloading github.com/temporalio/cli v1.5.1');
+  expect(readdirSync(dirname(temporalCachePath(cache)))).toEqual(['temporal']);
+  await find();
+  expect(readFileSync(join(folder, 'go.log'), 'utf8').trim().split('\n')).toHaveLength(1);
+});
+
+test('two builds at once both succeed and leave one whole program', async () => {
+  fakeGo('1.25.0');
+  expect(await Promise.all([find(), find()])).toEqual([temporalCachePath(cache), temporalCachePath(cache)]);
+  expect(readFileSync(temporalCachePath(cache), 'utf8')).toBe('built');
+  expect(readdirSync(dirname(temporalCachePath(cache)))).toEqual(['temporal']);
+});
+
+test('a build that fails says what Go said, and leaves nothing in the cache', async () => {
+  fakeGo('1.24.0', { fails: true });
+  await expect(find()).rejects.toThrow(/go exit 1.*dial tcp: no route/);
+  expect(readdirSync(dirname(temporalCachePath(cache)))).toEqual([]);
+});
+
+test('asked not to build, it says that it could', async () => {
+  fakeGo('1.24.0');
+  expect(await find(false)).toMatch(/^to be built with .*bin\/go/);
+  expect(existsSync(join(folder, 'go.log'))).toBe(false);
+});
+
+test.each([
+  ['no Go', undefined],
+  ['only Go 1.22', '1.22.5'],
+])('with %s the error names every way to get one', async (what, version) => {
+  if (version !== undefined) fakeGo(version);
+  await expect(find()).rejects.toThrow(
+    new RegExp(`${what}.*install the Temporal CLI.*install Go 1.24.*TEMPORAL_ADDRESS`),
+  );
+});

@@ -1,0 +1,124 @@
+// Far more signals than a workflow task can carry: nothing hangs, nothing lawful is lost, history is cut.
+import { randomUUID } from 'node:crypto';
+import type { Outcome, SignedCommand } from '../../workflows/domain/command.ts';
+import { command, outcome, status } from '../../workflows/messages.ts';
+import { jsonPayload, junk, sendRaw } from './raw-signals.ts';
+import { until } from './until.ts';
+import type { World } from './world.ts';
+import { openWorld } from './world.ts';
+
+let world: World;
+beforeAll(async () => {
+  world = await openWorld();
+}, 120_000);
+afterAll(() => world.close(), 120_000);
+
+/** Runs `work` over all items, some at a time. */
+async function some<T>(items: readonly T[], atOnce: number, work: (item: T) => Promise<unknown>): Promise<void> {
+  const queue = [...items];
+  await Promise.all(
+    Array.from({ length: atOnce }, async () => {
+      for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(item);
+    }),
+  );
+}
+const runIdOf = async (id: string) => (await world.client.workflow.getHandle(id).describe()).runId;
+
+it('stands 6,000 signals that came while no worker ran', async () => {
+  await world.submitted('o-1');
+  const id = world.idOf('o-1');
+  const { revision, digest } = await world.untilState('o-1', 'new');
+  const first = await runIdOf(id);
+  await world.stopWorkers();
+  const base = { workflowId: id, name: 'tag', actor: 'mia', digest };
+  // 4,000 of the API's own, stale or unlawful, among 2,000 that are nothing.
+  const nothing = Object.values(junk).filter((payloads) => payloads.every(({ data }) => data.length < 10_000));
+  const signals = Array.from({ length: 6_000 }, (_, i) => {
+    if (i % 3 === 2) return nothing[i % nothing.length] ?? [];
+    const more = i % 2 ? { revision: revision + 1 } : { revision, name: 'release' };
+    return [jsonPayload(world.signed({ ...base, ...more }))];
+  });
+  await some(signals, 50, (payloads) => sendRaw(world, id, 'command', payloads));
+  const lawful = world.signed({ ...base, revision, args: { tags: ['after'] } });
+  const handle = world.client.workflow.getHandle(id);
+  await handle.signal(command, lawful);
+  await world.startWorkers();
+  // Behind so many it is not even verified; sent again it is done.
+  const answer = await until<Outcome>('an answer', () => handle.query(outcome, lawful.body.commandId), 60_000);
+  expect(answer).toMatchObject({ status: 'refused', reason: 'overloaded' });
+  await handle.signal(command, lawful);
+  const done = await until('the command to be done', async () => {
+    const now = await handle.query(outcome, lawful.body.commandId);
+    return now?.status === 'done' && now;
+  });
+  expect(done).toMatchObject({ status: 'done' });
+  expect(await world.untilState('o-1', 'new')).toMatchObject({ tags: ['after'] });
+  expect((await handle.describe()).status.name).toBe('RUNNING');
+  await until('the history to be cut', async () => (await runIdOf(id)) !== first);
+  expect(await world.untilState('o-1', 'new')).toMatchObject({ tags: ['after'], digest });
+  const rows = (await world.auditOf('p/m/o-1')).filter(({ kind }) => kind === 'command.refused');
+  // Bounded: the first hundred one by one, the others as a number.
+  const dropped = rows.reduce((sum, { detail }) => sum + (typeof detail.dropped === 'number' ? detail.dropped : 0), 0);
+  expect(rows.length).toBeLessThan(500);
+  expect(rows.filter(({ detail }) => detail.dropped === undefined).length + dropped).toBe(6_001);
+}, 180_000);
+
+it('cuts its history after 500 commands and keeps state, outcomes and what is on its way', async () => {
+  const policy = { quorum: 2 };
+  const report = await world.submitted('o-2', { policy });
+  const id = world.idOf('o-2');
+  const handle = world.client.workflow.getHandle(id);
+  await world.give('o-2', 'mia', 'tag', { tags: ['kept'] });
+  const approve = await world.give('o-2', 'mia', 'approve', {}, { report });
+  expect(approve).toMatchObject({ message: 'approval 1 of 2' });
+  const first = await runIdOf(id);
+  const sent: SignedCommand[] = [];
+  const giveLawful = async (): Promise<void> => {
+    const { version } = await handle.query(status);
+    const { revision, digest } = version;
+    const tags = [`n-${sent.length}`];
+    sent.push(world.signed({ workflowId: id, name: 'tag', actor: 'max', args: { tags }, revision, digest }));
+    await handle.signal(command, sent.at(-1));
+  };
+  const early = world.signed({ workflowId: id, name: 'tag', actor: 'mia', args: { tags: ['x'] }, revision: 0 });
+  await handle.signal(command, early);
+  // The longest findings and reasons that are taken: what is carried over must not grow with them.
+  const args = { findings: Array.from({ length: 200 }, () => 'f'.repeat(64)), reason: 'r'.repeat(1_500) };
+  for (let portion = 0; portion < 6; portion += 1) {
+    const stale = Array.from({ length: 100 }, () =>
+      world.signed({ workflowId: id, name: 'tag', actor: 'mia', args, revision: 0, commandId: randomUUID() }),
+    );
+    await some(stale, 10, (one) => handle.signal(command, one));
+    await giveLawful();
+    const last = sent.at(-1)?.body.commandId ?? '';
+    expect(await world.settled(id, last)).toMatchObject({ status: 'done' });
+  }
+  await until('the history to be cut', async () => (await runIdOf(id)) !== first);
+  for (const { body } of sent.slice(2))
+    expect(await handle.query(outcome, body.commandId)).toMatchObject({ status: 'done' });
+  expect(await handle.query(status)).toMatchObject({
+    version: { state: 'new', tags: ['n-5'] },
+    approvals: ['mia'],
+  });
+  // Sent again after the cut it is still known, and the vote that was given still counts.
+  const again = sent.at(-1);
+  const { revision } = await world.untilState('o-2', 'new');
+  await handle.signal(command, again);
+  expect(await world.give('o-2', 'max', 'approve', {}, { report })).toMatchObject({ message: 'approval 2 of 2' });
+  expect(await world.untilState('o-2', 'approved')).toMatchObject({ revision: revision + 1, tags: ['n-5'] });
+}, 180_000);
+
+it('cuts the history that signals of unknown names have filled', async () => {
+  await world.submitted('o-3');
+  const id = world.idOf('o-3');
+  const first = await runIdOf(id);
+  await world.stopWorkers();
+  await some(
+    Array.from({ length: 5_000 }, (_, i) => i),
+    50,
+    (i) => sendRaw(world, id, `approve-${i % 7}`, [jsonPayload(i)]),
+  );
+  await world.startWorkers();
+  await until('the history to be cut', async () => (await runIdOf(id)) !== first, 60_000);
+  expect(await world.give('o-3', 'mia', 'tag', { tags: ['after'] })).toMatchObject({ status: 'done' });
+}, 180_000);

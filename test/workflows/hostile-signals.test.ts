@@ -1,0 +1,214 @@
+// Signals are hostile input: whatever comes, the workflow goes on, refusals stand in the audit, and lawful commands work.
+import { randomUUID } from 'node:crypto';
+import type { CommandBody, SignedCommand } from '../../workflows/domain/command.ts';
+import { outcome, wake } from '../../workflows/messages.ts';
+import { createApiKey } from './api-key.ts';
+import { jsonPayload, junk, sendRaw } from './raw-signals.ts';
+import { until } from './until.ts';
+import type { World } from './world.ts';
+import { openWorld } from './world.ts';
+
+let world: World;
+let id: string;
+beforeAll(async () => {
+  world = await openWorld();
+  id = world.idOf('h-1');
+  await world.submitted('h-1');
+}, 120_000);
+afterAll(() => world.close());
+
+/** Still there and at work: a lawful command is done. */
+async function answers(submission = 'h-1'): Promise<void> {
+  expect(await world.give(submission, 'mia', 'tag', { tags: [`t-${randomUUID().slice(0, 8)}`] })).toMatchObject({
+    status: 'done',
+  });
+  const { status } = await world.client.workflow.getHandle(world.idOf(submission)).describe();
+  expect(status.name).toBe('RUNNING');
+}
+const refusals = async (subject = 'p/m/h-1') =>
+  (await world.auditOf(subject)).filter(({ kind }) => kind === 'command.refused');
+/** Sends, then waits for one more refusal and returns its row. */
+async function refused(send: () => Promise<unknown>, subject = 'p/m/h-1') {
+  const before = (await refusals(subject)).length;
+  await send();
+  return until('a refusal in the audit', async () => (await refusals(subject)).slice(before).at(-1));
+}
+const send = (sent: unknown) => world.client.workflow.getHandle(id).signal('command', sent);
+async function lawful(more: Partial<CommandBody> = {}): Promise<SignedCommand> {
+  const { revision, digest } = await world.untilState('h-1', 'new');
+  return world.signed({ workflowId: id, name: 'tag', actor: 'mia', args: { tags: ['x'] }, revision, digest, ...more });
+}
+
+it.each(Object.keys(junk))('refuses %s', async (what) => {
+  const row = await refused(() => sendRaw(world, id, 'command', junk[what] ?? []));
+  expect(row).toMatchObject({ actor: 'unproven', detail: { reason: 'malformed', signed: false } });
+  expect(row.reason.length).toBeLessThan(300);
+  await answers();
+});
+
+it('takes the first argument alone, however undecodable the second', async () => {
+  const sent = await lawful();
+  await sendRaw(world, id, 'command', [jsonPayload(sent), { encoding: 'json/plain', data: '{' }]);
+  expect(await world.settled(id, sent.body.commandId)).toMatchObject({ status: 'done' });
+  const other = await lawful();
+  await refused(() => sendRaw(world, id, 'command', [{ encoding: 'json/plain', data: '{' }, jsonPayload(other)]));
+  expect(await world.client.workflow.getHandle(id).query(outcome, other.body.commandId)).toBeNull();
+  await answers();
+});
+
+it.each([
+  ['of a name that nobody handles', 'approve'],
+  ["of a name that is the SDK's", '__temporal_default'],
+  ['of another such name', '__temporal_workflow_metadata'],
+  ['called as a query of the SDK', '__stack_trace'],
+  ['called like a property of every object', 'constructor'],
+  ['of a very long name', 'n'.repeat(900)],
+])('lets a signal lie that is %s', async (_, name) => {
+  await sendRaw(world, id, name, [jsonPayload({ digest: 'x' })]);
+  await sendRaw(world, id, name, [{ encoding: 'json/plain', data: '{' }]);
+  await answers();
+});
+
+it('looks again when woken, whatever comes with it', async () => {
+  for (const payloads of Object.values(junk)) await sendRaw(world, id, wake.name, payloads);
+  await answers();
+});
+
+it('answers queries with junk in them', async () => {
+  const handle = world.client.workflow.getHandle(id);
+  expect(await handle.query('outcome', { not: 'an id' })).toBeNull();
+  expect(await handle.query('outcome', 'constructor')).toBeNull();
+  expect(await handle.query('outcome')).toBeNull();
+  await answers();
+});
+
+it('refuses what is not signed by the API, and says who only claims to be', async () => {
+  const sent = await lawful({ name: 'withdraw', actor: 'sam', roles: ['scientist'] });
+  const unsigned = { reason: 'unsigned', signed: false };
+  const stranger = createApiKey('k1');
+  const unknown = createApiKey('k2');
+  for (const hostile of [
+    { ...sent, signature: '' },
+    { ...sent, signature: 'A'.repeat(86) },
+    { ...sent, signature: `${sent.signature}=` },
+    { ...sent, signature: '%'.repeat(86) },
+    { ...sent, body: { ...sent.body, actor: 'moe' } },
+    { ...sent, body: { ...sent.body, roles: ['manager'] } },
+    stranger.signed(sent.body),
+    unknown.signed({ ...sent.body, keyId: 'k2' }),
+    { ...sent, body: { ...sent.body, keyId: 'constructor' } },
+  ]) {
+    const row = await refused(() => send(hostile));
+    expect(row).toMatchObject({ actor: 'unproven', detail: unsigned });
+  }
+  await answers();
+});
+
+it('refuses what is signed and yet none of this workflow, of this state, of this person, of this kind', async () => {
+  await world.submitted('h-2');
+  const { revision, digest } = await world.untilState('h-1', 'new');
+  const base = { workflowId: id, actor: 'mia', revision, digest };
+  const cases: readonly (readonly [Partial<CommandBody>, string])[] = [
+    [{ ...base, name: 'tag', workflowId: world.idOf('h-2'), args: { tags: [] } }, 'wrong-workflow'],
+    [{ ...base, name: 'tag', revision: revision - 1, args: { tags: [] } }, 'stale'],
+    [{ ...base, name: 'tag', revision: revision + 1, args: { tags: [] } }, 'stale'],
+    [{ ...base, name: 'release' }, 'unlawful'],
+    [{ ...base, name: 'constructor' }, 'unlawful'],
+    [{ ...base, name: 'revert', args: { release: 'kind-1' } }, 'unlawful'],
+    [{ ...base, name: 'reject', actor: 'sam', args: { reason: 'r' } }, 'not-authorized'],
+    [{ ...base, name: 'reject', digest: 'f'.repeat(64), args: { reason: 'r' } }, 'wrong-digest'],
+    [{ ...base, name: 'reject', args: {} }, 'invalid'],
+  ];
+  for (const [body, reason] of cases) {
+    const sent = world.signed({ name: '', actor: '', ...body, workflowId: body.workflowId ?? '' });
+    const row = await refused(() => send(sent));
+    expect(row).toMatchObject({ actor: sent.body.actor, detail: { reason, signed: true } });
+    expect(await world.client.workflow.getHandle(id).query(outcome, sent.body.commandId)).toMatchObject({
+      status: 'refused',
+      reason,
+    });
+  }
+  await answers();
+});
+
+it('refuses texts that no store can keep, signed or not', async () => {
+  for (const reason of ['a\u0000b', 'bell \u0007']) {
+    const sent = await lawful({ name: 'reject', args: { reason } });
+    expect(await refused(() => send(sent))).toMatchObject({ detail: { reason: 'malformed' } });
+  }
+  // RFC 8785 has no half characters, so nobody can sign them.
+  const { body, signature } = await lawful();
+  for (const change of [{ actor: '\ud800' }, { args: { 'a\u0000\ud800': 1 } }, { name: '\u0000' }]) {
+    const row = await refused(() => send({ body: { ...body, ...change }, signature }));
+    expect(row).toMatchObject({ detail: { reason: 'malformed' } });
+    expect(row.reason).toMatch(/^[\x20-\x7e]+$/);
+  }
+  const lines = await lawful({ args: { tags: ['x'], reason: 'two\nlines,\ttabs, é, 漢字, 😀 and \\u0000' } });
+  await send(lines);
+  expect(await world.settled(id, lines.body.commandId)).toMatchObject({ status: 'done' });
+  await answers();
+});
+
+it('keeps the first command of an id, and applies it once', async () => {
+  const sent = await lawful({ args: { tags: ['first'] } });
+  await send(sent);
+  expect(await world.settled(id, sent.body.commandId)).toMatchObject({ status: 'done' });
+  const { revision } = await world.untilState('h-1', 'new');
+  await send(sent);
+  const other = await lawful({ commandId: sent.body.commandId, args: { tags: ['second'] } });
+  expect(await refused(() => send(other))).toMatchObject({ detail: { reason: 'repeated' } });
+  expect(await world.untilState('h-1', 'new')).toMatchObject({ revision, tags: ['first'] });
+});
+
+it('does not take a command of one version for another of the same bytes', async () => {
+  await world.putSubmission('same', 'same');
+  await world.startLifecycle('h-3', { directory: 'same' });
+  const first = await world.untilState('h-3', 'new');
+  const reject = world.signed({
+    workflowId: world.idOf('h-3'),
+    name: 'reject',
+    actor: 'mia',
+    args: { reason: 'r' },
+    revision: first.revision,
+    digest: first.digest,
+  });
+  await world.give('h-3', 'sam', 'withdraw');
+  await world.client.workflow.getHandle(world.idOf('h-3')).result();
+  await world.startLifecycle('h-4', { directory: 'same' });
+  const second = await world.untilState('h-4', 'new');
+  expect(second).toMatchObject({ digest: first.digest, revision: first.revision });
+  const row = await refused(
+    () => world.client.workflow.getHandle(world.idOf('h-4')).signal('command', reject),
+    'p/m/h-4',
+  );
+  expect(row).toMatchObject({ detail: { reason: 'wrong-workflow' } });
+  await answers('h-4');
+});
+
+it('harms neither applications nor feedback', async () => {
+  await world.addApplication('shop');
+  const report = await world.evaluate('h-2');
+  await world.give('h-2', 'mia', 'approve', {}, { report });
+  const release = await world.release('h-2');
+  await world.untilLive('shop', release);
+  const now = new Date().toISOString();
+  const scan = { scan: 's-1', project: 'p', application: 'shop', type: 'kind', release, findings: [] } as const;
+  const feedback = await world.startFeedback({
+    ...scan,
+    ...{ state: 'open', revision: 0, commit: null, keyId: 'k1', updatedAt: now },
+  });
+  for (const target of ['application/shop/kind', feedback]) {
+    for (const payloads of Object.values(junk)) await sendRaw(world, target, 'command', payloads);
+    for (const payloads of Object.values(junk)) await sendRaw(world, target, wake.name, payloads);
+    for (const name of ['approve', '__temporal_default']) await sendRaw(world, target, name, [jsonPayload(1)]);
+    const { status } = await world.client.workflow.getHandle(target).describe();
+    expect(status.name).toBe('RUNNING');
+  }
+  expect(await world.revert('shop', 'dev', release)).toMatchObject({ status: 'failed', reason: 'Conflict' });
+  const count = Object.keys(junk).length;
+  for (const subject of ['shop/kind', 'p/scans/s-1'])
+    await until(`the refusals of ${subject}`, async () => (await refusals(subject)).length === count);
+  const label = world.signed({ workflowId: feedback, name: 'confirm', actor: 'eve', args: { findings: ['x'] } });
+  await world.client.workflow.getHandle(feedback).signal('command', label);
+  expect(await world.settled(feedback, label.body.commandId)).toMatchObject({ status: 'refused', reason: 'invalid' });
+});

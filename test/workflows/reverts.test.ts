@@ -1,0 +1,81 @@
+// An application goes back to an earlier release, and forth again; what was never live there is no place to go back to.
+import { randomUUID } from 'node:crypto';
+import type { ModelLock } from '../../activities/delivery.ts';
+import type { World } from './world.ts';
+import { openWorld } from './world.ts';
+
+let world: World;
+let first: string;
+let second: string;
+beforeAll(async () => {
+  world = await openWorld();
+  await world.addApplication('shop');
+  first = await world.released('w-1');
+  await world.untilLive('shop', first);
+  second = await world.released('w-2');
+  await world.untilLive('shop', second);
+}, 120_000);
+afterAll(() => world.close());
+
+const mainLock = async (): Promise<ModelLock> => {
+  const text = await world.code.read('p/app-shop', 'main', 'model.lock');
+  return JSON.parse(Buffer.from(text ?? '{}').toString('utf8')) as ModelLock;
+};
+
+it('refuses whoever may not, and what is no revert', async () => {
+  expect(await world.revert('shop', 'sam', first)).toMatchObject({ status: 'refused', reason: 'not-authorized' });
+  expect(await world.revert('shop', 'eve', first)).toMatchObject({ status: 'refused', reason: 'not-authorized' });
+  expect(await world.revert('shop', 'dev', undefined)).toMatchObject({ status: 'refused', reason: 'invalid' });
+  expect(await world.revert('shop', 'dev', first, { args: { release: first } })).toMatchObject({ reason: 'invalid' });
+  expect(await world.revert('shop', 'dev', first, { revision: 1 })).toMatchObject({ reason: 'stale' });
+  expect(await world.revert('shop', 'dev', first, { name: 'approve' })).toMatchObject({ reason: 'unlawful' });
+  expect(await world.revert('shop', 'dev', second)).toMatchObject({ status: 'failed', reason: 'Conflict' });
+  expect(await world.revert('shop', 'dev', 'kind-99')).toMatchObject({ status: 'failed', reason: 'NotFound' });
+  expect(await world.records.livePointer('shop', 'kind')).toMatchObject({ release: second, generation: 2 });
+  const failures = (await world.auditOf('shop/kind')).filter(({ kind }) => kind === 'command.failed');
+  expect(failures).toHaveLength(2);
+});
+
+it('goes back as its owner says, and forth again as a manager says', async () => {
+  expect(await world.revert('shop', 'dev', first)).toMatchObject({ status: 'done' });
+  expect(await world.records.livePointer('shop', 'kind')).toMatchObject({ release: first, generation: 3 });
+  expect((await mainLock()).kind?.release).toBe(first);
+  expect(await world.records.delivery('shop', second)).toMatchObject({ state: 'reverted' });
+  expect(await world.records.delivery('shop', first)).toMatchObject({ state: 'live' });
+  expect(await world.revert('shop', 'mia', second)).toMatchObject({ status: 'done' });
+  expect(await world.records.livePointer('shop', 'kind')).toMatchObject({ release: second, generation: 4 });
+  expect((await mainLock()).kind?.release).toBe(second);
+});
+
+it('applies a command that is sent twice once', async () => {
+  const commandId = randomUUID();
+  const sent = world.signed({
+    workflowId: 'application/shop/kind',
+    name: 'revert',
+    actor: 'dev',
+    args: { release: first, reason: 'twice' },
+    revision: 4,
+    commandId,
+  });
+  const handle = world.client.workflow.getHandle('application/shop/kind');
+  await handle.signal('command', sent);
+  await handle.signal('command', sent);
+  expect(await world.settled('application/shop/kind', commandId)).toMatchObject({ status: 'done' });
+  await handle.signal('command', sent);
+  expect(await world.settled('application/shop/kind', commandId)).toMatchObject({ status: 'done' });
+  expect(await world.records.livePointer('shop', 'kind')).toMatchObject({ release: first, generation: 5 });
+});
+
+it('retires a version once nothing runs it any more; then nobody goes back to it', async () => {
+  // w-2 is live nowhere now.
+  expect(await world.give('w-2', 'mia', 'retire')).toMatchObject({ status: 'done' });
+  expect(await world.client.workflow.getHandle(world.idOf('w-2')).result()).toMatchObject({ state: 'retired' });
+  expect(await world.revert('shop', 'dev', second)).toMatchObject({ status: 'failed', reason: 'Fenced' });
+  expect(await world.records.livePointer('shop', 'kind')).toMatchObject({ release: first });
+});
+
+it('takes the next release after a revert', async () => {
+  const third = await world.released('w-3');
+  await world.untilLive('shop', third);
+  expect(await world.records.livePointer('shop', 'kind')).toMatchObject({ release: third, generation: 6 });
+});

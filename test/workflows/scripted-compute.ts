@@ -1,0 +1,85 @@
+// Compute by script for workflow tests: jobs leave what they would have left, services answer as told.
+import { createServer } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { failure } from '../../activities/failures.ts';
+import { once } from '../../activities/model-center.ts';
+import type { ArtifactStore, Cluster, JobOutcome, JobSpec } from '../../activities/ports.ts';
+import type { Records } from '../../activities/records.ts';
+import { digestOfToken } from '../../activities/tokens.ts';
+import type { Digest } from '../../workflows/domain/names.ts';
+import { submissionFiles } from './submission-files.ts';
+
+/** What the scripted compute does; tests change it. */
+export interface Script {
+  /** `hang` runs until it is cancelled. */
+  train: 'succeed' | 'crash' | 'hang' | 'empty';
+  evaluate: 'pass' | 'fail' | 'crash' | 'other-model';
+  /** `slow` never becomes ready. */
+  service: 'golden' | 'wrong' | 'absent' | 'slow';
+}
+
+/** The scripted cluster; `script` may change while it runs. */
+export function scriptedCluster(script: Script, { records, areas }: { records: Records; areas: ArtifactStore }) {
+  const services = new Map<string, ReturnType<typeof createServer>>();
+  async function leave(spec: JobSpec, files: Record<string, string | Uint8Array>): Promise<void> {
+    const principal = await records.principal(digestOfToken(spec.data.token));
+    for (const { name, path } of principal?.job?.outputs ?? []) {
+      const text = files[name];
+      if (text !== undefined) await areas.write(path, once(Buffer.from(text)), { ifExists: 'replace' });
+    }
+  }
+  const succeeded: JobOutcome = { status: 'succeeded', seconds: 0, log: 'worked\n' };
+  const crashed: JobOutcome = { status: 'failed', reason: 'exit', exitCode: 1, log: 'ValueError: no such column\n' };
+
+  const port: Cluster = {
+    async runJob(spec, { signal }) {
+      if (spec.argv.includes('ocdl.evaluate')) {
+        if (script.evaluate === 'crash') return crashed;
+        const sha256 =
+          script.evaluate === 'other-model'
+            ? ('f'.repeat(64) as Digest)
+            : spec.inputs.find(({ name }) => name === 'model.onnx')?.sha256;
+        const passed = script.evaluate !== 'fail';
+        await leave(spec, {
+          'report.json': JSON.stringify({ v: 1, model: { sha256 }, metrics: { f1: passed ? 0.9 : 0.1 }, passed }),
+        });
+        return succeeded;
+      }
+      if (script.train === 'crash') return crashed;
+      if (script.train === 'empty')
+        return { status: 'failed', reason: 'upload', exitCode: 3, log: 'model.onnx is missing\n' };
+      if (script.train === 'hang') await sleep(600_000, undefined, { signal });
+      await leave(spec, { ...submissionFiles(spec.name), 'metrics.json': '{"oob_f1": 0.5}' });
+      return succeeded;
+    },
+    async startService({ name }, signal) {
+      if (script.service === 'slow') await sleep(600_000, undefined, { signal });
+      if (script.service === 'absent') throw failure('GateUnavailable', 'no node has room for the service');
+      const data = script.service === 'golden' ? [2, 4] : [2, 5];
+      const server = createServer((_request, response) => {
+        response.setHeader('content-type', 'application/json');
+        response.end(
+          JSON.stringify({
+            model_name: 'm',
+            model_version: '1',
+            outputs: [{ name: 'y', datatype: 'FP32', shape: [1, 2], data }],
+          }),
+        );
+      });
+      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+      services.set(name, server);
+      const address = server.address();
+      return { address: `http://127.0.0.1:${typeof address === 'object' && address ? address.port : 0}` };
+    },
+    async stopService(name) {
+      services.get(name)?.close();
+      services.delete(name);
+    },
+  };
+  return {
+    port,
+    async close() {
+      for (const name of services.keys()) await port.stopService(name);
+    },
+  };
+}

@@ -1,0 +1,89 @@
+// Training inside a lifecycle: failed and tried again, withdrawn in the middle, and trained outside of it.
+import type { World } from './world.ts';
+import { openWorld } from './world.ts';
+
+let world: World;
+beforeAll(async () => {
+  world = await openWorld();
+}, 120_000);
+afterAll(() => world.close());
+beforeEach(() => Object.assign(world.script, { train: 'succeed' }));
+
+const ended = (submission: string) => world.client.workflow.getHandle(world.idOf(submission)).result();
+
+it('fails, is tried again as the next attempt, and goes on to be new', async () => {
+  world.script.train = 'crash';
+  await world.startLifecycle('rf-1', world.run);
+  const failed = await world.untilState('rf-1', 'failed');
+  expect(failed.detail).toMatch(/the job ended with an error \(exit code 1\)\s+ValueError: no such column/);
+  expect(await world.give('rf-1', 'mia', 'retry')).toMatchObject({ status: 'refused', reason: 'not-authorized' });
+  expect(await world.give('rf-1', 'sam', 'submit')).toMatchObject({ status: 'refused', reason: 'unlawful' });
+  world.script.train = 'succeed';
+  expect(await world.give('rf-1', 'sam', 'retry')).toMatchObject({ status: 'done' });
+  const trained = await world.untilState('rf-1', 'trained');
+  expect(trained).toMatchObject({ detail: '', run: { attempt: 2, metrics: { oob_f1: 0.5 } } });
+  expect(trained.run?.outputs.map(({ name }) => name)).toEqual([
+    'model.onnx',
+    'model.json',
+    'golden.json',
+    'metrics.json',
+  ]);
+  await world.give('rf-1', 'sam', 'submit');
+  const fresh = await world.untilState('rf-1', 'new');
+  expect(fresh.digest).toBe(trained.run?.outputs[0]?.sha256);
+});
+
+it('says what a job did not leave', async () => {
+  world.script.train = 'empty';
+  await world.startLifecycle('rf-2', world.run);
+  expect((await world.untilState('rf-2', 'failed')).detail).toContain('model.onnx is missing');
+  expect(await world.give('rf-2', 'sam', 'withdraw')).toMatchObject({ status: 'done' });
+  expect(await ended('rf-2')).toMatchObject({ state: 'withdrawn' });
+});
+
+it('is withdrawn while it trains: the job is ended, by its author alone', async () => {
+  world.script.train = 'hang';
+  await world.startLifecycle('rf-3', world.run);
+  await world.untilState('rf-3', 'training');
+  expect(await world.give('rf-3', 'sue', 'withdraw')).toMatchObject({ status: 'refused', reason: 'not-authorized' });
+  expect(await world.give('rf-3', 'sam', 'withdraw', { reason: 'wrong data' })).toMatchObject({ status: 'done' });
+  expect(await ended('rf-3')).toMatchObject({ state: 'withdrawn', detail: 'wrong data', version: null });
+  const run = world.client.workflow.getHandle('run/p/m/rf-3/1');
+  await expect(run.result()).rejects.toThrow();
+  expect((await run.describe()).status.name).toBe('CANCELLED');
+  const audit = await world.auditOf('p/m/rf-3');
+  expect(audit.map(({ kind, actor }) => `${kind} by ${actor}`)).toEqual(
+    expect.arrayContaining(['version.withdraw by sam', 'command.refused by sue']),
+  );
+});
+
+it('is withdrawn while it is new: its bytes may be submitted again', async () => {
+  await world.submitted('rf-4');
+  expect(await world.give('rf-4', 'sam', 'withdraw')).toMatchObject({ status: 'done' });
+  expect(await ended('rf-4')).toMatchObject({ state: 'withdrawn' });
+  await world.startLifecycle('rf-5', { directory: 'rf-4' });
+  const again = await world.untilState('rf-5', 'new');
+  const former = await world.records.version('p', 'm', 'rf-4');
+  expect(again.digest).toBe(former?.digest);
+  expect(again.version).toBeGreaterThan(former?.version ?? Infinity);
+});
+
+it('is cancelled by an operator in Temporal itself, and the record says so', async () => {
+  world.script.train = 'hang';
+  const handle = await world.startLifecycle('rf-6', world.run);
+  await world.untilState('rf-6', 'training');
+  await handle.cancel();
+  await expect(handle.result()).rejects.toThrow();
+  expect(await world.records.version('p', 'm', 'rf-6')).toMatchObject({
+    state: 'withdrawn',
+    detail: 'cancelled by an operator',
+  });
+});
+
+it('cannot be trained from what is not there', async () => {
+  if (!('run' in world.run)) throw new Error('no run');
+  await world.startLifecycle('rf-7', { run: { ...world.run.run, entrypoint: 'nothing.py' } });
+  expect((await world.untilState('rf-7', 'failed')).detail).toContain('nothing.py is not in p/code');
+  await world.startLifecycle('rf-8', { run: { ...world.run.run, data: ['nowhere'] } });
+  expect((await world.untilState('rf-8', 'failed')).detail).toContain('no data set nowhere');
+});

@@ -1,0 +1,164 @@
+// A world for workflow tests: real Temporal, PostgreSQL, disk, Git and event log; only the compute is scripted.
+import { randomUUID } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Client, Connection } from '@temporalio/client';
+import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
+import { once } from '../../activities/model-center.ts';
+import { consumeReleases } from '../../workers/application.ts';
+import { dataConverter, workflowBundle, workflowTime } from '../../workers/bundle.ts';
+import { createActivities, openBus, openStores } from '../../workers/wiring.ts';
+import type { Policy } from '../../workflows/domain/model.ts';
+import { defaultPolicy } from '../../workflows/domain/model.ts';
+import { storePath } from '../../workflows/domain/names.ts';
+import type { Beginning } from '../../workflows/messages.ts';
+import { taskQueues, wake } from '../../workflows/messages.ts';
+import { freshDatabase, temporalServer } from '../servers.ts';
+import { createApiKey, people } from './api-key.ts';
+import { openNamespace } from './namespace.ts';
+import { auditEntry, createPassage } from './passage.ts';
+import type { Script } from './scripted-compute.ts';
+import { scriptedCluster } from './scripted-compute.ts';
+
+export type World = Awaited<ReturnType<typeof openWorld>>;
+
+export interface WorldOptions {
+  readonly policy?: Partial<Policy>;
+}
+
+/** Opens a world with project `p` (type `kind`), its members, a code repository and the test set `rows`. */
+export async function openWorld(options: WorldOptions = {}) {
+  const [{ address }, databaseUrl] = await Promise.all([temporalServer(), freshDatabase()]);
+  const namespace = `test-${randomUUID()}`;
+  // A flooded history is larger than the 4 MiB that gRPC takes unless told.
+  const connection = await Connection.connect({ address, channelArgs: { 'grpc.max_receive_message_length': -1 } });
+  await openNamespace(connection, namespace);
+  const home = await mkdtemp(join(tmpdir(), 'ocdl-world-'));
+  const stores = await openStores({ home, databaseUrl });
+  const bus = await openBus({ home });
+  const script: Script = { train: 'succeed', evaluate: 'pass', service: 'golden' };
+  const cluster = scriptedCluster(script, stores);
+  const activities = await createActivities({ ...stores, bus, cluster: cluster.port, apiUrl: 'http://127.0.0.1:1' });
+  quieten();
+  const native = await NativeConnection.connect({ address });
+  const client = new Client({ connection, namespace });
+  const policy: Policy = { ...defaultPolicy, undoWithinSeconds: 30, ...options.policy };
+  const key = createApiKey('k1');
+  const common = { connection: native, namespace, activities, dataConverter } as const;
+  const codePath = await workflowBundle(join(tmpdir(), 'ocdl-test-bundle'));
+
+  const workers: { worker: Worker; running: Promise<void> }[] = [];
+  async function startWorkers(): Promise<void> {
+    const made = await Promise.all([
+      // Two workflows cached, the SDK's least: whenever others have had a turn, a task replays the whole history. With none
+      // at all the SDK loses tasks that meet a query, and each costs its timeout of ten seconds.
+      Worker.create({
+        ...common,
+        taskQueue: taskQueues.core,
+        workflowBundle: { codePath },
+        ...workflowTime,
+        maxCachedWorkflows: 2,
+      }),
+      Worker.create({ ...common, taskQueue: taskQueues.jobs }),
+    ]);
+    workers.push(...made.map((worker) => ({ worker, running: worker.run() })));
+  }
+  async function stopWorkers(): Promise<void> {
+    const all = workers.splice(0);
+    for (const { worker } of all) worker.shutdown();
+    await Promise.all(all.map(({ running }) => running));
+  }
+  await startWorkers();
+  const consumer = await consumeReleases({
+    records: stores.records,
+    bus,
+    wakeUp: (id) => client.workflow.getHandle(id).signal(wake),
+    onError: () => undefined,
+  });
+
+  await stores.records.createProject({ project: 'p', types: ['kind'], policy }, auditEntry('project.created'));
+  for (const [user, roles] of Object.entries(people)) {
+    await stores.records.createUser(user, false, auditEntry('user.created'));
+    await stores.records.setMember('p', { user, roles }, auditEntry('member.set'));
+  }
+  await stores.code.ensure('p/code');
+  const { commit } = await stores.code.commit({
+    repository: 'p/code',
+    branch: 'main',
+    files: { 'train.py': 'print()', 'requirements.lock': '' },
+    message: 'training',
+    author: 'sam',
+  });
+
+  const rows = await stores.areas.write(
+    storePath({ area: 'staging', project: 'p', path: 'datasets/rows/test.jsonl' }),
+    once(Buffer.from('{}\n')),
+  );
+  await stores.records.registerDataSet(
+    {
+      project: 'p',
+      dataset: 'rows',
+      kind: 'test',
+      files: [{ ...rows, name: 'test.jsonl' }],
+      registeredBy: 'mia',
+      registeredAt: new Date().toISOString(),
+    },
+    auditEntry('dataset.registered'),
+  );
+
+  const run: Beginning = {
+    run: {
+      code: { repository: 'p/code', commit },
+      entrypoint: 'train.py',
+      lock: 'requirements.lock',
+      data: [],
+      parameters: {},
+      seed: 1,
+      compute: 'cpu',
+      deadlineSeconds: 60,
+    },
+  };
+
+  return {
+    ...stores,
+    bus,
+    client,
+    connection,
+    namespace,
+    home,
+    script,
+    run,
+    ...createPassage({ stores, client, policy, key }),
+    startWorkers,
+    stopWorkers,
+    /** Closes everything. Before that each workflow of the world is replayed from its history, from beginning to end. */
+    async close(): Promise<void> {
+      await consumer.stop();
+      await stopWorkers();
+      const replays = Worker.runReplayHistories(
+        // However busy the machine is: here nobody waits for the task.
+        { workflowBundle: { codePath }, dataConverter, ...{ isolateExecutionTimeout: '2 minutes' } },
+        client.workflow.list().intoHistories(),
+      );
+      const strayed: string[] = [];
+      for await (const { workflowId: id, error } of replays) if (error) strayed.push(`${id}: ${error.message}`);
+      await cluster.close();
+      await bus.close();
+      await stores.records.close();
+      await native.close();
+      await connection.close();
+      await rm(home, { recursive: true, force: true });
+      if (strayed.length > 0) throw new Error(`replay takes another way:\n${strayed.join('\n')}`);
+    },
+  };
+}
+
+/** The runtime's logger can be chosen once a process. */
+function quieten(): void {
+  try {
+    Runtime.install({ logger: new DefaultLogger('ERROR') });
+  } catch {
+    // Another world of this process was first.
+  }
+}

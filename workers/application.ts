@@ -1,0 +1,94 @@
+// An application's consumer: hears of releases on the topics of its types and wakes its workflow, which looks for itself.
+import { Client, Connection } from '@temporalio/client';
+import { z } from 'zod';
+import { failure } from '../activities/failures.ts';
+import { releaseEventType } from '../activities/release.ts';
+import type { EventBus } from '../activities/ports.ts';
+import type { Records } from '../activities/records.ts';
+import { wake, workflowId } from '../workflows/messages.ts';
+import { workerConfig } from './config.ts';
+import { createLog, letGo, onEnd, tellReady } from './process.ts';
+import { openBus, openStores } from './wiring.ts';
+
+/** How soon a new application is subscribed. */
+const LOOK_EVERY_MS = 2_000;
+
+const eventSchema = z.object({
+  specversion: z.literal('1.0'),
+  id: z.string().min(1),
+  type: z.literal(releaseEventType),
+  data: z.object({ release: z.string().min(1) }),
+});
+
+/**
+ * Subscribes every (application, type) that the records know, also those that come later. An event only wakes: what is true
+ * is read from the records. The offset moves once the workflow has the signal; an event that is none goes to the dead letters.
+ */
+export async function consumeReleases(deps: {
+  records: Records;
+  bus: EventBus;
+  wakeUp: (id: string) => Promise<void>;
+  onError: (error: unknown) => void;
+}): Promise<{ stop(): Promise<void> }> {
+  const { records, bus, wakeUp, onError } = deps;
+  const subscriptions = new Map<string, { stop(): Promise<void> }>();
+  const look = async (): Promise<void> => {
+    for (const { application, types } of await records.applications({})) {
+      for (const type of types) {
+        const id = workflowId.application({ application, type });
+        if (subscriptions.has(id)) continue;
+        const handle = async ({ value }: { value: unknown }): Promise<void> => {
+          const event = eventSchema.safeParse(value);
+          if (!event.success)
+            throw failure(
+              'InvalidInput',
+              `no release event: ${event.error.issues.map(({ path, message }) => `${path.join('.')} ${message}`).join('; ')}`,
+            );
+          if (!(await records.release(event.data.data.release)))
+            throw failure('NotFound', `there is no release ${event.data.data.release}`);
+          await wakeUp(id);
+        };
+        subscriptions.set(
+          id,
+          await bus.subscribe({ topic: type, group: `application-${application}`, handle, onError }),
+        );
+        // What was announced while nobody listened, or ended among the dead letters, is found without its event.
+        await wakeUp(id).catch(onError);
+      }
+    }
+  };
+  await look();
+  const timer = setInterval(() => void look().catch(onError), LOOK_EVERY_MS);
+  return {
+    async stop() {
+      clearInterval(timer);
+      await Promise.all([...subscriptions.values()].map((subscription) => subscription.stop()));
+    },
+  };
+}
+
+if (import.meta.filename === process.argv[1]) {
+  const config = workerConfig();
+  const log = createLog('application', config.logLevel);
+  const [stores, bus, connection] = await Promise.all([
+    openStores(config),
+    openBus(config),
+    Connection.connect({ address: config.temporal.address }),
+  ]);
+  const { workflow } = new Client({ connection, namespace: config.temporal.namespace });
+  const consumer = await consumeReleases({
+    records: stores.records,
+    bus,
+    wakeUp: (id) => workflow.getHandle(id).signal(wake),
+    onError: (error) => log.warn({ error: String(error) }, 'an event could not be handled yet'),
+  });
+  onEnd(log, async () => {
+    await consumer.stop();
+    await bus.close();
+    await stores.records.close();
+    await connection.close();
+    letGo();
+  });
+  log.info('ready');
+  tellReady();
+}

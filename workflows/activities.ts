@@ -1,0 +1,117 @@
+// The only proxies of activities: their timeouts, retries and queues, by group. Limits that people feel are inputs, not here.
+import type { ActivityInterfaceFor, ActivityOptions } from '@temporalio/workflow';
+import { proxyActivities } from '@temporalio/workflow';
+import type { DeliveryActivities } from '../activities/delivery.ts';
+import type { FeedbackActivities } from '../activities/feedback.ts';
+import type { LauncherActivities } from '../activities/launcher.ts';
+import type { ModelCenterActivities } from '../activities/model-center.ts';
+import type { ReadingActivities } from '../activities/reading.ts';
+import type { ReleaseActivities } from '../activities/release.ts';
+import type { RoverActivities } from '../activities/rover.ts';
+import { taskQueues } from './messages.ts';
+
+/** Pauses between tries grow to a minute: a store that is down for an hour is asked sixty times, not thousands. */
+const retry = { initialInterval: '500 milliseconds', maximumInterval: '1 minute', backoffCoefficient: 2 } as const;
+
+/** The record itself: tried for as long as it takes, since nothing may count as done before it is written. */
+export const center = group<ModelCenterActivities & ReadingActivities>(
+  { taskQueue: taskQueues.core, startToCloseTimeout: '15 seconds', retry },
+  {
+    recordTransition: ({ version, from }) => `${version.model} ${version.submission}: ${from} → ${version.state}`,
+    recordFailedCommand: ({ command, message }) => `${command.body.name}: ${message}`,
+    recordRefusals: ({ refused, dropped }) => `${refused.length + dropped} refused commands`,
+    recordEvaluation: ({ evaluation }) => `${evaluation.evaluation}: ${evaluation.state}`,
+    recordDelivery: ({ delivery }) => `${delivery.release} in ${delivery.application}: ${delivery.state}`,
+    recordLabels: ({ command }) => `${command.body.actor}: ${command.body.name}`,
+  },
+);
+
+/** Steps of a command: bytes move, so they heartbeat; after an hour without success the command fails and can be given again. */
+export const launcher = group<LauncherActivities & ReleaseActivities>(
+  {
+    taskQueue: taskQueues.core,
+    startToCloseTimeout: '30 minutes',
+    scheduleToCloseTimeout: '1 hour',
+    heartbeatTimeout: '15 seconds',
+    retry,
+  },
+  {
+    stageModel: ({ author, directory }) => `from ${author}'s ${directory} to staging`,
+    checkEvidence: ({ report }) => `report ${report.slice(0, 12)}`,
+    publishRelease: ({ release }) => release,
+    announceRelease: ({ release }) => release,
+    returnToPrivate: ({ to }) => `to ${to}`,
+  },
+);
+
+/** Compute: runs for as long as its own deadline says (a day at most), on the queue with few slots. */
+export const rover = group<RoverActivities>(
+  {
+    taskQueue: taskQueues.jobs,
+    startToCloseTimeout: '1 day',
+    heartbeatTimeout: '15 seconds',
+    retry: { ...retry, maximumAttempts: 5 },
+  },
+  {
+    provisionRun: ({ spec }) => `${spec.compute} compute, ${spec.code.repository} at ${spec.code.commit.slice(0, 12)}`,
+    trainModel: ({ model, attempt, spec }) => `${model}: ${spec.entrypoint}, attempt ${attempt}`,
+    evaluateModel: ({ model, dataset }) => `${model} over ${dataset}`,
+  },
+);
+
+/** A delivery's steps up to its gates. One that cannot be run has not passed, so its tries are bounded. */
+export const delivering = group<Omit<DeliveryActivities, 'moveLivePointer' | 'commitLive'>>(
+  {
+    taskQueue: taskQueues.core,
+    startToCloseTimeout: '30 minutes',
+    scheduleToCloseTimeout: '2 hours',
+    heartbeatTimeout: '15 seconds',
+    retry: { ...retry, maximumAttempts: 20 },
+  },
+  {
+    receiveRelease: ({ release, application }) => `${release} into ${application}`,
+    lockModel: ({ release }) => `model.lock on ocdl/${release}`,
+    runGate: ({ gate }) => gate,
+  },
+);
+
+/** Going live: like the record, tried for as long as it takes, so that pointer and main branch never part for good. */
+export const deploying = group<Pick<DeliveryActivities, 'moveLivePointer' | 'commitLive'>>(
+  { taskQueue: taskQueues.core, startToCloseTimeout: '2 minutes', heartbeatTimeout: '15 seconds', retry },
+  {
+    moveLivePointer: ({ release, application, revert }) => `${revert ? 'back to ' : ''}${release} in ${application}`,
+    commitLive: ({ release }) => `model.lock on main: ${release}`,
+  },
+);
+
+/** The engineer's labels. */
+export const feedbackLabels = group<FeedbackActivities>(
+  {
+    taskQueue: taskQueues.core,
+    startToCloseTimeout: '2 minutes',
+    scheduleToCloseTimeout: '1 hour',
+    heartbeatTimeout: '15 seconds',
+    retry,
+  },
+  { commitLabels: ({ scan }) => scan.scan },
+);
+
+type Summaries<A> = {
+  [K in keyof A]?: A[K] extends (input: infer Input) => unknown ? (input: Input) => string : never;
+};
+type Call = (input: unknown) => Promise<unknown>;
+
+/** Activities with common options, each call summarised in one line for the Temporal Web UI. */
+function group<A>(options: ActivityOptions, summaries: Summaries<A>): ActivityInterfaceFor<A> {
+  const activities = proxyActivities<Record<string, Call>>(options);
+  const lines: Record<string, ((input: never) => string) | undefined> = summaries;
+  return new Proxy(activities, {
+    get(_, name: string): Call {
+      const activity = activities[name];
+      const summary = lines[name] as ((input: unknown) => string) | undefined;
+      if (!activity) throw new TypeError(`there is no activity ${name}`);
+      // Temporal takes 400 bytes of a summary, and fails the workflow task for a longer one: 130 characters are at most 390.
+      return (input) => activity.executeWithOptions({ summary: summary?.(input).slice(0, 130) }, [input]);
+    },
+  }) as ActivityInterfaceFor<A>;
+}

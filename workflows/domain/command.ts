@@ -1,0 +1,180 @@
+// A command: what a person told a workflow to do, as it is signed by the API, and the outcome that the workflow keeps of it.
+import type { Role } from './roles.ts';
+import { roles as allRoles } from './roles.ts';
+
+export const lifecycleCommands = [
+  'retry',
+  'submit',
+  'withdraw',
+  'approve',
+  'reject',
+  'rollback',
+  'undo',
+  'release',
+  'reassign',
+  'retire',
+  'tag',
+] as const;
+export const applicationCommands = ['revert'] as const;
+export const feedbackCommands = ['confirm', 'deny'] as const;
+export type LifecycleCommand = (typeof lifecycleCommands)[number];
+export type ApplicationCommand = (typeof applicationCommands)[number];
+export type FeedbackCommand = (typeof feedbackCommands)[number];
+export type CommandName = LifecycleCommand | ApplicationCommand | FeedbackCommand;
+
+/** What is signed: RFC 8785 canonical JSON of exactly these fields, Ed25519 (RFC 8032). */
+export interface CommandBody {
+  readonly v: 1;
+  readonly keyId: string;
+  /** The one workflow this command is for. */
+  readonly workflowId: string;
+  readonly commandId: string;
+  readonly name: string;
+  readonly args: CommandArgs;
+  readonly actor: string;
+  readonly roles: readonly Role[];
+  readonly policyVersion: number;
+  /** The state the person saw; another one is refused as stale. */
+  readonly revision: number;
+  /** The artifact the person means, where there is one. */
+  readonly digest: string | null;
+  /** Digest of the report the decision rests on, where there is one. */
+  readonly report: string | null;
+  /** ISO 8601, from the API's clock; for the record only. */
+  readonly issuedAt: string;
+}
+
+export interface CommandArgs {
+  readonly reason?: string;
+  /** `reassign`: the scientist. */
+  readonly to?: string;
+  /** `tag`: the whole new set. */
+  readonly tags?: readonly string[];
+  /** `revert`: the earlier release. */
+  readonly release?: string;
+  /** `confirm`, `deny`: the findings. */
+  readonly findings?: readonly string[];
+}
+
+/** The body of the one signal. `signature` is base64url; an envelope without a valid one is an operator's. */
+export interface SignedCommand {
+  readonly body: CommandBody;
+  readonly signature: string;
+}
+
+/** What became of a command. `accepted` is on its way to `done` or `failed`. */
+export type Outcome =
+  | { readonly status: 'refused'; readonly reason: RefusalReason; readonly message: string }
+  | { readonly status: 'accepted' }
+  | { readonly status: 'done'; readonly message: string }
+  | { readonly status: 'failed'; readonly reason: string; readonly message: string };
+
+export type RefusalReason =
+  | 'malformed' // no command at all
+  | 'unsigned' // no valid signature of a known key
+  | 'wrong-workflow'
+  | 'repeated' // the same command id with another body
+  | 'stale' // the state has moved since the person looked
+  | 'busy' // another command is being carried out
+  | 'unlawful' // no such transition from this state
+  | 'not-authorized' // role, or author rule
+  | 'wrong-digest'
+  | 'invalid' // arguments
+  | 'overloaded';
+
+/** Longest command that is looked at, in characters of its JSON: the largest lawful one (200 findings) is about 8 thousand. */
+export const COMMAND_LIMIT = 16_384;
+export const REASON_LIMIT = 2_000;
+const ID = /^[A-Za-z0-9][A-Za-z0-9_-]{7,63}$/;
+
+/** A command id: 8 to 64 letters, digits, `-`, `_`; a UUID is one. */
+export const isCommandId = (text: unknown): text is string => typeof text === 'string' && ID.test(text);
+
+/**
+ * Total parser of the signal's payload: never throws, whatever it is given.
+ * @returns the command, or why it is none.
+ */
+export function parseSignedCommand(raw: unknown): { readonly command: SignedCommand } | { readonly problem: string } {
+  try {
+    if (!isRecord(raw)) return { problem: 'not an object' };
+    const { body, signature } = raw;
+    if (!isRecord(body)) return { problem: 'no body' };
+    if (typeof signature !== 'string' || signature.length > 128) return { problem: 'no signature' };
+    if (JSON.stringify(raw).length > COMMAND_LIMIT) return { problem: 'too large' };
+    if (!isText(JSON.stringify(body))) return { problem: 'a text holds control characters or half a character' };
+    const problem = bodyProblem(body);
+    return problem ? { problem } : { command: { body: body as unknown as CommandBody, signature } };
+  } catch {
+    return { problem: 'cannot be read' };
+  }
+}
+
+function bodyProblem(body: Record<string, unknown>): string | undefined {
+  const text = (key: string, limit: number): boolean => {
+    const value = body[key];
+    return typeof value === 'string' && value.length > 0 && value.length <= limit;
+  };
+  const digestOrNull = (key: string): boolean => body[key] === null || text(key, 64);
+  const fields = Object.keys(body).sort().join();
+  if (fields !== FIELDS) return `fields must be ${FIELDS}`;
+  if (body.v !== 1) return 'unknown version';
+  if (!text('keyId', 64) || !text('workflowId', 512) || !text('name', 32) || !text('actor', 64))
+    return 'a field is malformed';
+  if (!isCommandId(body.commandId)) return 'commandId is malformed';
+  if (!text('issuedAt', 40)) return 'issuedAt is malformed';
+  if (!Number.isSafeInteger(body.revision) || !Number.isSafeInteger(body.policyVersion)) return 'a number is malformed';
+  if (!digestOrNull('digest') || !digestOrNull('report')) return 'a digest is malformed';
+  const held = body.roles;
+  if (
+    !Array.isArray(held) ||
+    held.length > allRoles.length ||
+    !held.every((role) => (allRoles as readonly unknown[]).includes(role))
+  )
+    return 'roles are malformed';
+  return argsProblem(body.args);
+}
+
+function argsProblem(args: unknown): string | undefined {
+  if (!isRecord(args)) return 'args must be an object';
+  const words = (value: unknown, count: number, limit: number): boolean =>
+    Array.isArray(value) &&
+    value.length <= count &&
+    value.every((item) => typeof item === 'string' && item.length > 0 && item.length <= limit);
+  for (const [key, value] of Object.entries(args)) {
+    if (key === 'reason' && typeof value === 'string' && value.length <= REASON_LIMIT) continue;
+    if ((key === 'to' || key === 'release') && typeof value === 'string' && value.length > 0 && value.length <= 128)
+      continue;
+    if (key === 'tags' && words(value, 20, 63)) continue;
+    if (key === 'findings' && words(value, 200, 64)) continue;
+    return `args.${key.slice(0, 32).replace(/[^\x20-\x7e]/g, '?')} is unknown or malformed`;
+  }
+  return undefined;
+}
+
+const FIELDS = [
+  'v',
+  'keyId',
+  'workflowId',
+  'commandId',
+  'name',
+  'args',
+  'actor',
+  'roles',
+  'policyVersion',
+  'revision',
+  'digest',
+  'report',
+  'issuedAt',
+]
+  .sort()
+  .join();
+
+/**
+ * Is a body's JSON text free of what no store can keep: U+0000 and halves of surrogate pairs? `JSON.stringify` escapes exactly
+ * those, and other control characters, of which a reason may hold tabs and line ends.
+ */
+const isText = (json: string): boolean => !/^(?:[^\\]|\\[^u])*\\u/.test(json);
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

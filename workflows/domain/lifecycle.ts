@@ -1,0 +1,163 @@
+// The lifecycle of one version as one table: which command, by whom, from which state, leads where. Rules only, no effects.
+import type { CommandBody, LifecycleCommand, RefusalReason } from './command.ts';
+import type { Action } from './roles.ts';
+import { allowed } from './roles.ts';
+import { isName } from './names.ts';
+
+export const versionStates = [
+  'provisioning',
+  'training',
+  'failed',
+  'trained',
+  'validating',
+  'invalid',
+  'new',
+  'approved',
+  'rejected',
+  'rolled-back',
+  'released',
+  'reassigned',
+  'retired',
+  'withdrawn',
+] as const;
+export type VersionState = (typeof versionStates)[number];
+
+/** States in which nothing more can come. `rejected` becomes one when the undo window has passed. */
+export const finalStates = [
+  'invalid',
+  'rolled-back',
+  'reassigned',
+  'retired',
+  'withdrawn',
+] as const satisfies readonly VersionState[];
+
+export interface Transition {
+  readonly action: Action;
+  readonly from: readonly VersionState[];
+  /** Where it leads when done; `null` stays. */
+  readonly to: VersionState | null;
+  /** Must every application let go of the version's releases first? Then the command is `accepted` before it is `done`. */
+  readonly fences?: true;
+  readonly needs?: readonly ('reason' | 'report' | 'digest' | 'to' | 'tags')[];
+}
+
+/** The transition table (design: the lifecycle). Every pair (state × command) that is not here is unlawful. */
+export const transitions = {
+  retry: { action: 'version.author', from: ['failed'], to: 'provisioning' },
+  submit: { action: 'version.author', from: ['trained'], to: 'validating' },
+  withdraw: {
+    action: 'version.author',
+    from: ['provisioning', 'training', 'failed', 'trained', 'validating', 'new'],
+    to: 'withdrawn',
+  },
+  approve: { action: 'version.decide', from: ['new'], to: 'approved', needs: ['digest', 'report'] },
+  reject: {
+    action: 'version.decide',
+    from: ['new', 'approved', 'released'],
+    to: 'rejected',
+    fences: true,
+    needs: ['reason', 'digest'],
+  },
+  rollback: {
+    action: 'version.decide',
+    from: ['new', 'approved', 'released'],
+    to: 'rolled-back',
+    fences: true,
+    needs: ['reason', 'digest'],
+  },
+  undo: { action: 'version.decide', from: ['approved', 'rejected'], to: 'new', needs: ['digest'] },
+  release: { action: 'version.decide', from: ['approved', 'released'], to: 'released', needs: ['digest'] },
+  reassign: {
+    action: 'version.decide',
+    from: ['released'],
+    to: 'reassigned',
+    fences: true,
+    needs: ['reason', 'to', 'report', 'digest'],
+  },
+  retire: { action: 'version.decide', from: ['released'], to: 'retired', fences: true, needs: ['digest'] },
+  tag: { action: 'version.decide', from: ['new', 'approved', 'rejected', 'released'], to: null, needs: ['tags'] },
+} as const satisfies Record<LifecycleCommand, Transition>;
+
+/** What the rules need to know of a version. */
+export interface Standing {
+  readonly state: VersionState;
+  /** Counts the applied commands and transitions: what a person must have seen to act on it. */
+  readonly revision: number;
+  readonly author: string;
+  readonly digest: string | null;
+  /** Distinct managers who have approved since the state became `new`. */
+  readonly approvals: readonly string[];
+  /** Distinct approvals that are needed. */
+  readonly quorum: number;
+  /** The command that is being carried out. */
+  readonly busy: string | null;
+  /** Deliveries of this version that failed: only then may it be reassigned. */
+  readonly failedDeliveries: number;
+}
+
+export type Refusal = { readonly refused: RefusalReason; readonly message: string };
+const refuse = (refused: RefusalReason, message: string): Refusal => ({ refused, message });
+
+/**
+ * Judges one verified command against one standing, at once. An operator's command (unsigned, where the project's policy
+ * lets it count) passes with `operator: true`: it needs no role, every other rule holds.
+ * @returns a refusal, or the transition to carry out; `completes` is false for an approval that waits for more.
+ */
+export function judge(
+  standing: Standing,
+  command: CommandBody,
+  operator = false,
+): Refusal | { readonly transition: Transition; readonly completes: boolean } {
+  const name = command.name as LifecycleCommand;
+  if (!Object.hasOwn(transitions, name))
+    return refuse('unlawful', `there is no command "${command.name.slice(0, 32)}"`);
+  const transition: Transition = transitions[name];
+  const own = command.actor === standing.author;
+  if (!operator && !allowed(transition.action, command.roles, own))
+    return refuse(
+      'not-authorized',
+      `${command.actor} (${command.roles.join(', ') || 'no role'}) may not ${name} this version`,
+    );
+  if (command.revision !== standing.revision)
+    return refuse(
+      'stale',
+      `the version is at revision ${standing.revision}, the command was given at ${command.revision}: look again`,
+    );
+  if (standing.busy) return refuse('busy', `command ${standing.busy} is being carried out`);
+  if (!transition.from.includes(standing.state))
+    return refuse(
+      'unlawful',
+      `${name} is not possible from ${standing.state}, only from ${transition.from.join(', ')}`,
+    );
+  const missing = missingArgument(transition, command);
+  if (missing) return refuse('invalid', missing);
+  if (transition.needs?.includes('digest') && command.digest !== standing.digest)
+    return refuse(
+      'wrong-digest',
+      `the version's artifact is ${standing.digest ?? 'not there yet'}, the command names ${command.digest ?? 'none'}`,
+    );
+  if (name === 'reassign' && standing.failedDeliveries === 0)
+    return refuse('unlawful', 'reassign needs a failed delivery');
+  if (name === 'approve') return judgeApproval(standing, command, transition);
+  return { transition, completes: true };
+}
+
+function judgeApproval(standing: Standing, command: CommandBody, transition: Transition) {
+  if (standing.approvals.includes(command.actor)) return refuse('unlawful', `${command.actor} has approved already`);
+  const voters = [...standing.approvals, command.actor];
+  const completes = voters.length >= standing.quorum;
+  if (completes && voters.every((voter) => voter === standing.author))
+    return refuse('not-authorized', `${command.actor} is the author and may not be the sole approver`);
+  return { transition, completes };
+}
+
+function missingArgument(transition: Transition, { args, report, digest }: CommandBody): string | undefined {
+  for (const need of transition.needs ?? []) {
+    if (need === 'reason' && !args.reason?.trim()) return 'a reason is needed';
+    if (need === 'to' && !isName(args.to)) return 'args.to must name a scientist';
+    if (need === 'tags' && (!args.tags || !args.tags.every(isName))) return 'args.tags must be a list of names';
+    if (need === 'report' && !report) return 'the digest of the report that the decision rests on is needed';
+    if (need === 'digest' && !digest) return 'the digest of the artifact is needed';
+  }
+  return undefined;
+}

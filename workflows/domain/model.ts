@@ -1,0 +1,223 @@
+// The nouns of a model's passage: runs, versions, evaluations, releases, applications, deliveries, findings.
+import type { ArtifactUri, Digest } from './names.ts';
+import type { VersionState } from './lifecycle.ts';
+
+/** Stored bytes: where, and which. Fixed once made. */
+export interface Artifact {
+  readonly uri: ArtifactUri;
+  readonly sha256: Digest;
+  readonly bytes: number;
+}
+
+/** A file of a data set, a job's input, a submission: its name there and its bytes. */
+export interface NamedArtifact extends Artifact {
+  readonly name: string;
+}
+
+/** What a training run is made from: enough to repeat it. */
+export interface RunSpec {
+  /** Commit of the project's code repository; the tree's root holds `entrypoint` and `lock`. */
+  readonly code: { readonly repository: string; readonly commit: string };
+  /** e.g. `train.py` */
+  readonly entrypoint: string;
+  /** Path in the tree of the pinned requirements. */
+  readonly lock: string;
+  /** Data sets by name; their files become the job's inputs. */
+  readonly data: readonly string[];
+  readonly parameters: Readonly<Record<string, string | number | boolean>>;
+  readonly seed: number;
+  readonly compute: 'cpu' | 'gpu';
+  readonly deadlineSeconds: number;
+}
+
+/** A run as it was: the spec with every digest, and what came out. */
+export interface RunRecord {
+  readonly attempt: number;
+  readonly spec: RunSpec;
+  readonly inputs: readonly NamedArtifact[];
+  /** SHA-256 of the environment's lock. */
+  readonly environment: Digest;
+  readonly outputs: readonly NamedArtifact[];
+  readonly metrics: Readonly<Record<string, number>>;
+  readonly log: NamedArtifact | null;
+  readonly startedAt: string;
+  readonly endedAt: string;
+}
+
+/** What the manager's rules are for this project; a snapshot goes into each lifecycle when it starts. */
+export interface Policy {
+  readonly version: number;
+  /** Distinct approvals needed. */
+  readonly quorum: number;
+  /** How long a rejection can be undone. */
+  readonly undoWithinSeconds: number;
+  /** Do unsigned commands from the Temporal Web UI or CLI count? */
+  readonly operatorCommands: boolean;
+  /** Minimum of each metric for a report to pass, e.g. `{ average_precision: 0.7 }`. */
+  readonly thresholds: Readonly<Record<string, number>>;
+}
+
+export const defaultPolicy: Policy = {
+  version: 1,
+  quorum: 1,
+  undoWithinSeconds: 600,
+  operatorCommands: false,
+  thresholds: {},
+};
+
+/** One decision or transition in a version's record. */
+export interface Decision {
+  readonly commandId: string;
+  readonly name: string;
+  readonly actor: string;
+  readonly reason: string;
+  readonly report: string | null;
+  readonly at: string;
+}
+
+/** One submission, as the Model Center shows it. */
+export interface Version {
+  readonly project: string;
+  readonly model: string;
+  readonly type: string;
+  readonly submission: string;
+  readonly author: string;
+  readonly state: VersionState;
+  readonly revision: number;
+  /** Given on entering `new`, never used again. */
+  readonly version: number | null;
+  readonly revises: number | null;
+  readonly digest: Digest | null;
+  readonly files: readonly NamedArtifact[];
+  readonly run: RunRecord | null;
+  readonly tags: readonly string[];
+  readonly decisions: readonly Decision[];
+  /** Why it is in this state, for people: the error of a failed run, the problems of an invalid submission. */
+  readonly detail: string;
+  readonly keyId: string;
+  readonly updatedAt: string;
+}
+
+/** Which rows an evaluation is about, and who asked. */
+export interface Evaluation {
+  readonly evaluation: string;
+  readonly project: string;
+  readonly model: string;
+  /** `null`: a private test of a directory, before submission. */
+  readonly submission: string | null;
+  readonly actor: string;
+  readonly dataset: string;
+  readonly state: 'running' | 'done' | 'failed';
+  /** Digest of the model that was evaluated. */
+  readonly digest: Digest | null;
+  readonly report: NamedArtifact | null;
+  readonly passed: boolean | null;
+  readonly metrics: Readonly<Record<string, number | null>>;
+  readonly detail: string;
+  readonly updatedAt: string;
+}
+
+/** Immutable, digested rows. `test` sets lie in staging: managers see the rows, scientists only results. */
+export interface DataSet {
+  readonly project: string;
+  readonly dataset: string;
+  readonly kind: 'training' | 'test';
+  readonly files: readonly NamedArtifact[];
+  readonly registeredBy: string;
+  readonly registeredAt: string;
+}
+
+/** An approved artifact on its way into applications. */
+export interface Release {
+  /** `<type>-<sequence>` */
+  readonly release: string;
+  readonly type: string;
+  readonly sequence: number;
+  readonly project: string;
+  readonly model: string;
+  readonly submission: string;
+  readonly version: number;
+  readonly digest: Digest;
+  readonly files: readonly NamedArtifact[];
+  readonly report: string | null;
+  readonly approvedBy: readonly string[];
+  readonly releasedBy: string;
+  readonly state: 'allotted' | 'announced';
+  readonly releasedAt: string;
+}
+
+/** A consumer of one or more types. */
+export interface Application {
+  readonly application: string;
+  readonly project: string;
+  readonly owner: string;
+  readonly types: readonly string[];
+  /** Names of the gates, in order. */
+  readonly gates: readonly string[];
+  readonly repository: string;
+}
+
+/** What is live in an application, per type. `generation` counts the moves: compare-and-set is on it. */
+export interface LivePointer {
+  readonly application: string;
+  readonly type: string;
+  readonly generation: number;
+  readonly release: string | null;
+  readonly movedAt: string | null;
+}
+
+export const deliveryStates = ['received', 'gating', 'deploying', 'live', 'superseded', 'reverted', 'failed'] as const;
+export type DeliveryState = (typeof deliveryStates)[number];
+
+/** Result of one gate with its evidence. */
+export interface GateResult {
+  readonly gate: string;
+  readonly passed: boolean;
+  readonly detail: string;
+  readonly seconds: number;
+}
+
+/** One release on its way into one application. */
+export interface Delivery {
+  readonly application: string;
+  readonly release: string;
+  readonly type: string;
+  readonly state: DeliveryState;
+  readonly gates: readonly GateResult[];
+  readonly detail: string;
+  readonly updatedAt: string;
+}
+
+/** Something the application's model flagged (or passed), as the engineer sees it. */
+export interface Finding {
+  readonly finding: string;
+  readonly name: string;
+  readonly path: string;
+  readonly vulnerable: boolean;
+  readonly probability: number;
+  /** SHA-256 of the scanned source. */
+  readonly source: Digest;
+  readonly label: Label | null;
+}
+
+export interface Label {
+  readonly verdict: 'true' | 'false';
+  readonly by: string;
+  readonly at: string;
+}
+
+/** One scan of an application with the version that was live. */
+export interface Scan {
+  readonly scan: string;
+  readonly project: string;
+  readonly application: string;
+  readonly type: string;
+  readonly release: string;
+  readonly findings: readonly Finding[];
+  readonly state: 'open' | 'labelled';
+  readonly revision: number;
+  /** Commit of the labels repository that holds the newest labels. */
+  readonly commit: string | null;
+  readonly keyId: string;
+  readonly updatedAt: string;
+}

@@ -1,0 +1,90 @@
+// Names, paths and digests: what may be one, decided here alone. Boundaries (API, commands, model.json) ask these functions.
+
+/** A name of a project, model, type, user, application …: lower-case words joined by hyphens, also a valid DNS label and Kafka topic. */
+export const NAME_PATTERN = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/;
+/** DNS label limit (RFC 1035); Kafka would allow 249. */
+export const NAME_LIMIT = 63;
+/** One segment of a path in an area: no hidden files, no traversal, no characters that any store or URL treats specially. */
+const SEGMENT = /^[A-Za-z0-9_][A-Za-z0-9._-]*$/;
+const SEGMENT_LIMIT = 128;
+const PATH_LIMIT = 512;
+const PATH_DEPTH = 12;
+
+/** SHA-256 of an artifact's bytes, 64 lower-case hexadecimal digits. */
+export type Digest = string & { readonly __brand: 'Digest' };
+/** Address of stored bytes; opened only by the adapter that made it. */
+export type ArtifactUri = string & { readonly __brand: 'ArtifactUri' };
+/** A checked relative path of one store, e.g. `private/vulnerability/sam/runs/rf-1/model.onnx`. */
+export type StorePath = string & { readonly __brand: 'StorePath' };
+
+/** Why `text` is no name, or `undefined` when it is one. */
+export function nameProblem(text: unknown): string | undefined {
+  if (typeof text !== 'string') return 'a name must be text';
+  if (text.length > NAME_LIMIT) return `a name has at most ${NAME_LIMIT} characters`;
+  if (!NAME_PATTERN.test(text))
+    return 'a name has lower-case letters, digits and single hyphens, and begins with a letter (for example "random-forest")';
+  return undefined;
+}
+
+/** Why `text` is no relative path inside an area, or `undefined` when it is one. */
+export function pathProblem(text: unknown): string | undefined {
+  if (typeof text !== 'string') return 'a path must be text';
+  if (text.length === 0) return 'a path must not be empty';
+  if (text.length > PATH_LIMIT) return `a path has at most ${PATH_LIMIT} characters`;
+  const segments = text.split('/');
+  if (segments.length > PATH_DEPTH) return `a path has at most ${PATH_DEPTH} segments`;
+  for (const segment of segments) {
+    if (segment.length > SEGMENT_LIMIT) return `a path segment has at most ${SEGMENT_LIMIT} characters`;
+    if (!SEGMENT.test(segment))
+      return `"${printable(segment)}" is no path segment: letters, digits, ".", "_" and "-" only, not beginning with "." or "-"`;
+  }
+  return undefined;
+}
+
+export const isName = (text: unknown): text is string => nameProblem(text) === undefined;
+export const isDigest = (text: unknown): text is Digest => typeof text === 'string' && /^[0-9a-f]{64}$/.test(text);
+
+/** Where things lie: the three areas of Rover (paper 4.2) and the release store. */
+export type Location =
+  | { readonly area: 'private'; readonly project: string; readonly user: string; readonly path: string }
+  | { readonly area: 'common' | 'staging'; readonly project: string; readonly path: string };
+
+/** The store path of a location. Throws `TypeError` on anything that is not a name or path: callers check first to answer kindly. */
+export function storePath(location: Location): StorePath {
+  const owner = location.area === 'private' ? [location.project, location.user] : [location.project];
+  for (const name of owner) {
+    const problem = nameProblem(name);
+    if (problem) throw new TypeError(problem);
+  }
+  const problem = pathProblem(location.path);
+  if (problem) throw new TypeError(problem);
+  return [location.area, ...owner, location.path].join('/') as StorePath;
+}
+
+/** Inverse of {@link storePath}; `undefined` for what is none. */
+export function locationOf(path: string): Location | undefined {
+  const [area, project = '', third = '', ...rest] = path.split('/');
+  const location: Location | undefined =
+    area === 'private'
+      ? { area, project, user: third, path: rest.join('/') }
+      : area === 'common' || area === 'staging'
+        ? { area, project, path: [third, ...rest].join('/') }
+        : undefined;
+  if (!location || !isName(project) || pathProblem(location.path)) return undefined;
+  if (location.area === 'private' && !isName(location.user)) return undefined;
+  return location;
+}
+
+/** Where a released file lies in the release store: named by type and digest, so that it can be made only once. */
+export function releasePath(type: string, digest: Digest, file: string): StorePath {
+  const problem = nameProblem(type) ?? pathProblem(file) ?? (isDigest(digest) ? undefined : 'no SHA-256 digest');
+  if (problem) throw new TypeError(problem);
+  return `releases/${type}/${digest}/${file}` as StorePath;
+}
+
+/** The folder of one submission in staging, relative to its project. */
+export const stagingFolder = (model: string, submission: string): string => `models/${model}/${submission}`;
+
+function printable(text: string): string {
+  return text.replace(/[^\x20-\x7e]/g, '?').slice(0, 60);
+}

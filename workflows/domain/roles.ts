@@ -1,0 +1,70 @@
+// Who may do what: the whole grid, by action, as one value. The API asks it on every route, the workflows on every command.
+
+/** Roles in a project; `admin` is of the platform, `application` is an application's own token, `job` a job's. */
+export const roles = ['scientist', 'manager', 'developer', 'engineer', 'admin', 'application', 'job'] as const;
+export type Role = (typeof roles)[number];
+
+/** `yes`; `own`: only what is the actor's own; `no`. A person holding several roles may do what any of them may. */
+export type Grant = 'yes' | 'own' | 'no';
+
+const none: Record<Role, Grant> = {
+  scientist: 'no',
+  manager: 'no',
+  developer: 'no',
+  engineer: 'no',
+  admin: 'no',
+  application: 'no',
+  job: 'no',
+};
+const grant = (some: Partial<Record<Role, Grant>>): Record<Role, Grant> => ({ ...none, ...some });
+const members = { scientist: 'yes', manager: 'yes', developer: 'yes', engineer: 'yes' } as const;
+
+/** design: the roles table. One row per action; every API route and every command names exactly one. */
+export const grid = {
+  'private.read': grant({ scientist: 'own', manager: 'own' }),
+  'private.write': grant({ scientist: 'own', manager: 'own' }),
+  'common.read': grant(members),
+  'common.write': grant({ scientist: 'yes', manager: 'yes' }),
+  'staging.read': grant({ manager: 'yes' }),
+  'dataset.register': grant({ scientist: 'yes', manager: 'yes' }),
+  'dataset.list': grant(members),
+  'testset.register': grant({ manager: 'yes' }),
+  'code.commit': grant({ scientist: 'yes', manager: 'yes' }),
+  'version.start': grant({ scientist: 'yes', manager: 'yes' }),
+  'version.see': grant({ scientist: 'own', manager: 'yes' }),
+  'version.report': grant({ scientist: 'own', manager: 'yes' }),
+  'version.author': grant({ scientist: 'own', manager: 'own' }),
+  'version.decide': grant({ manager: 'yes' }),
+  'evaluation.private': grant({ scientist: 'own', manager: 'own' }),
+  'evaluation.staging': grant({ manager: 'yes' }),
+  'release.read': grant({ manager: 'yes', developer: 'yes', application: 'own' }),
+  'application.manage': grant({ manager: 'yes', developer: 'own' }),
+  'application.see': grant({ ...members, application: 'own' }),
+  'application.revert': grant({ manager: 'yes', developer: 'own' }),
+  'finding.report': grant({ application: 'own' }),
+  'finding.see': grant({ ...members, application: 'own' }),
+  'finding.label': grant({ engineer: 'yes' }),
+  'project.see': grant({ ...members, admin: 'yes' }),
+  'project.create': grant({ admin: 'yes' }),
+  'project.members': grant({ manager: 'yes', admin: 'yes' }),
+  'project.policy': grant({ manager: 'yes', admin: 'yes' }),
+  'audit.read': grant({ manager: 'yes', admin: 'yes' }),
+  'users.manage': grant({ admin: 'yes' }),
+  'platform.see': grant({ admin: 'yes' }),
+  'token.own': grant({ ...members, admin: 'yes' }),
+  'job.data': grant({ job: 'own' }),
+} as const satisfies Record<string, Record<Role, Grant>>;
+
+export type Action = keyof typeof grid;
+
+/** The best grant that any of the held roles gives for an action. */
+export function granted(action: Action, held: readonly Role[]): Grant {
+  const grants = held.map((role) => grid[action][role]);
+  return grants.includes('yes') ? 'yes' : grants.includes('own') ? 'own' : 'no';
+}
+
+/** May someone with these roles do it, given whether the thing is their own? */
+export function allowed(action: Action, held: readonly Role[], own: boolean): boolean {
+  const best = granted(action, held);
+  return best === 'yes' || (best === 'own' && own);
+}

@@ -1,0 +1,33 @@
+// One run of a model over a labelled data set, with its report: a scientist's own before submission, a manager's after.
+import { isCancellation, setCurrentDetails } from '@temporalio/workflow';
+import { center, rover } from './activities.ts';
+import type { Evaluation } from './domain/model.ts';
+import { explain } from './explain.ts';
+import type { EvaluationInput } from './messages.ts';
+
+/** Returns the evaluation as it ended; its report lies beside the model. */
+export async function evaluation(input: EvaluationInput): Promise<Evaluation> {
+  setCurrentDetails(`**running** ${input.model} over ${input.dataset}`);
+  const result = await evaluate(input);
+  await center.recordEvaluation({ evaluation: result });
+  const metrics = Object.entries(result.metrics).map(([name, value]) => `- ${name}: ${value ?? 'none'}`);
+  const verdict = result.passed === null ? '' : result.passed ? ', above its thresholds' : ', below a threshold';
+  setCurrentDetails([`**${result.state}**${verdict} ${result.detail}`, ...metrics].join('\n'));
+  return result;
+}
+
+async function evaluate(input: EvaluationInput): Promise<Evaluation> {
+  const { project, evaluation: id, model, actor, dataset, subject } = input;
+  const submission = 'submission' in subject ? subject.submission : null;
+  const common = { evaluation: id, project, model, submission, actor, dataset };
+  try {
+    const prepared = await rover.prepareEvaluation(input);
+    const evaluated = await rover.evaluateModel({ ...input, prepared });
+    return { ...common, ...evaluated, state: 'done', detail: '', updatedAt: new Date().toISOString() };
+  } catch (error) {
+    if (isCancellation(error)) throw error;
+    const { message } = explain(error);
+    const nothing = { digest: null, report: null, passed: null, metrics: {} };
+    return { ...common, ...nothing, state: 'failed', detail: message, updatedAt: new Date().toISOString() };
+  }
+}

@@ -1,0 +1,266 @@
+// One version's passage, from provisioning to retirement: the durable record that all of OCDL is about.
+import { CancellationScope, condition, continueAsNew, executeChild, isCancellation } from '@temporalio/workflow';
+import { setCurrentDetails, setHandler, upsertSearchAttributes } from '@temporalio/workflow';
+import { center, launcher } from './activities.ts';
+import { compensations } from './compensation.ts';
+import { decisions } from './decisions.ts';
+import type { LifecycleCommand, SignedCommand } from './domain/command.ts';
+import type { Transition, VersionState } from './domain/lifecycle.ts';
+import { finalStates, judge } from './domain/lifecycle.ts';
+import type { Version } from './domain/model.ts';
+import { explain } from './explain.ts';
+import type { Accepted, InboxState } from './inbox.ts';
+import { openInbox } from './inbox.ts';
+import type { LifecycleInput } from './messages.ts';
+import { searchAttributes, status, wake, workflowId } from './messages.ts';
+import { trainingRun } from './training-run.ts';
+
+/** What goes over continue-as-new. */
+interface Carried {
+  readonly version: Version;
+  readonly approvals: readonly string[];
+  readonly attempt: number;
+  readonly failedDeliveries: number;
+  readonly inbox: InboxState;
+}
+type Verdict = { readonly transition: Transition; readonly completes: boolean };
+
+/** Carries one submission through its lifecycle; returns the version as it ended. */
+export async function modelLifecycle(input: LifecycleInput, carried?: Carried): Promise<Version> {
+  const { project, model, submission, author, type, policy, beginning } = input;
+  const subject = `${project}/${model}/${submission}`;
+  const life = {
+    version: carried?.version ?? firstVersion(input),
+    approvals: carried?.approvals ?? [],
+    attempt: carried?.attempt ?? 1,
+    /** The command being carried out. */
+    busy: null as string | null,
+    failedDeliveries: carried?.failedDeliveries ?? 0,
+    /** Somebody said that the deliveries have changed. */
+    woken: true,
+    over: false,
+  };
+  const inbox = openInbox<Verdict>({
+    keys: input.keys,
+    operatorCommands: policy.operatorCommands,
+    carried: carried?.inbox,
+    judge(body, operator) {
+      if (life.over) return { refused: 'unlawful', message: `the passage has ended: ${life.version.state}` };
+      const { state, revision, digest } = life.version;
+      const { approvals, busy, failedDeliveries } = life;
+      const { quorum } = policy;
+      const standing = { state, revision, author, digest, approvals, quorum, busy, failedDeliveries };
+      const verdict = judge(standing, body, operator);
+      if ('transition' in verdict) life.busy = body.commandId;
+      return verdict;
+    },
+  });
+  setHandler(status, () => ({ version: life.version, busy: life.busy, approvals: life.approvals }));
+  setHandler(wake, () => void (life.woken = true));
+
+  show();
+  try {
+    while (!life.over) {
+      if (life.version.state === 'provisioning' || life.version.state === 'training') await train();
+      else if (life.version.state === 'validating') await validate();
+      else await attend();
+      await recordRefusals();
+      if ((finalStates as readonly VersionState[]).includes(life.version.state)) life.over = true;
+    }
+  } catch (error) {
+    // An operator cancelled the workflow itself: the record must still say how it ended.
+    if (isCancellation(error)) {
+      await enter('withdrawn', { detail: 'cancelled by an operator' });
+      await CancellationScope.nonCancellable(() => center.closeVersion({ version: life.version }));
+    }
+    throw error;
+  }
+  await center.closeVersion({ version: life.version });
+  // What came meanwhile was refused, and the audit has that too.
+  while (inbox.state.refused.length > 0) await recordRefusals();
+  return life.version;
+
+  /** Provisions and trains. */
+  async function train(): Promise<void> {
+    if (!('run' in beginning)) return enter('invalid', { detail: 'there is no run to train' });
+    const { attempt } = life;
+    const result = await unlessWithdrawn(async () => {
+      await enter('training', { detail: `attempt ${attempt}` });
+      return executeChild(trainingRun, {
+        workflowId: workflowId.trainingRun({ project, model, submission, attempt }),
+        args: [{ project, model, submission, author, attempt, spec: beginning.run }],
+        staticSummary: `train ${model} (${submission}, attempt ${attempt})`,
+      });
+    });
+    if (result && 'run' in result) await enter('trained', { run: result.run, detail: '' });
+    else if (result) await enter('failed', { detail: result.failed });
+  }
+
+  /** Moves the submission into staging, looks whether it is a lawful model, and gives it its number. */
+  async function validate(): Promise<void> {
+    const undo = compensations();
+    const directory = 'directory' in beginning ? beginning.directory : `runs/${submission}-${life.attempt}`;
+    const result = await unlessWithdrawn(async () => {
+      undo.add('remove the staged files', () => launcher.unstageModel({ project, model, submission }));
+      try {
+        const { files } = await launcher.stageModel({ project, model, submission, author, directory });
+        return await launcher.validateModel({ project, model, type, submission, files });
+      } catch (error) {
+        if (isCancellation(error)) throw error;
+        return { problems: [explain(error).message] };
+      }
+    });
+    if (result && 'valid' in result) return enter('new', { ...result.valid, detail: '' });
+    await undo.run();
+    if (result) await enter('invalid', { detail: result.problems.join('\n') });
+  }
+
+  /** Waits for people, and for what applications report. */
+  async function attend(): Promise<void> {
+    if (life.woken && life.version.state === 'released') await readDeliveries();
+    else life.woken = false;
+    // Full also by signals of names that nobody knows: they fill the history, too.
+    const something = () => inbox.accepted.length > 0 || life.woken || inbox.state.refused.length > 0 || inbox.isFull();
+    if (life.version.state === 'rejected') {
+      const undoable = Date.parse(life.version.updatedAt) + policy.undoWithinSeconds * 1000 - Date.now();
+      if (undoable > 0) await condition(something, undoable);
+      // An undo that was accepted counts, also when the workers were away until after the window.
+      const passed = Date.parse(life.version.updatedAt) + policy.undoWithinSeconds * 1000 <= Date.now();
+      if (passed && inbox.accepted.length === 0) life.over = true;
+    } else await condition(something);
+    const next = inbox.accepted.shift();
+    if (next) await carryOut(next);
+    if (!inbox.isFull() || inbox.accepted.length > 0 || life.over) return;
+    await recordRefusals();
+    if (inbox.accepted.length > 0 || inbox.state.refused.length > 0) return;
+    const { version, approvals, attempt, failedDeliveries } = life;
+    await continueAsNew<typeof modelLifecycle>(input, {
+      version,
+      approvals,
+      attempt,
+      failedDeliveries,
+      inbox: { ...inbox.state, received: 0 },
+    });
+  }
+
+  /** Runs `work`, but a withdrawal ends it: then the withdrawal is carried out and there is no result. */
+  async function unlessWithdrawn<R>(work: () => Promise<R>): Promise<R | undefined> {
+    const scope = new CancellationScope();
+    const working = scope.run(work);
+    const withdrawn = condition(() => inbox.accepted.length > 0).then(() => scope.cancel());
+    withdrawn.catch(() => undefined);
+    try {
+      return await working;
+    } catch (error) {
+      const withdrawal = inbox.accepted.shift();
+      if (!isCancellation(error) || !withdrawal) throw error;
+      await carryOut(withdrawal);
+      return undefined;
+    }
+  }
+
+  /** Carries out an accepted command: its effects, then the record, then it is done. A failed effect leaves the state as it was. */
+  async function carryOut({ command, body, signed, verdict }: Accepted<Verdict>): Promise<void> {
+    const { version, approvals } = life;
+    try {
+      const change = await decisions[body.name as LifecycleCommand]({ version, body, policy, approvals });
+      const to = verdict.completes ? (verdict.transition.to ?? version.state) : version.state;
+      const decision = {
+        commandId: body.commandId,
+        name: body.name,
+        actor: body.actor,
+        reason: body.args.reason ?? '',
+        report: body.report,
+        at: new Date().toISOString(),
+      };
+      await enter(to, { ...change.set, decisions: [...version.decisions, decision] }, { command, signed });
+      life.approvals = change.approvals ?? [];
+      if (body.name === 'retry') life.attempt += 1;
+      inbox.settle(body.commandId, { status: 'done', message: change.message ?? `${body.name}: ${to}` });
+    } catch (error) {
+      if (isCancellation(error)) throw error;
+      const { type: reason, message } = explain(error);
+      await center.recordFailedCommand({ project, subject, command, reason, message });
+      inbox.settle(body.commandId, { status: 'failed', reason, message });
+    }
+    life.busy = null;
+  }
+
+  /** Records a transition, then makes it so: nobody sees a state that is not written down. */
+  function enter(
+    state: VersionState,
+    set: Partial<Version>,
+    by?: { command: SignedCommand; signed: boolean },
+  ): Promise<void> {
+    return CancellationScope.nonCancellable(async () => {
+      const from = life.version.state;
+      const version: Version = {
+        ...life.version,
+        ...set,
+        state,
+        revision: life.version.revision + 1,
+        updatedAt: new Date().toISOString(),
+      };
+      await center.recordTransition({ version, from, command: by?.command ?? null, signed: by?.signed ?? false });
+      life.version = version;
+      show();
+    });
+  }
+
+  /** What became of this version's releases: the manager sees it, and may reassign what failed. */
+  async function readDeliveries(): Promise<void> {
+    life.woken = false;
+    const { failed, summary } = await center.readDeliveries({ project, model, submission });
+    life.failedDeliveries = failed;
+    if (summary !== life.version.detail) await enter('released', { detail: summary });
+  }
+
+  async function recordRefusals(): Promise<void> {
+    const refusals = inbox.takeRefused();
+    if (refusals) await center.recordRefusals({ project, subject, ...refusals });
+  }
+
+  function show(): void {
+    const { version } = life;
+    upsertSearchAttributes([
+      { key: searchAttributes.State, value: version.state },
+      { key: searchAttributes.Tags, value: [...version.tags] },
+      ...(version.version === null ? [] : [{ key: searchAttributes.ModelVersion, value: version.version }]),
+    ]);
+    setCurrentDetails(details(version, life.approvals, policy.quorum));
+  }
+}
+
+function firstVersion({ project, model, type, submission, author, beginning, keys }: LifecycleInput): Version {
+  return {
+    project,
+    model,
+    type,
+    submission,
+    author,
+    state: 'run' in beginning ? 'provisioning' : 'validating',
+    revision: 0,
+    version: null,
+    revises: null,
+    digest: null,
+    files: [],
+    run: null,
+    tags: [],
+    decisions: [],
+    detail: '',
+    keyId: Object.keys(keys).at(-1) ?? '',
+    updatedAt: new Date().toISOString(),
+  };
+}
+
+/** What the Temporal Web UI shows of a version (Markdown). */
+function details(version: Version, approvals: readonly string[], quorum: number): string {
+  const name = version.version === null ? version.submission : `version ${version.version} (${version.submission})`;
+  const lines = [`**${version.state}**: ${version.model} ${name} of ${version.author}, revision ${version.revision}`];
+  if (version.state === 'new') lines.push(`approvals: ${approvals.length} of ${quorum}`);
+  if (version.digest) lines.push(`sha256 \`${version.digest}\``);
+  if (version.detail) lines.push(version.detail);
+  for (const { name: what, actor, reason, at } of version.decisions.slice(-10))
+    lines.push(`- ${at} ${actor}: ${what}${reason && `, "${reason}"`}`);
+  return lines.join('\n\n');
+}
