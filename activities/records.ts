@@ -58,6 +58,12 @@ export interface Principal {
   readonly job: JobGrant | null;
 }
 
+/** A project, and the roles that a principal was given in it. */
+export interface Standing {
+  readonly project: Project;
+  readonly roles: readonly Role[];
+}
+
 export interface JobGrant {
   readonly job: string;
   readonly inputs: readonly NamedArtifact[];
@@ -100,6 +106,11 @@ export interface Records {
   ): Promise<void>;
   /** The principal of a token that is neither revoked nor expired. */
   principal(sha256: Digest): Promise<Principal | undefined>;
+  /** The same, and how they stand in a project, if there is one of this name: one question, since every request waits for it. */
+  principalIn(
+    sha256: Digest,
+    project: string,
+  ): Promise<{ readonly principal: Principal; readonly standing: Standing | undefined } | undefined>;
   tokens(name: string): Promise<
     readonly {
       tokenId: string;

@@ -197,15 +197,18 @@ async function waitForOutcome(
   waitSeconds: number | undefined,
   signal: AbortSignal,
 ): Promise<Outcome | null | undefined> {
-  const until = Date.now() + (waitSeconds ?? 0) * 1_000;
+  const begun = Date.now();
+  const until = begun + (waitSeconds ?? 0) * 1_000;
+  // A workflow that is just going over to a new run does not know the command for a moment.
+  const heardBy = begun + limits.answerMs;
   for (;;) {
     const outcome = await workflows.outcome(workflowId, commandId, limits.answerMs).catch((error: unknown) => {
       // The command was taken: not to hear of it is no failure of it.
       if (isGatewayError(error)) return undefined;
       throw error;
     });
-    const pending = !outcome || outcome.status === 'accepted';
-    if (!pending || Date.now() >= until || signal.aborted) return outcome;
+    const settled = outcome && outcome.status !== 'accepted';
+    if (settled || signal.aborted || Date.now() >= Math.max(until, outcome ? 0 : heardBy)) return outcome;
     await sleep(limits.pollMs);
   }
 }

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import type { Principal, Project } from '../activities/records.ts';
 import type { Action, Grant, Role } from '../workflows/domain/roles.ts';
 import { allowed, granted, grid } from '../workflows/domain/roles.ts';
-import { authenticate, platformRoles, standingIn } from './auth.ts';
+import { authenticate, platformRoles } from './auth.ts';
 import type { ApiDeps } from './deps.ts';
 import { invalid, notFound, problem } from './problems.ts';
 import { readJson, readUpload } from './request-body.ts';
@@ -127,10 +127,16 @@ export function route<
     described: spec,
     async handle(context, deps) {
       const request = context.req.raw;
-      const principal = await authenticate(request.headers.get('authorization') ?? undefined, deps.records);
+      const given: Record<string, string> = context.req.param();
+      const callerIn = (project: string | undefined) =>
+        authenticate(request.headers.get('authorization') ?? undefined, deps.records, project);
+      const { principal, standing: placed } = await callerIn(
+        parameterSchema('project').safeParse(given['project']).data,
+      );
       context.set('principal', `${principal.kind}/${principal.name}`);
-      const params = parametersOf(spec.path, context.req.param());
-      const placed = await place(deps, principal, params['project']);
+      const params = parametersOf(spec.path, given);
+      // The same answer whether it does not exist or is not theirs to know of.
+      if (params['project'] !== undefined && !placed) throw notFound(`project "${params['project']}"`);
       // Who can do none of it learns nothing of what a lawful request looks like. Refusals that belong in the audit wait for the body.
       if (!spec.onRefused && (placed || platformOnly(actions)))
         if (actions.every((action) => !mayAtAll(action, principal, placed?.roles ?? platformRoles(principal))))
@@ -154,7 +160,9 @@ export function route<
       }
       const scope = spec.scope ? await spec.scope(asked) : { own: false, found: undefined as Found };
       if (!scope) throw notFound('such thing');
-      const roles = scope.project === undefined ? asked.roles : await rolesAt(deps, principal, scope.project);
+      const there = scope.project === undefined ? asked : (await callerIn(scope.project)).standing;
+      if (!there) throw notFound('such thing');
+      const { roles } = there;
       const grant = mayAtAll(action, principal, roles);
       if (!grant || (!isOwnToken(action, principal) && !allowed(action, roles, scope.own))) {
         await spec.onRefused?.({ ...asked, roles }, action);
@@ -182,20 +190,6 @@ const platformOnly = (actions: readonly Action[]): boolean =>
       (role) => granted(action, [role]) === 'no',
     ),
   );
-
-async function place(deps: ApiDeps, principal: Principal, project: string | undefined) {
-  if (project === undefined) return undefined;
-  const standing = await standingIn(deps.records, principal, project);
-  // The same answer whether it does not exist or is not theirs to know of.
-  if (!standing) throw notFound(`project "${project}"`);
-  return standing;
-}
-
-async function rolesAt(deps: ApiDeps, principal: Principal, project: string): Promise<readonly Role[]> {
-  const standing = await standingIn(deps.records, principal, project);
-  if (!standing) throw notFound('such thing');
-  return standing.roles;
-}
 
 const forbidden = (actions: readonly Action[]) =>
   problem(

@@ -75,7 +75,7 @@ describe('local log', () => {
     const firstOfQ = seen.findIndex(({ id }) => id.startsWith('q-'));
     const lastOfP = seen.findLastIndex(({ id }) => id.startsWith('p-'));
     assert.ok(firstOfQ < lastOfP && seen.findIndex(({ id }) => id.startsWith('p-')) < seen.length - 1);
-  }, 120_000);
+  }, 600_000);
 
   it('loses nothing that was acknowledged when publishers are killed in the middle', async () => {
     const other = startProgram('log-publisher.ts', [root, 'releases', 'q', '0', '500']);
@@ -102,7 +102,7 @@ describe('local log', () => {
       doubled.every((id) => resent.includes(id)),
       `doubled: ${doubled.join(', ')}`,
     );
-  }, 120_000);
+  }, 600_000);
 
   it('takes over from a consumer that was killed', async () => {
     const bus = await open();
@@ -127,7 +127,7 @@ describe('local log', () => {
       seen.filter((id) => id !== 'b-4'),
       numbers('c', 0, 5),
     );
-  }, 60_000);
+  }, 600_000);
 
   it.each([
     ['half a record', (log: Buffer) => Buffer.concat([log, log.subarray(0, 40)])],

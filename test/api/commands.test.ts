@@ -149,7 +149,7 @@ describe('what is answered', () => {
     const waited = await world().ask('mia', 'POST', `${submission}/commands`, approve, { prefer: 'wait=1' });
     expect(waited.status).toBe(202);
     expect(Date.now() - begun).toBeGreaterThanOrEqual(950);
-    expect(Date.now() - begun).toBeLessThan(5_000);
+    expect(Date.now() - begun).toBeLessThan(30_000);
   });
 
   test.each([['closed'], ['missing']] as const)('a workflow that is %s: 409, and the audit has it', async (kind) => {

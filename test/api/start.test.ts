@@ -74,7 +74,7 @@ test('the first start makes an administrator, a later one does not; SIGTERM and 
   expect(await me(again.url, adminToken)).toBe(200);
   second.child.disconnect();
   expect(await second.ended).toBe(0);
-}, 120_000);
+}, 600_000);
 
 test('without its workflow server it answers, and says that it is not ready', async () => {
   const { ready } = start({ TEMPORAL_ADDRESS: '127.0.0.1:1', DATABASE_URL: await freshDatabase() });
@@ -82,13 +82,13 @@ test('without its workflow server it answers, and says that it is not ready', as
   expect((await fetch(`${url}/healthz`)).status).toBe(200);
   const response = await fetch(`${url}/readyz`);
   expect([response.status, await response.json()]).toMatchObject([503, { missing: ['workflows'] }]);
-}, 120_000);
+}, 600_000);
 
 test('a platform without users is not opened to a network', async () => {
   const { ended, said } = start({ OCDL_API_HOST: '0.0.0.0', DATABASE_URL: await freshDatabase() });
   expect(await ended).toBe(1);
   expect(said()).toContain('a platform without users is not opened to a network');
-}, 120_000);
+}, 600_000);
 
 describe('the configuration', () => {
   const given = { DATABASE_URL: 'postgresql://localhost/ocdl' };

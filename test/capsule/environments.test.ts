@@ -39,7 +39,7 @@ test('three at once make one environment, and later ones find it', async () => {
   const again: string[] = [];
   expect(await ensure(again)).toEqual(first);
   expect(again).toEqual([]);
-}, 240_000);
+}, 600_000);
 
 test('an environment whose maker was killed half-way is made anew', async () => {
   const base = await findPython(named);
@@ -55,20 +55,20 @@ test('an environment whose maker was killed half-way is made anew', async () => 
   const again = spawn(base.executable, ['-I', MAKER, target, lock], { stdio: 'ignore' });
   expect(await new Promise((resolve) => again.once('close', resolve))).toBe(0);
   await access(join(target, '.complete'));
-}, 240_000);
+}, 600_000);
 
 test('an environment whose interpreter is gone is made anew', async () => {
   const first = await ensure();
   await rm(first.python);
   expect(await ensure()).toEqual(first);
   await access(first.python);
-}, 240_000);
+}, 600_000);
 
 test('what pip cannot install is said, and is no environment afterwards', async () => {
   await writeFile(lock, `./no-such-package-${'x'.repeat(8)}\n`);
   for (let again = 0; again < 2; again += 1)
     await expect(ensure()).rejects.toThrow(/could not be made in .*\n[^]*pip could not install/);
-}, 240_000);
+}, 600_000);
 
 test('without a usable Python the error says what was tried and what to install', async () => {
   await expect(findPython(join(folder, 'none'))).rejects.toThrow(

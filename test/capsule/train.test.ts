@@ -72,7 +72,7 @@ test('the Random Forest reaches its figures, and the same seed gives the same by
   expect(metrics['roc_auc']).toBeGreaterThan(0.89);
   expect(metrics['average_precision']).toBeGreaterThan(0.79);
   expect(metrics['f1']).toBeGreaterThan(0.6);
-}, 180_000);
+}, 600_000);
 
 test('the linear SVM reaches its figures, below those of the forest', async () => {
   const { folders, ended } = await train({ model: 'svm' });
@@ -82,7 +82,7 @@ test('the linear SVM reaches its figures, below those of the forest', async () =
   expect(metrics['roc_auc']).toBeLessThan(0.88);
   expect(metrics['average_precision']).toBeGreaterThan(0.66);
   expect(metrics['average_precision']).toBeLessThan(0.74);
-}, 180_000);
+}, 600_000);
 
 test('projects that are left out are not trained on, and every figure in the card is a number', async () => {
   const { folders, ended } = await train({ leave_out: 'commons-configuration, jedis', trees: 20 });
@@ -91,7 +91,7 @@ test('projects that are left out are not trained on, and every figure in the car
   expect(own['rows']).toBe(3608 - 219);
   expect(Object.values(own).filter((value) => typeof value !== 'number')).toEqual([]);
   expect((await json(folders, 'model.json')) as { metrics: unknown }).toMatchObject({ metrics: own });
-}, 180_000);
+}, 600_000);
 
 test.each(['random-forest', 'svm'])(
   '%s: shuffled labels teach nothing',
@@ -104,7 +104,7 @@ test.each(['random-forest', 'svm'])(
     const metrics = await metricsOnHeldOut(folders);
     expect(metrics['average_precision']).toBeLessThan(0.5);
   },
-  180_000,
+  600_000,
 );
 
 test.each(['random-forest', 'svm'])(
@@ -128,7 +128,7 @@ test.each(['random-forest', 'svm'])(
       classes: ['NO', 'YES'],
     });
   },
-  180_000,
+  600_000,
 );
 
 test.each([
@@ -145,7 +145,7 @@ test.each([
     expect(ended.status).toBe(1);
     expect(ended.stderr).toContain(message);
   },
-  60_000,
+  600_000,
 );
 
 test('a graph that answers otherwise than the library is not written', async () => {
@@ -163,7 +163,7 @@ train.main()`;
   expect(ended.status).toBe(1);
   expect(ended.stderr).toContain("from scikit-learn's answers");
   await expect(readFile(join(folders.outputs, 'model.onnx'))).rejects.toThrow('ENOENT');
-}, 60_000);
+}, 600_000);
 
 test('the lock in the code tree is the platform’s', async () => {
   const [own, platform] = [join(EXAMPLE, 'model'), CAPSULE].map((folder) =>

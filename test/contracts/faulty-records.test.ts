@@ -125,6 +125,16 @@ const faults: readonly Fault[] = [
     },
   },
   {
+    fault: 'whoever is in one project is in all',
+    seenBy: 'a token tells how its holder stands in a project',
+    plant: (records) => ({
+      async principalIn(sha256, project) {
+        const found = await records.principalIn(sha256, project);
+        return found?.standing && { ...found, standing: { ...found.standing, roles: ['scientist'] } };
+      },
+    }),
+  },
+  {
     fault: 'a write counts again when it comes late',
     seenBy: 'roles are replaced and removed, and an earlier write that comes late again changes nothing',
     plant: (records) => ({

@@ -25,7 +25,7 @@ afterAll(async () => {
     await exit;
   }
   await home.remove();
-}, 60_000);
+}, 600_000);
 
 function runDemo(...flags: string[]): Demo {
   const { PATH, HOME, OCDL_CACHE, OCDL_PYTHON } = process.env;
@@ -247,4 +247,4 @@ test(
 test('refuses a flag it does not know', async () => {
   const wrong = runDemo('--shuffel-labels');
   expect([await wrong.exit, wrong.output()]).toEqual([2, expect.stringContaining('--shuffel-labels')]);
-}, 60_000);
+}, 600_000);

@@ -135,7 +135,7 @@ async function openNamespace(connection: Connection, namespace: string): Promise
     workflowExecutionRetentionPeriod: { seconds: 86_400 as never },
   });
   // A new namespace is known everywhere on the server after a moment.
-  for (const end = Date.now() + 60_000; ;)
+  for (const end = Date.now() + 180_000; ;)
     try {
       await connection.workflowService.describeNamespace({ namespace });
       return await ensureSearchAttributes(connection, namespace);

@@ -27,7 +27,7 @@ const serve = async (name: string, content: Message, inputs: Tensors, outputs: T
   return createInferenceClient({ address, name });
 };
 
-const soon = (): AbortSignal => AbortSignal.timeout(20_000);
+const soon = (): AbortSignal => AbortSignal.timeout(60_000);
 const x = (name: string, data: number[]) => ({ name, datatype: 'FP32' as const, shape: [data.length], data });
 
 it('every datatype passes through and comes back unchanged', async () => {

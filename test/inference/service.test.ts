@@ -26,7 +26,7 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-const soon = (): AbortSignal => AbortSignal.timeout(20_000);
+const soon = (): AbortSignal => AbortSignal.timeout(60_000);
 const request = { inputs: [{ name: 'x', datatype: 'FP32' as const, shape: [1, 2], data: [1, 1] }] };
 const outputs = (data: number[]) => [{ name: 'y', datatype: 'FP32' as const, shape: [1, 2], data }];
 

@@ -23,7 +23,7 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 const run = (...args: readonly string[]): Promise<ProgramEnd> =>
-  runProgram(process.execPath, [ocdl, ...args], { env, timeoutMs: 30_000 });
+  runProgram(process.execPath, [ocdl, ...args], { env, timeoutMs: 120_000 });
 
 function fake(name: string, body: string): void {
   writeFileSync(join(path, name), `#!${process.execPath}\n${body}\n`);

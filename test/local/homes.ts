@@ -80,7 +80,7 @@ export function runSupervisor(home: TestHome, args: readonly string[] = []): Sup
 export async function eventually(
   what: string,
   holds: () => boolean | Promise<boolean>,
-  withinMs = 20_000,
+  withinMs = 90_000,
 ): Promise<void> {
   const until = Date.now() + withinMs;
   while (!(await holds())) {

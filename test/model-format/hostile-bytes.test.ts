@@ -91,7 +91,7 @@ describe('bytes made to hurt', () => {
         if (!(error instanceof ModelFormatError)) throw error;
         outcomes.refused += 1;
       }
-      expect(performance.now() - started).toBeLessThan(2000);
+      expect(performance.now() - started).toBeLessThan(20_000);
     }
     // Both must occur, or the flips test nothing.
     expect(outcomes.accepted).toBeGreaterThan(10);

@@ -21,7 +21,7 @@ beforeAll(async () => {
     telemetryOptions: { logging: { filter: 'ERROR' } },
   });
   bundles.current = await workflowBundle(join(tmpdir(), 'ocdl-test-bundle'));
-}, 120_000);
+}, 600_000);
 
 const replay = (name: string, history: unknown = JSON.parse(read(name)), codePath = bundles.current): Promise<void> =>
   Worker.runReplayHistory({ workflowBundle: { codePath }, dataConverter, replayName: name }, history, idOf(name));

@@ -9,8 +9,8 @@ import { openWorld } from './world.ts';
 
 let world: World;
 beforeAll(async () => {
-  world = await openWorld();
-}, 120_000);
+  world = await openWorld({ replayEachTask: true });
+}, 600_000);
 afterAll(() => world.close());
 beforeEach(() => Object.assign(world.script, { evaluate: 'pass' }));
 

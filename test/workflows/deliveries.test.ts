@@ -10,7 +10,7 @@ let world: World;
 beforeAll(async () => {
   world = await openWorld();
   await world.addApplication('shop');
-}, 120_000);
+}, 600_000);
 afterAll(() => world.close());
 beforeEach(() => Object.assign(world.script, { service: 'golden' }));
 

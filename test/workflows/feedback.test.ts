@@ -34,7 +34,7 @@ beforeAll(async () => {
     keyId: 'k1',
     updatedAt: new Date().toISOString(),
   });
-}, 120_000);
+}, 600_000);
 afterAll(() => world.close());
 
 async function label(name: string, actor: string, findings: readonly string[] | undefined) {

@@ -14,7 +14,7 @@ beforeAll(async () => {
   world = await openWorld();
   id = world.idOf('h-1');
   await world.submitted('h-1');
-}, 120_000);
+}, 600_000);
 afterAll(() => world.close());
 
 /** Still there and at work: a lawful command is done. */

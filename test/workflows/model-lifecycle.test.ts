@@ -6,7 +6,7 @@ import { openWorld } from './world.ts';
 let world: World;
 beforeAll(async () => {
   world = await openWorld();
-}, 120_000);
+}, 600_000);
 afterAll(() => world.close());
 
 it('trains, submits, is approved and released', async () => {

@@ -14,7 +14,7 @@ beforeAll(async () => {
   await world.untilLive('shop', first);
   second = await world.released('w-2');
   await world.untilLive('shop', second);
-}, 120_000);
+}, 600_000);
 afterAll(() => world.close());
 
 const mainLock = async (): Promise<ModelLock> => {

@@ -8,7 +8,7 @@ import { openWorld } from './world.ts';
 let world: World;
 beforeAll(async () => {
   world = await openWorld();
-}, 120_000);
+}, 600_000);
 afterAll(() => world.close());
 
 const invalid = async (submission: string, directory = submission) => {

@@ -5,7 +5,7 @@ import { openWorld } from './world.ts';
 let world: World;
 beforeAll(async () => {
   world = await openWorld();
-}, 120_000);
+}, 600_000);
 afterAll(() => world.close());
 beforeEach(() => Object.assign(world.script, { train: 'succeed' }));
 

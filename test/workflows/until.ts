@@ -1,11 +1,14 @@
 // Waits for what comes eventually.
 import { setTimeout as sleep } from 'node:timers/promises';
 
+/** What takes a second here may take a minute on a machine that does much else. */
+const PATIENCE_MS = 150_000;
+
 /** Asks until there is an answer; tells what was waited for when there is none. */
 export async function until<T>(
   what: string,
   ask: () => Promise<T | undefined | null | false>,
-  withinMs = 30_000,
+  withinMs = PATIENCE_MS,
 ): Promise<T> {
   const end = Date.now() + withinMs;
   let pause = 25;

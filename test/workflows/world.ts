@@ -25,6 +25,8 @@ export type World = Awaited<ReturnType<typeof openWorld>>;
 
 export interface WorldOptions {
   readonly policy?: Partial<Policy>;
+  /** Keep next to no workflow in memory, so that nearly every task replays the whole history. Slow. */
+  readonly replayEachTask?: boolean;
 }
 
 /** Opens a world with project `p` (type `kind`), its members, a code repository and the test set `rows`. */
@@ -51,14 +53,14 @@ export async function openWorld(options: WorldOptions = {}) {
   const workers: { worker: Worker; running: Promise<void> }[] = [];
   async function startWorkers(): Promise<void> {
     const made = await Promise.all([
-      // Two workflows cached, the SDK's least: whenever others have had a turn, a task replays the whole history. With none
-      // at all the SDK loses tasks that meet a query, and each costs its timeout of ten seconds.
+      // In any case each workflow is replayed once when the world closes. Two cached is the least: with none at all the SDK
+      // loses tasks that meet a query, and each costs its timeout of ten seconds.
       Worker.create({
         ...common,
         taskQueue: taskQueues.core,
         workflowBundle: { codePath },
         ...workflowTime,
-        maxCachedWorkflows: 2,
+        maxCachedWorkflows: options.replayEachTask ? 2 : 100,
       }),
       Worker.create({ ...common, taskQueue: taskQueues.jobs }),
     ]);

@@ -1,12 +1,17 @@
 // Users, and the tokens that prove who acts: of a token only its SHA-256 is kept.
 import { sql } from 'kysely';
-import type { Principal, Records } from '../../records.ts';
+import type { Digest } from '../../../workflows/domain/names.ts';
+import type { JobGrant, Principal, Records } from '../../records.ts';
 import { failure } from '../../failures.ts';
 import { once } from './audit.ts';
 import type { Database, Work } from './connection.ts';
 import { json } from './connection.ts';
+import { typesOf } from './projects.ts';
 
-type PeopleRecords = Pick<Records, 'createUser' | 'users' | 'issueToken' | 'principal' | 'tokens' | 'revokeToken'>;
+type PeopleRecords = Pick<
+  Records,
+  'createUser' | 'users' | 'issueToken' | 'principal' | 'principalIn' | 'tokens' | 'revokeToken'
+>;
 
 /** The people's part of Records. */
 export function peopleRecords(db: Database): PeopleRecords {
@@ -64,20 +69,31 @@ export function peopleRecords(db: Database): PeopleRecords {
     },
 
     async principal(sha256) {
-      // One query whatever is found; the clock is the database's, one for all processes.
-      const found = await db
-        .selectFrom('authoritative.tokens as token')
-        .leftJoin('authoritative.users as user', (join) =>
-          join.onRef('user.name', '=', 'token.name').on('token.kind', '=', 'user'),
+      const found = await goodTokens(db, sha256).executeTakeFirst();
+      return found && principalOf(found);
+    },
+
+    async principalIn(sha256, project) {
+      const found = await goodTokens(db, sha256)
+        .leftJoin('authoritative.projects as project', (join) => join.on('project.project', '=', project))
+        .leftJoin('authoritative.members as member', (join) =>
+          join
+            .onRef('member.project', '=', 'project.project')
+            .onRef('member.name', '=', 'token.name')
+            .on('token.kind', '=', 'user'),
         )
-        .select(['token.token_id', 'token.name', 'token.kind', 'token.job', 'user.admin'])
-        .where('token.sha256', '=', sha256)
-        .where('token.revoked_at', 'is', null)
-        .where(sql<boolean>`(token.expires_at is null or token.expires_at > now())`)
+        .leftJoin('authoritative.applications as application', (join) =>
+          join.onRef('application.application', '=', 'token.name').on('token.kind', '=', 'application'),
+        )
+        .select(['project.policy', 'member.roles', 'application.row as application', typesOf('project')])
         .executeTakeFirst();
       if (!found) return undefined;
-      const { token_id, name, kind, job, admin } = found;
-      return { tokenId: token_id, name, kind, admin: admin ?? false, job };
+      const { policy, types, application } = found;
+      const roles = found.roles ?? (application?.project === project ? (['application'] as const) : []);
+      return {
+        principal: principalOf(found),
+        standing: policy ? { project: { project, types, policy }, roles } : undefined,
+      };
     },
 
     async tokens(name) {
@@ -109,6 +125,34 @@ export function peopleRecords(db: Database): PeopleRecords {
     },
   };
 }
+
+/** The token if it is good now, with its holder. One query whatever is found; the clock is the database's, one for all processes. */
+const goodTokens = (db: Database, sha256: Digest) =>
+  db
+    .selectFrom('authoritative.tokens as token')
+    .leftJoin('authoritative.users as user', (join) =>
+      join.onRef('user.name', '=', 'token.name').on('token.kind', '=', 'user'),
+    )
+    .select(['token.token_id', 'token.name', 'token.kind', 'token.job', 'user.admin'])
+    .where('token.sha256', '=', sha256)
+    .where('token.revoked_at', 'is', null)
+    .where(sql<boolean>`(token.expires_at is null or token.expires_at > now())`);
+
+type GoodToken = {
+  token_id: string;
+  name: string;
+  kind: Principal['kind'];
+  job: JobGrant | null;
+  admin: boolean | null;
+};
+
+const principalOf = ({ token_id, name, kind, job, admin }: GoodToken): Principal => ({
+  tokenId: token_id,
+  name,
+  kind,
+  admin: admin ?? false,
+  job,
+});
 
 /** A token for a name that nobody has yet would be a token for whoever takes it later. Jobs have no row of their own. */
 async function holderMustExist(trx: Work, kind: Principal['kind'], name: string): Promise<void> {

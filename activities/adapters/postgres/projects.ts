@@ -145,19 +145,21 @@ async function insertProject(trx: Work, { project, types, policy }: Project): Pr
   }
 }
 
+/** The types of a project, in their order, as a column; `alias` is how the query calls the table of projects. */
+export const typesOf = (alias: string) =>
+  sql<
+    string[]
+  >`array(select t.type from authoritative.types t where t.project = ${sql.ref(`${alias}.project`)} order by t.position)`.as(
+    'types',
+  );
+
 async function selectProjects(
   db: Database,
   { project, user }: { project?: string; user?: string },
 ): Promise<readonly Project[]> {
   let query = db
     .selectFrom('authoritative.projects as p')
-    .select([
-      'p.project',
-      'p.policy',
-      sql<string[]>`array(select t.type from authoritative.types t where t.project = p.project order by t.position)`.as(
-        'types',
-      ),
-    ])
+    .select(['p.project', 'p.policy', typesOf('p')])
     .orderBy(sql`p.project collate "C"`);
   if (project !== undefined) query = query.where('p.project', '=', project);
   if (user !== undefined)

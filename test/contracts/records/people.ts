@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import type { JobGrant } from '../../../activities/records.ts';
 import { defaultPolicy } from '../../../workflows/domain/model.ts';
 import type { DataSet } from '../../../workflows/domain/model.ts';
-import type { ArtifactUri, StorePath } from '../../../workflows/domain/names.ts';
+import type { ArtifactUri, Digest, StorePath } from '../../../workflows/domain/names.ts';
 import type { RecordsCase, Scene } from './scene.ts';
 import { digestOf, fails, setApplication, setProject, START } from './scene.ts';
 
@@ -89,6 +89,45 @@ export const peopleCases: readonly RecordsCase[] = [
         'Conflict',
         ofApplication.tokenId,
       );
+    },
+  },
+  {
+    name: 'a token tells how its holder stands in a project',
+    async run(records, scene) {
+      const { user, entry, application } = scene;
+      const types = [`${scene.type}-b`, `${scene.type}-a`];
+      const elsewhere = `${scene.project}-2`;
+      await records.createProject({ project: scene.project, types, policy: defaultPolicy }, entry());
+      await records.createProject({ project: elsewhere, types: [], policy: defaultPolicy }, entry());
+      await records.createUser(user, false, entry());
+      await records.createUser(application, false, entry());
+      await records.setMember(scene.project, { user, roles: ['manager', 'engineer'] }, entry());
+      const issued = token(scene, 'one');
+      await records.issueToken(issued, entry());
+      const found = await records.principalIn(issued.sha256, scene.project);
+      assert.deepEqual(found?.principal, await records.principal(issued.sha256));
+      assert.deepEqual(found?.standing, {
+        project: await records.project(scene.project),
+        roles: ['manager', 'engineer'],
+      });
+      assert.deepEqual((await records.principalIn(issued.sha256, elsewhere))?.standing?.roles, []);
+      assert.equal((await records.principalIn(issued.sha256, 'nowhere'))?.standing, undefined);
+      assert.equal(await records.principalIn(digestOf('another'), scene.project), undefined);
+      await records.createApplication(
+        { application, project: scene.project, owner: user, types, gates: [], repository: 'r' },
+        entry(),
+      );
+      const rolesAt = async (sha256: Digest, project: string) =>
+        (await records.principalIn(sha256, project))?.standing?.roles;
+      // The user of the application's name is somebody else.
+      const named = { ...token(scene, 'named'), name: application };
+      const ofApplication = { ...token(scene, 'app'), kind: 'application' as const, name: application };
+      for (const each of [named, ofApplication]) await records.issueToken(each, entry());
+      assert.deepEqual(await rolesAt(named.sha256, scene.project), []);
+      assert.deepEqual(await rolesAt(ofApplication.sha256, scene.project), ['application']);
+      assert.deepEqual(await rolesAt(ofApplication.sha256, elsewhere), []);
+      await records.revokeToken(issued.tokenId, entry());
+      assert.equal(await records.principalIn(issued.sha256, scene.project), undefined);
     },
   },
   {
