@@ -3,6 +3,7 @@ import canonicalize from 'canonicalize';
 import { z } from 'zod';
 import type { Principal, Records } from '../activities/records.ts';
 import type { Application } from '../workflows/domain/model.ts';
+import { workflowId } from '../workflows/messages.ts';
 import { auditEntry } from './audit-entry.ts';
 import type { ApiDeps } from './deps.ts';
 import { entryOf } from './once.ts';
@@ -11,7 +12,7 @@ import type { Route } from './route.ts';
 import { route } from './route.ts';
 import { distinct, nameSchema, pageQuery, whenSchema } from './schemas.ts';
 import { expiryFields, issueToken } from './tokens.ts';
-import { applicationView, deliveryView, liveView, newTokenView, pageOf, rowsOf } from './views.ts';
+import { applicationView, deliveryView, liveView, newTokenView, pageOf, rowsOf, waitingView } from './views.ts';
 
 const one = '/v1/applications/{application}';
 const names = distinct<string>((name) => name, 'a name');
@@ -148,11 +149,14 @@ export const applicationRoutes = (deps: ApiDeps): readonly Route[] => {
       summary: 'One delivery with the evidence of its gates',
       action: 'application.see',
       scope,
-      response: deliveryView,
+      response: deliveryView.extend({ waiting: z.array(waitingView).readonly() }),
       async handler({ found: { application }, params: { release } }) {
-        const delivery = await records.delivery(application, release);
+        const [delivery, waiting] = await Promise.all([
+          records.delivery(application, release),
+          deps.workflows.waiting(workflowId.delivery({ application, release }), deps.limits.answerMs),
+        ]);
         if (!delivery) throw notFound(`delivery of "${release}"`);
-        return { body: delivery };
+        return { body: { ...delivery, waiting } };
       },
     }),
     route({

@@ -29,6 +29,17 @@ export interface Started {
   readonly started: boolean;
 }
 
+/** A step that has failed and will be tried again: what a workflow waits for, and why. */
+export interface Waiting {
+  /** The activity, as the Temporal Web UI calls it. */
+  readonly step: string;
+  /** Tries that have failed. */
+  readonly attempts: number;
+  readonly reason: string;
+  /** ISO 8601; `null` while it is being tried. */
+  readonly nextTryAt: string | null;
+}
+
 export interface WorkflowGateway {
   startLifecycle(input: LifecycleInput): Promise<Started>;
   startEvaluation(input: EvaluationInput): Promise<Started>;
@@ -40,6 +51,8 @@ export interface WorkflowGateway {
   /** `undefined`: no answer in that time. */
   lifecycleStatus(workflowId: string, timeoutMs: number): Promise<LifecycleStatus | undefined>;
   wake(workflowId: string): Promise<void>;
+  /** What the workflow, and those it waits for itself, are kept from by failures; nothing when it has ended or the server does not answer in that time. */
+  waiting(workflowId: string, timeoutMs: number): Promise<readonly Waiting[]>;
   /** Rejects when the server does not answer. */
   ready(): Promise<void>;
 }

@@ -10,7 +10,7 @@ import {
 import type { SearchAttributePair } from '@temporalio/common';
 import type { WorkflowName } from '../workflows/messages.ts';
 import { command, outcome, searchAttributes, status, taskQueues, wake, workflowId } from '../workflows/messages.ts';
-import type { Started, WorkflowGateway } from './gateway.ts';
+import type { Started, Waiting, WorkflowGateway } from './gateway.ts';
 import { GatewayError } from './gateway.ts';
 
 /** How long a start, a signal or a look at the server may take; people are waiting. */
@@ -120,11 +120,30 @@ export function createWorkflowGateway(client: Client): WorkflowGateway {
     outcome: (id, commandId, timeoutMs) =>
       query(timeoutMs, () => client.workflow.getHandle(id).query(outcome, commandId)),
     lifecycleStatus: (id, timeoutMs) => query(timeoutMs, () => client.workflow.getHandle(id).query(status)),
+    waiting: async (id, timeoutMs) => (await query(timeoutMs, () => waitingOf(client, id)).catch(() => [])) ?? [],
     ready: () =>
       call(async () => {
         await client.workflowService.getSystemInfo({});
       }, READY_MS),
   };
+}
+
+/** The failing steps of a workflow and of its children. */
+async function waitingOf(client: Client, id: string): Promise<Waiting[]> {
+  const { raw } = await client.workflow.getHandle(id).describe();
+  const own = (raw.pendingActivities ?? [])
+    .filter(({ lastFailure }) => lastFailure)
+    .map(({ activityType, attempt, lastFailure, nextAttemptScheduleTime: next }) => ({
+      step: activityType?.name ?? '',
+      // While it waits, `attempt` is the one to come.
+      attempts: (attempt ?? 1) - 1,
+      reason: [lastFailure?.message, lastFailure?.cause?.message].filter(Boolean).join(': '),
+      nextTryAt: next ? new Date(Number(next.seconds ?? 0) * 1_000).toISOString() : null,
+    }));
+  const children = (raw.pendingChildren ?? []).map(({ workflowId: child }) =>
+    child ? waitingOf(client, child) : Promise.resolve([]),
+  );
+  return [...own, ...(await Promise.all(children)).flat()];
 }
 
 function gatewayError(error: unknown): GatewayError {

@@ -15,7 +15,7 @@ import { notFound } from './problems.ts';
 import type { Asked, Route } from './route.ts';
 import { route } from './route.ts';
 import { nameSchema, pageFields, releaseSchema, textSchema } from './schemas.ts';
-import { pageOf, versionView } from './views.ts';
+import { pageOf, versionView, waitingView } from './views.ts';
 
 const submission = '/v1/projects/{project}/models/{model}/submissions/{submission}';
 type Ids = { readonly project: string; readonly model: string; readonly submission: string };
@@ -41,6 +41,8 @@ const shown = z.object({
   approvals: z.array(z.string()).readonly(),
   /** `false`: from the record, since the workflow did not answer or is no longer there. */
   live: z.boolean(),
+  /** Steps that failed and are tried again: what it waits for, and why. */
+  waiting: z.array(waitingView).readonly(),
 });
 
 /** A version with whose it is; every route below one asks this. */
@@ -89,9 +91,14 @@ export const versionRoutes = (deps: ApiDeps): readonly Route[] => {
       scope: versionScope(records),
       response: shown,
       async handler({ found }) {
-        const live = await liveStatus(deps, found);
+        const [live, waiting] = await Promise.all([
+          liveStatus(deps, found),
+          deps.workflows.waiting(workflowId.modelLifecycle(found), deps.limits.answerMs),
+        ]);
         return {
-          body: live ? { ...live, live: true } : { version: found, busy: null, approvals: [], live: false },
+          body: live
+            ? { ...live, live: true, waiting }
+            : { version: found, busy: null, approvals: [], live: false, waiting },
         };
       },
     }),

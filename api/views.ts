@@ -19,6 +19,7 @@ import type {
 import { deliveryStates } from '../workflows/domain/model.ts';
 import type { ArtifactUri } from '../workflows/domain/names.ts';
 import { roles } from '../workflows/domain/roles.ts';
+import type { Waiting } from './gateway.ts';
 import { digestSchema } from './schemas.ts';
 
 /** A noun without the URIs in it. */
@@ -78,6 +79,13 @@ const runView = z.object({
   startedAt: text,
   endedAt: text,
 }) satisfies z.ZodType<Shown<RunRecord>>;
+
+export const waitingView = z.object({
+  step: text,
+  attempts: z.number(),
+  reason: text,
+  nextTryAt: textOrNull,
+}) satisfies z.ZodType<Shown<Waiting>>;
 
 export const versionView = z.object({
   project: text,

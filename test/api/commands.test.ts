@@ -227,6 +227,14 @@ test('a revert and a label go to their own workflows', async () => {
   expect(isSigned(last().command, world().deps.signer.publicKeys())).toBe(true);
 });
 
+test('what a version waits for is told, with the reason', async () => {
+  const waiting = [{ step: 'publishRelease', attempts: 3, reason: 'S3 does not answer', nextTryAt: null }];
+  world().deps.workflows.pending = waiting;
+  expect((await json(world().ask('sam', 'GET', submission)))['waiting']).toEqual(waiting);
+  world().deps.workflows.pending = [];
+  expect((await json(world().ask('sam', 'GET', submission)))['waiting']).toEqual([]);
+});
+
 test('a version is shown live, and from the record when the workflow is silent', async () => {
   const version = versionRow({ revision: 9, keyId: 'k' });
   world().deps.workflows.status = { version, busy: 'c-1', approvals: ['mia'] };

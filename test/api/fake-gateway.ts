@@ -1,7 +1,7 @@
 // A gateway that keeps what it is told and answers as a test wishes.
 import type { Outcome, SignedCommand } from '../../workflows/domain/command.ts';
 import { workflowId } from '../../workflows/messages.ts';
-import type { GatewayErrorKind, WorkflowGateway } from '../../api/gateway.ts';
+import type { GatewayErrorKind, Waiting, WorkflowGateway } from '../../api/gateway.ts';
 import { GatewayError } from '../../api/gateway.ts';
 
 export interface FakeGateway extends WorkflowGateway {
@@ -16,6 +16,8 @@ export interface FakeGateway extends WorkflowGateway {
     status?: GatewayErrorKind;
     ready?: GatewayErrorKind;
   };
+  /** What every workflow waits for. */
+  pending: readonly Waiting[];
   status: Awaited<ReturnType<WorkflowGateway['lifecycleStatus']>>;
 }
 
@@ -34,6 +36,7 @@ export function createFakeGateway(): FakeGateway {
     sent: [],
     outcomes: [{ status: 'done', message: 'done' }],
     throws: {},
+    pending: [],
     status: undefined,
     startLifecycle: (input) => start(workflowId.modelLifecycle(input), input),
     startEvaluation: (input) => start(workflowId.evaluation(input), input),
@@ -52,6 +55,9 @@ export function createFakeGateway(): FakeGateway {
       return fake.status;
     },
     async wake() {},
+    async waiting() {
+      return fake.pending;
+    },
     async ready() {
       check(fake.throws.ready);
     },

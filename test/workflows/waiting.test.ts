@@ -1,0 +1,36 @@
+// A store that is away in the middle of a release: the release waits, says why, and goes on by itself.
+import { rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { createWorkflowGateway } from '../../api/temporal.ts';
+import { until } from './until.ts';
+import type { World } from './world.ts';
+import { openWorld } from './world.ts';
+
+let world: World;
+beforeAll(async () => {
+  world = await openWorld();
+}, 600_000);
+afterAll(() => world.close());
+
+it('tells which step of a child workflow fails, and nothing once it has come through', async () => {
+  const gateway = createWorkflowGateway(world.client);
+  await world.approved('v-1');
+  const id = world.idOf('v-1');
+  expect(await gateway.waiting(id, 10_000)).toEqual([]);
+  const [store, aside] = [join(world.home, 'releases'), join(world.home, 'releases-aside')];
+  await rename(store, aside);
+  await writeFile(store, '');
+  const releasing = world.release('v-1');
+  const [step] = await until('the release to wait', async () => {
+    const waiting = await gateway.waiting(id, 10_000);
+    return waiting.length > 0 && waiting;
+  });
+  expect(step?.step).toBe('publishRelease');
+  expect(step?.attempts).toBeGreaterThan(0);
+  expect(step?.reason).toContain(store);
+  await rm(store);
+  await rename(aside, store);
+  expect(await releasing).toBe('kind-1');
+  expect(await gateway.waiting(id, 10_000)).toEqual([]);
+  expect(await gateway.waiting('model/p/m/none', 10_000)).toEqual([]);
+});
