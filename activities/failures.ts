@@ -1,6 +1,6 @@
 // Failures as activities and adapters throw them: retryable or not is decided here, once, by type.
 import { ApplicationFailure } from '@temporalio/common';
-import type { FailureType } from '../workflows/domain/failures.ts';
+import { failureTypes, type FailureType } from '../workflows/domain/failures.ts';
 
 /**
  * A failure that trying again cannot mend. The message says what, which one, and what to do.
@@ -27,3 +27,6 @@ export function isFailure(error: unknown, type: FailureType): boolean {
     if (e instanceof ApplicationFailure && e.type === type) return true;
   return false;
 }
+
+/** Is it one that trying again cannot mend? */
+export const isFinal = (error: unknown): boolean => failureTypes.some((type) => isFailure(error, type));

@@ -3,7 +3,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
-import { failure } from '../../failures.ts';
+import { failure, isFinal } from '../../failures.ts';
 import type { Received } from '../../ports.ts';
 import { diskError, FOLDER_MODE, replaceFile, unless } from '../durable-file.ts';
 import type { LockOwner } from './owner.ts';
@@ -85,7 +85,7 @@ export function startSubscription(options: SubscriptionOptions): Subscription {
         return true;
       } catch (error) {
         tell(error);
-        if (attempt > options.retries) {
+        if (attempt > options.retries || isFinal(error)) {
           let buried = false;
           await persist(async () => {
             await options.bury(event, error);

@@ -1,6 +1,7 @@
 // The contract of EventBus, failures: restarts, attempts, dead letters, stopping, refusals.
 import assert from 'node:assert/strict';
 import { deadLetterTopic, type Received } from '../../../activities/ports.ts';
+import { failure } from '../../../activities/failures.ts';
 import { eventually, freshName, rejects, rejectsAs, type Case } from '../cases.ts';
 import { PAUSE_MS, event, idOf, listen, numbered, planted, publishAll, type BusSubject } from './listener.ts';
 
@@ -41,6 +42,24 @@ export const failureCases: readonly Case<BusSubject>[] = [
       await after.close();
       assert.deepEqual(first.finished, ['a']);
       assert.deepEqual(second.finished, ['b', 'c']);
+    },
+  },
+  {
+    name: 'puts away at once what trying again cannot mend',
+    async run({ bus }) {
+      const topic = freshName('topic');
+      const refused = (one: Received): void => {
+        if (idOf(one) === 'b') throw failure('InvalidInput', 'no event of ours');
+      };
+      const { seen, stop } = await listen(bus, topic, 'group', refused);
+      const dead = await listen(bus, deadLetterTopic(topic), 'group');
+      await publishAll(bus, topic, 'k', ['a', 'b', 'c']);
+      await eventually('c', () => seen.some((one) => idOf(one) === 'c'));
+      await eventually('a dead letter', () => dead.seen.length > 0);
+      await stop();
+      await dead.stop();
+      assert.deepEqual(seen.map(idOf), ['a', 'b', 'c']);
+      assert.equal(dead.seen.length, 1);
     },
   },
   {
