@@ -1,0 +1,76 @@
+// Nobody but the platform reaches Alluxio, which knows no users, or HDFS beneath it: their ports are the machine's own, and closed to jobs.
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { isLoopback, listeners, socketsOf } from '../../deploy/stack/listeners.ts';
+import { pythonJob } from '../contracts/cluster.ts';
+import { describeWith, hdfsServer } from '../servers.ts';
+import { ownAlluxio, type OwnAlluxio } from './alluxio-cluster.ts';
+import { openLocalCluster, sandboxForTests, type LocalHarness } from './local-cluster.ts';
+
+/** Java servers start. */
+const TIMEOUT_MS = 300_000;
+const hasSandbox = await sandboxForTests('that jobs reach neither Alluxio nor HDFS');
+
+describeWith(['hdfs', 'alluxio'], 'Alluxio and HDFS beneath it', () => {
+  let own: OwnAlluxio | undefined;
+  const servers = (): OwnAlluxio => own ?? assert.fail('Alluxio was not started');
+  beforeAll(async () => {
+    own = await ownAlluxio();
+  }, TIMEOUT_MS);
+  afterAll(async () => own?.close(), TIMEOUT_MS);
+
+  it('listen on the loopback alone', () => {
+    const { master, worker, proxy, ports } = servers();
+    const sockets = new Set([master, worker, proxy].flatMap((server) => [...socketsOf(server.pid() ?? 0)]));
+    const theirs = listeners().filter(({ inode }) => sockets.has(inode));
+    // All that should listen are seen, or the look into /proc would prove nothing.
+    for (const [name, port] of Object.entries(ports))
+      assert.ok(
+        theirs.some((each) => each.port === port),
+        `${name} (${port}) is not seen to listen`,
+      );
+    assert.deepEqual(
+      theirs.filter((each) => !isLoopback(each)),
+      [],
+    );
+  });
+
+  (hasSandbox ? it : it.skip)(
+    'are out of reach for a job, which reaches them without its sandbox',
+    async () => {
+      const parent = mkdtempSync('/var/tmp/ocdl-alluxio-isolation-');
+      const opened: LocalHarness[] = [];
+      try {
+        const inside = await openLocalCluster({ sandbox: 'bubblewrap', home: join(parent, 'home') });
+        opened.push(inside);
+        const bare = await openLocalCluster({ sandbox: 'none' });
+        opened.push(bare);
+        const { url: webHdfs, rpc } = await hdfsServer();
+        const ports = [...Object.values(servers().ports), Number(new URL(webHdfs).port), Number(rpc.split(':').at(-1))];
+        const code = `
+import socket
+for port in ${JSON.stringify(ports)}:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 30): print("REACHED", port)
+    except OSError as error: print("no way to", port, error)
+`;
+        const reached = async (harness: LocalHarness): Promise<number> => {
+          const argv = ['python', 'in/code/main.py'];
+          const spec = pythonJob(harness.api, { code, argv });
+          const outcome = await harness.cluster.runJob(spec, { signal: new AbortController().signal });
+          // The attempt itself must have run to its end.
+          assert.equal(outcome.status, 'succeeded', outcome.log);
+          assert.equal(outcome.log.match(/^(REACHED|no way to) /gm)?.length, ports.length, outcome.log);
+          return outcome.log.match(/^REACHED /gm)?.length ?? 0;
+        };
+        assert.equal(await reached(bare), ports.length);
+        assert.equal(await reached(inside), 0);
+      } finally {
+        for (const harness of opened) await harness.close();
+        rmSync(parent, { recursive: true, force: true });
+      }
+    },
+    TIMEOUT_MS,
+  );
+});
