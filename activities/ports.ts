@@ -1,4 +1,5 @@
 // What activities and the API need from the world. Each port has an embedded adapter and real ones; test/contracts/ holds all to it.
+import type { LeftOut, Node, RemoteFile, Resolution, Source } from '../workflows/domain/import.ts';
 import type { Artifact, NamedArtifact } from '../workflows/domain/model.ts';
 import type { ArtifactUri, Digest, StorePath } from '../workflows/domain/names.ts';
 
@@ -140,7 +141,8 @@ export interface EventBus {
   /**
    * Calls `handle` for each event of the topic that the group has not finished, oldest first, one at a time per key. A group's
    * first subscription begins at the oldest event. The offset moves after `handle` resolves. A throw is tried again
-   * (`retries` times, default 5, with growing pauses), then the event goes to the topic `<topic>.dead` with the reason.
+   * (`retries` times, default 5, with growing pauses), then the event goes to the topic `<topic>.dead` with the reason; a failure
+   * that trying again cannot mend (`failures.ts`) sends it there at once.
    * Of two subscribers of one group each event goes to one.
    */
   subscribe(options: {
@@ -189,4 +191,69 @@ export interface CodeHost {
   ): Promise<readonly { commit: string; author: string; at: string; message: string }[]>;
   /** What a person clones. */
   url(repository: string): string;
+}
+
+// ---------------------------------------------------------------- DataSources
+
+/** Data from outside: public repositories, web servers, private nodes. */
+export interface DataSources {
+  /** Opens a source for one piece of work; private and unlisted hosts are refused here and at every connection. */
+  connect(
+    source: Source,
+    context: { readonly project: string; readonly nodes: readonly Node[]; readonly signal: AbortSignal },
+  ): Promise<SourceSession>;
+}
+
+export interface SourceSession {
+  /** What the source means now. `NotFound` when it means nothing. */
+  resolve(): Promise<Resolution>;
+  /** The files below a folder, by paths relative to it. */
+  list(folder: RemoteFile): Promise<{ readonly files: readonly RemoteFile[]; readonly leftOut: LeftOut }>;
+  /** The bytes from `start` on, if the source can and is still in the state that `validator` names; else from the beginning. */
+  open(file: RemoteFile, from: { readonly start: number; readonly validator: string | null }): Promise<OpenedFile>;
+  close(): Promise<void>;
+}
+
+export interface OpenedFile {
+  readonly start: number;
+  readonly bytes: AsyncIterable<Uint8Array>;
+  /** Names the state of the file, so that a part fetched later fits; `null`: it cannot be gone on with. */
+  readonly validator: string | null;
+  readonly total: number | null;
+}
+
+/** What a source throws that wants to be left alone until then. */
+export class TryLater extends Error {
+  /** ISO 8601 */
+  readonly until: string;
+  constructor(message: string, until: string) {
+    super(message);
+    this.name = 'TryLater';
+    this.until = until;
+  }
+}
+
+// ---------------------------------------------------------------- Archives
+
+/** Bytes of one file of a folder, lying in a local file. */
+export interface FolderEntry {
+  readonly path: string;
+  readonly file: string;
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+/** Archives that nobody vouches for, and the one that the platform makes. */
+export interface Archives {
+  /**
+   * Writes the files of a tar, tar.gz or zip one after the other into the local file `spool`; no name of the archive ever
+   * becomes one on disk. `undefined` when it is no archive. `InvalidInput` for names that lead out, and for bombs.
+   */
+  unpack(
+    archive: string,
+    spool: string,
+    options: { readonly stripTop: boolean; readonly signal: AbortSignal },
+  ): Promise<{ readonly entries: readonly FolderEntry[]; readonly leftOut: LeftOut } | undefined>;
+  /** The files as a tar, the same bytes for the same files. */
+  pack(entries: readonly FolderEntry[], signal: AbortSignal): AsyncIterable<Uint8Array>;
 }

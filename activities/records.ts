@@ -11,6 +11,7 @@ import type {
   Scan,
   Version,
 } from '../workflows/domain/model.ts';
+import type { Import, Node } from '../workflows/domain/import.ts';
 import type { Digest, StorePath } from '../workflows/domain/names.ts';
 import type { Role } from '../workflows/domain/roles.ts';
 
@@ -200,6 +201,17 @@ export interface Records {
   scans(filter: { project: string; application?: string } & Page): Promise<{ rows: readonly Scan[]; next?: string }>;
   /** Creates the scan with its findings; the same id again changes nothing. */
   createScan(scan: Scan, audit: AuditEntry): Promise<void>;
+
+  // data acquisition
+  /** Writes an import as it now stands, with an audit row where one belongs to it; an older state never replaces a newer one. */
+  recordImport(row: Import, audit: AuditEntry | null): Promise<void>;
+  import(project: string, id: string): Promise<Import | undefined>;
+  imports(filter: { project: string } & Page): Promise<{ rows: readonly Import[]; next?: string }>;
+  /** Registers a host that data may come from, in the place of one of the same name. */
+  setNode(node: Node, audit: AuditEntry): Promise<void>;
+  /** Removes a node; a missing one is fine. */
+  removeNode(project: string, node: string, audit: AuditEntry): Promise<void>;
+  nodes(project: string): Promise<readonly Node[]>;
 
   close(): Promise<void>;
 }

@@ -10,7 +10,9 @@ import type { ApiDeps } from './deps.ts';
 import { evaluationRoutes } from './evaluations.ts';
 import { fileRoutes } from './files.ts';
 import { healthRoutes } from './health.ts';
+import { importRoutes } from './imports.ts';
 import { jobRoutes } from './jobs.ts';
+import { nodeRoutes } from './nodes.ts';
 import { describe, describeParts, documentOf, documentRoute } from './openapi.ts';
 import { notFound, problem, problemOf, problemResponse } from './problems.ts';
 import { projectRoutes } from './projects.ts';
@@ -47,6 +49,7 @@ export function createApp(deps: ApiDeps): Api {
     ...[healthRoutes, tokenRoutes, userRoutes, projectRoutes, fileRoutes, dataSetRoutes, codeRoutes].flatMap((of) =>
       of(deps),
     ),
+    ...[importRoutes, nodeRoutes].flatMap((of) => of(deps)),
     ...[submissionRoutes, versionRoutes, evaluationRoutes, releaseRoutes].flatMap((of) => of(deps)),
     ...[applicationRoutes, revertRoutes, scanRoutes, auditRoutes, jobRoutes].flatMap((of) => of(deps)),
     documentRoute(() => documentOf(app)),

@@ -2,6 +2,7 @@
 import type { Outcome, SignedCommand } from '../workflows/domain/command.ts';
 import type {
   ApplicationInput,
+  DataImportInput,
   EvaluationInput,
   FeedbackInput,
   LifecycleInput,
@@ -45,6 +46,9 @@ export interface WorkflowGateway {
   startEvaluation(input: EvaluationInput): Promise<Started>;
   startApplication(input: ApplicationInput, project: string): Promise<Started>;
   startFeedback(input: FeedbackInput): Promise<Started>;
+  startImport(input: DataImportInput): Promise<Started>;
+  /** Asks an import to end and take away what it has stored; it does so in its own time. */
+  cancelImport(workflowId: string): Promise<void>;
   sendCommand(workflowId: string, command: SignedCommand): Promise<void>;
   /** `null`: the workflow knows no such command; `undefined`: no answer in that time. */
   outcome(workflowId: string, commandId: string, timeoutMs: number): Promise<Outcome | null | undefined>;

@@ -3,6 +3,7 @@ import type { Server } from 'node:http';
 import { join } from 'node:path';
 import { createAdaptorServer } from '@hono/node-server';
 import { Client, Connection } from '@temporalio/client';
+import { keepAdmitted } from '../workers/admission.ts';
 import { createLog, letGo, onEnd, tellReady } from '../workers/process.ts';
 import { openStores } from '../workers/wiring.ts';
 import { createApp } from './app.ts';
@@ -20,9 +21,9 @@ const REQUEST_MS = 3_600_000;
 async function main(): Promise<void> {
   const config = apiConfig();
   const log = createLog('api', config.logLevel);
-  const stores = await openStores(config);
+  const stores = await openStores(config, log);
   // Lazily: the API answers, and says that it is not ready, while the workflow server is away.
-  const connection = Connection.lazy({ address: config.temporal.address });
+  const connection = Connection.lazy(config.temporal.connection);
   try {
     if (!config.isLoopback && (await stores.records.users()).length === 0)
       throw new Error(
@@ -32,13 +33,25 @@ async function main(): Promise<void> {
     const adminToken = await firstAdmin(stores.records);
     const signer = await createSigner(join(config.home, 'keys'));
     const workflows = createWorkflowGateway(new Client({ connection, namespace: config.temporal.namespace }));
-    const { app } = createApp({ ...stores, workflows, signer, log, limits: config.limits });
+    const onWarn = (message: string): void => log.warn(message);
+    const admission = stores.admit && keepAdmitted({ records: stores.records, admit: stores.admit, onWarn });
+    const records = admission?.records ?? stores.records;
+    const { app } = createApp({
+      ...stores,
+      records,
+      areas: stores.cachedAreas,
+      workflows,
+      signer,
+      log,
+      limits: config.limits,
+    });
     const server = createAdaptorServer({ fetch: app.fetch, serverOptions: { requestTimeout: REQUEST_MS } }) as Server;
     const url = await listen(server, config);
     onEnd(log, async () => {
       await drain(server);
+      await admission?.stop();
       await connection.close();
-      await stores.records.close();
+      await stores.close();
       letGo();
     });
     log.info({ url }, 'listening');
@@ -47,7 +60,7 @@ async function main(): Promise<void> {
       process.stderr.write(`The administrator's token, shown this once: ${adminToken}\n`);
   } catch (error) {
     await connection.close();
-    await stores.records.close();
+    await stores.close();
     throw error;
   }
 }

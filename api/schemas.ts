@@ -5,7 +5,7 @@ import { NAME_LIMIT, NAME_PATTERN, nameProblem, pathProblem } from '../workflows
 import type { ArtifactUri, Digest } from '../workflows/domain/names.ts';
 
 /** Holds a text to one of the domain's own judges. */
-const judged = (judge: (text: string) => string | undefined) =>
+export const judged = (judge: (text: string) => string | undefined) =>
   z.string().superRefine((text, context) => {
     const message = judge(text);
     if (message) context.addIssue({ code: 'custom', message });

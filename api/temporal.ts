@@ -8,6 +8,7 @@ import {
   WorkflowNotFoundError,
 } from '@temporalio/client';
 import type { SearchAttributePair } from '@temporalio/common';
+import { describeSource } from '../workflows/domain/import.ts';
 import type { WorkflowName } from '../workflows/messages.ts';
 import { command, outcome, searchAttributes, status, taskQueues, wake, workflowId } from '../workflows/messages.ts';
 import type { Started, Waiting, WorkflowGateway } from './gateway.ts';
@@ -115,6 +116,21 @@ export function createWorkflowGateway(client: Client): WorkflowGateway {
       start('feedback', workflowId.feedback(input), input, `${input.project}: findings of ${input.scan}`, [
         { key: Project, value: input.project },
       ]),
+    startImport: (input) =>
+      start(
+        'dataImport',
+        workflowId.dataImport(input),
+        input,
+        `${input.project}: ${describeSource(input.source)} as ${input.dataset}, for ${input.actor}`,
+        [
+          { key: Project, value: input.project },
+          { key: Author, value: input.actor },
+        ],
+      ),
+    cancelImport: (id) =>
+      signal(id, async () => {
+        await client.workflow.getHandle(id).cancel();
+      }),
     sendCommand: (id, signed) => signal(id, () => client.workflow.getHandle(id).signal(command, signed)),
     wake: (id) => signal(id, () => client.workflow.getHandle(id).signal(wake)),
     outcome: (id, commandId, timeoutMs) =>

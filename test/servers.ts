@@ -1,5 +1,5 @@
-// Real servers for tests: one Temporal and one PostgreSQL for a whole test run, started when first asked for.
-import { randomUUID } from 'node:crypto';
+// Real servers for tests: one of each kind for a whole test run, started when first asked for.
+import { randomInt, randomUUID } from 'node:crypto';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { spawn } from 'node:child_process';
 import { homedir } from 'node:os';
@@ -8,40 +8,116 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { z } from 'zod';
 import type { ChildSpec } from '../deploy/local/child.ts';
-import { anyFreePort } from '../deploy/local/ports.ts';
+import { isFree } from '../deploy/local/ports.ts';
 import { preparePostgres } from '../deploy/local/postgres.ts';
-import { identify, isAlive, processRecordSchema } from '../deploy/local/process-identity.ts';
-import { writeRunRecord } from '../deploy/local/run-records.ts';
+import { endProcess, identify, isAlive, processRecordSchema } from '../deploy/local/process-identity.ts';
+import { readRunRecords, writeRunRecord } from '../deploy/local/run-records.ts';
 import { findTemporal } from '../deploy/local/temporal-binary.ts';
 import { temporalSpec } from '../deploy/local/temporal.ts';
+import { alluxio } from '../deploy/stack/alluxio.ts';
+import { hdfs } from '../deploy/stack/hdfs.ts';
+import { kafka } from '../deploy/stack/kafka.ts';
+import { fetchJava, fetchS3, missingFor, type FetchOptions, type StackServer } from '../deploy/stack/programs.ts';
+import { s3 } from '../deploy/stack/s3.ts';
 import { endRunsOfDeadOwners, runFolder, runOwner } from './servers-stop.ts';
 
-const addressSchema = z.object({ address: z.string() });
+/** How tests fetch the programs of servers: kept in the same cache as a person's own. */
+export const programs: FetchOptions = {
+  cache: process.env.OCDL_CACHE ?? join(homedir(), '.cache', 'ocdl'),
+  env: process.env,
+  onProgress: (line) => void process.stderr.write(`${line}\n`),
+};
+
+/**
+ * A suite that needs real systems. With CI=true it runs in any case, and fails where one cannot be had; elsewhere it is
+ * left out where Java, Maven or Go is missing, and says so.
+ */
+export function describeWith(systems: readonly StackServer[], name: string, suite: () => void): void {
+  const missing = [...new Set(systems.flatMap((system) => missingFor(system, programs) ?? []))];
+  if (missing.length === 0 || process.env.CI === 'true') {
+    describe(name, suite);
+    return;
+  }
+  process.stderr.write(`LEFT OUT: ${name} needs ${systems.join(', ')}; missing here: ${missing.join(', ')}.\n`);
+  describe.skip(`${name} (left out: no ${missing.join(', ')})`, suite);
+}
 
 /** Returns the test run's Temporal server (namespace `default`, the workflows' search attributes registered). */
-export async function temporalServer(): Promise<{ readonly address: string }> {
-  const address = await startedOnce('temporal', async (folder) => {
-    const cache = process.env.OCDL_CACHE ?? join(homedir(), '.cache', 'ocdl');
-    const binary = await findTemporal({
-      cache,
-      env: process.env,
-      onProgress: (line) => process.stderr.write(`${line}\n`),
-    });
-    const [port, uiPort] = [await anyFreePort('127.0.0.1'), await anyFreePort('127.0.0.1')];
+export function temporalServer(): Promise<{ readonly address: string }> {
+  return startedOnce('temporal', z.object({ address: z.string() }), async (folder) => {
+    const binary = await findTemporal(programs);
+    const [port, uiPort] = [await freePort(), await freePort()];
     const spec = temporalSpec({ binary, folder, port, uiPort, namespace: 'default' });
-    return { spec, address: `127.0.0.1:${port}` };
+    return { specs: [spec], address: { address: `127.0.0.1:${port}` } };
   });
-  return { address };
 }
 
 /** Returns the test run's PostgreSQL server, as the URL of its first database. */
-export async function postgresServer(): Promise<{ readonly url: string }> {
-  const url = await startedOnce('postgres', async (folder) => {
+export function postgresServer(): Promise<{ readonly url: string }> {
+  return startedOnce('postgres', z.object({ url: z.string() }), async (folder) => {
     // A test's database need not outlive a power cut.
-    const postgres = await preparePostgres({ folder, settings: ['fsync=off', 'synchronous_commit=off'] });
-    return { spec: postgres.spec, address: postgres.url };
+    const { spec, url } = await preparePostgres({ folder, settings: ['fsync=off', 'synchronous_commit=off'] });
+    return { specs: [spec], address: { url } };
   });
-  return { url };
+}
+
+/** Returns the test run's Kafka. */
+export function kafkaServer(): Promise<{ readonly brokers: string }> {
+  return startedOnce('kafka', z.object({ brokers: z.string() }), async (folder) => {
+    const program = await fetchJava('kafka', programs);
+    const { spec, brokers } = kafka({ program, folder, port: await freePort(), controllerPort: await freePort() });
+    return { specs: [spec], address: { brokers } };
+  });
+}
+
+const hdfsSchema = z.object({ url: z.string(), rpc: z.string(), conf: z.string() });
+
+/** Returns the test run's HDFS: the superuser is `hdfs`, the platform's user `ocdl`; alice and bob are of group `staff`. */
+export function hdfsServer(): Promise<z.infer<typeof hdfsSchema>> {
+  return startedOnce('hdfs', hdfsSchema, async (folder) => {
+    const program = await fetchJava('hdfs', programs);
+    const users = { alice: ['alice', 'staff'], bob: ['bob', 'staff'], carol: ['carol'] };
+    const ports = {
+      rpc: await freePort(),
+      http: await freePort(),
+      data: await freePort(),
+      dataHttp: await freePort(),
+      dataIpc: await freePort(),
+    };
+    const { nameNode, dataNode, url, rpc, conf } = hdfs({ program, folder, ports, users });
+    return { specs: [nameNode, dataNode], address: { url, rpc, conf } };
+  });
+}
+
+/** Returns the proxy of the test run's Alluxio, which lies over `hdfsServer()`. */
+export function alluxioServer(): Promise<{ readonly url: string }> {
+  return startedOnce('alluxio', z.object({ url: z.string() }), async (folder) => {
+    const program = await fetchJava('alluxio', programs);
+    const ports = {
+      master: await freePort(),
+      masterWeb: await freePort(),
+      worker: await freePort(),
+      workerWeb: await freePort(),
+      proxy: await freePort(),
+    };
+    const { master, worker, proxy, url } = alluxio({ program, folder, ports, hdfs: await hdfsServer() });
+    return { specs: [master, worker, proxy], address: { url } };
+  });
+}
+
+const s3Schema = z.object({
+  endpoint: z.string(),
+  region: z.string(),
+  accessKeyId: z.string(),
+  secretAccessKey: z.string(),
+});
+
+/** Returns the test run's S3 server, with the keys of its owner. It has no bucket yet. */
+export function s3Server(): Promise<z.infer<typeof s3Schema>> {
+  return startedOnce('s3', s3Schema, async (folder) => {
+    const { spec, ...address } = s3({ binary: await fetchS3(programs), folder, port: await freePort() });
+    return { specs: [spec], address };
+  });
 }
 
 /** Makes a new, empty database on the test run's PostgreSQL and returns its URL. */
@@ -60,24 +136,37 @@ export async function freshDatabase(): Promise<string> {
   return fresh.href;
 }
 
-type Startable = { readonly spec: ChildSpec; readonly address: string };
+/**
+ * Returns a port nobody listens on, below those that the operating system gives out by itself (from 32768 on): a slow
+ * server that is told it now still finds it free half a minute later.
+ */
+export async function freePort(): Promise<number> {
+  const port = randomInt(10_240, 32_768);
+  return (await isFree(port, '127.0.0.1')) ? port : await freePort();
+}
+
+type Startable<Address> = { readonly specs: readonly ChildSpec[]; readonly address: Address };
 
 /** The first caller of any jest worker starts the server, the others wait for the address it writes. */
-async function startedOnce(name: string, prepare: (folder: string) => Promise<Startable>): Promise<string> {
+async function startedOnce<Address>(
+  name: string,
+  schema: z.ZodType<Address>,
+  prepare: (folder: string) => Promise<Startable<Address>>,
+): Promise<Address> {
   const run = runFolder();
   mkdirSync(run, { recursive: true, mode: 0o700 });
   const addressFile = join(run, `${name}.address`);
   const lockFile = join(run, `${name}.starting`);
-  // Longer than a Temporal build from nothing takes on a slow machine.
+  // Longer than a build with Go from nothing takes on a slow machine.
   const until = Date.now() + 600_000;
   while (Date.now() < until) {
-    if (existsSync(addressFile)) return addressSchema.parse(JSON.parse(readFileSync(addressFile, 'utf8'))).address;
+    if (existsSync(addressFile)) return schema.parse(JSON.parse(readFileSync(addressFile, 'utf8')));
     if (madeLock(lockFile)) {
       try {
         await endRunsOfDeadOwners();
-        const { spec, address } = await prepare(join(run, name));
-        await launch(spec, run);
-        writeFileSync(`${addressFile}.new`, JSON.stringify({ address }));
+        const { specs, address } = await prepare(join(run, name));
+        await launchAll(specs, run);
+        writeFileSync(`${addressFile}.new`, JSON.stringify(address));
         renameSync(`${addressFile}.new`, addressFile);
         return address;
       } finally {
@@ -88,6 +177,17 @@ async function startedOnce(name: string, prepare: (folder: string) => Promise<St
     await sleep(50);
   }
   throw new Error(`The test server ${name} was still being started after 10 minutes: see ${run}.`);
+}
+
+/** Starts the processes of one server side by side; when one does not come up, none is left. */
+async function launchAll(specs: readonly ChildSpec[], run: string): Promise<void> {
+  const launches = await Promise.allSettled(specs.map((spec) => launch(spec, run)));
+  const failed = launches.find((launched) => launched.status === 'rejected');
+  if (failed === undefined) return;
+  const names = new Set(specs.map((spec) => spec.name));
+  const records = readRunRecords(join(run, 'run')).filter((record) => names.has(record.name));
+  await Promise.all(records.map((record) => endProcess(record.child, record.stopSignal, 5_000)));
+  throw failed.reason;
 }
 
 async function launch(spec: ChildSpec, run: string): Promise<void> {
@@ -109,7 +209,8 @@ async function launch(spec: ChildSpec, run: string): Promise<void> {
     const { name, stopSignal } = spec;
     writeRunRecord(join(run, 'run'), { name, child: record, supervisor: runOwner(), stopSignal });
   }
-  const until = Date.now() + 60_000;
+  // Ten times what the slowest, Alluxio, takes on a quiet machine.
+  const until = Date.now() + 180_000;
   while (record !== undefined && failure.error === undefined && isAlive(record) && Date.now() < until) {
     if (await spec.isReady?.(record.pid).catch(() => false)) return;
     await sleep(50);

@@ -8,7 +8,7 @@ import type { Records } from '../activities/records.ts';
 import { wake, workflowId } from '../workflows/messages.ts';
 import { workerConfig } from './config.ts';
 import { createLog, letGo, onEnd, tellReady } from './process.ts';
-import { openBus, openStores } from './wiring.ts';
+import { openBus, openStores, patiently } from './wiring.ts';
 
 /** How soon a new application is subscribed. */
 const LOOK_EVERY_MS = 2_000;
@@ -71,9 +71,12 @@ if (import.meta.filename === process.argv[1]) {
   const config = workerConfig();
   const log = createLog('application', config.logLevel);
   const [stores, bus, connection] = await Promise.all([
-    openStores(config),
-    openBus(config),
-    Connection.connect({ address: config.temporal.address }),
+    openStores(config, log),
+    openBus(config, log),
+    patiently(
+      () => Connection.connect(config.temporal.connection),
+      (message) => log.warn(message),
+    ),
   ]);
   const { workflow } = new Client({ connection, namespace: config.temporal.namespace });
   const consumer = await consumeReleases({
@@ -85,7 +88,7 @@ if (import.meta.filename === process.argv[1]) {
   onEnd(log, async () => {
     await consumer.stop();
     await bus.close();
-    await stores.records.close();
+    await stores.close();
     await connection.close();
     letGo();
   });

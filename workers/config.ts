@@ -1,65 +1,215 @@
-// The environment as typed configuration, for workers and the API: every variable with its meaning, all mistakes told at once.
-import { homedir } from 'node:os';
-import { join, resolve } from 'node:path';
-import { z } from 'zod';
+// The environment as typed configuration, for every program: all mistakes told at once, no value repeated, since some are secret.
+import { readFileSync } from 'node:fs';
+import { isSecret, schema, variableNames, type VariableName, type Variables } from './variables.ts';
 
-const schema = z.object({
-  OCDL_HOME: z.string().min(1).default('.ocdl').describe('Folder of all state of the embedded platform.'),
-  OCDL_CACHE: z
-    .string()
-    .min(1)
-    .default(join(homedir(), '.cache', 'ocdl'))
-    .describe('Folder of what can be made again: Python environments, the Temporal build.'),
-  OCDL_PYTHON: z
-    .string()
-    .min(1)
-    .optional()
-    .describe('Python interpreter that environments are made with; the first fitting one on PATH unless given.'),
-  OCDL_API_URL: z
-    .url({ protocol: /^https?$/ })
-    .default('http://127.0.0.1:8470')
-    .describe('Address of the API, as the wrappers of jobs reach it.'),
-  OCDL_LOG_LEVEL: z
-    .enum(['trace', 'debug', 'info', 'warn', 'error'])
-    .default('info')
-    .describe('Least level that is logged.'),
-  TEMPORAL_ADDRESS: z
-    .string()
-    .regex(/^[^\s/]+:\d+$/, 'must be HOST:PORT')
-    .default('127.0.0.1:7233')
-    .describe('Temporal frontend, HOST:PORT.'),
-  TEMPORAL_NAMESPACE: z.string().min(1).default('default').describe('Temporal namespace.'),
-  DATABASE_URL: z
-    .string()
-    .regex(/^postgres(ql)?:\/\//, 'must begin with postgres://')
-    .describe('PostgreSQL of the records.'),
-});
+export type Environment = Readonly<Record<string, string | undefined>>;
+export type Config = ReturnType<typeof platformConfig>;
 
-export interface WorkerConfig {
-  readonly home: string;
-  readonly cache: string;
-  readonly python: string | undefined;
-  readonly apiUrl: string;
-  readonly logLevel: 'trace' | 'debug' | 'info' | 'warn' | 'error';
-  readonly temporal: { readonly address: string; readonly namespace: string };
-  readonly databaseUrl: string;
+/** Reads the environment of a worker. Throws one error that names every mistaken variable. */
+export function workerConfig(environment: Environment = process.env): Config {
+  return platformConfig(readVariables(environment, ['DATABASE_URL']).values);
 }
 
-/** Parses the environment. Throws one error that names every mistaken variable; values are not repeated, since some are secret. */
-export function workerConfig(environment: Readonly<Record<string, string | undefined>> = process.env): WorkerConfig {
-  const parsed = schema.safeParse(environment);
-  if (!parsed.success) {
-    const lines = parsed.error.issues.map(({ path, message }) => `  ${path.join('.')}: ${message}`);
+/** What the variables choose. A system that is not given (an empty `databaseUrl`) is the embedded one. */
+export function platformConfig(v: Variables) {
+  const tls = v.TEMPORAL_TLS || v.TEMPORAL_TLS_CA_FILE || v.TEMPORAL_TLS_CERT_FILE || v.TEMPORAL_API_KEY;
+  return {
+    home: v.OCDL_HOME,
+    cache: v.OCDL_CACHE,
+    python: v.OCDL_PYTHON,
+    apiUrl: v.OCDL_API_URL,
+    logLevel: v.OCDL_LOG_LEVEL,
+    temporal: {
+      address: v.TEMPORAL_ADDRESS,
+      namespace: v.TEMPORAL_NAMESPACE,
+      /** As both of Temporal's connections take it. */
+      connection: {
+        address: v.TEMPORAL_ADDRESS,
+        ...(tls && {
+          tls: {
+            ...(v.TEMPORAL_TLS_CA_FILE && { serverRootCACertificate: readFileSync(v.TEMPORAL_TLS_CA_FILE) }),
+            ...(v.TEMPORAL_TLS_CERT_FILE &&
+              v.TEMPORAL_TLS_KEY_FILE && {
+                clientCertPair: {
+                  crt: readFileSync(v.TEMPORAL_TLS_CERT_FILE),
+                  key: readFileSync(v.TEMPORAL_TLS_KEY_FILE),
+                },
+              }),
+          },
+        }),
+        ...(v.TEMPORAL_API_KEY && { apiKey: v.TEMPORAL_API_KEY }),
+      },
+    },
+    databaseUrl: v.DATABASE_URL ?? '',
+    database: {
+      ca: contentOf(v.DATABASE_CA_FILE),
+      poolSize: v.DATABASE_POOL_SIZE,
+    },
+    hdfs: v.OCDL_HDFS_URL && { url: v.OCDL_HDFS_URL, user: v.OCDL_HDFS_USER, root: v.OCDL_HDFS_ROOT },
+    alluxio: v.OCDL_ALLUXIO_URL && { url: v.OCDL_ALLUXIO_URL, root: v.OCDL_HDFS_ROOT, user: v.OCDL_ALLUXIO_USER },
+    s3: v.OCDL_S3_BUCKET && {
+      bucket: v.OCDL_S3_BUCKET,
+      prefix: v.OCDL_S3_PREFIX,
+      region: v.OCDL_S3_REGION,
+      endpoint: v.OCDL_S3_ENDPOINT,
+      credentials:
+        v.OCDL_S3_ACCESS_KEY_ID && v.OCDL_S3_SECRET_ACCESS_KEY
+          ? { accessKeyId: v.OCDL_S3_ACCESS_KEY_ID, secretAccessKey: v.OCDL_S3_SECRET_ACCESS_KEY }
+          : undefined,
+      encryption: v.OCDL_S3_ENCRYPTION,
+      kmsKeyId: v.OCDL_S3_KMS_KEY_ID,
+    },
+    kafka: v.OCDL_KAFKA_BROKERS && {
+      brokers: v.OCDL_KAFKA_BROKERS,
+      ssl: v.OCDL_KAFKA_TLS
+        ? {
+            ca: contentOf(v.OCDL_KAFKA_CA_FILE),
+            cert: contentOf(v.OCDL_KAFKA_CERT_FILE),
+            key: contentOf(v.OCDL_KAFKA_KEY_FILE),
+          }
+        : undefined,
+      sasl: v.OCDL_KAFKA_SASL_MECHANISM && {
+        mechanism: v.OCDL_KAFKA_SASL_MECHANISM,
+        username: v.OCDL_KAFKA_SASL_USERNAME ?? '',
+        password: v.OCDL_KAFKA_SASL_PASSWORD ?? '',
+      },
+      topics: {
+        partitions: v.OCDL_KAFKA_PARTITIONS,
+        replication: v.OCDL_KAFKA_REPLICATION,
+        retentionMs: v.OCDL_KAFKA_RETENTION_HOURS * 3_600_000,
+      },
+    },
+    git: v.OCDL_GIT_REMOTE && {
+      remote: v.OCDL_GIT_REMOTE,
+      ssh:
+        v.OCDL_GIT_SSH_KEY_FILE && v.OCDL_GIT_KNOWN_HOSTS_FILE
+          ? { keyFile: v.OCDL_GIT_SSH_KEY_FILE, knownHostsFile: v.OCDL_GIT_KNOWN_HOSTS_FILE }
+          : undefined,
+      https:
+        v.OCDL_GIT_USERNAME && v.OCDL_GIT_TOKEN_FILE
+          ? { username: v.OCDL_GIT_USERNAME, tokenFile: v.OCDL_GIT_TOKEN_FILE, caFile: v.OCDL_GIT_CA_FILE }
+          : undefined,
+    },
+    imports: {
+      hosts: v.OCDL_IMPORT_HOSTS ?? [],
+      limitBytes: v.OCDL_IMPORT_LIMIT_BYTES,
+      guard: { allowAddresses: v.OCDL_IMPORT_PRIVATE_ADDRESSES ?? [], ca: contentOf(v.OCDL_IMPORT_CA_FILE) },
+      github: {
+        apiUrl: v.OCDL_GITHUB_API_URL.replace(/\/$/, ''),
+        tokenFile: v.OCDL_GITHUB_TOKEN_FILE,
+        downloadHosts: v.OCDL_GITHUB_DOWNLOAD_HOSTS,
+      },
+      maven: { url: v.OCDL_MAVEN_URL.replace(/\/$/, '') },
+      sftpHosts: v.OCDL_SFTP_HOSTS ?? [],
+    },
+  } as const;
+}
+
+/**
+ * Parses every variable, whichever program asks: a mistake for one is told by all. An empty one counts as not given; a secret
+ * may come as NAME_FILE, the path of a file that holds it. Throws one error that names every mistaken variable and no value.
+ */
+export function readVariables(
+  environment: Environment = process.env,
+  mustHave: readonly VariableName[] = [],
+): { readonly values: Variables; readonly isGiven: (name: VariableName) => boolean } {
+  const { given, mistakes } = withSecretFiles(environment);
+  const parsed = schema.safeParse(given);
+  for (const issue of parsed.error?.issues ?? []) mistakes.push([String(issue.path[0]), issue.message]);
+  for (const name of mustHave) if (given[name] === undefined) mistakes.push([name, 'must be given']);
+  mistakes.push(...contradictions(given), ...strangers(environment));
+  if (!parsed.success || mistakes.length > 0) {
+    const lines = [...new Set(mistakes.map(([name, what]) => `  ${name}: ${what}`))];
     throw new Error(`the configuration is wrong:\n${lines.join('\n')}`);
   }
-  const e = parsed.data;
-  return {
-    home: resolve(e.OCDL_HOME),
-    cache: resolve(e.OCDL_CACHE),
-    python: e.OCDL_PYTHON,
-    apiUrl: e.OCDL_API_URL,
-    logLevel: e.OCDL_LOG_LEVEL,
-    temporal: { address: e.TEMPORAL_ADDRESS, namespace: e.TEMPORAL_NAMESPACE },
-    databaseUrl: e.DATABASE_URL,
-  };
+  return { values: parsed.data, isGiven: (name) => given[name] !== undefined };
 }
+
+type Given = Readonly<Record<string, string | undefined>>;
+type Mistake = [name: string, what: string];
+
+function withSecretFiles(environment: Environment): { given: Given; mistakes: Mistake[] } {
+  const given = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ''));
+  const mistakes: Mistake[] = [];
+  for (const name of variableNames.filter(isSecret)) {
+    const path = given[`${name}_FILE`];
+    if (path === undefined) continue;
+    if (given[name] !== undefined) mistakes.push([name, `is given twice, also by ${name}_FILE: keep one`]);
+    else
+      try {
+        given[name] = readFileSync(path, 'utf8').trim();
+      } catch {
+        mistakes.push([`${name}_FILE`, 'names no file that can be read here']);
+      }
+  }
+  return { given, mistakes };
+}
+
+/** Variables that do nothing without another one: whoever gives them believes that they do. */
+const needs: readonly (readonly [names: RegExp, needed: readonly VariableName[]])[] = [
+  [/^OCDL_(HDFS|ALLUXIO)_/, ['OCDL_HDFS_URL']],
+  [/^OCDL_ALLUXIO_/, ['OCDL_ALLUXIO_URL']],
+  [/^OCDL_S3_/, ['OCDL_S3_BUCKET']],
+  [/^OCDL_S3_(ACCESS_KEY_ID|SECRET_ACCESS_KEY)$/, ['OCDL_S3_ACCESS_KEY_ID', 'OCDL_S3_SECRET_ACCESS_KEY']],
+  [/^OCDL_KAFKA_/, ['OCDL_KAFKA_BROKERS']],
+  [/^OCDL_KAFKA_SASL_/, ['OCDL_KAFKA_SASL_MECHANISM', 'OCDL_KAFKA_SASL_USERNAME', 'OCDL_KAFKA_SASL_PASSWORD']],
+  [/^OCDL_KAFKA_(CERT|KEY)_FILE$/, ['OCDL_KAFKA_CERT_FILE', 'OCDL_KAFKA_KEY_FILE']],
+  [/^OCDL_GIT_/, ['OCDL_GIT_REMOTE']],
+  [/^OCDL_GIT_(SSH_KEY|KNOWN_HOSTS)_FILE$/, ['OCDL_GIT_SSH_KEY_FILE', 'OCDL_GIT_KNOWN_HOSTS_FILE']],
+  [/^OCDL_GIT_(USERNAME|TOKEN_FILE)$/, ['OCDL_GIT_USERNAME', 'OCDL_GIT_TOKEN_FILE']],
+  [/^TEMPORAL_TLS_(CERT|KEY)_FILE$/, ['TEMPORAL_TLS_CERT_FILE', 'TEMPORAL_TLS_KEY_FILE']],
+  [/^TEMPORAL_(TLS|API_KEY)/, ['TEMPORAL_ADDRESS']],
+  [/^DATABASE_CA_FILE$/, ['DATABASE_URL']],
+];
+
+function contradictions(given: Given): Mistake[] {
+  const found = needs.flatMap(([names, needed]) => {
+    const first = variableNames.find((name) => given[name] !== undefined && names.test(name));
+    if (first === undefined) return [];
+    return needed
+      .filter((name) => given[name] === undefined)
+      .map((name): Mistake => [name, `is missing: ${first} is given, which does nothing without it`]);
+  });
+  if (given['OCDL_S3_BUCKET'] !== undefined && given['OCDL_S3_ENDPOINT'] === undefined && !given['OCDL_S3_REGION'])
+    found.push(['OCDL_S3_REGION', 'is missing: on AWS the bucket is sought in its region']);
+  if (given['OCDL_S3_KMS_KEY_ID'] !== undefined && given['OCDL_S3_ENCRYPTION'] !== 'aws:kms')
+    found.push(['OCDL_S3_ENCRYPTION', 'must be aws:kms where OCDL_S3_KMS_KEY_ID is given']);
+  const forTls = ['OCDL_KAFKA_CA_FILE', 'OCDL_KAFKA_CERT_FILE'].find((name) => given[name] !== undefined);
+  if (forTls !== undefined && given['OCDL_KAFKA_TLS'] !== 'true')
+    found.push(['OCDL_KAFKA_TLS', `must be true where ${forTls} is given`]);
+  return found;
+}
+
+/** What other programs of the project read: the stack, the wrappers of jobs, applications, tests. */
+const othersOwn = /^OCDL_(STACK_.*|TEST_.*|TOKEN|JOB_TOKEN|INPUTS|OUTPUTS|PARAMETERS)$/;
+
+/** Names that look like ours and are none: left alone, a typing error would choose the embedded system in silence. */
+function strangers(environment: Environment): Mistake[] {
+  const known = [...variableNames, ...variableNames.filter(isSecret).map((name) => `${name}_FILE`)];
+  return Object.keys(environment)
+    .filter((name) => name.startsWith('OCDL_') && !known.includes(name) && !othersOwn.test(name))
+    .map((name) => {
+      const [nearest] = known.map((one) => [distance(name, one), one] as const).sort(([a], [b]) => a - b);
+      // A third of the letters wrong is another word.
+      const isNear = nearest !== undefined && nearest[0] <= name.length / 3;
+      return [name, `is no variable of the platform${isNear ? `: did you mean ${nearest[1]}?` : ''}`];
+    });
+}
+
+/** Letters to insert, remove or replace to come from one word to the other (Levenshtein). */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++)
+      next[j] = Math.min(
+        (row[j] ?? 0) + 1,
+        (next[j - 1] ?? 0) + 1,
+        (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1),
+      );
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}
+
+const contentOf = (path: string | undefined): string | undefined => path && readFileSync(path, 'utf8');

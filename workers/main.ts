@@ -5,7 +5,7 @@ import { taskQueues } from '../workflows/messages.ts';
 import { dataConverter, workflowBundle, workflowTime } from './bundle.ts';
 import { workerConfig } from './config.ts';
 import { createLog, letGo, onEnd, tellReady } from './process.ts';
-import { createActivities, openBus, openCluster, openStores } from './wiring.ts';
+import { createActivities, openBus, openCluster, openSources, openStores, patiently } from './wiring.ts';
 
 /** Long jobs side by side: one per core of a small machine; the rest wait in the queue, durably. */
 const JOBS_AT_ONCE = 2;
@@ -36,13 +36,22 @@ Runtime.install({
 
 const [bundle, connection, stores, bus] = await Promise.all([
   workflowBundle(config.cache),
-  NativeConnection.connect({ address: config.temporal.address }),
-  openStores(config),
-  openBus(config),
+  patiently(
+    () => NativeConnection.connect(config.temporal.connection),
+    (message) => log.warn(message),
+  ),
+  openStores(config, log),
+  openBus(config, log),
 ]);
 await ensureSearchAttributes(connection, config.temporal.namespace);
 const cluster = await openCluster({ ...config, log }, stores);
-const activities = await createActivities({ ...stores, bus, cluster, apiUrl: config.apiUrl });
+const activities = await createActivities({
+  ...stores,
+  bus,
+  cluster,
+  apiUrl: config.apiUrl,
+  outside: openSources(config),
+});
 const common = {
   connection,
   namespace: config.temporal.namespace,
@@ -70,6 +79,6 @@ tellReady();
 await running;
 await cluster.close();
 await bus.close();
-await stores.records.close();
+await stores.close();
 await connection.close();
 letGo();

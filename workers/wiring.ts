@@ -3,13 +3,18 @@ import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { createHash } from 'node:crypto';
+import { ApplicationFailure } from '@temporalio/common';
 import type { Logger } from 'pino';
-import { createGitHost } from '../activities/adapters/git.ts';
+import { createGitHost, createGitRemote } from '../activities/adapters/git.ts';
 import { createLocalDisk } from '../activities/adapters/local-disk.ts';
 import { createLocalLog } from '../activities/adapters/local-log.ts';
 import { createLocalProcessCluster } from '../activities/adapters/local-process/cluster.ts';
 import { createPostgresRecords } from '../activities/adapters/postgres/records.ts';
+import { createArchives } from '../activities/adapters/sources/archives.ts';
+import { createSources } from '../activities/adapters/sources/sources.ts';
+import { createAcquisitionActivities } from '../activities/acquisition.ts';
 import { createDeliveryActivities } from '../activities/delivery.ts';
 import { failure } from '../activities/failures.ts';
 import { createFeedbackActivities } from '../activities/feedback.ts';
@@ -22,6 +27,9 @@ import { createReleaseActivities } from '../activities/release.ts';
 import { createRoverActivities } from '../activities/rover.ts';
 import { ensureEnvironment } from '../deploy/local/environments.ts';
 import type { Artifact } from '../workflows/domain/model.ts';
+import type { Admit } from './admission.ts';
+import type { Config } from './config.ts';
+import { createLog } from './process.ts';
 
 /** The folder that package.json is in. */
 export const checkout = resolve(import.meta.dirname, '..');
@@ -29,23 +37,85 @@ export const checkout = resolve(import.meta.dirname, '..');
 export interface Stores {
   readonly records: Records;
   readonly areas: ArtifactStore;
+  /** The areas again, read through Alluxio where that is configured: for the data of jobs and people. */
+  readonly cachedAreas: ArtifactStore;
   readonly releases: ArtifactStore;
   readonly code: CodeHost;
+  /** Gives people rights of their own to an area, where the system has users. */
+  readonly admit?: Admit;
+  close(): Promise<void>;
 }
 
-/** Opens what both the API and the workers read and write. */
-export async function openStores({ home, databaseUrl }: { home: string; databaseUrl: string }): Promise<Stores> {
-  const [records, areas, releases, code] = await Promise.all([
-    createPostgresRecords({ url: databaseUrl }),
-    createLocalDisk({ root: join(home, 'areas'), name: 'areas' }),
-    createLocalDisk({ root: join(home, 'releases'), name: 'releases' }),
-    createGitHost({ root: join(home, 'git') }),
+/** How each real system is opened. Its vendor's library is loaded only where it is chosen: it doubles the start of a process. */
+export const systems = {
+  hdfs: async (options: Chosen<'hdfs'>, onWarn: OnWarn) =>
+    (await import('../activities/adapters/hdfs.ts')).createHdfsStore({ ...options, name: 'areas', onWarn }),
+  alluxio: async (options: Chosen<'alluxio'>, store: ArtifactStore, onWarn: OnWarn) =>
+    (await import('../activities/adapters/alluxio.ts')).createAlluxioReads({ ...options, store, onWarn }),
+  s3: async (options: Chosen<'s3'>, onWarn: OnWarn) =>
+    (await import('../activities/adapters/s3.ts')).createS3Store({ ...options, onWarn }),
+  kafka: async (options: Chosen<'kafka'>, onWarn: OnWarn) =>
+    (await import('../activities/adapters/kafka.ts')).createKafkaBus({ ...options, onWarn }),
+  git: (options: Chosen<'git'>, home: string) => createGitRemote({ ...options, root: join(home, 'mirrors') }),
+} as const;
+
+type Chosen<Name extends keyof Config> = Exclude<Config[Name], undefined | ''>;
+type OnWarn = (message: string) => void;
+
+/** What of the configuration the stores are chosen by. */
+export type StoresConfig = Pick<Config, 'home' | 'databaseUrl'> &
+  Partial<Pick<Config, 'database' | 'hdfs' | 'alluxio' | 's3' | 'git'>>;
+
+/** Opens what both the API and the workers read and write: each port by itself the real system where one is configured. */
+export async function openStores(
+  { home, databaseUrl, database, hdfs, alluxio, s3, git }: StoresConfig,
+  log: Logger = createLog('stores', 'warn'),
+): Promise<Stores> {
+  const onWarn = (message: string): void => log.warn(message);
+  const [records, inHdfs, releases, code] = await Promise.all([
+    patiently(() => createPostgresRecords({ url: databaseUrl, ...database, onWarn }), onWarn),
+    hdfs ? patiently(() => systems.hdfs(hdfs, onWarn), onWarn) : undefined,
+    s3 ? systems.s3(s3, onWarn) : createLocalDisk({ root: join(home, 'releases'), name: 'releases' }),
+    git ? systems.git(git, home) : createGitHost({ root: join(home, 'git') }),
   ]);
-  return { records, areas, releases, code };
+  const areas = inHdfs ?? (await createLocalDisk({ root: join(home, 'areas'), name: 'areas' }));
+  const cachedAreas = alluxio ? await systems.alluxio(alluxio, areas, onWarn) : areas;
+  const close = async (): Promise<void> => {
+    for (const store of [inHdfs, releases, records]) if (store && 'close' in store) await store.close();
+  };
+  return {
+    records,
+    areas,
+    cachedAreas,
+    releases,
+    code,
+    ...(inHdfs && { admit: (...asked) => inHdfs.admit(...asked) }),
+    close,
+  };
 }
 
-export const openBus = ({ home }: { home: string }): Promise<EventBus> =>
-  createLocalLog({ root: join(home, 'events') });
+/** Opens the events: Kafka where it is configured, or a log on disk. */
+export async function openBus(
+  { home, kafka }: Pick<Config, 'home'> & Partial<Pick<Config, 'kafka'>>,
+  log: Logger = createLog('events', 'warn'),
+): Promise<EventBus> {
+  return kafka ? systems.kafka(kafka, (message) => log.warn(message)) : createLocalLog({ root: join(home, 'events') });
+}
+
+/** Between two attempts to open a system that is away: soon enough for people, seldom enough for logs. */
+const AGAIN_AFTER_MS = 5_000;
+
+/** Opens a system that may be away for the moment: a platform that is started before it waits, and says why. */
+export async function patiently<T>(open: () => Promise<T>, onWarn: OnWarn): Promise<T> {
+  for (;;)
+    try {
+      return await open();
+    } catch (error) {
+      if (error instanceof ApplicationFailure && error.nonRetryable) throw error;
+      onWarn(`${error instanceof Error ? error.message : String(error)}; it is tried again`);
+      await sleep(AGAIN_AFTER_MS);
+    }
+}
 
 /** Opens the compute: local processes, in a sandbox where there is one. */
 export function openCluster(
@@ -99,8 +169,29 @@ function owns(store: ArtifactStore, { uri }: Artifact): boolean {
   }
 }
 
-/** All activities, over given ports. */
-export async function createActivities(ports: Stores & { bus: EventBus; cluster: Cluster; apiUrl: string }) {
+/** Most entries of an archive, and most files of a folder on a private node: what a data set of small files has. */
+const MOST_FILES = 100_000;
+/** Text packs twentyfold at most; what unpacks to more than this is a bomb. */
+const UNPACK_RATIO = 200;
+
+/** Opens what data from outside comes through. */
+export const openSources = ({ home, imports }: Pick<Config, 'home' | 'imports'>) => ({
+  sources: createSources({
+    guard: imports.guard,
+    github: imports.github,
+    maven: imports.maven,
+    https: { hosts: imports.hosts },
+    sftp: { hosts: imports.sftpHosts, secrets: join(home, 'secrets'), entries: MOST_FILES },
+  }),
+  archives: createArchives({ entries: MOST_FILES, bytes: imports.limitBytes, ratio: UNPACK_RATIO }),
+  scratch: join(home, 'imports'),
+  importBytes: imports.limitBytes,
+});
+
+/** All activities, over given ports; without sources those of imports are left out. */
+export async function createActivities(
+  ports: Stores & { bus: EventBus; cluster: Cluster; apiUrl: string; outside?: ReturnType<typeof openSources> },
+) {
   const platformLock = await readFile(join(checkout, 'deploy', 'capsule', 'requirements.lock'), 'utf8');
   return {
     ...createModelCenterActivities(ports),
@@ -110,5 +201,6 @@ export async function createActivities(ports: Stores & { bus: EventBus; cluster:
     ...createReleaseActivities(ports),
     ...createDeliveryActivities(ports),
     ...createFeedbackActivities(ports),
+    ...(ports.outside && createAcquisitionActivities({ ...ports, ...ports.outside })),
   };
 }

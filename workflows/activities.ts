@@ -1,6 +1,7 @@
 // The only proxies of activities: their timeouts, retries and queues, by group. Limits that people feel are inputs, not here.
 import type { ActivityInterfaceFor, ActivityOptions } from '@temporalio/workflow';
-import { proxyActivities } from '@temporalio/workflow';
+import { ActivityCancellationType, proxyActivities } from '@temporalio/workflow';
+import type { AcquisitionActivities } from '../activities/acquisition.ts';
 import type { DeliveryActivities } from '../activities/delivery.ts';
 import type { FeedbackActivities } from '../activities/feedback.ts';
 import type { LauncherActivities } from '../activities/launcher.ts';
@@ -8,6 +9,7 @@ import type { ModelCenterActivities } from '../activities/model-center.ts';
 import type { ReadingActivities } from '../activities/reading.ts';
 import type { ReleaseActivities } from '../activities/release.ts';
 import type { RoverActivities } from '../activities/rover.ts';
+import { describeSource } from './domain/import.ts';
 import { taskQueues } from './messages.ts';
 
 /** Pauses between tries grow to a minute: a store that is down for an hour is asked sixty times, not thousands. */
@@ -94,6 +96,36 @@ export const feedbackLabels = group<FeedbackActivities>(
     retry,
   },
   { commitLabels: ({ scan }) => scan.scan },
+);
+
+/** Around an import: short, and what a source does not answer for a day has failed. */
+export const acquisition = group<Omit<AcquisitionActivities, 'acquireData'>>(
+  {
+    taskQueue: taskQueues.core,
+    startToCloseTimeout: '5 minutes',
+    scheduleToCloseTimeout: '1 day',
+    heartbeatTimeout: '15 seconds',
+    retry,
+  },
+  {
+    resolveSource: ({ source }) => describeSource(source),
+    registerImport: ({ dataset }) => `as data set ${dataset}`,
+    abandonImport: ({ state, detail }) => `${state}: ${detail}`,
+  },
+);
+
+/** An import's bytes: hours of them, on the queue of the long ones. A cut line or a limited rate is tried again for a day. */
+export const acquiring = group<Pick<AcquisitionActivities, 'acquireData'>>(
+  {
+    taskQueue: taskQueues.jobs,
+    startToCloseTimeout: '1 day',
+    scheduleToCloseTimeout: '1 day',
+    heartbeatTimeout: '15 seconds',
+    // Its files are taken away only once nothing writes any more.
+    cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    retry,
+  },
+  { acquireData: ({ source, dataset }) => `${describeSource(source)} for ${dataset}` },
 );
 
 type Summaries<A> = {

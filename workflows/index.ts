@@ -1,5 +1,6 @@
 // All workflows, for the worker's bundle.
 export { application } from './application.ts';
+export { dataImport } from './data-import.ts';
 export { delivery } from './delivery.ts';
 export { evaluation } from './evaluation.ts';
 export { feedback } from './feedback.ts';

@@ -2,7 +2,9 @@
 import { defineQuery, defineSignal } from '@temporalio/workflow';
 import { defineSearchAttributeKey } from '@temporalio/common';
 import type { Outcome } from './domain/command.ts';
+import type { Source } from './domain/import.ts';
 import type { LivePointer, Policy, RunSpec, Version } from './domain/model.ts';
+import type { Digest } from './domain/names.ts';
 
 /** `core`: workflows and short activities; `jobs`: long ones, with few slots, so that they never hold up a decision. */
 export const taskQueues = { core: 'ocdl', jobs: 'ocdl-jobs' } as const;
@@ -94,6 +96,19 @@ export interface FeedbackInput {
   readonly keys: PublicKeys;
 }
 
+export interface DataImportInput {
+  readonly project: string;
+  readonly import: string;
+  /** Name of the data set it becomes. */
+  readonly dataset: string;
+  readonly source: Source;
+  /** Lay archives out as folders. */
+  readonly unpack: boolean;
+  /** What the one file must be, if the importer knows. */
+  readonly sha256: Digest | null;
+  readonly actor: string;
+}
+
 /** Ids: the business key of each workflow, so that starting twice is harmless. Each maker has its inverse below. */
 export const workflowId = {
   modelLifecycle: (i: { project: string; model: string; submission: string }) =>
@@ -105,6 +120,7 @@ export const workflowId = {
   application: (i: { application: string; type: string }) => `application/${i.application}/${i.type}`,
   delivery: (i: { application: string; release: string }) => `delivery/${i.application}/${i.release}`,
   feedback: (i: { project: string; scan: string }) => `feedback/${i.project}/${i.scan}`,
+  dataImport: (i: { project: string; import: string }) => `import/${i.project}/${i.import}`,
 } as const;
 
 export type WorkflowName = keyof typeof workflowId;
@@ -117,6 +133,7 @@ const fields = {
   application: ['application', ['application', 'type']],
   delivery: ['delivery', ['application', 'release']],
   feedback: ['feedback', ['project', 'scan']],
+  import: ['dataImport', ['project', 'import']],
 } as const satisfies Record<string, readonly [WorkflowName, readonly string[]]>;
 
 /** Inverse of {@link workflowId}: which workflow an id names, and of what; `undefined` for ids that are not ours. */

@@ -18,10 +18,17 @@ denies what it found. It needs no network but the package registries, and no GPU
 
   --keep            leave the platform up afterwards, until Ctrl-C
   --shuffle-labels  train on shuffled labels: the control, of which nothing may be approved
-  --home DIR        folder of the demo's platform (.ocdl/demo); a second run goes on there
+  --stack           on the real servers: HDFS, Alluxio, S3, Kafka, PostgreSQL, Temporal (npm run stack), which are
+                    started for it where they do not run
+  --home DIR        folder of the demo's platform (.ocdl/demo, with --stack .ocdl/demo-stack); a second run goes on there
   --help            this text`;
 
-type Given = { readonly keep: boolean; readonly shuffleLabels: boolean; readonly home: string };
+type Given = {
+  readonly keep: boolean;
+  readonly shuffleLabels: boolean;
+  readonly stack: boolean;
+  readonly home: string;
+};
 
 /** Plays the demo; returns the exit code: 0 also where no model was good enough, 130 when it was interrupted. */
 export async function demo(argv: readonly string[]): Promise<number> {
@@ -32,9 +39,10 @@ export async function demo(argv: readonly string[]): Promise<number> {
   const began = Date.now();
   const opened: { platform?: DemoPlatform } = {};
   try {
-    terminal.say(`The case study on a platform of its own in ${given.home} (logs in ${given.home}/logs).`);
+    const where = given.stack ? ' over the real servers of the stack' : '';
+    terminal.say(`The case study on a platform of its own${where} in ${given.home} (logs in ${given.home}/logs).`);
     const say = (line: string): void => terminal.say(`  ${line}`);
-    const wish = { home: given.home, env: process.env, say, stop, force };
+    const wish = { home: given.home, stack: given.stack, env: process.env, say, stop, force };
     const platform = await openPlatform(wish);
     opened.platform = platform;
     const played = await play(given, platform, terminal, stop);
@@ -109,11 +117,12 @@ function readFlags(argv: readonly string[]): Given | undefined {
   const flag = { type: 'boolean', default: false } as const;
   const { values } = parseArgs({
     args: [...argv],
-    options: { keep: flag, 'shuffle-labels': flag, help: flag, home: { type: 'string', default: '.ocdl/demo' } },
+    options: { keep: flag, 'shuffle-labels': flag, stack: flag, help: flag, home: { type: 'string' } },
   });
   if (values.help) {
     console.log(HELP);
     return undefined;
   }
-  return { keep: values.keep, shuffleLabels: values['shuffle-labels'], home: resolve(values.home) };
+  const home = resolve(values.home ?? (values.stack ? '.ocdl/demo-stack' : '.ocdl/demo'));
+  return { keep: values.keep, shuffleLabels: values['shuffle-labels'], stack: values.stack, home };
 }

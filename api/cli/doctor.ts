@@ -1,7 +1,9 @@
-// `ocdl doctor`: checks what the embedded platform needs of this machine, and says how to get what is missing.
+// `ocdl doctor`: checks what the platform needs of this machine and reaches every configured system; says how to mend what is wrong.
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { z } from 'zod';
 import { ownerOf } from '../../deploy/local/home-lock.ts';
 import { isFree } from '../../deploy/local/ports.ts';
 import { checkPostgres } from '../../deploy/local/postgres.ts';
@@ -17,41 +19,89 @@ type Check = {
   readonly found: string | undefined;
   /** How to get it, or why it does not do. */
   readonly advice: string;
-  readonly required: boolean;
+  /** What is said where it is not found. */
+  readonly otherwise: 'missing' | 'without' | 'wrong';
 };
 
 /** A first start writes under 1 GB (Temporal 0.2, PostgreSQL 0.05, a Python environment 0.6); models need the rest. */
 const leastFreeBytes = 2 * 1024 ** 3;
 
-/** Prints one line per check; returns 1 when something required is missing. */
+/** Prints one line per check and per system; returns 1 when something is missing or wrong. */
 export async function doctor(argv: readonly string[]): Promise<number> {
   if (parseFlags(argv, 'doctor', {}) === undefined) return 0;
   const settings = readSettings();
-  const checks = await Promise.all([
-    checkNode(),
-    checkGit(settings),
-    checkPython(settings),
-    checkTemporal(settings),
-    checkDatabase(settings),
-    checkBubblewrap(settings),
-    checkDisk(settings),
-    checkHome(settings),
-    checkPort('API port', 'OCDL_API_PORT', settings.apiPort, 8470, settings.apiHost, settings),
-    checkPort('Web UI port', 'OCDL_UI_PORT', settings.uiPort, 8233, '127.0.0.1', settings),
-    checkPort('Temporal port', 'OCDL_TEMPORAL_PORT', settings.temporalPort, 7233, '127.0.0.1', settings),
+  const port = (name: string, variable: string, explicit: number | undefined, preferred: number, host: string) =>
+    checkPort({ name, variable, explicit, preferred, host }, settings);
+  const [checks, systems] = await Promise.all([
+    Promise.all([
+      checkNode(),
+      checkGit(settings),
+      checkPython(settings),
+      settings.temporalAddress === undefined && checkTemporal(settings),
+      settings.databaseUrl === undefined && checkDatabase(),
+      checkBubblewrap(settings),
+      checkDisk(settings),
+      checkHome(settings),
+      port('API port', 'OCDL_API_PORT', settings.apiPort, 8470, settings.apiHost),
+      settings.temporalAddress === undefined && port('Web UI port', 'OCDL_UI_PORT', settings.uiPort, 8233, '127.0.0.1'),
+      settings.temporalAddress === undefined &&
+        port('Temporal port', 'OCDL_TEMPORAL_PORT', settings.temporalPort, 7233, '127.0.0.1'),
+    ]),
+    checkSystems(settings),
   ]);
-  for (const check of checks) {
-    const verdict = check.found !== undefined ? 'ok' : check.required ? 'missing' : 'without';
-    console.log(`${verdict.padEnd(8)} ${check.name.padEnd(14)} ${check.found ?? check.advice}`);
-  }
-  const missing = checks.filter((check) => check.required && check.found === undefined).map((check) => check.name);
-  console.log(missing.length === 0 ? '\nThe platform can start here.' : `\nMissing: ${missing.join(', ')}.`);
-  return missing.length === 0 ? 0 : 1;
+  const all = [...checks.filter((check) => check !== false), ...systems];
+  for (const { name, found, advice, otherwise } of all)
+    console.log(`${(found === undefined ? otherwise : 'ok').padEnd(8)} ${name.padEnd(14)} ${found ?? advice}`);
+  const named = (what: Check['otherwise']): string =>
+    all
+      .filter(({ found, otherwise }) => found === undefined && otherwise === what)
+      .map(({ name }) => name)
+      .join(', ');
+  const [missing, wrong] = [named('missing'), named('wrong')];
+  if (missing !== '') console.log(`\nMissing: ${missing}.`);
+  if (wrong !== '') console.log(`\nWrong: ${wrong}.`);
+  if (missing + wrong === '') console.log('\nThe platform can start here.');
+  return missing + wrong === '' ? 0 : 1;
+}
+
+/** What stands in for each system that is not configured. */
+const embedded: Readonly<Record<string, string>> = {
+  HDFS: 'areas on local disk',
+  Alluxio: 'no cache',
+  S3: 'releases on local disk',
+  Kafka: 'a log on disk',
+  'Git remote': 'repositories on disk',
+};
+const statesSchema = z.array(
+  z.object({ name: z.string(), found: z.string().optional(), wrong: z.string().optional() }),
+);
+/** Starting it, and as long as it gives each system. */
+const SYSTEMS_WITHIN_MS = 60_000;
+const systemsProgram = fileURLToPath(new URL('../../workers/doctor.ts', import.meta.url));
+
+/** Runs the workers' own look at the systems: they are reached as the platform will reach them. */
+async function checkSystems({ env }: Settings): Promise<readonly Check[]> {
+  const args = ['--import', import.meta.resolve('tsx'), systemsProgram];
+  const { code, output } = await runProgram(process.execPath, args, { env, timeoutMs: SYSTEMS_WITHIN_MS });
+  const line = output.split('\n').find((one) => one.startsWith('['));
+  if (code !== 0 || line === undefined)
+    return [{ name: 'Systems', found: undefined, advice: `could not be asked: ${output}`, otherwise: 'wrong' }];
+  const states = statesSchema.parse(JSON.parse(line));
+  const absent = Object.entries(embedded).filter(([name]) => !states.some((state) => state.name === name));
+  return [
+    ...states.map(({ name, found, wrong = '' }): Check => ({ name, found, advice: wrong, otherwise: 'wrong' })),
+    ...absent.map(([name, instead]): Check => ({
+      name,
+      found: `embedded: ${instead}`,
+      advice: '',
+      otherwise: 'wrong',
+    })),
+  ];
 }
 
 async function checkNode(): Promise<Check> {
   // An older one never comes this far: ocdl.js has refused it.
-  return { name: 'Node', found: process.versions.node, advice: 'Node 20.19 or newer', required: true };
+  return { name: 'Node', found: process.versions.node, advice: 'Node 20.19 or newer', otherwise: 'missing' };
 }
 
 async function checkGit({ env }: Settings): Promise<Check> {
@@ -61,14 +111,14 @@ async function checkGit({ env }: Settings): Promise<Check> {
     name: 'Git',
     found: end?.code === 0 ? end.output.replace(/^git version /, '') : undefined,
     advice: 'Debian, Ubuntu: apt-get install git; macOS: xcode-select --install or brew install git',
-    required: true,
+    otherwise: 'missing',
   };
 }
 
 async function checkPython({ env }: Settings): Promise<Check> {
   const advice =
     'Python 3.10 or newer with venv and ensurepip. Debian, Ubuntu: apt-get install python3 python3-venv; macOS: brew install python';
-  const check = { name: 'Python', required: true };
+  const check = { name: 'Python', otherwise: 'missing' } as const;
   const python = findOnPath('python3', env.PATH);
   if (python === undefined) return { ...check, found: undefined, advice };
   const version = await runProgram(python, ['-c', 'import sys; print("%d.%d.%d" % sys.version_info[:3])'], { env });
@@ -85,14 +135,13 @@ async function checkPython({ env }: Settings): Promise<Check> {
   };
 }
 
-async function checkTemporal({ cache, env, temporalAddress }: Settings): Promise<Check> {
-  const check = { name: 'Temporal', required: true };
-  if (temporalAddress !== undefined) return { ...check, found: `TEMPORAL_ADDRESS ${temporalAddress}`, advice: '' };
+async function checkTemporal({ cache, env }: Settings): Promise<Check> {
+  const check = { name: 'Temporal', otherwise: 'missing' } as const;
   try {
     // A build is what `start` does; here it is enough that there is a Go to do it.
     return {
       ...check,
-      found: await findTemporal({ cache, env, onProgress: () => undefined, build: false }),
+      found: `embedded: ${await findTemporal({ cache, env, onProgress: () => undefined, build: false })}`,
       advice: '',
     };
   } catch (error) {
@@ -100,11 +149,10 @@ async function checkTemporal({ cache, env, temporalAddress }: Settings): Promise
   }
 }
 
-async function checkDatabase({ databaseUrl }: Settings): Promise<Check> {
-  const check = { name: 'PostgreSQL', required: true };
-  if (databaseUrl !== undefined) return { ...check, found: `DATABASE_URL ${new URL(databaseUrl).host}`, advice: '' };
+async function checkDatabase(): Promise<Check> {
+  const check = { name: 'PostgreSQL', otherwise: 'missing' } as const;
   try {
-    return { ...check, found: await checkPostgres(), advice: '' };
+    return { ...check, found: `embedded: ${await checkPostgres()}`, advice: '' };
   } catch (error) {
     return { ...check, found: undefined, advice: messageOf(error) };
   }
@@ -116,7 +164,7 @@ async function checkBubblewrap({ env }: Settings): Promise<Check> {
     name: 'bubblewrap',
     found: state.works ? 'local jobs run sandboxed' : undefined,
     advice: state.works ? '' : `local jobs would run without a sandbox: ${state.why}`,
-    required: false,
+    otherwise: 'without',
   };
 }
 
@@ -125,36 +173,37 @@ async function checkDisk({ home }: Settings): Promise<Check> {
   const free = bavail * bsize;
   const said = `${(free / 1024 ** 3).toFixed(1)} GB free at ${home}`;
   const advice = `${said}: at least 2 GB are needed; free some, or give another folder in OCDL_HOME`;
-  return { name: 'Disk', found: free >= leastFreeBytes ? said : undefined, advice, required: true };
+  return { name: 'Disk', found: free >= leastFreeBytes ? said : undefined, advice, otherwise: 'missing' };
 }
 
 async function checkHome({ home }: Settings): Promise<Check> {
   const advice = `${home} cannot be written: give another folder in OCDL_HOME`;
   try {
     accessSync(nearestFolder(home), constants.W_OK | constants.X_OK);
-    return { name: 'Home', found: home, advice, required: true };
+    return { name: 'Home', found: home, advice, otherwise: 'missing' };
   } catch {
-    return { name: 'Home', found: undefined, advice, required: true };
+    return { name: 'Home', found: undefined, advice, otherwise: 'missing' };
   }
 }
 
-async function checkPort(
-  name: string,
-  variable: string,
-  explicit: number | undefined,
-  preferred: number,
-  host: string,
-  { home }: Settings,
-): Promise<Check> {
+type PortCheck = {
+  readonly name: string;
+  readonly variable: string;
+  readonly explicit: number | undefined;
+  readonly preferred: number;
+  readonly host: string;
+};
+
+async function checkPort({ name, variable, explicit, preferred, host }: PortCheck, { home }: Settings): Promise<Check> {
   const port = explicit ?? preferred;
-  if (await isFree(port, host)) return { name, found: `${port} is free`, advice: '', required: true };
+  if (await isFree(port, host)) return { name, found: `${port} is free`, advice: '', otherwise: 'missing' };
   const owner = ownerOf(home);
   if (owner !== undefined) {
     return {
       name,
       found: `${port} is in use; a platform runs on this home (process ${owner.pid})`,
       advice: '',
-      required: true,
+      otherwise: 'missing',
     };
   }
   if (explicit === undefined) {
@@ -162,11 +211,11 @@ async function checkPort(
       name,
       found: `${port} is taken: the next free one will be used (${variable})`,
       advice: '',
-      required: true,
+      otherwise: 'missing',
     };
   }
   const advice = `${port} is taken: end the program that listens there, or give another port in ${variable}`;
-  return { name, found: undefined, advice, required: true };
+  return { name, found: undefined, advice, otherwise: 'missing' };
 }
 
 function nearestFolder(path: string): string {

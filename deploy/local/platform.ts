@@ -1,15 +1,11 @@
 // Starts, watches and ends the embedded platform: one supervisor, its children each a process of its own.
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
-import { superviseChild, type ChildSpec, type ReadyMessage, type SupervisedChild } from './child.ts';
-import { takeHome, type HomeLock } from './home-lock.ts';
+import type { ReadyMessage } from './child.ts';
 import { readPlatformState, removePlatformState, writePlatformState } from './platform-state.ts';
 import { choosePort } from './ports.ts';
 import { apiUrlOf, embeddedProcesses, type Ports, type ProcessTable } from './processes.ts';
-import { endLeftovers } from './run-records.ts';
 import { checkSandbox } from './sandbox.ts';
 import type { Settings } from './settings.ts';
-import { startWatchdog, type Watchdog } from './start-watchdog.ts';
+import { superviseHome, type Supervision } from './supervisor.ts';
 
 export type PlatformOptions = {
   readonly settings: Settings;
@@ -42,81 +38,39 @@ const stopWithinMs = 14_000;
 /** Starts the platform on its home; resolves when the API answers. Throws when it cannot, with nothing left running. */
 export async function startPlatform(options: PlatformOptions): Promise<Platform> {
   const { settings, say } = options;
-  const home = { root: settings.home, run: join(settings.home, 'run'), logs: join(settings.home, 'logs') };
-  for (const folder of Object.values(home)) mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const lock = takeHome(settings.home);
-  if (!lock.acquired) throw new Error(heldMessage(settings.home, lock));
-
-  const failed = { error: undefined as Error | undefined };
-  const ending = new AbortController();
-  const children: SupervisedChild[] = [];
-  const preparations: Promise<unknown>[] = [];
-  const watchdog: { current?: Watchdog } = {};
-  const ended = settled<{ readonly error?: Error }>();
-
-  // Made once, so that a second caller waits for the same end.
-  const end: { once?: Promise<void> } = {};
-  const stop = (): Promise<void> => {
-    end.once ??= endAll();
-    return end.once;
+  const { started, pidOf, stop, ended } = await superviseHome(
+    {
+      ...options,
+      home: settings.home,
+      what: 'platform',
+      heldMessage: (pid) => heldMessage(settings.home, pid),
+      // Our own programs write through both to the end.
+      endLast: [['temporal'], ['postgres']],
+      stopWithinMs,
+      afterEnd: () => removePlatformState(settings.home),
+    },
+    async (supervision) => {
+      const sandbox = await checkSandbox();
+      if (!sandbox.works) {
+        say(`Local jobs run without a sandbox, with network and with this user's files in sight: ${sandbox.why}.`);
+      }
+      const children = await startChildren(options, supervision);
+      writePlatformState(settings.home, {
+        pid: process.pid,
+        startedAt: new Date().toISOString(),
+        ...children.addresses,
+      });
+      return children;
+    },
+  );
+  return {
+    ...started.addresses,
+    databaseUrl: started.databaseUrl,
+    ...(started.ready.adminToken === undefined ? {} : { adminToken: started.ready.adminToken }),
+    pidOf,
+    stop,
+    ended,
   };
-  const endAll = async (): Promise<void> => {
-    ending.abort();
-    const tooLate = setTimeout(() => children.forEach((child) => child.kill()), stopWithinMs);
-    const programs = children.filter((child) => child.name !== 'temporal' && child.name !== 'postgres').reverse();
-    for (const child of programs) await child.stop();
-    for (const name of ['temporal', 'postgres']) await children.find((child) => child.name === name)?.stop();
-    clearTimeout(tooLate);
-    // A preparation still under way (a build, a new data folder) ends before the home is given free.
-    await Promise.allSettled(preparations);
-    await watchdog.current?.end();
-    removePlatformState(settings.home);
-    lock.release();
-    ended.settle(failed.error === undefined ? {} : { error: failed.error });
-  };
-  const supervise = (spec: ChildSpec): SupervisedChild => {
-    ending.signal.throwIfAborted();
-    const child = superviseChild(spec, {
-      home,
-      say,
-      verbose: options.verbose ?? false,
-      onGivenUp: (error) => {
-        failed.error ??= error;
-        void stop();
-      },
-    });
-    children.push(child);
-    return child;
-  };
-  onAbort(options.stop, () => void stop());
-  onAbort(options.force, () => {
-    void stop();
-    children.forEach((child) => child.kill());
-  });
-
-  try {
-    watchdog.current = startWatchdog(home.run);
-    const leftovers = await endLeftovers(home.run);
-    if (leftovers.length > 0) say(`Ended what a killed platform had left running: ${leftovers.join(', ')}.`);
-    const sandbox = await checkSandbox();
-    if (!sandbox.works) {
-      say(`Local jobs run without a sandbox, with network and with this user's files in sight: ${sandbox.why}.`);
-    }
-    const started = await startChildren(options, supervise, preparations, ending.signal);
-    writePlatformState(settings.home, { pid: process.pid, startedAt: new Date().toISOString(), ...started.addresses });
-    return {
-      ...started.addresses,
-      databaseUrl: started.databaseUrl,
-      ...(started.ready.adminToken === undefined ? {} : { adminToken: started.ready.adminToken }),
-      pidOf: (name) => children.find((child) => child.name === name)?.pid(),
-      stop,
-      ended: ended.promise,
-    };
-  } catch (error) {
-    failed.error ??= error instanceof Error ? error : new Error(String(error));
-    await stop();
-    throw failed.error;
-  }
 }
 
 type Started = {
@@ -125,21 +79,12 @@ type Started = {
   readonly ready: ReadyMessage;
 };
 
-async function startChildren(
-  options: PlatformOptions,
-  supervise: (spec: ChildSpec) => SupervisedChild,
-  preparations: Promise<unknown>[],
-  signal: AbortSignal,
-): Promise<Started> {
+async function startChildren(options: PlatformOptions, { supervise, prepared, signal }: Supervision): Promise<Started> {
   const { settings, processes = embeddedProcesses } = options;
   const began = Date.now();
   const step = (line: string): void => options.say(`${line} (${((Date.now() - began) / 1000).toFixed(1)} s)`);
   const ports = await choosePorts(settings, options.say);
   const context = { settings, ports, say: options.say, signal };
-  const prepared = <T>(preparation: Promise<T>): Promise<T> => {
-    preparations.push(preparation);
-    return preparation;
-  };
 
   // Both servers at once: together they take as long as the slower one.
   const [temporalAddress, databaseUrl] = await Promise.all([
@@ -194,24 +139,9 @@ async function choosePorts(settings: Settings, say: (line: string) => void): Pro
   return { api, ui, temporal };
 }
 
-function heldMessage(home: string, lock: Extract<HomeLock, { acquired: false }>): string {
+function heldMessage(home: string, pid: number): string {
   const state = readPlatformState(home);
   const where =
-    state?.pid === lock.holder.pid
-      ? `: API ${state.apiUrl}, Temporal Web UI ${state.uiUrl}`
-      : ' (it is still starting)';
-  return `A platform already runs on ${home} as process ${lock.holder.pid}${where}. End it first, or give another folder in OCDL_HOME.`;
-}
-
-function onAbort(signal: AbortSignal | undefined, act: () => void): void {
-  if (signal?.aborted === true) act();
-  else signal?.addEventListener('abort', act, { once: true });
-}
-
-function settled<T>(): { readonly promise: Promise<T>; readonly settle: (value: T) => void } {
-  const state: { settle: (value: T) => void } = { settle: () => undefined };
-  const promise = new Promise<T>((resolve) => {
-    state.settle = resolve;
-  });
-  return { promise, settle: (value) => state.settle(value) };
+    state?.pid === pid ? `: API ${state.apiUrl}, Temporal Web UI ${state.uiUrl}` : ' (it is still starting)';
+  return `A platform already runs on ${home} as process ${pid}${where}. End it first, or give another folder in OCDL_HOME.`;
 }

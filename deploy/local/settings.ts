@@ -1,58 +1,57 @@
 // Reads the environment of the embedded platform into typed settings; the one place of deploy/local/ that does.
 import { homedir } from 'node:os';
-import { join, resolve } from 'node:path';
-import { z } from 'zod';
+import { readVariables, type Environment } from '../../workers/config.ts';
+import { pathOf, systemVariables, type VariableName, type Variables } from '../../workers/variables.ts';
 
-const port = z.coerce
-  .number({ error: 'must be a port number' })
-  .int('must be a port number')
-  .min(1, 'must be a port from 1 to 65535')
-  .max(65_535, 'must be a port from 1 to 65535')
-  .optional();
-const text = z.string().min(1).optional();
-
-const environmentSchema = z.object({
-  OCDL_HOME: text,
-  OCDL_CACHE: text,
-  OCDL_API_HOST: z.string().min(1).default('127.0.0.1'),
-  OCDL_API_PORT: port,
-  OCDL_UI_PORT: port,
-  OCDL_TEMPORAL_PORT: port,
-  OCDL_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info'),
-  TEMPORAL_ADDRESS: text,
-  TEMPORAL_NAMESPACE: z.string().min(1).default('default'),
-  TEMPORAL_UI_URL: z.url('must be a URL').optional(),
-  DATABASE_URL: z.url('must be a URL such as postgresql://user:password@host/database').optional(),
-});
-
-export type Environment = Readonly<Record<string, string | undefined>>;
+export type { Environment };
 export type Settings = ReturnType<typeof readSettings>;
 
-/** Reads settings from environment variables; an empty variable counts as not given. Throws naming each wrong one. */
+/** Reads settings from environment variables; a mistake for any of our programs is told now. Throws naming each wrong one. */
 export function readSettings(env: Environment = process.env) {
-  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ''));
-  const parsed = environmentSchema.safeParse(given);
-  if (!parsed.success) {
-    const faults = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
-    throw new Error(`The environment is not right. ${faults.join('; ')}.`);
-  }
-  const values = parsed.data;
+  const { values, isGiven } = readVariables(env);
+  const ifGiven = <Name extends VariableName>(name: Name): Variables[Name] | undefined =>
+    isGiven(name) ? values[name] : undefined;
+  const portOf = (name: 'OCDL_API_PORT' | 'OCDL_UI_PORT' | 'OCDL_TEMPORAL_PORT'): number | undefined => {
+    // Others must know the port before anybody listens there.
+    if (values[name] === 0) throw new Error(`the configuration is wrong:\n  ${name}: must be a port from 1 to 65535`);
+    return ifGiven(name);
+  };
   return {
-    home: resolve(values.OCDL_HOME ?? '.ocdl'),
-    cache: resolve(values.OCDL_CACHE ?? join(homedir(), '.cache', 'ocdl')),
+    home: values.OCDL_HOME,
+    cache: values.OCDL_CACHE,
     apiHost: values.OCDL_API_HOST,
-    apiPort: values.OCDL_API_PORT,
-    uiPort: values.OCDL_UI_PORT,
-    temporalPort: values.OCDL_TEMPORAL_PORT,
+    apiPort: portOf('OCDL_API_PORT'),
+    uiPort: portOf('OCDL_UI_PORT'),
+    temporalPort: portOf('OCDL_TEMPORAL_PORT'),
     logLevel: values.OCDL_LOG_LEVEL,
-    temporalAddress: values.TEMPORAL_ADDRESS,
+    temporalAddress: ifGiven('TEMPORAL_ADDRESS'),
     temporalNamespace: values.TEMPORAL_NAMESPACE,
     temporalUiUrl: values.TEMPORAL_UI_URL,
     databaseUrl: values.DATABASE_URL,
     /** The whole environment: our own programs inherit it, with what the platform decides on top. */
-    env,
+    env: forPrograms(env),
   } as const;
 }
+
+/** The environment without what names a system of somebody's own: everything is embedded. */
+export function withoutSystems(env: Environment): Environment {
+  return Object.fromEntries(
+    Object.entries(env).filter(
+      ([name]) => ![name, name.replace(/_FILE$/, '')].some((one) => systemVariables.includes(one)),
+    ),
+  );
+}
+
+/** What our own programs inherit: they run in another folder, so paths are absolute, and DATABASE_URL is given to them as such. */
+function forPrograms(env: Environment): Environment {
+  return Object.fromEntries(
+    Object.entries(env).flatMap(([name, value]) =>
+      name === 'DATABASE_URL_FILE' ? [] : [[name, value && isPath(name) ? pathOf(value) : value]],
+    ),
+  );
+}
+
+const isPath = (name: string): boolean => /^(OCDL|TEMPORAL|DATABASE)_.*_FILE$/.test(name);
 
 /** What a server that is not ours gets to see: none of the person's PG* or TEMPORAL_* variables, which it would obey. */
 export function serverEnvironment(env: Environment = process.env): Record<string, string> {

@@ -7,6 +7,7 @@ import { GatewayError } from '../../api/gateway.ts';
 export interface FakeGateway extends WorkflowGateway {
   readonly started: Map<string, unknown>;
   readonly sent: { readonly workflowId: string; readonly command: SignedCommand }[];
+  readonly cancelled: string[];
   /** Answers to `outcome`, one after the other; the last one stays. */
   outcomes: (Outcome | null | undefined)[];
   /** What the next calls throw, by what is called. */
@@ -34,6 +35,7 @@ export function createFakeGateway(): FakeGateway {
   const fake: FakeGateway = {
     started,
     sent: [],
+    cancelled: [],
     outcomes: [{ status: 'done', message: 'done' }],
     throws: {},
     pending: [],
@@ -42,6 +44,11 @@ export function createFakeGateway(): FakeGateway {
     startEvaluation: (input) => start(workflowId.evaluation(input), input),
     startApplication: (input) => start(workflowId.application(input), input),
     startFeedback: (input) => start(workflowId.feedback(input), input),
+    startImport: (input) => start(workflowId.dataImport(input), input),
+    async cancelImport(id) {
+      check(fake.throws.send);
+      fake.cancelled.push(id);
+    },
     async sendCommand(id, command) {
       check(fake.throws.send);
       fake.sent.push({ workflowId: id, command });

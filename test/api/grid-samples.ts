@@ -11,6 +11,8 @@ export const expected = {
   'staging.read': 'm',
   'dataset.register': 'sm',
   'dataset.list': 'smde',
+  'import.cancel': 'Sm',
+  'node.manage': 'm',
   'testset.register': 'm',
   'code.commit': 'sm',
   'version.start': 'sm',
@@ -101,6 +103,26 @@ export const samples: Record<string, readonly Sample[]> = {
   ],
   listDataSets: [{ action: 'dataset.list', path: inProject('/datasets') }],
   getDataSet: [{ action: 'dataset.list', path: inProject('/datasets/test-1') }],
+  startImport: [
+    {
+      action: 'dataset.register',
+      path: inProject('/imports'),
+      body: {
+        import: 'of-CALLER',
+        dataset: 'from-CALLER',
+        source: { kind: 'maven', coordinate: 'org.example:rows:1.0' },
+      },
+    },
+  ],
+  listImports: [{ action: 'dataset.list', path: inProject('/imports') }],
+  getImport: [{ action: 'dataset.list', path: inProject('/imports/im-1') }],
+  cancelImport: [{ action: 'import.cancel', path: inProject('/imports/im-1'), owners: ['sam'] }],
+  getDataSheet: [{ action: 'dataset.list', path: inProject('/imports/im-1/datasheet') }],
+  listNodes: [{ action: 'dataset.list', path: inProject('/nodes') }],
+  setNode: [
+    { action: 'node.manage', path: inProject('/nodes/mirror'), body: { kind: 'https', host: 'data.example.org' } },
+  ],
+  removeNode: [{ action: 'node.manage', path: inProject('/nodes/mirror') }],
   commitCode: [
     {
       action: 'code.commit',

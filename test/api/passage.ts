@@ -90,6 +90,22 @@ export async function populatePassage(world: World): Promise<Machines> {
     audit('scan'),
   );
   await put('areas', `private/${PROJECT}/sam/runs/model.onnx`, MODEL_BYTES);
+  const sheet = await put('areas', `common/${PROJECT}/datasets/imported.im-1/datasheet.json`, Buffer.from('{"v":1}'));
+  await records.recordImport(
+    {
+      ...{
+        project: PROJECT,
+        import: 'im-1',
+        dataset: 'imported',
+        unpack: false,
+        actor: 'sam',
+        state: 'done',
+        detail: '',
+      },
+      ...{ source: { kind: 'maven', coordinate: 'org.example:rows:1.0' }, bytes: 0, files: [], sheet, updatedAt: NOW },
+    },
+    null,
+  );
   const application = async (name: string) =>
     (await issueToken(records, { kind: 'application', name, actor: 'test' })).token;
   const job = async (name: string): Promise<string> => {

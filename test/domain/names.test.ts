@@ -158,6 +158,7 @@ const ids = {
   application: { application: 'shop', type: 'kind' },
   delivery: { application: 'shop', release: 'kind-1' },
   feedback: { project: 'p', scan: 's-1' },
+  dataImport: { project: 'p', import: 'i-1' },
 } satisfies { [K in keyof typeof workflowId]: Parameters<(typeof workflowId)[K]>[0] };
 
 it.each(Object.keys(workflowId) as (keyof typeof workflowId)[])('reads the id of %s back', (workflow) => {

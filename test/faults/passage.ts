@@ -1,5 +1,6 @@
 // One version's passage, submission to live, driven as people drive it; and the list of activities that carried it.
 import type { WorkflowHandle } from '@temporalio/client';
+import { pino } from 'pino';
 import { once } from '../../activities/model-center.ts';
 import { openBus } from '../../workers/wiring.ts';
 import { consumeReleases } from '../../workers/application.ts';
@@ -17,13 +18,21 @@ export interface Passing {
   readonly consume?: (scene: Scene) => Promise<{ stop(): Promise<void> }>;
   /** Wakes this workflow again and again until the worker has been killed: its reads come as often as it is woken. */
   readonly nudge?: 'application' | 'modelLifecycle' | undefined;
+  /** Called once the submission is on its way. */
+  readonly submitted?: ((scene: Scene) => Promise<void>) | undefined;
+  /** Called once the release is announced. */
+  readonly announced?: ((scene: Scene) => Promise<void>) | undefined;
   /** Called once the release command is on its way. */
-  readonly released?: (scene: Scene) => Promise<void>;
+  readonly released?: ((scene: Scene) => Promise<void>) | undefined;
 }
 
 /** Takes a submission the whole way and returns when nothing moves any more. */
-export async function pass(scene: Scene, { consume = consumeHere, nudge, released }: Passing = {}): Promise<void> {
+export async function pass(
+  scene: Scene,
+  { consume = consumeHere, nudge, submitted, released, announced }: Passing = {},
+): Promise<void> {
   await submit(scene);
+  await submitted?.(scene);
   const report = await evaluate(scene);
   await give(scene, 'approve', report);
   await scene.client.workflow.start('application', {
@@ -38,6 +47,13 @@ export async function pass(scene: Scene, { consume = consumeHere, nudge, release
     await idle(scene, applicationId);
     await give(scene, 'release', null);
     await released?.(scene);
+    if (announced) {
+      await scene.until(
+        'the release to be announced',
+        async () => (await scene.records.release('kind-1'))?.state === 'announced',
+      );
+      await announced(scene);
+    }
     if (nudge === 'application') await wakeUntilKilled(scene, applicationId);
     await scene.until('the version to be live', async () => {
       const version = await scene.records.version('p', 'm', 's-1');
@@ -60,8 +76,8 @@ async function wakeUntilKilled({ client, kills, until }: Scene, id: string): Pro
 }
 
 /** An application's consumer in this process. */
-async function consumeHere({ home, records, client }: Scene): Promise<{ stop(): Promise<void> }> {
-  const bus = await openBus({ home });
+async function consumeHere({ config, records, client }: Scene): Promise<{ stop(): Promise<void> }> {
+  const bus = await openBus(config, pino({ level: 'silent' }));
   const consumer = await consumeReleases({
     records,
     bus,

@@ -8,6 +8,7 @@ import { Client, Connection } from '@temporalio/client';
 import { once } from '../../activities/model-center.ts';
 import { ensureSearchAttributes } from '../../deploy/local/search-attributes.ts';
 import { workflowBundle } from '../../workers/bundle.ts';
+import { workerConfig } from '../../workers/config.ts';
 import { openStores } from '../../workers/wiring.ts';
 import type { CommandBody, SignedCommand } from '../../workflows/domain/command.ts';
 import { defaultPolicy } from '../../workflows/domain/model.ts';
@@ -36,19 +37,24 @@ export async function openScene({
   killAt,
   plant = '',
   kills = [],
+  systems,
 }: {
   killAt?: KillPoint | undefined;
   plant?: Plant;
   /** Takes how each of its workers ended. */
   kills?: string[];
+  /** Variables that point at servers of its own, a fresh database among them; the test run's Temporal and PostgreSQL unless given. */
+  systems?: Readonly<Record<'DATABASE_URL' | 'TEMPORAL_ADDRESS', string>>;
 } = {}) {
-  const [{ address }, databaseUrl] = await Promise.all([temporalServer(), freshDatabase()]);
+  const [{ address }, databaseUrl] = systems
+    ? [{ address: systems.TEMPORAL_ADDRESS }, systems.DATABASE_URL]
+    : await Promise.all([temporalServer(), freshDatabase()]);
   const namespace = `fault-${randomUUID()}`;
   const connection = await Connection.connect({ address });
   await openNamespace(connection, namespace);
   const home = await mkdtemp(join(tmpdir(), 'ocdl-fault-'));
-  const stores = await openStores({ home, databaseUrl });
   const environment = {
+    ...systems,
     OCDL_HOME: home,
     DATABASE_URL: databaseUrl,
     TEMPORAL_ADDRESS: address,
@@ -57,6 +63,8 @@ export async function openScene({
     WORKFLOW_BUNDLE: await workflowBundle(join(tmpdir(), 'ocdl-test-bundle')),
     PLANT: plant,
   };
+  const config = workerConfig(environment);
+  const stores = await openStores(config);
   const state = { over: false, child: undefined as Child | undefined, died: undefined as Error | undefined };
 
   /** Starts a worker; when it is killed, the next one, as the platform's supervisor does. */
@@ -109,7 +117,7 @@ export async function openScene({
   return {
     ...stores,
     client: new Client({ connection, namespace }),
-    home,
+    config,
     databaseUrl,
     environment,
     policy: defaultPolicy,
@@ -122,7 +130,7 @@ export async function openScene({
     async close(): Promise<void> {
       state.over = true;
       await state.child?.stop();
-      await stores.records.close();
+      await stores.close();
       await connection.close();
       await rm(home, { recursive: true, force: true });
     },

@@ -42,20 +42,66 @@ function fakeAll(): void {
   }
 }
 
+/** Longer than the doctor gives a system that does not answer. */
+const SYSTEMS_MS = 120_000;
+
 const lineOf = (output: string, name: string): string =>
   output.split('\n').find((line) => line.slice(9).startsWith(name)) ?? `no line for ${name} in: ${output}`;
 
-test('with all that is required it exits 0, and says what is only recommended', async () => {
-  fakeAll();
-  const { code, output } = await run('doctor');
-  expect(lineOf(output, 'Git')).toMatch(/^ok .*2\.50\.1/);
-  expect(lineOf(output, 'Python')).toMatch(/^ok .*3\.12\.4/);
-  expect(lineOf(output, 'Temporal')).toMatch(/^ok .*cache/);
-  expect(lineOf(output, 'PostgreSQL')).toMatch(/^ok .*PostgreSQL/);
-  expect(lineOf(output, 'bubblewrap')).toMatch(/^without .*apt-get install bubblewrap/);
-  expect(output).toContain('The platform can start here.');
-  expect(code).toBe(0);
-});
+test(
+  'with all that is required it exits 0, and says what is only recommended',
+  async () => {
+    fakeAll();
+    const { code, output } = await run('doctor');
+    expect(lineOf(output, 'Git')).toMatch(/^ok .*2\.50\.1/);
+    expect(lineOf(output, 'Python')).toMatch(/^ok .*3\.12\.4/);
+    expect(lineOf(output, 'Temporal')).toMatch(/^ok .*cache/);
+    expect(lineOf(output, 'PostgreSQL')).toMatch(/^ok .*PostgreSQL/);
+    expect(lineOf(output, 'bubblewrap')).toMatch(/^without .*apt-get install bubblewrap/);
+    for (const name of ['HDFS', 'Alluxio', 'S3', 'Kafka', 'Git remote'])
+      expect(lineOf(output, name)).toMatch(/^ok .*embedded/);
+    expect(output).toContain('The platform can start here.');
+    expect(code).toBe(0);
+  },
+  SYSTEMS_MS,
+);
+
+test(
+  'configured systems are reached, each by itself; what is wrong is said without a secret',
+  async () => {
+    fakeAll();
+    // Takes connections and says nothing: only the limit ends the wait.
+    const silent = createServer();
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+    const { port } = silent.address() as { port: number };
+    const nobody = `127.0.0.1:${await anyFreePort('127.0.0.1')}`;
+    env = {
+      ...env,
+      ...{ TEMPORAL_ADDRESS: nobody, DATABASE_URL: `postgresql://ocdl:hunter2@${nobody}/ocdl` },
+      ...{ OCDL_HDFS_URL: `http://${nobody}`, OCDL_KAFKA_BROKERS: nobody, OCDL_S3_BUCKET: 'releases' },
+      ...{
+        OCDL_S3_ENDPOINT: `http://127.0.0.1:${port}`,
+        OCDL_S3_ACCESS_KEY_ID: 'ocdl',
+        OCDL_S3_SECRET_ACCESS_KEY: 'hunter2',
+      },
+    };
+    try {
+      const { code, output } = await run('doctor');
+      expect(lineOf(output, 'Temporal')).toMatch(/^wrong .*is TEMPORAL_ADDRESS right/);
+      expect(lineOf(output, 'PostgreSQL')).toMatch(/^wrong .*cannot be reached/);
+      expect(lineOf(output, 'HDFS')).toMatch(/^wrong .*no NameNode answers/);
+      expect(lineOf(output, 'S3')).toMatch(/^wrong /);
+      expect(lineOf(output, 'Kafka')).toMatch(/^wrong .*does not answer/);
+      expect(lineOf(output, 'Git remote')).toMatch(/^ok .*embedded/);
+      expect(output).toMatch(/Wrong: Temporal, PostgreSQL, HDFS, S3, Kafka\./);
+      expect(output).not.toContain('hunter2');
+      expect(code).toBe(1);
+    } finally {
+      silent.close();
+    }
+  },
+  SYSTEMS_MS,
+);
 
 test('on an empty PATH it exits 1 and says how to get each thing', async () => {
   const { code, output } = await run('doctor');
@@ -92,7 +138,7 @@ test('a port that was asked for and is taken is missing, with its variable', asy
 test('a wrong variable is named', async () => {
   env = { ...env, OCDL_API_PORT: 'eighty', DATABASE_URL: 'nonsense' };
   const { code, output } = await run('doctor');
-  expect(output).toMatch(/OCDL_API_PORT: must be a port number; DATABASE_URL: must be a URL/);
+  expect(output).toMatch(/OCDL_API_PORT: must be a port from 0 to 65535\n +DATABASE_URL: must be a URL/);
   expect(code).toBe(1);
 });
 

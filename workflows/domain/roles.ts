@@ -28,6 +28,8 @@ export const grid = {
   'staging.read': grant({ manager: 'yes' }),
   'dataset.register': grant({ scientist: 'yes', manager: 'yes' }),
   'dataset.list': grant(members),
+  'import.cancel': grant({ scientist: 'own', manager: 'yes' }),
+  'node.manage': grant({ manager: 'yes' }),
   'testset.register': grant({ manager: 'yes' }),
   'code.commit': grant({ scientist: 'yes', manager: 'yes' }),
   'version.start': grant({ scientist: 'yes', manager: 'yes' }),

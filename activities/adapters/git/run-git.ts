@@ -1,9 +1,11 @@
 // Runs the git program: arguments only, nothing of the machine's or the user's configuration, no hooks, no questions.
-import { execFile, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { codeOf } from '../durable-file.ts';
 
 /** Largest output taken into memory; larger files are for the artifact stores. */
 const OUTPUT_LIMIT = 256 * 1024 * 1024;
+/** Of at most 64 KiB each. */
+const COMPLAINT_CHUNKS = 16;
 /** Where git may be: the folders of Linux and macOS. A program elsewhere is named by the option `git`. */
 const SEARCH_PATH = '/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin';
 /** Objects and references reach the disk before git answers; file modes in archives do not depend on the machine. */
@@ -15,6 +17,10 @@ export interface GitCall {
   readonly env?: Readonly<Record<string, string>>;
   readonly input?: string | Uint8Array;
   readonly signal?: AbortSignal | undefined;
+  /** Configuration for this call alone, as `name=value`. Arguments are seen by everybody on the machine: nothing secret. */
+  readonly settings?: readonly string[];
+  /** After this many milliseconds it is ended, with all that it started: for calls that go to a remote. */
+  readonly limitMs?: number;
 }
 
 /** What git answered. A number above 0 is git's own "no": the caller knows what it means. */
@@ -35,28 +41,57 @@ export interface Git {
 
 /** Git by its program's path. */
 export function createGit(program: string): Git {
-  const argv = ({ gitDir, args }: GitCall): string[] => [
-    ...SETTINGS.flatMap((setting) => ['-c', setting]),
+  const argv = ({ gitDir, args, settings = [] }: GitCall): string[] => [
+    ...[...SETTINGS, ...settings].flatMap((setting) => ['-c', setting]),
     `--git-dir=${gitDir}`,
     ...args,
   ];
 
   const ask = (call: GitCall): Promise<GitAnswer> =>
     new Promise((resolve, reject) => {
-      const child = execFile(
-        program,
-        argv(call),
-        { env: environment(call), encoding: 'buffer', maxBuffer: OUTPUT_LIMIT, signal: call.signal, cwd: '/' },
-        (error, output, complaint) => {
-          const status = error ? error.code : 0;
-          if (call.signal?.aborted) reject(call.signal.reason as Error);
-          else if (typeof status === 'number') resolve({ status, output, complaint: complaint.toString().trim() });
-          else reject(notRun(program, error));
-        },
-      );
+      const { input = '', signal, limitMs } = call;
+      signal?.throwIfAborted();
+      // What speaks to a remote is a child of git's, which outlives git and would go on pushing: it is ended with the group.
+      const isGroup = limitMs !== undefined;
+      const child = spawn(program, argv(call), { env: environment(call), cwd: '/', detached: isGroup });
+      const [output, complaint]: [Buffer[], Buffer[]] = [[], []];
+      let bytes = 0;
+      let stopped: Error | undefined;
+      const stop = (reason: Error): void => {
+        stopped ??= reason;
+        if (isGroup && child.pid !== undefined) endGroup(child.pid);
+        else child.kill();
+      };
+      const onAbort = (): void => stop(signal?.reason as Error);
+      signal?.addEventListener('abort', onAbort, { once: true });
+      const late = `git ${call.args[0]} was ended: it took longer than ${(limitMs ?? 0) / 1000} s`;
+      const timer = isGroup ? setTimeout(() => stop(new Error(late)), limitMs) : undefined;
+      const end = (): void => {
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', onAbort);
+      };
+      child.stdout.on('data', (chunk: Buffer) => {
+        bytes += chunk.byteLength;
+        if (bytes > OUTPUT_LIMIT) return stop(notRun(program, { code: 'ERR_CHILD_PROCESS_STDIO_MAXBUFFER' }));
+        output.push(chunk);
+      });
+      child.stderr.on('data', (chunk: Buffer) => {
+        // The first lines hold the reason; a remote may send without end.
+        if (complaint.length < COMPLAINT_CHUNKS) complaint.push(chunk);
+      });
       // A git that ends before it has read everything breaks the pipe; its status tells why.
-      child.stdin?.on('error', () => undefined);
-      child.stdin?.end(call.input ?? '');
+      child.stdin.on('error', () => undefined);
+      child.stdin.end(input);
+      child.once('error', (error) => {
+        end();
+        reject(notRun(program, error));
+      });
+      child.once('close', (status) => {
+        end();
+        if (stopped !== undefined) reject(stopped);
+        else if (status === null) reject(notRun(program, undefined));
+        else resolve({ status, output: Buffer.concat(output), complaint: Buffer.concat(complaint).toString().trim() });
+      });
     });
 
   async function tell(call: GitCall): Promise<string> {
@@ -84,6 +119,15 @@ export function createGit(program: string): Git {
   }
 
   return { ask, tell, stream };
+}
+
+function endGroup(leader: number): void {
+  try {
+    process.kill(-leader, 'SIGTERM');
+  } catch (error) {
+    // It ended by itself just now.
+    if (codeOf(error) !== 'ESRCH') throw error;
+  }
 }
 
 /** Nothing is inherited: configuration, credentials and locale of whoever started the platform play no part. */

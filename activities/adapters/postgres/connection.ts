@@ -1,4 +1,5 @@
-// The pool, transactions and locks under every group of records; what PostgreSQL refuses becomes a failure by type here.
+// The pool, transactions and locks under every group of records; how a connection is made, and when it is given up.
+import { Socket } from 'node:net';
 import { Kysely, PostgresDialect, sql } from 'kysely';
 import type { Transaction } from 'kysely';
 import pg from 'pg';
@@ -8,27 +9,89 @@ import type { Tables } from './schema.ts';
 export type Database = Kysely<Tables>;
 export type Work = Transaction<Tables>;
 
+export interface DatabaseOptions {
+  readonly url: string;
+  /** PEM of the only authority whose certificates are taken; without it those that Node.js trusts. */
+  readonly ca?: string | undefined;
+  readonly poolSize: number;
+  /** The longest that one statement may take, waiting for locks included. */
+  readonly statementMs: number;
+  readonly onWarn: (message: string) => void;
+}
+
 const BIGINT = 20;
 const TIMESTAMPTZ = 1184;
-/** Deadlocks and serialization failures are nobody's fault: the same again succeeds. More often than this is a defect. */
-const ATTEMPTS = 5;
+/** A server that does not answer is an error that is retried, not a wait without end. */
+const CONNECT_MS = 10_000;
+/** By then the server has ended a statement that takes too long and said so; if nothing came, it is gone or stands still. */
+const ANSWER_MARGIN_MS = 5_000;
 
-/** Opens a pool that replaces lost connections by itself; nothing is connected yet. */
-export function openDatabase(url: string, poolSize: number): Database {
+/** Opens a pool that replaces lost connections by itself; nothing is connected yet. `server` names it in messages, without secrets. */
+export function openDatabase(options: DatabaseOptions): { readonly db: Database; readonly server: string } {
+  const { ca, poolSize, statementMs, onWarn } = options;
+  const { url, server, encrypted } = parseUrl(options.url, ca !== undefined);
+  if (!encrypted && !isNear(url))
+    onWarn(`${server}: connections are not encrypted: say sslmode=verify-full in its URL`);
   const pool = new pg.Pool({
-    connectionString: url,
+    connectionString: url.href,
+    // Given also when it is off: left out, the environment's PGSSLMODE would decide.
+    ssl: encrypted ? { rejectUnauthorized: true, ...(ca !== undefined && { ca }) } : false,
+    stream: () => silentNoLongerThan(statementMs + ANSWER_MARGIN_MS),
     max: poolSize,
     keepAlive: true,
-    // A server that does not answer is an error that the caller retries, not a wait without end.
-    connectionTimeoutMillis: 10_000,
-    // A process that stopped in the middle must not hold its locks for ever.
-    idle_in_transaction_session_timeout: 60_000,
+    connectionTimeoutMillis: CONNECT_MS,
+    statement_timeout: statementMs,
+    // As long: an idle connection is closed before its silence looks like a server that is gone.
+    idleTimeoutMillis: statementMs,
+    // A process that stopped in the middle must not hold its locks for ever; shorter than a statement may take, so that
+    // a call which is made anew outlives the locks that its lost first attempt left.
+    idle_in_transaction_session_timeout: Math.ceil(statementMs / 2),
     types: { getTypeParser: parserOf },
   });
   // A connection that the server ends is reported here, idle or in use, besides to whoever waits on it; unheard it would end the process.
-  pool.on('error', () => undefined);
+  pool.on('error', (error) => onWarn(`${server}: an idle connection was lost (${error.message}); it is replaced`));
   pool.on('connect', (client) => client.on('error', () => undefined));
-  return new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) });
+  return { db: new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) }), server };
+}
+
+/**
+ * The URL without what says how to encrypt, and that as one decision: verified TLS or, where the URL says so or says nothing
+ * and no authority is given, none. Never TLS that is not verified: it would look safe and keep nobody out.
+ */
+function parseUrl(text: string, hasCa: boolean): { url: URL; server: string; encrypted: boolean } {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  // The text is never shown: it may hold the password.
+  if (!url || !/^postgres(ql)?:$/.test(url.protocol))
+    throw failure('InvalidInput', 'the URL of the database must be like postgresql://USER:PASSWORD@HOST:PORT/DATABASE');
+  const server = `PostgreSQL at ${url.hostname || 'localhost'}:${url.port || '5432'}${url.pathname}`;
+  const mode = url.searchParams.get('sslmode') ?? (hasCa ? 'verify-full' : 'disable');
+  url.searchParams.delete('sslmode');
+  const other = [...url.searchParams.keys()].find((name) => /ssl|libpq/i.test(name));
+  if (other !== undefined)
+    throw failure(
+      'InvalidInput',
+      `${server}: "${other}" is not taken in the URL: give sslmode there, and the CA by itself`,
+    );
+  if (!['disable', 'require', 'verify-ca', 'verify-full'].includes(mode))
+    throw failure(
+      'InvalidInput',
+      `${server}: this sslmode is not taken, it may go without encryption or verification: say verify-full, or disable`,
+    );
+  if (mode === 'disable' && hasCa)
+    throw failure('InvalidInput', `${server}: sslmode=disable and a CA contradict each other: keep one`);
+  return { url, server, encrypted: mode !== 'disable' };
+}
+
+/** On this machine nobody listens in. */
+const isNear = ({ hostname }: URL): boolean => /^(|localhost|127\.[\d.]+|\[::1\]|%2f.*)$/i.test(hostname);
+
+/** A server that stands still ends nothing by its own timeouts: the connection is given up from this side. */
+function silentNoLongerThan(ms: number): Socket {
+  const socket = new Socket();
+  socket.setTimeout(ms, () =>
+    socket.destroy(Object.assign(new Error(`no answer for ${ms / 1000} s`), { code: 'ETIMEDOUT' })),
+  );
+  return socket;
 }
 
 /** Counters stay far below 2^53; times are ISO 8601 everywhere. */
@@ -44,15 +107,8 @@ function parserOf(oid: number, format?: 'text' | 'binary'): (text: string) => un
 
 /** One transaction. Locks are always taken in this order: a key's, named ones (sorted), rows, last the audit's. */
 export async function transact<T>(db: Database, work: (trx: Work) => Promise<T>): Promise<T> {
-  for (let attempt = 1; ; attempt++)
-    try {
-      // Read committed: each statement sees what was committed before a lock was granted.
-      return await db.transaction().setIsolationLevel('read committed').execute(work);
-    } catch (error) {
-      const code = codeOf(error);
-      if ((code === '40P01' || code === '40001') && attempt < ATTEMPTS) continue;
-      throw asFailure(error, code);
-    }
+  // Read committed: each statement sees what was committed before a lock was granted.
+  return db.transaction().setIsolationLevel('read committed').execute(work);
 }
 
 /** Holds a named lock until the transaction ends. */
@@ -75,19 +131,4 @@ function withoutEscapes(value: unknown, unlawful: RegExp): string {
   return JSON.stringify(value).replace(/\\(?:u[0-9a-f]{4}|.)/g, (escape) =>
     unlawful.test(escape) ? '\\ufffd' : escape,
   );
-}
-
-function codeOf(error: unknown): string {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
-}
-
-/** What trying again cannot mend, by class of SQLSTATE. Lost connections (08, 57P) stay ordinary errors and are retried. */
-function asFailure(error: unknown, code: string): unknown {
-  if (!(error instanceof pg.DatabaseError)) return error;
-  const message = error.detail ?? error.message;
-  if (code === '23505') return failure('Conflict', `it is there already: ${message}`, [], error);
-  if (code === '23503') return failure('NotFound', `it names something that is not there: ${message}`, [], error);
-  if (code.startsWith('22') || code === '23514' || code === '23502')
-    return failure('InvalidInput', `the database cannot hold this: ${message}`, [], error);
-  return error;
 }

@@ -187,6 +187,24 @@ const migrations: readonly string[] = [
   );
   create index on projection.scans (project, application, ordinal);
   `,
+  `
+  create table authoritative.nodes (
+    project text references authoritative.projects,
+    node text,
+    row jsonb not null,
+    primary key (project, node)
+  );
+  create table projection.imports (
+    ordinal bigint generated always as identity unique,
+    project text,
+    import text,
+    standing smallint not null,
+    updated_at timestamptz not null,
+    row jsonb not null,
+    primary key (project, import)
+  );
+  create index on projection.imports (project, ordinal);
+  `,
 ];
 
 /** Brings the schema to this program's version. A database of a later version is refused: an older program would misread it. */

@@ -11,6 +11,7 @@ import type {
   Scan,
   Version,
 } from '../../../workflows/domain/model.ts';
+import type { Import, Node } from '../../../workflows/domain/import.ts';
 import type { Role } from '../../../workflows/domain/roles.ts';
 
 /** jsonb: read as the value that was written, written as JSON text (the driver would take an array for a PostgreSQL one). */
@@ -39,6 +40,7 @@ export interface Tables {
   'authoritative.types': { type: string; project: string; position: number };
   'authoritative.members': { project: string; name: string; roles: Json<readonly Role[]> };
   'authoritative.data_sets': { project: string; dataset: string; row: Json<DataSet> };
+  'authoritative.nodes': { project: string; node: string; row: Json<Node> };
   'authoritative.audit': {
     seq: number;
     previous: string;
@@ -117,4 +119,5 @@ export interface Tables {
     revision: number;
     standing: number;
   };
+  'projection.imports': Projected<Import> & { project: string; import: string; standing: number };
 }

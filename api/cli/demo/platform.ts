@@ -1,8 +1,9 @@
-// The demo's own embedded platform: started for it, or found running where an earlier `--keep` has left it up.
+// The demo's own platform, embedded or on the stack: started for it, or found running where an earlier `--keep` has left it up.
 import { startPlatform } from '../../../deploy/local/platform.ts';
 import { readPlatformState } from '../../../deploy/local/platform-state.ts';
 import { ownerOf } from '../../../deploy/local/home-lock.ts';
-import { type Environment, readSettings } from '../../../deploy/local/settings.ts';
+import { type Environment, readSettings, withoutSystems } from '../../../deploy/local/settings.ts';
+import { checkBelonging, noteBelonging, openStack } from './stack.ts';
 
 /** A platform that runs answers at once. */
 const ANSWER_WITHIN_MS = 5_000;
@@ -19,6 +20,8 @@ export type DemoPlatform = {
 
 export type PlatformWish = {
   readonly home: string;
+  /** Play on the stack's real servers. */
+  readonly stack: boolean;
   readonly env: Environment;
   readonly say: (line: string) => void;
   readonly stop: AbortSignal;
@@ -26,7 +29,8 @@ export type PlatformWish = {
 };
 
 /** Gives the platform of `home`, starting it where none runs. */
-export async function openPlatform({ home, env, say, stop, force }: PlatformWish): Promise<DemoPlatform> {
+export async function openPlatform(wish: PlatformWish): Promise<DemoPlatform> {
+  const { home, env, say, stop, force } = wish;
   const running = readPlatformState(home);
   const owner = ownerOf(home);
   if (running !== undefined && owner?.pid === running.pid && (await answers(running.apiUrl))) {
@@ -34,10 +38,33 @@ export async function openPlatform({ home, env, say, stop, force }: PlatformWish
     const { apiUrl, uiUrl } = running;
     return { apiUrl, uiUrl, own: false, stop: () => Promise.resolve(), ended: new Promise(() => undefined) };
   }
+  if (wish.stack) return await openOnStack(wish);
   // The demo never plays on somebody's real servers, whatever the environment names.
-  const none = { TEMPORAL_ADDRESS: '', TEMPORAL_UI_URL: '', DATABASE_URL: '' };
-  const settings = readSettings({ ...env, ...none, OCDL_HOME: home });
+  const settings = readSettings({ ...withoutSystems(env), OCDL_HOME: home });
   return { ...(await startPlatform({ settings, say, stop, force })), own: true };
+}
+
+async function openOnStack({ home, env, say, stop, force }: PlatformWish): Promise<DemoPlatform> {
+  const stack = await openStack({ env, say, stop, force });
+  try {
+    checkBelonging(stack.home, home);
+    const settings = readSettings({ ...withoutSystems(env), ...stack.variables, OCDL_HOME: home });
+    const platform = await startPlatform({ settings, say, stop, force });
+    const end = async (): Promise<void> => {
+      await platform.stop();
+      await stack.stop();
+    };
+    try {
+      noteBelonging(stack.home, home, platform.adminToken !== undefined);
+    } catch (error) {
+      await platform.stop();
+      throw error;
+    }
+    return { ...platform, own: true, stop: end, ended: Promise.race([platform.ended, stack.ended]) };
+  } catch (error) {
+    await stack.stop();
+    throw error;
+  }
 }
 
 async function answers(apiUrl: string): Promise<boolean> {

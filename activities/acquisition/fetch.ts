@@ -1,0 +1,89 @@
+// One file, archive or folder of a source becomes one stored file of the import: fetched, checked, laid out, written.
+import { createReadStream } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Expected, ImportedFile, LeftOut, RemoteFile } from '../../workflows/domain/import.ts';
+import { importFolder } from '../../workflows/domain/import.ts';
+import type { StorePath } from '../../workflows/domain/names.ts';
+import { storePath } from '../../workflows/domain/names.ts';
+import type { DataImportInput } from '../../workflows/messages.ts';
+import { failure, isFailure } from '../failures.ts';
+import type { Archives, ArtifactStore, FolderEntry, SourceSession } from '../ports.ts';
+import { download } from './download.ts';
+
+/** One file to fetch, for which import, and how. */
+export interface Fetch {
+  readonly input: DataImportInput;
+  readonly session: SourceSession;
+  readonly file: RemoteFile;
+  /** It is the import's only file: a folder made of it then bears the data set's name. */
+  readonly isOnly: boolean;
+  /** Local folder of its parts. */
+  readonly parts: string;
+  /** Bytes that the import may still fetch. */
+  readonly limit: number;
+  readonly signal: AbortSignal;
+  readonly onBytes: (bytes: number) => void;
+}
+
+/** Makes the function that brings one file in; done again, it goes on where it was. */
+export function createFetcher({ areas, archives }: { areas: ArtifactStore; archives: Archives }) {
+  return (fetch: Fetch): Promise<ImportedFile> => (fetch.file.isFolder ? fetchFolder(fetch) : fetchFile(fetch));
+
+  async function fetchFile(fetch: Fetch): Promise<ImportedFile> {
+    const { input, session, file, isOnly, parts, signal } = fetch;
+    const given: Expected | null = input.sha256 && { algorithm: 'sha256', digest: input.sha256 };
+    const expected = [file.expected, given].filter((one) => one !== null);
+    const got = await download(session, file, parts, { ...fetch, expected });
+    const { bytes, sha256, validator } = got;
+    const origin = { address: file.address, bytes, sha256, validator, checked: given ?? file.expected };
+    if (input.unpack) {
+      const options = { stripTop: input.source.kind === 'github', signal };
+      const unpacked = await archives.unpack(got.path, join(parts, 'spool'), options);
+      if (unpacked) return storeFolder(fetch, unpacked, origin);
+      if (isOnly)
+        throw failure('InvalidInput', `${file.name} is no tar, tar.gz or zip: import it without unpacking it`);
+    }
+    try {
+      const source = createReadStream(got.path);
+      const stored = await areas.write(targetOf(input, file.name), source, { expect: { sha256, bytes }, signal });
+      return { ...stored, name: file.name, unpack: false, origin, entries: null, leftOut: nothing };
+    } catch (error) {
+      if (!isFailure(error, 'DigestMismatch')) throw error;
+      // The local part is not what it was when it was whole.
+      await rm(parts, { recursive: true, force: true });
+      throw new Error(`the local part of ${file.name} was damaged: it is fetched again`, { cause: error });
+    }
+  }
+
+  async function fetchFolder(fetch: Fetch): Promise<ImportedFile> {
+    const { session, file, parts, limit } = fetch;
+    const { files, leftOut } = await session.list(file);
+    const entries: FolderEntry[] = [];
+    let bytes = 0;
+    for (const one of files) {
+      const got = await download(session, one, parts, { ...fetch, expected: [], limit: limit - bytes });
+      bytes += got.bytes;
+      entries.push({ path: one.name, file: got.path, offset: 0, bytes: got.bytes });
+    }
+    const origin = { address: file.address, bytes, sha256: null, validator: null, checked: null };
+    return storeFolder(fetch, { entries, leftOut }, origin);
+  }
+
+  async function storeFolder(
+    { input, file, isOnly, signal }: Fetch,
+    { entries, leftOut }: { entries: readonly FolderEntry[]; leftOut: LeftOut },
+    origin: ImportedFile['origin'],
+  ): Promise<ImportedFile> {
+    if (entries.length === 0)
+      throw failure('InvalidInput', `${file.name} holds no file that can be taken (left out: ${leftOut.count})`);
+    const name = `${isOnly ? input.dataset : file.name.replace(/\.(tar\.gz|tgz|tar|zip|jar)$/i, '')}.tar`;
+    const stored = await areas.write(targetOf(input, name), archives.pack(entries, signal), { signal });
+    return { ...stored, name, unpack: true, origin, entries: entries.length, leftOut };
+  }
+}
+
+const nothing: LeftOut = { count: 0, examples: [] };
+
+const targetOf = (input: DataImportInput, name: string): StorePath =>
+  storePath({ area: 'common', project: input.project, path: `${importFolder(input)}/files/${name}` });

@@ -1,0 +1,131 @@
+// The CodeHost over bare repositories, whoever keeps them: by the git program's plumbing, without a work tree.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { failure } from '../../failures.ts';
+import type { CodeHost } from '../../ports.ts';
+import { checkAuthor, checkBranch, checkCommit, checkFile, checkRevision } from './names.ts';
+import { branchesOf, commitOf, identity, MAIN, type Repositories } from './repository.ts';
+import type { Git } from './run-git.ts';
+import { changeTree, type Change } from './tree.ts';
+
+/** In one process commits to a branch queue; only other processes and people's pushes come between, seldom so often. */
+const ATTEMPTS = 20;
+/** Longest pause before a commit is made anew, so that two processes do not keep in step. */
+const ATTEMPT_PAUSE_MS = 100;
+/** Between fields of a log's entry: git takes no NUL in a message, and no control characters in a name. */
+const FIELD = '%x00';
+const LOG_LIMIT = 1000;
+
+/**
+ * Conflicts go by rule: a commit is made on the branch as it stands at that moment, or made anew on what somebody else put
+ * there meanwhile. So nobody's commit is lost, and of two changes to one file the later one holds.
+ * `drafts` is a folder for temporary files, `committer` who writes the commits down.
+ */
+export function createCodeHost(of: {
+  readonly git: Git;
+  readonly repositories: Repositories;
+  readonly drafts: string;
+  readonly committer: string;
+}): CodeHost {
+  const { git, repositories, drafts, committer } = of;
+  const queue = createQueue();
+
+  async function requireCommit(repository: string, gitDir: string, revision: string): Promise<string> {
+    const commit = await commitOf(git, gitDir, revision);
+    if (commit === undefined) throw failure('NotFound', `no commit ${revision} in ${repository}`);
+    return commit;
+  }
+
+  const commit: CodeHost['commit'] = async ({ repository, branch, files, message, author, signal }) => {
+    checkBranch(branch);
+    const env = identity(checkAuthor(author), committer);
+    Object.keys(files).forEach(checkFile);
+    if (message.includes('\0')) throw failure('InvalidInput', 'a commit message has no NUL character');
+
+    async function hash(gitDir: string): Promise<Change[]> {
+      const blobs: Change[] = [];
+      for (const [path, input] of Object.entries(files)) {
+        const args = ['hash-object', '-w', '--stdin'];
+        blobs.push([path, input === null ? null : await git.tell({ gitDir, args, input, signal })]);
+      }
+      return blobs;
+    }
+
+    return queue(`${repository} ${branch}`, async () => {
+      let blobs: Change[] | undefined;
+      for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
+        signal?.throwIfAborted();
+        const gitDir = await repositories.open(repository, { signal });
+        blobs ??= await hash(gitDir);
+        const head = await commitOf(git, gitDir, branch, signal);
+        const base = head ?? (await requireCommit(repository, gitDir, MAIN));
+        const change = await changeTree(git, { gitDir, base, blobs, drafts, signal });
+        if (!change.changed && head !== undefined) return { commit: head };
+        const args = ['commit-tree', change.tree, '-p', base, '-F', '-'];
+        const to = change.changed ? await git.tell({ gitDir, args, input: message, env, signal }) : base;
+        if (await repositories.move(repository, { gitDir, branch, from: head, to, signal })) return { commit: to };
+        await sleep(Math.random() * ATTEMPT_PAUSE_MS, undefined, { signal });
+      }
+      throw new Error(`branch ${branch} of ${repository} is moved by others all the time; it is tried again`);
+    });
+  };
+
+  return {
+    ensure: (repository) => repositories.ensure(repository),
+    commit,
+    async read(repository, revision, path) {
+      checkFile(path);
+      checkRevision(revision);
+      const gitDir = await repositories.open(repository, { revision });
+      const found = await commitOf(git, gitDir, revision);
+      if (found === undefined) return undefined;
+      const entry = await git.tell({ gitDir, args: ['ls-tree', '-z', '--full-tree', found, '--', path] });
+      // Regular files only: the content of a symbolic link is a path, and nobody asked for one.
+      const [, blob] = /^100(?:644|755) blob ([0-9a-f]{40})\t/.exec(entry) ?? [];
+      if (blob === undefined) return undefined;
+      const { status, output, complaint } = await git.ask({ gitDir, args: ['cat-file', 'blob', blob] });
+      if (status !== 0) throw failure('Corrupt', `${path} at ${found} of ${repository} cannot be read: ${complaint}`);
+      return new Uint8Array(output);
+    },
+    async resolve(repository, revision) {
+      checkRevision(revision);
+      return commitOf(git, await repositories.open(repository, { revision }), revision);
+    },
+    async archive(repository, commit) {
+      checkCommit(commit);
+      const gitDir = await repositories.open(repository, { revision: commit });
+      await requireCommit(repository, gitDir, commit);
+      return git.stream({ gitDir, args: ['archive', '--format=tar', commit] });
+    },
+    branches: async (repository) => branchesOf(git, await repositories.open(repository)),
+    async log(repository, revision, limit) {
+      checkRevision(revision);
+      if (!Number.isInteger(limit) || limit < 1 || limit > LOG_LIMIT)
+        throw failure('InvalidInput', `the limit of a log is a whole number from 1 to ${LOG_LIMIT}`);
+      const gitDir = await repositories.open(repository, { revision });
+      const head = await requireCommit(repository, gitDir, revision);
+      const format = `--format=tformat:%H${FIELD}%an${FIELD}%aI${FIELD}%B${FIELD}`;
+      const output = await git.tell({ gitDir, args: ['log', '--no-color', `--max-count=${limit}`, format, head] });
+      const fields = output.split('\0');
+      return Array.from({ length: Math.floor(fields.length / 4) }, (_, at) => {
+        const [commit = '', author = '', date = '', message = ''] = fields.slice(at * 4, at * 4 + 4);
+        return { commit: commit.trim(), author, at: new Date(date).toISOString(), message: message.trim() };
+      });
+    },
+    url: (repository) => repositories.url(repository),
+  };
+}
+
+/** Runs work of one name one after the other. */
+function createQueue(): <T>(name: string, work: () => Promise<T>) => Promise<T> {
+  const last = new Map<string, Promise<unknown>>();
+  return (name, work) => {
+    const running = (last.get(name) ?? Promise.resolve()).then(work);
+    const settled = running
+      .catch(() => undefined)
+      .then(() => {
+        if (last.get(name) === settled) last.delete(name);
+      });
+    last.set(name, settled);
+    return running;
+  };
+}

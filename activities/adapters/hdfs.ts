@@ -1,0 +1,178 @@
+// ArtifactStore on HDFS over WebHDFS: temporary file, length and digest checks, then one rename that the NameNode does as a whole.
+import { createHash } from 'node:crypto';
+import { nameProblem, type ArtifactUri, type Digest, type StorePath } from '../../workflows/domain/names.ts';
+import { failure } from '../failures.ts';
+import type { ArtifactStore, StoredFile } from '../ports.ts';
+import { checkUser, type Access } from './hdfs/access.ts';
+import { admitPeople, openPassage } from './hdfs/admission.ts';
+import { createDataNodes } from './hdfs/datanodes.ts';
+import { createDrafts } from './hdfs/drafts.ts';
+import { hdfsError, isRefusal } from './hdfs/errors.ts';
+import { createHttp } from './hdfs/http.ts';
+import { createNameNode, type FileStatus } from './hdfs/namenode.ts';
+import { walk } from './hdfs/walk.ts';
+import { checkPath, checkRange, isSegment } from './store-rules.ts';
+
+export type { Access } from './hdfs/access.ts';
+export type { HdfsProblem } from './hdfs/errors.ts';
+
+export interface HdfsStore extends ArtifactStore {
+  /**
+   * Gives exactly these people access to an area (`private/<project>/<user>`, `common/<project>`, `staging/<project>`) and
+   * to all that lies or will lie in it, so that the NameNode holds their own HDFS clients to it. `InvalidInput` for names
+   * that are no users of HDFS and for more than 28 people. Calls for one area must follow each other.
+   */
+  admit(folder: StorePath, access: Access): Promise<void>;
+  /** Tries all that the store needs of HDFS, the right to change owners included; rejects with what is wrong and how to mend it. */
+  check(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface HdfsOptions {
+  /** WebHDFS addresses of the NameNodes, comma separated: `http://namenode-1:9870,http://namenode-2:9870`. */
+  readonly url: string;
+  /** The platform's own user, a member of HDFS's supergroup. Callers have no say in it: HDFS believes any name. */
+  readonly user: string;
+  /** Absolute path in HDFS of the store's folder. */
+  readonly root: string;
+  readonly name: string;
+  readonly onWarn?: (message: string) => void;
+  /** How long a NameNode or DataNode may be silent before it is given up, in milliseconds. */
+  readonly silenceMs?: number;
+}
+
+/** A page of a listing when the caller names no size, and the most it may ask for. */
+const PAGE = 1000;
+/** As long as a DataNode waits for another one in its pipeline (dfs.client.socket-timeout). */
+const SILENCE_MS = 60_000;
+const AREAS = ['private', 'common', 'staging'];
+
+/**
+ * Opens (and makes) a store in HDFS; its URIs are `hdfs:<name>/<path>`. Several processes may use one root. What waiting may
+ * mend (quota, safe mode, a server that is away) rejects with a plain Error whose `code` is an {@link HdfsProblem}.
+ */
+export async function createHdfsStore(options: HdfsOptions): Promise<HdfsStore> {
+  const urls = checkOptions(options);
+  const { name, root, user, silenceMs = SILENCE_MS, onWarn = () => undefined } = options;
+  const http = createHttp(silenceMs);
+  const nameNode = createNameNode({ urls, user, http, silenceMs, onWarn });
+  const dataNodes = createDataNodes(nameNode, http);
+  const drafts = createDrafts({ nameNode, dataNodes, root, find, digestOf, onWarn });
+  const scheme = `hdfs:${name}/`;
+
+  const fileOf = (path: StorePath): string => `${root}/${checkPath(path)}`;
+  const pathOf = (uri: ArtifactUri): StorePath => {
+    if (!uri.startsWith(scheme))
+      throw failure('InvalidInput', `"${uri}" is no address of the store "${name}" (they begin with ${scheme})`);
+    return checkPath(uri.slice(scheme.length));
+  };
+  const uriOf = (path: StorePath): ArtifactUri => `${scheme}${checkPath(path)}` as ArtifactUri;
+  const noFile = (path: StorePath) => failure('NotFound', `no file ${path} in the store "${name}"`);
+  const storedFile = (path: StorePath, { length, modificationTime }: FileStatus): StoredFile => ({
+    uri: uriOf(path),
+    path,
+    bytes: length,
+    modifiedAt: new Date(modificationTime).toISOString(),
+  });
+
+  async function find(path: StorePath, signal?: AbortSignal): Promise<FileStatus | undefined> {
+    const status = await nameNode.stat(fileOf(path), signal);
+    return status?.type === 'FILE' ? status : undefined;
+  }
+
+  async function* bytesOf(path: StorePath, part: { offset?: number; length?: number }, signal?: AbortSignal) {
+    try {
+      yield* dataNodes.download(fileOf(path), part, signal);
+    } catch (error) {
+      throw isRefusal(error, 'FileNotFoundException') ? noFile(path) : hdfsError(error, `reading ${path} in HDFS`);
+    }
+    signal?.throwIfAborted();
+  }
+
+  async function digestOf(path: StorePath, signal?: AbortSignal): Promise<Digest> {
+    const hash = createHash('sha256');
+    if (!(await find(path, signal))) throw noFile(path);
+    for await (const chunk of bytesOf(path, {}, signal)) hash.update(chunk);
+    return hash.digest('hex') as Digest;
+  }
+
+  const store: HdfsStore = {
+    uri: uriOf,
+    path: pathOf,
+    write: (path, source, given = {}) =>
+      told(`writing ${path} in HDFS`, async () => ({ uri: uriOf(path), ...(await drafts.write(path, source, given)) })),
+    read: (uri, { range, signal } = {}) =>
+      told(`reading ${uri}`, async () => {
+        const path = pathOf(uri);
+        const { start, end } = checkRange(path, range);
+        signal?.throwIfAborted();
+        const status = await find(path, signal);
+        if (!status) throw noFile(path);
+        // A whole file is asked for as such: replaced at this moment, its new bytes come, as many as they are.
+        if (start === 0 && end === Infinity) return bytesOf(path, {}, signal);
+        const length = Math.min(end, status.length) - start;
+        return length > 0 ? bytesOf(path, { offset: start, length }, signal) : nothing();
+      }),
+    stat: (uri) =>
+      told(`looking at ${uri}`, async () => {
+        const path = pathOf(uri);
+        const found = await find(path);
+        return found && storedFile(path, found);
+      }),
+    digest: (uri, signal) => told(`reading ${uri}`, () => digestOf(pathOf(uri), signal)),
+    list: (folder, { after = '' as StorePath, limit = PAGE } = {}) =>
+      told(`listing ${folder} in HDFS`, async () => {
+        if (!Number.isInteger(limit) || limit < 1 || limit > PAGE)
+          throw failure('InvalidInput', `listing ${folder}: the limit must be a whole number from 1 to ${PAGE}`);
+        const files: StoredFile[] = [];
+        for await (const { path, status } of walk(nameNode, root, checkPath(folder), after)) {
+          const last = files.at(-1);
+          if (files.length === limit && last) return { files, next: last.path };
+          files.push(storedFile(path, status));
+        }
+        return { files };
+      }),
+    remove: (uri) =>
+      told(`removing ${uri}`, async () => {
+        const path = pathOf(uri);
+        if (await find(path)) await nameNode.remove(fileOf(path));
+      }),
+    admit: (folder, access) =>
+      told(`giving people access to ${folder} in HDFS`, () => admitPeople(nameNode, { root, user }, folder, access)),
+    check: () => told(`checking the store ${root} in HDFS`, () => drafts.probe()),
+    close: async () => http.close(),
+  };
+
+  await told(`opening the store ${root} in HDFS`, async () => {
+    for (const folder of [root, ...AREAS.map((area) => `${root}/${area}`)]) await openPassage(nameNode, folder);
+    await drafts.prepare();
+  });
+  return store;
+}
+
+/** Checks the options before anything is asked of HDFS and returns the addresses. An empty user would be nobody's. */
+function checkOptions({ url, user, root, name }: HdfsOptions): readonly URL[] {
+  const problem = nameProblem(name);
+  if (problem) throw failure('InvalidInput', `store name: ${problem}`);
+  checkUser(user);
+  if (!/^\/./.test(root) || !root.slice(1).split('/').every(isSegment))
+    throw failure('InvalidInput', `"${root}" is no folder of HDFS for a store (for example "/ocdl")`);
+  return url.split(',').map((text) => {
+    const parsed = URL.canParse(text.trim()) ? new URL(text.trim()) : undefined;
+    if (!parsed || !['http:', 'https:'].includes(parsed.protocol) || parsed.pathname !== '/' || parsed.search !== '')
+      throw failure('InvalidInput', `"${text}" is no address of a NameNode (for example "http://namenode:9870")`);
+    return parsed;
+  });
+}
+
+async function told<T>(doing: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw hdfsError(error, doing);
+  }
+}
+
+async function* nothing(): AsyncGenerator<Uint8Array> {
+  // A range behind the end has no bytes.
+}

@@ -1,0 +1,65 @@
+// Lets people into an area, and keeps all others out: owners, modes and ACLs that the NameNode itself enforces.
+import { locationOf, type StorePath } from '../../../workflows/domain/names.ts';
+import { failure } from '../../failures.ts';
+import { folderAcl, fileAcl, PASSAGE, rightsOf, type Access } from './access.ts';
+import { isRefusal } from './errors.ts';
+import type { FileStatus, NameNode } from './namenode.ts';
+
+/** Entries changed at once: enough to hide the network's delay, few beside a NameNode's handlers (10 by default). */
+const AT_ONCE = 4;
+
+/**
+ * Gives exactly these people access to an area and to all that lies in it. The area itself comes first: whoever is not among
+ * them may not even pass, while what lies below is still being changed. Doing it again is harmless.
+ */
+export async function admitPeople(
+  nameNode: NameNode,
+  options: { readonly root: string; readonly user: string },
+  folder: StorePath,
+  access: Access,
+): Promise<void> {
+  const rights = rightsOf(access);
+  const owner = access.owner ?? options.user;
+  if (locationOf(`${folder}/_`)?.path !== '_')
+    throw failure(
+      'InvalidInput',
+      `"${folder}" is no area: private/<project>/<user>, common/<project> or staging/<project>`,
+    );
+
+  /** What vanished meanwhile needs nothing. */
+  async function unlessGone(work: Promise<void>): Promise<void> {
+    await work.catch((error: unknown) => {
+      if (!isRefusal(error, 'FileNotFoundException')) throw error;
+    });
+  }
+
+  async function change(path: string, entry: FileStatus): Promise<void> {
+    const inside = entry.type === 'DIRECTORY';
+    await unlessGone(nameNode.setAcl(path, inside ? folderAcl(rights) : fileAcl(rights)));
+    // The owner may change rights: one who is no longer the owner must not.
+    if (entry.owner !== owner) await unlessGone(nameNode.setOwner(path, owner));
+  }
+
+  /** A folder is changed before it is listed: what is made in it meanwhile inherits, or is found. */
+  async function changeBelow(path: string): Promise<void> {
+    for await (const page of nameNode.list(path)) {
+      for (let at = 0; at < page.length; at += AT_ONCE)
+        await Promise.all(page.slice(at, at + AT_ONCE).map((entry) => change(`${path}/${entry.pathSuffix}`, entry)));
+      for (const entry of page) if (entry.type === 'DIRECTORY') await changeBelow(`${path}/${entry.pathSuffix}`);
+    }
+  }
+
+  const way = folder.split('/').slice(0, -1);
+  for (const at of way.keys()) await openPassage(nameNode, [options.root, ...way.slice(0, at + 1)].join('/'));
+  const area = `${options.root}/${folder}`;
+  await nameNode.makeFolder(area);
+  await nameNode.setAcl(area, folderAcl(rights));
+  await nameNode.setOwner(area, owner);
+  await changeBelow(area);
+}
+
+/** Makes a folder that everyone may pass and only the platform may read or change. */
+export async function openPassage(nameNode: NameNode, path: string): Promise<void> {
+  await nameNode.makeFolder(path);
+  await nameNode.setAcl(path, PASSAGE);
+}

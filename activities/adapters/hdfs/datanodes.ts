@@ -1,0 +1,96 @@
+// Bytes into and out of HDFS: the NameNode says which DataNode, the bytes stream to or from it.
+import { Readable } from 'node:stream';
+import { z } from 'zod';
+import { codeOf } from '../durable-file.ts';
+import { problem, refusal } from './errors.ts';
+import { ConnectionError, type Http } from './http.ts';
+import type { NameNode } from './namenode.ts';
+
+const checksumAnswer = z.object({ FileChecksum: z.object({ algorithm: z.string(), bytes: z.string() }) });
+
+export interface DataNodes {
+  /** Makes a file of these bytes; on any failure a part of it may remain. */
+  readonly upload: (
+    path: string,
+    chunks: AsyncIterable<Uint8Array>,
+    options: { readonly bytes?: number; readonly signal?: AbortSignal },
+  ) => Promise<void>;
+  readonly download: (
+    path: string,
+    part: { readonly offset?: number; readonly length?: number },
+    signal?: AbortSignal,
+  ) => AsyncGenerator<Uint8Array>;
+  /** HDFS's checksum of a file: of two files with blocks of one size, different ones mean different bytes. */
+  readonly checksum: (path: string, signal?: AbortSignal) => Promise<string>;
+}
+
+/** The DataNodes that this NameNode names. */
+export function createDataNodes(nameNode: NameNode, http: Http): DataNodes {
+  async function send(path: string, chunks: AsyncIterable<Uint8Array>, options: Parameters<DataNodes['upload']>[2]) {
+    const url = await nameNode.whereToWrite(path, options.signal);
+    const { status, body } = await reached(http.send(url, chunks, options));
+    if (status !== 201) throw refusal(status, body);
+  }
+
+  /**
+   * A DataNode that refuses in mid-stream (quota, safe mode, no room) answers and closes at once: its answer is often lost
+   * with the connection. A file of one byte is refused for the same reason, and hears it.
+   */
+  async function tellRefusal(path: string, signal?: AbortSignal): Promise<void> {
+    try {
+      await send(path, Readable.from([Buffer.alloc(1)]), signal ? { signal } : {});
+    } catch (error) {
+      if (!isBroken(error)) throw error;
+    } finally {
+      await nameNode.remove(path).catch(() => undefined);
+    }
+  }
+
+  return {
+    async upload(path, chunks, options) {
+      try {
+        await send(path, chunks, options);
+      } catch (error) {
+        if (isBroken(error)) await tellRefusal(`${path}.probe`, options.signal);
+        throw error;
+      }
+    },
+    async *download(path, part, signal) {
+      const url = await nameNode.whereToRead(path, part, signal);
+      const answer = await reached(http.receive(url, signal));
+      if (!('bytes' in answer)) throw refusal(answer.status, answer.body);
+      const chunks = answer.bytes[Symbol.asyncIterator]();
+      try {
+        for (;;) {
+          const next = await reached(chunks.next());
+          if (next.done) return;
+          yield next.value;
+        }
+      } finally {
+        await chunks.return?.();
+      }
+    },
+    async checksum(path, signal) {
+      const url = await nameNode.whereToChecksum(path, signal);
+      const { status, body } = await reached(http.ask('GET', url, signal));
+      if (status !== 200) throw refusal(status, body);
+      const { algorithm, bytes } = checksumAnswer.parse(body).FileChecksum;
+      return `${algorithm}:${bytes}`;
+    },
+  };
+}
+
+/** Did the other side end the connection, as against being silent or not there at all? */
+function isBroken(error: unknown): boolean {
+  if (['EPIPE', 'ECONNRESET'].includes(codeOf(error) ?? '')) return true;
+  return error instanceof Error && isBroken(error.cause);
+}
+
+async function reached<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if (!(error instanceof ConnectionError)) throw error;
+    throw problem('DATANODE_LOST', `a DataNode does not answer, see hdfs dfsadmin -report (${error.message})`, error);
+  }
+}

@@ -1,0 +1,185 @@
+// Files on their way into the store: written under a temporary name, checked, given their folder's rights, then renamed.
+import { createHash, randomUUID } from 'node:crypto';
+import { Readable } from 'node:stream';
+import type { Digest, StorePath } from '../../../workflows/domain/names.ts';
+import { failure, isFailure } from '../../failures.ts';
+import type { WriteOptions } from '../../ports.ts';
+import { LEFTOVER_AGE_MS } from '../durable-file.ts';
+import { takeChunks } from '../store-rules.ts';
+import { fileAcl, folderAcl, inheritedRights } from './access.ts';
+import type { DataNodes } from './datanodes.ts';
+import { isRefusal } from './errors.ts';
+import type { FileStatus, NameNode } from './namenode.ts';
+
+/** Creating over and removing the same path at once: how often to look again before giving up. */
+const RENAME_ATTEMPTS = 10;
+
+interface Content {
+  readonly sha256: Digest;
+  readonly bytes: number;
+}
+
+export interface Drafts {
+  readonly write: (path: StorePath, source: AsyncIterable<Uint8Array>, options: WriteOptions) => Promise<Content>;
+  /** Makes the folder of drafts and removes what dead writers left in it. */
+  readonly prepare: () => Promise<void>;
+  /** Does with a draft all that the store needs of HDFS. */
+  readonly probe: () => Promise<void>;
+}
+
+/** Drafts of the store in `root`, whose files `find` and `digestOf` look at. */
+export function createDrafts(store: {
+  readonly nameNode: NameNode;
+  readonly dataNodes: DataNodes;
+  readonly root: string;
+  readonly find: (path: StorePath, signal?: AbortSignal) => Promise<FileStatus | undefined>;
+  readonly digestOf: (path: StorePath, signal?: AbortSignal) => Promise<Digest>;
+  readonly onWarn: (message: string) => void;
+}): Drafts {
+  const { nameNode, dataNodes, root, find, digestOf, onWarn } = store;
+  const folder = `${root}/.tmp`;
+
+  /** Nothing is thrown: what could not be removed is a leftover, and a removed draft is not missed. */
+  const discard = (draft: string): Promise<void> =>
+    nameNode
+      .remove(draft)
+      .catch((error: unknown) => onWarn(`HDFS: the temporary file ${draft} could not be removed: ${String(error)}`));
+
+  /** Streams the source into the draft and checks what HDFS holds of it. */
+  async function fill(
+    draft: string,
+    path: StorePath,
+    source: AsyncIterable<Uint8Array>,
+    options: WriteOptions,
+  ): Promise<Content> {
+    const { expect, signal } = options;
+    const hash = createHash('sha256');
+    let bytes = 0;
+    async function* hashed(): AsyncGenerator<Uint8Array> {
+      for await (const chunk of takeChunks(path, source, options)) {
+        hash.update(chunk);
+        bytes += chunk.byteLength;
+        yield chunk;
+      }
+    }
+    await dataNodes.upload(draft, hashed(), {
+      ...(expect?.bytes !== undefined && { bytes: expect.bytes }),
+      ...(signal && { signal }),
+    });
+    const sha256 = hash.digest('hex') as Digest;
+    if (expect?.sha256 !== undefined && expect.sha256 !== sha256)
+      throw failure(
+        'DigestMismatch',
+        `${path} should be sha256:${expect.sha256} but the bytes given are sha256:${sha256}`,
+      );
+    const stored = (await nameNode.stat(draft, signal))?.length;
+    if (stored !== bytes) throw new Error(`HDFS holds ${stored} of the ${bytes} bytes of ${path}; it is tried again`);
+    return { sha256, bytes };
+  }
+
+  /** The ACL for a file in this folder, which is made if it is missing. A rename, unlike a creation, inherits nothing. */
+  async function aclIn(parent: string, signal?: AbortSignal): Promise<string> {
+    const known = await nameNode.acl(parent, signal).catch((error: unknown) => {
+      // So it says that a file stands above the folder; making the folder says it clearly.
+      if (isRefusal(error, 'AccessControlException')) return undefined;
+      throw error;
+    });
+    if (!known) await nameNode.makeFolder(parent, signal);
+    return fileAcl(inheritedRights(known ?? (await nameNode.acl(parent, signal)) ?? []));
+  }
+
+  /** Does the path hold the draft's bytes? `undefined` when it holds nothing (any more). */
+  async function holds(path: StorePath, draft: string, content: Content, signal?: AbortSignal) {
+    const [stored, given] = [await find(path, signal), await nameNode.stat(draft, signal)];
+    if (!stored) return undefined;
+    if (stored.length !== content.bytes) return false;
+    try {
+      // Other checksums over blocks of one size: other bytes, known without reading them. The same prove nothing.
+      const [one, two] = [await dataNodes.checksum(`${root}/${path}`, signal), await dataNodes.checksum(draft, signal)];
+      const comparable = stored.blockSize === given?.blockSize && one.split(':')[0] === two.split(':')[0];
+      if (comparable && one !== two) return false;
+      return (await digestOf(path, signal)) === content.sha256;
+    } catch (error) {
+      if (isFailure(error, 'NotFound') || isRefusal(error, 'FileNotFoundException')) return undefined;
+      throw error;
+    }
+  }
+
+  /** Renames the draft to its path (`true`), or finds the same bytes there. */
+  async function commit(draft: string, path: StorePath, content: Content, options: WriteOptions): Promise<boolean> {
+    const { ifExists, signal } = options;
+    const target = `${root}/${path}`;
+    const parent = target.slice(0, target.lastIndexOf('/'));
+    for (let attempt = 1; attempt <= RENAME_ATTEMPTS; attempt += 1) {
+      const acl = await aclIn(parent, signal);
+      await nameNode.setAcl(draft, acl, signal);
+      try {
+        await nameNode.rename(draft, target, ifExists === 'replace' ? 'OVERWRITE' : 'NONE', signal);
+        // Whoever was let in or kept out in between was so without this file.
+        const now = await aclIn(parent, signal);
+        if (now !== acl) await nameNode.setAcl(target, now, signal);
+        return true;
+      } catch (error) {
+        // Taken, or the folder was removed in between.
+        if (!isRefusal(error, 'FileAlreadyExistsException', 'FileNotFoundException')) throw error;
+      }
+      const same = await holds(path, draft, content, signal);
+      if (same === true) return false;
+      if (same === false)
+        throw failure(
+          'Conflict',
+          `${path} is taken by other bytes (given ${content.bytes} bytes, sha256:${content.sha256})`,
+        );
+    }
+    throw new Error(`${path} is made and removed by others all the time; it is tried again`);
+  }
+
+  return {
+    async write(path, source, options) {
+      options.signal?.throwIfAborted();
+      const draft = `${folder}/${randomUUID()}`;
+      let renamed = false;
+      try {
+        const content = await fill(draft, path, source, options);
+        options.signal?.throwIfAborted();
+        renamed = await commit(draft, path, content, options);
+        return content;
+      } catch (error) {
+        throw inTheWay(error)
+          ? failure('Conflict', `${path}: a folder lies there, or a file where a folder should be: choose another path`)
+          : error;
+      } finally {
+        if (!renamed) await discard(draft);
+      }
+    },
+
+    async prepare() {
+      await nameNode.makeFolder(folder);
+      await nameNode.setAcl(folder, folderAcl(new Map()));
+      for await (const page of nameNode.list(folder))
+        for (const { pathSuffix, modificationTime } of page)
+          if (Date.now() - modificationTime > LEFTOVER_AGE_MS) await discard(`${folder}/${pathSuffix}`);
+    },
+
+    async probe() {
+      const draft = `${folder}/${randomUUID()}`;
+      const given = Buffer.from('probe');
+      try {
+        await dataNodes.upload(draft, Readable.from([given]), {});
+        for await (const chunk of dataNodes.download(draft, {}))
+          if (!given.equals(chunk)) throw new Error(`HDFS gave back other bytes than were written to ${draft}`);
+        await nameNode.setAcl(draft, fileAcl(new Map([['nobody', 'r-x']])));
+        // Only a member of the supergroup may give a file away.
+        await nameNode.setOwner(draft, 'nobody');
+      } finally {
+        await discard(draft);
+      }
+    },
+  };
+}
+
+/** Does it say that a folder is where a file should be, or the other way round? */
+const inTheWay = (error: unknown): boolean =>
+  isRefusal(error, 'ParentNotDirectoryException') ||
+  (isRefusal(error, 'IOException') && error.message.includes('must both be directories')) ||
+  (isRefusal(error, 'FileAlreadyExistsException') && error.message.includes('not a directory'));

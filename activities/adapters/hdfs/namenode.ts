@@ -1,0 +1,209 @@
+// The NameNode's operations, typed: the simple ones by npm `webhdfs`, the rest (rename options, ACLs, pages) beside it.
+import webhdfs, { type WebHdfsClient, type WebHdfsRequest } from 'webhdfs';
+import { z } from 'zod';
+import { isRefusal, problem, refusal } from './errors.ts';
+import { ConnectionError, type Answer, type Http } from './http.ts';
+
+const fileStatus = z.object({
+  pathSuffix: z.string(),
+  type: z.enum(['FILE', 'DIRECTORY', 'SYMLINK']),
+  length: z.number().int(),
+  /** Milliseconds since 1970, by the NameNode's clock. */
+  modificationTime: z.number(),
+  owner: z.string(),
+  blockSize: z.number(),
+});
+export type FileStatus = z.infer<typeof fileStatus>;
+
+const statusAnswer = z.object({ FileStatus: fileStatus });
+const aclAnswer = z.object({ AclStatus: z.object({ entries: z.array(z.string()) }) });
+const locationAnswer = z.object({ Location: z.url() });
+const listingAnswer = z.object({
+  DirectoryListing: z.object({
+    partialListing: z.object({ FileStatuses: z.object({ FileStatus: z.array(fileStatus) }) }),
+    remainingEntries: z.number(),
+  }),
+});
+
+/** Paths are absolute ones of HDFS, of lawful segments only, so that none needs escaping. All reject with what `errors.ts` knows. */
+export interface NameNode {
+  readonly stat: (path: string, signal?: AbortSignal) => Promise<FileStatus | undefined>;
+  /** Makes a folder and the missing ones above it; an existing one is fine. */
+  readonly makeFolder: (path: string, signal?: AbortSignal) => Promise<void>;
+  readonly setOwner: (path: string, owner: string, signal?: AbortSignal) => Promise<void>;
+  /** Removes a file; a missing one is fine. */
+  readonly remove: (path: string, signal?: AbortSignal) => Promise<void>;
+  /** Renames in one step; `NONE` refuses a taken name. */
+  readonly rename: (from: string, to: string, option: 'NONE' | 'OVERWRITE', signal?: AbortSignal) => Promise<void>;
+  /** Entries of the ACL, without owner, mask and others; `undefined` when there is no such file. */
+  readonly acl: (path: string, signal?: AbortSignal) => Promise<readonly string[] | undefined>;
+  readonly setAcl: (path: string, entries: string, signal?: AbortSignal) => Promise<void>;
+  /** What lies in a folder behind a name, in order of names, a page (by default 1,000) at a time; nothing where it is missing. */
+  readonly list: (folder: string, after?: string) => AsyncGenerator<readonly FileStatus[]>;
+  /** Where a DataNode takes a new file's bytes; only its owner may read and write it. */
+  readonly whereToWrite: (path: string, signal?: AbortSignal) => Promise<URL>;
+  readonly whereToRead: (
+    path: string,
+    part: { readonly offset?: number; readonly length?: number },
+    signal?: AbortSignal,
+  ) => Promise<URL>;
+  /** HDFS's own checksum of a file (of its blocks, not of its bytes): the same for the same bytes in the same blocks. */
+  readonly whereToChecksum: (path: string, signal?: AbortSignal) => Promise<URL>;
+}
+
+interface Node {
+  readonly url: URL;
+  readonly client: WebHdfsClient;
+}
+
+/** One NameNode, or the active one of several: they are tried in turn, beginning with the last that answered. */
+export function createNameNode(options: {
+  readonly urls: readonly URL[];
+  readonly user: string;
+  readonly http: Http;
+  readonly silenceMs: number;
+  readonly onWarn: (message: string) => void;
+}): NameNode {
+  const { http, user, silenceMs } = options;
+  const nodes = options.urls.map((url): Node => {
+    const protocol = url.protocol === 'https:' ? 'https' : 'http';
+    const client = webhdfs.createClient(
+      { protocol, host: url.hostname, port: Number(url.port), path: '/webhdfs/v1', user },
+      // HDFS is never behind a proxy, whatever the environment says.
+      { agent: http.agentOf(url), timeout: silenceMs, followRedirect: false, proxy: null },
+    );
+    return { url, client };
+  });
+  const active = { index: 0 };
+
+  async function onActive(ask: (node: Node) => Promise<Answer>): Promise<unknown> {
+    const away: Error[] = [];
+    for (const turn of nodes.keys()) {
+      const index = (active.index + turn) % nodes.length;
+      const node = nodes[index];
+      if (!node) break;
+      try {
+        const { status, body } = await ask(node);
+        if (status < 200 || status > 299) throw refusal(status, body);
+        if (index !== active.index) options.onWarn(`HDFS: the NameNode ${node.url.origin} is used now`);
+        active.index = index;
+        return body;
+      } catch (error) {
+        if (error instanceof ConnectionError) away.push(error);
+        else if (isRefusal(error, 'StandbyException') && nodes.length > 1) away.push(error);
+        else throw error;
+      }
+    }
+    const told = away.map(({ message }) => message).join('; ');
+    throw problem('NAMENODE_AWAY', `no NameNode answers: start it, or mend the store’s address (${told})`, away[0]);
+  }
+
+  const simple = (call: (client: WebHdfsClient, done: () => void) => WebHdfsRequest, signal?: AbortSignal) =>
+    onActive(({ url, client }) => answerOf(url, (done) => call(client, done), signal));
+
+  const other = (
+    method: 'GET' | 'PUT',
+    op: string,
+    path: string,
+    parameters: Readonly<Record<string, string>>,
+    signal?: AbortSignal,
+  ) =>
+    onActive(({ url }) => {
+      const target = new URL(`/webhdfs/v1${path}`, url);
+      target.search = new URLSearchParams({ op, 'user.name': user, ...parameters }).toString();
+      return http.ask(method, target, signal);
+    });
+
+  const location = async (...asked: Parameters<typeof other>): Promise<URL> =>
+    new URL(locationAnswer.parse(await other(...asked)).Location);
+
+  return {
+    async stat(path, signal) {
+      const answer = await missingAsUndefined(simple((client, done) => client.stat(path, done), signal));
+      return answer === undefined ? undefined : statusAnswer.parse(answer).FileStatus;
+    },
+    async makeFolder(path, signal) {
+      // The group's bits become the mask of what the folder inherits; narrower ones would cut its people's rights.
+      await simple((client, done) => client.mkdir(path, '770', done), signal);
+    },
+    async setOwner(path, owner, signal) {
+      await simple((client, done) => client.chown(path, owner, '', done), signal);
+    },
+    async remove(path, signal) {
+      await simple((client, done) => client.unlink(path, false, done), signal);
+    },
+    async rename(from, to, option, signal) {
+      await other('PUT', 'RENAME', from, { destination: to, renameoptions: option }, signal);
+    },
+    async acl(path, signal) {
+      const answer = await missingAsUndefined(other('GET', 'GETACLSTATUS', path, {}, signal));
+      return answer === undefined ? undefined : aclAnswer.parse(answer).AclStatus.entries;
+    },
+    async setAcl(path, aclspec, signal) {
+      await other('PUT', 'SETACL', path, { aclspec }, signal);
+    },
+    async *list(folder, after = '') {
+      for (let last = after; ;) {
+        // Hadoop 3.5 knows only the second spelling, earlier ones take either.
+        const parameters: Record<string, string> = last === '' ? {} : { startAfter: last, startafter: last };
+        const answer = await missingAsUndefined(other('GET', 'LISTSTATUS_BATCH', folder, parameters));
+        if (answer === undefined) return;
+        const { partialListing, remainingEntries } = listingAnswer.parse(answer).DirectoryListing;
+        const page = partialListing.FileStatuses.FileStatus;
+        const end = page.at(-1)?.pathSuffix;
+        // A file lists itself, without a name.
+        if (end === undefined || end === '') return;
+        if (last !== '' && page.some(({ pathSuffix }) => pathSuffix === last))
+          throw new Error(`HDFS lists ${folder} from the beginning when asked for what is behind "${last}"`);
+        yield page;
+        if (remainingEntries === 0) return;
+        last = end;
+      }
+    },
+    whereToWrite: (path, signal) =>
+      location('PUT', 'CREATE', path, { noredirect: 'true', overwrite: 'false', permission: '600' }, signal),
+    whereToRead: (path, { offset, length }, signal) =>
+      location(
+        'GET',
+        'OPEN',
+        path,
+        {
+          noredirect: 'true',
+          ...(offset !== undefined && { offset: String(offset) }),
+          ...(length !== undefined && { length: String(length) }),
+        },
+        signal,
+      ),
+    whereToChecksum: (path, signal) => location('GET', 'GETFILECHECKSUM', path, { noredirect: 'true' }, signal),
+  };
+}
+
+/** What a call of `webhdfs` was answered. The package itself gives on only the message of a refusal, not its name or status. */
+function answerOf(url: URL, call: (done: () => void) => WebHdfsRequest, signal?: AbortSignal): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    signal?.throwIfAborted();
+    const request = call(() => undefined);
+    const onAbort = (): void => {
+      request.abort();
+      reject(signal?.reason as Error);
+    };
+    const settle = (act: () => void): void => {
+      signal?.removeEventListener('abort', onAbort);
+      act();
+    };
+    signal?.addEventListener('abort', onAbort, { once: true });
+    request.on('error', (error) =>
+      settle(() => reject(new ConnectionError(`${url.origin}: ${error.message}`, { cause: error }))),
+    );
+    request.on('complete', ({ statusCode }, body) => settle(() => resolve({ status: statusCode, body })));
+  });
+}
+
+async function missingAsUndefined(asked: Promise<unknown>): Promise<unknown> {
+  try {
+    return await asked;
+  } catch (error) {
+    if (isRefusal(error, 'FileNotFoundException')) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,101 @@
+// A lost connection, a restart, a deadlock: which of PostgreSQL's errors pass by themselves, and a call that outlasts them.
+import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
+import { failure } from '../../failures.ts';
+import { codeOf } from '../durable-file.ts';
+
+/** Runs work and, as long as what stops it passes by itself, runs it anew. */
+export type Outlast = <T>(work: () => Promise<T>) => Promise<T>;
+
+/** A cut connection is replaced at once; a server that starts again has some hundred milliseconds to some seconds. */
+const FIRST_PAUSE_MS = 20;
+const LONGEST_PAUSE_MS = 1_000;
+
+/**
+ * What runs through it must be harmless to run twice: a connection that is lost while COMMIT is under way leaves open
+ * whether it counted. Every method of Records is (see there); each begins anew as a whole, never in the middle.
+ * `server` is how messages call it; the patience counts from the first error of a call, in milliseconds.
+ */
+export function createOutlast(options: {
+  readonly server: string;
+  readonly patienceMs: number;
+  readonly onWarn: (message: string) => void;
+}): Outlast {
+  const { server, patienceMs, onWarn } = options;
+  return async (work) => {
+    let since: number | undefined;
+    for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(2 * pause, LONGEST_PAUSE_MS))
+      try {
+        return await work();
+      } catch (error) {
+        if (!passes(error)) throw explained(error, server);
+        // The first of a row says enough; the last one is thrown.
+        if (since === undefined) onWarn(`${messageOf(error, server)}; the call is made again`);
+        since ??= performance.now();
+        if (performance.now() - since > patienceMs) throw explained(error, server);
+        // Not all at once: those who lost their connections together would also come back together.
+        await sleep(pause * (0.5 + Math.random()));
+      }
+  };
+}
+
+/** SQLSTATEs: connections (08, 57P), deadlock, serialization failure, no connection left, a session ended for its idleness. */
+const PASSING_STATE = /^(08...|57P0[1235]|40P01|40001|53300|25P0[34])$/;
+/** The system's, of a network and a server that come back. */
+const PASSING_CODE =
+  /^(ECONNRESET|ECONNREFUSED|ECONNABORTED|EPIPE|ETIMEDOUT|EHOSTUNREACH|EHOSTDOWN|ENETUNREACH|ENETDOWN|ENOTFOUND|EAI_AGAIN)$/;
+/** What `pg` says without a code. */
+const PASSING_MESSAGE =
+  /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error|Client was closed and is not queryable|Client network socket disconnected before secure TLS)/;
+
+function passes(error: unknown): boolean {
+  const code = codeOf(error) ?? '';
+  if (error instanceof pg.DatabaseError) return PASSING_STATE.test(code);
+  return PASSING_CODE.test(code) || PASSING_MESSAGE.test(saidBy(error));
+}
+
+/** What a person can do, by code or message; the order decides. Retryable: somebody can mend it meanwhile. */
+const remedies: readonly (readonly [RegExp, string])[] = [
+  [/^28/, 'it refuses the user or the password: check both in the URL of the database'],
+  [/^3D000/, 'there is no such database: create it, or check the name in the URL'],
+  [/^53300/, 'it has no connection left: raise its max_connections, or lower the pool size of the platform'],
+  [/^57014/, 'a statement took longer than it may: see what it waits for in pg_stat_activity'],
+  [/^ERR_TLS_CERT_ALTNAME_INVALID/, 'its certificate is of another host: name it in the URL as its certificate does'],
+  [/^CERT_HAS_EXPIRED/, 'its certificate has expired: renew it'],
+  [
+    /^(CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_)/,
+    'its certificate is of no authority that is trusted here: give the right one as the CA of the database',
+  ],
+  [/does not support SSL/, 'it speaks no TLS: turn ssl on there, or say sslmode=disable in the URL'],
+  [PASSING_CODE, 'it cannot be reached'],
+  [PASSING_MESSAGE, 'the connection was lost, or it does not answer'],
+  [/^57P/, 'it is stopping or starting'],
+];
+
+function remedyFor(error: unknown): string | undefined {
+  return remedies.find(([pattern]) => pattern.test(codeOf(error) ?? '') || pattern.test(saidBy(error)))?.[1];
+}
+
+function messageOf(error: unknown, server: string): string {
+  const [code, said, remedy] = [codeOf(error), saidBy(error), remedyFor(error)];
+  // A name with several addresses gives an error without a message.
+  const details = [said, code !== undefined && !said.includes(code) ? code : ''].filter(Boolean).join(', ');
+  return remedy === undefined ? `${server}: ${details}` : `${server}: ${remedy} (${details})`;
+}
+
+/** What trying again cannot mend becomes a failure by class of SQLSTATE; what a person can mend says how; the rest stays as it is. */
+function explained(error: unknown, server: string): unknown {
+  if (error instanceof pg.DatabaseError) {
+    const code = error.code ?? '';
+    const message = error.detail ?? error.message;
+    if (code === '23505') return failure('Conflict', `it is there already: ${message}`, [], error);
+    if (code === '23503') return failure('NotFound', `it names something that is not there: ${message}`, [], error);
+    if (code.startsWith('22') || code === '23514' || code === '23502')
+      return failure('InvalidInput', `the database cannot hold this: ${message}`, [], error);
+  }
+  const isKnown = remedyFor(error) !== undefined || passes(error);
+  return isKnown ? new Error(messageOf(error, server), { cause: error }) : error;
+}
+
+const saidBy = (error: unknown): string =>
+  typeof error === 'object' && error !== null && 'message' in error ? String(error.message) : String(error);

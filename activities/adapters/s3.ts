@@ -1,0 +1,133 @@
+// ArtifactStore in a bucket of S3, or of any server that speaks it: create-only keys, digests in the metadata, uploads in parts.
+import { DeleteObjectCommand, GetObjectCommand, ListObjectsV2Command } from '@aws-sdk/client-s3';
+import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
+import type { ArtifactUri, StorePath } from '../../workflows/domain/names.ts';
+import { failure } from '../failures.ts';
+import type { ArtifactStore, StoredFile } from '../ports.ts';
+import { connect, type ConnectionOptions } from './s3/connection.ts';
+import { removeLeftovers } from './s3/leftovers.ts';
+import { createObjects } from './s3/objects.ts';
+import { createUploads, type UploadOptions } from './s3/uploads.ts';
+import { createWrite } from './s3/writing.ts';
+import { checkPath, checkRange, isSegment } from './store-rules.ts';
+
+export interface S3Options extends ConnectionOptions, Omit<UploadOptions, 'onWarn'> {
+  /** Folder of the bucket in which everything of this store lies; without it the whole bucket is the store's own. */
+  readonly prefix?: string;
+  /** Told what went wrong without harm: leftovers that stay for another day. */
+  readonly onWarn?: (message: string) => void;
+}
+
+export interface S3Store extends ArtifactStore {
+  /** An address from which anybody may download the file for so many seconds (1 to 604,800: S3 signs for 7 days at most). */
+  presign(uri: ArtifactUri, options: { readonly seconds: number }): Promise<string>;
+  /** Lists the bucket and begins an upload in it, which it takes back. Throws with what is wrong and how to mend it. */
+  check(): Promise<void>;
+  /** Ends uploads and removes temporary objects that dead writers left more than a day ago; returns how many. Done at opening too. */
+  sweep(): Promise<number>;
+  /** Ends what is being written and closes the connections. */
+  close(): Promise<void>;
+}
+
+/** A page of a listing when the caller names no size, and the most that S3 gives. */
+const PAGE = 1000;
+/** The longest time that S3 signs for. */
+const WEEK_SECONDS = 7 * 24 * 60 * 60;
+
+/**
+ * Opens a store in a bucket, which must exist; its URIs are `s3://<bucket>/<prefix>/<path>`. Several processes may use one
+ * bucket and prefix. Opening waits for no answer of the server, so that the platform starts also while S3 is down.
+ */
+export async function createS3Store(options: S3Options): Promise<S3Store> {
+  const { bucket, onWarn = () => undefined } = options;
+  const root = options.prefix === undefined || options.prefix === '' ? '' : `${checkPath(options.prefix)}/`;
+  // No path of a store begins with a dot, so no listing of a folder reaches here.
+  const temporary = `${root}.tmp/`;
+  const connection = connect(options);
+  const { client } = connection;
+  const objects = createObjects(connection, root);
+  const { keyOf, uriOf, pathOf } = objects;
+  const uploads = createUploads(connection, { ...options, onWarn });
+  const closing = new AbortController();
+  const write = createWrite(objects, uploads, { temporary, closing: closing.signal, onWarn });
+  const sweep = () => removeLeftovers(connection, uploads, { root, temporary, signal: closing.signal });
+
+  const sweeping = sweep().catch((error: unknown) => {
+    if (!closing.signal.aborted) onWarn(`what dead writers left in ${objects.scheme} stays: ${String(error)}`);
+  });
+
+  /** A page of the objects below a folder that are files of a store, behind a key. */
+  async function page(folder: StorePath, after: string, limit: number) {
+    const { Contents = [], IsTruncated = false } = await client.send(
+      new ListObjectsV2Command({
+        Bucket: bucket,
+        Prefix: `${keyOf(folder)}/`,
+        MaxKeys: limit,
+        ...(after !== '' && { StartAfter: after }),
+      }),
+    );
+    const files = Contents.flatMap(({ Key = '', Size = 0, LastModified = new Date(0) }): StoredFile[] => {
+      const path = Key.slice(root.length) as StorePath;
+      // What others put into the bucket under other names cannot be asked for.
+      if (!path.split('/').every(isSegment)) return [];
+      return [{ uri: uriOf(path), path, bytes: Size, modifiedAt: LastModified.toISOString() }];
+    });
+    return { files, last: IsTruncated ? Contents.at(-1)?.Key : undefined };
+  }
+
+  return {
+    uri: uriOf,
+    path: pathOf,
+    write,
+    async read(uri, { range, signal } = {}) {
+      const path = pathOf(uri);
+      const { start, end } = checkRange(path, range);
+      signal?.throwIfAborted();
+      return objects.open(path, start, end, signal);
+    },
+    async stat(uri) {
+      const path = pathOf(uri);
+      const found = await objects.head(path);
+      if (!found) return undefined;
+      const { ContentLength: bytes = 0, LastModified = new Date(0) } = found;
+      return { uri, path, bytes, modifiedAt: LastModified.toISOString() };
+    },
+    digest: async (uri, signal) => objects.digestOf(pathOf(uri), signal),
+    async list(folder, { after, limit = PAGE } = {}) {
+      if (!Number.isInteger(limit) || limit < 1 || limit > PAGE)
+        throw failure('InvalidInput', `listing ${folder}: the limit must be a whole number from 1 to ${PAGE}`);
+      let from = after === undefined ? '' : `${root}${after}`;
+      for (;;) {
+        const { files, last } = await page(folder, from, limit);
+        const next = files.at(-1)?.path;
+        if (last === undefined) return { files };
+        if (next !== undefined) return { files, next };
+        from = last;
+      }
+    },
+    async remove(uri) {
+      await client.send(new DeleteObjectCommand({ Bucket: bucket, Key: keyOf(pathOf(uri)) }));
+    },
+    async presign(uri, { seconds }) {
+      if (!Number.isInteger(seconds) || seconds < 1 || seconds > WEEK_SECONDS)
+        throw failure(
+          'InvalidInput',
+          `an address of ${uri} for ${seconds} seconds: from 1 to ${WEEK_SECONDS} (7 days)`,
+        );
+      const command = new GetObjectCommand({ Bucket: bucket, Key: keyOf(pathOf(uri)) });
+      // By the server's clock as far as it is known, like every other request.
+      const signingDate = new Date(Date.now() + client.config.systemClockOffset);
+      return getSignedUrl(client, command, { expiresIn: seconds, signingDate });
+    },
+    async check() {
+      await client.send(new ListObjectsV2Command({ Bucket: bucket, Prefix: root, MaxKeys: 1 }));
+      await uploads.rehearse(`${temporary}check`);
+    },
+    sweep,
+    async close() {
+      closing.abort(new Error(`the store ${objects.scheme} is being closed; it is tried again`));
+      await sweeping;
+      client.destroy();
+    },
+  };
+}

@@ -1,0 +1,47 @@
+// What writers that died left in a bucket: uploads never completed and temporary objects, ended when they are a day old.
+import { ListMultipartUploadsCommand, ListObjectsV2Command } from '@aws-sdk/client-s3';
+import { LEFTOVER_AGE_MS } from '../durable-file.ts';
+import type { Connection } from './connection.ts';
+import type { Uploads } from './uploads.ts';
+
+/** Ends uploads below `root` and removes objects below `temporary` that are older than a day; returns how many. */
+export async function removeLeftovers(
+  { client, bucket }: Connection,
+  uploads: Uploads,
+  { root, temporary, signal }: { readonly root: string; readonly temporary: string; readonly signal: AbortSignal },
+): Promise<number> {
+  const before = Date.now() - LEFTOVER_AGE_MS;
+  let ended = 0;
+  let marker: { KeyMarker?: string; UploadIdMarker?: string } | undefined = {};
+  while (marker) {
+    const page: Awaited<ReturnType<typeof listUploads>> = await listUploads(marker);
+    for (const { Key, UploadId, Initiated } of page.Uploads ?? []) {
+      if (Key === undefined || UploadId === undefined || !Initiated || Initiated.getTime() > before) continue;
+      await uploads.abort(Key, UploadId);
+      ended += 1;
+    }
+    marker = page.IsTruncated ? { KeyMarker: page.NextKeyMarker, UploadIdMarker: page.NextUploadIdMarker } : undefined;
+  }
+  for (let after: string | undefined = ''; after !== undefined;) {
+    const page = await listTemporary(after);
+    for (const { Key, LastModified } of page.Contents ?? []) {
+      if (Key === undefined || !LastModified || LastModified.getTime() > before) continue;
+      await uploads.remove(Key);
+      ended += 1;
+    }
+    after = page.IsTruncated ? page.Contents?.at(-1)?.Key : undefined;
+  }
+  return ended;
+
+  function listUploads(from: { KeyMarker?: string; UploadIdMarker?: string }) {
+    return client.send(new ListMultipartUploadsCommand({ Bucket: bucket, Prefix: root, ...from }), {
+      abortSignal: signal,
+    });
+  }
+  function listTemporary(after: string) {
+    return client.send(
+      new ListObjectsV2Command({ Bucket: bucket, Prefix: temporary, ...(after !== '' && { StartAfter: after }) }),
+      { abortSignal: signal },
+    );
+  }
+}

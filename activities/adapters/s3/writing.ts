@@ -1,0 +1,156 @@
+// Writing one file of the store: which way its bytes go, and who is first where several write at once.
+import { createHash, randomUUID } from 'node:crypto';
+import type { Artifact } from '../../../workflows/domain/model.ts';
+import type { Digest, StorePath } from '../../../workflows/domain/names.ts';
+import { failure } from '../../failures.ts';
+import type { WriteOptions } from '../../ports.ts';
+import { takeChunks } from '../store-rules.ts';
+import { nameOf } from './errors.ts';
+import type { Objects } from './objects.ts';
+import type { Target, Uploads } from './uploads.ts';
+
+/** Creating over and removing the same key at once: how often to look again before giving up. */
+const CLAIM_ATTEMPTS = 10;
+/** Answers that mean: look who is there. The last comes when a completion is repeated whose answer was lost. */
+const TAKEN = ['PreconditionFailed', 'ConditionalRequestConflict', 'NoSuchUpload'];
+
+/**
+ * The store's `write`. The digest stands in the metadata, which S3 takes before the bytes. So: what fits into one part is
+ * held and sent whole; of what is larger the expected digest is noted, and the upload completed only if it was right; and
+ * where none is expected the bytes go to a temporary key, from which the server copies them under their digest. (Keeping them
+ * on this machine's disk meanwhile would need as much room here as a model has; releases always expect a digest.)
+ */
+export function createWrite(
+  objects: Objects,
+  uploads: Uploads,
+  { temporary, closing, onWarn }: { temporary: string; closing: AbortSignal; onWarn: (message: string) => void },
+) {
+  /** Commits; where the key is taken, looks whether by these very bytes. */
+  async function claim(
+    path: StorePath,
+    target: Target & { sha256: Digest },
+    commit: () => Promise<void>,
+    most: number,
+  ) {
+    for (let attempt = 1; ; attempt += 1)
+      try {
+        return await commit();
+      } catch (error) {
+        if (!TAKEN.includes(nameOf(error))) throw error;
+        const { sha256, signal } = target;
+        const stored = await objects.storedDigest(path, signal);
+        if (stored === sha256) return;
+        if (stored !== undefined && target.onlyNew)
+          throw failure(
+            'Conflict',
+            `${path} is taken by other bytes (stored sha256:${stored}, given sha256:${sha256})`,
+          );
+        if (attempt >= most)
+          throw new Error(`${path} is made and removed by others at the same time; it is tried again`, {
+            cause: error,
+          });
+      }
+  }
+
+  async function viaTemporary(
+    path: StorePath,
+    target: Target,
+    upload: (draft: Target) => Promise<void>,
+    seen: { readonly bytes: number; readonly sha256?: Digest },
+  ): Promise<void> {
+    const draft = { ...target, key: `${temporary}${randomUUID()}`, onlyNew: false };
+    try {
+      await upload(draft);
+      if (seen.sha256 === undefined) throw new Error(`${path}: the upload ended before its source`);
+      const made = { ...target, sha256: seen.sha256 };
+      await claim(path, made, () => uploads.copy(made, draft.key, seen.bytes), CLAIM_ATTEMPTS);
+    } finally {
+      await uploads
+        .remove(draft.key)
+        .catch((error: unknown) => onWarn(`${draft.key} stays for another day: ${String(error)}`));
+    }
+  }
+
+  return async function write(
+    path: StorePath,
+    source: AsyncIterable<Uint8Array>,
+    options: WriteOptions = {},
+  ): Promise<Artifact> {
+    const target: Target = {
+      key: objects.keyOf(path),
+      onlyNew: options.ifExists !== 'replace',
+      signal: AbortSignal.any([closing, ...(options.signal ? [options.signal] : [])]),
+    };
+    target.signal.throwIfAborted();
+    const stop = new AbortController();
+    const { chunks, seen } = measured(path, source, {
+      ...options,
+      signal: AbortSignal.any([target.signal, stop.signal]),
+    });
+    try {
+      const expected = options.expect?.sha256;
+      const first = await upTo(uploads.partBytes, chunks);
+      if (seen.sha256 !== undefined) {
+        const whole = { ...target, sha256: seen.sha256 };
+        await claim(path, whole, () => uploads.whole(whole, Buffer.concat(first)), CLAIM_ATTEMPTS);
+        return { uri: objects.uriOf(path), sha256: whole.sha256, bytes: seen.bytes };
+      }
+      const all = joined(first, chunks);
+      const upload = (to: Target) => uploads.stream(to, all, { bytes: options.expect?.bytes, stop });
+      if (expected === undefined) await viaTemporary(path, target, upload, seen);
+      else {
+        const noted = { ...target, sha256: expected };
+        // Once: the bytes have gone by when it is known that the key is taken.
+        await claim(path, noted, () => upload(noted), 1);
+      }
+      if (seen.sha256 === undefined) throw new Error(`${path}: the upload ended before its source`);
+      return { uri: objects.uriOf(path), sha256: seen.sha256, bytes: seen.bytes };
+    } catch (error) {
+      target.signal.throwIfAborted();
+      throw error;
+    } finally {
+      // Not awaited: a source that hangs would hold the caller for ever.
+      void chunks.return(undefined).catch(() => undefined);
+    }
+  };
+}
+
+/** The chunks, measured as they go by; after the last one, wrong bytes are an error, before anything was committed. */
+function measured(path: StorePath, source: AsyncIterable<Uint8Array>, options: WriteOptions) {
+  const hash = createHash('sha256');
+  const expected = options.expect?.sha256;
+  const seen: { bytes: number; sha256?: Digest } = { bytes: 0 };
+  async function* chunks(): AsyncGenerator<Uint8Array, undefined> {
+    for await (const chunk of takeChunks(path, source, options)) {
+      hash.update(chunk);
+      seen.bytes += chunk.byteLength;
+      yield chunk;
+    }
+    seen.sha256 = hash.digest('hex') as Digest;
+    if (expected !== undefined && expected !== seen.sha256)
+      throw failure(
+        'DigestMismatch',
+        `${path} should be sha256:${expected} but the bytes given are sha256:${seen.sha256}`,
+      );
+    return undefined;
+  }
+  return { chunks: chunks(), seen };
+}
+
+/** Chunks until they are more than `limit` bytes, or all. */
+async function upTo(limit: number, chunks: AsyncGenerator<Uint8Array, undefined>): Promise<Uint8Array[]> {
+  const taken: Uint8Array[] = [];
+  for (let bytes = 0; bytes <= limit;) {
+    const next = await chunks.next();
+    if (next.done) break;
+    taken.push(next.value);
+    bytes += next.value.byteLength;
+  }
+  return taken;
+}
+
+/** What was taken already, let go of one by one, and the rest. */
+async function* joined(first: Uint8Array[], rest: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  for (let chunk = first.shift(); chunk; chunk = first.shift()) yield chunk;
+  yield* rest;
+}

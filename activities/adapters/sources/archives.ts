@@ -1,0 +1,182 @@
+// Archives nobody vouches for: plain files are read out of them, within bounds, and laid into a tar of our own making.
+import { createReadStream } from 'node:fs';
+import { open, stat } from 'node:fs/promises';
+import { createGunzip } from 'node:zlib';
+import { pipeline } from 'node:stream/promises';
+import tar from 'tar-stream';
+import type { LeftOut } from '../../../workflows/domain/import.ts';
+import { pathProblem } from '../../../workflows/domain/names.ts';
+import { failure } from '../../failures.ts';
+import type { Archives, FolderEntry } from '../../ports.ts';
+import { zipEntries } from './zip.ts';
+
+export interface ArchiveLimits {
+  /** Entries of any kind. */
+  readonly entries: number;
+  /** Of all files together. */
+  readonly bytes: number;
+  /** Unpacked bytes per byte of the archive. */
+  readonly ratio: number;
+}
+
+/** An archive's entry as both readers give it; the bytes are read before the next one comes. */
+export interface ArchiveEntry {
+  readonly path: string;
+  readonly kind: 'file' | 'folder' | 'link' | 'other';
+  readonly bytes: () => AsyncIterable<Uint8Array>;
+}
+
+/** Zeros pack a thousandfold: a small archive may, since it stays small. */
+const RATIO_FROM = 16 * 2 ** 20;
+const EXAMPLES = 100;
+
+/** Reads tar, tar.gz and zip; what is what is told from the bytes, not from the name. */
+export function createArchives(limits: ArchiveLimits): Archives {
+  return {
+    async unpack(archive, spool, { stripTop, signal }) {
+      const format = await formatOf(archive);
+      if (!format) return undefined;
+      const packed = (await stat(archive)).size;
+      const handle = await open(spool, 'w', 0o600);
+      const entries = new Map<string, FolderEntry>();
+      const examples: LeftOut['examples'][number][] = [];
+      const counts = { entries: 0, bytes: 0, leftOut: 0 };
+      const leave = (path: string, why: string): void => {
+        counts.leftOut += 1;
+        if (examples.length < EXAMPLES) examples.push({ path: path.slice(0, 200), why });
+      };
+      try {
+        for await (const entry of format === 'zip'
+          ? zipEntries(archive, signal)
+          : tarEntries(archive, format, signal)) {
+          counts.entries += 1;
+          if (counts.entries > limits.entries) throw bomb(`has more than ${limits.entries} entries`);
+          const path = inside(entry.path, stripTop);
+          if (entry.kind === 'folder' || path === '') continue;
+          if (entry.kind !== 'file') {
+            leave(entry.path, entry.kind === 'link' ? 'a link' : 'no plain file');
+            continue;
+          }
+          const problem = pathProblem(path);
+          if (problem) {
+            leave(path, problem);
+            continue;
+          }
+          const offset = counts.bytes;
+          for await (const chunk of entry.bytes()) {
+            signal.throwIfAborted();
+            await handle.write(chunk, 0, chunk.byteLength, counts.bytes);
+            counts.bytes += chunk.byteLength;
+            if (counts.bytes > limits.bytes) throw bomb(`unpacks to more than ${limits.bytes} bytes`);
+            if (counts.bytes > RATIO_FROM && counts.bytes > packed * limits.ratio)
+              throw bomb(`unpacks to more than ${limits.ratio} times its size`);
+          }
+          if (entries.has(path)) throw failure('InvalidInput', `the archive has two files ${path}`);
+          entries.set(path, { path, file: spool, offset, bytes: counts.bytes - offset });
+        }
+      } catch (error) {
+        throw unreadable(error, signal);
+      } finally {
+        await handle.close();
+      }
+      return { entries: inOrder([...entries.values()]), leftOut: { count: counts.leftOut, examples } };
+    },
+
+    async *pack(given, signal) {
+      const pack = tar.pack();
+      const fill = async (): Promise<void> => {
+        for (const { path, file, offset, bytes } of inOrder(given)) {
+          signal.throwIfAborted();
+          // Nothing of time, owner or mode: the same files are the same bytes.
+          const header = { name: path, size: bytes, mode: 0o644, mtime: new Date(0), type: 'file' } as const;
+          if (bytes === 0) pack.entry(header, '');
+          else await pipeline(createReadStream(file, { start: offset, end: offset + bytes - 1 }), pack.entry(header));
+        }
+        pack.finalize();
+      };
+      const filled = fill().catch((error: unknown) => pack.destroy(error as Error));
+      for await (const chunk of pack) yield chunk as Uint8Array;
+      await filled;
+    },
+  };
+}
+
+/** In code-point order; a file that is also a folder of another cannot be laid out. */
+function inOrder(entries: readonly FolderEntry[]): readonly FolderEntry[] {
+  const paths = new Set(entries.map(({ path }) => path));
+  for (const { path } of entries)
+    for (let at = path.indexOf('/'); at >= 0; at = path.indexOf('/', at + 1))
+      if (paths.has(path.slice(0, at)))
+        throw failure('InvalidInput', `${path.slice(0, at)} is a file and a folder at once`);
+  return [...entries].sort((a, b) => (a.path < b.path ? -1 : 1));
+}
+
+/** The path inside the folder. What leads out of it is an attack, not a slip: the whole archive is refused. */
+function inside(path: string, stripTop: boolean): string {
+  const parts = path.replace(/\/+$/, '').split('/');
+  while (parts[0] === '.') parts.shift();
+  if (/^[/\\]|^[A-Za-z]:[/\\]|\u0000/.test(path) || parts.includes('..') || path.split('\\').includes('..'))
+    throw failure('InvalidInput', `the archive has an entry that leaves its folder: "${printable(path)}"`);
+  return parts.slice(stripTop ? 1 : 0).join('/');
+}
+
+async function* tarEntries(archive: string, format: 'tar' | 'gzip', signal: AbortSignal): AsyncGenerator<ArchiveEntry> {
+  const extract = tar.extract();
+  const source = createReadStream(archive);
+  // Its failure comes out of the entries, too.
+  const fed = (
+    format === 'gzip' ? pipeline(source, createGunzip(), extract, { signal }) : pipeline(source, extract, { signal })
+  ).catch((error: unknown) => void extract.destroy(error as Error));
+  try {
+    for await (const entry of extract) {
+      const { name, type, size = 0 } = entry.header;
+      if (!Number.isSafeInteger(size) || size < 0) throw new Error('an entry has no size');
+      const read = { done: false };
+      yield {
+        path: name,
+        kind: kindOf(type),
+        async *bytes() {
+          read.done = true;
+          for await (const chunk of entry) yield chunk as Uint8Array;
+        },
+      };
+      // Unread, it would hold up the next one.
+      if (!read.done) entry.resume();
+    }
+    await fed;
+  } finally {
+    extract.destroy();
+    source.destroy();
+  }
+}
+
+function kindOf(type: string | null | undefined): ArchiveEntry['kind'] {
+  if (type === 'file' || type === 'contiguous-file') return 'file';
+  if (type === 'directory') return 'folder';
+  return type === 'symlink' || type === 'link' ? 'link' : 'other';
+}
+
+/** By the first bytes: gzip (RFC 1952), zip (local header or empty archive), tar (`ustar` at 257). */
+async function formatOf(archive: string): Promise<'tar' | 'gzip' | 'zip' | undefined> {
+  const handle = await open(archive);
+  try {
+    const head = Buffer.alloc(512);
+    await handle.read(head, 0, 512, 0);
+    if (head[0] === 0x1f && head[1] === 0x8b) return 'gzip';
+    if (/^PK(\x03\x04|\x05\x06)/.test(head.toString('latin1'))) return 'zip';
+    return head.toString('latin1', 257, 262) === 'ustar' ? 'tar' : undefined;
+  } finally {
+    await handle.close();
+  }
+}
+
+const bomb = (what: string) => failure('InvalidInput', `the archive ${what}: it is taken for a bomb`);
+
+/** What a damaged archive's reader says is nothing that trying again could mend; the disk's and our own failures stay. */
+function unreadable(error: unknown, signal: AbortSignal): unknown {
+  signal.throwIfAborted();
+  if (typeof error !== 'object' || error === null || 'nonRetryable' in error || 'syscall' in error) return error;
+  return failure('InvalidInput', `the archive cannot be unpacked: ${'message' in error ? String(error.message) : ''}`);
+}
+
+const printable = (text: string): string => text.replace(/[^\x20-\x7e]/g, '?').slice(0, 200);

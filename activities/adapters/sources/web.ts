@@ -1,0 +1,122 @@
+// Files by address: an HTTPS URL on an allow-listed host, and a Maven coordinate with the digests that lie beside its file.
+import type { Expected, RemoteFile, Source } from '../../../workflows/domain/import.ts';
+import { parseCoordinate } from '../../../workflows/domain/import.ts';
+import { pathProblem } from '../../../workflows/domain/names.ts';
+import { failure } from '../../failures.ts';
+import type { SourceSession } from '../../ports.ts';
+import { TryLater } from '../../ports.ts';
+import type { Asked, GuardedFetch } from './guarded-fetch.ts';
+import { openDownload, textOf } from './guarded-fetch.ts';
+
+/** Strongest first, with the digits of each. */
+const algorithms = [
+  ['sha512', 128],
+  ['sha256', 64],
+  ['sha1', 40],
+  ['md5', 32],
+] as const;
+/** A digest, a file name, perhaps a page that says there is none. */
+const DIGEST_LIMIT = 64 * 1024;
+
+/** A URL. `hosts` holds `host` for port 443 and `host:port` for another one. */
+export function httpsSession(
+  fetch: GuardedFetch,
+  { url }: Extract<Source, { kind: 'https' }>,
+  hosts: readonly string[],
+  signal: AbortSignal,
+): SourceSession {
+  const refuse = (at: URL): string | undefined =>
+    hosts.includes(at.host)
+      ? undefined
+      : 'this host is not on the allow-list: a manager adds it as an https node of the project, an administrator for all';
+  const last = new URL(url).pathname.split('/').at(-1) ?? '';
+  const name = pathProblem(last) ? 'download.bin' : last;
+  return fileSession(fetch, { name, address: url, expected: null }, { refuse, signal }, async () => ({
+    ...{ revision: null, expected: null },
+    notes: ['the web says nothing of revision or licence'],
+  }));
+}
+
+/** The file of a coordinate, held to the strongest digest that the repository has published. */
+export function mavenSession(
+  fetch: GuardedFetch,
+  { coordinate }: Extract<Source, { kind: 'maven' }>,
+  repository: string,
+  signal: AbortSignal,
+): SourceSession {
+  const parsed = parseCoordinate(coordinate);
+  if (!parsed) throw failure('InvalidInput', `${coordinate} is no Maven coordinate`);
+  const { group, artifact, version, classifier, extension } = parsed;
+  const name = `${artifact}-${version}${classifier === null ? '' : `-${classifier}`}.${extension}`;
+  const address = `${repository}/${group.replaceAll('.', '/')}/${artifact}/${version}/${name}`;
+  const { origin } = new URL(repository);
+  const refuse = (at: URL): string | undefined =>
+    at.origin === origin
+      ? undefined
+      : 'the Maven repository redirects to another host: give that one as the repository';
+  return fileSession(fetch, { name, address, expected: null }, { refuse, signal }, async () => {
+    const expected = await publishedDigest(fetch, { url: address, refuse, signal });
+    const note = expected
+      ? `held to the ${expected.algorithm} beside it in the repository`
+      : 'no digest lies beside it in the repository: nothing vouches for these bytes';
+    return { revision: version, expected, notes: [note] };
+  });
+}
+
+/** A session about one file. */
+function fileSession(
+  fetch: GuardedFetch,
+  file: Pick<RemoteFile, 'name' | 'address' | 'expected'>,
+  asked: Omit<Asked, 'url'>,
+  describe: () => Promise<{ revision: string | null; expected: Expected | null; notes: readonly string[] }>,
+): SourceSession {
+  return {
+    async resolve() {
+      const { revision, expected, notes } = await describe();
+      return { revision, licence: null, notes, files: [{ ...file, expected, bytes: null, isFolder: false }] };
+    },
+    async list() {
+      throw failure('InvalidInput', 'the web has no folders');
+    },
+    open: ({ address }, from) =>
+      openDownload(fetch, { ...asked, url: address }, from, (response) => {
+        response.destroy();
+        throw statusError(response.statusCode, response.headers['retry-after'], address);
+      }),
+    async close() {},
+  };
+}
+
+async function publishedDigest(fetch: GuardedFetch, asked: Asked): Promise<Expected | null> {
+  for (const [algorithm, digits] of algorithms) {
+    const url = `${asked.url}.${algorithm}`;
+    const response = await fetch({ ...asked, url });
+    if (response.statusCode === 404) {
+      response.destroy();
+      continue;
+    }
+    if (response.statusCode !== 200) {
+      response.destroy();
+      throw statusError(response.statusCode, response.headers['retry-after'], url);
+    }
+    const text = await textOf(response, DIGEST_LIMIT);
+    const digest = text.split(/\s+/).find((word) => word.length === digits && /^[0-9a-f]+$/i.test(word));
+    if (digest === undefined) throw failure('Corrupt', `${url} holds no ${algorithm} digest`);
+    return { algorithm, digest: digest.toLowerCase() };
+  }
+  return null;
+}
+
+function statusError(status: number, retryAfter: string | undefined, url: string): Error {
+  const { host, pathname } = new URL(url);
+  if (status === 404 || status === 410) return failure('NotFound', `${host} has no ${pathname}`);
+  if (status === 401 || status === 403)
+    return failure('NotAuthorized', `${host} does not show ${pathname} to everybody; imports send no credentials`);
+  if ((status === 429 || status === 503) && /^\d{1,6}$/.test(retryAfter ?? '')) {
+    const until = new Date(Date.now() + Number(retryAfter) * 1000).toISOString();
+    return new TryLater(`${host} takes no more requests until ${until}; the import goes on then`, until);
+  }
+  if (status >= 400 && status < 500 && status !== 408 && status !== 429)
+    return failure('InvalidInput', `${host} answers ${status} for ${pathname}`);
+  return new Error(`${host} answers ${status} for ${pathname}`);
+}

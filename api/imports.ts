@@ -1,0 +1,190 @@
+// Data acquisition: imports from public repositories, web servers and private nodes, each of which becomes a data set.
+import { z } from 'zod';
+import type { Source } from '../workflows/domain/import.ts';
+import { fieldProblems, importFolder, importStates, newImport } from '../workflows/domain/import.ts';
+import type { Import, ImportedFile } from '../workflows/domain/import.ts';
+import { storePath } from '../workflows/domain/names.ts';
+import { workflowId } from '../workflows/messages.ts';
+import { auditEntry } from './audit-entry.ts';
+import { sendBytes } from './byte-stream.ts';
+import type { ApiDeps } from './deps.ts';
+import { isGatewayError } from './gateway.ts';
+import { recordOnce } from './once.ts';
+import { notFound, problem } from './problems.ts';
+import type { Route } from './route.ts';
+import { route } from './route.ts';
+import { digestSchema, judged, nameSchema, pageQuery } from './schemas.ts';
+import { fileView, pageOf, type Shown } from './views.ts';
+
+const { repository, ref, tag, coordinate, url, path } = fieldProblems;
+const source = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('github'), repository: judged(repository), ref: judged(ref) }),
+  z.strictObject({ kind: z.literal('github-release'), repository: judged(repository), tag: judged(tag) }),
+  z.strictObject({ kind: z.literal('maven'), coordinate: judged(coordinate) }),
+  z.strictObject({ kind: z.literal('https'), url: judged(url) }),
+  z.strictObject({ kind: z.literal('sftp'), node: nameSchema, path: judged(path) }),
+]) satisfies z.ZodType<Source>;
+
+const request = z.strictObject({
+  import: nameSchema,
+  dataset: nameSchema,
+  source,
+  unpack: z.boolean().default(false),
+  sha256: digestSchema.optional(),
+});
+
+const expected = z.object({ algorithm: z.enum(['sha512', 'sha256', 'sha1', 'md5']), digest: z.string() });
+const importedFileView = fileView.extend({
+  unpack: z.boolean(),
+  origin: z.object({
+    address: z.string(),
+    bytes: z.number(),
+    sha256: digestSchema.nullable(),
+    validator: z.string().nullable(),
+    checked: expected.nullable(),
+  }),
+  entries: z.number().nullable(),
+  leftOut: z.object({
+    count: z.number(),
+    examples: z.array(z.object({ path: z.string(), why: z.string() })).readonly(),
+  }),
+}) satisfies z.ZodType<Shown<ImportedFile>>;
+
+const importView = z.object({
+  project: z.string(),
+  import: z.string(),
+  dataset: z.string(),
+  source,
+  unpack: z.boolean(),
+  actor: z.string(),
+  state: z.enum(importStates),
+  detail: z.string(),
+  bytes: z.number(),
+  files: z.array(importedFileView).readonly(),
+  sheet: fileView.nullable(),
+  updatedAt: z.string(),
+}) satisfies z.ZodType<Shown<Import>>;
+
+const one = '/v1/projects/{project}/imports/{import}';
+
+export const importRoutes = ({ records, areas, workflows }: ApiDeps): readonly Route[] => {
+  const found = async ({ project, import: id }: { project: string; import: string }): Promise<Import> => {
+    const row = await records.import(project, id);
+    if (!row) throw notFound(`import "${id}"`);
+    return row;
+  };
+
+  return [
+    route({
+      method: 'post',
+      path: '/v1/projects/{project}/imports',
+      operationId: 'startImport',
+      summary:
+        'Imports data from outside into a new data set; the same again is harmless, another one under the same id a conflict',
+      action: 'dataset.register',
+      body: request,
+      response: importView,
+      statuses: [200, 201],
+      async handler({ params: { project }, principal, body }) {
+        const { sha256 = null, ...given } = body;
+        const input = { ...given, project, sha256, actor: principal.name };
+        const before = await records.import(project, body.import);
+        if (!before && (await records.dataSet(project, body.dataset)))
+          throw problem(
+            409,
+            'conflict',
+            `dataset: "${body.dataset}" exists, and data sets do not change: give a new name`,
+          );
+        const entry = auditEntry({
+          key: `import.started/${workflowId.dataImport(input)}`,
+          project,
+          kind: 'import.started',
+          actor: principal.name,
+          subject: `${project}/imports/${body.import}`,
+          detail: { request: { ...body, sha256, actor: principal.name } },
+        });
+        await recordOnce(records, entry, [], async () => before !== undefined);
+        if (!before) await records.recordImport(newImport(input, 'resolving', new Date().toISOString()), null);
+        const row = await found(input);
+        const isOpen = row.state === 'resolving' || row.state === 'fetching';
+        const { started } = isOpen ? await workflows.startImport(input) : { started: false };
+        return { status: started ? 201 : 200, body: row };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/v1/projects/{project}/imports',
+      operationId: 'listImports',
+      summary: 'The imports, oldest first, each with its state and progress',
+      action: 'dataset.list',
+      query: pageQuery,
+      response: pageOf(importView),
+      async handler({ params: { project }, query: { after, limit } }) {
+        return { body: await records.imports({ project, limit, ...(after !== undefined && { after }) }) };
+      },
+    }),
+    route({
+      method: 'get',
+      path: one,
+      operationId: 'getImport',
+      summary: 'An import: its state, what it does or waits for, and what has come so far',
+      action: 'dataset.list',
+      response: importView,
+      async handler({ params }) {
+        return { body: await found(params) };
+      },
+    }),
+    route({
+      method: 'delete',
+      path: one,
+      operationId: 'cancelImport',
+      summary: 'Cancels an import that has not ended; what was stored of it is taken away',
+      action: 'import.cancel',
+      scope: async ({ params, principal }) => {
+        const row = await records.import(params.project, params.import);
+        return row && { own: row.actor === principal.name, found: row };
+      },
+      response: importView,
+      statuses: [200, 202],
+      async handler({ params: { project }, principal, found: row }) {
+        if (row.state !== 'resolving' && row.state !== 'fetching') return { status: 200, body: row };
+        await records.record(
+          [
+            auditEntry({
+              key: `import.cancel/${workflowId.dataImport(row)}/${principal.name}`,
+              project,
+              kind: 'import.cancel',
+              actor: principal.name,
+              subject: `${project}/imports/${row.import}`,
+            }),
+          ],
+          [],
+        );
+        await workflows.cancelImport(workflowId.dataImport(row)).catch((error: unknown) => {
+          // It has just ended by itself.
+          if (!isGatewayError(error, 'closed')) throw error;
+        });
+        return { status: 202, body: (await records.import(project, row.import)) ?? row };
+      },
+    }),
+    route({
+      method: 'get',
+      path: `${one}/datasheet`,
+      operationId: 'getDataSheet',
+      summary: 'The data sheet of an import that is done, as JSON or as Markdown',
+      action: 'dataset.list',
+      query: z.strictObject({ format: z.enum(['json', 'markdown']).default('json') }),
+      response: 'bytes',
+      statuses: [200, 206, 304],
+      async handler({ params, query: { format }, request: asked }) {
+        const row = await found(params);
+        if (!row.sheet) throw notFound(`data sheet of import "${row.import}" (it is ${row.state})`);
+        const name = format === 'json' ? 'datasheet.json' : 'datasheet.md';
+        const at = storePath({ area: 'common', project: row.project, path: `${importFolder(row)}/${name}` });
+        const sent = await sendBytes(areas, areas.uri(at), asked, 'data sheet');
+        sent.headers.set('content-type', format === 'json' ? 'application/json' : 'text/markdown; charset=utf-8');
+        return sent;
+      },
+    }),
+  ];
+};

@@ -1,0 +1,68 @@
+// Reads from /proc which process listens on which TCP port (Linux; elsewhere nothing is known).
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+
+export type Listener = { readonly address: string; readonly port: number; readonly inode: string };
+
+/** Lists the listening TCP sockets of this machine, IPv4 and IPv6; an address is written as the kernel prints it. */
+export function listeners(): readonly Listener[] {
+  return ['tcp', 'tcp6'].flatMap((table) =>
+    (readText(`/proc/net/${table}`) ?? '')
+      .split('\n')
+      .slice(1)
+      .flatMap((line) => {
+        const [, local = '', , state, , , , , , inode = ''] = line.trim().split(/\s+/);
+        const [address = '', port = ''] = local.split(':');
+        // 0A is TCP_LISTEN.
+        return state === '0A' ? [{ address, port: Number.parseInt(port, 16), inode }] : [];
+      }),
+  );
+}
+
+/** Says whether a listener takes connections from this machine alone. */
+export function isLoopback({ address }: Listener): boolean {
+  // Bytes stand in the order of the processor, so 127.0.0.1 ends in 7F; then ::1, and 127.0.0.0/8 mapped into IPv6.
+  return (
+    /^[0-9A-F]{6}7F$/.test(address) ||
+    address === '0'.repeat(24) + '01000000' ||
+    /^0{16}F{4}0{4}[0-9A-F]{6}7F$/.test(address)
+  );
+}
+
+/** The sockets that a process holds, as inodes; none where it may not be looked into. */
+export function socketsOf(pid: number): ReadonlySet<string> {
+  try {
+    const links = readdirSync(`/proc/${pid}/fd`).map((fd) => linkOf(`/proc/${pid}/fd/${fd}`));
+    return new Set(links.flatMap((link) => /^socket:\[(\d+)\]$/.exec(link)?.[1] ?? []));
+  } catch {
+    return new Set();
+  }
+}
+
+/** Says in words who listens on a port; undefined where that cannot be seen. */
+export function whoListensOn(port: number): string | undefined {
+  const inodes = listeners().flatMap((listener) => (listener.port === port ? [listener.inode] : []));
+  if (inodes.length === 0) return undefined;
+  const pid = readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .find((candidate) => inodes.some((inode) => socketsOf(candidate).has(inode)));
+  if (pid === undefined) return undefined;
+  return `process ${pid} (${(readText(`/proc/${pid}/comm`) ?? '').trim()})`;
+}
+
+function readText(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return undefined;
+  }
+}
+
+function linkOf(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    // Closed meanwhile.
+    return '';
+  }
+}

@@ -1,0 +1,129 @@
+// `npm run stack`: the real servers as plain processes, up, down and their status.
+import { spawn } from 'node:child_process';
+import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { z } from 'zod';
+import { stopOnSignals } from '../local/ctrl-c.ts';
+import { fetchPrograms } from './servers.ts';
+import { readStackSettings, type StackSettings } from './settings.ts';
+import { endStack, stackStatus, startStack } from './stack.ts';
+
+const usage = `Runs Kafka, HDFS, Alluxio, S3, PostgreSQL and Temporal on this machine, for this machine alone.
+
+  npm run stack -- up             start all; Ctrl-C ends them
+  npm run stack -- up --detach    start all and return when they answer
+  npm run stack -- down           end them
+  npm run stack -- status         each server's state; fails when one does not answer
+  npm run stack -- fetch          only fetch the programs
+
+  --verbose   (up) show every log line
+  Folder: OCDL_STACK_HOME (.ocdl/stack). Ports: OCDL_STACK_*_PORT; \`status\` lists them.`;
+
+/** What a detached stack tells whoever started it. */
+const messageSchema = z.union([z.object({ line: z.string() }), z.object({ ready: z.literal(true) })]);
+type Message = z.infer<typeof messageSchema>;
+
+async function main(argv: readonly string[]): Promise<number> {
+  const [command, ...flags] = argv;
+  const allowed: Readonly<Record<string, readonly string[]>> = {
+    up: ['--detach', '--verbose'],
+    down: [],
+    status: [],
+    fetch: [],
+  };
+  const known = allowed[command ?? ''];
+  const unknown = flags.find((flag) => known?.includes(flag) !== true);
+  if (known === undefined || unknown !== undefined) {
+    const isHelp = argv.length === 0 || argv.includes('--help');
+    console[isHelp ? 'log' : 'error'](isHelp ? usage : `There is no \`${argv.join(' ')}\` here.\n\n${usage}`);
+    return isHelp ? 0 : 2;
+  }
+  const settings = readStackSettings();
+  const verbose = flags.includes('--verbose');
+  if (command === 'up')
+    return await (flags.includes('--detach') ? upDetached(settings, verbose) : up(settings, verbose));
+  if (command === 'status') return await status(settings);
+  if (command === 'down') console.log(await endStack(settings));
+  else await fetchPrograms({ ...settings, onProgress: (line) => console.log(line) });
+  return 0;
+}
+
+async function up(settings: StackSettings, verbose: boolean): Promise<number> {
+  const tell = (message: Message): void => void (process.connected && process.send?.(message));
+  const say = (line: string): void => {
+    console.log(line);
+    tell({ line });
+  };
+  const { stop, force } = stopOnSignals(say);
+  const began = Date.now();
+  say(`Starting the stack on ${settings.home}; logs in ${join(settings.home, 'logs')}.`);
+  const stack = await startStack({ settings, say, verbose, stop, force }).catch((error: unknown) => {
+    if (stop.aborted) return undefined;
+    throw error;
+  });
+  if (stack !== undefined) {
+    say(`\nThe stack is ready after ${((Date.now() - began) / 1000).toFixed(1)} s. To start the platform on it:\n`);
+    say(`  set -a; . '${shown(stack.started.envFile)}'; set +a; npm start\n`);
+    tell({ ready: true });
+    const { error } = await stack.ended;
+    if (error !== undefined) throw error;
+  }
+  say('The stack has ended; its data is kept.');
+  return force.aborted ? 130 : 0;
+}
+
+/** Starts `up` as a process of its own and stays until it is ready, or has failed. */
+async function upDetached(settings: StackSettings, verbose: boolean): Promise<number> {
+  const logs = join(settings.home, 'logs');
+  mkdirSync(logs, { recursive: true, mode: 0o700 });
+  const log = openSync(join(logs, 'stack.log'), 'a', 0o600);
+  const args = ['--import', 'tsx', fileURLToPath(import.meta.url), 'up', ...(verbose ? ['--verbose'] : [])];
+  const child = spawn(process.execPath, args, { detached: true, stdio: ['ignore', log, log, 'ipc'] });
+  closeSync(log);
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill('SIGTERM'));
+  return await new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('exit', (code) => resolve(code ?? 1));
+    child.on('message', (given) => {
+      const message = messageSchema.parse(given);
+      if ('line' in message) console.log(message.line);
+      else {
+        console.log('It runs on in the background; `npm run stack -- down` ends it.');
+        child.disconnect();
+        child.unref();
+        resolve(0);
+      }
+    });
+  });
+}
+
+async function status(settings: StackSettings): Promise<number> {
+  const all = await stackStatus(settings);
+  for (const { name, state, pid, port, log } of all) {
+    const columns = [
+      name.padEnd(15),
+      state.padEnd(14),
+      `pid ${pid ?? '-'}`.padEnd(12),
+      `port ${port ?? '-'}`.padEnd(11),
+    ];
+    console.log([...columns, shown(log)].join(' '));
+  }
+  return all.every(({ state }) => state === 'running') ? 0 : 1;
+}
+
+/** A path as a person would type it here. */
+function shown(path: string): string {
+  const near = relative('.', path);
+  return near.startsWith('..') ? path : near;
+}
+
+main(process.argv.slice(2)).then(
+  (code) => process.exit(code),
+  (error: unknown) => {
+    const message = error instanceof Error ? error.message : String(error);
+    console.error(message);
+    if (process.connected) process.send?.({ line: message } satisfies Message, () => process.exit(1));
+    else process.exit(1);
+  },
+);

@@ -1,0 +1,173 @@
+// Fetches the stack's server programs, once for each version: jars by Maven from the pom.xml of kafka/, hdfs/ and alluxio/, the S3 server by Go from s3/.
+import { spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { runProgram } from '../local/run-program.ts';
+import { findOnPath } from '../local/temporal-binary.ts';
+
+export type FetchOptions = {
+  /** The folder that keeps programs, each in a folder named after it and its version. */
+  readonly cache: string;
+  /** The PATH to search, and the environment Maven and Go run in. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly onProgress: (line: string) => void;
+  readonly signal?: AbortSignal;
+};
+
+/** Servers that are a folder of jars. */
+export type JavaServer = 'kafka' | 'hdfs' | 'alluxio';
+export type StackServer = JavaServer | 's3';
+
+/** What it takes to run a Java server. */
+export type JavaProgram = {
+  readonly java: string;
+  /** The folder of its jars. */
+  readonly jars: string;
+};
+
+/** Kafka 4 asks for 17; Hadoop and Alluxio run on it too. */
+const oldestJava = 17;
+const copyJars = 'org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies';
+
+/** Returns a Java server's program, fetching its jars first where the cache lacks them; throws with what to install. */
+export async function fetchJava(server: JavaServer, options: FetchOptions): Promise<JavaProgram> {
+  const java = await findJava(options.env);
+  const jars = await madeOnce(server, options, async (draft, what) => {
+    const maven = needed('mvn', 'Maven (Debian: apt-get install maven)', what, options.env);
+    const pom = fileURLToPath(new URL(`./${server}/pom.xml`, import.meta.url));
+    await run(maven, ['-B', '-f', pom, copyJars, '-DincludeScope=runtime', `-DoutputDirectory=${draft}`], {
+      ...options,
+      what,
+      step: /^\[INFO\] Copying |^Downloaded from/,
+    });
+  });
+  return { java, jars };
+}
+
+/** Returns the path of the S3 server `versitygw`, building it first where the cache lacks it; throws with what to install. */
+export async function fetchS3(options: FetchOptions): Promise<string> {
+  const folder = await madeOnce('s3', options, async (draft, what) => {
+    const go = needed('go', 'Go 1.24 or newer (go.dev/dl)', what, options.env);
+    const flags = ['-mod=readonly', '-buildvcs=false', '-ldflags', '-s -w', '-v', '-o', join(draft, 'versitygw')];
+    await run(go, ['build', ...flags, 'github.com/versity/versitygw/cmd/versitygw'], {
+      ...options,
+      what,
+      // With -v Go names each package it has to compile.
+      step: /^\S+\/\S+$/,
+      cwd: new URL('./s3/', import.meta.url),
+    });
+  });
+  return join(folder, 'versitygw');
+}
+
+/** Says what is missing to run a server here (in words for a person), or undefined; starts and fetches nothing. */
+export function missingFor(server: StackServer, options: Pick<FetchOptions, 'cache' | 'env'>): string | undefined {
+  const lacks = (program: string): boolean => findOnPath(program, options.env.PATH) === undefined;
+  const isKept = existsSync(cachePath(server, options.cache));
+  if (server === 's3') return !isKept && lacks('go') ? 'Go' : undefined;
+  if (lacks('java')) return 'Java';
+  return !isKept && lacks('mvn') ? 'Maven' : undefined;
+}
+
+/** Where a server's program is kept. The version is the one that pom.xml or go.mod pins. */
+export function cachePath(server: StackServer, cache: string): string {
+  return join(cache, `${server === 's3' ? 'versitygw' : server}-${versionOf(server)}`);
+}
+
+/** The version of a server that pom.xml or go.mod pins. */
+export function versionOf(server: StackServer): string {
+  const [file, pattern] =
+    server === 's3'
+      ? (['go.mod', /^require github\.com\/versity\/versitygw v(\S+)$/m] as const)
+      : (['pom.xml', /<artifactId>[^<]*<\/artifactId>\s*<version>([^<]+)<\/version>/] as const);
+  const path = fileURLToPath(new URL(`./${server}/${file}`, import.meta.url));
+  const version = pattern.exec(readFileSync(path, 'utf8'))?.[1];
+  if (version === undefined) throw new Error(`${path} names no version.`);
+  return version;
+}
+
+async function findJava(env: FetchOptions['env']): Promise<string> {
+  const hint = `Java ${oldestJava} or newer (Debian: apt-get install default-jre-headless)`;
+  const java = needed('java', hint, 'Kafka, HDFS and Alluxio', env);
+  // 60 s: a machine that starts all servers at once is slow to answer even this.
+  const { output } = await runProgram(java, ['-version'], { timeoutMs: 60_000 });
+  const version = Number(/version "(\d+)/.exec(output)?.[1]);
+  if (version >= oldestJava) return java;
+  throw new Error(`${java} does not do: Kafka, HDFS and Alluxio need ${hint}. It says: ${output.split('\n')[0]}`);
+}
+
+function needed(program: string, hint: string, what: string, env: FetchOptions['env']): string {
+  const path = findOnPath(program, env.PATH);
+  if (path === undefined)
+    throw new Error(`There is no \`${program}\` on the PATH, and ${what} needs it: install ${hint}.`);
+  return path;
+}
+
+/** Makes a program under a name of its own, then renames it: of two makers at once both succeed, none sees half of it. */
+async function madeOnce(
+  server: StackServer,
+  options: FetchOptions,
+  make: (draft: string, what: string) => Promise<void>,
+): Promise<string> {
+  const target = cachePath(server, options.cache);
+  if (existsSync(target)) return target;
+  const draft = `${target}.making-${randomUUID()}`;
+  mkdirSync(draft, { recursive: true, mode: 0o700 });
+  try {
+    await make(draft, `${server} ${versionOf(server)}`);
+    renameSync(draft, target);
+  } catch (error) {
+    // Somebody else was faster: theirs is as good.
+    if (!existsSync(target)) throw error;
+  } finally {
+    rmSync(draft, { recursive: true, force: true });
+  }
+  return target;
+}
+
+type RunOptions = FetchOptions & {
+  readonly what: string;
+  /** Lines that count as a step of the work. */
+  readonly step: RegExp;
+  readonly cwd?: URL;
+};
+
+async function run(program: string, args: readonly string[], options: RunOptions): Promise<void> {
+  const { what, onProgress } = options;
+  const started = Date.now();
+  const state = { steps: 0, said: [] as string[] };
+  const elapsed = (): string => `${Math.round((Date.now() - started) / 1000)} s`;
+  onProgress(`Fetching ${what} with ${program}: once, up to some minutes.`);
+  const ticking = setInterval(() => onProgress(`Fetching ${what}: ${elapsed()}, ${state.steps} steps`), 10_000);
+  try {
+    const child = spawn(program, [...args], {
+      env: { ...options.env },
+      cwd: options.cwd,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      signal: options.signal,
+    });
+    for (const stream of [child.stdout, child.stderr]) {
+      createInterface({ input: stream }).on('line', (line) => {
+        if (options.step.test(line)) state.steps += 1;
+        // Maven's and Go's last words say what went wrong; both are long-winded, so a dozen lines of them.
+        else state.said = [...state.said, line].slice(-12);
+      });
+    }
+    const code = await new Promise<number | null>((resolve, reject) => {
+      child.once('error', reject);
+      child.once('close', resolve);
+    });
+    if (code !== 0) {
+      throw new Error(
+        `Fetching ${what} failed after ${elapsed()} (${program} exit ${code}). Check that it can reach its registry. ` +
+          `It said:\n${state.said.join('\n')}`,
+      );
+    }
+    onProgress(`Fetched ${what} in ${elapsed()}.`);
+  } finally {
+    clearInterval(ticking);
+  }
+}

@@ -1,0 +1,174 @@
+// Starts the stack's servers on a home, ends them, and says how they are.
+import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ChildSpec } from '../local/child.ts';
+import { ownerOf } from '../local/home-lock.ts';
+import { preparePostgres } from '../local/postgres.ts';
+import { endProcess, isAlive } from '../local/process-identity.ts';
+import { endLeftovers, readRunRecords } from '../local/run-records.ts';
+import { superviseHome, type Supervised, type Supervision } from '../local/supervisor.ts';
+import { choosePorts, readPorts } from './ports.ts';
+import { cachePath } from './programs.ts';
+import { fetchPrograms, processTable, servers, type Servers } from './servers.ts';
+import type { StackSettings } from './settings.ts';
+
+export type StackOptions = {
+  readonly settings: StackSettings;
+  /** One line for the person at the terminal. */
+  readonly say: (line: string) => void;
+  readonly verbose: boolean;
+  /** Aborting it ends the stack in order, also while it starts. */
+  readonly stop: AbortSignal;
+  /** Aborting it kills every server at once. */
+  readonly force: AbortSignal;
+};
+
+/** What a started stack is: the file of variables that point the platform at it. */
+export type Stack = { readonly envFile: string };
+
+/** Twice what a busy machine was seen to take, as Java servers end one group after the other. */
+const stopWithinMs = 40_000;
+
+/** Starts every server; resolves when all answer. Throws when one cannot be started, with nothing left running. */
+export async function startStack(options: StackOptions): Promise<Supervised<Stack>> {
+  const { home } = options.settings;
+  return await superviseHome(
+    {
+      ...options,
+      home,
+      what: 'stack',
+      heldMessage: (pid) =>
+        `A stack already runs on ${home} as process ${pid}. End it first (npm run stack -- down), or give another folder in OCDL_STACK_HOME.`,
+      // What lies above ends before what it writes to.
+      endLast: [
+        ['alluxio-proxy', 'alluxio-worker', 'kafka', 's3', 'temporal', 'postgres'],
+        ['alluxio-master'],
+        ['hdfs-datanode', 'hdfs-namenode'],
+      ],
+      stopWithinMs,
+      afterEnd: () => rmSync(envFileOf(home), { force: true }),
+    },
+    (supervision) => startServers(options, supervision),
+  );
+}
+
+/** Ends the stack that runs on a home, also one that is only starting; says what it did. */
+export async function endStack(settings: StackSettings): Promise<string> {
+  const { home } = settings;
+  const owner = ownerOf(home);
+  if (owner !== undefined) await endProcess(owner, 'SIGTERM', stopWithinMs + 10_000);
+  // Killed, it leaves its servers to the watchdog; whatever that has not ended yet ends here.
+  const left = await endLeftovers(join(home, 'run'));
+  if (owner !== undefined) return `The stack on ${home} (process ${owner.pid}) has ended.`;
+  return left.length > 0
+    ? `Ended what was left of a stack on ${home}: ${left.join(', ')}.`
+    : `No stack runs on ${home}.`;
+}
+
+export type ServerStatus = {
+  readonly name: string;
+  readonly state: 'running' | 'not answering' | 'missing';
+  readonly pid?: number;
+  readonly port?: number;
+  readonly log: string;
+};
+
+/** Says of each server whether it runs and answers. */
+export async function stackStatus(settings: StackSettings): Promise<readonly ServerStatus[]> {
+  const { home, cache } = settings;
+  const ports = readPorts(home);
+  const records = readRunRecords(join(home, 'run')).filter((record) => isAlive(record.child));
+  const probes = new Map<string, ChildSpec['isReady']>();
+  if (ports !== undefined && records.length > 0) {
+    // Nothing is started with these: only asked.
+    const of = (server: 'kafka' | 'hdfs' | 'alluxio') => ({ java: 'java', jars: cachePath(server, cache) });
+    const programs = { kafka: of('kafka'), hdfs: of('hdfs'), alluxio: of('alluxio'), s3: '', temporal: '' };
+    const { variables: _, ...specs } = servers(home, ports, programs);
+    for (const spec of Object.values(specs)) probes.set(spec.name, spec.isReady);
+    probes.set('postgres', () => postgresAnswers(ports.postgres));
+  }
+  return await Promise.all(
+    Object.entries(processTable).map(async ([name, port]): Promise<ServerStatus> => {
+      const place = { name, log: join(home, 'logs', `${name}.log`), ...(ports && { port: ports[port] }) };
+      const pid = records.find((record) => record.name === name)?.child.pid;
+      if (pid === undefined) return { ...place, state: 'missing' };
+      const answer =
+        probes
+          .get(name)?.(pid)
+          .catch(() => false) ?? false;
+      // 10 s: a paused process takes connections and never answers.
+      const answered = await Promise.race([answer, sleep(10_000, false, { ref: false })]);
+      return { ...place, pid, state: answered ? 'running' : 'not answering' };
+    }),
+  );
+}
+
+async function startServers(options: StackOptions, supervision: Supervision): Promise<Stack> {
+  const { settings, say } = options;
+  const { supervise, prepared, signal } = supervision;
+  const { home, cache, env } = settings;
+  const began = Date.now();
+  const ports = await choosePorts(home, settings.ports, say);
+  const programs = await prepared(fetchPrograms({ cache, env, onProgress: say, signal }));
+  const stack = servers(home, ports, programs);
+  const start = async (spec: ChildSpec): Promise<void> => {
+    await supervise(spec).ready;
+    say(`${spec.name} runs (${((Date.now() - began) / 1000).toFixed(1)} s)`);
+  };
+  const [databaseUrl] = await Promise.all([
+    startPostgres(home, ports.postgres, start, prepared),
+    startFileSystems(stack, start),
+    ...[stack.kafka, stack.s3, stack.temporal].map(start),
+  ]);
+  return { envFile: writeEnvironment(home, { ...stack.variables, DATABASE_URL: databaseUrl }) };
+}
+
+async function startFileSystems(stack: Servers, start: (spec: ChildSpec) => Promise<void>): Promise<void> {
+  await Promise.all([stack.nameNode, stack.dataNode].map(start));
+  await Promise.all([stack.alluxioMaster, stack.alluxioWorker, stack.alluxioProxy].map(start));
+}
+
+async function startPostgres(
+  home: string,
+  port: number,
+  start: (spec: ChildSpec) => Promise<void>,
+  prepared: Supervision['prepared'],
+): Promise<string> {
+  const folder = join(home, 'postgres');
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  // The folder names its server's port; the stack's choice goes before the one made last time.
+  writeFileSync(join(folder, 'port'), String(port), { mode: 0o600 });
+  const { spec, url } = await prepared(preparePostgres({ folder }));
+  await start(spec);
+  return url;
+}
+
+function writeEnvironment(home: string, variables: Readonly<Record<string, string>>): string {
+  const path = envFileOf(home);
+  const lines = Object.entries(variables).map(([name, value]) => `${name}=${value}\n`);
+  writeFileSync(`${path}.new`, lines.join(''), { mode: 0o600 });
+  renameSync(`${path}.new`, path);
+  return path;
+}
+
+function envFileOf(home: string): string {
+  return join(home, 'stack.env');
+}
+
+/** Asks whether it would speak TLS (SSLRequest): any server of PostgreSQL's protocol answers one letter. */
+function postgresAnswers(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ port, host: '127.0.0.1' });
+    const end = (answered: boolean): void => {
+      socket.destroy();
+      resolve(answered);
+    };
+    // The message's length and its code, 1234 and 5679.
+    socket.once('connect', () => socket.write(Buffer.from([0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f])));
+    socket.once('data', (answer) => end(/^[SN]/.test(answer.toString('latin1'))));
+    socket.once('error', () => end(false));
+    socket.once('close', () => end(false));
+  });
+}

@@ -1,0 +1,195 @@
+// Who may what in HDFS, held by the NameNode itself: people come with clients of their own, under their own names.
+import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { Readable } from 'node:stream';
+import { createHdfsStore, type HdfsStore } from '../../activities/adapters/hdfs.ts';
+import type { StorePath } from '../../workflows/domain/names.ts';
+import { CASE_TIMEOUT_MS, collect, freshName, rejectsAs } from '../contracts/cases.ts';
+import { describeWith, hdfsServer } from '../servers.ts';
+import { person, type Person } from './hdfs-people.ts';
+
+describeWith(['hdfs'], 'people in HDFS', () => {
+  const root = `/${freshName('access')}`;
+  let url = '';
+  let store: HdfsStore;
+  let alice: Person, bob: Person, carol: Person, hdfs: Person;
+  const path = (text: string): StorePath => text as StorePath;
+  const put = (text: string, content = text) =>
+    store.write(
+      path(text),
+      (async function* () {
+        yield Buffer.from(content);
+      })(),
+      { ifExists: 'replace' },
+    );
+  const ownerOf = async (text: string): Promise<unknown> => {
+    const answer = (await hdfs.json(`${root}/${text}`, 'GETFILESTATUS')) as { FileStatus: { owner: string } };
+    return answer.FileStatus.owner;
+  };
+
+  beforeAll(async () => {
+    ({ url } = await hdfsServer());
+    [alice, bob, carol, hdfs] = [person(url, 'alice'), person(url, 'bob'), person(url, 'carol'), person(url, 'hdfs')];
+    store = await createHdfsStore({ url, user: 'ocdl', root, name: 'areas' });
+  }, CASE_TIMEOUT_MS);
+  afterAll(() => store.close());
+
+  it('lets nobody see what is in no admitted area', async () => {
+    await put('common/closed/deep/a');
+    for (const each of [alice, bob, carol])
+      for (const at of [root, `${root}/common`, `${root}/common/closed`, `${root}/.tmp`])
+        assert.equal(await each.status('GET', at, 'LISTSTATUS'), 403, at);
+    assert.equal(await alice.read(`${root}/common/closed/deep/a`), 403);
+    assert.equal(await alice.write(`${root}/common/mine`, 'x'), 403);
+    assert.equal(await alice.status('PUT', `${root}/private/mine`, 'MKDIRS'), 403);
+  });
+
+  it('gives a private area to its owner alone', async () => {
+    await put('private/p/alice/before/a', 'before');
+    await store.admit(path('private/p/alice'), { owner: 'alice', readers: [], writers: [] });
+    await put('private/p/alice/after/b', 'after');
+    const home = `${root}/private/p/alice`;
+    assert.equal(await alice.read(`${home}/before/a`), 'before');
+    assert.equal(await alice.read(`${home}/after/b`), 'after');
+    assert.equal(await alice.write(`${home}/after/own`, 'own'), 201);
+    assert.equal(await alice.status('GET', `${home}/after`, 'LISTSTATUS'), 200);
+    assert.equal((await collect(await store.read(store.uri(path('private/p/alice/after/own'))))).toString(), 'own');
+    assert.equal(await ownerOf('private/p/alice'), 'alice');
+    for (const each of [bob, carol]) {
+      for (const at of [home, `${home}/before`, `${home}/after`])
+        assert.equal(await each.status('GET', at, 'LISTSTATUS'), 403, at);
+      for (const at of ['before/a', 'after/b', 'after/own']) assert.equal(await each.read(`${home}/${at}`), 403, at);
+      assert.equal(await each.write(`${home}/x`, 'x'), 403);
+      assert.equal(await each.status('DELETE', home, 'DELETE&recursive=true'), 403);
+      assert.equal(await each.status('PUT', home, 'SETPERMISSION&permission=777'), 403);
+    }
+    assert.equal(await alice.status('DELETE', home, 'DELETE&recursive=true'), 403, 'the area itself is the platform’s');
+  });
+
+  it('lets writers write and readers read in a common area, also what the others made', async () => {
+    await put('common/team/old', 'old');
+    await store.admit(path('common/team'), { readers: ['bob'], writers: ['alice'] });
+    await put('common/team/sub/new', 'new');
+    const team = `${root}/common/team`;
+    // Whatever modes her client asks for, short of shutting others out.
+    assert.equal(await alice.write(`${team}/hers`, 'hers', '&permission=664'), 201);
+    assert.equal(await alice.status('PUT', `${team}/folder`, 'MKDIRS&permission=775'), 200);
+    assert.equal(await alice.write(`${team}/folder/inner`, 'inner'), 201);
+    for (const [at, text] of Object.entries({ old: 'old', 'sub/new': 'new', hers: 'hers', 'folder/inner': 'inner' })) {
+      assert.equal(await bob.read(`${team}/${at}`), text, at);
+      assert.equal(await alice.read(`${team}/${at}`), text, at);
+      assert.equal(await carol.read(`${team}/${at}`), 403, at);
+      assert.equal(await bob.write(`${team}/${at}`, 'x', '&overwrite=true'), 403, at);
+      assert.equal(await bob.status('DELETE', `${team}/${at}`, 'DELETE'), 403, at);
+    }
+    assert.equal(await bob.write(`${team}/x`, 'x'), 403);
+    assert.equal(await alice.write(`${team}/old`, 'changed', '&overwrite=true'), 201);
+    assert.equal(await bob.read(`${team}/old`), 'changed');
+    assert.equal(await ownerOf('common/team'), 'ocdl');
+  });
+
+  it('keeps staging the platform’s: managers read, nobody writes', async () => {
+    await put('staging/team/models/a', 'model');
+    await store.admit(path('staging/team'), { readers: ['carol'], writers: [] });
+    await put('staging/team/models/b', 'later');
+    const staging = `${root}/staging/team`;
+    assert.equal(await carol.read(`${staging}/models/a`), 'model');
+    assert.equal(await carol.read(`${staging}/models/b`), 'later');
+    assert.equal(await alice.read(`${staging}/models/a`), 403);
+    for (const each of [alice, bob, carol]) {
+      assert.equal(await each.write(`${staging}/models/x`, 'x'), 403);
+      assert.equal(await each.write(`${staging}/models/a`, 'x', '&overwrite=true'), 403);
+      assert.equal(await each.status('DELETE', `${staging}/models/a`, 'DELETE'), 403);
+      assert.equal(
+        await each.status('PUT', `${staging}/models/a`, 'SETACL&aclspec=user::rw-,group::rw-,other::rw-'),
+        403,
+      );
+    }
+  });
+
+  it('takes access away from who is admitted no longer, also to what is there and what they made', async () => {
+    const area = `${root}/common/changing`;
+    await store.admit(path('common/changing'), { readers: ['carol'], writers: ['alice', 'bob'] });
+    await put('common/changing/x/y/file', 'kept');
+    assert.equal(await bob.write(`${area}/x/his`, 'his'), 201);
+    assert.equal(await bob.status('PUT', `${area}/x/his`, 'MODIFYACLENTRIES&aclspec=user:carol:rwx,user:dan:rwx'), 200);
+    await store.admit(path('common/changing'), { readers: ['bob'], writers: ['carol'] });
+    for (const at of ['x/y/file', 'x/his']) {
+      assert.equal(await alice.read(`${area}/${at}`), 403, at);
+      assert.notEqual(await bob.read(`${area}/${at}`), 403, at);
+      assert.equal(await bob.write(`${area}/${at}`, 'x', '&overwrite=true'), 403, at);
+      assert.equal(
+        await bob.status('PUT', `${area}/${at}`, 'SETPERMISSION&permission=777'),
+        403,
+        'he owns it no longer',
+      );
+      assert.equal(await ownerOf(`common/changing/${at}`), 'ocdl');
+    }
+    assert.equal(await carol.write(`${area}/x/his`, 'hers', '&overwrite=true'), 201);
+    await put('common/changing/x/y/file', 'new');
+    assert.equal(await alice.read(`${area}/x/y/file`), 403);
+    assert.equal(await bob.read(`${area}/x/y/file`), 'new');
+    const entries = async (at: string): Promise<string> =>
+      JSON.stringify(await hdfs.json(`${area}/${at}`, 'GETACLSTATUS'));
+    for (const at of ['x', 'x/y', 'x/y/file']) assert.doesNotMatch(await entries(at), /alice|dan/, at);
+    await store.admit(path('common/changing'), { readers: [], writers: [] });
+    for (const each of [alice, bob, carol]) assert.equal(await each.read(`${area}/x/y/file`), 403);
+  });
+
+  it('gives a file the rights of its folder also when people change right before it appears', async () => {
+    await store.admit(path('common/racing'), { readers: ['bob'], writers: [] });
+    await put('common/racing/sub/first');
+    // A way to the NameNode on which a rename waits until other people are admitted.
+    const way = createServer((request, response) => {
+      void (async () => {
+        if (request.url?.includes('op=RENAME'))
+          await store.admit(path('common/racing'), { readers: ['alice'], writers: [] });
+        const answer = await fetch(new URL(request.url ?? '', url), { method: request.method ?? 'GET' });
+        response.writeHead(answer.status, { 'content-type': 'application/json' });
+        response.end(await answer.text());
+      })().catch(() => response.destroy());
+    });
+    await new Promise<void>((resolve) => way.listen(0, '127.0.0.1', resolve));
+    const { port } = way.address() as AddressInfo;
+    const late = await createHdfsStore({ url: `http://127.0.0.1:${port}`, user: 'ocdl', root, name: 'areas' });
+    try {
+      await late.write(path('common/racing/sub/late'), Readable.from([Buffer.from('text')]));
+    } finally {
+      await late.close();
+      way.closeAllConnections();
+      way.close();
+    }
+    assert.equal(await alice.read(`${root}/common/racing/sub/late`), 'text');
+    assert.equal(await bob.read(`${root}/common/racing/sub/late`), 403);
+    // Not only because he may not pass the area's folder.
+    const acl = JSON.stringify(await hdfs.json(`${root}/common/racing/sub/late`, 'GETACLSTATUS'));
+    assert.match(acl, /user:alice:r--/);
+    assert.doesNotMatch(acl, /bob/);
+  });
+
+  it('admits to areas alone, and only people whom HDFS can name', async () => {
+    const nobody = { readers: [], writers: [] };
+    for (const folder of [
+      'private',
+      'private/p',
+      'common',
+      'common/p/sub',
+      'private/p/alice/x',
+      'elsewhere/p',
+      '.tmp',
+      '../x',
+    ])
+      await rejectsAs('InvalidInput', folder, store.admit(path(folder), nobody));
+    for (const name of ['', 'Alice', 'a b', 'alice:rwx', 'alice,user:bob', '9lives', 'é', '*'])
+      for (const access of [
+        { ...nobody, owner: name },
+        { ...nobody, readers: [name] },
+        { ...nobody, writers: [name] },
+      ])
+        await rejectsAs('InvalidInput', name, store.admit(path('common/names'), access));
+    const many = Array.from({ length: 29 }, (_, n) => `user-${n}`);
+    await rejectsAs('InvalidInput', '29 people', store.admit(path('common/names'), { readers: many, writers: [] }));
+    await store.admit(path('common/names'), { readers: many.slice(1), writers: ['user-1'] });
+  });
+});

@@ -1,0 +1,217 @@
+// ArtifactStore on HDFS: the contract over a real NameNode and DataNode, and what only HDFS has.
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { createHdfsStore, type HdfsOptions, type HdfsStore } from '../../activities/adapters/hdfs.ts';
+import { storePath, type StorePath } from '../../workflows/domain/names.ts';
+import { artifactStoreContract } from '../contracts/artifact-store.ts';
+import { CASE_TIMEOUT_MS, collect, eventually, freshName, rejectsAs } from '../contracts/cases.ts';
+import { describeWith, hdfsServer } from '../servers.ts';
+import { startProgram } from './child-program.ts';
+import { person, type Person } from './hdfs-people.ts';
+
+describeWith(['hdfs'], 'HDFS', () => {
+  artifactStoreContract('the contract', async () => {
+    const { url } = await hdfsServer();
+    const store = await createHdfsStore({ url, user: 'ocdl', root: `/${freshName('contract')}`, name: 'areas' });
+    return { store, close: () => store.close() };
+  });
+
+  const root = `/${freshName('hdfs')}`;
+  let url = '';
+  let store: HdfsStore;
+  let hdfs: Person;
+  const opened: HdfsStore[] = [];
+  const open = async (options: Partial<HdfsOptions> = {}): Promise<HdfsStore> => {
+    const one = await createHdfsStore({ url, user: 'ocdl', root, name: 'areas', ...options });
+    opened.push(one);
+    return one;
+  };
+  const at = (path: string): StorePath => storePath({ area: 'common', project: 'p', path });
+  const put = (path: string, text: string, ifExists?: 'replace') => store.write(at(path), bytes(text), { ifExists });
+  async function* bytes(text: string): AsyncGenerator<Uint8Array> {
+    yield Buffer.from(text);
+  }
+  const textAt = async (path: string): Promise<string> =>
+    (await collect(await store.read(store.uri(at(path))))).toString();
+  const drafts = async (): Promise<string> => JSON.stringify(await hdfs.json(`${root}/.tmp`, 'LISTSTATUS'));
+
+  beforeAll(async () => {
+    ({ url } = await hdfsServer());
+    hdfs = person(url, 'hdfs');
+    store = await open();
+  }, CASE_TIMEOUT_MS);
+  afterAll(() => Promise.all(opened.map((one) => one.close())));
+
+  it('says where a file lies, and refuses the address in a store of another name', async () => {
+    const { uri } = await put('a', 'a');
+    assert.equal(uri, 'hdfs:areas/common/p/a');
+    await rejectsAs('InvalidInput', 'another store', (await open({ name: 'releases' })).read(uri));
+  });
+
+  it.each<[string, Partial<HdfsOptions>]>([
+    ['an empty user', { user: '' }],
+    ['a user that is two', { user: 'ocdl&user.name=hdfs' }],
+    ['a user in capitals', { user: 'Hdfs' }],
+    ['a relative root', { root: 'ocdl' }],
+    ['the whole of HDFS as root', { root: '/' }],
+    ['a root with a query', { root: '/ocdl?op=DELETE' }],
+    ['a root with a way up', { root: '/ocdl/../x' }],
+    ['a store name', { name: '../x' }],
+    ['an address of HDFS’s RPC', { url: 'hdfs://127.0.0.1:8020' }],
+    ['an address that is none', { url: 'http://127.0.0.1:9870,' }],
+  ])('refuses %s before it asks HDFS', async (_, options) => {
+    await rejectsAs('InvalidInput', 'opening', open({ url: 'http://127.0.0.1:1', ...options }));
+  });
+
+  it('has all that it needs here, and says what is missing to another user', async () => {
+    await store.check();
+    assert.equal(await hdfs.status('PUT', `${root}-carol`, 'MKDIRS'), 200);
+    assert.equal(await hdfs.status('PUT', `${root}-carol`, 'SETOWNER&owner=carol'), 200);
+    const hers = await open({ user: 'carol', root: `${root}-carol` });
+    await rejectsAs('NotAuthorized', 'a user outside the supergroup', hers.check());
+    await rejectsAs('NotAuthorized', 'opening another’s store', open({ user: 'carol' }));
+    await assert.rejects(hers.check(), /make it a member of dfs\.permissions\.superusergroup/);
+  });
+
+  it('leaves nothing temporary, and lists nothing of it', async () => {
+    await put('clean/a', 'a');
+    await put('clean/a', 'a');
+    await put('clean/a', 'b', 'replace');
+    await rejectsAs('Conflict', 'a taken path', put('clean/a', 'c'));
+    assert.equal(await drafts(), '{"FileStatuses":{"FileStatus":[]}}');
+    await hdfs.write(`${root}/.tmp/draft`, 'x');
+    await hdfs.write(`${root}/common/p/clean/.hidden`, 'x');
+    await hdfs.write(`${root}/common/p/clean/a._COPYING_`, 'x');
+    const listed = (await store.list(at('clean'))).files.map(({ path }) => path);
+    assert.deepEqual(listed, [at('clean/a'), at('clean/a._COPYING_')]);
+  });
+
+  it('removes what dead writers left a day ago, and nothing younger', async () => {
+    for (const name of ['old', 'young']) await hdfs.write(`${root}/.tmp/${name}`, 'left');
+    const yesterday = Date.now() - 25 * 60 * 60 * 1000;
+    await hdfs.status('PUT', `${root}/.tmp/old`, `SETTIMES&modificationtime=${yesterday}`);
+    await open();
+    assert.equal(await hdfs.read(`${root}/.tmp/old`), 404);
+    assert.equal(await hdfs.read(`${root}/.tmp/young`), 'left');
+    await hdfs.status('DELETE', `${root}/.tmp/young`, 'DELETE');
+  });
+
+  it('tells of a file where a folder should be, and of a folder where a file should be', async () => {
+    await put('file', 'a');
+    for (const path of ['file/b', 'file/b/c', 'file/b/c/d']) await rejectsAs('Conflict', path, put(path, 'b'));
+    await put('folder/c', 'c');
+    await rejectsAs('Conflict', 'in place of a folder', put('folder', 'x'));
+    await rejectsAs('Conflict', 'in place of a folder', put('folder', 'x', 'replace'));
+    await store.remove(store.uri(at('folder')));
+    assert.equal(await textAt('folder/c'), 'c');
+    assert.equal(await store.stat(store.uri(at('file/b'))), undefined);
+    assert.deepEqual((await store.list(at('file'))).files, []);
+    await rejectsAs('NotFound', 'below a file', textAt('file/b'));
+  });
+
+  it('computes the digest of what lies there now', async () => {
+    const { uri, sha256 } = await put('digest', 'bytes');
+    assert.equal(await hdfs.write(`${root}/common/p/digest`, 'bytez', '&overwrite=true'), 201);
+    assert.equal(await store.digest(uri), createHash('sha256').update('bytez').digest('hex'));
+    assert.notEqual(await store.digest(uri), sha256);
+    await rejectsAs('Conflict', 'the former bytes', put('digest', 'bytes'));
+  });
+
+  it('lists 1,100 files in order over several pages of the NameNode', async () => {
+    const folder = `${root}/common/many/files`;
+    await hdfs.status('PUT', folder, 'MKDIRS');
+    const names = Array.from({ length: 1100 }, (_, n) => `f-${(n * 7919) % 1100}.txt`);
+    // Empty files need no DataNode; 20 at a time, since each is two requests.
+    for (let n = 0; n < names.length; n += 20)
+      await Promise.all(names.slice(n, n + 20).map((name) => hdfs.write(`${folder}/${name}`, '')));
+    await hdfs.write(`${folder}/f/inner`, 'x');
+    const wanted = [...names, 'f/inner'].map((name) => `common/many/files/${name}`).sort((a, b) => (a < b ? -1 : 1));
+    for (const limit of [1000, 333]) {
+      const seen: string[] = [];
+      let after: StorePath | undefined;
+      do {
+        const page = await store.list('common/many/files' as StorePath, { limit, ...(after && { after }) });
+        seen.push(...page.files.map(({ path }) => path));
+        after = page.next;
+      } while (after !== undefined && seen.length <= wanted.length);
+      assert.deepEqual(seen, wanted);
+    }
+  }, 300_000);
+
+  it('streams a file of two blocks in and out without holding it', async () => {
+    const chunk = Buffer.alloc(1024 * 1024, 7);
+    // HDFS's blocks have 128 MB.
+    const count = 130;
+    const before = process.memoryUsage().rss;
+    let most = 0;
+    const look = (): void => void (most = Math.max(most, process.memoryUsage().rss - before));
+    async function* source(): AsyncGenerator<Uint8Array> {
+      for (let n = 0; n < count; n += 1) {
+        look();
+        // Fresh memory each time: a store that kept the chunks would grow by all of them.
+        yield Buffer.from(chunk);
+      }
+    }
+    const { bytes: written, uri, sha256 } = await store.write(at('large'), source());
+    assert.equal(written, count * chunk.byteLength);
+    const hash = createHash('sha256');
+    for await (const part of await store.read(uri)) {
+      hash.update(part);
+      look();
+    }
+    assert.equal(hash.digest('hex'), sha256);
+    const start = 127 * 1024 * 1024;
+    const across = await collect(await store.read(uri, { range: { start, end: start + 2 * 1024 * 1024 } }));
+    assert.ok(across.equals(Buffer.alloc(2 * 1024 * 1024, 7)), 'a range across the blocks');
+    // Room for the collector's pace, well below the 130 MB of the file.
+    assert.ok(most < 96 * 1024 * 1024, `memory grew by ${Math.round(most / 1024 / 1024)} MB`);
+    await store.remove(uri);
+  });
+
+  it('shows nothing of a writer that was killed', async () => {
+    const child = startProgram('hdfs-writer.ts', [url, root, at('killed')]);
+    try {
+      await eventually('the writer writes', () => child.lines.length >= 20);
+    } finally {
+      child.kill();
+      await child.ended;
+    }
+    assert.equal(await store.stat(store.uri(at('killed'))), undefined);
+    assert.equal(await hdfs.read(`${root}/common/p/killed`), 404);
+    await put('killed', 'whole');
+    assert.equal(await textAt('killed'), 'whole');
+  });
+
+  it('finds the active one of several NameNodes', async () => {
+    // What a standby answers to everything; a NameNode that is down refuses the connection.
+    const exception = 'StandbyException';
+    const message = 'Operation category READ is not supported in state standby';
+    const standby = createServer((_, response) => {
+      response.writeHead(403, { 'content-type': 'application/json' });
+      response.end(
+        JSON.stringify({
+          RemoteException: { exception, javaClassName: `org.apache.hadoop.ipc.${exception}`, message },
+        }),
+      );
+    });
+    await new Promise<void>((resolve) => standby.listen(0, '127.0.0.1', resolve));
+    const { port } = standby.address() as AddressInfo;
+    const warnings: string[] = [];
+    try {
+      const onWarn = (message: string): void => void warnings.push(message);
+      const several = await open({ url: `http://127.0.0.1:1, http://127.0.0.1:${port},${url}`, onWarn });
+      await several.write(at('several'), bytes('found'));
+      assert.equal(await textAt('several'), 'found');
+      assert.deepEqual(warnings, [`HDFS: the NameNode ${url} is used now`]);
+      for (const alone of [`http://127.0.0.1:${port}`, `http://127.0.0.1:1,http://127.0.0.1:${port}`])
+        await assert.rejects(open({ url: alone }), {
+          code: alone.includes(',') ? 'NAMENODE_AWAY' : 'NAMENODE_STANDBY',
+        });
+    } finally {
+      standby.closeAllConnections();
+      standby.close();
+    }
+  });
+});

@@ -1,0 +1,273 @@
+// Every call of Records once, with what must be there before it: for tests that disturb each of them.
+import type { Records } from '../../activities/records.ts';
+import { defaultPolicy } from '../../workflows/domain/model.ts';
+import * as set from '../contracts/records/scene.ts';
+import type { Scene } from '../contracts/records/scene.ts';
+import {
+  token,
+  dataSet,
+  unallotted,
+  dataImport,
+  node,
+  withUser,
+  withToken,
+  withRelease,
+  withLiveRelease,
+  withRows,
+} from './postgres-material.ts';
+
+/** Makes what must be there over an undisturbed Records, and returns the call. */
+type Prepare = (direct: Records, scene: Scene) => Promise<(records: Records) => Promise<unknown>>;
+
+const writes = {
+  createUser: async (_, { user, entry }) => {
+    const audit = entry();
+    return (records) => records.createUser(user, true, audit);
+  },
+  issueToken: async (direct, scene) => {
+    await withUser(direct, scene);
+    const audit = scene.entry();
+    return (records) => records.issueToken(token(scene), audit);
+  },
+  revokeToken: async (direct, scene) => {
+    await withToken(direct, scene);
+    const audit = scene.entry();
+    return (records) => records.revokeToken(token(scene).tokenId, audit);
+  },
+  createProject: async (_, { project, type, entry }) => {
+    const audit = entry();
+    const types = [type, `${type}-b`];
+    return (records) => records.createProject({ project, types, policy: defaultPolicy }, audit);
+  },
+  setPolicy: async (direct, scene) => {
+    await set.setProject(direct, scene);
+    const audit = scene.entry();
+    return (records) => records.setPolicy(scene.project, { ...defaultPolicy, version: 2, quorum: 2 }, audit);
+  },
+  setMember: async (direct, scene) => {
+    await set.setProject(direct, scene);
+    await withUser(direct, scene);
+    const audit = scene.entry();
+    return (records) => records.setMember(scene.project, { user: scene.user, roles: ['manager'] }, audit);
+  },
+  registerDataSet: async (direct, scene) => {
+    await set.setProject(direct, scene);
+    const audit = scene.entry();
+    return (records) => records.registerDataSet(dataSet(scene), audit);
+  },
+  record: async (direct, scene) => {
+    await withRows(direct, scene);
+    const entries = [scene.entry(), scene.entry()];
+    const version = set.versionRow(scene, { revision: 2, state: 'approved', updatedAt: set.at(1) });
+    const scan = set.scanRow(scene, { scan: 's-2' });
+    return (records) =>
+      records.record(entries, [
+        { kind: 'version', row: version },
+        { kind: 'scan', row: scan },
+      ]);
+  },
+  versionNumber: async (direct, { project }) => {
+    await direct.versionNumber(project, 'forest', 'rf-1');
+    return (records) => records.versionNumber(project, 'forest', 'rf-2');
+  },
+  claimDigest:
+    async (_, { project }) =>
+    (records) =>
+      records.claimDigest(project, 'forest', 'rf-1', set.digestOf(project)),
+  freeDigest: async (direct, { project }) => {
+    await direct.claimDigest(project, 'forest', 'rf-1', set.digestOf(project));
+    return (records) => records.freeDigest(project, 'forest', 'rf-1');
+  },
+  allotRelease: async (direct, scene) => {
+    await withRelease(direct, scene);
+    return (records) => records.allotRelease(`${scene.project}-command`, unallotted(scene));
+  },
+  announced: async (direct, scene) => {
+    const release = await withRelease(direct, scene);
+    return (records) => records.announced(release);
+  },
+  fence: async (direct, scene) => {
+    const release = await withRelease(direct, scene);
+    return (records) => records.fence([release], `${scene.project}-fence`);
+  },
+  createApplication: async (direct, scene) => {
+    await set.setProject(direct, scene);
+    const { application, project, type } = scene;
+    const audit = scene.entry();
+    const repository = `${project}/app`;
+    const made = { application, project, owner: 'dan', types: [type], gates: ['integrity'] as const, repository };
+    return (records) => records.createApplication({ ...made, gates: [...made.gates] }, audit);
+  },
+  moveLivePointer: async (direct, scene) => {
+    await withLiveRelease(direct, scene);
+    const { release } = await set.allot(direct, scene, 2);
+    const { application, type } = scene;
+    const move = { key: `${application}-move`, application, type, generation: 1, release, revert: false };
+    const audit = scene.entry({ key: move.key });
+    return (records) => records.moveLivePointer(move, audit);
+  },
+  createScan: async (_, scene) => {
+    const audit = scene.entry();
+    return (records) => records.createScan(set.scanRow(scene), audit);
+  },
+  recordImport: async (direct, scene) => {
+    await direct.recordImport(dataImport(scene), null);
+    const audit = scene.entry();
+    return (records) => records.recordImport({ ...dataImport(scene), state: 'done', updatedAt: set.at(1) }, audit);
+  },
+  setNode: async (direct, scene) => {
+    await set.setProject(direct, scene);
+    const audit = scene.entry();
+    return (records) => records.setNode(node(scene), audit);
+  },
+  removeNode: async (direct, scene) => {
+    await set.setProject(direct, scene);
+    await direct.setNode(node(scene), scene.entry());
+    const audit = scene.entry();
+    return (records) => records.removeNode(scene.project, node(scene).node, audit);
+  },
+} satisfies Partial<Record<keyof Records, Prepare>>;
+
+const reads = {
+  users: async (direct, scene) => {
+    await withUser(direct, scene);
+    return async (records) => (await records.users()).filter(({ user }) => user === scene.user);
+  },
+  principal: async (direct, scene) => {
+    await withToken(direct, scene);
+    return (records) => records.principal(token(scene).sha256);
+  },
+  principalIn: async (direct, scene) => {
+    await withToken(direct, scene);
+    await set.setProject(direct, scene);
+    await direct.setMember(scene.project, { user: scene.user, roles: ['scientist'] }, scene.entry());
+    return (records) => records.principalIn(token(scene).sha256, scene.project);
+  },
+  tokens: async (direct, scene) => {
+    await withToken(direct, scene);
+    return (records) => records.tokens(scene.user);
+  },
+  project: async (direct, scene) => {
+    await set.setProject(direct, scene);
+    return (records) => records.project(scene.project);
+  },
+  projects: async (direct, scene) => {
+    await set.setProject(direct, scene);
+    return async (records) => (await records.projects(null)).filter(({ project }) => project === scene.project);
+  },
+  members: async (direct, scene) => {
+    await set.setProject(direct, scene);
+    await withUser(direct, scene);
+    await direct.setMember(scene.project, { user: scene.user, roles: ['scientist'] }, scene.entry());
+    return (records) => records.members(scene.project);
+  },
+  dataSet: async (direct, scene) => {
+    await set.setProject(direct, scene);
+    await direct.registerDataSet(dataSet(scene), scene.entry());
+    return (records) => records.dataSet(scene.project, 'd-1');
+  },
+  dataSets: async (direct, scene) => {
+    await set.setProject(direct, scene);
+    await direct.registerDataSet(dataSet(scene), scene.entry());
+    return (records) => records.dataSets(scene.project);
+  },
+  audit: async (direct, scene) => {
+    await withRows(direct, scene);
+    return async (records) => (await records.audit({ project: scene.project })).rows.map(({ entry }) => entry);
+  },
+  // How many rows there are is of all tests together.
+  verifyAudit: async (direct, scene) => {
+    await withRows(direct, scene);
+    return async (records) => (await records.verifyAudit()).broken ?? 'whole';
+  },
+  version: async (direct, scene) => {
+    await withRows(direct, scene);
+    return (records) => records.version(scene.project, 'forest', 'rf-1');
+  },
+  versions: async (direct, scene) => {
+    await withRows(direct, scene);
+    return (records) => records.versions({ project: scene.project });
+  },
+  evaluation: async (direct, scene) => {
+    await withRows(direct, scene);
+    return (records) => records.evaluation(scene.project, 'e-1');
+  },
+  evaluations: async (direct, scene) => {
+    await withRows(direct, scene);
+    return (records) => records.evaluations({ project: scene.project });
+  },
+  release: async (direct, scene) => {
+    const release = await withRelease(direct, scene);
+    return (records) => records.release(release);
+  },
+  releases: async (direct, scene) => {
+    await withRelease(direct, scene);
+    return (records) => records.releases({ type: scene.type });
+  },
+  releasesOf: async (direct, scene) => {
+    await withRelease(direct, scene);
+    return (records) => records.releasesOf(scene.project, 'forest', 'rf-1');
+  },
+  fenced: async (direct, scene) => {
+    const release = await withRelease(direct, scene);
+    await direct.fence([release], 'c-1');
+    return (records) => records.fenced(release);
+  },
+  application: async (direct, scene) => {
+    await set.setApplication(direct, scene);
+    return (records) => records.application(scene.application);
+  },
+  applications: async (direct, scene) => {
+    await set.setApplication(direct, scene);
+    return (records) => records.applications({ type: scene.type });
+  },
+  livePointer: async (direct, scene) => {
+    await withLiveRelease(direct, scene);
+    return (records) => records.livePointer(scene.application, scene.type);
+  },
+  liveAt: async (direct, scene) => {
+    await withLiveRelease(direct, scene);
+    return (records) => records.liveAt(scene.application, scene.type, '2999-01-01T00:00:00.000Z');
+  },
+  liveHistory: async (direct, scene) => {
+    await withLiveRelease(direct, scene);
+    return (records) => records.liveHistory(scene.application, scene.type);
+  },
+  delivery: async (direct, scene) => {
+    await withRows(direct, scene);
+    return (records) => records.delivery(scene.application, 'r-1');
+  },
+  deliveries: async (direct, scene) => {
+    await withRows(direct, scene);
+    return (records) => records.deliveries({ application: scene.application });
+  },
+  scan: async (direct, scene) => {
+    await withRows(direct, scene);
+    return (records) => records.scan(scene.project, 's-1');
+  },
+  scans: async (direct, scene) => {
+    await withRows(direct, scene);
+    return (records) => records.scans({ project: scene.project });
+  },
+  import: async (direct, scene) => {
+    await direct.recordImport(dataImport(scene), null);
+    return (records) => records.import(scene.project, dataImport(scene).import);
+  },
+  imports: async (direct, scene) => {
+    await direct.recordImport(dataImport(scene), null);
+    return (records) => records.imports({ project: scene.project });
+  },
+  nodes: async (direct, scene) => {
+    await set.setProject(direct, scene);
+    await direct.setNode(node(scene), scene.entry());
+    return (records) => records.nodes(scene.project);
+  },
+} satisfies Partial<Record<keyof Records, Prepare>>;
+
+/** Every write of Records, by its name. */
+export const writingCalls: readonly (readonly [name: string, prepare: Prepare])[] = Object.entries(writes);
+/** Every read of Records, by its name; each answers something. */
+export const readingCalls: readonly (readonly [name: string, prepare: Prepare])[] = Object.entries(reads);
+
+// A call that Records gets and these tables lack does not compile.
+({ ...writes, ...reads }) satisfies Record<Exclude<keyof Records, 'close'>, Prepare>;

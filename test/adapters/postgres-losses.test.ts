@@ -1,0 +1,135 @@
+// Records over a network that cuts connections: at each statement of each call, the end state is that of a run without cuts.
+import assert from 'node:assert/strict';
+import canonicalize from 'canonicalize';
+import pg from 'pg';
+import { createPostgresRecords } from '../../activities/adapters/postgres/records.ts';
+import type { Records } from '../../activities/records.ts';
+import { createScene, type Scene } from '../contracts/records/scene.ts';
+import { freshDatabase } from '../servers.ts';
+import { readingCalls, writingCalls } from './postgres-calls.ts';
+import { cuttingProxy, type Cut, type CuttingProxy } from './postgres-proxy.ts';
+
+/** Some twenty cuts, each with a new connection, on a slow machine. */
+const CALL_TIMEOUT_MS = 180_000;
+
+interface World {
+  readonly proxy: CuttingProxy;
+  /** Through the proxy; one connection, so that every statement goes over the one that is cut. */
+  readonly records: Records;
+  /** Past the proxy. */
+  readonly direct: Records;
+  readonly sql: pg.Client;
+}
+let world: World;
+
+beforeAll(async () => {
+  const url = await freshDatabase();
+  const direct = await createPostgresRecords({ url, poolSize: 2 });
+  const proxy = await cuttingProxy(url);
+  const records = await createPostgresRecords({ url: proxy.url, poolSize: 1, patienceMs: 60_000 });
+  const sql = new pg.Client({ connectionString: url });
+  await sql.connect();
+  world = { proxy, records, direct, sql };
+});
+afterAll(async () => {
+  await world.sql.end();
+  await world.records.close();
+  await world.direct.close();
+  await world.proxy.close();
+});
+
+type Call = (typeof writingCalls)[number][1];
+
+/** Runs the call in a scene of its own; answer, and everything the database holds of the scene, without what no two runs share. */
+async function run(prepare: Call, cut?: Cut) {
+  const { proxy, records, direct } = world;
+  const scene = createScene();
+  const call = await prepare(direct, scene);
+  const before = await stateOf(scene);
+  proxy.arm(cut);
+  const answer = await call(records);
+  const statements = proxy.statements();
+  assert.equal(proxy.hasCut(), cut !== undefined, 'the connection was not cut where it should have been');
+  return { answer: comparable(answer, scene), before, after: await stateOf(scene), statements };
+}
+
+/** All rows of all tables that speak of the scene. */
+async function stateOf(scene: Scene): Promise<string> {
+  const { rows: tables } = await world.sql.query<{ name: string }>(
+    `select schemaname || '.' || tablename as name from pg_tables where schemaname in ('authoritative', 'projection') order by 1`,
+  );
+  const selects = tables.map(({ name }) => `select '${name}' as name, to_jsonb(t) as row from ${name} t`);
+  const { rows } = await world.sql.query<{ name: string; row: unknown }>(
+    `select name, row from (${selects.join(' union all ')}) found where row::text like $1`,
+    [`%${tagOf(scene)}%`],
+  );
+  return rows
+    .map(({ name, row }) => `${name} ${comparable(row, scene)}`)
+    .sort()
+    .join('\n');
+}
+
+const tagOf = ({ project }: Scene): string => project.slice('p-'.length);
+
+/** Places in the one chain of all tests, and the database's own clock: only whether they are there is compared. */
+const OWN_TO_A_RUN = /^(seq|previous|hash|ordinal|(created|revoked|moved)(_at|At))$/;
+
+function comparable(value: unknown, scene: Scene): string {
+  const withoutOwn: unknown = JSON.parse(
+    JSON.stringify(value ?? null, (key, part: unknown) => (OWN_TO_A_RUN.test(key) && part !== null ? 'set' : part)),
+  );
+  // Members in one order: jsonb has its own.
+  return (canonicalize(withoutOwn) ?? '')
+    .replaceAll(tagOf(scene), 'TAG')
+    .replace(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, 'UUID')
+    .replace(/[0-9a-f]{64}/g, 'DIGEST');
+}
+
+describe('a connection to PostgreSQL that is cut', () => {
+  it.each(writingCalls)(
+    'at any statement of %s leaves what a run without cuts leaves',
+    async (_, prepare) => {
+      const undisturbed = await run(prepare);
+      const { statements } = undisturbed;
+      assert.notEqual(undisturbed.after, undisturbed.before, 'the call writes nothing: the test would show nothing');
+      const cuts: Cut[] = [];
+      for (let at = 1; at <= statements; at++)
+        cuts.push({ at, how: 'before it is sent' }, { at, how: 'before its answer comes' });
+      // The last one is the commit: there nobody knows whether it counted.
+      cuts.push({ at: statements, how: 'as it is sent' });
+      for (const cut of cuts) {
+        const disturbed = await run(prepare, cut);
+        const when = `cut at statement ${cut.at} of ${statements}, ${cut.how}`;
+        assert.equal(disturbed.answer, undisturbed.answer, when);
+        assert.equal(disturbed.after, undisturbed.after, when);
+      }
+      assert.equal((await world.direct.verifyAudit()).broken, null);
+    },
+    CALL_TIMEOUT_MS,
+  );
+
+  it.each(readingCalls)(
+    'in %s does not show in its answer',
+    async (_, prepare) => {
+      const undisturbed = await run(prepare);
+      assert.ok(!['null', '[]'].includes(undisturbed.answer), 'the call answers nothing: the test would show nothing');
+      for (const how of ['before it is sent', 'before its answer comes'] as const)
+        assert.equal((await run(prepare, { at: 1, how })).answer, undisturbed.answer, how);
+    },
+    CALL_TIMEOUT_MS,
+  );
+
+  // Begin, the first schemas, the tables, the commit.
+  it.each([1, 3, 5, 7])('at statement %i of making the schema does not leave half of it', async (at) => {
+    const proxy = await cuttingProxy(await freshDatabase());
+    try {
+      proxy.arm({ at, how: 'before its answer comes' });
+      const records = await createPostgresRecords({ url: proxy.url });
+      assert.ok(proxy.hasCut());
+      assert.deepEqual(await records.verifyAudit(), { rows: 0, broken: null });
+      await records.close();
+    } finally {
+      await proxy.close();
+    }
+  });
+});

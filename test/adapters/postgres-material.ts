@@ -1,0 +1,93 @@
+// What must be there before a call of Records, and values to call it with.
+import type { Records } from '../../activities/records.ts';
+import type { Import, Node } from '../../workflows/domain/import.ts';
+import type { DataSet } from '../../workflows/domain/model.ts';
+import * as set from '../contracts/records/scene.ts';
+import type { Scene } from '../contracts/records/scene.ts';
+
+export const token = ({ user }: Scene) => ({
+  tokenId: `${user}-token`,
+  sha256: set.digestOf(user),
+  kind: 'user' as const,
+  name: user,
+  expiresAt: null,
+  job: null,
+});
+export const dataSet = ({ project }: Scene): DataSet => ({
+  project,
+  dataset: 'd-1',
+  kind: 'training',
+  files: [],
+  registeredBy: 'sam',
+  registeredAt: set.START,
+});
+export const unallotted = ({ project, type }: Scene) => ({
+  type,
+  project,
+  model: 'forest',
+  submission: 'rf-2',
+  version: 2,
+  digest: set.digestOf('model'),
+  files: [],
+  report: null,
+  approvedBy: ['mia'],
+  releasedBy: 'mia',
+  releasedAt: set.START,
+});
+
+export const dataImport = ({ project }: Scene): Import => ({
+  project,
+  import: 'i-1',
+  dataset: 'd-1',
+  source: { kind: 'https', url: 'https://data.example.org/rows.csv' },
+  unpack: false,
+  actor: 'sam',
+  state: 'fetching',
+  detail: '',
+  bytes: 0,
+  files: [],
+  sheet: null,
+  updatedAt: set.START,
+});
+export const node = ({ project }: Scene): Node => ({
+  kind: 'sftp',
+  project,
+  node: 'n-1',
+  host: 'data.example.org',
+  port: 22,
+  user: 'ocdl',
+  hostKey: 'SHA256:x',
+  secret: 'key',
+});
+
+export async function withUser(direct: Records, { user, entry }: Scene): Promise<void> {
+  await direct.createUser(user, false, entry());
+}
+
+export async function withToken(direct: Records, scene: Scene): Promise<void> {
+  await withUser(direct, scene);
+  await direct.issueToken(token(scene), scene.entry());
+}
+
+export async function withRelease(direct: Records, scene: Scene): Promise<string> {
+  await set.setApplication(direct, scene);
+  return (await set.allot(direct, scene, 1)).release;
+}
+
+export async function withLiveRelease(direct: Records, scene: Scene): Promise<string> {
+  const release = await withRelease(direct, scene);
+  await set.move(direct, scene, release);
+  return release;
+}
+
+export async function withRows(direct: Records, scene: Scene): Promise<void> {
+  await direct.record(
+    [scene.entry()],
+    [
+      { kind: 'version', row: set.versionRow(scene) },
+      { kind: 'evaluation', row: set.evaluationRow(scene) },
+      { kind: 'delivery', row: set.deliveryRow(scene, 'r-1') },
+      { kind: 'scan', row: set.scanRow(scene) },
+    ],
+  );
+}

@@ -1,0 +1,229 @@
+// Records on a server that is restarted, crashes, hangs, is full, or proves itself by a certificate.
+import assert from 'node:assert/strict';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { inspect } from 'node:util';
+import pg from 'pg';
+import { createPostgresRecords } from '../../activities/adapters/postgres/records.ts';
+import { isFailure } from '../../activities/failures.ts';
+import { createScene } from '../contracts/records.ts';
+import { postgresServer } from '../servers.ts';
+import { makeCertificates, type Certificates } from './git-certificates.ts';
+import { ownPostgres, type OwnPostgres } from './postgres-server.ts';
+import { scratchFolder } from './scratch-folder.ts';
+
+/** Servers start, and start again, on a slow machine. */
+const SERVER_TIMEOUT_MS = 180_000;
+/** Longer than any server here is away. */
+const LONG_PATIENCE_MS = 120_000;
+
+let remove = async (): Promise<void> => undefined;
+let right: Certificates;
+let wrong: Certificates;
+let server: OwnPostgres;
+
+beforeAll(async () => {
+  const scratch = await scratchFolder();
+  remove = scratch.remove;
+  const folder = (name: string): string => join(scratch.path, name);
+  await mkdir(folder('certificates'));
+  right = await makeCertificates(folder('certificates'), 'right');
+  wrong = await makeCertificates(folder('certificates'), 'wrong');
+  const tls = ['ssl=on', `ssl_cert_file=${right.certFile}`, `ssl_key_file=${right.keyFile}`];
+  server = await ownPostgres(folder('postgres'), tls);
+}, SERVER_TIMEOUT_MS);
+afterAll(async () => {
+  await server.end();
+  await remove();
+}, SERVER_TIMEOUT_MS);
+
+/** One statement by a connection of its own. */
+async function ask<Row extends pg.QueryResultRow>(text: string, url = server.url): Promise<Row[]> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    return (await client.query<Row>(text)).rows;
+  } finally {
+    await client.end();
+  }
+}
+
+const withMode = (mode: string, url = server.url): string => `${url}?sslmode=${mode}`;
+
+/** Fails unless it ends with an ordinary error, which is retried, of these words. */
+async function endsWith(words: RegExp, work: Promise<unknown>): Promise<Error> {
+  const error = await work.then(
+    () => assert.fail(`an error was expected: ${words.source}`),
+    (reason: unknown) => reason,
+  );
+  assert.ok(error instanceof Error && !('nonRetryable' in error), `not an ordinary error: ${String(error)}`);
+  assert.match(error.message, words);
+  return error;
+}
+
+describe('a PostgreSQL server', () => {
+  it(
+    'that is restarted and crashes while it is used costs no call and doubles none',
+    async () => {
+      const warnings: string[] = [];
+      const records = await createPostgresRecords({
+        url: server.url,
+        poolSize: 4,
+        patienceMs: LONG_PATIENCE_MS,
+        onWarn: (message) => warnings.push(message),
+      });
+      try {
+        const { project, entry } = createScene();
+        const numbers: number[] = [];
+        let isOver = false;
+        const write = async (writer: number): Promise<void> => {
+          for (let n = 0; !isOver; n++) {
+            const submission = `rf-${writer}-${n}`;
+            numbers.push(await records.versionNumber(project, 'forest', submission));
+            await records.record([entry({ subject: submission })], []);
+          }
+        };
+        const writing = Promise.all([0, 1, 2, 3].map(write));
+        const another = async (count: number): Promise<void> => {
+          const target = numbers.length + count;
+          while (numbers.length < target)
+            await Promise.race([new Promise((resolve) => setTimeout(resolve, 20)), writing]);
+        };
+        for (const signal of ['SIGINT', 'SIGKILL'] as const) {
+          await another(20);
+          await server.restart(signal);
+        }
+        await another(20);
+        isOver = true;
+        await writing;
+        assert.deepEqual(
+          [...numbers].sort((a, b) => a - b),
+          numbers.map((_, index) => index + 1),
+        );
+        assert.deepEqual(await records.verifyAudit(), { rows: numbers.length, broken: null });
+        assert.ok(
+          warnings.some((line) => line.includes('the call is made again')),
+          'no call was disturbed',
+        );
+        const { password } = new URL(server.url);
+        assert.ok(!warnings.join('\n').includes(password), 'the password was shown');
+      } finally {
+        await records.close();
+      }
+    },
+    SERVER_TIMEOUT_MS,
+  );
+
+  it(
+    'that hangs ends a call with an error, and one that has more patience when it goes on',
+    async () => {
+      const impatient = await createPostgresRecords({ url: server.url, statementMs: 1_000, patienceMs: 1_000 });
+      const patient = await createPostgresRecords({
+        url: server.url,
+        statementMs: 1_000,
+        patienceMs: LONG_PATIENCE_MS,
+      });
+      try {
+        const { project, entry } = createScene();
+        const [lost, kept] = [entry(), entry()];
+        await server.pause();
+        const waiting = patient.record([kept], []);
+        await endsWith(/does not answer|cannot be reached/, impatient.record([lost], []));
+        await server.resume();
+        await waiting;
+        await impatient.record([lost], []);
+        const keys = (await patient.audit({ project })).rows.map((row) => row.entry.key);
+        assert.deepEqual(keys.sort(), [lost.key, kept.key].sort());
+      } finally {
+        await server.resume();
+        await impatient.close();
+        await patient.close();
+      }
+    },
+    SERVER_TIMEOUT_MS,
+  );
+
+  it('that has no connection left says so, and is waited for', async () => {
+    await ask(`create role limited login password 'limited' connection limit 1`);
+    await ask(`create database limited owner limited`);
+    const url = new URL(server.url);
+    [url.username, url.password, url.pathname] = ['limited', 'limited', '/limited'];
+    const first = await createPostgresRecords({ url: url.href, poolSize: 1 });
+    const second = createPostgresRecords({ url: url.href, poolSize: 1, patienceMs: 200 });
+    await endsWith(/no connection left.*max_connections.*too many connections/, second);
+    const third = createPostgresRecords({ url: url.href, poolSize: 1, patienceMs: LONG_PATIENCE_MS });
+    await first.close();
+    await (await third).close();
+  });
+
+  it('that refuses the password says so at once, and the password is shown nowhere', async () => {
+    const url = new URL(server.url);
+    url.password = 'not-the-password';
+    const warnings: string[] = [];
+    const opening = createPostgresRecords({ url: url.href, onWarn: (message) => warnings.push(message) });
+    const error = await endsWith(/refuses the user or the password.*"ocdl".*28P01/, opening);
+    assert.ok(!inspect(error, { depth: null, showHidden: true }).includes(url.password));
+    assert.deepEqual(warnings, []);
+  });
+
+  it('that is not named as one must be is refused without showing what was given', async () => {
+    for (const url of ['secret', 'http://u:secret@host/db', 'postgresql://u:secret@host:port/db']) {
+      const error: unknown = await createPostgresRecords({ url }).catch((reason: unknown) => reason);
+      assert.ok(isFailure(error, 'InvalidInput'), String(error));
+      assert.ok(!inspect(error, { depth: null, showHidden: true }).includes('secret'));
+    }
+  });
+});
+
+describe('TLS to PostgreSQL', () => {
+  it.each(['verify-full', 'verify-ca', 'require', undefined])(
+    'is spoken with sslmode %s and its authority, and the server is proven',
+    async (mode) => {
+      const url = mode === undefined ? server.url : withMode(mode);
+      const records = await createPostgresRecords({ url, ca: right.ca, poolSize: 1 });
+      try {
+        await records.users();
+        const sessions = await ask<{ ssl: boolean }>(
+          `select ssl from pg_stat_ssl join pg_stat_activity using (pid)
+           where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()`,
+        );
+        assert.deepEqual(sessions, [{ ssl: true }]);
+        await ask(`select pg_terminate_backend(pid) from pg_stat_ssl where ssl and pid <> pg_backend_pid()`);
+        await records.users();
+        await assert.rejects(createPostgresRecords({ url, ca: wrong.ca }), /authority that is trusted/);
+      } finally {
+        await records.close();
+      }
+    },
+  );
+
+  it('is refused where the certificate proves nothing', async () => {
+    await endsWith(/authority that is trusted/, createPostgresRecords({ url: withMode('require') }));
+    const elsewhere = withMode('verify-full', server.url.replace('127.0.0.1', 'localhost'));
+    await endsWith(/of another host/, createPostgresRecords({ url: elsewhere, ca: right.ca }));
+    await endsWith(/authority that is trusted/, createPostgresRecords({ url: server.url, ca: 'no certificate' }));
+  });
+
+  it('is not done without where it was asked for', async () => {
+    const { url } = await postgresServer();
+    await endsWith(/speaks no TLS/, createPostgresRecords({ url: withMode('require', url) }));
+    await endsWith(/speaks no TLS/, createPostgresRecords({ url, ca: right.ca }));
+  });
+
+  it.each(['prefer', 'allow', 'no-verify', 'disable&uselibpqcompat=true', 'verify-full&sslrootcert=/x', 'anything'])(
+    'does not take sslmode=%s',
+    async (mode) => {
+      const error: unknown = await createPostgresRecords({ url: withMode(mode) }).catch((reason: unknown) => reason);
+      assert.ok(isFailure(error, 'InvalidInput'), String(error));
+    },
+  );
+
+  it('is recommended for a server on another machine', async () => {
+    const warnings: string[] = [];
+    const url = 'postgresql://u:secret@db.invalid/ocdl';
+    const options = { url, patienceMs: 0, onWarn: (message: string) => void warnings.push(message) };
+    await endsWith(/db\.invalid:5432\/ocdl: it cannot be reached/, createPostgresRecords(options));
+    assert.match(warnings[0] ?? '', /db\.invalid.*not encrypted.*verify-full/);
+    assert.ok(!warnings.join('\n').includes('secret'));
+  });
+});

@@ -1,0 +1,124 @@
+// S3 while servers die, hang, lose answers, and the store is closed: what is written is whole or not there, and goes on.
+import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { storePath, type StorePath } from '../../workflows/domain/names.ts';
+import { chunked, get, latch, pattern, put, sha256, text } from '../contracts/artifact-store/material.ts';
+import { rejectsAs } from '../contracts/cases.ts';
+import { describeWith, s3Server } from '../servers.ts';
+import { freshBucket, ownServer, rejectsRetryably } from './s3-bucket.ts';
+import { s3Proxy } from './s3-proxy.ts';
+
+const MIB = 1024 * 1024;
+/** Parts, time limits and retries on a loaded machine. */
+const PATIENCE_MS = 300_000;
+const at = (path: string): StorePath => storePath({ area: 'common', project: 'p', path });
+
+describeWith(['s3'], 's3 under faults', () => {
+  const closing: (() => Promise<void>)[] = [];
+  afterEach(async () => {
+    for (const close of closing.splice(0)) await close();
+  });
+  const opened = async () => {
+    const bucket = await freshBucket(await s3Server());
+    closing.push(() => bucket.close());
+    return bucket;
+  };
+  const own = async () => {
+    const server = await ownServer();
+    closing.push(() => server.end());
+    return server;
+  };
+
+  it(
+    'takes its own bytes for its own where the answer to storing them was lost',
+    async () => {
+      const bucket = await opened();
+      const lost: string[] = [];
+      const proxy = await s3Proxy((await s3Server()).endpoint, {
+        answer: ({ method, url = '' }) => {
+          const commit = method === 'PUT' ? !url.includes('partNumber') : /uploadId=/i.test(url) && method === 'POST';
+          if (!commit || lost.includes(url)) return;
+          lost.push(url);
+          return 'lose';
+        },
+      });
+      closing.push(() => proxy.close());
+      const store = await bucket.open({ endpoint: proxy.endpoint });
+      const large = pattern(6 * MIB);
+      const expect = { sha256: sha256(large) };
+      assert.equal((await put(store, at('small'), text('small'))).sha256, sha256(text('small')));
+      assert.equal((await put(store, at('large'), large, { expect })).sha256, expect.sha256);
+      assert.equal((await put(store, at('replaced'), large, { expect, ifExists: 'replace' })).sha256, expect.sha256);
+      assert.equal(lost.length, 3);
+      await bucket.assertOnly(['large', 'replaced', 'small'].map(at));
+    },
+    PATIENCE_MS,
+  );
+
+  it(
+    'ends what is being written when it is closed',
+    async () => {
+      const store = await (await opened()).open();
+      const never = latch();
+      const begun = latch();
+      async function* hanging(): AsyncGenerator<Uint8Array> {
+        yield* chunked(pattern(6 * MIB));
+        begun.open();
+        await never.promise;
+      }
+      const write = store.write(at('a'), hanging());
+      await begun.promise;
+      const refused = rejectsRetryably(write, /is being closed/);
+      await store.close();
+      await refused;
+      never.open();
+    },
+    PATIENCE_MS,
+  );
+
+  it(
+    'goes on after the server is killed in the middle of an upload, and comes back',
+    async () => {
+      const server = await own();
+      const bytes = pattern(12 * MIB);
+      const expect = { sha256: sha256(bytes) };
+      const store = await server.bucket.open({ silenceMs: 5_000 });
+      async function* killing(): AsyncGenerator<Uint8Array> {
+        yield* chunked(bytes.subarray(0, 11 * MIB));
+        for (const until = Date.now() + 60_000; (await server.bucket.openUploads()).length === 0; await sleep(20))
+          assert.ok(Date.now() < until, 'the upload did not begin');
+        await server.kill();
+        yield* chunked(bytes.subarray(11 * MIB));
+      }
+      const broken = /nothing listens there|the connection broke off/;
+      await rejectsRetryably(store.write(at('a'), killing(), { expect }), broken);
+      await server.start();
+      assert.equal(await store.stat(store.uri(at('a'))), undefined);
+      assert.equal((await put(store, at('a'), bytes, { expect })).bytes, bytes.byteLength);
+      assert.ok((await get(store, at('a'))).equals(bytes));
+      assert.match(server.bucket.warnings.join(), /could not be ended and is swept in a day/);
+    },
+    PATIENCE_MS,
+  );
+
+  it(
+    'ends when the server hangs: a write and a read end with an error, and go on when it answers again',
+    async () => {
+      const server = await own();
+      const store = await server.bucket.open({ silenceMs: 1_000 });
+      await put(store, at('a'), text('a'));
+      server.signal('SIGSTOP');
+      const silent = /does not answer: check that it runs/;
+      const large = pattern(6 * MIB);
+      await rejectsRetryably(put(store, at('small'), text('small')), silent);
+      await rejectsRetryably(put(store, at('large'), large, { expect: { sha256: sha256(large) } }), silent);
+      await rejectsRetryably(store.read(store.uri(at('a'))), silent);
+      server.signal('SIGCONT');
+      await put(store, at('small'), text('small'));
+      await put(store, at('large'), large);
+      assert.equal((await get(store, at('a'))).toString(), 'a');
+      await rejectsAs('Conflict', 'other bytes', put(store, at('small'), text('other')));
+    },
+    PATIENCE_MS,
+  );
+});

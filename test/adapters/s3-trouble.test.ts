@@ -1,0 +1,189 @@
+// S3 when something is wrong: credentials, clocks, endpoints, full servers, encryption that is not proven, leftovers. What faults do is in s3-faults.test.ts.
+import assert from 'node:assert/strict';
+import type { IncomingMessage } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { CreateMultipartUploadCommand, DeleteBucketCommand, PutObjectCommand } from '@aws-sdk/client-s3';
+import { jest } from '@jest/globals';
+import type { S3Options } from '../../activities/adapters/s3.ts';
+import { anyFreePort } from '../../deploy/local/ports.ts';
+import { storePath, type StorePath } from '../../workflows/domain/names.ts';
+import { get, pattern, put, sha256, text } from '../contracts/artifact-store/material.ts';
+import { describeWith, s3Server } from '../servers.ts';
+import { freshBucket, rejectsRetryably, type Bucket, type Server } from './s3-bucket.ts';
+import { s3Proxy, type Interference } from './s3-proxy.ts';
+
+const MIB = 1024 * 1024;
+/** Parts, time limits and retries on a loaded machine. */
+const PATIENCE_MS = 300_000;
+const HOUR_MS = 60 * 60 * 1000;
+const at = (path: string): StorePath => storePath({ area: 'common', project: 'p', path });
+
+describeWith(['s3'], 's3 in trouble', () => {
+  let server: Server;
+  let bucket: Bucket;
+  const closing: (() => Promise<void>)[] = [];
+  beforeAll(async () => {
+    server = await s3Server();
+  }, PATIENCE_MS);
+  beforeEach(async () => {
+    bucket = await freshBucket(server);
+  });
+  afterEach(async () => {
+    jest.restoreAllMocks();
+    await bucket.close();
+    for (const close of closing.splice(0)) await close();
+  });
+
+  const proxied = async (does: Interference) => {
+    const proxy = await s3Proxy(server.endpoint, does);
+    closing.push(() => proxy.close());
+    return proxy;
+  };
+
+  it(
+    'says what is wrong with the configuration, and that it is tried again',
+    async () => {
+      const keys = { accessKeyId: server.accessKeyId, secretAccessKey: server.secretAccessKey };
+      const wrong: readonly (readonly [Partial<S3Options>, RegExp])[] = [
+        [{ credentials: { ...keys, secretAccessKey: 'wrong' } }, /credentials are refused: check the access key/],
+        [{ credentials: { ...keys, accessKeyId: 'nobody' } }, /credentials are refused: check the access key/],
+        [{ bucket: 'no-such-bucket' }, /no such bucket: create it, or correct/],
+        [
+          { endpoint: `http://127.0.0.1:${await anyFreePort('127.0.0.1')}` },
+          /nothing listens there: check the endpoint/,
+        ],
+        [{ endpoint: 'http://no-such-host.invalid' }, /name of the host (is not known|cannot be looked up)/],
+        [{ endpoint: server.endpoint.replace('http:', 'https:') }, /does not speak TLS/],
+        [{ region: 'eu-central-1' }, /lies in another region: set the region/],
+      ];
+      for (const [options, message] of wrong) {
+        const store = await bucket.open(options);
+        await rejectsRetryably(store.check(), message);
+        await rejectsRetryably(put(store, at('a'), text('a')), message);
+        await rejectsRetryably(put(store, at('a'), pattern(6 * MIB)), message);
+        await rejectsRetryably(store.list(at('a')), message);
+        await rejectsRetryably(store.read(store.uri(at('a'))), message);
+      }
+      await (await bucket.open()).check();
+      await bucket.assertOnly();
+      const refused = await bucket.open({ credentials: { ...keys, secretAccessKey: 'wrong' } });
+      // A HEAD has no body that could say which of the two it is.
+      await rejectsRetryably(
+        refused.stat(refused.uri(at('a'))),
+        /credentials are refused.*, or give its key the rights/,
+      );
+    },
+    PATIENCE_MS,
+  );
+
+  it('tells a full store, throttling and a server that is no S3 apart', async () => {
+    // Answers that the server of the test run cannot be brought to give.
+    const played = { status: 507, body: '<Error><Code>XMinioStorageFull</Code><Message>full</Message></Error>' };
+    const proxy = await proxied({ instead: () => played });
+    const store = await bucket.open({ endpoint: proxy.endpoint });
+    await rejectsRetryably(put(store, at('a'), text('a')), /no space left: free some or raise the quota/);
+    Object.assign(played, { status: 503, body: '<Error><Code>SlowDown</Code><Message>slow</Message></Error>' });
+    await rejectsRetryably(put(store, at('a'), text('a')), /overloaded or fails at present/);
+    Object.assign(played, { status: 418, body: '<html>teapot</html>' });
+    await rejectsRetryably(put(store, at('a'), text('a')), /S3 PutObject of s3:.*: answered 418/);
+  });
+
+  it('goes on with a wrong clock as soon as the server tells the time, and says so where it does not', async () => {
+    const store = await bucket.open();
+    const now = Date.now.bind(Date);
+    jest.spyOn(Date, 'now').mockImplementation(() => now() + HOUR_MS);
+    await put(store, at('a'), text('a'));
+    assert.equal((await fetch(await store.presign(store.uri(at('a')), { seconds: 60 }))).status, 200);
+    // A server that keeps refusing, and whose time does not help.
+    const body = '<Error><Code>RequestTimeTooSkewed</Code><Message>skewed</Message></Error>';
+    const proxy = await proxied({ instead: () => ({ status: 403, body }) });
+    const refused = await bucket.open({ endpoint: proxy.endpoint });
+    await rejectsRetryably(
+      put(refused, at('b'), text('b')),
+      /clocks of this machine and of the server are too far apart/,
+    );
+  });
+
+  it(
+    'stores nothing where encryption is configured and not proven',
+    async () => {
+      const header = 'x-amz-server-side-encryption';
+      const says: { on: (asked: IncomingMessage) => string | undefined } = { on: () => undefined };
+      const asked: string[] = [];
+      const proxy = await proxied({
+        before: ({ method, headers }) => void (method !== 'GET' && asked.push(String(headers[header]))),
+        answer: (request, headers) => void Object.assign(headers, says.on(request) && { [header]: says.on(request) }),
+      });
+      const store = await bucket.open({ endpoint: proxy.endpoint, encryption: 'AES256' });
+      const large = pattern(6 * MIB);
+      const writes = [
+        [text('small'), {}],
+        [large, { expect: { sha256: sha256(large) } }],
+        [large, {}],
+        [large, { ifExists: 'replace' }],
+      ] as const;
+      const refusals = [
+        [
+          () => undefined,
+          /server-side encryption AES256 is configured, but .* answers nothing of it. Nothing is stored/,
+        ],
+        [() => 'aws:kms', /answers aws:kms. Nothing is stored/],
+        // Promised when the upload is begun, but not so when it is stored.
+        [({ url = '' }: IncomingMessage) => (url.includes('uploads') ? 'AES256' : undefined), /Nothing is stored/],
+      ] as const;
+      for (const [on, message] of refusals) {
+        says.on = on;
+        for (const [bytes, options] of writes) {
+          await rejectsRetryably(put(store, at('a'), bytes, options), message);
+          await bucket.assertOnly();
+        }
+      }
+      says.on = () => undefined;
+      await rejectsRetryably(store.check(), /encryption AES256 is configured/);
+      assert.ok(asked.includes('AES256'), 'the encryption was asked for');
+      says.on = () => 'AES256';
+      await store.check();
+      for (const [index, [bytes, options]] of writes.entries()) {
+        await put(store, at(`a${index}`), bytes, options);
+        assert.ok((await get(store, at(`a${index}`))).equals(bytes));
+      }
+      await put(store, at('empty'), text(''));
+      assert.equal((await get(store, at('empty'))).byteLength, 0);
+    },
+    PATIENCE_MS,
+  );
+
+  it(
+    'sweeps what writers left that died a day ago, and nothing younger or of others',
+    async () => {
+      const store = await bucket.open({ prefix: 'mine' });
+      const left = async (Key: string): Promise<void> => {
+        await bucket.client.send(new CreateMultipartUploadCommand({ Bucket: bucket.bucket, Key }));
+      };
+      for (const key of ['mine/common/p/a', 'mine/.tmp/draft', 'others/a']) await left(key);
+      const draft = { Bucket: bucket.bucket, Key: 'mine/.tmp/draft', Body: 'left' };
+      await bucket.client.send(new PutObjectCommand(draft));
+      await put(store, at('a'), text('a'));
+      assert.equal(await store.sweep(), 0);
+      assert.equal((await bucket.openUploads()).length, 3);
+      const now = Date.now.bind(Date);
+      jest.spyOn(Date, 'now').mockImplementation(() => now() + 25 * HOUR_MS);
+      assert.equal(await store.sweep(), 3);
+      assert.deepEqual(await bucket.openUploads(), ['others/a']);
+      assert.deepEqual(await bucket.keys(), [`mine/${at('a')}`]);
+    },
+    PATIENCE_MS,
+  );
+
+  it(
+    'opens while nothing answers, warns that nothing is swept, and works when the server is there',
+    async () => {
+      await bucket.client.send(new DeleteBucketCommand({ Bucket: bucket.bucket }));
+      await bucket.open();
+      for (const until = Date.now() + 60_000; bucket.warnings.length === 0; await sleep(50))
+        assert.ok(Date.now() < until, 'no warning came');
+      assert.match(bucket.warnings[0] ?? '', /what dead writers left in s3:.* stays: .*no such bucket/);
+    },
+    PATIENCE_MS,
+  );
+});

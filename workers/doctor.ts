@@ -1,0 +1,130 @@
+// Reaches every configured system and says what was found, or what is wrong and how to mend it; a program for `ocdl doctor`.
+import { Connection, isGrpcServiceError } from '@temporalio/client';
+import { checkPostgres } from '../activities/adapters/postgres/check.ts';
+import { platformConfig, readVariables, type Config } from './config.ts';
+import { systems } from './wiring.ts';
+
+/** One configured system: what was found there, or what is wrong. Never a secret. */
+export interface SystemState {
+  readonly name: string;
+  readonly found?: string;
+  readonly wrong?: string;
+}
+
+/** Longer than any system that works needs; a person is waiting. */
+const LIMIT_MS = 20_000;
+
+/** Asks all configured systems side by side. One that does not answer in time is wrong, and holds up no other. */
+export async function checkSystems(
+  config: Config,
+  isTemporalGiven: boolean,
+  limitMs = LIMIT_MS,
+): Promise<readonly SystemState[]> {
+  const { databaseUrl, database, hdfs, alluxio, s3, kafka, git } = config;
+  // What a check warns of besides, it says again when it is the reason of a failure.
+  const onWarn = (): void => undefined;
+  const probes: readonly (readonly [name: string, probe: false | (() => Promise<string>)])[] = [
+    ['Temporal', isTemporalGiven && (() => askTemporal(config.temporal, limitMs))],
+    [
+      'PostgreSQL',
+      databaseUrl !== '' &&
+        (async () => `${await checkPostgres({ url: databaseUrl, ca: database.ca })} at ${new URL(databaseUrl).host}`),
+    ],
+    [
+      'HDFS',
+      !!hdfs &&
+        (async () => {
+          await (await systems.hdfs(hdfs, onWarn)).check();
+          return `${hdfs.url}, folder ${hdfs.root}, as ${hdfs.user}`;
+        }),
+    ],
+    [
+      'Alluxio',
+      !!hdfs &&
+        !!alluxio &&
+        (async () => {
+          await (await systems.alluxio(alluxio, await systems.hdfs(hdfs, onWarn), onWarn)).check();
+          return alluxio.url;
+        }),
+    ],
+    [
+      'S3',
+      !!s3 &&
+        (async () => {
+          await (await systems.s3(s3, onWarn)).check();
+          return `bucket ${s3.bucket} at ${s3.endpoint ?? `AWS, ${s3.region}`}`;
+        }),
+    ],
+    [
+      'Kafka',
+      !!kafka &&
+        (async () => {
+          await (await systems.kafka(kafka, onWarn)).check();
+          return kafka.brokers.join(', ');
+        }),
+    ],
+    [
+      'Git remote',
+      !!git &&
+        (async () => {
+          await (await systems.git(git, config.home)).check();
+          return git.remote;
+        }),
+    ],
+  ];
+  return Promise.all(probes.flatMap(([name, probe]) => (probe ? [within(limitMs, name, probe)] : [])));
+}
+
+async function within(limitMs: number, name: string, probe: () => Promise<string>): Promise<SystemState> {
+  const stop: { timer?: NodeJS.Timeout } = {};
+  const tooLate = new Promise<never>((_, reject) => {
+    const late = new Error(`no answer within ${limitMs / 1000} s: is it running, and is its address right?`);
+    stop.timer = setTimeout(() => reject(late), limitMs);
+  });
+  try {
+    return { name, found: await Promise.race([probe(), tooLate]) };
+  } catch (error) {
+    return { name, wrong: error instanceof Error ? error.message : String(error) };
+  } finally {
+    clearTimeout(stop.timer);
+  }
+}
+
+async function askTemporal(
+  { address, namespace, connection: options }: Config['temporal'],
+  limitMs: number,
+): Promise<string> {
+  const connection = Connection.lazy(options);
+  try {
+    return await connection.withDeadline(Date.now() + limitMs / 2, async () => {
+      const { serverVersion } = await connection.workflowService.getSystemInfo({});
+      await connection.workflowService.describeNamespace({ namespace });
+      return `server ${serverVersion} at ${address}, namespace ${namespace}`;
+    });
+  } catch (error) {
+    const remedy = isGrpcServiceError(error) ? remedies[error.code] : undefined;
+    const said = error instanceof Error ? error.message : String(error);
+    throw new Error(`${address}, namespace ${namespace}: ${remedy ?? 'it cannot be asked'} (${said})`, {
+      cause: error,
+    });
+  } finally {
+    await connection.close();
+  }
+}
+
+const unreachable = 'it does not answer: is it running, is TEMPORAL_ADDRESS right, does it speak TLS as configured?';
+/** By status of gRPC. */
+const remedies: Readonly<Record<number, string>> = {
+  4: unreachable,
+  5: 'there is no such namespace: make it (temporal operator namespace create), or mend TEMPORAL_NAMESPACE',
+  7: 'it refuses us: mend TEMPORAL_API_KEY or the client certificate, or their rights to the namespace',
+  14: unreachable,
+  16: 'it does not know us: mend TEMPORAL_API_KEY or the client certificate',
+};
+
+if (import.meta.filename === process.argv[1]) {
+  const { values, isGiven } = readVariables();
+  const states = await checkSystems(platformConfig(values), isGiven('TEMPORAL_ADDRESS'));
+  // What did not answer still holds connections.
+  process.stdout.write(`${JSON.stringify(states)}\n`, () => process.exit());
+}

@@ -1,0 +1,35 @@
+// Data from outside becomes a data set of the project: what the source means, fetched, checked, stored, and described by a data sheet.
+import { ApplicationFailure, CancellationScope, isCancellation, setCurrentDetails } from '@temporalio/workflow';
+import { acquiring, acquisition } from './activities.ts';
+import type { Import } from './domain/import.ts';
+import { describeSource, sourceProblem } from './domain/import.ts';
+import { explain } from './explain.ts';
+import type { DataImportInput } from './messages.ts';
+
+/** Returns the import as it ended. A failed one is an outcome, not a failure of the workflow; nothing of it stays in the area. */
+export async function dataImport(input: DataImportInput): Promise<Import> {
+  try {
+    const problem = sourceProblem(input.source);
+    if (problem) throw ApplicationFailure.nonRetryable(problem, 'InvalidInput');
+    const from = describeSource(input.source);
+    setCurrentDetails(`**resolving** ${from}`);
+    const resolution = await acquisition.resolveSource(input);
+    const at = resolution.revision === null ? '' : ` (${resolution.revision})`;
+    setCurrentDetails(`**fetching** ${from}${at}, files: ${resolution.files.length}`);
+    const files = await acquiring.acquireData({ ...input, resolution });
+    const importedAt = new Date().toISOString();
+    // From here on it is too late to cancel: half a registration would be a data set without its bytes.
+    const done = await CancellationScope.nonCancellable(() =>
+      acquisition.registerImport({ ...input, resolution, files, importedAt }),
+    );
+    setCurrentDetails([`**done** ${from}${at}`, ...files.map(({ name, sha256 }) => `- ${name}: ${sha256}`)].join('\n'));
+    return done;
+  } catch (error) {
+    const state = isCancellation(error) ? 'cancelled' : 'failed';
+    const detail = state === 'cancelled' ? 'cancelled: nothing of it was kept' : explain(error).message;
+    const ended = await CancellationScope.nonCancellable(() => acquisition.abandonImport({ ...input, state, detail }));
+    setCurrentDetails(`**${state}** ${detail}`);
+    if (state === 'cancelled') throw error;
+    return ended;
+  }
+}
