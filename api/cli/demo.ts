@@ -1,8 +1,8 @@
 // `ocdl demo`: plays the case study on a platform of its own, from training to the labels in Git, each role through the API.
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { stopOnSignals } from '../../deploy/local/ctrl-c.ts';
 import { awaitLive, playEngineer, scanSample } from './demo/engineer.ts';
-import { listenForInterrupts } from './demo/interrupts.ts';
 import { playManager } from './demo/manager.ts';
 import { type DemoPlatform, openPlatform } from './demo/platform.ts';
 import { nextRun, playScientist } from './demo/scientist.ts';
@@ -35,7 +35,7 @@ export async function demo(argv: readonly string[]): Promise<number> {
   const given = readFlags(argv);
   if (given === undefined) return 0;
   const terminal = createTerminal();
-  const { stop, force } = listenForInterrupts(terminal.say);
+  const { stop, force } = stopOnSignals(terminal.say);
   const began = Date.now();
   const opened: { platform?: DemoPlatform } = {};
   try {

@@ -19,6 +19,8 @@ const host = '127.0.0.1';
 export type PostgresOptions = {
   /** The folder that holds everything of this server: data, password, port. */
   readonly folder: string;
+  /** The port it listens on; the one it had last time unless given, or a free one. */
+  readonly port?: number;
   /** Settings besides ours, as `name=value`; tests turn fsync off. */
   readonly settings?: readonly string[];
 };
@@ -40,7 +42,7 @@ export async function preparePostgres(options: PostgresOptions): Promise<Embedde
   const data = join(folder, 'data');
   const password = keptPassword(folder, existsSync(data));
   if (!existsSync(data)) await initialise(programs, unprivileged, folder, data, password);
-  const port = await keptPort(folder);
+  const port = options.port ?? (await keptPort(folder));
 
   const settings = [
     `listen_addresses=${host}`,

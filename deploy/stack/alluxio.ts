@@ -54,7 +54,8 @@ export function alluxio(options: AlluxioOptions): Alluxio {
     env: { HADOOP_USER_NAME: hdfsSuperuser },
   };
   const configure = (): Promise<void> => {
-    for (const path of [conf, join(folder, 'cache'), join(folder, 'logs')]) mkdirSync(path, { recursive: true, mode: 0o700 });
+    for (const path of [conf, join(folder, 'cache'), join(folder, 'logs')])
+      mkdirSync(path, { recursive: true, mode: 0o700 });
     writeFileSync(join(conf, 'alluxio-site.properties'), siteProperties(options));
     writeFileSync(join(conf, 'log4j.properties'), log4jProperties);
     return Promise.resolve();

@@ -1,5 +1,5 @@
 // Starts the stack's servers on a home, ends them, and says how they are.
-import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -137,10 +137,7 @@ async function startPostgres(
   prepared: Supervision['prepared'],
 ): Promise<string> {
   const folder = join(home, 'postgres');
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  // The folder names its server's port; the stack's choice goes before the one made last time.
-  writeFileSync(join(folder, 'port'), String(port), { mode: 0o600 });
-  const { spec, url } = await prepared(preparePostgres({ folder }));
+  const { spec, url } = await prepared(preparePostgres({ folder, port }));
   await start(spec);
   return url;
 }

@@ -122,7 +122,8 @@ export interface DataSet {
   readonly project: string;
   readonly dataset: string;
   readonly kind: 'training' | 'test';
-  readonly files: readonly NamedArtifact[];
+  /** `unpack`: an archive that jobs get as the folder it holds. */
+  readonly files: readonly (NamedArtifact & { readonly unpack?: boolean })[];
   readonly registeredBy: string;
   readonly registeredAt: string;
 }
