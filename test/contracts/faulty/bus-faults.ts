@@ -54,6 +54,16 @@ export const busFaults: readonly Fault<BusSubject>[] = [
       return good.publish(topic, key, event);
     },
   })),
+  subscriberFault(
+    'tries again what it cannot mend',
+    'puts away at once what trying again cannot mend',
+    ({ handle }) => ({
+      handle: (event) =>
+        handle(event).catch((error: unknown) => {
+          throw new Error('planted', { cause: error instanceof Error ? error.message : error });
+        }),
+    }),
+  ),
   subscriberFault('hands over each event twice', ORDER, ({ handle }) => ({
     handle: async (event) => {
       await handle(event);
