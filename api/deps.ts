@@ -38,4 +38,6 @@ export interface ApiDeps {
   readonly signer: Signer;
   readonly log: Logger;
   readonly limits: Limits;
+  /** What has happened so often since the start, by the name of a metric. */
+  readonly counters: () => Readonly<Record<string, number>>;
 }

@@ -1,16 +1,16 @@
-// Is the API alive, and can it do its work: for supervisors and load balancers, without a token.
+// Is the API alive, and can it do its work: for supervisors and load balancers, without a token; its figures, with one.
 import { z } from 'zod';
 import type { Digest } from '../workflows/domain/names.ts';
 import type { ApiDeps } from './deps.ts';
 import { problem } from './problems.ts';
 import type { Route } from './route.ts';
-import { publicRoute } from './route.ts';
+import { publicRoute, route } from './route.ts';
 
 const ok = z.object({ status: z.string() });
 /** No token has it: asking for it costs one look at an index. */
 const NOBODY = '0'.repeat(64) as Digest;
 
-export const healthRoutes = ({ records, workflows, log }: ApiDeps): readonly Route[] => [
+export const healthRoutes = ({ records, workflows, log, counters }: ApiDeps): readonly Route[] => [
   publicRoute({
     public: true,
     method: 'get',
@@ -36,6 +36,27 @@ export const healthRoutes = ({ records, workflows, log }: ApiDeps): readonly Rou
       if (missing.length > 0)
         throw problem(503, 'unavailable', `no answer from: ${missing.join(', ')}`, { missing }, { 'retry-after': '5' });
       return { body: { status: 'ready' } };
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/metrics',
+    operationId: 'getMetrics',
+    summary: 'Figures of this process, as Prometheus reads them (text format 0.0.4)',
+    action: 'platform.see',
+    response: 'bytes',
+    handler: async () => {
+      const metrics = Object.entries(counters()).flatMap(([name, value]) => [
+        `# TYPE ocdl_${name}_total counter`,
+        `ocdl_${name}_total ${value}`,
+      ]);
+      const memory = [
+        '# TYPE process_resident_memory_bytes gauge',
+        `process_resident_memory_bytes ${process.memoryUsage.rss()}`,
+      ];
+      return new Response([...memory, ...metrics, ''].join('\n'), {
+        headers: { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' },
+      });
     },
   }),
 ];

@@ -40,6 +40,7 @@ async function main(): Promise<void> {
       ...stores,
       records,
       areas: stores.cachedAreas,
+      counters: stores.counters,
       workflows,
       signer,
       log,

@@ -39,6 +39,8 @@ export interface Stores {
   readonly areas: ArtifactStore;
   /** The areas again, read through Alluxio where that is configured: for the data of jobs and people. */
   readonly cachedAreas: ArtifactStore;
+  /** How often they were read through Alluxio, and how often not although it is configured. */
+  readonly counters: () => Readonly<Record<string, number>>;
   readonly releases: ArtifactStore;
   readonly code: CodeHost;
   /** Gives people rights of their own to an area, where the system has users. */
@@ -79,14 +81,20 @@ export async function openStores(
     git ? systems.git(git, home) : createGitHost({ root: join(home, 'git') }),
   ]);
   const areas = inHdfs ?? (await createLocalDisk({ root: join(home, 'areas'), name: 'areas' }));
-  const cachedAreas = alluxio ? await systems.alluxio(alluxio, areas, onWarn) : areas;
+  const cache = alluxio && (await systems.alluxio(alluxio, areas, onWarn));
+  const counters = (): Readonly<Record<string, number>> => {
+    if (!cache) return {};
+    const { reads, fallbacks } = cache.metrics();
+    return { alluxio_reads: reads, alluxio_fallbacks: fallbacks };
+  };
   const close = async (): Promise<void> => {
     for (const store of [inHdfs, releases, records]) if (store && 'close' in store) await store.close();
   };
   return {
     records,
     areas,
-    cachedAreas,
+    cachedAreas: cache || areas,
+    counters,
     releases,
     code,
     ...(inHdfs && { admit: (...asked) => inHdfs.admit(...asked) }),

@@ -94,3 +94,10 @@ describe('an answer', () => {
     expect((await world().ask(String(made['token']), 'GET', '/v1/me')).status).toBe(403);
   });
 });
+
+test('figures are told to the administrator as Prometheus reads them', async () => {
+  const answer = await world().ask('admin', 'GET', '/metrics');
+  expect(answer.headers.get('content-type')).toContain('version=0.0.4');
+  expect(await answer.text()).toMatch(/^process_resident_memory_bytes \d+\n(.*\n)*ocdl_alluxio_fallbacks_total 1\n$/m);
+  expect((await world().ask(null, 'GET', '/metrics')).status).toBe(401);
+});

@@ -221,6 +221,7 @@ export const samples: Record<string, readonly Sample[]> = {
     { action: 'finding.see', path: inProject('/scans/scan-1/commands/some-command'), owners: ['scanner'] },
   ],
   readProjectAudit: [{ action: 'audit.read', path: inProject('/audit') }],
+  getMetrics: [{ action: 'platform.see', path: '/metrics' }],
   readAudit: [{ action: 'platform.see', path: '/v1/audit' }],
   verifyAudit: [{ action: 'platform.see', path: '/v1/audit/verification' }],
   getJobInput: [{ action: 'job.data', path: '/v1/jobs/job-1/inputs/model.onnx', owners: ['jobOne'] }],

@@ -73,6 +73,7 @@ export async function openWorld(limits: Partial<Limits> = {}): Promise<World> {
     workflows: createFakeGateway(),
     signer: await createSigner(join(folder, 'keys')),
     log,
+    counters: () => ({ alluxio_reads: 3, alluxio_fallbacks: 1 }),
     limits: { ...defaultLimits, pollMs: 5, answerMs: 100, ...limits },
   };
   const api = createApp(deps);
