@@ -47,7 +47,11 @@ export async function sftpSession(
   const sftp = await new Promise<SFTPWrapper>((done, fail) => {
     // Asked for something on a line that has just been cut, the library never answers.
     client.once('close', () => fail(new Error(`the line to node ${node.node} was cut`)));
-    client.sftp((error, opened) => (error ? fail(error) : done(opened)));
+    client.sftp((error, opened) => {
+      if (error) return fail(error);
+      opened.on('error', () => undefined);
+      done(opened);
+    });
   });
   const call = <T>(what: string, work: (answer: (error: Error | undefined, value: T) => void) => void): Promise<T> =>
     new Promise((done, fail) => {
@@ -120,6 +124,8 @@ export async function sftpSession(
       const validator = `${found.mtime}-${found.size}`;
       const start = from.validator === validator ? from.start : 0;
       const stream = sftp.createReadStream(address, { start });
+      // When the line is cut the library reports the pending read also to a stream that nobody reads any more.
+      stream.on('error', () => undefined);
       const cut = (): void => void stream.destroy(new Error(`the line to node ${node.node} was cut`));
       client.once('close', cut);
       stream.once('close', () => client.off('close', cut));
