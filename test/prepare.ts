@@ -2,6 +2,7 @@
 import { findTemporal } from '../deploy/local/temporal-binary.ts';
 import { fetchJava, fetchS3, missingFor } from '../deploy/stack/programs.ts';
 import { pythonEnvironment } from './python.ts';
+import { kafkaTools } from './e2e/foreign-clients.ts';
 import { programs } from './servers.ts';
 
 const fetched = await Promise.all([
@@ -14,6 +15,7 @@ const fetched = await Promise.all([
     for (const server of ['kafka', 'hdfs', 'alluxio'] as const) {
       jars.push(await unlessMissing(server, async () => (await fetchJava(server, programs)).jars));
     }
+    jars.push(await unlessMissing('kafka', kafkaTools));
     return jars;
   })(),
 ]);

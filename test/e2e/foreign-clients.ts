@@ -60,7 +60,7 @@ export async function curlS3(stack: StackVariables, key: string, destination: st
 }
 
 /** Fetches Kafka's command line clients once; returns the folder of their jars. */
-async function kafkaTools(): Promise<string> {
+export async function kafkaTools(): Promise<string> {
   const pom = fileURLToPath(new URL('./kafka-tools/pom.xml', import.meta.url));
   const version = /<version>([^<]+)<\/version>/.exec(readFileSync(pom, 'utf8'))?.[1] ?? '';
   const target = join(programs.cache, `kafka-tools-${version}`);

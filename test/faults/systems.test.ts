@@ -1,6 +1,6 @@
 // Each real system is killed, paused or restarted in the middle of a submission, a release and a delivery; the end is the same.
 import { randomUUID } from 'node:crypto';
-import { mkdtempSync, rmSync, readFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,6 +13,7 @@ import { startStack, type Stack } from '../../deploy/stack/stack.ts';
 import type { StorePath } from '../../workflows/domain/names.ts';
 import { anyFreePort } from '../../deploy/local/ports.ts';
 import { deadLetterTopic } from '../../activities/ports.ts';
+import { stackVariables } from '../e2e/foreign-clients.ts';
 import { describeWith, programs } from '../servers.ts';
 import { until } from '../workflows/until.ts';
 import { lifecycleId, pass, type Passing } from './passage.ts';
@@ -68,10 +69,8 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'faults of real systems', () =>
     const say = (line: string): void => void said.push(line);
     stack = await startStack({ settings, say, verbose: false, stop: end.signal, force: new AbortController().signal });
     void stack.ended.then(({ error }) => error && process.stderr.write(`${error.message}\n${said.join('\n')}\n`));
-    const lines = readFileSync(stack.started.envFile, 'utf8').trim().split('\n');
-    const given = Object.fromEntries(lines.map((line) => line.split(/=(.*)/s).slice(0, 2) as [string, string]));
     // One partition: what a new reader finds at the end of it is all there is.
-    variables = { ...given, TEMPORAL_UI_URL: '', OCDL_KAFKA_PARTITIONS: '1' };
+    variables = { ...stackVariables(home), TEMPORAL_UI_URL: '', OCDL_KAFKA_PARTITIONS: '1' };
     clean = await passAndEmpty();
   }, WITHIN_MS);
 
