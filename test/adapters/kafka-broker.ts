@@ -1,6 +1,6 @@
 // A Kafka of a test's own, to kill, to pause and to configure; a client of it that is not the adapter.
 import { appendFileSync, readFileSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { Kafka, logLevel, type KafkaMessage } from 'kafkajs';
 import { superviseChild } from '../../deploy/local/child.ts';
 import { anyFreePort } from '../../deploy/local/ports.ts';
@@ -50,7 +50,8 @@ export async function startBroker({ properties = () => [], scram }: BrokerOption
     });
   }
   const server = superviseChild(
-    { ...spec, before: prepare },
+    // A name of its own: the shared Kafka is recorded in the same folder.
+    { ...spec, name: basename(folder), before: prepare },
     {
       // Where the end of the test run looks for what is left.
       home: { run: join(runFolder(), 'run'), logs: folder },

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Kafka, logLevel } from 'kafkajs';
 import pg from 'pg';
 import { createWorkflowGateway } from '../../api/temporal.ts';
+import { readRunRecords } from '../../deploy/local/run-records.ts';
 import type { Supervised } from '../../deploy/local/supervisor.ts';
 import { portTable, type PortName } from '../../deploy/stack/ports.ts';
 import { startStack, type Stack } from '../../deploy/stack/stack.ts';
@@ -136,18 +137,19 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'faults of real systems', () =>
   }
 
   async function inject(system: System, action: Action): Promise<void> {
-    if (action !== 'pause') return signal(system, action === 'kill' ? 'SIGKILL' : 'SIGTERM');
+    if (action !== 'pause') return signal(system, action === 'kill' ? 'SIGKILL' : 'in order');
     signal(system, 'SIGSTOP');
     await sleep(PAUSE_MS);
     signal(system, 'SIGCONT');
   }
 
   /** The stack's supervisor starts again what has ended. */
-  function signal(system: System, name: NodeJS.Signals): void {
+  function signal(system: System, name: NodeJS.Signals | 'in order'): void {
+    const records = readRunRecords(join(home, 'run'));
     for (const each of systems[system]) {
-      const pid = stack.pidOf(each);
-      if (pid === undefined) throw new Error(`${each} does not run`);
-      process.kill(pid, name);
+      const record = records.find((one) => one.name === each);
+      if (!record) throw new Error(`${each} does not run`);
+      process.kill(record.child.pid, name === 'in order' ? record.stopSignal : name);
     }
   }
 });
