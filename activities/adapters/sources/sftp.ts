@@ -42,6 +42,8 @@ export async function sftpSession(
       `node ${node.node}: ${where} is not among the hosts that an administrator allows for SFTP`,
     );
   const client = await connect(node, await readKey(options.secrets, node), signal);
+  const line = { isCut: false };
+  client.once('close', () => (line.isCut = true));
   const end = (): void => void client.destroy();
   signal.addEventListener('abort', end, { once: true });
   const sftp = await new Promise<SFTPWrapper>((done, fail) => {
@@ -56,6 +58,7 @@ export async function sftpSession(
   const call = <T>(what: string, work: (answer: (error: Error | undefined, value: T) => void) => void): Promise<T> =>
     new Promise((done, fail) => {
       const cut = (): void => fail(new Error(`the line to node ${node.node} was cut`));
+      if (line.isCut) return cut();
       client.once('close', cut);
       work((error, value) => {
         client.off('close', cut);
@@ -63,6 +66,27 @@ export async function sftpSession(
         else done(value);
       });
     });
+  /** The stream's chunks, or the end of the line: a cut one leaves the library's stream waiting for ever. */
+  async function* read(path: string, start: number): AsyncGenerator<Uint8Array> {
+    const stream = sftp.createReadStream(path, { start });
+    // Told of the cut also when nobody reads any more.
+    stream.on('error', () => undefined);
+    const chunks = stream[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+    try {
+      for (;;) {
+        const next = await call<IteratorResult<Buffer>>(path, (answer) => {
+          chunks.next().then(
+            (value) => answer(undefined, value),
+            (error: Error) => answer(error, { done: true, value: undefined }),
+          );
+        });
+        if (next.done) return;
+        yield next.value;
+      }
+    } finally {
+      stream.destroy();
+    }
+  }
   const stat = (path: string): Promise<Stats> => call(path, (answer) => sftp.stat(path, answer));
 
   return {
@@ -123,13 +147,7 @@ export async function sftpSession(
       const found = await stat(address);
       const validator = `${found.mtime}-${found.size}`;
       const start = from.validator === validator ? from.start : 0;
-      const stream = sftp.createReadStream(address, { start });
-      // When the line is cut the library reports the pending read also to a stream that nobody reads any more.
-      stream.on('error', () => undefined);
-      const cut = (): void => void stream.destroy(new Error(`the line to node ${node.node} was cut`));
-      client.once('close', cut);
-      stream.once('close', () => client.off('close', cut));
-      return { start, validator, total: found.size, bytes: stream };
+      return { start, validator, total: found.size, bytes: read(address, start) };
     },
 
     async close() {
