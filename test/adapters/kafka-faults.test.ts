@@ -87,8 +87,8 @@ describeWith(['kafka'], 'kafka with faults', () => {
       await eventually('the last', () => finished.has('last'));
       const once = seen.filter((id, at) => seen.indexOf(id) === at);
       assert.deepEqual(once, [...numbered('e-', 200), 'last']);
-      // What was handled of the fetched ones but could not be committed any more comes again: once, when the broker is back.
-      assert.ok(seen.length <= 2 * once.length, `${seen.length - once.length} events came again`);
+      // What was handled but could not be committed any more comes again: the one in hand and the few before, not the rest.
+      assert.ok(seen.length - once.length <= 5, `${seen.length - once.length} events came again`);
       for (const error of errors) assert.match(String(error), /consuming consumed-.* for the group group: /);
     },
     LONG_MS,

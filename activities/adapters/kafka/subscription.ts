@@ -78,6 +78,7 @@ export function startSubscription(options: {
         }
         payload.resolveOffset(message.offset);
         committer.note(String(BigInt(message.offset) + 1n));
+        await committer.keptUp();
       }
       await committer.flush();
     } finally {
