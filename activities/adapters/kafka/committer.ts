@@ -3,7 +3,7 @@
 export interface Committer {
   /** Everything before `offset` is finished. */
   note(offset: string): void;
-  /** Resolves when few enough finished events are uncommitted to handle another one. Never rejects. */
+  /** Resolves when few enough finished events are uncommitted, and not for long, to handle another one. Never rejects. */
   keptUp(): Promise<void>;
   /** Whether a commit has failed: then somebody else may have the partition. */
   failed(): boolean;
@@ -11,8 +11,13 @@ export interface Committer {
   flush(): Promise<void>;
 }
 
-/** With the one in hand, what comes again at most when the broker is lost. A commit takes about as long as so many quick handlers. */
-const MOST_BEHIND = 4;
+/**
+ * With the one in hand, what comes again at most when the broker is lost. A commit takes about as long as so many handlers
+ * that do nothing: with fewer they would wait for it (test/bench/README.md).
+ */
+const MOST_BEHIND = 50;
+/** A commit usually takes a few milliseconds. One that takes longer may never end: slow handlers wait for it early. */
+const SLOW_COMMIT_MS = 50;
 
 /** One commit at a time; of what is noted meanwhile only the newest offset is committed, since it says all. */
 export function createCommitter(commit: (offset: string) => Promise<void>): Committer {
@@ -21,6 +26,7 @@ export function createCommitter(commit: (offset: string) => Promise<void>): Comm
   let running: Promise<void> | undefined;
   /** Finished and not known to be committed. */
   let behind = 0;
+  let begun = 0;
 
   async function drain(): Promise<void> {
     try {
@@ -28,6 +34,7 @@ export function createCommitter(commit: (offset: string) => Promise<void>): Comm
         const offset = newest;
         newest = undefined;
         const covered = behind;
+        begun = performance.now();
         await commit(offset);
         behind -= covered;
       }
@@ -44,7 +51,7 @@ export function createCommitter(commit: (offset: string) => Promise<void>): Comm
       running ??= drain();
     },
     keptUp: async () => {
-      if (behind >= MOST_BEHIND) await running;
+      if (behind >= MOST_BEHIND || performance.now() - begun > SLOW_COMMIT_MS) await running;
     },
     failed: () => errors.length > 0,
     flush: async () => {
