@@ -1,4 +1,5 @@
 // Is the API alive, and can it do its work: for supervisors and load balancers, without a token; its figures, with one.
+import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import type { Digest } from '../workflows/domain/names.ts';
 import type { ApiDeps } from './deps.ts';
@@ -9,6 +10,8 @@ import { publicRoute, route } from './route.ts';
 const ok = z.object({ status: z.string() });
 /** No token has it: asking for it costs one look at an index. */
 const NOBODY = '0'.repeat(64) as Digest;
+/** A probe waits for no system that stands still: most give up after some seconds. */
+const ANSWER_WITHIN_MS = 5_000;
 
 export const healthRoutes = ({ records, workflows, log, counters }: ApiDeps): readonly Route[] => [
   publicRoute({
@@ -29,7 +32,7 @@ export const healthRoutes = ({ records, workflows, log, counters }: ApiDeps): re
     response: ok,
     async handler() {
       const asked = { records: records.principal(NOBODY), workflows: workflows.ready() };
-      const results = await Promise.allSettled(Object.values(asked));
+      const results = await Promise.allSettled(Object.values(asked).map(soon));
       const missing = Object.keys(asked).filter((_, i) => results[i]?.status === 'rejected');
       for (const result of results)
         if (result.status === 'rejected') log.warn({ err: result.reason as Error }, 'not ready');
@@ -60,3 +63,11 @@ export const healthRoutes = ({ records, workflows, log, counters }: ApiDeps): re
     },
   }),
 ];
+
+const soon = (answer: Promise<unknown>): Promise<unknown> =>
+  Promise.race([
+    answer,
+    sleep(ANSWER_WITHIN_MS, undefined, { ref: false }).then(() => {
+      throw new Error(`no answer for ${ANSWER_WITHIN_MS / 1000} s`);
+    }),
+  ]);

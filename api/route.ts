@@ -1,4 +1,5 @@
 // The one way a route is made: method, path, the action of the grid it stands for, what it takes, what it gives.
+import type { IncomingMessage } from 'node:http';
 import type { Context } from 'hono';
 import { z } from 'zod';
 import type { Principal, Project } from '../activities/records.ts';
@@ -83,6 +84,8 @@ interface PublicSpec<Path extends string, Result extends z.ZodType> extends Desc
 
 /** What the pipeline keeps of a request for the log. */
 export interface Env {
+  /** Node's own message; missing where the application is called without a server. */
+  Bindings: { incoming?: IncomingMessage };
   Variables: { requestId: string; principal?: string };
 }
 
@@ -150,7 +153,7 @@ export function route<
         project: placed?.project,
         request,
         requestId: context.get('requestId'),
-        upload: (limit = deps.limits.fileBytes) => readUpload(request, limit),
+        upload: (limit = deps.limits.fileBytes) => readUpload(request, limit, context.env?.incoming),
       } as unknown as Asked<Path, z.output<Query>, z.output<Body>>;
       const action = (await spec.actionOf?.(asked)) ?? actions[0];
       if (!action || !actions.includes(action)) throw new Error(`${spec.operationId} names no action`);

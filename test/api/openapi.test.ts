@@ -78,3 +78,13 @@ test('alive without anything, ready only with the workflow server and the databa
   expect((await world().ask(null, 'GET', '/healthz')).status).toBe(200);
   delete world().deps.workflows.throws.ready;
 });
+
+test('says that it is not ready also while the database stands still', async () => {
+  const { records } = world().deps;
+  const principal = records.principal.bind(records);
+  Object.assign(records, { principal: () => new Promise(() => undefined) });
+  const response = await world().ask(null, 'GET', '/readyz');
+  expect([response.status, await json(response)]).toMatchObject([503, { missing: ['records'] }]);
+  Object.assign(records, { principal });
+  expect((await world().ask(null, 'GET', '/readyz')).status).toBe(200);
+});
