@@ -30,3 +30,10 @@ export function isFailure(error: unknown, type: FailureType): boolean {
 
 /** Is it one that trying again cannot mend? */
 export const isFinal = (error: unknown): boolean => failureTypes.some((type) => isFailure(error, type));
+
+/** The system's code of an error (`ENOENT`, …), if it has one. */
+export function codeOf(error: unknown): string | undefined {
+  return typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'string'
+    ? error.code
+    : undefined;
+}

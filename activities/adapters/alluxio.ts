@@ -96,6 +96,7 @@ export function createAlluxioReads(options: AlluxioOptions): AlluxioReads {
         held?.push(chunk);
         if (held && bytes <= HELD_BYTES) continue;
         for (const part of held ?? [chunk]) {
+          how.signal?.throwIfAborted();
           given += part.byteLength;
           yield part;
         }

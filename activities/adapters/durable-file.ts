@@ -1,8 +1,9 @@
 // What the embedded adapters share about files on a local disk: what is durable when, and how a disk's errors are told.
 import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
-import { lstat, open, readdir, rename, unlink, type FileHandle } from 'node:fs/promises';
+import { lstat, open, readdir, rename, rm, unlink, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { codeOf } from '../failures.ts';
 
 /** Only the platform's own user reads and writes what it stores. */
 export const FOLDER_MODE = 0o700;
@@ -10,11 +11,10 @@ export const FILE_MODE = 0o600;
 /** Leftovers of writers that died are older than this; a live writer touches its file with every chunk. */
 export const LEFTOVER_AGE_MS = 24 * 60 * 60 * 1000;
 
-/** The system's code of an error (`ENOENT`, …), if it has one. */
-export function codeOf(error: unknown): string | undefined {
-  return typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'string'
-    ? error.code
-    : undefined;
+/** Does the work, which tells its own errors, once a day until it is ended; it keeps no process alive. */
+export function everyDay(work: () => Promise<unknown>): () => void {
+  const timer = setInterval(() => void work(), LEFTOVER_AGE_MS).unref();
+  return () => clearInterval(timer);
 }
 
 /** Runs a file operation whose failure with one of these codes means "there is none". */
@@ -81,11 +81,14 @@ export async function replaceFile(path: string, text: string): Promise<void> {
   await syncFolder(dirname(path));
 }
 
-/** Removes files that dead writers left in a folder of temporary files. */
-export async function removeLeftovers(folder: string): Promise<void> {
-  for (const name of await readdir(folder)) {
+/** Removes what dead writers left in a folder of temporary files: all that is old, or what of it is named so. */
+export async function removeLeftovers(
+  folder: string,
+  isLeftover: (name: string) => boolean = () => true,
+): Promise<void> {
+  for (const name of (await readdir(folder)).filter(isLeftover)) {
     const path = join(folder, name);
     const found = await unless(['ENOENT'], lstat(path));
-    if (found?.isFile() && Date.now() - found.mtimeMs > LEFTOVER_AGE_MS) await unless(['ENOENT'], unlink(path));
+    if (found && Date.now() - found.mtimeMs > LEFTOVER_AGE_MS) await rm(path, { recursive: true, force: true });
   }
 }

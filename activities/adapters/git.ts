@@ -2,7 +2,7 @@
 import { mkdir, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CodeHost } from '../ports.ts';
-import { FOLDER_MODE } from './durable-file.ts';
+import { FOLDER_MODE, removeLeftovers } from './durable-file.ts';
 import { createCodeHost } from './git/code-host.ts';
 import { createLocalRepositories } from './git/local-repositories.ts';
 import { createMirrors } from './git/mirrors.ts';
@@ -48,5 +48,7 @@ async function prepare(options: HostOptions) {
   const root = await realpath(options.root);
   const drafts = join(root, '.tmp');
   await mkdir(drafts, { recursive: true, mode: FOLDER_MODE });
+  // Repositories and indexes of processes that were killed; the program that git asks for a token is in use for years.
+  await removeLeftovers(drafts, (name) => name !== 'askpass');
   return { git, committer, root, drafts };
 }

@@ -1,8 +1,9 @@
 // ArtifactStore on HDFS over WebHDFS: temporary file, length and digest checks, then one rename that the NameNode does as a whole.
 import { createHash } from 'node:crypto';
-import { nameProblem, type ArtifactUri, type Digest, type StorePath } from '../../workflows/domain/names.ts';
+import { isName, nameProblem, type Digest, type StorePath } from '../../workflows/domain/names.ts';
 import { failure } from '../failures.ts';
 import type { ArtifactStore, StoredFile } from '../ports.ts';
+import { everyDay } from './durable-file.ts';
 import { checkUser, type Access } from './hdfs/access.ts';
 import { admitPeople, openPassage } from './hdfs/admission.ts';
 import { createDataNodes } from './hdfs/datanodes.ts';
@@ -11,7 +12,7 @@ import { hdfsError, isRefusal } from './hdfs/errors.ts';
 import { createHttp } from './hdfs/http.ts';
 import { createNameNode, type FileStatus } from './hdfs/namenode.ts';
 import { walk } from './hdfs/walk.ts';
-import { checkPath, checkRange, isSegment } from './store-rules.ts';
+import { addresses, checkLimit, checkPath, checkRange, isSegment, PAGE } from './store-rules.ts';
 
 export type { Access } from './hdfs/access.ts';
 export type { HdfsProblem } from './hdfs/errors.ts';
@@ -22,7 +23,9 @@ export interface HdfsStore extends ArtifactStore {
    * to all that lies or will lie in it, so that the NameNode holds their own HDFS clients to it. `InvalidInput` for names
    * that are no users of HDFS and for more than 28 people. Calls for one area must follow each other.
    */
-  admit(folder: StorePath, access: Access): Promise<void>;
+  admit(folder: StorePath, access: Access, signal?: AbortSignal): Promise<void>;
+  /** Who has a private area in a project, whoever they are to it now. */
+  people(project: string): Promise<readonly string[]>;
   /** Tries all that the store needs of HDFS, the right to change owners included; rejects with what is wrong and how to mend it. */
   check(): Promise<void>;
   close(): Promise<void>;
@@ -41,8 +44,6 @@ export interface HdfsOptions {
   readonly silenceMs?: number;
 }
 
-/** A page of a listing when the caller names no size, and the most it may ask for. */
-const PAGE = 1000;
 /** As long as a DataNode waits for another one in its pipeline (dfs.client.socket-timeout). */
 const SILENCE_MS = 60_000;
 const AREAS = ['private', 'common', 'staging'];
@@ -58,15 +59,9 @@ export async function createHdfsStore(options: HdfsOptions): Promise<HdfsStore> 
   const nameNode = createNameNode({ urls, user, http, silenceMs, onWarn });
   const dataNodes = createDataNodes(nameNode, http);
   const drafts = createDrafts({ nameNode, dataNodes, root, find, digestOf, onWarn });
-  const scheme = `hdfs:${name}/`;
+  const { uriOf, pathOf } = addresses(`hdfs:${name}/`, `the store "${name}"`);
 
   const fileOf = (path: StorePath): string => `${root}/${checkPath(path)}`;
-  const pathOf = (uri: ArtifactUri): StorePath => {
-    if (!uri.startsWith(scheme))
-      throw failure('InvalidInput', `"${uri}" is no address of the store "${name}" (they begin with ${scheme})`);
-    return checkPath(uri.slice(scheme.length));
-  };
-  const uriOf = (path: StorePath): ArtifactUri => `${scheme}${checkPath(path)}` as ArtifactUri;
   const noFile = (path: StorePath) => failure('NotFound', `no file ${path} in the store "${name}"`);
   const storedFile = (path: StorePath, { length, modificationTime }: FileStatus): StoredFile => ({
     uri: uriOf(path),
@@ -82,11 +77,23 @@ export async function createHdfsStore(options: HdfsOptions): Promise<HdfsStore> 
 
   async function* bytesOf(path: StorePath, part: { offset?: number; length?: number }, signal?: AbortSignal) {
     try {
-      yield* dataNodes.download(fileOf(path), part, signal);
+      for await (const chunk of dataNodes.download(fileOf(path), part, signal)) {
+        signal?.throwIfAborted();
+        yield chunk;
+      }
     } catch (error) {
-      throw isRefusal(error, 'FileNotFoundException') ? noFile(path) : hdfsError(error, `reading ${path} in HDFS`);
+      throw isRefusal(error, 'FileNotFoundException') ? noFile(path) : error;
     }
     signal?.throwIfAborted();
+  }
+
+  /** The same for a reader, to whom nobody else tells what went wrong. */
+  async function* toldBytesOf(...asked: Parameters<typeof bytesOf>): ReturnType<typeof bytesOf> {
+    try {
+      yield* bytesOf(...asked);
+    } catch (error) {
+      throw hdfsError(error, `reading ${asked[0]} in HDFS`);
+    }
   }
 
   async function digestOf(path: StorePath, signal?: AbortSignal): Promise<Digest> {
@@ -109,9 +116,9 @@ export async function createHdfsStore(options: HdfsOptions): Promise<HdfsStore> 
         const status = await find(path, signal);
         if (!status) throw noFile(path);
         // A whole file is asked for as such: replaced at this moment, its new bytes come, as many as they are.
-        if (start === 0 && end === Infinity) return bytesOf(path, {}, signal);
+        if (start === 0 && end === Infinity) return toldBytesOf(path, {}, signal);
         const length = Math.min(end, status.length) - start;
-        return length > 0 ? bytesOf(path, { offset: start, length }, signal) : nothing();
+        return length > 0 ? toldBytesOf(path, { offset: start, length }, signal) : nothing();
       }),
     stat: (uri) =>
       told(`looking at ${uri}`, async () => {
@@ -122,8 +129,7 @@ export async function createHdfsStore(options: HdfsOptions): Promise<HdfsStore> 
     digest: (uri, signal) => told(`reading ${uri}`, () => digestOf(pathOf(uri), signal)),
     list: (folder, { after = '' as StorePath, limit = PAGE } = {}) =>
       told(`listing ${folder} in HDFS`, async () => {
-        if (!Number.isInteger(limit) || limit < 1 || limit > PAGE)
-          throw failure('InvalidInput', `listing ${folder}: the limit must be a whole number from 1 to ${PAGE}`);
+        checkLimit(folder, limit);
         const files: StoredFile[] = [];
         for await (const { path, status } of walk(nameNode, root, checkPath(folder), after)) {
           const last = files.at(-1);
@@ -137,16 +143,38 @@ export async function createHdfsStore(options: HdfsOptions): Promise<HdfsStore> 
         const path = pathOf(uri);
         if (await find(path)) await nameNode.remove(fileOf(path));
       }),
-    admit: (folder, access) =>
-      told(`giving people access to ${folder} in HDFS`, () => admitPeople(nameNode, { root, user }, folder, access)),
+    admit: (folder, access, signal) =>
+      told(`giving people access to ${folder} in HDFS`, () =>
+        admitPeople(nameNode, { root, user, signal }, folder, access),
+      ),
+    people: (project) =>
+      told(`listing the private areas of ${project} in HDFS`, async () => {
+        const people: string[] = [];
+        for await (const page of nameNode.list(fileOf(`private/${project}` as StorePath)))
+          for (const { type, pathSuffix } of page)
+            if (type === 'DIRECTORY' && isName(pathSuffix)) people.push(pathSuffix);
+        return people;
+      }),
     check: () => told(`checking the store ${root} in HDFS`, () => drafts.probe()),
-    close: async () => http.close(),
+    async close() {
+      endSweeping();
+      http.close();
+    },
   };
 
   await told(`opening the store ${root} in HDFS`, async () => {
+    const owner = (await nameNode.stat(root))?.owner ?? user;
+    if (owner !== user)
+      throw failure(
+        'InvalidInput',
+        `${root} in HDFS belongs to ${owner}, whose rights there would be taken away: give a folder that does not exist yet, or one of ${user}'s`,
+      );
     for (const folder of [root, ...AREAS.map((area) => `${root}/${area}`)]) await openPassage(nameNode, folder);
     await drafts.prepare();
   });
+  const endSweeping = everyDay(() =>
+    drafts.sweep().catch((error: unknown) => onWarn(`HDFS: what dead writers left stays: ${String(error)}`)),
+  );
   return store;
 }
 

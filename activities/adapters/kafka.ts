@@ -2,13 +2,14 @@
 import { Partitioners, type Producer } from 'kafkajs';
 import { failure } from '../failures.ts';
 import { deadLetterTopic, type CloudEvent, type EventBus, type Received } from '../ports.ts';
+import { checkTopic, isDeadLetterTopic } from './bus-rules.ts';
 import { deadLetter } from './dead-letter.ts';
 import { checkSize, encodeEvent, type WireMessage } from './kafka/binding.ts';
 import { kafkaError, openClient, protocolType, withAdmin, type KafkaConnection } from './kafka/client.ts';
 import { createDelivery } from './kafka/delivery.ts';
 import { createPublisher, type Publisher } from './kafka/publisher.ts';
 import { memberConfig, startSubscription, type Subscription } from './kafka/subscription.ts';
-import { checkTopic, ensureTopic, isDeadLetterTopic, kafkaGroup, type TopicSettings } from './kafka/topics.ts';
+import { ensureTopic, kafkaGroup, type TopicSettings } from './kafka/topics.ts';
 
 /** With 5 retries at doubled pauses: 15 s in all, enough for a service to start again. */
 const DEFAULT_PAUSE_MS = 500;

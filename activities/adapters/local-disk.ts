@@ -4,15 +4,13 @@ import { constants, type Stats } from 'node:fs';
 import { link, lstat, mkdir, open, realpath, rename, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Artifact } from '../../workflows/domain/model.ts';
-import { nameProblem, type ArtifactUri, type Digest, type StorePath } from '../../workflows/domain/names.ts';
+import { nameProblem, type Digest, type StorePath } from '../../workflows/domain/names.ts';
 import { failure, isFailure } from '../failures.ts';
 import type { ArtifactStore, StoredFile, WriteOptions } from '../ports.ts';
 import { diskError, FILE_MODE, FOLDER_MODE, removeLeftovers, syncFolder, unless, writeAll } from './durable-file.ts';
 import { createTree, MISSING } from './local-disk/tree.ts';
-import { checkPath, checkRange, takeChunks } from './store-rules.ts';
+import { addresses, checkDigest, checkLimit, checkRange, contended, PAGE, takeChunks } from './store-rules.ts';
 
-/** A page of a listing when the caller names no size, and the most it may ask for. */
-const PAGE = 1000;
 /** Bytes read at a time: large enough to be quick, small beside the memory of a process. */
 const READ_CHUNK = 256 * 1024;
 /** Creating over and removing the same path at once: how often to look again before giving up. */
@@ -28,28 +26,27 @@ export async function createLocalDisk(options: {
 }): Promise<ArtifactStore> {
   const problem = nameProblem(options.name);
   if (problem) throw failure('InvalidInput', `store name: ${problem}`);
-  const scheme = `local:${options.name}/`;
+  const { uriOf, pathOf } = addresses(`local:${options.name}/`, `the store "${options.name}"`);
   const { root, temporary } = await prepare(options.root);
   const { fileOf, find, open: openFile, makeFolders, walk } = createTree(root);
 
-  const pathOf = (uri: ArtifactUri): StorePath => {
-    if (!uri.startsWith(scheme))
-      throw failure(
-        'InvalidInput',
-        `"${uri}" is no address of the store "${options.name}" (they begin with ${scheme})`,
-      );
-    return checkPath(uri.slice(scheme.length));
-  };
-  const uriOf = (path: StorePath): ArtifactUri => `${scheme}${checkPath(path)}` as ArtifactUri;
+  async function told<T>(doing: string, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      throw diskError(error, `${doing} below ${root}`);
+    }
+  }
 
   async function* bytesOf(path: StorePath, start: number, end: number, signal?: AbortSignal): AsyncGenerator<Buffer> {
-    const handle = await openFile(path);
+    const doing = `reading ${path}`;
+    const handle = await told(doing, () => openFile(path));
     if (!handle) throw failure('NotFound', `no file ${path} in the store "${options.name}"`);
     try {
       for (let at = start; at < end;) {
         signal?.throwIfAborted();
         const buffer = Buffer.allocUnsafe(Math.min(READ_CHUNK, end - at));
-        const { bytesRead } = await handle.read(buffer, 0, buffer.byteLength, at);
+        const { bytesRead } = await told(doing, () => handle.read(buffer, 0, buffer.byteLength, at));
         if (bytesRead === 0) return;
         at += bytesRead;
         yield buffer.subarray(0, bytesRead);
@@ -67,7 +64,7 @@ export async function createLocalDisk(options: {
   }
 
   /** Creates the path, or finds the same bytes there. `link` fails if the name is taken, so one of two racing writers wins. */
-  async function createOnly(from: string, path: StorePath, sha256: Digest): Promise<void> {
+  async function createOnly(from: string, path: StorePath, sha256: Digest, signal?: AbortSignal): Promise<void> {
     const file = fileOf(path);
     for (let attempt = 1; attempt <= LINK_ATTEMPTS; attempt += 1) {
       const taken =
@@ -78,7 +75,7 @@ export async function createLocalDisk(options: {
       if (!taken) return;
       if (await find(path)) {
         // Removed between the two looks: try to create it again.
-        const stored = await digestOf(path).catch((error: unknown) => {
+        const stored = await digestOf(path, signal).catch((error: unknown) => {
           if (isFailure(error, 'NotFound')) return undefined;
           throw error;
         });
@@ -91,16 +88,16 @@ export async function createLocalDisk(options: {
       } else if (await unless(MISSING, lstat(file)))
         throw failure('Conflict', `${path} is taken by something that is no file: remove it or choose another path`);
     }
-    throw new Error(`${path} is made and removed by others all the time; it is tried again`);
+    throw contended(path);
   }
 
-  async function commit(from: string, path: StorePath, sha256: Digest, mode: WriteOptions['ifExists']): Promise<void> {
+  async function commit(from: string, path: StorePath, sha256: Digest, options: WriteOptions): Promise<void> {
     const folder = await makeFolders(path);
-    if (mode === 'replace') {
+    if (options.ifExists === 'replace') {
       if ((await unless(MISSING, lstat(fileOf(path))))?.isDirectory())
         throw failure('Conflict', `${path} is a folder: choose another path`);
       await rename(from, fileOf(path));
-    } else await createOnly(from, path, sha256);
+    } else await createOnly(from, path, sha256, options.signal);
     await syncFolder(folder);
   }
 
@@ -128,17 +125,10 @@ export async function createLocalDisk(options: {
         await handle.close();
       }
       const sha256 = hash.digest('hex') as Digest;
-      const expected = options.expect?.sha256;
-      if (expected !== undefined && expected !== sha256)
-        throw failure(
-          'DigestMismatch',
-          `${path} should be sha256:${expected} but the bytes given are sha256:${sha256}`,
-        );
+      checkDigest(path, options.expect?.sha256, sha256);
       options.signal?.throwIfAborted();
-      await commit(draft, path, sha256, options.ifExists);
+      await commit(draft, path, sha256, options);
       return { uri, sha256, bytes };
-    } catch (error) {
-      throw diskError(error, `writing ${path} below ${root}`);
     } finally {
       // Gone already after a rename; a second name of the stored file after a link.
       await unlink(draft).catch(() => undefined);
@@ -155,43 +145,42 @@ export async function createLocalDisk(options: {
   return {
     uri: uriOf,
     path: pathOf,
-    write,
+    write: (path, source, given) => told(`writing ${path}`, () => write(path, source, given)),
     async read(uri, { range, signal } = {}) {
       const path = pathOf(uri);
       const { start, end } = checkRange(path, range);
       signal?.throwIfAborted();
-      if (!(await find(path))) throw failure('NotFound', `no file ${path} in the store "${options.name}"`);
+      if (!(await told(`reading ${path}`, () => find(path))))
+        throw failure('NotFound', `no file ${path} in the store "${options.name}"`);
       return bytesOf(path, start, end, signal);
     },
     async stat(uri) {
       const path = pathOf(uri);
-      const found = await find(path);
+      const found = await told(`looking at ${path}`, () => find(path));
       return found && stored(path, found);
     },
     digest: async (uri, signal) => digestOf(pathOf(uri), signal),
-    async list(folder, { after = '' as StorePath, limit = PAGE } = {}) {
-      if (!Number.isInteger(limit) || limit < 1 || limit > PAGE)
-        throw failure('InvalidInput', `listing ${folder}: the limit must be a whole number from 1 to ${PAGE}`);
-      const files: StoredFile[] = [];
-      const whole = await unless(MISSING, realpath(fileOf(folder)));
-      if (whole !== fileOf(folder)) return { files };
-      for await (const path of walk(folder, after)) {
-        const last = files.at(-1);
-        if (files.length === limit && last) return { files, next: last.path };
-        const found = await find(path);
-        if (found) files.push(stored(path, found));
-      }
-      return { files };
-    },
+    list: (folder, { after = '' as StorePath, limit = PAGE } = {}) =>
+      told(`listing ${folder}`, async () => {
+        checkLimit(folder, limit);
+        const files: StoredFile[] = [];
+        const whole = await unless(MISSING, realpath(fileOf(folder)));
+        if (whole !== fileOf(folder)) return { files };
+        for await (const path of walk(folder, after)) {
+          const last = files.at(-1);
+          if (files.length === limit && last) return { files, next: last.path };
+          const found = await find(path);
+          if (found) files.push(stored(path, found));
+        }
+        return { files };
+      }),
     async remove(uri) {
       const path = pathOf(uri);
-      if (!(await find(path))) return;
-      try {
+      await told(`removing ${path}`, async () => {
+        if (!(await find(path))) return;
         await unless(MISSING, unlink(fileOf(path)));
         await syncFolder(dirname(fileOf(path)));
-      } catch (error) {
-        throw diskError(error, `removing ${path} below ${root}`);
-      }
+      });
     },
   };
 }

@@ -1,9 +1,9 @@
 // EventBus on a local disk: a log file per topic that several processes of one machine publish to and consume.
 import { lstat, mkdir, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
-import { nameProblem, pathProblem } from '../../workflows/domain/names.ts';
 import { failure } from '../failures.ts';
 import { deadLetterTopic, type CloudEvent, type EventBus } from '../ports.ts';
+import { checkGroup, checkTopic, isDeadLetterTopic } from './bus-rules.ts';
 import { deadLetter } from './dead-letter.ts';
 import { diskError, FOLDER_MODE } from './durable-file.ts';
 import { createLockOwner } from './local-log/owner.ts';
@@ -16,7 +16,6 @@ const DEFAULT_POLL_MS = 200;
 /** With 5 retries at doubled pauses: 15 s in all, enough for a service to start again. */
 const DEFAULT_PAUSE_MS = 500;
 const DEFAULT_RETRIES = 5;
-const DEAD = deadLetterTopic('');
 
 /**
  * Opens (and makes) a log in the folder `root`. Offsets are the records' positions in bytes. One subscriber of a group is
@@ -77,7 +76,7 @@ export async function createLocalLog(options: { readonly root: string; readonly 
         pauseMs,
         handle,
         bury: async (event, error) => {
-          if (topic.endsWith(DEAD)) return;
+          if (isDeadLetterTopic(topic)) return;
           const letter = deadLetter(topic, group, event, error);
           // Straight to the log, past the size limit's check: the wrapping may not cost an event its place.
           const line = encodeRecord({ key: event.key, at: letter.time, event: letter });
@@ -95,18 +94,6 @@ export async function createLocalLog(options: { readonly root: string; readonly 
     },
     close: () => (closed ??= close()),
   };
-}
-
-/** The topic as a folder's name: a name, or a name with the ending of dead letters. */
-function checkTopic(topic: string): string {
-  const problem = nameProblem(topic.endsWith(DEAD) ? topic.slice(0, -DEAD.length) : topic);
-  if (problem) throw failure('InvalidInput', `"${topic.slice(0, 100)}" is no topic: ${problem}`);
-  return topic;
-}
-
-function checkGroup(group: string): void {
-  const problem = group.includes('/') ? 'no "/"' : pathProblem(group);
-  if (problem) throw failure('InvalidInput', `"${group.slice(0, 100)}" is no consumer group: ${problem}`);
 }
 
 async function prepare(given: string): Promise<string> {

@@ -4,12 +4,13 @@ import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import type { ArtifactUri, StorePath } from '../../workflows/domain/names.ts';
 import { failure } from '../failures.ts';
 import type { ArtifactStore, StoredFile } from '../ports.ts';
+import { everyDay } from './durable-file.ts';
 import { connect, type ConnectionOptions } from './s3/connection.ts';
 import { removeLeftovers } from './s3/leftovers.ts';
 import { createObjects } from './s3/objects.ts';
 import { createUploads, type UploadOptions } from './s3/uploads.ts';
 import { createWrite } from './s3/writing.ts';
-import { checkPath, checkRange, isSegment } from './store-rules.ts';
+import { checkLimit, checkPath, checkRange, isStorePath, PAGE } from './store-rules.ts';
 
 export interface S3Options extends ConnectionOptions, Omit<UploadOptions, 'onWarn'> {
   /** Folder of the bucket in which everything of this store lies; without it the whole bucket is the store's own. */
@@ -21,16 +22,12 @@ export interface S3Options extends ConnectionOptions, Omit<UploadOptions, 'onWar
 export interface S3Store extends ArtifactStore {
   /** An address from which anybody may download the file for so many seconds (1 to 604,800: S3 signs for 7 days at most). */
   presign(uri: ArtifactUri, options: { readonly seconds: number }): Promise<string>;
-  /** Lists the bucket and begins an upload in it, which it takes back. Throws with what is wrong and how to mend it. */
+  /** Tries all that the store needs of the bucket, clearing up included. Throws with what is wrong and how to mend it. */
   check(): Promise<void>;
-  /** Ends uploads and removes temporary objects that dead writers left more than a day ago; returns how many. Done at opening too. */
-  sweep(): Promise<number>;
   /** Ends what is being written and closes the connections. */
   close(): Promise<void>;
 }
 
-/** A page of a listing when the caller names no size, and the most that S3 gives. */
-const PAGE = 1000;
 /** The longest time that S3 signs for. */
 const WEEK_SECONDS = 7 * 24 * 60 * 60;
 
@@ -44,17 +41,27 @@ export async function createS3Store(options: S3Options): Promise<S3Store> {
   // No path of a store begins with a dot, so no listing of a folder reaches here.
   const temporary = `${root}.tmp/`;
   const connection = connect(options);
-  const { client } = connection;
+  const { client, reader } = connection;
   const objects = createObjects(connection, root);
   const { keyOf, uriOf, pathOf } = objects;
   const uploads = createUploads(connection, { ...options, onWarn });
   const closing = new AbortController();
   const write = createWrite(objects, uploads, { temporary, closing: closing.signal, onWarn });
-  const sweep = () => removeLeftovers(connection, uploads, { root, temporary, signal: closing.signal });
+  /** What must have ended before the connections are closed. */
+  const running = new Set<Promise<unknown>>();
+  const ended = <T>(work: Promise<T>): Promise<T> => {
+    running.add(work);
+    const end = (): void => void running.delete(work);
+    work.then(end, end);
+    return work;
+  };
 
-  const sweeping = sweep().catch((error: unknown) => {
-    if (!closing.signal.aborted) onWarn(`what dead writers left in ${objects.scheme} stays: ${String(error)}`);
-  });
+  const sweep = (): Promise<void> =>
+    ended(removeLeftovers(connection, uploads, { root, temporary, signal: closing.signal })).catch((error: unknown) => {
+      if (!closing.signal.aborted) onWarn(`what dead writers left in ${objects.scheme} stays: ${String(error)}`);
+    });
+  void sweep();
+  const endSweeping = everyDay(sweep);
 
   /** A page of the objects below a folder that are files of a store, behind a key. */
   async function page(folder: StorePath, after: string, limit: number) {
@@ -67,9 +74,9 @@ export async function createS3Store(options: S3Options): Promise<S3Store> {
       }),
     );
     const files = Contents.flatMap(({ Key = '', Size = 0, LastModified = new Date(0) }): StoredFile[] => {
-      const path = Key.slice(root.length) as StorePath;
+      const path = Key.slice(root.length);
       // What others put into the bucket under other names cannot be asked for.
-      if (!path.split('/').every(isSegment)) return [];
+      if (!isStorePath(path)) return [];
       return [{ uri: uriOf(path), path, bytes: Size, modifiedAt: LastModified.toISOString() }];
     });
     return { files, last: IsTruncated ? Contents.at(-1)?.Key : undefined };
@@ -78,7 +85,7 @@ export async function createS3Store(options: S3Options): Promise<S3Store> {
   return {
     uri: uriOf,
     path: pathOf,
-    write,
+    write: (...given) => ended(write(...given)),
     async read(uri, { range, signal } = {}) {
       const path = pathOf(uri);
       const { start, end } = checkRange(path, range);
@@ -94,8 +101,7 @@ export async function createS3Store(options: S3Options): Promise<S3Store> {
     },
     digest: async (uri, signal) => objects.digestOf(pathOf(uri), signal),
     async list(folder, { after, limit = PAGE } = {}) {
-      if (!Number.isInteger(limit) || limit < 1 || limit > PAGE)
-        throw failure('InvalidInput', `listing ${folder}: the limit must be a whole number from 1 to ${PAGE}`);
+      checkLimit(folder, limit);
       let from = after === undefined ? '' : `${root}${after}`;
       for (;;) {
         const { files, last } = await page(folder, from, limit);
@@ -123,11 +129,11 @@ export async function createS3Store(options: S3Options): Promise<S3Store> {
       await client.send(new ListObjectsV2Command({ Bucket: bucket, Prefix: root, MaxKeys: 1 }));
       await uploads.rehearse(`${temporary}check`);
     },
-    sweep,
     async close() {
+      endSweeping();
       closing.abort(new Error(`the store ${objects.scheme} is being closed; it is tried again`));
-      await sweeping;
-      client.destroy();
+      await Promise.allSettled(running);
+      for (const each of [client, reader]) each.destroy();
     },
   };
 }

@@ -1,24 +1,66 @@
-// What every ArtifactStore adapter checks alike: paths, ranges, and a source while its bytes stream by.
-import { pathProblem, type StorePath } from '../../workflows/domain/names.ts';
+// What every ArtifactStore adapter checks alike: addresses, paths, ranges, pages, and a source while its bytes stream by.
+import {
+  locationOf,
+  pathProblem,
+  type ArtifactUri,
+  type Digest,
+  type StorePath,
+} from '../../workflows/domain/names.ts';
 import { failure } from '../failures.ts';
 import type { WriteOptions } from '../ports.ts';
 
 /** Longest whole path in a store: a 512-character path in an area with its owners before it; S3 keys end at 1,024. */
 const STORE_PATH_LIMIT = 1000;
+/** A page of a listing when the caller names no size, and the most it may ask for; S3 gives no more. */
+export const PAGE = 1000;
 
 /** May this be one segment of a path? */
 export const isSegment = (text: string): boolean => !text.includes('/') && pathProblem(text) === undefined;
 
+/** Why the text is no path of a store. Segment by segment: it is longer and deeper than a path inside an area may be. */
+const storePathProblem = (path: string): string | undefined =>
+  path.length > STORE_PATH_LIMIT
+    ? `it has more than ${STORE_PATH_LIMIT} characters`
+    : path.split('/').map(pathProblem).find(Boolean);
+
 /** The text as a path of a store. Throws `InvalidInput` for what could leave it or is treated specially somewhere. */
 export function checkPath(path: string): StorePath {
-  // Segment by segment: a whole store path is longer and deeper than a path inside an area may be.
-  const problem =
-    path.length > STORE_PATH_LIMIT
-      ? `it has more than ${STORE_PATH_LIMIT} characters`
-      : path.split('/').map(pathProblem).find(Boolean);
+  const problem = storePathProblem(path);
   if (problem) throw failure('InvalidInput', `"${path.slice(0, 100)}" is no path of a store: ${problem}`);
   return path as StorePath;
 }
+
+/** May a file that was found be listed, and asked for by its path? People's own clients make odd, longer and deeper ones. */
+export const isStorePath = (path: string): path is StorePath =>
+  storePathProblem(path) === undefined && (!/^(private|common|staging)\//.test(path) || locationOf(path) !== undefined);
+
+/** Paths and addresses of a store, each the other's inverse. `scheme` begins all its addresses, `store` names it. */
+export function addresses(scheme: string, store: string) {
+  return {
+    uriOf: (path: StorePath): ArtifactUri => `${scheme}${checkPath(path)}` as ArtifactUri,
+    pathOf: (uri: ArtifactUri): StorePath => {
+      if (!uri.startsWith(scheme))
+        throw failure('InvalidInput', `"${uri}" is no address of ${store} (they begin with ${scheme})`);
+      return checkPath(uri.slice(scheme.length));
+    },
+  };
+}
+
+/** Throws `InvalidInput` for a limit that no page of a listing can have. */
+export function checkLimit(folder: StorePath, limit: number): void {
+  if (!Number.isInteger(limit) || limit < 1 || limit > PAGE)
+    throw failure('InvalidInput', `listing ${folder}: the limit must be a whole number from 1 to ${PAGE}`);
+}
+
+/** Throws `DigestMismatch` where other bytes were given than expected. */
+export function checkDigest(path: StorePath, expected: Digest | undefined, given: Digest): void {
+  if (expected !== undefined && expected !== given)
+    throw failure('DigestMismatch', `${path} should be sha256:${expected} but the bytes given are sha256:${given}`);
+}
+
+/** Creating and removing crossed again and again. */
+export const contended = (path: StorePath, cause?: unknown): Error =>
+  new Error(`${path} is made and removed by others all the time; it is tried again`, { cause });
 
 /** A range as two numbers; `end` is `Infinity` when it is open. */
 export function checkRange(path: StorePath, range?: { start: number; end?: number }): { start: number; end: number } {
@@ -45,6 +87,8 @@ export async function* takeChunks(
   let ended = false;
   try {
     for (;;) {
+      // An abort while the store was at work is heard here: a listener on a signal that is aborted already is never called.
+      signal?.throwIfAborted();
       const next = await nextChunk(chunks, signal);
       signal?.throwIfAborted();
       if (next.done) break;

@@ -169,11 +169,16 @@ function httpBackend(root: string, user: string, request: IncomingMessage, respo
 
 function bareRepositories(root: string): BareRepositories {
   const folderOf = (repository: string): string => `${join(root, repository)}.git`;
+  // Made once each: two gits that make the same repository at once get in each other's way.
+  const made = new Map<string, Promise<void>>();
+  const make = async (repository: string): Promise<void> =>
+    void (await run('git', ['init', '--quiet', '--bare', '--initial-branch=main', folderOf(repository)]));
   return {
     folderOf,
-    async create(repository) {
-      if (existsSync(join(folderOf(repository), 'HEAD'))) return;
-      await run('git', ['init', '--quiet', '--bare', '--initial-branch=main', folderOf(repository)]);
+    create(repository) {
+      const making = made.get(repository) ?? make(repository);
+      made.set(repository, making);
+      return making;
     },
   };
 }

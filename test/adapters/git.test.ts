@@ -3,11 +3,12 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { chmod, mkdir, readdir, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { createGitHost } from '../../activities/adapters/git.ts';
 import type { CodeHost } from '../../activities/ports.ts';
-import { collect, eventually } from '../contracts/cases.ts';
-import { codeHostContract } from '../contracts/code-host.ts';
+import { collect, eventually, rejectsAs } from '../contracts/cases.ts';
+import { codeHostContract, untar } from '../contracts/code-host.ts';
 import { scratchFolder } from './scratch-folder.ts';
 
 codeHostContract('git', async () => {
@@ -79,7 +80,7 @@ describe('git', () => {
     assert.equal(await host.read(repository, 'main', 'link'), undefined);
   });
 
-  it('runs no hooks and heeds no attributes that change an archive', async () => {
+  it('runs no hooks', async () => {
     const hooks = join(gitDir, 'hooks');
     await mkdir(hooks, { recursive: true });
     const trace = join(scratch, 'hook-ran');
@@ -87,18 +88,119 @@ describe('git', () => {
       await writeFile(join(hooks, hook), `#!/bin/sh\ntouch ${trace}\n`, { mode: 0o755 });
     await commit({ 'a.txt': 'a' });
     assert.ok(!(await readdir(scratch)).includes('hook-ran'), 'a hook ran');
+  });
+
+  it('heeds no attributes that change an archive, also in a repository of an earlier release', async () => {
     await personalGit(scratch, 'clone', '--quiet', host.url(repository), 'clone');
     const clone = join(scratch, 'clone');
-    await writeFile(join(clone, '.gitattributes'), 'names.txt export-subst\n');
-    await writeFile(join(clone, 'names.txt'), '$Format:%D$\n');
+    const files: Readonly<Record<string, string>> = {
+      'ident.txt': '$Id$\n',
+      'left/out.txt': 'not\n',
+      'lines.txt': 'one\ntwo\n',
+      'names.txt': '$Format:%D$\n',
+      'wide.txt': 'wide\n',
+    };
+    await mkdir(join(clone, 'left'));
+    for (const [name, text] of Object.entries(files)) await writeFile(join(clone, name), text);
     await personalGit(clone, 'add', '.');
-    await personalGit(clone, 'commit', '--quiet', '-m', 'Ask for names');
+    const attributes = [
+      'names.txt export-subst',
+      'left export-ignore',
+      'lines.txt text eol=crlf',
+      'ident.txt ident',
+      'wide.txt working-tree-encoding=UTF-16LE',
+    ];
+    await writeFile(join(clone, '.gitattributes'), `${attributes.join('\n')}\n`);
+    await personalGit(clone, 'add', '.gitattributes');
+    await personalGit(clone, 'commit', '--quiet', '-m', 'Ask for changes');
     await personalGit(clone, 'push', '--quiet', 'origin', 'main');
     const pushed = (await host.resolve(repository, 'main')) ?? '';
     const first = await collect(await host.archive(repository, pushed));
     await commit({}, 'ocdl/another-name');
     assert.ok(first.equals(await collect(await host.archive(repository, pushed))), 'a new branch changed the archive');
-    assert.ok(first.includes('$Format:%D$'));
+    await writeFile(join(gitDir, 'info', 'attributes'), '* -export-subst\n');
+    const later = await createGitHost({ root });
+    for (const archive of [first, await collect(await later.archive(repository, pushed))]) {
+      const { '.gitattributes': _, ...found } = Object.fromEntries(untar(archive));
+      assert.deepEqual({ ...found }, files);
+    }
+  });
+
+  it('says that a repository is damaged, not that there is nothing', async () => {
+    const next = await commit({ 'a.txt': 'a' });
+    const blob = (await personalGit(gitDir, 'rev-parse', 'main:a.txt')).trim();
+    const damage = async (object: string): Promise<void> => {
+      const file = join(gitDir, 'objects', object.slice(0, 2), object.slice(2));
+      await chmod(file, 0o600);
+      await writeFile(file, 'damaged');
+    };
+    await damage(blob);
+    await rejectsAs('Corrupt', 'a damaged file', host.read(repository, 'main', 'a.txt'));
+    await damage(next);
+    await assert.rejects(host.resolve(repository, next), /git rev-parse in .* ended with 128: .*corrupt/s);
+    await assert.rejects(host.read(repository, 'main', 'a.txt'), /ended with 128/);
+  });
+
+  it('survives that no more files can be opened, and says so', async () => {
+    const program = fileURLToPath(new URL('git-out-of-files.ts', import.meta.url));
+    // 200: Node itself opens some tens.
+    const limited = ['-c', 'ulimit -n 200 && exec "$0" "$@"', process.execPath, '--import', 'tsx', program, gitDir];
+    const { stdout } = await promisify(execFile)('sh', limited, {
+      cwd: fileURLToPath(new URL('../..', import.meta.url)),
+    });
+    const head = await host.resolve(repository, 'main');
+    const refused = /^meanwhile: Error: the program git: too many files are open: raise the limit of open files/;
+    const [before, ask, stream, after] = stdout.trim().split('\n');
+    assert.deepEqual([before, after], [`before: ${head}`, `after: ${head}`]);
+    for (const line of [ask, stream]) assert.match(line ?? '', refused);
+  });
+
+  it('logs commits of times that no calendar has', async () => {
+    const tree = (await personalGit(gitDir, 'rev-parse', 'main^{tree}')).trim();
+    const text = `tree ${tree}\nauthor Pat <p> 99999999999999 +0000\ncommitter Pat <p> 1 +0000\n\nFar away\n`;
+    await writeFile(join(scratch, 'commit'), text);
+    const odd = await personalGit(gitDir, 'hash-object', '-t', 'commit', '-w', join(scratch, 'commit'));
+    const [entry] = await host.log(repository, odd.trim(), 1);
+    assert.equal(entry?.at, '3170843-11-07T09:46:39+00:00');
+  });
+
+  it('clears up what killed processes left a day ago, and keeps every commit', async () => {
+    const lost = await commit({ 'lost.txt': 'of a branch that goes' }, 'goes');
+    await personalGit(gitDir, 'update-ref', '-d', 'refs/heads/goes');
+    const pack = join(gitDir, 'objects', 'pack');
+    await mkdir(pack, { recursive: true });
+    await mkdir(join(root, '.tmp', 'old.git'));
+    const left = [
+      join(root, '.tmp', 'old.index'),
+      join(root, '.tmp', 'askpass'),
+      join(root, '.tmp', 'old.git', 'HEAD'),
+      join(pack, 'tmp_pack_old'),
+      join(gitDir, 'objects', 'maintenance.lock'),
+    ];
+    for (const file of left) await writeFile(file, 'left');
+    const yesterday = new Date(Date.now() - 25 * 60 * 60 * 1000);
+    for (const file of [...left, join(root, '.tmp', 'old.git')]) await utimes(file, yesterday, yesterday);
+    for (const file of [join(root, '.tmp', 'young.index'), join(pack, 'tmp_pack_young')]) await writeFile(file, 'left');
+    // Some hundred loose objects; git looks from 100 on.
+    const many = Object.fromEntries(Array.from({ length: 120 }, (_, n) => [`many/f${n}`, `${n}`]));
+    await commit(many);
+    const loose = async (): Promise<number> => Number.parseInt(await personalGit(gitDir, 'count-objects'), 10);
+    assert.ok((await loose()) > 120);
+    // What is packed in the first round goes in the second.
+    for (let round = 0; round < 2; round += 1)
+      assert.equal(await (await createGitHost({ root })).resolve(repository, lost), lost);
+    assert.deepEqual([...(await readdir(join(root, '.tmp')))].sort(), ['askpass', 'young.index']);
+    const packed = await readdir(pack);
+    assert.deepEqual(
+      [...packed].filter((name) => name.startsWith('tmp_')),
+      ['tmp_pack_young'],
+    );
+    assert.equal(await loose(), 0);
+    await personalGit(gitDir, 'fsck', '--strict');
+    assert.equal(
+      Buffer.from((await host.read(repository, lost, 'lost.txt')) ?? []).toString(),
+      'of a branch that goes',
+    );
   });
 
   it('goes on after a git that was killed while it held a branch', async () => {

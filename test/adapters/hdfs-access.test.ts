@@ -1,13 +1,12 @@
 // Who may what in HDFS, held by the NameNode itself: people come with clients of their own, under their own names.
 import assert from 'node:assert/strict';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 import { createHdfsStore, type HdfsStore } from '../../activities/adapters/hdfs.ts';
 import type { StorePath } from '../../workflows/domain/names.ts';
 import { CASE_TIMEOUT_MS, collect, freshName, rejectsAs } from '../contracts/cases.ts';
 import { describeWith, hdfsServer } from '../servers.ts';
 import { person, type Person } from './hdfs-people.ts';
+import { wayTo } from './hdfs-way.ts';
 
 describeWith(['hdfs'], 'people in HDFS', () => {
   const root = `/${freshName('access')}`;
@@ -23,6 +22,9 @@ describeWith(['hdfs'], 'people in HDFS', () => {
       })(),
       { ifExists: 'replace' },
     );
+  const openBy = (url: string) => createHdfsStore({ url, user: 'ocdl', root, name: 'areas' });
+  const aclOf = async (text: string): Promise<string> =>
+    JSON.stringify(await hdfs.json(`${root}/${text}`, 'GETACLSTATUS'));
   const ownerOf = async (text: string): Promise<unknown> => {
     const answer = (await hdfs.json(`${root}/${text}`, 'GETFILESTATUS')) as { FileStatus: { owner: string } };
     return answer.FileStatus.owner;
@@ -31,7 +33,7 @@ describeWith(['hdfs'], 'people in HDFS', () => {
   beforeAll(async () => {
     ({ url } = await hdfsServer());
     [alice, bob, carol, hdfs] = [person(url, 'alice'), person(url, 'bob'), person(url, 'carol'), person(url, 'hdfs')];
-    store = await createHdfsStore({ url, user: 'ocdl', root, name: 'areas' });
+    store = await openBy(url);
   }, CASE_TIMEOUT_MS);
   afterAll(() => store.close());
 
@@ -140,24 +142,15 @@ describeWith(['hdfs'], 'people in HDFS', () => {
   it('gives a file the rights of its folder also when people change right before it appears', async () => {
     await store.admit(path('common/racing'), { readers: ['bob'], writers: [] });
     await put('common/racing/sub/first');
-    // A way to the NameNode on which a rename waits until other people are admitted.
-    const way = createServer((request, response) => {
-      void (async () => {
-        if (request.url?.includes('op=RENAME'))
-          await store.admit(path('common/racing'), { readers: ['alice'], writers: [] });
-        const answer = await fetch(new URL(request.url ?? '', url), { method: request.method ?? 'GET' });
-        response.writeHead(answer.status, { 'content-type': 'application/json' });
-        response.end(await answer.text());
-      })().catch(() => response.destroy());
+    const way = await wayTo(url, async (op, pass) => {
+      if (op === 'RENAME') await store.admit(path('common/racing'), { readers: ['alice'], writers: [] });
+      return pass();
     });
-    await new Promise<void>((resolve) => way.listen(0, '127.0.0.1', resolve));
-    const { port } = way.address() as AddressInfo;
-    const late = await createHdfsStore({ url: `http://127.0.0.1:${port}`, user: 'ocdl', root, name: 'areas' });
+    const late = await openBy(way.url);
     try {
       await late.write(path('common/racing/sub/late'), Readable.from([Buffer.from('text')]));
     } finally {
       await late.close();
-      way.closeAllConnections();
       way.close();
     }
     assert.equal(await alice.read(`${root}/common/racing/sub/late`), 'text');
@@ -166,6 +159,50 @@ describeWith(['hdfs'], 'people in HDFS', () => {
     const acl = JSON.stringify(await hdfs.json(`${root}/common/racing/sub/late`, 'GETACLSTATUS'));
     assert.match(acl, /user:alice:r--/);
     assert.doesNotMatch(acl, /bob/);
+  });
+
+  it('names who has a private area in a project, also whose it is no longer', async () => {
+    await store.admit(path('private/kept/bob'), { owner: 'bob', readers: [], writers: [] });
+    await store.admit(path('private/kept/alice'), { readers: [], writers: [] });
+    assert.deepEqual(await store.people('kept'), ['alice', 'bob']);
+    assert.deepEqual(await store.people('unknown'), []);
+  });
+
+  it('changes what has an odd name, and nothing that the name could be taken for', async () => {
+    const mine = 'private/odd/alice';
+    const odd = [
+      '%2e%2e',
+      '..\\..\\x',
+      '..\\..\\..\\staging\\odd',
+      'a?b',
+      'a#b',
+      '50%',
+      'a+b',
+      'a b',
+      'ä',
+      '%252e',
+      ';x',
+    ];
+    const at = (name: string): string => `${mine}/${encodeURIComponent(name)}`;
+    await store.admit(path('private/odd/bob'), { owner: 'bob', readers: [], writers: [] });
+    await store.admit(path('staging/odd'), { readers: ['carol'], writers: [] });
+    await store.admit(path(mine), { owner: 'alice', readers: [], writers: [] });
+    await put('staging/odd/x', 'x');
+    for (const name of odd) assert.equal(await alice.status('PUT', `${root}/${at(name)}`, 'MKDIRS'), 200, name);
+    const listed = (await hdfs.json(`${root}/${mine}`, 'LISTSTATUS')) as {
+      FileStatuses: { FileStatus: { pathSuffix: string }[] };
+    };
+    const names = listed.FileStatuses.FileStatus.map(({ pathSuffix }) => pathSuffix);
+    assert.deepEqual([...names].sort(), [...odd].sort(), 'HDFS holds these names');
+    for (const name of odd) assert.equal(await alice.write(`${root}/${at(name)}/f`, 'x'), 201, name);
+    const others = ['private', 'private/odd', 'private/odd/bob', 'staging', 'staging/odd', 'staging/odd/x'];
+    const state = () => Promise.all(others.map(async (one) => [one, await aclOf(one), await ownerOf(one)]));
+    const before = await state();
+    await store.admit(path(mine), { owner: 'alice', readers: ['dan'], writers: [] });
+    assert.deepEqual(await state(), before);
+    for (const name of odd)
+      for (const inner of ['', '/f']) assert.match(await aclOf(`${at(name)}${inner}`), /user:dan:r/, name + inner);
+    assert.deepEqual((await store.list(path(mine))).files, []);
   });
 
   it('admits to areas alone, and only people whom HDFS can name', async () => {

@@ -14,7 +14,7 @@ const LONG_MS = 300_000;
 /** A DataNode reports again within seconds; a starved one takes longer. */
 const AGAIN_MS = 120_000;
 /** Short enough to wait for in vain; where an answer must come, the store's own minute holds. */
-const SILENCE_MS = 15_000;
+const SILENCE_MS = 6_000;
 
 describeWith(['hdfs'], 'HDFS in trouble', () => {
   let own: OwnHdfs | undefined;
@@ -116,7 +116,8 @@ describeWith(['hdfs'], 'HDFS in trouble', () => {
     await fails(collect(await store.read(store.uri(at('there')))), 'DATANODE_LOST', /DataNode/);
     // Until the NameNode has missed enough heartbeats it still names the dead one.
     const code = (error: unknown): unknown => (error as { code?: string }).code;
-    while ((await put('none').catch(code)) === 'DATANODE_LOST');
+    for (const until = Date.now() + AGAIN_MS; (await put('none').catch(code)) === 'DATANODE_LOST'; await sleep(500))
+      assert.ok(Date.now() < until, 'the NameNode still names the dead DataNode');
     await fails(put('none', 100), 'NO_DATANODE', /start DataNodes/);
     await fails(collect(await store.read(store.uri(at('there')))), 'NO_DATANODE', /start DataNodes/);
     await nothingAt('none');
@@ -127,10 +128,15 @@ describeWith(['hdfs'], 'HDFS in trouble', () => {
 
   test('a DataNode that falls silent in the middle of a write and of a read', async () => {
     const large = await goesAgain('large', 400);
+    const paused = { writing: false, reading: false };
+    const pause = (what: keyof typeof paused): void => {
+      server().dataNode.pause();
+      paused[what] = true;
+    };
     try {
       const writing = impatient.write(
         at('silent'),
-        chunks(400, 40, () => server().dataNode.pause()),
+        chunks(400, 40, () => pause('writing')),
       );
       await fails(writing, 'DATANODE_LOST', /silent for/);
     } finally {
@@ -140,12 +146,14 @@ describeWith(['hdfs'], 'HDFS in trouble', () => {
     await goesAgain('silent');
     try {
       const reading = (async () => {
-        for await (const part of await impatient.read(large.uri)) if (part.byteLength > 0) server().dataNode.pause();
+        for await (const part of await impatient.read(large.uri)) if (part.byteLength > 0) pause('reading');
       })();
       await fails(reading, 'DATANODE_LOST', /silent for/);
     } finally {
       server().dataNode.resume();
     }
+    // Neither fell silent of itself.
+    assert.deepEqual(paused, { writing: true, reading: true });
     assert.equal(await store.digest(large.uri), large.sha256);
   });
 

@@ -1,15 +1,18 @@
 // ArtifactStore on HDFS: the contract over a real NameNode and DataNode, and what only HDFS has.
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { jest } from '@jest/globals';
 import { createHdfsStore, type HdfsOptions, type HdfsStore } from '../../activities/adapters/hdfs.ts';
 import { storePath, type StorePath } from '../../workflows/domain/names.ts';
 import { artifactStoreContract } from '../contracts/artifact-store.ts';
-import { CASE_TIMEOUT_MS, collect, eventually, freshName, rejectsAs } from '../contracts/cases.ts';
+import { CASE_TIMEOUT_MS, collect, eventually, freshName, patience, rejectsAs } from '../contracts/cases.ts';
 import { describeWith, hdfsServer } from '../servers.ts';
 import { startProgram } from './child-program.ts';
 import { person, type Person } from './hdfs-people.ts';
+import { refusalBy, wayTo } from './hdfs-way.ts';
+
+const DAY_MS = 24 * 60 * 60 * 1000;
 
 describeWith(['hdfs'], 'HDFS', () => {
   artifactStoreContract('the contract', async () => {
@@ -71,8 +74,62 @@ describeWith(['hdfs'], 'HDFS', () => {
     assert.equal(await hdfs.status('PUT', `${root}-carol`, 'SETOWNER&owner=carol'), 200);
     const hers = await open({ user: 'carol', root: `${root}-carol` });
     await rejectsAs('NotAuthorized', 'a user outside the supergroup', hers.check());
-    await rejectsAs('NotAuthorized', 'opening another’s store', open({ user: 'carol' }));
+    await rejectsAs('InvalidInput', 'opening another’s store', open({ user: 'carol' }));
     await assert.rejects(hers.check(), /make it a member of dfs\.permissions\.superusergroup/);
+  });
+
+  it('takes nobody’s rights to a folder that is there already', async () => {
+    const shared = `/${freshName('shared')}`;
+    await hdfs.status('PUT', `${shared}/theirs`, 'MKDIRS');
+    await hdfs.status('PUT', shared, 'SETACL&aclspec=user::rwx,user:alice:rwx,group::r-x,mask::rwx,other::r-x');
+    const acl = async (): Promise<string> => JSON.stringify(await hdfs.json(shared, 'GETACLSTATUS'));
+    const before = await acl();
+    await rejectsAs('InvalidInput', 'a shared folder', open({ root: shared }));
+    await assert.rejects(
+      open({ root: shared }),
+      /belongs to hdfs, .*: give a folder that does not exist yet, or one of ocdl's/,
+    );
+    assert.equal(await acl(), before);
+    assert.match(before, /alice/);
+  });
+
+  it('asks a NameNode over https at 443 where its address names no port', async () => {
+    await assert.rejects(open({ url: 'https://127.0.0.2' }), /connect \w+ 127\.0\.0\.2:443/);
+  });
+
+  it('lists what people made that it cannot be asked for not at all, and goes on behind it', async () => {
+    await put('foreign/a', 'a');
+    await put('foreign/z', 'z');
+    const deep = Array.from({ length: 13 }, (_, n) => `d${n}`).join('/');
+    const long = Array.from({ length: 10 }, () => 'l'.repeat(120)).join('/');
+    for (const path of [deep, long]) assert.equal(await hdfs.write(`${root}/${at('foreign')}/${path}`, 'x'), 201);
+    for (const limit of [1, 1000]) {
+      const seen: string[] = [];
+      for (let after: StorePath | undefined; ;) {
+        const page = await store.list(at('foreign'), { limit, ...(after && { after }) });
+        seen.push(...page.files.map(({ path }) => path));
+        if (page.next === undefined) break;
+        after = page.next;
+      }
+      assert.deepEqual(seen, [at('foreign/a'), at('foreign/z')]);
+    }
+  });
+
+  it('sweeps each day what dead writers left', async () => {
+    const rounds = jest.spyOn(globalThis, 'setInterval');
+    try {
+      const swept = await open();
+      const [round, day] = rounds.mock.calls.at(-1) ?? [];
+      assert.equal(day, DAY_MS);
+      await hdfs.write(`${root}/.tmp/old`, 'left');
+      await hdfs.status('PUT', `${root}/.tmp/old`, `SETTIMES&modificationtime=${Date.now() - DAY_MS - 1000}`);
+      round?.();
+      for (const until = Date.now() + patience.ms; (await hdfs.read(`${root}/.tmp/old`)) !== 404; await sleep(20))
+        assert.ok(Date.now() < until, 'it was not swept');
+      await swept.close();
+    } finally {
+      rounds.mockRestore();
+    }
   });
 
   it('leaves nothing temporary, and lists nothing of it', async () => {
@@ -186,31 +243,20 @@ describeWith(['hdfs'], 'HDFS', () => {
 
   it('finds the active one of several NameNodes', async () => {
     // What a standby answers to everything; a NameNode that is down refuses the connection.
-    const exception = 'StandbyException';
     const message = 'Operation category READ is not supported in state standby';
-    const standby = createServer((_, response) => {
-      response.writeHead(403, { 'content-type': 'application/json' });
-      response.end(
-        JSON.stringify({
-          RemoteException: { exception, javaClassName: `org.apache.hadoop.ipc.${exception}`, message },
-        }),
-      );
-    });
-    await new Promise<void>((resolve) => standby.listen(0, '127.0.0.1', resolve));
-    const { port } = standby.address() as AddressInfo;
+    const standby = await wayTo(url, async () => refusalBy('StandbyException', message));
     const warnings: string[] = [];
     try {
       const onWarn = (message: string): void => void warnings.push(message);
-      const several = await open({ url: `http://127.0.0.1:1, http://127.0.0.1:${port},${url}`, onWarn });
+      const several = await open({ url: `http://127.0.0.1:1, ${standby.url},${url}`, onWarn });
       await several.write(at('several'), bytes('found'));
       assert.equal(await textAt('several'), 'found');
       assert.deepEqual(warnings, [`HDFS: the NameNode ${url} is used now`]);
-      for (const alone of [`http://127.0.0.1:${port}`, `http://127.0.0.1:1,http://127.0.0.1:${port}`])
+      for (const alone of [standby.url, `http://127.0.0.1:1,${standby.url}`])
         await assert.rejects(open({ url: alone }), {
           code: alone.includes(',') ? 'NAMENODE_AWAY' : 'NAMENODE_STANDBY',
         });
     } finally {
-      standby.closeAllConnections();
       standby.close();
     }
   });

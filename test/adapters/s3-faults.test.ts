@@ -77,6 +77,93 @@ describeWith(['s3'], 's3 under faults', () => {
   );
 
   it(
+    'waits, when it is closed, until what was being written is cleared up',
+    async () => {
+      const bucket = await opened();
+      const proxy = await s3Proxy((await s3Server()).endpoint, {
+        before: async ({ method }) => void (method === 'DELETE' && (await sleep(1_000))),
+      });
+      closing.push(() => proxy.close());
+      const store = await bucket.open({ endpoint: proxy.endpoint });
+      const never = latch();
+      const begun = latch();
+      async function* hanging(): AsyncGenerator<Uint8Array> {
+        yield* chunked(pattern(11 * MIB));
+        for (const until = Date.now() + 60_000; (await bucket.openUploads()).length === 0; await sleep(20))
+          assert.ok(Date.now() < until, 'the upload did not begin');
+        begun.open();
+        await never.promise;
+      }
+      const expect = { sha256: sha256(text('never looked at')) };
+      const write = store.write(at('a'), hanging(), { expect });
+      write.catch(() => undefined);
+      await begun.promise;
+      await store.close();
+      await bucket.assertOnly();
+      assert.deepEqual(bucket.warnings, []);
+      never.open();
+      await rejectsRetryably(write, /is being closed/);
+    },
+    PATIENCE_MS,
+  );
+
+  it(
+    'ends a write whose part is refused while the next waits for its place, also where the source then hangs',
+    async () => {
+      const bucket = await opened();
+      const taken = latch();
+      const never = latch();
+      const proxy = await s3Proxy((await s3Server()).endpoint, {
+        before: ({ url = '' }) => (/partNumber=1&/.test(url) ? taken.promise : undefined),
+        instead: ({ url = '' }) =>
+          /partNumber=1&/.test(url)
+            ? { status: 403, body: '<Error><Code>AccessDenied</Code><Message>no</Message></Error>' }
+            : undefined,
+      });
+      closing.push(() => proxy.close());
+      const store = await bucket.open({ endpoint: proxy.endpoint, concurrency: 1 });
+      async function* source(): AsyncGenerator<Uint8Array> {
+        // One byte more than the first part: it waits until that is taken.
+        yield* chunked(pattern(5 * MIB + 1), MIB);
+        await never.promise;
+      }
+      const write = store.write(at('a'), source(), { expect: { sha256: sha256(text('never looked at')) } });
+      await sleep(1_000);
+      taken.open();
+      const ended = await Promise.race([write.then(() => 'it succeeded', String), sleep(30_000, 'it hangs')]);
+      never.open();
+      assert.match(ended, /UploadPart of .*access is denied/);
+    },
+    PATIENCE_MS,
+  );
+
+  it(
+    'takes a slow reader’s time for no silence of the server, and the server’s own silence for one',
+    async () => {
+      const server = await own();
+      const store = await server.bucket.open({ silenceMs: 1_500 });
+      // More than the buffers on the way hold.
+      const bytes = pattern(32 * MIB);
+      const { uri } = await put(await server.bucket.open(), at('a'), bytes, { expect: { sha256: sha256(bytes) } });
+      let read = 0;
+      for await (const chunk of await store.read(uri)) {
+        if (read === 0) await sleep(5_000);
+        read += chunk.byteLength;
+      }
+      assert.equal(read, bytes.byteLength);
+      const reading = (async () => {
+        for await (const chunk of await store.read(uri)) if (chunk.byteLength > 0) server.signal('SIGSTOP');
+      })();
+      try {
+        await rejectsRetryably(reading, /S3 GetObject of .*does not answer/);
+      } finally {
+        server.signal('SIGCONT');
+      }
+    },
+    PATIENCE_MS,
+  );
+
+  it(
     'goes on after the server is killed in the middle of an upload, and comes back',
     async () => {
       const server = await own();

@@ -72,6 +72,9 @@ describeWith(['s3'], 's3 in trouble', () => {
         refused.stat(refused.uri(at('a'))),
         /credentials are refused.*, or give its key the rights/,
       );
+      // A HEAD tells of a missing bucket as it does of a missing file.
+      const nowhere = await bucket.open({ bucket: 'no-such-bucket' });
+      await rejectsRetryably(nowhere.stat(nowhere.uri(at('a'))), /no such bucket: create it, or correct/);
     },
     PATIENCE_MS,
   );
@@ -154,23 +157,82 @@ describeWith(['s3'], 's3 in trouble', () => {
   );
 
   it(
+    'proves the encryption also of the same bytes that lie there already, as after a lost answer',
+    async () => {
+      const header = 'x-amz-server-side-encryption';
+      const says = { on: (url: string): boolean => url.includes('uploads') };
+      const proxy = await proxied({
+        answer: ({ url = '' }, headers) => void (says.on(url) && (headers[header] = 'AES256')),
+      });
+      await put(await bucket.open(), at('a'), text('a'));
+      const store = await bucket.open({ endpoint: proxy.endpoint, encryption: 'AES256' });
+      // Promised when the upload is begun, but not so of what is stored.
+      await rejectsRetryably(
+        put(store, at('a'), text('a')),
+        /encryption AES256 is configured, but .* answers nothing of it.* remove what lies there unencrypted/,
+      );
+      // Others may need it: it is theirs to remove.
+      assert.equal((await get(store, at('a'))).toString(), 'a');
+      says.on = () => true;
+      await put(store, at('a'), text('a'));
+    },
+    PATIENCE_MS,
+  );
+
+  it.each([
+    ['ends no upload', 'DELETE', /uploadId=/i, 'AbortMultipartUpload'],
+    ['lists no parts', 'GET', /uploadId=/i, 'ListParts'],
+    ['lists no uploads', 'GET', /[?&]uploads/, 'ListMultipartUploads'],
+    ['deletes nothing', 'DELETE', /^[^?]*(\?x-id=DeleteObject)?$/, 'DeleteObject'],
+  ])(
+    'says in its check that a key is no good that %s',
+    async (_, method, asked, operation) => {
+      const body = '<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>';
+      const proxy = await proxied({
+        instead: ({ method: used, url = '' }) =>
+          used === method && asked.test(url) ? { status: 403, body } : undefined,
+      });
+      const store = await bucket.open({ endpoint: proxy.endpoint });
+      const told = new RegExp(`S3 ${operation} of .*give its key the rights .*s3:AbortMultipartUpload`);
+      await rejectsRetryably(store.check(), told);
+    },
+    PATIENCE_MS,
+  );
+
+  it(
     'sweeps what writers left that died a day ago, and nothing younger or of others',
     async () => {
-      const store = await bucket.open({ prefix: 'mine' });
       const left = async (Key: string): Promise<void> => {
         await bucket.client.send(new CreateMultipartUploadCommand({ Bucket: bucket.bucket, Key }));
       };
       for (const key of ['mine/common/p/a', 'mine/.tmp/draft', 'others/a']) await left(key);
       const draft = { Bucket: bucket.bucket, Key: 'mine/.tmp/draft', Body: 'left' };
       await bucket.client.send(new PutObjectCommand(draft));
+      const rounds = jest.spyOn(globalThis, 'setInterval');
+      const store = await bucket.open({ prefix: 'mine' });
+      const [round, day] = rounds.mock.calls.at(-1) ?? [];
+      assert.equal(day, 24 * HOUR_MS);
       await put(store, at('a'), text('a'));
-      assert.equal(await store.sweep(), 0);
+      round?.();
+      // It waits for the sweeps that are running.
+      await store.close();
       assert.equal((await bucket.openUploads()).length, 3);
+      assert.deepEqual(await bucket.keys(), ['mine/.tmp/draft', `mine/${at('a')}`]);
       const now = Date.now.bind(Date);
       jest.spyOn(Date, 'now').mockImplementation(() => now() + 25 * HOUR_MS);
-      assert.equal(await store.sweep(), 3);
+      const swept = async (uploads: number): Promise<void> => {
+        for (const until = now() + 60_000; (await bucket.keys()).length > 1; await sleep(50))
+          assert.ok(now() < until, 'it was not swept');
+        assert.equal((await bucket.openUploads()).length, uploads);
+        assert.deepEqual(await bucket.keys(), [`mine/${at('a')}`]);
+      };
+      // At opening, and every day.
+      await bucket.open({ prefix: 'mine' });
+      await swept(1);
+      await bucket.client.send(new PutObjectCommand(draft));
+      rounds.mock.calls.at(-1)?.[0]();
+      await swept(1);
       assert.deepEqual(await bucket.openUploads(), ['others/a']);
-      assert.deepEqual(await bucket.keys(), [`mine/${at('a')}`]);
     },
     PATIENCE_MS,
   );

@@ -79,5 +79,7 @@ export async function collect(source: AsyncIterable<Uint8Array>): Promise<Buffer
 export interface Fault<Subject> {
   readonly name: string;
   readonly caughtBy: string;
+  /** What the case fails with, where that is neither its assertion nor an error that the fault planted. */
+  readonly failsWith?: RegExp;
   wrap(good: Subject): Subject;
 }

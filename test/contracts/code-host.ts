@@ -36,7 +36,7 @@ const textAt = async (
 };
 
 /** Names and contents of the files in a tar archive. */
-function untar(archive: Buffer): Map<string, string> {
+export function untar(archive: Buffer): Map<string, string> {
   const files = new Map<string, string>();
   for (let at = 0; at + 512 <= archive.byteLength;) {
     const field = (from: number, length: number): string =>

@@ -4,7 +4,7 @@ import { failure } from '../../failures.ts';
 import type { CodeHost } from '../../ports.ts';
 import { checkAuthor, checkBranch, checkCommit, checkFile, checkRevision } from './names.ts';
 import { branchesOf, commitOf, identity, MAIN, type Repositories } from './repository.ts';
-import type { Git } from './run-git.ts';
+import { gitError, type Git } from './run-git.ts';
 import { changeTree, type Change } from './tree.ts';
 
 /** In one process commits to a branch queue; only other processes and people's pushes come between, seldom so often. */
@@ -82,8 +82,14 @@ export function createCodeHost(of: {
       // Regular files only: the content of a symbolic link is a path, and nobody asked for one.
       const [, blob] = /^100(?:644|755) blob ([0-9a-f]{40})\t/.exec(entry) ?? [];
       if (blob === undefined) return undefined;
-      const { status, output, complaint } = await git.ask({ gitDir, args: ['cat-file', 'blob', blob] });
-      if (status !== 0) throw failure('Corrupt', `${path} at ${found} of ${repository} cannot be read: ${complaint}`);
+      const args = ['cat-file', 'blob', blob];
+      const { status, output, complaint } = await git.ask({ gitDir, args });
+      if (status !== 0 && / is corrupt$/m.test(complaint))
+        throw failure(
+          'Corrupt',
+          `${path} at ${found} of ${repository} is damaged: restore the repository (${complaint})`,
+        );
+      if (status !== 0) throw gitError({ gitDir, args }, status, complaint);
       return new Uint8Array(output);
     },
     async resolve(repository, revision) {
@@ -106,9 +112,11 @@ export function createCodeHost(of: {
       const format = `--format=tformat:%H${FIELD}%an${FIELD}%aI${FIELD}%B${FIELD}`;
       const output = await git.tell({ gitDir, args: ['log', '--no-color', `--max-count=${limit}`, format, head] });
       const fields = output.split('\0');
-      return Array.from({ length: Math.floor(fields.length / 4) }, (_, at) => {
-        const [commit = '', author = '', date = '', message = ''] = fields.slice(at * 4, at * 4 + 4);
-        return { commit: commit.trim(), author, at: new Date(date).toISOString(), message: message.trim() };
+      return Array.from({ length: Math.floor(fields.length / 4) }, (_, index) => {
+        const [commit = '', author = '', date = '', message = ''] = fields.slice(index * 4, index * 4 + 4);
+        // People's commits may be of any time, also of one that is none here.
+        const at = Number.isNaN(Date.parse(date)) ? date : new Date(date).toISOString();
+        return { commit: commit.trim(), author, at, message: message.trim() };
       });
     },
     url: (repository) => repositories.url(repository),

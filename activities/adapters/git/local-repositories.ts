@@ -3,11 +3,11 @@ import { randomUUID } from 'node:crypto';
 import { lstat, mkdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { failure } from '../../failures.ts';
-import { codeOf, diskError, FOLDER_MODE, syncFolder, unless } from '../durable-file.ts';
+import { codeOf, failure } from '../../failures.ts';
+import { diskError, FOLDER_MODE, syncFolder, unless } from '../durable-file.ts';
 import { moveBranch } from './branch-head.ts';
 import { checkRepository } from './names.ts';
-import { firstCommit, initRepository, MAIN, type Repositories } from './repository.ts';
+import { createUpkeep, firstCommit, initRepository, MAIN, type Repositories } from './repository.ts';
 import type { Git } from './run-git.ts';
 
 /** The repositories in the folder `root`. */
@@ -18,6 +18,7 @@ export function createLocalRepositories(of: {
   readonly committer: string;
 }): Repositories {
   const { git, root, drafts, committer } = of;
+  const keep = createUpkeep(git);
   const folderOf = (repository: string): string => repositoryFolder(root, repository);
 
   return {
@@ -33,8 +34,10 @@ export function createLocalRepositories(of: {
     },
     async open(repository) {
       const gitDir = folderOf(repository);
-      if ((await unless(['ENOENT', 'ENOTDIR'], lstat(gitDir)))?.isDirectory()) return gitDir;
-      throw failure('NotFound', `no repository ${repository}: ensure() makes it`);
+      if (!(await unless(['ENOENT', 'ENOTDIR'], lstat(gitDir)))?.isDirectory())
+        throw failure('NotFound', `no repository ${repository}: ensure() makes it`);
+      await keep(gitDir);
+      return gitDir;
     },
     move: (_, move) => moveBranch(git, move),
     url: (repository) => pathToFileURL(folderOf(repository)).href,

@@ -8,7 +8,15 @@ import { isLocked, refuseNestedBranch } from './branch-head.ts';
 import { makeWhole, repositoryFolder } from './local-repositories.ts';
 import { isCommit } from './names.ts';
 import type { Remote } from './remote.ts';
-import { branchesOf, commitOf, firstCommit, initRepository, MAIN, type Repositories } from './repository.ts';
+import {
+  branchesOf,
+  commitOf,
+  createUpkeep,
+  firstCommit,
+  initRepository,
+  MAIN,
+  type Repositories,
+} from './repository.ts';
 import type { Git } from './run-git.ts';
 
 /** Another process may fetch into the same mirror: it holds a branch for milliseconds, and is done after this many rounds. */
@@ -25,6 +33,7 @@ export function createMirrors(of: {
 }): Repositories {
   const { git, remote, root, drafts, committer } = of;
   const together = shareNext();
+  const keep = createUpkeep(git);
   const isThere = async (gitDir: string): Promise<boolean> =>
     (await unless(['ENOENT', 'ENOTDIR'], lstat(gitDir)))?.isDirectory() === true;
 
@@ -59,6 +68,7 @@ export function createMirrors(of: {
         together(repository, () => refresh(repository)),
         signal,
       );
+    await keep(gitDir);
     return gitDir;
   };
 

@@ -1,6 +1,6 @@
 // Runs the git program: arguments only, nothing of the machine's or the user's configuration, no hooks, no questions.
-import { spawn } from 'node:child_process';
-import { codeOf } from '../durable-file.ts';
+import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process';
+import { codeOf } from '../../failures.ts';
 
 /** Largest output taken into memory; larger files are for the artifact stores. */
 const OUTPUT_LIMIT = 256 * 1024 * 1024;
@@ -53,7 +53,11 @@ export function createGit(program: string): Git {
       signal?.throwIfAborted();
       // What speaks to a remote is a child of git's, which outlives git and would go on pushing: it is ended with the group.
       const isGroup = limitMs !== undefined;
-      const child = spawn(program, argv(call), { env: environment(call), cwd: '/', detached: isGroup });
+      const child: ChildProcess = spawn(program, argv(call), { env: environment(call), cwd: '/', detached: isGroup });
+      child.once('error', (error) => reject(notRun(program, error)));
+      // Where too many files are open a child has no pipes; its error comes at the next turn.
+      const { stdin, stdout, stderr } = child;
+      if (!stdin || !stdout || !stderr) return;
       const [output, complaint]: [Buffer[], Buffer[]] = [[], []];
       let bytes = 0;
       let stopped: Error | undefined;
@@ -70,22 +74,19 @@ export function createGit(program: string): Git {
         clearTimeout(timer);
         signal?.removeEventListener('abort', onAbort);
       };
-      child.stdout.on('data', (chunk: Buffer) => {
+      child.once('error', end);
+      stdout.on('data', (chunk: Buffer) => {
         bytes += chunk.byteLength;
         if (bytes > OUTPUT_LIMIT) return stop(notRun(program, { code: 'ERR_CHILD_PROCESS_STDIO_MAXBUFFER' }));
         output.push(chunk);
       });
-      child.stderr.on('data', (chunk: Buffer) => {
+      stderr.on('data', (chunk: Buffer) => {
         // The first lines hold the reason; a remote may send without end.
         if (complaint.length < COMPLAINT_CHUNKS) complaint.push(chunk);
       });
       // A git that ends before it has read everything breaks the pipe; its status tells why.
-      child.stdin.on('error', () => undefined);
-      child.stdin.end(input);
-      child.once('error', (error) => {
-        end();
-        reject(notRun(program, error));
-      });
+      stdin.on('error', () => undefined);
+      stdin.end(input);
       child.once('close', (status) => {
         end();
         if (stopped !== undefined) reject(stopped);
@@ -101,16 +102,17 @@ export function createGit(program: string): Git {
   }
 
   async function* stream(call: GitCall): AsyncGenerator<Buffer> {
-    const child = spawn(program, argv(call), { env: environment(call), stdio: ['ignore', 'pipe', 'pipe'], cwd: '/' });
+    const stdio: StdioOptions = ['ignore', 'pipe', 'pipe'];
+    const child: ChildProcess = spawn(program, argv(call), { env: environment(call), stdio, cwd: '/' });
     const ended = new Promise<number | null>((resolve, reject) => {
       child.once('error', (error) => reject(notRun(program, error)));
       child.once('close', resolve);
     });
     ended.catch(() => undefined);
     let complaint = '';
-    child.stderr.on('data', (text: Buffer) => (complaint = (complaint + text.toString()).slice(-2000)));
+    child.stderr?.on('data', (text: Buffer) => (complaint = (complaint + text.toString()).slice(-2000)));
     try {
-      for await (const chunk of child.stdout) yield chunk as Buffer;
+      for await (const chunk of child.stdout ?? []) yield chunk as Buffer;
       const status = await ended;
       if (status !== 0) throw gitError(call, status, complaint.trim());
     } finally {
@@ -147,15 +149,19 @@ function environment(call: GitCall): Record<string, string> {
   };
 }
 
-const gitError = (call: GitCall, status: number | null, complaint: string): Error =>
+/** Git's "no" as an error, where it was no answer. */
+export const gitError = (call: GitCall, status: number | null, complaint: string): Error =>
   new Error(`git ${call.args[0]} in ${call.gitDir} ended with ${status}: ${complaint || 'it gave no reason'}`);
+
+const remedies: Readonly<Record<string, string>> = {
+  ENOENT: 'install git (2.36 or later), or give its path',
+  EMFILE: 'too many files are open: raise the limit of open files (ulimit -n); it is tried again',
+  ENFILE: 'too many files are open on this machine: raise its limit (fs.file-max); it is tried again',
+  ERR_CHILD_PROCESS_STDIO_MAXBUFFER: `it answered more than ${OUTPUT_LIMIT} bytes: keep files of that size in an artifact store`,
+};
 
 function notRun(program: string, cause: unknown): Error {
   const remedy =
-    codeOf(cause) === 'ENOENT'
-      ? 'install git (2.36 or later), or give its path'
-      : codeOf(cause) === 'ERR_CHILD_PROCESS_STDIO_MAXBUFFER'
-        ? `it answered more than ${OUTPUT_LIMIT} bytes: keep files of that size in an artifact store`
-        : 'it was ended from outside, or could not be started';
+    remedies[codeOf(cause) ?? ''] ?? 'it was ended from outside, or could not be started; it is tried again';
   return new Error(`the program ${program}: ${remedy}`, { cause });
 }

@@ -14,12 +14,13 @@ const AT_ONCE = 4;
  */
 export async function admitPeople(
   nameNode: NameNode,
-  options: { readonly root: string; readonly user: string },
+  options: { readonly root: string; readonly user: string; readonly signal?: AbortSignal | undefined },
   folder: StorePath,
   access: Access,
 ): Promise<void> {
+  const { root, user, signal } = options;
   const rights = rightsOf(access);
-  const owner = access.owner ?? options.user;
+  const owner = access.owner ?? user;
   if (locationOf(`${folder}/_`)?.path !== '_')
     throw failure(
       'InvalidInput',
@@ -35,14 +36,14 @@ export async function admitPeople(
 
   async function change(path: string, entry: FileStatus): Promise<void> {
     const inside = entry.type === 'DIRECTORY';
-    await unlessGone(nameNode.setAcl(path, inside ? folderAcl(rights) : fileAcl(rights)));
+    await unlessGone(nameNode.setAcl(path, inside ? folderAcl(rights) : fileAcl(rights), signal));
     // The owner may change rights: one who is no longer the owner must not.
-    if (entry.owner !== owner) await unlessGone(nameNode.setOwner(path, owner));
+    if (entry.owner !== owner) await unlessGone(nameNode.setOwner(path, owner, signal));
   }
 
   /** A folder is changed before it is listed: what is made in it meanwhile inherits, or is found. */
   async function changeBelow(path: string): Promise<void> {
-    for await (const page of nameNode.list(path)) {
+    for await (const page of nameNode.list(path, '', signal)) {
       for (let at = 0; at < page.length; at += AT_ONCE)
         await Promise.all(page.slice(at, at + AT_ONCE).map((entry) => change(`${path}/${entry.pathSuffix}`, entry)));
       for (const entry of page) if (entry.type === 'DIRECTORY') await changeBelow(`${path}/${entry.pathSuffix}`);
@@ -50,16 +51,16 @@ export async function admitPeople(
   }
 
   const way = folder.split('/').slice(0, -1);
-  for (const at of way.keys()) await openPassage(nameNode, [options.root, ...way.slice(0, at + 1)].join('/'));
-  const area = `${options.root}/${folder}`;
-  await nameNode.makeFolder(area);
-  await nameNode.setAcl(area, folderAcl(rights));
-  await nameNode.setOwner(area, owner);
+  for (const at of way.keys()) await openPassage(nameNode, [root, ...way.slice(0, at + 1)].join('/'), signal);
+  const area = `${root}/${folder}`;
+  await nameNode.makeFolder(area, signal);
+  await nameNode.setAcl(area, folderAcl(rights), signal);
+  await nameNode.setOwner(area, owner, signal);
   await changeBelow(area);
 }
 
 /** Makes a folder that everyone may pass and only the platform may read or change. */
-export async function openPassage(nameNode: NameNode, path: string): Promise<void> {
-  await nameNode.makeFolder(path);
-  await nameNode.setAcl(path, PASSAGE);
+export async function openPassage(nameNode: NameNode, path: string, signal?: AbortSignal): Promise<void> {
+  await nameNode.makeFolder(path, signal);
+  await nameNode.setAcl(path, PASSAGE, signal);
 }

@@ -1,7 +1,7 @@
 // Bytes into and out of HDFS: the NameNode says which DataNode, the bytes stream to or from it.
 import { Readable } from 'node:stream';
 import { z } from 'zod';
-import { codeOf } from '../durable-file.ts';
+import { codeOf } from '../../failures.ts';
 import { problem, refusal } from './errors.ts';
 import { ConnectionError, type Http } from './http.ts';
 import type { NameNode } from './namenode.ts';

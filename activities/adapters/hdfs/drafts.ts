@@ -1,11 +1,12 @@
 // Files on their way into the store: written under a temporary name, checked, given their folder's rights, then renamed.
 import { createHash, randomUUID } from 'node:crypto';
 import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
 import type { Digest, StorePath } from '../../../workflows/domain/names.ts';
 import { failure, isFailure } from '../../failures.ts';
 import type { WriteOptions } from '../../ports.ts';
 import { LEFTOVER_AGE_MS } from '../durable-file.ts';
-import { takeChunks } from '../store-rules.ts';
+import { checkDigest, contended, takeChunks } from '../store-rules.ts';
 import { fileAcl, folderAcl, inheritedRights } from './access.ts';
 import type { DataNodes } from './datanodes.ts';
 import { isRefusal } from './errors.ts';
@@ -21,8 +22,10 @@ interface Content {
 
 export interface Drafts {
   readonly write: (path: StorePath, source: AsyncIterable<Uint8Array>, options: WriteOptions) => Promise<Content>;
-  /** Makes the folder of drafts and removes what dead writers left in it. */
+  /** Makes the folder of drafts, and sweeps it. */
   readonly prepare: () => Promise<void>;
+  /** Removes what dead writers left more than a day ago. */
+  readonly sweep: () => Promise<void>;
   /** Does with a draft all that the store needs of HDFS. */
   readonly probe: () => Promise<void>;
 }
@@ -67,11 +70,7 @@ export function createDrafts(store: {
       ...(signal && { signal }),
     });
     const sha256 = hash.digest('hex') as Digest;
-    if (expect?.sha256 !== undefined && expect.sha256 !== sha256)
-      throw failure(
-        'DigestMismatch',
-        `${path} should be sha256:${expect.sha256} but the bytes given are sha256:${sha256}`,
-      );
+    checkDigest(path, expect?.sha256, sha256);
     const stored = (await nameNode.stat(draft, signal))?.length;
     if (stored !== bytes) throw new Error(`HDFS holds ${stored} of the ${bytes} bytes of ${path}; it is tried again`);
     return { sha256, bytes };
@@ -95,9 +94,12 @@ export function createDrafts(store: {
     if (stored.length !== content.bytes) return false;
     try {
       // Other checksums over blocks of one size: other bytes, known without reading them. The same prove nothing.
-      const [one, two] = [await dataNodes.checksum(`${root}/${path}`, signal), await dataNodes.checksum(draft, signal)];
-      const comparable = stored.blockSize === given?.blockSize && one.split(':')[0] === two.split(':')[0];
-      if (comparable && one !== two) return false;
+      // Without a draft it was renamed, and the answer lost.
+      if (given?.blockSize === stored.blockSize) {
+        const one = await dataNodes.checksum(`${root}/${path}`, signal);
+        const two = await dataNodes.checksum(draft, signal);
+        if (one.split(':')[0] === two.split(':')[0] && one !== two) return false;
+      }
       return (await digestOf(path, signal)) === content.sha256;
     } catch (error) {
       if (isFailure(error, 'NotFound') || isRefusal(error, 'FileNotFoundException')) return undefined;
@@ -105,33 +107,47 @@ export function createDrafts(store: {
     }
   }
 
-  /** Renames the draft to its path (`true`), or finds the same bytes there. */
+  /**
+   * Renames the draft to its path (`true`), or finds the same bytes there. From the rename on the signal is not heard: what
+   * can be seen must also get the rights that its folder has now.
+   */
   async function commit(draft: string, path: StorePath, content: Content, options: WriteOptions): Promise<boolean> {
     const { ifExists, signal } = options;
     const target = `${root}/${path}`;
     const parent = target.slice(0, target.lastIndexOf('/'));
     for (let attempt = 1; attempt <= RENAME_ATTEMPTS; attempt += 1) {
       const acl = await aclIn(parent, signal);
-      await nameNode.setAcl(draft, acl, signal);
       try {
-        await nameNode.rename(draft, target, ifExists === 'replace' ? 'OVERWRITE' : 'NONE', signal);
+        await nameNode.setAcl(draft, acl, signal);
+        signal?.throwIfAborted();
+        await nameNode.rename(draft, target, ifExists === 'replace' ? 'OVERWRITE' : 'NONE');
         // Whoever was let in or kept out in between was so without this file.
-        const now = await aclIn(parent, signal);
-        if (now !== acl) await nameNode.setAcl(target, now, signal);
+        const now = await aclIn(parent);
+        if (now !== acl) await nameNode.setAcl(target, now);
         return true;
       } catch (error) {
-        // Taken, or the folder was removed in between.
+        // Taken, or the folder was removed in between, or renamed already by a request whose answer was lost.
         if (!isRefusal(error, 'FileAlreadyExistsException', 'FileNotFoundException')) throw error;
       }
       const same = await holds(path, draft, content, signal);
-      if (same === true) return false;
-      if (same === false)
+      if (same === false && ifExists !== 'replace')
         throw failure(
           'Conflict',
           `${path} is taken by other bytes (given ${content.bytes} bytes, sha256:${content.sha256})`,
         );
+      if (same) {
+        // An earlier attempt may have ended between its rename and this.
+        await nameNode.setAcl(target, await aclIn(parent));
+        return false;
+      }
     }
-    throw new Error(`${path} is made and removed by others all the time; it is tried again`);
+    throw contended(path);
+  }
+
+  async function sweep(): Promise<void> {
+    for await (const page of nameNode.list(folder))
+      for (const { pathSuffix, modificationTime } of page)
+        if (Date.now() - modificationTime > LEFTOVER_AGE_MS) await discard(`${folder}/${pathSuffix}`);
   }
 
   return {
@@ -156,18 +172,18 @@ export function createDrafts(store: {
     async prepare() {
       await nameNode.makeFolder(folder);
       await nameNode.setAcl(folder, folderAcl(new Map()));
-      for await (const page of nameNode.list(folder))
-        for (const { pathSuffix, modificationTime } of page)
-          if (Date.now() - modificationTime > LEFTOVER_AGE_MS) await discard(`${folder}/${pathSuffix}`);
+      await sweep();
     },
+
+    sweep,
 
     async probe() {
       const draft = `${folder}/${randomUUID()}`;
       const given = Buffer.from('probe');
       try {
         await dataNodes.upload(draft, Readable.from([given]), {});
-        for await (const chunk of dataNodes.download(draft, {}))
-          if (!given.equals(chunk)) throw new Error(`HDFS gave back other bytes than were written to ${draft}`);
+        const stored = await buffer(dataNodes.download(draft, {}));
+        if (!given.equals(stored)) throw new Error(`HDFS gave back other bytes than were written to ${draft}`);
         await nameNode.setAcl(draft, fileAcl(new Map([['nobody', 'r-x']])));
         // Only a member of the supergroup may give a file away.
         await nameNode.setOwner(draft, 'nobody');

@@ -1,7 +1,6 @@
 // HDFS's errors told apart: what was refused or did not answer, what a person can do, and whether waiting helps.
 import { z } from 'zod';
-import { failure } from '../../failures.ts';
-import { codeOf } from '../durable-file.ts';
+import { codeOf, failure } from '../../failures.ts';
 
 /** Codes of the errors that waiting may mend, in the `code` of a plain Error. */
 export type HdfsProblem =

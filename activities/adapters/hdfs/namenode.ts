@@ -25,7 +25,7 @@ const listingAnswer = z.object({
   }),
 });
 
-/** Paths are absolute ones of HDFS, of lawful segments only, so that none needs escaping. All reject with what `errors.ts` knows. */
+/** Paths are absolute ones of HDFS, of any names. All reject with what `errors.ts` knows. */
 export interface NameNode {
   readonly stat: (path: string, signal?: AbortSignal) => Promise<FileStatus | undefined>;
   /** Makes a folder and the missing ones above it; an existing one is fine. */
@@ -39,7 +39,7 @@ export interface NameNode {
   readonly acl: (path: string, signal?: AbortSignal) => Promise<readonly string[] | undefined>;
   readonly setAcl: (path: string, entries: string, signal?: AbortSignal) => Promise<void>;
   /** What lies in a folder behind a name, in order of names, a page (by default 1,000) at a time; nothing where it is missing. */
-  readonly list: (folder: string, after?: string) => AsyncGenerator<readonly FileStatus[]>;
+  readonly list: (folder: string, after?: string, signal?: AbortSignal) => AsyncGenerator<readonly FileStatus[]>;
   /** Where a DataNode takes a new file's bytes; only its owner may read and write it. */
   readonly whereToWrite: (path: string, signal?: AbortSignal) => Promise<URL>;
   readonly whereToRead: (
@@ -56,6 +56,12 @@ interface Node {
   readonly client: WebHdfsClient;
 }
 
+/** Of an address that names none; `webhdfs` would take 80 for https too. */
+const DEFAULT_PORTS = { http: 80, https: 443 };
+
+/** The path in a URL: people's clients make names such as `%2e%2e` and `a?b`, which as they are would lead elsewhere. */
+const escaped = (path: string): string => path.split('/').map(encodeURIComponent).join('/');
+
 /** One NameNode, or the active one of several: they are tried in turn, beginning with the last that answered. */
 export function createNameNode(options: {
   readonly urls: readonly URL[];
@@ -68,7 +74,7 @@ export function createNameNode(options: {
   const nodes = options.urls.map((url): Node => {
     const protocol = url.protocol === 'https:' ? 'https' : 'http';
     const client = webhdfs.createClient(
-      { protocol, host: url.hostname, port: Number(url.port), path: '/webhdfs/v1', user },
+      { protocol, host: url.hostname, port: Number(url.port) || DEFAULT_PORTS[protocol], path: '/webhdfs/v1', user },
       // HDFS is never behind a proxy, whatever the environment says.
       { agent: http.agentOf(url), timeout: silenceMs, followRedirect: false, proxy: null },
     );
@@ -98,8 +104,11 @@ export function createNameNode(options: {
     throw problem('NAMENODE_AWAY', `no NameNode answers: start it, or mend the store’s address (${told})`, away[0]);
   }
 
-  const simple = (call: (client: WebHdfsClient, done: () => void) => WebHdfsRequest, signal?: AbortSignal) =>
-    onActive(({ url, client }) => answerOf(url, (done) => call(client, done), signal));
+  const simple = (
+    path: string,
+    call: (client: WebHdfsClient, path: string, done: () => void) => WebHdfsRequest,
+    signal?: AbortSignal,
+  ) => onActive(({ url, client }) => answerOf(url, (done) => call(client, escaped(path), done), signal));
 
   const other = (
     method: 'GET' | 'PUT',
@@ -109,7 +118,7 @@ export function createNameNode(options: {
     signal?: AbortSignal,
   ) =>
     onActive(({ url }) => {
-      const target = new URL(`/webhdfs/v1${path}`, url);
+      const target = new URL(`/webhdfs/v1${escaped(path)}`, url);
       target.search = new URLSearchParams({ op, 'user.name': user, ...parameters }).toString();
       return http.ask(method, target, signal);
     });
@@ -119,18 +128,18 @@ export function createNameNode(options: {
 
   return {
     async stat(path, signal) {
-      const answer = await missingAsUndefined(simple((client, done) => client.stat(path, done), signal));
+      const answer = await missingAsUndefined(simple(path, (client, at, done) => client.stat(at, done), signal));
       return answer === undefined ? undefined : statusAnswer.parse(answer).FileStatus;
     },
     async makeFolder(path, signal) {
       // The group's bits become the mask of what the folder inherits; narrower ones would cut its people's rights.
-      await simple((client, done) => client.mkdir(path, '770', done), signal);
+      await simple(path, (client, at, done) => client.mkdir(at, '770', done), signal);
     },
     async setOwner(path, owner, signal) {
-      await simple((client, done) => client.chown(path, owner, '', done), signal);
+      await simple(path, (client, at, done) => client.chown(at, owner, '', done), signal);
     },
     async remove(path, signal) {
-      await simple((client, done) => client.unlink(path, false, done), signal);
+      await simple(path, (client, at, done) => client.unlink(at, false, done), signal);
     },
     async rename(from, to, option, signal) {
       await other('PUT', 'RENAME', from, { destination: to, renameoptions: option }, signal);
@@ -142,11 +151,11 @@ export function createNameNode(options: {
     async setAcl(path, aclspec, signal) {
       await other('PUT', 'SETACL', path, { aclspec }, signal);
     },
-    async *list(folder, after = '') {
+    async *list(folder, after = '', signal) {
       for (let last = after; ;) {
         // Hadoop 3.5 knows only the second spelling, earlier ones take either.
         const parameters: Record<string, string> = last === '' ? {} : { startAfter: last, startafter: last };
-        const answer = await missingAsUndefined(other('GET', 'LISTSTATUS_BATCH', folder, parameters));
+        const answer = await missingAsUndefined(other('GET', 'LISTSTATUS_BATCH', folder, parameters, signal));
         if (answer === undefined) return;
         const { partialListing, remainingEntries } = listingAnswer.parse(answer).DirectoryListing;
         const page = partialListing.FileStatuses.FileStatus;

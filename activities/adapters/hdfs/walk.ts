@@ -1,6 +1,6 @@
 // The files below a folder in code-point order of their whole paths, read from the NameNode page by page.
 import type { StorePath } from '../../../workflows/domain/names.ts';
-import { isSegment } from '../store-rules.ts';
+import { isSegment, isStorePath } from '../store-rules.ts';
 import type { FileStatus, NameNode } from './namenode.ts';
 
 export interface Found {
@@ -34,7 +34,7 @@ export async function* walk(
       }
       const path = `${folder}/${name}`;
       if (status.type === 'FILE') {
-        if (path > after) yield { path: path as StorePath, status };
+        if (path > after && isStorePath(path)) yield { path, status };
       } else if (status.type === 'DIRECTORY' && (`${path}/` > after || after.startsWith(`${path}/`))) due.push(name);
     }
   for (let last = due.pop(); last !== undefined; last = due.pop()) yield* below(last);

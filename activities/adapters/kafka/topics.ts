@@ -1,9 +1,7 @@
-// Topics and groups of Kafka: what may be one, and that a topic exists as it was configured.
+// Topics and groups of Kafka: what a group is called there, and that a topic exists as it was configured.
 import { setTimeout as sleep } from 'node:timers/promises';
 import kafkajs, { type Admin, type Kafka } from 'kafkajs';
-import { nameProblem, pathProblem } from '../../../workflows/domain/names.ts';
-import { failure } from '../../failures.ts';
-import { deadLetterTopic } from '../../ports.ts';
+import { checkGroup } from '../bus-rules.ts';
 import { protocolType, withAdmin } from './client.ts';
 
 /** How a missing topic is made. */
@@ -19,26 +17,12 @@ const REPLICATION_FOR_TWO = 3;
 const VISIBLE_WITHIN_MS = 15_000;
 const LOOK_EVERY_MS = 50;
 const NOT_YET = ['UNKNOWN_TOPIC_OR_PARTITION', 'LEADER_NOT_AVAILABLE'];
-const DEAD = deadLetterTopic('');
-
-/** Answers the topic, which is a name, or a name with the ending of dead letters. Throws `InvalidInput`. */
-export function checkTopic(topic: string): string {
-  const problem = nameProblem(topic.endsWith(DEAD) ? topic.slice(0, -DEAD.length) : topic);
-  if (problem) throw failure('InvalidInput', `"${topic.slice(0, 100)}" is no topic: ${problem}`);
-  return topic;
-}
-
-export const isDeadLetterTopic = (topic: string): boolean => topic.endsWith(DEAD);
 
 /**
  * Kafka's group of a group's subscription to one topic: Kafka gives a group's partitions of all topics to all its members,
  * ours are per topic. No topic and no group has an "@". Throws `InvalidInput`.
  */
-export function kafkaGroup(topic: string, group: string): string {
-  const problem = group.includes('/') ? 'no "/"' : pathProblem(group);
-  if (problem) throw failure('InvalidInput', `"${group.slice(0, 100)}" is no consumer group: ${problem}`);
-  return `${group}@${topic}`;
-}
+export const kafkaGroup = (topic: string, group: string): string => `${checkGroup(group)}@${topic}`;
 
 /**
  * Makes the topic if it is missing, by `settings` or else by the brokers' defaults. One that is there is left as it is: where

@@ -3,9 +3,9 @@ import { constants, type Stats } from 'node:fs';
 import { lstat, mkdir, open, readdir, realpath, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { StorePath } from '../../../workflows/domain/names.ts';
-import { failure } from '../../failures.ts';
-import { codeOf, FOLDER_MODE, syncFolder, unless } from '../durable-file.ts';
-import { checkPath, isSegment } from '../store-rules.ts';
+import { codeOf, failure } from '../../failures.ts';
+import { FOLDER_MODE, syncFolder, unless } from '../durable-file.ts';
+import { checkPath, isSegment, isStorePath } from '../store-rules.ts';
 
 /** What the system says when there is no such file. */
 export const MISSING = ['ENOENT', 'ENOTDIR'];
@@ -76,7 +76,7 @@ export function createTree(root: string): Tree {
     for (const name of names.sort((a, b) => (a < b ? -1 : 1))) {
       const path = `${folder}/${name}`;
       if (!name.endsWith('/')) {
-        if (path > after) yield path as StorePath;
+        if (path > after && isStorePath(path)) yield path;
       } else if (path > after || after.startsWith(path)) yield* walk(path.slice(0, -1), after);
     }
   }

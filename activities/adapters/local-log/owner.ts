@@ -5,7 +5,8 @@ import { link, mkdir, open, readdir, readFile, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { z } from 'zod';
-import { codeOf, FILE_MODE, FOLDER_MODE, unless } from '../durable-file.ts';
+import { codeOf } from '../../failures.ts';
+import { FILE_MODE, FOLDER_MODE, unless } from '../durable-file.ts';
 
 const ownerSchema = z.object({ nonce: z.string(), pid: z.number().int().positive(), started: z.string() });
 type Owner = z.infer<typeof ownerSchema>;

@@ -1,8 +1,8 @@
 // A lost connection, a restart, a deadlock: which of PostgreSQL's errors pass by themselves, and a call that outlasts them.
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
-import { failure } from '../../failures.ts';
-import { codeOf } from '../durable-file.ts';
+import { codeOf, failure } from '../../failures.ts';
+import { RECORDS_AWAY } from '../../records.ts';
 
 /** Runs work and, as long as what stops it passes by itself, runs it anew. */
 export type Outlast = <T>(work: () => Promise<T>) => Promise<T>;
@@ -93,8 +93,9 @@ function explained(error: unknown, server: string): unknown {
     if (code.startsWith('22') || code === '23514' || code === '23502')
       return failure('InvalidInput', `the database cannot hold this: ${message}`, [], error);
   }
-  const isKnown = remedyFor(error) !== undefined || passes(error);
-  return isKnown ? new Error(messageOf(error, server), { cause: error }) : error;
+  const isAway = passes(error);
+  if (!isAway && remedyFor(error) === undefined) return error;
+  return Object.assign(new Error(messageOf(error, server), { cause: error }), isAway && { code: RECORDS_AWAY });
 }
 
 const saidBy = (error: unknown): string =>

@@ -205,6 +205,12 @@ const migrations: readonly string[] = [
   );
   create index on projection.imports (project, ordinal);
   `,
+  // People choose the ids of their commands: one is unique in its workflow, not beyond.
+  `
+  alter table authoritative.releases
+    drop constraint releases_command_id_key,
+    add unique (project, model, submission, command_id);
+  `,
 ];
 
 /** Brings the schema to this program's version. A database of a later version is refused: an older program would misread it. */

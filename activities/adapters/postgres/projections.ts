@@ -109,7 +109,12 @@ async function writeDelivery(trx: Work, delivery: Delivery): Promise<void> {
     .onConflict((conflict) =>
       conflict
         .columns(['application', 'release'])
-        .doUpdateSet(deliveryColumns(delivery))
+        .doUpdateSet({
+          ...deliveryColumns(delivery),
+          // Whoever stops a delivery does not know what its gates have said so far: that stays.
+          row: sql<string>`case when excluded.row->'gates' = '[]' then excluded.row || jsonb_build_object('gates', deliveries.row->'gates')
+            else excluded.row end`,
+        })
         // A live row may have come back from `superseded` by a revert: there a later state must also be younger.
         .where(
           sql<boolean>`(excluded.standing > deliveries.standing and deliveries.state <> 'live')

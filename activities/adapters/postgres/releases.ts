@@ -92,6 +92,9 @@ async function allot(trx: Work, commandId: string, release: Unallotted): Promise
   const allotted = await trx
     .selectFrom('authoritative.releases')
     .select(['row', 'announced'])
+    .where('project', '=', project)
+    .where('model', '=', model)
+    .where('submission', '=', submission)
     .where('command_id', '=', commandId)
     .executeTakeFirst();
   if (allotted) return releaseOf(allotted);

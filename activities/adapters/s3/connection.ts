@@ -1,5 +1,5 @@
 // The connection to one bucket: the client, its time limits, and clear errors for every request.
-import { S3Client } from '@aws-sdk/client-s3';
+import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3';
 import { s3Error } from './errors.ts';
 
 export interface ConnectionOptions {
@@ -15,7 +15,7 @@ export interface ConnectionOptions {
   };
   /** The bucket in the path, not in the host name; by default where an endpoint is given, since few of those have the DNS names. */
   readonly forcePathStyle?: boolean;
-  /** How long a request may wait without a byte moving; it is then tried again, three times in all. */
+  /** How long the server may let a byte wait; the request is then tried again, three times in all, a download begun is not. */
   readonly silenceMs?: number;
 }
 
@@ -28,12 +28,12 @@ const MOST_CONNECTIONS = 256;
 
 export type Connection = ReturnType<typeof connect>;
 
-/** Makes the client; no request is sent yet. */
+/** Makes the clients; no request is sent yet. */
 export function connect(options: ConnectionOptions) {
   const { bucket, region, endpoint, credentials, silenceMs = SILENCE_MS } = options;
   const agent = { maxSockets: MOST_CONNECTIONS };
   const where = endpoint ?? `AWS ${region}`;
-  const client = new S3Client({
+  const config: S3ClientConfig = {
     region,
     forcePathStyle: options.forcePathStyle ?? endpoint !== undefined,
     ...(endpoint !== undefined && { endpoint }),
@@ -43,15 +43,14 @@ export function connect(options: ConnectionOptions) {
     responseChecksumValidation: 'WHEN_REQUIRED',
     // With it the SDK opens a connection per part, and waits up to 6 s for servers that do not know it.
     expectContinueHeader: false,
-    requestHandler: {
-      connectionTimeout: CONNECT_MS,
-      socketTimeout: silenceMs,
-      httpAgent: agent,
-      httpsAgent: agent,
-    },
-  });
-  tellErrors(client, where);
-  return { client, bucket, endpoint: where };
+  };
+  const common = { connectionTimeout: CONNECT_MS, httpAgent: agent, httpsAgent: agent };
+  const client = new S3Client({ ...config, requestHandler: { ...common, socketTimeout: silenceMs } });
+  // A socket's time limit would go on while a reader pauses: here it ends with the answer's head, and who reads on has a clock.
+  const downloads = { ...common, socketTimeout: 0, requestTimeout: silenceMs, throwOnRequestTimeout: true };
+  const reader = new S3Client({ ...config, requestHandler: downloads });
+  for (const each of [client, reader]) tellErrors(each, where);
+  return { client, reader, bucket, endpoint: where, silenceMs };
 }
 
 /** Has every error told by what was asked. */

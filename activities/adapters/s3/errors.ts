@@ -1,6 +1,5 @@
 // What goes wrong between the platform and an S3 endpoint, told so that a person knows what to do.
-import { failure } from '../../failures.ts';
-import { codeOf } from '../durable-file.ts';
+import { codeOf, failure } from '../../failures.ts';
 
 /** A request as a message names it. */
 export interface Asked {
@@ -31,7 +30,9 @@ const folderConflicts = new Set([
 ]);
 
 const endpoint = 'check the endpoint of the S3 configuration and that its server runs';
-const access = 'give its key the rights to list the bucket and to read, write and delete objects there';
+const access =
+  'give its key the rights to list the bucket, to read, write and delete objects there, and to clear up uploads ' +
+  '(s3:AbortMultipartUpload, s3:ListMultipartUploadParts, s3:ListBucketMultipartUploads)';
 const credentials = 'the S3 credentials are refused: check the access key and its secret';
 const region = 'the bucket lies in another region: set the region of the S3 configuration to it';
 const certificate = 'the certificate of the endpoint is not trusted: have its authority trusted (NODE_EXTRA_CA_CERTS)';

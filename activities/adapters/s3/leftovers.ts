@@ -4,21 +4,19 @@ import { LEFTOVER_AGE_MS } from '../durable-file.ts';
 import type { Connection } from './connection.ts';
 import type { Uploads } from './uploads.ts';
 
-/** Ends uploads below `root` and removes objects below `temporary` that are older than a day; returns how many. */
+/** Ends uploads below `root` and removes objects below `temporary` that are older than a day. */
 export async function removeLeftovers(
   { client, bucket }: Connection,
   uploads: Uploads,
   { root, temporary, signal }: { readonly root: string; readonly temporary: string; readonly signal: AbortSignal },
-): Promise<number> {
+): Promise<void> {
   const before = Date.now() - LEFTOVER_AGE_MS;
-  let ended = 0;
   let marker: { KeyMarker?: string; UploadIdMarker?: string } | undefined = {};
   while (marker) {
     const page: Awaited<ReturnType<typeof listUploads>> = await listUploads(marker);
     for (const { Key, UploadId, Initiated } of page.Uploads ?? []) {
       if (Key === undefined || UploadId === undefined || !Initiated || Initiated.getTime() > before) continue;
       await uploads.abort(Key, UploadId);
-      ended += 1;
     }
     marker = page.IsTruncated ? { KeyMarker: page.NextKeyMarker, UploadIdMarker: page.NextUploadIdMarker } : undefined;
   }
@@ -27,11 +25,9 @@ export async function removeLeftovers(
     for (const { Key, LastModified } of page.Contents ?? []) {
       if (Key === undefined || !LastModified || LastModified.getTime() > before) continue;
       await uploads.remove(Key);
-      ended += 1;
     }
     after = page.IsTruncated ? page.Contents?.at(-1)?.Key : undefined;
   }
-  return ended;
 
   function listUploads(from: { KeyMarker?: string; UploadIdMarker?: string }) {
     return client.send(new ListMultipartUploadsCommand({ Bucket: bucket, Prefix: root, ...from }), {

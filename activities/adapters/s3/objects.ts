@@ -1,10 +1,15 @@
 // The objects of a bucket as files of a store: where they lie, what is known of them, their bytes and digests.
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
-import { GetObjectCommand, HeadObjectCommand, type HeadObjectCommandOutput } from '@aws-sdk/client-s3';
-import { isDigest, type ArtifactUri, type Digest, type StorePath } from '../../../workflows/domain/names.ts';
+import {
+  GetObjectCommand,
+  HeadObjectCommand,
+  ListObjectsV2Command,
+  type HeadObjectCommandOutput,
+} from '@aws-sdk/client-s3';
+import { isDigest, type Digest, type StorePath } from '../../../workflows/domain/names.ts';
 import { failure } from '../../failures.ts';
-import { checkPath } from '../store-rules.ts';
+import { addresses, checkPath } from '../store-rules.ts';
 import type { Connection } from './connection.ts';
 import { nameOf, s3Error } from './errors.ts';
 
@@ -14,20 +19,15 @@ const KEY_LIMIT = 1024;
 export type Objects = ReturnType<typeof createObjects>;
 
 /** The objects below `root`, which is empty or ends with a slash. */
-export function createObjects({ client, bucket, endpoint }: Connection, root: string) {
+export function createObjects({ client, reader, bucket, endpoint, silenceMs }: Connection, root: string) {
   const scheme = `s3://${bucket}/${root}`;
+  const { uriOf, pathOf } = addresses(scheme, 'this S3 store');
 
   const keyOf = (path: StorePath): string => {
     const key = `${root}${checkPath(path)}`;
     if (key.length > KEY_LIMIT)
       throw failure('InvalidInput', `${key.slice(0, 100)}… has more than the ${KEY_LIMIT} characters of an S3 key`);
     return key;
-  };
-  const uriOf = (path: StorePath): ArtifactUri => `${scheme}${checkPath(path)}` as ArtifactUri;
-  const pathOf = (uri: ArtifactUri): StorePath => {
-    if (!uri.startsWith(scheme))
-      throw failure('InvalidInput', `"${uri}" is no address of this S3 store (they begin with ${scheme})`);
-    return checkPath(uri.slice(scheme.length));
   };
   const notFound = (path: StorePath) => failure('NotFound', `no file ${path} in ${scheme}`);
 
@@ -36,8 +36,10 @@ export function createObjects({ client, bucket, endpoint }: Connection, root: st
     try {
       return await client.send(new HeadObjectCommand({ Bucket: bucket, Key: keyOf(path) }), { abortSignal });
     } catch (error) {
-      if (nameOf(error) === 'NotFound') return undefined;
-      throw error;
+      if (nameOf(error) !== 'NotFound') throw error;
+      // So it is told of a missing bucket as well: a HEAD has no body. A listing says which it is.
+      await client.send(new ListObjectsV2Command({ Bucket: bucket, Prefix: keyOf(path), MaxKeys: 1 }), { abortSignal });
+      return undefined;
     }
   }
 
@@ -55,7 +57,7 @@ export function createObjects({ client, bucket, endpoint }: Connection, root: st
     const Range = start === 0 && end === Infinity ? undefined : `bytes=${start}-${end === Infinity ? '' : end - 1}`;
     const command = new GetObjectCommand({ Bucket: bucket, Key: keyOf(path), ...(Range !== undefined && { Range }) });
     try {
-      const { Body } = await client.send(command, { abortSignal: signal });
+      const { Body } = await reader.send(command, { abortSignal: signal });
       if (!(Body instanceof Readable)) throw new Error(`S3 GetObject of ${scheme}${path} gave no stream`);
       // A body that fails before anybody reads it must not end the process; who reads it then is told.
       return bytesOf(
@@ -71,21 +73,27 @@ export function createObjects({ client, bucket, endpoint }: Connection, root: st
     }
   }
 
-  async function* bytesOf(
-    path: StorePath,
-    body: AsyncIterable<Uint8Array>,
-    signal?: AbortSignal,
-  ): AsyncGenerator<Uint8Array> {
+  async function* bytesOf(path: StorePath, body: Readable, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+    const chunks: AsyncIterator<Uint8Array> = body[Symbol.asyncIterator]();
     try {
-      for await (const chunk of body) {
+      for (let next = await heard(body, chunks.next()); !next.done; next = await heard(body, chunks.next())) {
         signal?.throwIfAborted();
-        yield chunk;
+        yield next.value;
       }
       signal?.throwIfAborted();
     } catch (error) {
       signal?.throwIfAborted();
       throw s3Error(error, { operation: 'GetObject', address: `${scheme}${path}`, endpoint });
+    } finally {
+      body.destroy();
     }
+  }
+
+  /** The server's next step, unless it is silent for too long. A reader that takes its time is not its silence. */
+  function heard<T>(body: Readable, step: Promise<T>): Promise<T> {
+    const silent = Object.assign(new Error(`silent for ${silenceMs} ms`), { name: 'TimeoutError' });
+    const timer = setTimeout(() => body.destroy(silent), silenceMs);
+    return step.finally(() => clearTimeout(timer));
   }
 
   /** SHA-256 of the bytes as they lie there now. */
@@ -95,12 +103,13 @@ export function createObjects({ client, bucket, endpoint }: Connection, root: st
     return hash.digest('hex') as Digest;
   }
 
-  /** The digest that was checked when the object was made, or that of its bytes if somebody else made it. */
-  async function storedDigest(path: StorePath, signal: AbortSignal): Promise<Digest | undefined> {
-    const noted = await head(path, signal);
-    if (!noted) return undefined;
-    return isDigest(noted.Metadata?.sha256) ? noted.Metadata.sha256 : digestOf(path, signal);
+  /** What is known of the object, with the digest that was checked when it was made, or that of its bytes if somebody else made it. */
+  async function stored(path: StorePath, signal: AbortSignal) {
+    const known = await head(path, signal);
+    if (!known) return undefined;
+    const noted = known.Metadata?.sha256;
+    return { known, sha256: isDigest(noted) ? noted : await digestOf(path, signal) };
   }
 
-  return { root, scheme, keyOf, uriOf, pathOf, head, open, digestOf, storedDigest };
+  return { root, scheme, keyOf, uriOf, pathOf, head, open, digestOf, stored };
 }

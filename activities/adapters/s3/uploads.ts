@@ -5,6 +5,7 @@ import {
   CompleteMultipartUploadCommand,
   CreateMultipartUploadCommand,
   HeadObjectCommand,
+  ListMultipartUploadsCommand,
   ListPartsCommand,
   PutObjectCommand,
   UploadPartCommand,
@@ -83,7 +84,8 @@ export function createUploads({ client, bucket, endpoint }: Connection, options:
     const said = typeof proof === 'string' ? proof : 'nothing of it';
     throw new Error(
       `s3://${bucket}/${key}: server-side encryption ${encryption} is configured, but ${endpoint} answers ${said}. Nothing is ` +
-        `stored. Let the server encrypt, or take the encryption out of the S3 configuration; it is tried again`,
+        `stored. Let the server encrypt (and remove what lies there unencrypted), or take the encryption out of the S3 ` +
+        `configuration; it is tried again`,
     );
   }
 
@@ -148,13 +150,20 @@ export function createUploads({ client, bucket, endpoint }: Connection, options:
 
   return {
     partBytes,
+    prove,
     remove,
     abort,
 
-    /** Begins an upload and ends it: may this key write, and does the server promise the encryption? */
+    /** Begins an upload and clears it up: may this key do all of that, and does the server promise the encryption? */
     async rehearse(key: string): Promise<void> {
       const begun = await client.send(new CreateMultipartUploadCommand({ Bucket: bucket, Key: key, ...encrypted }));
-      await abort(key, begun.UploadId ?? '');
+      const upload = { Bucket: bucket, Key: key, UploadId: begun.UploadId ?? '' };
+      await client.send(new AbortMultipartUploadCommand(upload));
+      await client.send(new ListPartsCommand(upload)).catch((error: unknown) => {
+        if (nameOf(error) !== 'NoSuchUpload') throw error;
+      });
+      await client.send(new ListMultipartUploadsCommand({ Bucket: bucket, Prefix: key, MaxUploads: 1 }));
+      await remove(key);
       prove(key, begun);
     },
 

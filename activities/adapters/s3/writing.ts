@@ -4,7 +4,7 @@ import type { Artifact } from '../../../workflows/domain/model.ts';
 import type { Digest, StorePath } from '../../../workflows/domain/names.ts';
 import { failure } from '../../failures.ts';
 import type { WriteOptions } from '../../ports.ts';
-import { takeChunks } from '../store-rules.ts';
+import { checkDigest, contended, takeChunks } from '../store-rules.ts';
 import { nameOf } from './errors.ts';
 import type { Objects } from './objects.ts';
 import type { Target, Uploads } from './uploads.ts';
@@ -38,17 +38,15 @@ export function createWrite(
       } catch (error) {
         if (!TAKEN.includes(nameOf(error))) throw error;
         const { sha256, signal } = target;
-        const stored = await objects.storedDigest(path, signal);
-        if (stored === sha256) return;
-        if (stored !== undefined && target.onlyNew)
+        const stored = await objects.stored(path, signal);
+        // An earlier attempt may have ended before it saw the proof.
+        if (stored?.sha256 === sha256) return uploads.prove(target.key, stored.known);
+        if (stored && target.onlyNew)
           throw failure(
             'Conflict',
-            `${path} is taken by other bytes (stored sha256:${stored}, given sha256:${sha256})`,
+            `${path} is taken by other bytes (stored sha256:${stored.sha256}, given sha256:${sha256})`,
           );
-        if (attempt >= most)
-          throw new Error(`${path} is made and removed by others at the same time; it is tried again`, {
-            cause: error,
-          });
+        if (attempt >= most) throw contended(path, error);
       }
   }
 
@@ -118,7 +116,6 @@ export function createWrite(
 /** The chunks, measured as they go by; after the last one, wrong bytes are an error, before anything was committed. */
 function measured(path: StorePath, source: AsyncIterable<Uint8Array>, options: WriteOptions) {
   const hash = createHash('sha256');
-  const expected = options.expect?.sha256;
   const seen: { bytes: number; sha256?: Digest } = { bytes: 0 };
   async function* chunks(): AsyncGenerator<Uint8Array, undefined> {
     for await (const chunk of takeChunks(path, source, options)) {
@@ -127,11 +124,7 @@ function measured(path: StorePath, source: AsyncIterable<Uint8Array>, options: W
       yield chunk;
     }
     seen.sha256 = hash.digest('hex') as Digest;
-    if (expected !== undefined && expected !== seen.sha256)
-      throw failure(
-        'DigestMismatch',
-        `${path} should be sha256:${expected} but the bytes given are sha256:${seen.sha256}`,
-      );
+    checkDigest(path, options.expect?.sha256, seen.sha256);
     return undefined;
   }
   return { chunks: chunks(), seen };

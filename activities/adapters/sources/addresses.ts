@@ -29,6 +29,12 @@ export function addressProblem(address: string, port: number, allowed: readonly 
   return undefined;
 }
 
+export const notPublic = (problem: string) =>
+  failure(
+    'NotAuthorized',
+    `${problem}: data comes from public hosts only, or from addresses that the operator allows in OCDL_IMPORT_PRIVATE_ADDRESSES`,
+  );
+
 /**
  * A `lookup` for `node:net`: it hands on only addresses that it has checked, so that a name that is resolved once to be checked
  * and once more to be connected to cannot be two things. One refused address among them refuses the host.
@@ -38,7 +44,7 @@ export function checkedLookup(resolve: Resolve, port: number, allowed: readonly 
     void (async () => {
       const addresses = await resolve(host);
       const problem = addresses.map((address) => addressProblem(address, port, allowed)).find(Boolean);
-      if (problem) throw failure('NotAuthorized', `${host}: ${problem}: data comes from public hosts only`);
+      if (problem) throw notPublic(`${host}: ${problem}`);
       const found = addresses.map((address) => ({ address, family: address.includes(':') ? 6 : 4 }));
       const [first] = found;
       if (!first) throw new Error(`${host} has no address`);

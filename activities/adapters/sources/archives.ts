@@ -8,6 +8,7 @@ import type { LeftOut } from '../../../workflows/domain/import.ts';
 import { pathProblem } from '../../../workflows/domain/names.ts';
 import { failure } from '../../failures.ts';
 import type { Archives, FolderEntry } from '../../ports.ts';
+import { writeAll } from '../durable-file.ts';
 import { zipEntries } from './zip.ts';
 
 export interface ArchiveLimits {
@@ -65,7 +66,7 @@ export function createArchives(limits: ArchiveLimits): Archives {
           const offset = counts.bytes;
           for await (const chunk of entry.bytes()) {
             signal.throwIfAborted();
-            await handle.write(chunk, 0, chunk.byteLength, counts.bytes);
+            await writeAll(handle, chunk, counts.bytes);
             counts.bytes += chunk.byteLength;
             if (counts.bytes > limits.bytes) throw bomb(`unpacks to more than ${limits.bytes} bytes`);
             if (counts.bytes > RATIO_FROM && counts.bytes > packed * limits.ratio)

@@ -6,7 +6,7 @@ import { rootCertificates } from 'node:tls';
 import { failure } from '../../failures.ts';
 import type { OpenedFile } from '../../ports.ts';
 import type { Resolve } from './addresses.ts';
-import { addressProblem, checkedLookup, systemResolve } from './addresses.ts';
+import { addressProblem, checkedLookup, notPublic, systemResolve } from './addresses.ts';
 
 export interface GuardOptions {
   /** Addresses that may be connected to although they are not public, each as `ADDRESS:PORT`. */
@@ -45,7 +45,7 @@ export function createGuardedFetch(options: GuardOptions): GuardedFetch {
       const host = url.hostname.replace(/^\[|\]$/g, '');
       // A literal address is connected to without any lookup.
       const problem = isIP(host) ? addressProblem(host, port, allowAddresses) : undefined;
-      if (problem) return fail(failure('NotAuthorized', `${problem}: data comes from public hosts only`));
+      if (problem) return fail(notPublic(problem));
       const sent = request(
         url,
         {

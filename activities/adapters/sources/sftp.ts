@@ -46,14 +46,22 @@ export async function sftpSession(
   client.once('close', () => (line.isCut = true));
   const end = (): void => void client.destroy();
   signal.addEventListener('abort', end, { once: true });
+  const close = (): void => {
+    signal.removeEventListener('abort', end);
+    client.end();
+  };
   const sftp = await new Promise<SFTPWrapper>((done, fail) => {
     // Asked for something on a line that has just been cut, the library never answers.
     client.once('close', () => fail(new Error(`the line to node ${node.node} was cut`)));
     client.sftp((error, opened) => {
-      if (error) return fail(error);
+      if (error)
+        return fail(new Error(`node ${node.node}: ${where} does not speak SFTP: ${error.message}`, { cause: error }));
       opened.on('error', () => undefined);
       done(opened);
     });
+  }).catch((error: unknown) => {
+    close();
+    throw error;
   });
   const call = <T>(what: string, work: (answer: (error: Error | undefined, value: T) => void) => void): Promise<T> =>
     new Promise((done, fail) => {
@@ -151,8 +159,7 @@ export async function sftpSession(
     },
 
     async close() {
-      signal.removeEventListener('abort', end);
-      client.end();
+      close();
     },
   };
 }

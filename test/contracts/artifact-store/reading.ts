@@ -108,17 +108,42 @@ export const readingCases: readonly Case<StoreSubject>[] = [
     name: 'ends a read when the signal is aborted, and when the reader leaves',
     async run({ store }) {
       const path = freshFolder()('files/a');
-      await put(store, path, pattern(4_000_000));
+      await put(store, path, pattern(6_000_000));
       const controller = new AbortController();
       const source = await store.read(store.uri(path), { signal: controller.signal });
+      let after = 0;
       await rejects(
         'an aborted read',
         (async () => {
-          for await (const chunk of source) if (chunk.byteLength > 0) controller.abort();
+          for await (const chunk of source)
+            if (controller.signal.aborted) after += chunk.byteLength;
+            else if (chunk.byteLength > 0) controller.abort();
         })(),
       );
+      assert.equal(after, 0, `${after} bytes were given after the abort`);
       for await (const chunk of await store.read(store.uri(path))) if (chunk.byteLength > 0) break;
-      assert.equal((await get(store, path)).byteLength, 4_000_000);
+      assert.equal((await get(store, path)).byteLength, 6_000_000);
+    },
+  },
+  {
+    name: 'ends a digest when the signal is aborted',
+    async run({ store }) {
+      const path = freshFolder()('files/a');
+      await put(store, path, pattern(2_000_000));
+      const controller = new AbortController();
+      const digest = store.digest(store.uri(path), controller.signal);
+      controller.abort();
+      await rejects('one aborted meanwhile', digest);
+      await rejects('one aborted before', store.digest(store.uri(path), AbortSignal.abort()));
+    },
+  },
+  {
+    name: 'gives no page of no files, of parts of files, or of more than 1,000',
+    async run({ store }) {
+      const folder = freshFolder()();
+      for (const limit of [0, -1, 1.5, 1001, Number.NaN])
+        await rejectsAs('InvalidInput', `a page of ${limit}`, store.list(folder, { limit }));
+      assert.deepEqual((await store.list(folder, { limit: 1000 })).files, []);
     },
   },
   {

@@ -108,6 +108,34 @@ export const writingCases: readonly Case<StoreSubject>[] = [
     },
   },
   {
+    name: 'ends a write at whatever moment between two chunks the signal is aborted',
+    async run({ store }) {
+      const at = freshFolder();
+      const path = at('files/a');
+      const never = latch();
+      // The store takes a chunk within some turns of the microtask queue; until it asks for the next, nobody waits for the source.
+      for (let turns = 0; turns < 30; turns += 1) {
+        const controller = new AbortController();
+        const abortLater = async (): Promise<void> => {
+          for (let turn = 0; turn < turns; turn += 1) await Promise.resolve();
+          controller.abort();
+        };
+        async function* source(): AsyncGenerator<Uint8Array> {
+          void abortLater();
+          yield text('some');
+          await never.promise;
+        }
+        const hanging = setTimeout(never.open, patience.ms);
+        const begun = Date.now();
+        await rejects(`aborted after ${turns} turns`, store.write(path, source(), { signal: controller.signal }));
+        clearTimeout(hanging);
+        assert.ok(Date.now() - begun < patience.ms, `aborted after ${turns} turns, it went on until the source ended`);
+      }
+      await assertNothing(store, at(), path);
+      never.open();
+    },
+  },
+  {
     name: 'shows nothing of a file while it is written',
     async run({ store }) {
       const at = freshFolder();

@@ -12,9 +12,11 @@ const fault = (
   name: string,
   caughtBy: string,
   change: (good: ArtifactStore) => Partial<ArtifactStore>,
+  failsWith?: RegExp,
 ): Fault<StoreSubject> => ({
   name,
   caughtBy,
+  ...(failsWith && { failsWith }),
   wrap: ({ store, close }) => ({ store: { ...store, ...change(store) }, close }),
 });
 
@@ -25,6 +27,18 @@ async function* stale(source: Bytes, visible: (bytes: Uint8Array) => Promise<unk
   for await (const chunk of source) {
     await visible(chunk);
     yield chunk;
+  }
+}
+/** Hears the signal only while the source is asked. */
+async function* deafBetween(source: Bytes, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
+  const chunks = source[Symbol.asyncIterator]();
+  for (;;) {
+    const next = await new Promise<IteratorResult<Uint8Array>>((resolve, reject) => {
+      signal?.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+      chunks.next().then(resolve, reject);
+    });
+    if (next.done) return;
+    yield next.value;
   }
 }
 const without = (options: WriteOptions | undefined, ...keys: (keyof WriteOptions)[]): WriteOptions =>
@@ -67,7 +81,7 @@ export const storeFaults: readonly Fault<StoreSubject>[] = [
     (good) => ({
       write: async (path, source, options) => {
         const problem = pathProblem(path);
-        if (problem) throw failure('InvalidInput', problem);
+        if (problem) throw failure('InvalidInput', `planted: ${problem}`);
         return good.write(path, source, options);
       },
     }),
@@ -134,6 +148,14 @@ export const storeFaults: readonly Fault<StoreSubject>[] = [
       write: (path, source, options) => good.write(path, source, without(options, 'signal')),
     }),
   ),
+  fault(
+    'does not hear a signal while it is at work on a chunk',
+    'ends a write at whatever moment between two chunks the signal is aborted',
+    (good) => ({
+      write: (path, source, options) =>
+        good.write(path, deafBetween(source, options?.signal), without(options, 'signal')),
+    }),
+  ),
   fault('shows what is being written', 'shows nothing of a file while it is written', (good) => ({
     write: (path, source, options) =>
       good.write(
@@ -168,13 +190,18 @@ export const storeFaults: readonly Fault<StoreSubject>[] = [
       },
     };
   }),
-  fault('replaces by removing first', 'replaces as a whole: a reader sees the old bytes or the new', (good) => ({
-    write: async (path, source, options) => {
-      if (options?.ifExists === 'replace') await good.remove(good.uri(path));
-      await sleep(50);
-      return good.write(path, source, options);
-    },
-  })),
+  fault(
+    'replaces by removing first',
+    'replaces as a whole: a reader sees the old bytes or the new',
+    (good) => ({
+      write: async (path, source, options) => {
+        if (options?.ifExists === 'replace') await good.remove(good.uri(path));
+        await sleep(50);
+        return good.write(path, source, options);
+      },
+    }),
+    /no file/,
+  ),
   fault('takes the end of a range as inclusive', 'reads ranges, cut at the end of the file', (good) => ({
     read: (uri, { range, ...options } = {}) =>
       good.read(uri, {
@@ -187,6 +214,30 @@ export const storeFaults: readonly Fault<StoreSubject>[] = [
     'ends a read when the signal is aborted, and when the reader leaves',
     (good) => ({
       read: (uri, options) => good.read(uri, { ...(options?.range && { range: options.range }) }),
+    }),
+  ),
+  fault(
+    'looks at the signal of a read when all bytes are given',
+    'ends a read when the signal is aborted, and when the reader leaves',
+    (good) => ({
+      read: async (uri, options) => {
+        const source = await good.read(uri, { ...(options?.range && { range: options.range }) });
+        return (async function* () {
+          yield* source;
+          options?.signal?.throwIfAborted();
+        })();
+      },
+    }),
+  ),
+  fault('does not listen to the signal of a digest', 'ends a digest when the signal is aborted', (good) => ({
+    digest: (uri) => good.digest(uri),
+  })),
+  fault(
+    'gives the nearest page that it can',
+    'gives no page of no files, of parts of files, or of more than 1,000',
+    (good) => ({
+      list: (folder, { limit = 1000, ...options } = {}) =>
+        good.list(folder, { ...options, limit: Math.min(1000, Math.max(1, Math.floor(limit) || 1)) }),
     }),
   ),
   fault(
@@ -222,14 +273,19 @@ export const storeFaults: readonly Fault<StoreSubject>[] = [
       },
     }),
   ),
-  fault('has one temporary name for all writers', 'does not mix up what is written at once', (good) => {
-    let current: StorePath | undefined;
-    return {
-      write: async (path, source, options) => {
-        current = path;
-        await sleep(1);
-        return good.write(current, source, options);
-      },
-    };
-  }),
+  fault(
+    'has one temporary name for all writers',
+    'does not mix up what is written at once',
+    (good) => {
+      let current: StorePath | undefined;
+      return {
+        write: async (path, source, options) => {
+          current = path;
+          await sleep(1);
+          return good.write(current, source, options);
+        },
+      };
+    },
+    /is taken by other bytes/,
+  ),
 ];
