@@ -178,14 +178,26 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
         // Registered after all, and only its answer was lost: what is a data set stays.
         if (found?.state === 'done') return found;
         await rm(partsOf(input), { recursive: true, force: true });
-        for (let files = await stored(input); files.length > 0; files = await stored(input))
-          for (const { uri } of files) await areas.remove(uri);
-        const row: Import = { ...rowOf(input, state), detail, bytes: found?.bytes ?? 0 };
+        const isRegistered = await ownsDataSet(input);
+        if (!isRegistered)
+          for (let files = await stored(input); files.length > 0; files = await stored(input))
+            for (const { uri } of files) await areas.remove(uri);
+        const row: Import = {
+          ...rowOf(input, state),
+          detail: isRegistered ? `data set ${input.dataset} is there and stays; then: ${detail}` : detail,
+          bytes: found?.bytes ?? 0,
+        };
         await records.recordImport(row, entry(input, `import.${state}`, {}, { reason: detail }));
         return row;
       });
     },
   };
+
+  /** Is the data set made of this import's files? */
+  async function ownsDataSet(input: DataImportInput): Promise<boolean> {
+    const files = (await records.dataSet(input.project, input.dataset))?.files ?? [];
+    return (await stored(input)).some(({ uri }) => files.some((file) => file.uri === uri));
+  }
 
   async function stored(input: DataImportInput) {
     const { files } = await areas.list(

@@ -1,10 +1,12 @@
 // One release into one application: the checks, the lock in its repository, the gates, the live pointer.
+import { isDeepStrictEqual } from 'node:util';
 import type { SignedCommand } from '../workflows/domain/command.ts';
 import type { Application, GateResult, LivePointer, NamedArtifact, Release } from '../workflows/domain/model.ts';
+import { subjectOf } from '../workflows/domain/names.ts';
 import { failure } from './failures.ts';
 import { gates } from './gates/gate.ts';
 import { beating } from './heartbeat.ts';
-import { mustHave, subjectOf } from './model-center.ts';
+import { mustHave } from './model-center.ts';
 import type { ArtifactStore, Cluster, CodeHost } from './ports.ts';
 import type { Records } from './records.ts';
 
@@ -73,7 +75,9 @@ export function createDeliveryActivities(deps: {
 
     /** Commits `model.lock` on the branch `ocdl/<release>` of the application's repository: the entrance to its own CI/CD (paper 3.3). */
     async lockModel(which: Which): Promise<{ commit: string }> {
-      return commitLock(which, `ocdl/${which.release}`, 'candidate');
+      const { app, row } = await find(which);
+      const others = (await liveReleases(app)).filter(({ type }) => type !== which.type);
+      return beating((signal) => commitLock(app, [...others, row], row, `ocdl/${row.release}`, 'candidate', signal));
     },
 
     /** Runs one gate. What is thrown here says that it could not be run. */
@@ -139,11 +143,32 @@ export function createDeliveryActivities(deps: {
       return { pointer, why, touched: [] };
     },
 
-    /** Commits `model.lock` to the main branch: what is live. */
-    async commitLive(which: Which): Promise<{ commit: string }> {
-      return commitLock(which, 'main', 'live');
+    /**
+     * Commits `model.lock` to the main branch: what is live, by the pointers of all the application's types as they stand now.
+     * A late repetition, and another type that moves meanwhile, so end with what is live, too.
+     */
+    async commitLive({ application, type }: Omit<Which, 'release'>): Promise<{ commit: string }> {
+      const app = await mustHave(records.application(application), `application ${application}`);
+      return beating(async (signal) => {
+        for (let live = await liveReleases(app); ;) {
+          const row = live.find((one) => one.type === type);
+          if (!row) throw failure('Conflict', `nothing of type ${type} is live in ${application}`);
+          const committed = await commitLock(app, live, row, 'main', 'live', signal);
+          const now = await liveReleases(app);
+          if (isDeepStrictEqual(now, live)) return committed;
+          live = now;
+        }
+      });
     },
   };
+
+  /** What is live in an application, at most one release a type. */
+  async function liveReleases({ application, types }: Application): Promise<readonly Release[]> {
+    const pointers = await Promise.all(types.map((type) => records.livePointer(application, type)));
+    return Promise.all(
+      pointers.flatMap(({ release }) => (release ? [mustHave(records.release(release), `release ${release}`)] : [])),
+    );
+  }
 
   async function find({ application, type, release }: Which): Promise<{ app: Application; row: Release }> {
     const app = await mustHave(records.application(application), `application ${application}`);
@@ -156,26 +181,35 @@ export function createDeliveryActivities(deps: {
     return { app, row };
   }
 
-  async function commitLock(which: Which, branch: string, what: string): Promise<{ commit: string }> {
-    const { app, row } = await find(which);
+  /** Makes the lock anew from the records, whatever the file says: a person may have written into it. `row` is what it is committed for. */
+  async function commitLock(
+    app: Application,
+    rows: readonly Release[],
+    row: Release,
+    branch: string,
+    what: string,
+    signal: AbortSignal,
+  ): Promise<{ commit: string }> {
+    await code.ensure(app.repository);
+    return code.commit({
+      repository: app.repository,
+      branch,
+      files: { 'model.lock': `${JSON.stringify(lockOf(app, rows), null, 2)}\n` },
+      message: `${what}: ${row.model} version ${row.version} (${row.release})`,
+      author: row.releasedBy,
+      signal,
+    });
+  }
+}
+
+/** Types in the application's own order: the same releases are the same bytes. */
+function lockOf({ types }: Application, rows: readonly Release[]): ModelLock {
+  const entries = types.flatMap((type) => {
+    const row = rows.find((one) => one.type === type);
+    if (!row) return [];
     const { release, project, model, version, digest, approvedBy, report } = row;
     const files = row.files.map(({ name, sha256, bytes }) => ({ name, sha256, bytes }));
-    await code.ensure(app.repository);
-    const held = await code.read(app.repository, 'main', 'model.lock');
-    const others = held ? (JSON.parse(Buffer.from(held).toString('utf8')) as ModelLock) : {};
-    const lock: ModelLock = {
-      ...others,
-      [which.type]: { release, project, model, version, digest, files, approvedBy, report },
-    };
-    return beating((signal) =>
-      code.commit({
-        repository: app.repository,
-        branch,
-        files: { 'model.lock': `${JSON.stringify(lock, null, 2)}\n` },
-        message: `${what}: ${model} version ${version} (${release})`,
-        author: row.releasedBy,
-        signal,
-      }),
-    );
-  }
+    return [[type, { release, project, model, version, digest, files, approvedBy, report }] as const];
+  });
+  return Object.fromEntries(entries);
 }

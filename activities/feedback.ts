@@ -1,4 +1,6 @@
 // Feedback (paper 5): the engineer's true or false, kept in Git, becomes labelled data for the next training.
+import type { SignedCommand } from '../workflows/domain/command.ts';
+import { labelled } from '../workflows/domain/labels.ts';
 import type { Finding, Scan } from '../workflows/domain/model.ts';
 import { beating } from './heartbeat.ts';
 import { mustHave } from './model-center.ts';
@@ -12,8 +14,16 @@ export const labelsRepository = (project: string): string => `${project}/labels`
 
 export function createFeedbackActivities({ records, code }: { records: Records; code: CodeHost }) {
   return {
-    /** Commits a scan's labels as one CSV (RFC 4180); the same labels again make no commit. */
-    async commitLabels({ scan, actor }: { scan: Scan; actor: string }): Promise<{ commit: string }> {
+    /** Commits a scan's labels, this command's with them, as one CSV (RFC 4180); the same labels again make no commit. */
+    async commitLabels(input: {
+      project: string;
+      scan: string;
+      command: SignedCommand;
+      at: string;
+    }): Promise<{ commit: string }> {
+      const { project, command, at } = input;
+      const scan = await mustHave(records.scan(project, input.scan), `scan ${input.scan} of project ${project}`);
+      const { actor } = command.body;
       const release = await mustHave(records.release(scan.release), `release ${scan.release}`);
       const repository = labelsRepository(scan.project);
       const header = [
@@ -30,7 +40,7 @@ export function createFeedbackActivities({ records, code }: { records: Records; 
         'release',
         'model_sha256',
       ];
-      const rows = scan.findings.flatMap((finding) =>
+      const rows = labelled(scan, command.body, at).flatMap((finding) =>
         finding.label ? [row(finding, finding.label, scan, release.digest)] : [],
       );
       const text = [header, ...rows].map((cells) => cells.map(quote).join(',')).join('\r\n');

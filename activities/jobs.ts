@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import type { Location } from '../workflows/domain/names.ts';
 import { storePath } from '../workflows/domain/names.ts';
 import { failure } from './failures.ts';
-import { beating, currentWorkflow } from './heartbeat.ts';
+import { currentWorkflow } from './heartbeat.ts';
 import type { Cluster, JobSpec } from './ports.ts';
 import type { Records } from './records.ts';
 import { newToken } from './tokens.ts';
@@ -24,6 +24,7 @@ export function createJobRunner(deps: { records: Records; cluster: Cluster; apiU
     job: Omit<JobSpec, 'name' | 'outputs' | 'resources' | 'data'> & {
       outputs: readonly { name: string; required: boolean; location: Location }[];
     },
+    watch: Parameters<Cluster['runJob']>[1],
   ): Promise<string> {
     const { token, tokenId, sha256 } = newToken();
     const name = jobName(currentWorkflow());
@@ -51,17 +52,15 @@ export function createJobRunner(deps: { records: Records; cluster: Cluster; apiU
       { ...entry, key: `token/${tokenId}`, kind: 'token.issued', detail: { job: name } },
     );
     try {
-      const outcome = await beating((signal, report) =>
-        cluster.runJob(
-          {
-            ...job,
-            name,
-            outputs: job.outputs.map((output) => ({ name: output.name, required: output.required })),
-            resources: RESOURCES,
-            data: { api: deps.apiUrl, job: name, token },
-          },
-          { signal, onProgress: report },
-        ),
+      const outcome = await cluster.runJob(
+        {
+          ...job,
+          name,
+          outputs: job.outputs.map((output) => ({ name: output.name, required: output.required })),
+          resources: RESOURCES,
+          data: { api: deps.apiUrl, job: name, token },
+        },
+        watch,
       );
       if (outcome.status === 'succeeded') return outcome.log;
       const tail = outcome.log.trim().split('\n').slice(-15).join('\n');

@@ -7,7 +7,7 @@ import { pipeline } from 'node:stream/promises';
 import { z } from 'zod';
 import type { NamedArtifact, Version } from '../workflows/domain/model.ts';
 import type { Digest, Location } from '../workflows/domain/names.ts';
-import { stagingFolder, storePath } from '../workflows/domain/names.ts';
+import { locationOf, stagingFolder, storePath } from '../workflows/domain/names.ts';
 import { failure, isFailure } from './failures.ts';
 import { beating } from './heartbeat.ts';
 import { mustHave, once } from './model-center.ts';
@@ -36,11 +36,14 @@ type Which = Pick<Version, 'project' | 'model' | 'submission'>;
 
 export function createLauncherActivities({ records, areas }: { records: Records; areas: ArtifactStore }) {
   return {
-    /** Copies a submission from the author's private area to staging: from here on its bytes are fixed. Its reports travel with it. */
+    /**
+     * Copies a submission from the author's private area to staging: from here on its bytes are fixed. Its reports travel with it.
+     * @param input `made` are the outputs of the run that the version is said to come from: other bytes are refused.
+     */
     async stageModel(
-      input: Which & { author: string; directory: string },
+      input: Which & { author: string; directory: string; made: readonly NamedArtifact[] },
     ): Promise<{ files: readonly NamedArtifact[] }> {
-      const { project, author, directory } = input;
+      const { project, author, directory, made } = input;
       const mine = (path: string): Location => ({
         area: 'private',
         project,
@@ -56,14 +59,15 @@ export function createLauncherActivities({ records, areas }: { records: Records;
           if (found.bytes === 0) throw failure('InvalidModel', `${name} is empty`);
           if (found.bytes > limit)
             throw failure('InvalidModel', `${name} has ${found.bytes} bytes, at most ${limit} are taken`);
-          files.push({
-            ...(await areas.write(staged(input, name), await areas.read(uri, { signal }), {
-              ifExists: 'replace',
-              limit,
-              signal,
-            })),
-            name,
-          });
+          const options = { ifExists: 'replace', limit, signal } as const;
+          const file = await areas.write(staged(input, name), await areas.read(uri, { signal }), options);
+          const output = made.find((one) => one.name === name);
+          if (output && output.sha256 !== file.sha256)
+            throw failure(
+              'InvalidModel',
+              `${name} in ${directory} is not what the run made (SHA-256 ${file.sha256}, not ${output.sha256}): submit a changed model from a directory of its own`,
+            );
+          files.push({ ...file, name });
         }
         const reports = await areas.list(storePath(mine('reports')), { limit: 20 });
         for (const report of reports.files.filter(({ bytes }) => bytes <= REPORT_LIMIT)) {
@@ -115,17 +119,21 @@ export function createLauncherActivities({ records, areas }: { records: Records;
     async checkEvidence(
       input: Which & { digest: string; report: string; thresholds: Readonly<Record<string, number>> },
     ): Promise<void> {
-      const { project, model, submission, digest, report } = input;
-      const { rows } = await records.evaluations({ project, model, submission, limit: 1000 });
-      const found = rows.find((row) => row.state === 'done' && row.report?.sha256 === report);
-      if (!found?.report)
-        throw failure('EvidenceMissing', `no evaluation of ${model}/${submission} has a report with digest ${report}`);
+      const { model, submission, digest, report } = input;
+      const found = (await stagedReports(input)).find((row) => row.state === 'done' && row.report.sha256 === report);
+      if (!found)
+        throw failure(
+          'EvidenceMissing',
+          `no evaluation of ${model}/${submission} in staging has a report with digest ${report}: evaluate the version after its submission`,
+        );
       if (found.digest !== digest)
         throw failure('EvidenceMissing', `report ${report} is about ${found.digest}, not about ${digest}`);
-      const stored = await areas.digest(found.report.uri);
-      if (stored !== report)
-        throw failure('DigestMismatch', `the stored report has digest ${stored} now, not ${report}: it was changed`);
-      const bytes = await collect(await areas.read(found.report.uri), REPORT_LIMIT);
+      const bytes = await beating(async (signal) => {
+        const stored = await areas.digest(found.report.uri, signal);
+        if (stored !== report)
+          throw failure('DigestMismatch', `the stored report has digest ${stored} now, not ${report}: it was changed`);
+        return collect(await areas.read(found.report.uri, { signal }), REPORT_LIMIT);
+      });
       const { model: about, metrics } = evidenceSchema.parse(JSON.parse(bytes.toString('utf8')));
       if (about.sha256 !== digest)
         throw failure('EvidenceMissing', `report ${report} is about ${about.sha256}, not about ${digest}`);
@@ -148,9 +156,8 @@ export function createLauncherActivities({ records, areas }: { records: Records;
         throw failure('InvalidInput', `${to} is no scientist of project ${project}`);
       const folder = `returned/${model}/${submission}`;
       const theirs = (file: string) => storePath({ area: 'private', project, user: to, path: `${folder}/${file}` });
-      const { rows } = await records.evaluations({ project, model, submission, limit: 1000 });
-      const enclosed = rows.flatMap((row) =>
-        row.report && (report === null || row.report.sha256 === report)
+      const enclosed = (await stagedReports(input)).flatMap((row) =>
+        report === null || row.report.sha256 === report
           ? [{ ...row.report, name: `reports/${row.evaluation}.json` }]
           : [],
       );
@@ -169,6 +176,14 @@ export function createLauncherActivities({ records, areas }: { records: Records;
       return { folder };
     },
   };
+
+  /** Evaluations of a version with their reports, those alone that nobody could write but the platform: in its author's area they prove nothing. */
+  async function stagedReports({ project, model, submission }: Which) {
+    const { rows } = await records.evaluations({ project, model, submission, limit: 1000 });
+    return rows.flatMap(({ report, ...row }) =>
+      report && locationOf(areas.path(report.uri))?.area === 'staging' ? [{ ...row, report }] : [],
+    );
+  }
 
   /** Reads the staged files, not the author's: what is checked is what was staged. */
   async function check(

@@ -1,9 +1,11 @@
 // The Model Center's record (paper 4.3): every transition, decision and refusal, in the audit and beside the artifact.
 import type { CommandBody, SignedCommand } from '../workflows/domain/command.ts';
+import { labelled } from '../workflows/domain/labels.ts';
 import type { Delivery, Evaluation, Scan, Version } from '../workflows/domain/model.ts';
 import type { VersionState } from '../workflows/domain/lifecycle.ts';
 import type { Location } from '../workflows/domain/names.ts';
-import { stagingFolder, storePath } from '../workflows/domain/names.ts';
+import { stagingFolder, storePath, subjectOf } from '../workflows/domain/names.ts';
+import type { RefusedCommand } from '../workflows/messages.ts';
 import { workflowId } from '../workflows/messages.ts';
 import { failure } from './failures.ts';
 import { currentWorkflow } from './heartbeat.ts';
@@ -11,16 +13,6 @@ import type { ArtifactStore } from './ports.ts';
 import type { AuditEntry, Records } from './records.ts';
 
 export type ModelCenterActivities = ReturnType<typeof createModelCenterActivities>;
-
-interface RefusedCommand {
-  readonly reason: string;
-  readonly message: string;
-  readonly name: string;
-  readonly actor: string;
-  readonly commandId: string;
-  readonly signed: boolean;
-  readonly at: string;
-}
 
 export function createModelCenterActivities({ records, areas }: { records: Records; areas: ArtifactStore }) {
   /** Writes one JSON file beside an artifact; the same content again is fine. */
@@ -70,11 +62,11 @@ export function createModelCenterActivities({ records, areas }: { records: Recor
       project: string;
       subject: string;
       command: SignedCommand;
+      signed: boolean;
       reason: string;
       message: string;
     }): Promise<void> {
-      const { project, subject, command, reason, message } = input;
-      await records.record([failed(command.body, project, subject, reason, message, command)], []);
+      await records.record([failed(input)], []);
     },
 
     async recordFailedRevert(input: {
@@ -86,7 +78,8 @@ export function createModelCenterActivities({ records, areas }: { records: Recor
     }): Promise<void> {
       const { application, type, body, reason, message } = input;
       const project = (await records.application(application))?.project ?? null;
-      await records.record([failed(body, project, `${application}/${type}`, reason, message, body)], []);
+      const subject = `${application}/${type}`;
+      await records.record([failed({ project, subject, command: { body }, signed: true, reason, message })], []);
     },
 
     /** Refused commands, in batches; of a flood only the first are kept one by one. */
@@ -142,6 +135,7 @@ export function createModelCenterActivities({ records, areas }: { records: Recor
       const { project, model, submission } = evaluation;
       const id = evaluation.evaluation;
       if (submission) await besideVersion({ project, model, submission }, `evaluation-${id}`, evaluation);
+      const { dataset, passed, metrics, detail } = evaluation;
       const entry = {
         key: `${currentWorkflow()}/${evaluation.state}`,
         project,
@@ -150,8 +144,9 @@ export function createModelCenterActivities({ records, areas }: { records: Recor
         subject: `${project}/${model}/${submission ?? 'private'}`,
         digest: evaluation.digest,
         report: evaluation.report?.sha256 ?? null,
-        reason: evaluation.detail,
-        detail: { evaluation: id, dataset: evaluation.dataset, passed: evaluation.passed, metrics: evaluation.metrics },
+        // Managers read the audit: a private test's figures, and what it was made of, are its actor's alone.
+        reason: submission === null ? '' : detail,
+        detail: submission === null ? { evaluation: id } : { evaluation: id, dataset, passed, metrics },
         at: evaluation.updatedAt,
       };
       await records.record([entry], [{ kind: 'evaluation', row: evaluation }]);
@@ -185,11 +180,25 @@ export function createModelCenterActivities({ records, areas }: { records: Recor
       return { wake: applications.map(({ application }) => workflowId.application({ application, type })) };
     },
 
-    /** Labels as the engineer gave them. */
-    async recordLabels({ scan, command }: { scan: Scan; command: SignedCommand }): Promise<void> {
+    /** Labels as the engineer gave them: from here on the scan is at `revision`. */
+    async recordLabels(input: {
+      project: string;
+      scan: string;
+      command: SignedCommand;
+      at: string;
+      commit: string;
+      revision: number;
+    }): Promise<void> {
+      const { project, command, at, commit, revision } = input;
       const { body } = command;
+      const before = await mustHave(records.scan(project, input.scan), `scan ${input.scan} of project ${project}`);
+      // It was written, and only its answer was lost.
+      if (before.revision >= revision) return;
+      const findings = labelled(before, body, at);
+      const state = findings.every(({ label }) => label) ? 'labelled' : 'open';
+      const scan: Scan = { ...before, findings, commit, state, revision, updatedAt: at };
       const entry = {
-        key: body.commandId,
+        key: `${currentWorkflow()}/${body.commandId}`,
         project: scan.project,
         kind: `finding.${body.name}`,
         actor: body.actor,
@@ -197,8 +206,8 @@ export function createModelCenterActivities({ records, areas }: { records: Recor
         digest: null,
         report: null,
         reason: body.args.reason ?? '',
-        detail: { findings: body.args.findings, commit: scan.commit, command },
-        at: scan.updatedAt,
+        detail: { findings: body.args.findings, commit, command },
+        at,
       };
       await beside(
         {
@@ -213,9 +222,6 @@ export function createModelCenterActivities({ records, areas }: { records: Recor
   };
 }
 
-export const subjectOf = ({ project, model, submission }: Pick<Version, 'project' | 'model' | 'submission'>): string =>
-  `${project}/${model}/${submission}`;
-
 /** A single chunk as a stream. */
 export async function* once(bytes: Uint8Array): AsyncIterable<Uint8Array> {
   yield bytes;
@@ -228,19 +234,23 @@ export async function mustHave<T>(found: Promise<T | undefined>, what: string): 
   return thing;
 }
 
-function failed(
-  body: CommandBody,
-  project: string | null,
-  subject: string,
-  reason: string,
-  message: string,
-  command: unknown,
-): AuditEntry {
+function failed(input: {
+  project: string | null;
+  subject: string;
+  command: { readonly body: CommandBody };
+  signed: boolean;
+  reason: string;
+  message: string;
+}): AuditEntry {
+  const { project, subject, command, signed, reason, message } = input;
+  const { body } = command;
   return {
-    key: `${body.commandId}/failed`,
+    // The same id may have been chosen for commands to other workflows, too.
+    key: `${currentWorkflow()}/${body.commandId}/failed`,
     project,
     kind: 'command.failed',
-    actor: body.actor,
+    // A name that nobody has proven is not written down as who it was.
+    actor: signed ? body.actor : 'operator',
     subject,
     digest: body.digest,
     report: body.report,

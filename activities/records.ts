@@ -15,6 +15,9 @@ import type { Import, Node } from '../workflows/domain/import.ts';
 import type { Digest, StorePath } from '../workflows/domain/names.ts';
 import type { Role } from '../workflows/domain/roles.ts';
 
+/** The `code` of the errors with which methods reject while the database does not answer: waiting mends them. */
+export const RECORDS_AWAY = 'RECORDS_AWAY';
+
 export interface AuditEntry {
   /** Makes writing twice harmless: command id, or workflow id and step. */
   readonly key: string;
@@ -162,7 +165,7 @@ export interface Records {
   ): Promise<{ rows: readonly Evaluation[]; next?: string }>;
 
   // releases and applications
-  /** The release of this command: the type's next sequence number the first time. `Conflict` when a newer version of the model is live in an application. */
+  /** The release of this command to this submission: the type's next sequence number the first time. `Conflict` when a newer version of the model is live in an application. */
   allotRelease(commandId: string, release: Omit<Release, 'release' | 'sequence' | 'state'>): Promise<Release>;
   announced(release: string): Promise<void>;
   release(release: string): Promise<Release | undefined>;

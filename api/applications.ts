@@ -10,7 +10,7 @@ import { entryOf } from './once.ts';
 import { notFound, problem } from './problems.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
-import { distinct, nameSchema, pageQuery, whenSchema } from './schemas.ts';
+import { actorSchema, distinct, nameSchema, pageQuery, whenSchema } from './schemas.ts';
 import { expiryFields, issueToken } from './tokens.ts';
 import { applicationView, deliveryView, liveView, newTokenView, pageOf, rowsOf, waitingView } from './views.ts';
 
@@ -47,7 +47,7 @@ export const applicationRoutes = (deps: ApiDeps): readonly Route[] => {
       action: 'application.manage',
       scope: ({ body, principal }) => ({ own: (body.owner ?? principal.name) === principal.name, found: undefined }),
       body: z.strictObject({
-        application: nameSchema,
+        application: actorSchema,
         types: z.array(nameSchema).min(1).max(20).refine(names.check, names.message),
         gates: z.array(nameSchema).min(1).max(20).refine(names.check, names.message),
         owner: nameSchema.optional(),

@@ -140,20 +140,22 @@ export async function recordRefusal(
   await records.record([entry], []);
 }
 
-/** What became of a command: from the workflow, or from the audit when the workflow is no longer there. */
+/** What became of a command: from the workflow, or from the audit when the workflow is no longer there. 202 while nobody can say. */
 export async function lookUpCommand(
   deps: ApiDeps,
   { workflowId, subject, commandId, address }: Record<'workflowId' | 'subject' | 'commandId' | 'address', string>,
 ): Promise<Answer<CommandAnswer>> {
-  let outcome: ShownOutcome | null | undefined;
+  // `undefined`, as from the gateway: it has not answered.
+  let outcome: ShownOutcome | null | undefined = null;
   try {
     outcome = await deps.workflows.outcome(workflowId, commandId, deps.limits.answerMs);
   } catch (error) {
     if (!isGatewayError(error, 'missing', 'closed')) throw error;
   }
-  outcome ??= (await auditedOutcome(deps.records, subject, commandId))?.outcome;
-  if (!outcome) throw notFound(`command "${commandId}"`);
-  return { body: { commandId, outcome, address } };
+  const known = outcome ?? (await auditedOutcome(deps.records, subject, commandId))?.outcome;
+  if (known) return { body: { commandId, outcome: known, address } };
+  if (outcome === null) throw notFound(`command "${commandId}"`);
+  return { status: 202, body: { commandId, outcome: null, address } };
 }
 
 /** A command as some audit entry holds it: signed and whole, or by its id alone. */

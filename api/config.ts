@@ -1,9 +1,10 @@
 // The API's environment as typed configuration: what all programs take, and where and how it listens.
-import { platformConfig, readVariables, type Environment } from '../workers/config.ts';
+import { apiUrlOf, platformConfig, readVariables, type Environment } from '../workers/config.ts';
 import { defaultLimits, loopbackHosts } from './deps.ts';
 
 const LOOPBACK = ['127.0.0.1', '::1', 'localhost'];
 
+export { apiUrlOf };
 export type ApiConfig = ReturnType<typeof apiConfig>;
 
 /** Reads the environment. Throws one error that names every mistaken variable and repeats no value. */
@@ -11,6 +12,8 @@ export function apiConfig(environment: Environment = process.env) {
   const { values } = readVariables(environment, ['DATABASE_URL']);
   const isLoopback = LOOPBACK.includes(values.OCDL_API_HOST);
   const named = values.OCDL_API_HOSTS?.toLowerCase().split(',').filter(Boolean);
+  // Jobs' wrappers and this machine's own probes come past the proxy; no web page can take these names.
+  const own = [...loopbackHosts, new URL(values.OCDL_API_URL).hostname];
   return {
     ...platformConfig(values),
     host: values.OCDL_API_HOST,
@@ -19,7 +22,7 @@ export function apiConfig(environment: Environment = process.env) {
     limits: {
       ...defaultLimits,
       fileBytes: values.OCDL_FILE_LIMIT_BYTES,
-      hosts: named ?? (isLoopback ? loopbackHosts : ('any' as const)),
+      hosts: named || isLoopback ? [...new Set([...(named ?? []), ...own])] : ('any' as const),
     },
   } as const;
 }

@@ -1,4 +1,6 @@
 // Evaluations: a run of a model over a data set, before submission for oneself, after it for the decision.
+import { createHash } from 'node:crypto';
+import canonicalize from 'canonicalize';
 import { z } from 'zod';
 import type { Records } from '../activities/records.ts';
 import type { Evaluation, Version } from '../workflows/domain/model.ts';
@@ -88,8 +90,7 @@ export const evaluationRoutes = (deps: ApiDeps): readonly Route[] => {
             kind: 'evaluation.started',
             actor: principal.name,
             subject: `${project.project}/evaluations/${evaluation}`,
-            // Defaults may change between two requests: what counts is what was asked.
-            detail: { request: { ...body, thresholds: body.thresholds ?? null, actor: principal.name }, thresholds },
+            detail: startedDetail(body, principal.name, thresholds),
           }),
           [{ kind: 'evaluation', row: firstRow(input) }],
           async () => (await read()) !== undefined,
@@ -163,6 +164,18 @@ export const evaluationRoutes = (deps: ApiDeps): readonly Route[] => {
 };
 
 type Ids = { readonly project: string; readonly evaluation: string };
+
+/** What the audit keeps of a start. Managers read it: of a private test it says only enough to tell whether another one is the same. */
+function startedDetail(body: Given, actor: string, thresholds: Readonly<Record<string, number>>) {
+  // Defaults may change between two requests: what counts is what was asked.
+  const request = { ...body, thresholds: body.thresholds ?? null, actor };
+  if ('submission' in body.subject) return { request, thresholds };
+  return {
+    request: createHash('sha256')
+      .update(canonicalize(request) ?? '')
+      .digest('hex'),
+  };
+}
 
 async function checkDataSet(records: Records, project: string, dataset: string, isManager: boolean): Promise<void> {
   const found = await records.dataSet(project, dataset);

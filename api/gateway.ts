@@ -54,7 +54,6 @@ export interface WorkflowGateway {
   outcome(workflowId: string, commandId: string, timeoutMs: number): Promise<Outcome | null | undefined>;
   /** `undefined`: no answer in that time. */
   lifecycleStatus(workflowId: string, timeoutMs: number): Promise<LifecycleStatus | undefined>;
-  wake(workflowId: string): Promise<void>;
   /** What the workflow, and those it waits for itself, are kept from by failures; nothing when it has ended or the server does not answer in that time. */
   waiting(workflowId: string, timeoutMs: number): Promise<readonly Waiting[]>;
   /** Rejects when the server does not answer. */

@@ -4,11 +4,11 @@ import { join } from 'node:path';
 import { createAdaptorServer } from '@hono/node-server';
 import { Client, Connection } from '@temporalio/client';
 import { keepAdmitted } from '../workers/admission.ts';
-import { createLog, letGo, onEnd, tellReady } from '../workers/process.ts';
+import { createLog, letGo, onEnd, run, tellReady } from '../workers/process.ts';
 import { openStores } from '../workers/wiring.ts';
 import { createApp } from './app.ts';
 import type { ApiConfig } from './config.ts';
-import { apiConfig } from './config.ts';
+import { apiConfig, apiUrlOf } from './config.ts';
 import { firstAdmin } from './first-start.ts';
 import { createSigner } from './signer.ts';
 import { createWorkflowGateway } from './temporal.ts';
@@ -34,7 +34,8 @@ async function main(): Promise<void> {
     const signer = await createSigner(join(config.home, 'keys'));
     const workflows = createWorkflowGateway(new Client({ connection, namespace: config.temporal.namespace }));
     const onWarn = (message: string): void => log.warn(message);
-    const admission = stores.admit && keepAdmitted({ records: stores.records, admit: stores.admit, onWarn });
+    const { admission: store } = stores;
+    const admission = store && keepAdmitted({ records: stores.records, store, onWarn });
     const records = admission?.records ?? stores.records;
     const { app } = createApp({
       ...stores,
@@ -72,9 +73,7 @@ function listen(server: Server, { host, port }: ApiConfig): Promise<string> {
     server.listen(port, host, () => {
       server.off('error', reject);
       const address = server.address();
-      const bound = typeof address === 'object' && address ? address.port : port;
-      const reachable = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
-      resolve(`http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${bound}`);
+      resolve(apiUrlOf(host, typeof address === 'object' && address ? address.port : port));
     });
   });
 }
@@ -89,8 +88,4 @@ async function drain(server: Server): Promise<void> {
   clearTimeout(cut);
 }
 
-main().catch((error: unknown) => {
-  process.stderr.write(`ocdl api: ${error instanceof Error ? error.message : String(error)}\n`);
-  process.exitCode = 1;
-  letGo();
-});
+await run('api', main);

@@ -1,6 +1,8 @@
 // Problem details (RFC 9457): the one shape in which the API says that something did not go well.
 import { ApplicationFailure } from '@temporalio/common';
 import { z } from 'zod';
+import { codeOf } from '../activities/failures.ts';
+import { RECORDS_AWAY } from '../activities/records.ts';
 import { GatewayError } from './gateway.ts';
 
 export const problemSchema = z
@@ -88,6 +90,7 @@ export function problemOf(error: unknown): Problem {
   for (let e: unknown = error; e instanceof Error; e = e.cause) {
     if (e instanceof Problem) return e;
     if (e instanceof GatewayError) return gatewayProblem(e);
+    if (codeOf(e) === RECORDS_AWAY) return away('the database does not answer');
     if (e instanceof ApplicationFailure) return failureProblem(e);
   }
   return internal();
@@ -100,6 +103,8 @@ const internal = (): Problem =>
     'something went wrong here: try again, and give the request id to whoever runs the platform',
   );
 
+const away = (what: string): Problem => problem(503, 'unavailable', `${what}: try again`, {}, { 'retry-after': '5' });
+
 function gatewayProblem({ kind }: GatewayError): Problem {
   switch (kind) {
     case 'closed':
@@ -107,7 +112,7 @@ function gatewayProblem({ kind }: GatewayError): Problem {
     case 'missing':
       return notFound('such workflow');
     case 'unavailable':
-      return problem(503, 'unavailable', 'the workflow server does not answer: try again', {}, { 'retry-after': '5' });
+      return away('the workflow server does not answer');
     default:
       return kind satisfies never;
   }

@@ -71,6 +71,7 @@ export const revertRoutes = (deps: ApiDeps): readonly Route[] => {
       action: 'application.see',
       scope,
       response: commandAnswer,
+      statuses: [200, 202],
       handler: ({ params }) =>
         lookUpCommand(deps, {
           workflowId: workflowId.application(params),

@@ -179,6 +179,7 @@ export const scanRoutes = (deps: ApiDeps): readonly Route[] => {
       action: 'finding.see',
       scope,
       response: commandAnswer,
+      statuses: [200, 202],
       handler: ({ params }) =>
         lookUpCommand(deps, {
           workflowId: workflowId.feedback(params),

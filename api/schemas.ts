@@ -1,8 +1,8 @@
 // What may come in: names, paths, ids, pages and bodies' common parts, each through one schema.
 import { z } from 'zod';
 import { isCommandId } from '../workflows/domain/command.ts';
-import { NAME_LIMIT, NAME_PATTERN, nameProblem, pathProblem } from '../workflows/domain/names.ts';
-import type { ArtifactUri, Digest } from '../workflows/domain/names.ts';
+import { NAME_LIMIT, NAME_PATTERN, nameProblem, pathProblem, reservedActors } from '../workflows/domain/names.ts';
+import type { Digest } from '../workflows/domain/names.ts';
 
 /** Holds a text to one of the domain's own judges. */
 export const judged = (judge: (text: string) => string | undefined) =>
@@ -13,6 +13,12 @@ export const judged = (judge: (text: string) => string | undefined) =>
 
 /** A name of a project, model, type, user, application … */
 export const nameSchema = judged(nameProblem).meta({ pattern: NAME_PATTERN.source, maxLength: NAME_LIMIT });
+/** A name that stands in the audit for who acted: not one of those that stand there for nobody in particular. */
+export const actorSchema = judged((text) =>
+  (reservedActors as readonly string[]).includes(text)
+    ? `"${text}" is what the audit calls somebody else: choose another name`
+    : nameProblem(text),
+).meta({ pattern: NAME_PATTERN.source, maxLength: NAME_LIMIT });
 /** A relative path inside an area, a data set, a repository. */
 export const pathSchema = judged(pathProblem).meta({ example: 'runs/model.onnx' });
 export const digestSchema = z
@@ -21,7 +27,6 @@ export const digestSchema = z
   Digest,
   string
 >;
-export const uriSchema = z.string() as unknown as z.ZodType<ArtifactUri, string>;
 
 export const commandIdSchema = judged((text) =>
   isCommandId(text) ? undefined : 'a command id has 8 to 64 letters, digits, "-" or "_" (a UUID is one)',
@@ -46,8 +51,6 @@ export const textSchema = (limit: number) =>
     .regex(/^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]*$/, 'control characters are not allowed');
 export const whenSchema = z.iso.datetime({ offset: true });
 
-/** A commit by its id (7 or more digits), or a branch. */
-export const revisionSchema = pathSchema;
 export const branchSchema = judged(
   (text) =>
     pathProblem(text) ?? (/\.lock(\/|$)|\.\.|\.(\/|$)/.test(text) ? 'git takes no such branch name' : undefined),

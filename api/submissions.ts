@@ -2,7 +2,9 @@
 import { z } from 'zod';
 import type { CodeHost } from '../activities/ports.ts';
 import type { Project, Records } from '../activities/records.ts';
-import type { RunSpec, Version } from '../workflows/domain/model.ts';
+import type { RunSpec } from '../workflows/domain/model.ts';
+import { LONGEST_RUN_SECONDS, newVersion } from '../workflows/domain/model.ts';
+import { subjectOf } from '../workflows/domain/names.ts';
 import type { Beginning } from '../workflows/messages.ts';
 import { workflowId } from '../workflows/messages.ts';
 import { auditEntry } from './audit-entry.ts';
@@ -12,17 +14,14 @@ import { problem } from './problems.ts';
 import { recordOnce } from './once.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
-import { distinct, nameSchema, pathSchema, revisionSchema, textSchema } from './schemas.ts';
-import { subjectOf } from './versions.ts';
+import { distinct, nameSchema, pathSchema, textSchema } from './schemas.ts';
 import { versionView } from './views.ts';
 
-/** A week; no run of a model of this size takes longer. */
-const DEADLINE_LIMIT = 604_800;
 const names = distinct<string>((name) => name, 'a data set');
 
 const run = z.strictObject({
   /** A commit's id or a branch; what it names now is what runs. */
-  commit: revisionSchema,
+  commit: pathSchema,
   entrypoint: pathSchema,
   lock: pathSchema,
   data: z.array(nameSchema).max(50).refine(names.check, names.message),
@@ -34,7 +33,7 @@ const run = z.strictObject({
     .default({}),
   seed: z.int().min(0).max(4_294_967_295).default(0),
   compute: z.enum(['cpu', 'gpu']).default('cpu'),
-  deadlineSeconds: z.int().min(1).max(DEADLINE_LIMIT).default(3_600),
+  deadlineSeconds: z.int().min(1).max(LONGEST_RUN_SECONDS).default(3_600),
 });
 
 export const submissionRoutes = ({ records, code, workflows, signer }: ApiDeps): readonly Route[] => [
@@ -60,7 +59,8 @@ export const submissionRoutes = ({ records, code, workflows, signer }: ApiDeps):
       const ids = { project: project.project, model, submission };
       const beginning: Beginning =
         'run' in from ? { run: await runSpec(records, code, project, from.run) } : { directory: from.directory };
-      const row = firstRow({ ...ids, type, author: principal.name, keyId: signer.newest, beginning });
+      const given = { ...ids, type, author: principal.name, beginning };
+      const row = newVersion(given, signer.newest, new Date().toISOString());
       const read = () => records.version(project.project, model, submission);
       await recordOnce(
         records,
@@ -79,9 +79,8 @@ export const submissionRoutes = ({ records, code, workflows, signer }: ApiDeps):
       if (!version) throw new Error(`version ${subjectOf(ids)} was written and is not there`);
       // A lifecycle that has moved is there or has ended. One that has not may have been written and, the API having died, never started.
       const unmoved = version.revision === 0 && version.state === row.state;
-      const input = { ...ids, type, author: principal.name, beginning, policy: project.policy };
       const { started } = unmoved
-        ? await workflows.startLifecycle({ ...input, keys: signer.publicKeys() })
+        ? await workflows.startLifecycle({ ...given, policy: project.policy, keys: signer.publicKeys() })
         : { started: false };
       return { status: started ? 201 : 200, body: version };
     },
@@ -110,23 +109,4 @@ async function runSpec(
   }
   const { entrypoint, lock, data, parameters, seed, compute, deadlineSeconds } = given;
   return { code: { repository, commit }, entrypoint, lock, data, parameters, seed, compute, deadlineSeconds };
-}
-
-type First = Pick<Version, 'project' | 'model' | 'type' | 'submission' | 'author' | 'keyId'>;
-
-function firstRow({ beginning, ...given }: First & { readonly beginning: Beginning }): Version {
-  return {
-    ...given,
-    state: 'run' in beginning ? 'provisioning' : 'validating',
-    revision: 0,
-    version: null,
-    revises: null,
-    digest: null,
-    files: [],
-    run: null,
-    tags: [],
-    decisions: [],
-    detail: '',
-    updatedAt: new Date().toISOString(),
-  };
 }

@@ -10,7 +10,7 @@ import {
 import type { SearchAttributePair } from '@temporalio/common';
 import { describeSource } from '../workflows/domain/import.ts';
 import type { WorkflowName } from '../workflows/messages.ts';
-import { command, outcome, searchAttributes, status, taskQueues, wake, workflowId } from '../workflows/messages.ts';
+import { command, outcome, searchAttributes, status, taskQueues, workflowId } from '../workflows/messages.ts';
 import type { Started, Waiting, WorkflowGateway } from './gateway.ts';
 import { GatewayError } from './gateway.ts';
 
@@ -132,7 +132,6 @@ export function createWorkflowGateway(client: Client): WorkflowGateway {
         await client.workflow.getHandle(id).cancel();
       }),
     sendCommand: (id, signed) => signal(id, () => client.workflow.getHandle(id).signal(command, signed)),
-    wake: (id) => signal(id, () => client.workflow.getHandle(id).signal(wake)),
     outcome: (id, commandId, timeoutMs) =>
       query(timeoutMs, () => client.workflow.getHandle(id).query(outcome, commandId)),
     lifecycleStatus: (id, timeoutMs) => query(timeoutMs, () => client.workflow.getHandle(id).query(status)),

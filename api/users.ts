@@ -5,7 +5,7 @@ import type { ApiDeps } from './deps.ts';
 import { notFound, problem } from './problems.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
-import { nameSchema } from './schemas.ts';
+import { actorSchema } from './schemas.ts';
 import { expiryFields, issueToken } from './tokens.ts';
 import { newTokenView, rowsOf } from './views.ts';
 
@@ -18,7 +18,7 @@ export const userRoutes = ({ records }: ApiDeps): readonly Route[] => [
     operationId: 'createUser',
     summary: 'Adds a user',
     action: 'users.manage',
-    body: z.strictObject({ user: nameSchema, admin: z.boolean().default(false) }),
+    body: z.strictObject({ user: actorSchema, admin: z.boolean().default(false) }),
     response: userView,
     statuses: [201],
     async handler({ principal, body: { user, admin } }) {

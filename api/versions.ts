@@ -5,6 +5,7 @@ import type { Records } from '../activities/records.ts';
 import { lifecycleCommands } from '../workflows/domain/command.ts';
 import { transitions, versionStates } from '../workflows/domain/lifecycle.ts';
 import type { Version } from '../workflows/domain/model.ts';
+import { subjectOf } from '../workflows/domain/names.ts';
 import type { LifecycleStatus } from '../workflows/messages.ts';
 import { workflowId } from '../workflows/messages.ts';
 import { sendBytes, storeOf } from './byte-stream.ts';
@@ -19,7 +20,6 @@ import { pageOf, versionView, waitingView } from './views.ts';
 
 const submission = '/v1/projects/{project}/models/{model}/submissions/{submission}';
 type Ids = { readonly project: string; readonly model: string; readonly submission: string };
-export const subjectOf = ({ project, model, submission: id }: Ids): string => `${project}/${model}/${id}`;
 
 const command = z.strictObject({
   ...commandFields,
@@ -162,6 +162,7 @@ export const versionRoutes = (deps: ApiDeps): readonly Route[] => {
       action: 'version.see',
       scope: versionScope(records),
       response: commandAnswer,
+      statuses: [200, 202],
       handler: ({ params }) =>
         lookUpCommand(deps, {
           workflowId: workflowId.modelLifecycle(params),

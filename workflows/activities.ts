@@ -10,6 +10,7 @@ import type { ReadingActivities } from '../activities/reading.ts';
 import type { ReleaseActivities } from '../activities/release.ts';
 import type { RoverActivities } from '../activities/rover.ts';
 import { describeSource } from './domain/import.ts';
+import { LONGEST_RUN_SECONDS } from './domain/model.ts';
 import { taskQueues } from './messages.ts';
 
 /** Pauses between tries grow to a minute: a store that is down for an hour is asked sixty times, not thousands. */
@@ -46,13 +47,17 @@ export const launcher = group<LauncherActivities & ReleaseActivities>(
   },
 );
 
-/** Compute: runs for as long as its own deadline says (a day at most), on the queue with few slots. */
+/**
+ * Compute: runs for as long as its own deadline says, on the queue with few slots; besides it there is a day to fetch what
+ * goes in and to store what comes out. Twenty tries outlast a store that is away for a quarter of an hour, and end a job
+ * whose worker dies of it each time.
+ */
 export const rover = group<RoverActivities>(
   {
     taskQueue: taskQueues.jobs,
-    startToCloseTimeout: '1 day',
+    startToCloseTimeout: (LONGEST_RUN_SECONDS + 86_400) * 1_000,
     heartbeatTimeout: '15 seconds',
-    retry: { ...retry, maximumAttempts: 5 },
+    retry: { ...retry, maximumAttempts: 20 },
   },
   {
     provisionRun: ({ spec }) => `${spec.compute} compute, ${spec.code.repository} at ${spec.code.commit.slice(0, 12)}`,
@@ -82,7 +87,7 @@ export const deploying = group<Pick<DeliveryActivities, 'moveLivePointer' | 'com
   { taskQueue: taskQueues.core, startToCloseTimeout: '2 minutes', heartbeatTimeout: '15 seconds', retry },
   {
     moveLivePointer: ({ release, application, revert }) => `${revert ? 'back to ' : ''}${release} in ${application}`,
-    commitLive: ({ release }) => `model.lock on main: ${release}`,
+    commitLive: ({ application, type }) => `model.lock on main of ${application}: ${type}`,
   },
 );
 
@@ -95,7 +100,7 @@ export const feedbackLabels = group<FeedbackActivities>(
     heartbeatTimeout: '15 seconds',
     retry,
   },
-  { commitLabels: ({ scan }) => scan.scan },
+  { commitLabels: ({ scan }) => scan },
 );
 
 /** Around an import: short, and what a source does not answer for a day has failed. */

@@ -134,14 +134,14 @@ export async function application(input: ApplicationInput, carried?: Carried): P
     if (moved.why)
       return center.recordDelivery({ delivery: { ...passed, state: 'failed', detail: moved.why, updatedAt: now() } });
     for (const version of moved.touched) await tell(version);
-    const detail = await commitLive(release);
+    const detail = await commitLive();
     if (detail) await center.recordDelivery({ delivery: { ...passed, state: 'live', detail, updatedAt: now() } });
   }
 
   /** `model.lock` follows the pointer. What is said when it cannot: the release is live all the same, a person has to look at the repository. */
-  async function commitLive(release: string): Promise<string> {
+  async function commitLive(): Promise<string> {
     try {
-      await deploying.commitLive({ application: name, type, release });
+      await deploying.commitLive({ application: name, type });
       return '';
     } catch (error) {
       if (isCancellation(error)) throw error;
@@ -197,7 +197,8 @@ export async function application(input: ApplicationInput, carried?: Carried): P
       const generation = app.pointer?.generation ?? 0;
       const reason = body.args.reason ?? '';
       const moved = await deploying.moveLivePointer({
-        key: body.commandId,
+        // Ids are chosen by those who send commands: another application may know the same one.
+        key: `${workflowId.application({ application: name, type })}/${body.commandId}`,
         application: name,
         type,
         generation,
@@ -211,7 +212,7 @@ export async function application(input: ApplicationInput, carried?: Carried): P
       if (moved.why) await fail(body, 'Conflict', moved.why);
       else {
         for (const version of moved.touched) await tell(version);
-        const uncommitted = await commitLive(to);
+        const uncommitted = await commitLive();
         inbox.settle(body.commandId, { status: 'done', message: uncommitted || `${to} is live again` });
       }
     } catch (error) {

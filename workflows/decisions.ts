@@ -58,7 +58,7 @@ export const decisions: Record<LifecycleCommand, (given: Given) => Promise<Chang
       ...of(version),
       commandId: body.commandId,
       releasedBy: body.actor,
-      approvedBy: approvers(version, approvals),
+      approvedBy: approvals,
     });
     await executeChild(release, {
       workflowId: workflowId.release(allotted),
@@ -102,10 +102,4 @@ async function letGo(version: Version, body: CommandBody): Promise<void> {
     await getExternalWorkflowHandle(id)
       .signal(wake)
       .catch(() => undefined);
-}
-
-/** Who approved this standing: of the last approvals before now, newest state first. */
-function approvers(version: Version, approvals: readonly string[]): readonly string[] {
-  if (approvals.length > 0) return approvals;
-  return version.decisions.filter(({ name }) => name === 'approve').map(({ actor }) => actor);
 }

@@ -1,5 +1,5 @@
 // One run of a model over a labelled data set, with its report: a scientist's own before submission, a manager's after.
-import { isCancellation, setCurrentDetails } from '@temporalio/workflow';
+import { CancellationScope, isCancellation, patched, setCurrentDetails } from '@temporalio/workflow';
 import { center, rover } from './activities.ts';
 import type { Evaluation } from './domain/model.ts';
 import { explain } from './explain.ts';
@@ -25,9 +25,16 @@ async function evaluate(input: EvaluationInput): Promise<Evaluation> {
     const evaluated = await rover.evaluateModel({ ...input, prepared });
     return { ...common, ...evaluated, state: 'done', detail: '', updatedAt: new Date().toISOString() };
   } catch (error) {
-    if (isCancellation(error)) throw error;
-    const { message } = explain(error);
-    const nothing = { digest: null, report: null, passed: null, metrics: {} };
-    return { ...common, ...nothing, state: 'failed', detail: message, updatedAt: new Date().toISOString() };
+    const failed = (detail: string): Evaluation => ({
+      ...{ ...common, digest: null, report: null, passed: null, metrics: {} },
+      ...{ state: 'failed', detail, updatedAt: new Date().toISOString() },
+    });
+    if (!isCancellation(error)) return failed(explain(error).message);
+    // Nobody would learn otherwise that it runs no more.
+    if (patched('recorded-when-cancelled'))
+      await CancellationScope.nonCancellable(() =>
+        center.recordEvaluation({ evaluation: failed('cancelled by an operator: start another one') }),
+      );
+    throw error;
   }
 }

@@ -3,20 +3,9 @@ import { setHandler, workflowInfo } from '@temporalio/workflow';
 import type { CommandBody, Outcome, RefusalReason, SignedCommand } from './domain/command.ts';
 import { parseSignedCommand } from './domain/command.ts';
 import type { Refusal } from './domain/lifecycle.ts';
-import type { PublicKeys } from './messages.ts';
+import type { PublicKeys, RefusedCommand } from './messages.ts';
 import { command, outcome } from './messages.ts';
 import { canonicalCommand, isSigned } from './signature.ts';
-
-/** A refused command, as the audit will keep it. `commandId` and `actor` are claims unless `signed`. */
-export interface RefusedCommand {
-  readonly reason: RefusalReason;
-  readonly message: string;
-  readonly name: string;
-  readonly actor: string;
-  readonly commandId: string;
-  readonly signed: boolean;
-  readonly at: string;
-}
 
 /** What an inbox carries over continue-as-new. */
 export interface InboxState {

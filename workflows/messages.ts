@@ -1,7 +1,7 @@
 // The contract of every workflow: task queues, ids with their inverses, signals, queries, search attributes, inputs.
 import { defineQuery, defineSignal } from '@temporalio/workflow';
 import { defineSearchAttributeKey } from '@temporalio/common';
-import type { Outcome } from './domain/command.ts';
+import type { Outcome, RefusalReason } from './domain/command.ts';
 import type { Source } from './domain/import.ts';
 import type { LivePointer, Policy, RunSpec, Version } from './domain/model.ts';
 import type { Digest } from './domain/names.ts';
@@ -18,6 +18,17 @@ export const wake = defineSignal('wake');
 export const outcome = defineQuery<Outcome | null, [string]>('outcome');
 export const status = defineQuery<LifecycleStatus>('status');
 export const live = defineQuery<ApplicationStatus>('live');
+
+/** A refused command, as the audit will keep it. `commandId` and `actor` are claims unless `signed`. */
+export interface RefusedCommand {
+  readonly reason: RefusalReason;
+  readonly message: string;
+  readonly name: string;
+  readonly actor: string;
+  readonly commandId: string;
+  readonly signed: boolean;
+  readonly at: string;
+}
 
 export interface LifecycleStatus {
   readonly version: Version;

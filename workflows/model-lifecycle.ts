@@ -1,13 +1,14 @@
 // One version's passage, from provisioning to retirement: the durable record that all of OCDL is about.
-import { CancellationScope, condition, continueAsNew, executeChild, isCancellation } from '@temporalio/workflow';
-import { setCurrentDetails, setHandler, upsertSearchAttributes } from '@temporalio/workflow';
+import { CancellationScope, condition, continueAsNew, executeChild, isCancellation, log } from '@temporalio/workflow';
+import { patched, setCurrentDetails, setHandler, upsertSearchAttributes } from '@temporalio/workflow';
 import { center, launcher } from './activities.ts';
-import { compensations } from './compensation.ts';
 import { decisions } from './decisions.ts';
 import type { LifecycleCommand, SignedCommand } from './domain/command.ts';
 import type { Transition, VersionState } from './domain/lifecycle.ts';
 import { finalStates, judge } from './domain/lifecycle.ts';
 import type { Version } from './domain/model.ts';
+import { newVersion } from './domain/model.ts';
+import { subjectOf } from './domain/names.ts';
 import { explain } from './explain.ts';
 import type { Accepted, InboxState } from './inbox.ts';
 import { openInbox } from './inbox.ts';
@@ -28,9 +29,9 @@ type Verdict = { readonly transition: Transition; readonly completes: boolean };
 /** Carries one submission through its lifecycle; returns the version as it ended. */
 export async function modelLifecycle(input: LifecycleInput, carried?: Carried): Promise<Version> {
   const { project, model, submission, author, type, policy, beginning } = input;
-  const subject = `${project}/${model}/${submission}`;
+  const subject = subjectOf(input);
   const life = {
-    version: carried?.version ?? firstVersion(input),
+    version: carried?.version ?? newVersion(input, Object.keys(input.keys).at(-1) ?? '', new Date().toISOString()),
     approvals: carried?.approvals ?? [],
     attempt: carried?.attempt ?? 1,
     /** The command being carried out. */
@@ -71,14 +72,22 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
     // An operator cancelled the workflow itself: the record must still say how it ended.
     if (isCancellation(error)) {
       await enter('withdrawn', { detail: 'cancelled by an operator' });
-      await CancellationScope.nonCancellable(() => center.closeVersion({ version: life.version }));
+      life.over = true;
+      await CancellationScope.nonCancellable(close);
     }
     throw error;
   }
-  await center.closeVersion({ version: life.version });
-  // What came meanwhile was refused, and the audit has that too.
-  while (inbox.state.refused.length > 0) await recordRefusals();
+  await CancellationScope.nonCancellable(close);
   return life.version;
+
+  /** The end: the bytes may be submitted again, and no command is left without an answer. */
+  async function close(): Promise<void> {
+    await center.closeVersion({ version: life.version });
+    for (const left of inbox.accepted.splice(0))
+      await fail(left, 'Conflict', `the passage had just ended: ${life.version.state}`);
+    // What came meanwhile was refused, and the audit has that too.
+    while (inbox.state.refused.length > 0) await recordRefusals();
+  }
 
   /** Provisions and trains. */
   async function train(): Promise<void> {
@@ -86,11 +95,17 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
     const { attempt } = life;
     const result = await unlessWithdrawn(async () => {
       await enter('training', { detail: `attempt ${attempt}` });
-      return executeChild(trainingRun, {
-        workflowId: workflowId.trainingRun({ project, model, submission, attempt }),
-        args: [{ project, model, submission, author, attempt, spec: beginning.run }],
-        staticSummary: `train ${model} (${submission}, attempt ${attempt})`,
-      });
+      try {
+        return await executeChild(trainingRun, {
+          workflowId: workflowId.trainingRun({ project, model, submission, attempt }),
+          args: [{ project, model, submission, author, attempt, spec: beginning.run }],
+          staticSummary: `train ${model} (${submission}, attempt ${attempt})`,
+        });
+      } catch (error) {
+        if (CancellationScope.current().consideredCancelled) throw error;
+        // An operator has ended the run alone: its author may try again.
+        return { failed: `the run was ended in Temporal itself: ${explain(error).message}` };
+      }
     });
     if (result && 'run' in result) await enter('trained', { run: result.run, detail: '' });
     else if (result) await enter('failed', { detail: result.failed });
@@ -98,21 +113,32 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
 
   /** Moves the submission into staging, looks whether it is a lawful model, and gives it its number. */
   async function validate(): Promise<void> {
-    const undo = compensations();
     const directory = 'directory' in beginning ? beginning.directory : `runs/${submission}-${life.attempt}`;
-    const result = await unlessWithdrawn(async () => {
-      undo.add('remove the staged files', () => launcher.unstageModel({ project, model, submission }));
+    // Of a run only the bytes that it has made are taken.
+    const made = life.version.run?.outputs ?? [];
+    const validated = unlessWithdrawn(async () => {
       try {
-        const { files } = await launcher.stageModel({ project, model, submission, author, directory });
+        const { files } = await launcher.stageModel({ project, model, submission, author, directory, made });
         return await launcher.validateModel({ project, model, type, submission, files });
       } catch (error) {
         if (isCancellation(error)) throw error;
         return { problems: [explain(error).message] };
       }
     });
+    const result = await validated.catch(async (error: unknown) => {
+      if (patched('unstaged-when-cancelled')) await unstage();
+      throw error;
+    });
     if (result && 'valid' in result) return enter('new', { ...result.valid, detail: '' });
-    await undo.run();
+    await unstage();
     if (result) await enter('invalid', { detail: result.problems.join('\n') });
+  }
+
+  /** Takes back what was staged, if anything was; files that cannot be removed are reported and hold up nobody. */
+  async function unstage(): Promise<void> {
+    await CancellationScope.nonCancellable(() => launcher.unstageModel({ project, model, submission })).catch(
+      (error: unknown) => log.error('could not remove the staged files', { error: String(error) }),
+    );
   }
 
   /** Waits for people, and for what applications report. */
@@ -122,11 +148,10 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
     // Full also by signals of names that nobody knows: they fill the history, too.
     const something = () => inbox.accepted.length > 0 || life.woken || inbox.state.refused.length > 0 || inbox.isFull();
     if (life.version.state === 'rejected') {
-      const undoable = Date.parse(life.version.updatedAt) + policy.undoWithinSeconds * 1000 - Date.now();
-      if (undoable > 0) await condition(something, undoable);
+      const undoableUntil = Date.parse(rejectedAt()) + policy.undoWithinSeconds * 1000;
+      if (undoableUntil > Date.now()) await condition(something, undoableUntil - Date.now());
       // An undo that was accepted counts, also when the workers were away until after the window.
-      const passed = Date.parse(life.version.updatedAt) + policy.undoWithinSeconds * 1000 <= Date.now();
-      if (passed && inbox.accepted.length === 0) life.over = true;
+      if (undoableUntil <= Date.now() && inbox.accepted.length === 0) life.over = true;
     } else await condition(something);
     const next = inbox.accepted.shift();
     if (next) await carryOut(next);
@@ -141,6 +166,13 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
       failedDeliveries,
       inbox: { ...inbox.state, received: 0 },
     });
+  }
+
+  /** When the undo window began: what comes after the rejection, a tag, does not begin it anew. */
+  function rejectedAt(): string {
+    const { decisions: made, updatedAt } = life.version;
+    if (!patched('undo-window-from-the-rejection')) return updatedAt;
+    return made.findLast(({ name }) => name === 'reject')?.at ?? updatedAt;
   }
 
   /** Runs `work`, but a withdrawal ends it: then the withdrawal is carried out and there is no result. */
@@ -160,7 +192,8 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
   }
 
   /** Carries out an accepted command: its effects, then the record, then it is done. A failed effect leaves the state as it was. */
-  async function carryOut({ command, body, signed, verdict }: Accepted<Verdict>): Promise<void> {
+  async function carryOut(accepted: Accepted<Verdict>): Promise<void> {
+    const { command, body, signed, verdict } = accepted;
     const { version, approvals } = life;
     try {
       const change = await decisions[body.name as LifecycleCommand]({ version, body, policy, approvals });
@@ -178,12 +211,20 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
       if (body.name === 'retry') life.attempt += 1;
       inbox.settle(body.commandId, { status: 'done', message: change.message ?? `${body.name}: ${to}` });
     } catch (error) {
-      if (isCancellation(error)) throw error;
+      // A release that was ended by hand has failed; only the end of the passage itself goes further.
+      if (CancellationScope.current().consideredCancelled) {
+        inbox.accepted.unshift(accepted);
+        throw error;
+      }
       const { type: reason, message } = explain(error);
-      await center.recordFailedCommand({ project, subject, command, reason, message });
-      inbox.settle(body.commandId, { status: 'failed', reason, message });
+      await fail(accepted, reason, message);
     }
     life.busy = null;
+  }
+
+  async function fail({ command, signed }: Accepted<Verdict>, reason: string, message: string): Promise<void> {
+    await center.recordFailedCommand({ project, subject, command, signed, reason, message });
+    inbox.settle(command.body.commandId, { status: 'failed', reason, message });
   }
 
   /** Records a transition, then makes it so: nobody sees a state that is not written down. */
@@ -229,28 +270,6 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
     ]);
     setCurrentDetails(details(version, life.approvals, policy.quorum));
   }
-}
-
-function firstVersion({ project, model, type, submission, author, beginning, keys }: LifecycleInput): Version {
-  return {
-    project,
-    model,
-    type,
-    submission,
-    author,
-    state: 'run' in beginning ? 'provisioning' : 'validating',
-    revision: 0,
-    version: null,
-    revises: null,
-    digest: null,
-    files: [],
-    run: null,
-    tags: [],
-    decisions: [],
-    detail: '',
-    keyId: Object.keys(keys).at(-1) ?? '',
-    updatedAt: new Date().toISOString(),
-  };
 }
 
 /** What the Temporal Web UI shows of a version (Markdown). */

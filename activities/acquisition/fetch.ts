@@ -77,7 +77,8 @@ export function createFetcher({ areas, archives }: { areas: ArtifactStore; archi
   ): Promise<ImportedFile> {
     if (entries.length === 0)
       throw failure('InvalidInput', `${file.name} holds no file that can be taken (left out: ${leftOut.count})`);
-    const name = `${isOnly ? input.dataset : file.name.replace(/\.(tar\.gz|tgz|tar|zip|jar)$/i, '')}.tar`;
+    // The whole name of each: of one release there may be x.zip and x.tar.gz.
+    const name = `${isOnly ? input.dataset : file.name}.tar`;
     const stored = await areas.write(targetOf(input, name), archives.pack(entries, signal), { signal });
     return { ...stored, name, unpack: true, origin, entries: entries.length, leftOut };
   }

@@ -6,11 +6,12 @@ import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { ownerOf } from '../../deploy/local/home-lock.ts';
 import { isFree } from '../../deploy/local/ports.ts';
-import { checkPostgres } from '../../deploy/local/postgres.ts';
+import { findPython } from '../../deploy/local/environments.ts';
+import { embeddedPostgresVersion } from '../../deploy/local/postgres.ts';
+import { messageOf } from '../../deploy/local/readable-lines.ts';
 import { runProgram } from '../../deploy/local/run-program.ts';
-import { checkSandbox } from '../../deploy/local/sandbox.ts';
 import { readSettings, type Settings } from '../../deploy/local/settings.ts';
-import { findOnPath, findTemporal } from '../../deploy/local/temporal-binary.ts';
+import { atLeast, findOnPath, findTemporal } from '../../deploy/local/temporal-binary.ts';
 import { parseFlags } from './flags.ts';
 
 type Check = {
@@ -39,7 +40,6 @@ export async function doctor(argv: readonly string[]): Promise<number> {
       checkPython(settings),
       settings.temporalAddress === undefined && checkTemporal(settings),
       settings.databaseUrl === undefined && checkDatabase(),
-      checkBubblewrap(settings),
       checkDisk(settings),
       checkHome(settings),
       port('API port', 'OCDL_API_PORT', settings.apiPort, 8470, settings.apiHost),
@@ -73,14 +73,20 @@ const embedded: Readonly<Record<string, string>> = {
   'Git remote': 'repositories on disk',
 };
 const statesSchema = z.array(
-  z.object({ name: z.string(), found: z.string().optional(), wrong: z.string().optional() }),
+  z.object({
+    name: z.string(),
+    found: z.string().optional(),
+    wrong: z.string().optional(),
+    without: z.string().optional(),
+  }),
 );
 /** Starting it, and as long as it gives each system. */
 const SYSTEMS_WITHIN_MS = 60_000;
 const systemsProgram = fileURLToPath(new URL('../../workers/doctor.ts', import.meta.url));
 
 /** Runs the workers' own look at the systems: they are reached as the platform will reach them. */
-async function checkSystems({ env }: Settings): Promise<readonly Check[]> {
+async function checkSystems({ env: given, databaseUrl }: Settings): Promise<readonly Check[]> {
+  const env = { ...given, DATABASE_URL: databaseUrl };
   const args = ['--import', import.meta.resolve('tsx'), systemsProgram];
   const { code, output } = await runProgram(process.execPath, args, { env, timeoutMs: SYSTEMS_WITHIN_MS });
   const line = output.split('\n').find((one) => one.startsWith('['));
@@ -89,7 +95,12 @@ async function checkSystems({ env }: Settings): Promise<readonly Check[]> {
   const states = statesSchema.parse(JSON.parse(line));
   const absent = Object.entries(embedded).filter(([name]) => !states.some((state) => state.name === name));
   return [
-    ...states.map(({ name, found, wrong = '' }): Check => ({ name, found, advice: wrong, otherwise: 'wrong' })),
+    ...states.map(({ name, found, wrong, without }): Check => ({
+      name,
+      found,
+      advice: wrong ?? without ?? '',
+      otherwise: without === undefined ? 'wrong' : 'without',
+    })),
     ...absent.map(([name, instead]): Check => ({
       name,
       found: `embedded: ${instead}`,
@@ -104,35 +115,32 @@ async function checkNode(): Promise<Check> {
   return { name: 'Node', found: process.versions.node, advice: 'Node 20.19 or newer', otherwise: 'missing' };
 }
 
+/** It knows `core.fsync`, with which the platform calls it. */
+const oldestGit = [2, 36] as const;
+
 async function checkGit({ env }: Settings): Promise<Check> {
   const git = findOnPath('git', env.PATH);
   const end = git === undefined ? undefined : await runProgram(git, ['--version'], { env });
+  const said = end?.code === 0 ? end.output.replace(/^git version /, '') : undefined;
+  const [major = 0, minor = 0] = (said ?? '').split('.').map(Number);
+  const isOld = said !== undefined && !atLeast([major, minor], oldestGit);
+  const get = 'Debian, Ubuntu: apt-get install git; macOS: xcode-select --install or brew install git';
   return {
     name: 'Git',
-    found: end?.code === 0 ? end.output.replace(/^git version /, '') : undefined,
-    advice: 'Debian, Ubuntu: apt-get install git; macOS: xcode-select --install or brew install git',
+    found: isOld ? undefined : said,
+    advice: isOld ? `${git} is ${said}; ${oldestGit.join('.')} or newer is needed. ${get}` : get,
     otherwise: 'missing',
   };
 }
 
-async function checkPython({ env }: Settings): Promise<Check> {
-  const advice =
-    'Python 3.10 or newer with venv and ensurepip. Debian, Ubuntu: apt-get install python3 python3-venv; macOS: brew install python';
+async function checkPython({ python }: Settings): Promise<Check> {
   const check = { name: 'Python', otherwise: 'missing' } as const;
-  const python = findOnPath('python3', env.PATH);
-  if (python === undefined) return { ...check, found: undefined, advice };
-  const version = await runProgram(python, ['-c', 'import sys; print("%d.%d.%d" % sys.version_info[:3])'], { env });
-  const [major = 0, minor = 0] = version.output.split('.').map(Number);
-  if (version.code !== 0) return { ...check, found: undefined, advice: `${python} does not run. ${advice}` };
-  if (major < 3 || (major === 3 && minor < 10)) {
-    return { ...check, found: undefined, advice: `${python} is ${version.output}. ${advice}` };
+  try {
+    const { version, executable } = await findPython(python);
+    return { ...check, found: `${version} (${executable})`, advice: '' };
+  } catch (error) {
+    return { ...check, found: undefined, advice: messageOf(error).replace(/\s*\n\s*/g, ' ') };
   }
-  const modules = await runProgram(python, ['-c', 'import venv, ensurepip'], { env });
-  return {
-    ...check,
-    found: modules.code === 0 ? `${version.output} (${python})` : undefined,
-    advice: `${python} lacks venv or ensurepip. ${advice}`,
-  };
 }
 
 async function checkTemporal({ cache, env }: Settings): Promise<Check> {
@@ -152,20 +160,10 @@ async function checkTemporal({ cache, env }: Settings): Promise<Check> {
 async function checkDatabase(): Promise<Check> {
   const check = { name: 'PostgreSQL', otherwise: 'missing' } as const;
   try {
-    return { ...check, found: `embedded: ${await checkPostgres()}`, advice: '' };
+    return { ...check, found: `embedded: ${await embeddedPostgresVersion()}`, advice: '' };
   } catch (error) {
     return { ...check, found: undefined, advice: messageOf(error) };
   }
-}
-
-async function checkBubblewrap({ env }: Settings): Promise<Check> {
-  const state = await checkSandbox(env);
-  return {
-    name: 'bubblewrap',
-    found: state.works ? 'local jobs run sandboxed' : undefined,
-    advice: state.works ? '' : `local jobs would run without a sandbox: ${state.why}`,
-    otherwise: 'without',
-  };
 }
 
 async function checkDisk({ home }: Settings): Promise<Check> {
@@ -220,8 +218,4 @@ async function checkPort({ name, variable, explicit, preferred, host }: PortChec
 
 function nearestFolder(path: string): string {
   return existsSync(path) && statSync(path).isDirectory() ? path : nearestFolder(dirname(path));
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

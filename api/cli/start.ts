@@ -22,7 +22,7 @@ export async function start(argv: readonly string[], processes: ProcessTable = e
   });
   if (platform !== undefined) {
     say(`\nThe platform is ready after ${((Date.now() - began) / 1000).toFixed(1)} s.`);
-    say(`  Console and API   ${platform.apiUrl}`);
+    say(`  API               ${platform.apiUrl}`);
     if (platform.uiUrl !== '') say(`  Temporal Web UI   ${platform.uiUrl}`);
     if (platform.adminToken !== undefined) {
       say(`  Administrator     ${platform.adminToken}`);

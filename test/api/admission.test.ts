@@ -1,8 +1,9 @@
 // The rights in HDFS follow the members: by the very grid the API asks, for those who come and go, and after a failure.
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { rightsOf } from '../../activities/adapters/hdfs/access.ts';
 import { createPostgresRecords } from '../../activities/adapters/postgres/records.ts';
 import type { Records } from '../../activities/records.ts';
-import { areasOf, keepAdmitted, type Admit } from '../../workers/admission.ts';
+import { areasOf, keepAdmitted, type Admission } from '../../workers/admission.ts';
 import { defaultPolicy } from '../../workflows/domain/model.ts';
 import { eventually } from '../local/homes.ts';
 import { freshDatabase } from '../servers.ts';
@@ -14,16 +15,21 @@ beforeAll(async () => {
 }, 600_000);
 afterAll(() => records.close());
 
-/** What was admitted last, by folder; the first calls fail as often as said. */
-function recorder(failures = 0) {
+type Rights = Record<string, Parameters<Admission['admit']>[1]>;
+
+/** A stand-in for HDFS: the rights given last, by folder; the first calls for a folder that matches fail as often as said. */
+function recorder({ failures = 0, of = /./, rights = {} }: { failures?: number; of?: RegExp; rights?: Rights } = {}) {
   const left = { failures };
-  const admitted: Record<string, Parameters<Admit>[1]> = {};
   const warnings: string[] = [];
-  const admit: Admit = async (folder, access) => {
-    if (left.failures-- > 0) throw new Error('no NameNode answers');
-    admitted[folder] = access;
+  const store: Admission = {
+    admit: async (folder, access) => {
+      if (of.test(folder) && left.failures-- > 0) throw new Error('no NameNode answers');
+      rightsOf(access);
+      rights[folder] = access;
+    },
+    people: async (project) => Object.keys(rights).flatMap((folder) => folder.split(`private/${project}/`)[1] ?? []),
   };
-  return { admit, admitted, warnings, onWarn: (message: string) => void warnings.push(message) };
+  return { store, rights, warnings, onWarn: (message: string) => void warnings.push(message), againAfterMs: 20 };
 }
 
 const member = (project: string, user: string, ...roles: ('scientist' | 'manager' | 'engineer')[]) =>
@@ -52,22 +58,97 @@ test('who comes is let in, who goes is kept out, and what changed while nobody w
     auditEntry('project.created'),
   );
   await following.records.setMember(...member('p', 'sam', 'scientist'));
-  await eventually('sam owns his area', () => first.admitted['private/p/sam']?.owner === 'sam', 60_000);
+  await eventually('sam owns his area', () => first.rights['private/p/sam']?.owner === 'sam', 60_000);
   await following.records.setMember(...member('p', 'sam'));
-  await eventually('sam does not', () => first.admitted['private/p/sam']?.owner === undefined, 60_000);
-  expect(first.admitted['common/p']).toEqual({ readers: [], writers: [] });
+  await eventually('sam does not', () => first.rights['private/p/sam']?.owner === undefined, 60_000);
+  expect(first.rights['common/p']).toEqual({ readers: [], writers: [] });
   await following.stop();
 
   await records.setMember(...member('p', 'mia', 'manager'));
   const second = recorder();
   const later = keepAdmitted({ records, ...second });
-  await eventually('mia reads what is staged', () => second.admitted['staging/p']?.readers[0] === 'mia', 60_000);
+  await eventually('mia reads what is staged', () => second.rights['staging/p']?.readers[0] === 'mia', 60_000);
   await later.stop();
   expect([first.warnings, second.warnings]).toEqual([[], []]);
 });
 
+test('who left while HDFS was away is kept out by the next start, also where nobody remembers them', async () => {
+  const rights: Rights = {};
+  const before = keepAdmitted({ records, ...recorder({ rights }) });
+  await before.records.setMember(...member('p', 'sam', 'scientist'));
+  await eventually('sam owns his area', () => rights['private/p/sam']?.owner === 'sam', 60_000);
+  await before.stop();
+
+  const away = keepAdmitted({ records, ...recorder({ rights, failures: Number.MAX_SAFE_INTEGER }) });
+  await away.records.setMember(...member('p', 'sam'));
+  await away.stop();
+  expect(rights['private/p/sam']?.owner).toBe('sam');
+
+  const after = keepAdmitted({ records, ...recorder({ rights }) });
+  await eventually('sam does not', () => rights['private/p/sam']?.owner === undefined, 60_000);
+  await after.stop();
+});
+
+test('an area that fails keeps no other one from its rights', async () => {
+  const failing = recorder({ failures: Number.MAX_SAFE_INTEGER, of: /^common/ });
+  const following = keepAdmitted({ records, ...failing });
+  await following.records.setMember(...member('p', 'mia', 'manager'));
+  await eventually('mia reads what is staged', () => failing.rights['staging/p']?.readers[0] === 'mia', 60_000);
+  expect(failing.rights).toMatchObject({ 'private/p/mia': { owner: 'mia' } });
+  expect(failing.rights['common/p']).toBeUndefined();
+  await following.stop();
+});
+
+test('an area of more people than HDFS can name opens to none of them, and who leaves loses the others all the same', async () => {
+  await records.createProject(
+    { project: 'crowd', types: ['crowded'], policy: defaultPolicy },
+    auditEntry('project.created'),
+  );
+  const people = Array.from({ length: 30 }, (_, i) => `person-${i}`);
+  for (const user of people) await records.createUser(user, false, auditEntry('user.created'));
+  for (const user of people.slice(0, 29)) await records.setMember(...member('crowd', user, 'scientist'));
+  await records.setMember(...member('crowd', 'person-29', 'manager'));
+  const rights: Rights = {
+    'common/crowd': { readers: [], writers: people.slice(0, 28) },
+    'staging/crowd': { readers: ['person-29', 'person-0'], writers: [] },
+    'private/crowd/person-0': { owner: 'person-0', readers: [], writers: [] },
+  };
+  await records.setMember(...member('crowd', 'person-0'));
+  const crowded = recorder({ rights });
+  const following = keepAdmitted({ records, ...crowded });
+  await eventually('it is said', () => crowded.warnings.length > 0, 60_000);
+  await eventually('what is staged is closed', () => rights['staging/crowd']?.readers.length === 1, 60_000);
+  expect(rights).toMatchObject({
+    'common/crowd': { readers: [], writers: [] },
+    'staging/crowd': { readers: ['person-29'], writers: [] },
+    'private/crowd/person-0': { readers: [], writers: [] },
+    'private/crowd/person-1': { owner: 'person-1' },
+  });
+  expect(rights['private/crowd/person-0']?.owner).toBeUndefined();
+  expect(crowded.warnings).toEqual([expect.stringMatching(/common\/crowd is open to nobody .*29 people/)]);
+  await following.stop();
+});
+
+test('projects that cannot be listed at the start are listed later', async () => {
+  const left = { failures: 2 };
+  const recorded = recorder();
+  const following = keepAdmitted({
+    ...recorded,
+    records: {
+      ...records,
+      projects: async (user) => {
+        if (left.failures-- > 0) throw new Error('the database is away');
+        return records.projects(user);
+      },
+    },
+  });
+  await eventually('the rights of p', () => recorded.rights['common/p'] !== undefined, 60_000);
+  await following.stop();
+  expect(recorded.warnings.filter((line) => line.includes('not looked at yet'))).toHaveLength(2);
+});
+
 test('while HDFS is away a member is set all the same, and it is said that the rights wait', async () => {
-  const away = recorder(Number.MAX_SAFE_INTEGER);
+  const away = recorder({ failures: Number.MAX_SAFE_INTEGER });
   const following = keepAdmitted({ records, ...away });
   await following.records.setMember(...member('p', 'mia', 'scientist'));
   expect(await records.members('p')).toEqual([{ user: 'mia', roles: ['scientist'] }]);

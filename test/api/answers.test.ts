@@ -1,5 +1,6 @@
 // Every answer: one shape for what went wrong, nothing of the inside in it, a request id, and a proven caller.
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { createOutlast } from '../../activities/adapters/postgres/losses.ts';
 import { createApp } from '../../api/app.ts';
 import { populatePassage } from './passage.ts';
 import type { World } from './world.ts';
@@ -50,6 +51,18 @@ describe('an answer', () => {
     expect(lines.map((line) => JSON.stringify(line)).join()).toContain('hunter2');
     expect(lines.at(-1)).toMatchObject({ route: '/v1/users', status: 500, principal: 'user/admin' });
     expect(JSON.stringify(world().lines)).not.toContain(token);
+  });
+
+  test('while the database is away says so, and when to ask again', async () => {
+    const { deps } = world();
+    const outlast = createOutlast({ server: 'PostgreSQL at db:5432/ocdl', patienceMs: 0, onWarn: () => undefined });
+    const lost = Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' });
+    const users = () => outlast(() => Promise.reject(lost));
+    const { app } = createApp({ ...deps, records: { ...deps.records, users } });
+    const token = world().tokens['admin'] ?? '';
+    const response = await app.request('http://localhost/v1/users', { headers: { authorization: `Bearer ${token}` } });
+    expect(response.headers.get('retry-after')).toBe('5');
+    expect((await expectProblem(response, 503))['detail']).toBe('the database does not answer: try again');
   });
 
   test('carries the request id that was given, if it is a sane one', async () => {

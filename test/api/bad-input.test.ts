@@ -179,6 +179,16 @@ describe('a body', () => {
     await expectProblem(response, 413);
   });
 
+  test.each(['operator', 'platform', 'unproven'])(
+    '%s is nobody’s name: the audit means somebody else',
+    async (name) => {
+      const user = await expectProblem(await world().ask('admin', 'POST', path, { user: name }), 400);
+      expect(user['detail']).toContain(`"${name}" is what the audit calls somebody else: choose another name`);
+      const application = { application: name, types: [TYPE], gates: ['function'] };
+      await expectProblem(await world().ask('mia', 'POST', `/v1/projects/${PROJECT}/applications`, application), 400);
+    },
+  );
+
   test('says each thing that is wrong, and where', async () => {
     const body = { submission: 'UPPER', type: TYPE, from: { directory: '../up' } };
     const response = await world().ask('sam', 'POST', `/v1/projects/${PROJECT}/models/rf/submissions`, body);

@@ -214,6 +214,20 @@ describe('what is answered', () => {
     world().deps.workflows.outcomes = [null];
     expect((await world().ask('mia', 'GET', `${submission}/commands/never-given`)).status).toBe(404);
   });
+
+  test.each([
+    ['mia', submission],
+    ['dev', `/v1/applications/scanner/types/${TYPE}`],
+    ['eng', `/v1/projects/${PROJECT}/scans/scan-1`],
+  ])('while no worker runs, the address says so to %s at %s: 202, as when it was given', async (who, path) => {
+    world().deps.workflows.outcomes = [undefined];
+    const address = `${path}/commands/given-before`;
+    const response = await world().ask(who, 'GET', address);
+    expect([response.status, await json(response)]).toEqual([
+      202,
+      { commandId: 'given-before', outcome: null, address },
+    ]);
+  });
 });
 
 test('a revert and a label go to their own workflows', async () => {

@@ -61,7 +61,6 @@ export function createFakeGateway(): FakeGateway {
       check(fake.throws.status);
       return fake.status;
     },
-    async wake() {},
     async waiting() {
       return fake.pending;
     },

@@ -6,9 +6,9 @@ import type { IncomingMessage } from 'node:http';
 import { request } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { createAdaptorServer } from '@hono/node-server';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { until } from '../workflows/until.ts';
 import { populatePassage } from './passage.ts';
 import type { World } from './world.ts';
 import { json, openWorld, PROJECT, reprDigest, sha256 } from './world.ts';
@@ -148,17 +148,11 @@ describe('a file', () => {
       const broken = open('PUT', `${files}/private/broken.bin`, 1_000_000);
       broken.on('error', () => undefined);
       broken.write(randomBytes(200_000));
-      await sleep(200);
+      // Only once a part of it lies on disk.
+      await until('the first bytes on disk', async () => (await onDisk()).length > before.length);
       broken.destroy();
-      const settled = async (): Promise<string[]> => {
-        for (let i = 0; i < 40; i++) {
-          const now = await onDisk();
-          if (now.length === before.length) return now;
-          await sleep(50);
-        }
-        return onDisk();
-      };
-      expect(await settled()).toEqual(before);
+      await until('the part to be gone', async () => (await onDisk()).length === before.length);
+      expect(await onDisk()).toEqual(before);
       expect((await world().ask('sam', 'GET', `${files}/private/broken.bin`)).status).toBe(404);
       const get = open('GET', `${files}/private/runs/a.bin`);
       get.end();

@@ -100,9 +100,11 @@ describe('the configuration', () => {
     });
     expect(apiConfig({ ...given, OCDL_API_HOST: '0.0.0.0' }).limits.hosts).toBe('any');
     expect(apiConfig({ ...given, OCDL_API_HOSTS: 'ocdl.example,Other.example' }).limits.hosts).toEqual([
-      'ocdl.example',
-      'other.example',
+      ...['ocdl.example', 'other.example', 'localhost', '127.0.0.1', '[::1]'],
     ]);
+    // Jobs' wrappers come past the proxy, by the address that they are given.
+    const behind = { ...given, OCDL_API_HOST: '0.0.0.0', OCDL_API_URL: 'http://Worker-1.example:8470' };
+    expect(apiConfig({ ...behind, OCDL_API_HOSTS: 'ocdl.example' }).limits.hosts).toContain('worker-1.example');
   });
 
   test('tells all mistakes at once, and no secret', () => {

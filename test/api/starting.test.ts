@@ -111,4 +111,20 @@ describe('starting', () => {
     expect((await seen('sam')).sort()).toEqual(['ev-1', 'private-3']);
     expect(await seen('sid')).toEqual([]);
   });
+
+  test('a private test stands in the audit, but neither its directory nor its data set', async () => {
+    const directory = 'drafts/tried-in-secret';
+    const asked = { evaluation: 'private-4', model: 'random-forest', dataset: 'training-1', subject: { directory } };
+    const start = (change = {}) =>
+      world().ask('sam', 'POST', `/v1/projects/${PROJECT}/evaluations`, { ...asked, ...change });
+    expect((await start()).status).toBe(201);
+    const audit = `/v1/projects/${PROJECT}/audit?subject=${PROJECT}/evaluations/private-4`;
+    const { rows } = await json(world().ask('mia', 'GET', audit));
+    expect(rows).toMatchObject([{ entry: { kind: 'evaluation.started', actor: 'sam' } }]);
+    expect(JSON.stringify(rows)).not.toMatch(/secret|training-1/);
+    // Another one is told from it all the same.
+    expect((await start()).status).toBe(200);
+    expect((await start({ subject: { directory: 'elsewhere' } })).status).toBe(409);
+    expect((await start({ thresholds: { f1: 0.5 } })).status).toBe(409);
+  });
 });

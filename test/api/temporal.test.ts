@@ -68,7 +68,6 @@ describe('a lifecycle', () => {
     expect(signals).toHaveLength(1);
     await client().workflow.getHandle(id).terminate();
     await expect(gateway().sendCommand(id, signed)).rejects.toMatchObject({ kind: 'closed' });
-    await expect(gateway().wake(id)).rejects.toMatchObject({ kind: 'closed' });
   });
 });
 

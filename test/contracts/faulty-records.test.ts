@@ -5,6 +5,8 @@ import { createPostgresRecords } from '../../activities/adapters/postgres/record
 import { isFailure } from '../../activities/failures.ts';
 import type { Principal, Records } from '../../activities/records.ts';
 import { freshDatabase } from '../servers.ts';
+import type { Import } from '../../workflows/domain/import.ts';
+import type { Delivery, Release } from '../../workflows/domain/model.ts';
 import { createScene, recordsCases } from './records.ts';
 
 interface Fault {
@@ -146,6 +148,93 @@ const faults: readonly Fault[] = [
     seenBy: 'what was live at a time is known, and what has been',
     plant: (records) => ({ liveAt: (application, type) => records.livePointer(application, type) }),
   },
+  {
+    fault: 'a release is known by the id of its command alone',
+    seenBy: 'commands of one id to two submissions are two releases',
+    plant: (records) => {
+      const known = new Map<string, Promise<Release>>();
+      return {
+        async allotRelease(command, release) {
+          const made = known.get(command) ?? records.allotRelease(command, release);
+          known.set(command, made);
+          return made;
+        },
+      };
+    },
+  },
+  {
+    fault: 'the newest row of a delivery replaces all that was known',
+    seenBy: 'a delivery that is stopped keeps what its gates have said',
+    plant: (records) => {
+      const newest = new Map<string, Delivery>();
+      return {
+        async record(entries, projections) {
+          for (const { kind, row } of projections) if (kind === 'delivery') newest.set(row.release, row);
+          await records.record(entries, projections);
+        },
+        delivery: async (_, release) => newest.get(release),
+      };
+    },
+  },
+  {
+    fault: 'the newest row of an import is the one that counts',
+    seenBy: 'an import only moves on, and what has ended stays as it ended',
+    plant: () => {
+      const newest = new Map<string, Import>();
+      return {
+        async recordImport(row) {
+          newest.set(row.import, row);
+        },
+        import: async (_, id) => newest.get(id),
+      };
+    },
+  },
+  {
+    fault: 'an import and its audit row are two transactions',
+    seenBy: 'an import and its audit row are written together, once',
+    plant: (records) => ({
+      async recordImport(row, audit) {
+        if (audit) await records.record([audit], []);
+        await records.recordImport(row, null);
+      },
+    }),
+  },
+  {
+    fault: 'a page of imports begins where the last one ended',
+    seenBy: 'imports are listed oldest first, by page, of one project',
+    plant: (records) => ({
+      imports: ({ after, ...filter }) =>
+        records.imports({ ...filter, ...(after !== undefined && { after: String(Number(after) - 1) }) }),
+    }),
+  },
+  {
+    fault: 'a node is registered again by a write that comes late',
+    seenBy: 'a node is replaced and removed, and a write that comes late again changes nothing',
+    plant: (records) => ({ setNode: (node, audit) => records.setNode(node, { ...audit, key: randomUUID() }) }),
+  },
+];
+
+/** Cases that no fault here has ever made fail. */
+const unproven = [
+  'the same user twice is harmless, with another admin flag a conflict',
+  'an expired token does not open, one that expires later does',
+  'a job token carries its grant; a token is of one holder who exists',
+  'a project and its types exist once; a refused project leaves nothing',
+  'a policy is replaced, once per key',
+  'a data set never changes',
+  'entries written at once stand in one chain without gaps',
+  'the audit is asked by project, by subject and by page',
+  'hostile text is kept: nothing that a command holds stops its record',
+  'an older version row never takes the place of a newer one',
+  'evaluations, deliveries and scans never go back',
+  'versions and evaluations are listed newest first, by filter and by page',
+  'of many claims on the same bytes at once one holds',
+  'a release is announced for good, and is of a type of its project',
+  'an older version is not released over a newer live one',
+  'an application has a name of its own and types of its project',
+  'of many moves from one generation one is made',
+  'going back is a revert, to what was live there',
+  'a scan is created once',
 ];
 
 describe('the contract of Records sees', () => {
@@ -163,5 +252,13 @@ describe('the contract of Records sees', () => {
     // Without the fault the same case passes: so it is the fault that it sees.
     await found.run(records, createScene());
     await assert.rejects(found.run({ ...records, ...plant(records) }, createScene()), assert.AssertionError);
+  });
+
+  it('a fault in each case but these', () => {
+    const proven = new Set(faults.map(({ seenBy }) => seenBy));
+    assert.deepEqual(
+      recordsCases.map(({ name }) => name).filter((name) => !proven.has(name)),
+      unproven,
+    );
   });
 });

@@ -1,23 +1,20 @@
 // Records histories of every terminal path into histories/, for ever after replayed by replay.test.ts.
-// Run it as `node --import tsx test/replay/record.ts`. It replaces what is there: only before a first release of the workflows;
-// afterwards old histories stay, and a changed workflow uses `patched`.
-import { createHash } from 'node:crypto';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
-import { hostname } from 'node:os';
-import { join } from 'node:path';
-import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
+// Run it as `node --import tsx test/replay/record.ts`. It adds the paths that are new: what was recorded stays as it was, and a
+// changed workflow uses `patched`.
+import { randomBytes } from 'node:crypto';
 import type { Digest } from '../../workflows/domain/names.ts';
 import { workflowId } from '../../workflows/messages.ts';
 import stopServers from '../servers-stop.ts';
+import type { ImportWorld } from '../workflows/import-world.ts';
+import { openImportWorld } from '../workflows/import-world.ts';
 import { jsonPayload, junk, sendRaw } from '../workflows/raw-signals.ts';
 import { until } from '../workflows/until.ts';
 import type { World } from '../workflows/world.ts';
 import { openWorld } from '../workflows/world.ts';
-
-const folder = join(import.meta.dirname, 'histories');
+import { keepHistories } from './keep.ts';
 
 /** Drives the world through one path; returns the workflows whose histories are kept, by file name. */
-type Path = (world: World) => Promise<Readonly<Record<string, string>>>;
+type Path<W = World> = (world: W) => Promise<Readonly<Record<string, string>>>;
 
 const ended = (world: World, submission: string) => world.client.workflow.getHandle(world.idOf(submission)).result();
 const untilFailed = (world: World, application: string, release: string) =>
@@ -75,6 +72,13 @@ const paths: readonly Path[] = [
     await done(world.give('rejected', 'mia', 'reject', { reason: 'too slow all the same' }));
     await ended(world, 'rejected');
     return { 'model-lifecycle-rejected': world.idOf('rejected') };
+  },
+  async (world) => {
+    await world.submitted('tagged', { policy: { undoWithinSeconds: 5 } });
+    await done(world.give('tagged', 'mia', 'reject', { reason: 'too slow' }));
+    await done(world.give('tagged', 'mia', 'tag', { tags: ['slow'] }));
+    await ended(world, 'tagged');
+    return { 'model-lifecycle-tagged-after-rejection': world.idOf('tagged') };
   },
   async (world) => {
     const report = await world.approved('rolled-back');
@@ -194,64 +198,49 @@ const paths: readonly Path[] = [
       keyId: 'k1',
       updatedAt: new Date().toISOString(),
     });
-    for (const [name, findings] of [
-      ['confirm', ['one']],
-      ['deny', ['two']],
-      ['deny', ['three']],
+    for (const [name, findings, revision] of [
+      ['confirm', ['one'], 0],
+      ['deny', ['two'], 1],
+      ['deny', ['two'], 1],
+      ['deny', ['three'], 2],
     ] as const) {
-      const sent = world.signed({ workflowId: id, name, actor: 'eve', args: { findings } });
+      const sent = world.signed({ workflowId: id, name, actor: 'eve', revision, args: { findings } });
       await world.client.workflow.getHandle(id).signal('command', sent);
       await world.settled(id, sent.body.commandId);
     }
-    return { feedback: id };
+    return { 'feedback-at-revisions': id };
   },
 ];
 
-/** What is of this machine and this run alone goes: replay does not look at it. */
-function withoutTraces(value: unknown): unknown {
-  // A worker's identity, also in the name of its own task queue.
-  if (typeof value === 'string') return value.replaceAll(`@${hostname()}`, '@recorded');
-  if (Array.isArray(value)) return value.map(withoutTraces);
-  if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(
-    Object.entries(value).flatMap(([key, inner]) => {
-      if (key === 'stackTrace') return [];
-      return [[key, withoutTraces(inner)]];
-    }),
-  );
-}
+const importPaths: readonly Path<ImportWorld>[] = [
+  async (world) => {
+    world.lay('/rows.csv', () => Buffer.from('a,b\n'));
+    await world.ended('done', world.https('/rows.csv'));
+    await world.ended('failed', world.https('/none.csv'));
+    return { 'data-import-done': 'import/p/done', 'data-import-failed': 'import/p/failed' };
+  },
+  async (world) => {
+    world.lay('/slow.bin', () => randomBytes(4_000_000), { paceMs: () => 500 });
+    const handle = await world.start('cancelled', world.https('/slow.bin'));
+    await until('bytes', async () => (await world.rowOf('cancelled')).bytes > 100_000);
+    await handle.cancel();
+    await handle.result().catch(() => undefined);
+    return { 'data-import-cancelled': 'import/p/cancelled' };
+  },
+];
 
-/** The text with every payload decoded, to look for what must not be in it. */
-const decoded = (text: string): string =>
-  text.replace(/"data": ?"([A-Za-z0-9+/=]+)"/g, (_, data: string) => Buffer.from(data, 'base64').toString('utf8'));
-
-async function record(): Promise<void> {
-  const world = await openWorld();
+async function record<W extends World | ImportWorld>(world: W, paths: readonly Path<W>[]): Promise<void> {
   const kept: Record<string, string> = {};
   for (const path of paths) Object.assign(kept, await path(world));
-  await world.stopWorkers();
-  const texts: Record<string, string> = {};
-  for (const [name, id] of Object.entries(kept).sort(([a], [b]) => (a < b ? -1 : 1))) {
-    const history = await world.client.workflow.getHandle(id).fetchHistory();
-    const text = `${JSON.stringify(withoutTraces(JSON.parse(historyToJSON(history))), null, 1)}\n`;
-    for (const own of [`@${hostname()}`, world.home, process.cwd()])
-      if (decoded(text).includes(own)) throw new Error(`${name} holds ${own}: histories are for every machine`);
-    texts[name] = text;
-  }
-  await rm(folder, { recursive: true, force: true });
-  await mkdir(folder, { recursive: true });
-  const list: Record<string, { workflowId: string; sha256: string }> = {};
-  for (const [name, text] of Object.entries(texts)) {
-    await writeFile(join(folder, `${name}.json`), text);
-    list[name] = { workflowId: kept[name] ?? '', sha256: createHash('sha256').update(text).digest('hex') };
-  }
-  await writeFile(join(import.meta.dirname, 'digests.json'), `${JSON.stringify(list, null, 2)}\n`);
-  process.stdout.write(`${Object.keys(list).length} histories recorded\n`);
+  await ('stopWorkers' in world ? world.stopWorkers() : world.stopWorker());
+  const names = await keepHistories(world.client, kept, [world.home, process.cwd()]);
+  process.stdout.write(`recorded: ${names.join(', ') || 'nothing new'}\n`);
   await world.close();
 }
 
 try {
-  await record();
+  await record(await openWorld(), paths);
+  await record(await openImportWorld(), importPaths);
 } finally {
   await stopServers();
 }

@@ -3,9 +3,11 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { historyFromJSON } from '@temporalio/common/lib/proto-utils.js';
 import { bundleWorkflowCode, DefaultLogger, Runtime, Worker } from '@temporalio/worker';
 import { z } from 'zod';
 import { dataConverter, workflowBundle } from '../../workers/bundle.ts';
+import * as workflows from '../../workflows/index.ts';
 
 const folder = join(import.meta.dirname, 'histories');
 const listSchema = z.record(z.string(), z.object({ workflowId: z.string(), sha256: z.string() }));
@@ -13,18 +15,41 @@ const list = listSchema.parse(JSON.parse(readFileSync(join(import.meta.dirname, 
 const read = (name: string): string => readFileSync(join(folder, `${name}.json`), 'utf8');
 const idOf = (name: string): string => list[name]?.workflowId ?? '';
 
-const bundles = { current: '' };
+type Answers = ReadonlyMap<string, string>;
+/** How each recorded history replays as it is, and with its first activity under another name. */
+const answers: { asRecorded: Answers; altered: Answers } = { asRecorded: new Map(), altered: new Map() };
+/** The first activity of a history under another name. */
+const altered = (name: string): string =>
+  read(name).replace(/("activityType": \{\s*"name": ")(\w+)"/, '$1somethingElse"');
+
 beforeAll(async () => {
   // A strayed replay is told by its error, not by the log.
   Runtime.install({
     logger: new DefaultLogger('ERROR', () => undefined),
     telemetryOptions: { logging: { filter: 'ERROR' } },
   });
-  bundles.current = await workflowBundle(join(tmpdir(), 'ocdl-test-bundle'));
+  const codePath = await workflowBundle(join(tmpdir(), 'ocdl-test-bundle'));
+  answers.asRecorded = await replayAll(read, codePath);
+  answers.altered = await replayAll(altered, codePath);
 }, 600_000);
 
-const replay = (name: string, history: unknown = JSON.parse(read(name)), codePath = bundles.current): Promise<void> =>
-  Worker.runReplayHistory({ workflowBundle: { codePath }, dataConverter, replayName: name }, history, idOf(name));
+/** Replays every history in one worker; by name what it said, nothing of one that took the recorded way. */
+async function replayAll(textOf: (name: string) => string, codePath: string): Promise<Answers> {
+  const names = Object.keys(list);
+  const histories = names.map((name) => ({
+    workflowId: idOf(name),
+    history: historyFromJSON(JSON.parse(textOf(name))),
+  }));
+  const options = { workflowBundle: { codePath }, dataConverter };
+  const found: [string, string][] = [];
+  // They come in the order in which they are given.
+  for await (const { workflowId, error } of Worker.runReplayHistories(options, histories)) {
+    const name = names[found.length] ?? '';
+    expect(workflowId).toBe(idOf(name));
+    found.push([name, error?.message ?? '']);
+  }
+  return new Map(found);
+}
 
 it('keeps each history as it was recorded, and all of them', () => {
   const files = readdirSync(folder).sort();
@@ -42,13 +67,11 @@ it('has a history of every workflow', () => {
   const types = new Set(
     Object.keys(list).map((name) => /"workflowType": \{\s*"name": "(\w+)"/.exec(read(name))?.[1] ?? name),
   );
-  expect([...types].sort()).toEqual(
-    ['application', 'delivery', 'evaluation', 'feedback', 'modelLifecycle', 'release', 'trainingRun'].sort(),
-  );
+  expect([...types].sort()).toEqual(Object.keys(workflows).sort());
 });
 
-it.each(Object.keys(list))('replays %s', async (name) => {
-  await expect(replay(name)).resolves.toBeUndefined();
+it.each(Object.keys(list))('replays %s', (name) => {
+  expect(answers.asRecorded.get(name)).toBe('');
 });
 
 describe('what must be noticed', () => {
@@ -64,10 +87,8 @@ describe('what must be noticed', () => {
     ).rejects.toThrow(/nondeterminism|does not match/i);
   });
 
-  it.each(Object.keys(list))('another step in %s', async (name) => {
-    // The first activity of each history under another name.
-    const altered = read(name).replace(/("activityType": \{\s*"name": ")(\w+)"/, '$1somethingElse"');
-    expect(altered).not.toBe(read(name));
-    await expect(replay(name, JSON.parse(altered))).rejects.toThrow(/nondeterminism|does not match/i);
+  it.each(Object.keys(list))('another step in %s', (name) => {
+    expect(altered(name)).not.toBe(read(name));
+    expect(answers.altered.get(name)).toMatch(/nondeterminism|does not match/i);
   });
 });

@@ -1,26 +1,28 @@
 // The engineer's labels: recorded, committed to Git with the truth that training needs, each once.
+import type { CommandBody } from '../../workflows/domain/command.ts';
 import type { Scan } from '../../workflows/domain/model.ts';
 import type { Digest } from '../../workflows/domain/names.ts';
+import { workflowId } from '../../workflows/messages.ts';
 import { until } from './until.ts';
 import type { World } from './world.ts';
 import { openWorld } from './world.ts';
 
 let world: World;
 let id: string;
+const finding = (name: string, vulnerable: boolean): Scan['findings'][number] => ({
+  finding: name,
+  name: `f, "${name}"`,
+  path: `src/${name}.c`,
+  vulnerable,
+  probability: vulnerable ? 0.9 : 0.2,
+  source: 'a'.repeat(64) as Digest,
+  label: null,
+});
 beforeAll(async () => {
   world = await openWorld();
   await world.addApplication('shop');
   const release = await world.released('f-1');
   await world.untilLive('shop', release);
-  const finding = (name: string, vulnerable: boolean): Scan['findings'][number] => ({
-    finding: name,
-    name: `f, "${name}"`,
-    path: `src/${name}.c`,
-    vulnerable,
-    probability: vulnerable ? 0.9 : 0.2,
-    source: 'a'.repeat(64) as Digest,
-    label: null,
-  });
   id = await world.startFeedback({
     scan: 'scan-1',
     project: 'p',
@@ -37,8 +39,15 @@ beforeAll(async () => {
 }, 600_000);
 afterAll(() => world.close());
 
-async function label(name: string, actor: string, findings: readonly string[] | undefined) {
-  const sent = world.signed({ workflowId: id, name, actor, args: findings ? { findings } : {} });
+/** Labels at the present revision, and waits for the outcome. */
+async function label(
+  name: string,
+  actor: string,
+  findings: readonly string[] | undefined,
+  more: Partial<CommandBody> = {},
+) {
+  const revision = (await world.records.scan('p', 'scan-1'))?.revision ?? 0;
+  const sent = world.signed({ workflowId: id, name, actor, revision, args: findings ? { findings } : {}, ...more });
   await world.client.workflow.getHandle(id).signal('command', sent);
   return world.settled(id, sent.body.commandId);
 }
@@ -95,4 +104,63 @@ it('fails a label of an unknown finding that came before the scan was read', asy
   await world.client.workflow.getHandle(early).signal('command', sent);
   await world.startWorkers();
   expect(await world.settled(early, sent.body.commandId)).toMatchObject({ status: 'failed', reason: 'NotFound' });
+});
+
+it('refuses a label of a scan that somebody has labelled since', async () => {
+  const revision = (await world.records.scan('p', 'scan-1'))?.revision ?? 0;
+  expect(await label('confirm', 'eve', ['two'])).toMatchObject({ status: 'done' });
+  const stale = await label('deny', 'eve', ['two'], { revision });
+  expect(stale).toMatchObject({ status: 'refused', reason: 'stale' });
+  expect(stale).toMatchObject({ message: expect.stringContaining(`at revision ${revision + 1}`) as string });
+});
+
+it('keeps a burst of labels over a large scan small in its history', async () => {
+  const names = Array.from({ length: 2_000 }, (_, index) => `large-${index}`);
+  const scan = await world.records.scan('p', 'scan-1');
+  if (!scan) throw new Error('no scan');
+  const findings = names.map((name) => finding(name, true));
+  const fresh = { state: 'open', revision: 0, commit: null } as const;
+  const large = await world.startFeedback({ ...scan, ...fresh, scan: 'scan-large', findings });
+  const handle = world.client.workflow.getHandle(large);
+  // Given at once, by somebody who has seen the scan as it was: one burst.
+  const sent = [0, 200, 400].map((from) =>
+    world.signed({
+      ...{ workflowId: large, name: 'confirm', actor: 'eve' },
+      args: { findings: names.slice(from, from + 200) },
+    }),
+  );
+  await world.stopWorkers();
+  for (const one of sent) await handle.signal('command', one);
+  await world.startWorkers();
+  for (const { body } of sent) expect(await world.settled(large, body.commandId)).toMatchObject({ status: 'done' });
+  const { raw } = await handle.describe();
+  const bytes = Number(raw.workflowExecutionInfo?.historySizeBytes ?? 0);
+  // The scan is read once; each command brings itself three times.
+  expect(bytes).toBeLessThan(2 * JSON.stringify(findings).length);
+  const labelled = (await world.records.scan('p', 'scan-large'))?.findings.filter((one) => one.label);
+  expect(labelled).toHaveLength(600);
+});
+
+it('writes commands of one id to two scans down, both', async () => {
+  const scan = await world.records.scan('p', 'scan-1');
+  if (!scan) throw new Error('no scan');
+  const fresh = { state: 'open', revision: 0, commit: null, findings: [finding('one', true)] } as const;
+  const names = ['scan-a', 'scan-b'];
+  await world.stopWorkers();
+  for (const name of names) {
+    const of = await world.startFeedback({ ...scan, ...fresh, scan: name });
+    for (const [commandId, findings] of [
+      ['unknown-one', ['nine']],
+      ['confirm-all', ['one']],
+    ] as const) {
+      const sent = world.signed({ workflowId: of, name: 'confirm', actor: 'eve', commandId, args: { findings } });
+      await world.client.workflow.getHandle(of).signal('command', sent);
+    }
+  }
+  await world.startWorkers();
+  for (const name of names) {
+    await world.settled(workflowId.feedback({ project: 'p', scan: name }), 'confirm-all');
+    const kinds = (await world.auditOf(`p/scans/${name}`)).map(({ kind }) => kind);
+    expect(kinds).toEqual(expect.arrayContaining(['command.failed', 'finding.confirm']));
+  }
 });

@@ -36,8 +36,6 @@ export interface Transition {
   readonly from: readonly VersionState[];
   /** Where it leads when done; `null` stays. */
   readonly to: VersionState | null;
-  /** Must every application let go of the version's releases first? Then the command is `accepted` before it is `done`. */
-  readonly fences?: true;
   readonly needs?: readonly ('reason' | 'report' | 'digest' | 'to' | 'tags')[];
 }
 
@@ -55,14 +53,12 @@ export const transitions = {
     action: 'version.decide',
     from: ['new', 'approved', 'released'],
     to: 'rejected',
-    fences: true,
     needs: ['reason', 'digest'],
   },
   rollback: {
     action: 'version.decide',
     from: ['new', 'approved', 'released'],
     to: 'rolled-back',
-    fences: true,
     needs: ['reason', 'digest'],
   },
   undo: { action: 'version.decide', from: ['approved', 'rejected'], to: 'new', needs: ['digest'] },
@@ -71,10 +67,9 @@ export const transitions = {
     action: 'version.decide',
     from: ['released'],
     to: 'reassigned',
-    fences: true,
     needs: ['reason', 'to', 'report', 'digest'],
   },
-  retire: { action: 'version.decide', from: ['released'], to: 'retired', fences: true, needs: ['digest'] },
+  retire: { action: 'version.decide', from: ['released'], to: 'retired', needs: ['digest'] },
   tag: { action: 'version.decide', from: ['new', 'approved', 'rejected', 'released'], to: null, needs: ['tags'] },
 } as const satisfies Record<LifecycleCommand, Transition>;
 

@@ -30,6 +30,9 @@ export interface RunSpec {
   readonly deadlineSeconds: number;
 }
 
+/** Longest deadline a run may ask for: a week. Its activity has a day more (workflows/activities.ts). */
+export const LONGEST_RUN_SECONDS = 604_800;
+
 /** A run as it was: the spec with every digest, and what came out. */
 export interface RunRecord {
   readonly attempt: number;
@@ -97,6 +100,33 @@ export interface Version {
   readonly keyId: string;
   readonly updatedAt: string;
 }
+
+/** The row of a submission that has just been started. */
+export const newVersion = (
+  given: Pick<Version, 'project' | 'model' | 'type' | 'submission' | 'author'> & {
+    readonly beginning: { readonly run: RunSpec } | { readonly directory: string };
+  },
+  keyId: string,
+  updatedAt: string,
+): Version => ({
+  project: given.project,
+  model: given.model,
+  type: given.type,
+  submission: given.submission,
+  author: given.author,
+  state: 'run' in given.beginning ? 'provisioning' : 'validating',
+  revision: 0,
+  version: null,
+  revises: null,
+  digest: null,
+  files: [],
+  run: null,
+  tags: [],
+  decisions: [],
+  detail: '',
+  keyId,
+  updatedAt,
+});
 
 /** Which rows an evaluation is about, and who asked. */
 export interface Evaluation {

@@ -4,6 +4,8 @@
 export const NAME_PATTERN = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/;
 /** DNS label limit (RFC 1035); Kafka would allow 249. */
 export const NAME_LIMIT = 63;
+/** What the audit calls those who are nobody in particular: an unsigned command's sender, the platform itself, a claim without proof. */
+export const reservedActors = ['operator', 'platform', 'unproven'] as const;
 /** One segment of a path in an area: no hidden files, no traversal, no characters that any store or URL treats specially. */
 const SEGMENT = /^[A-Za-z0-9_][A-Za-z0-9._-]*$/;
 const SEGMENT_LIMIT = 128;
@@ -84,6 +86,10 @@ export function releasePath(type: string, digest: Digest, file: string): StorePa
 
 /** The folder of one submission in staging, relative to its project. */
 export const stagingFolder = (model: string, submission: string): string => `models/${model}/${submission}`;
+
+/** What a version is called in the audit and for people. */
+export const subjectOf = ({ project, model, submission }: { project: string; model: string; submission: string }) =>
+  `${project}/${model}/${submission}`;
 
 function printable(text: string): string {
   return text.replace(/[^\x20-\x7e]/g, '?').slice(0, 60);

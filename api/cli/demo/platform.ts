@@ -40,15 +40,18 @@ export async function openPlatform(wish: PlatformWish): Promise<DemoPlatform> {
   }
   if (wish.stack) return await openOnStack(wish);
   // The demo never plays on somebody's real servers, whatever the environment names.
-  const settings = readSettings({ ...withoutSystems(env), OCDL_HOME: home });
+  const settings = readSettings({ ...withoutSystems(env), ...own(home) });
   return { ...(await startPlatform({ settings, say, stop, force })), own: true };
 }
+
+/** Its jobs reach its own API, whatever address the environment names for another platform's. */
+const own = (home: string): Environment => ({ OCDL_HOME: home, OCDL_API_URL: '' });
 
 async function openOnStack({ home, env, say, stop, force }: PlatformWish): Promise<DemoPlatform> {
   const stack = await openStack({ env, say, stop, force });
   try {
     checkBelonging(stack.home, home);
-    const settings = readSettings({ ...withoutSystems(env), ...stack.variables, OCDL_HOME: home });
+    const settings = readSettings({ ...withoutSystems(env), ...stack.variables, ...own(home) });
     const platform = await startPlatform({ settings, say, stop, force });
     const end = async (): Promise<void> => {
       await platform.stop();

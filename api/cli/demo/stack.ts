@@ -32,7 +32,7 @@ export async function openStack({ env, say, stop, force }: StackWish): Promise<D
   if (owner !== undefined && existsSync(envFile)) {
     say(`A stack already runs on ${home} (process ${owner.pid}): it is used, and left running.`);
     const never = new Promise<never>(() => undefined);
-    return { home, variables: readVariables(envFile), stop: () => Promise.resolve(), ended: never };
+    return { home, variables: readEnvFile(envFile), stop: () => Promise.resolve(), ended: never };
   }
   say(`Starting the stack on ${home}; logs in ${home}/logs.`);
   const starting = new AbortController();
@@ -41,7 +41,7 @@ export async function openStack({ env, say, stop, force }: StackWish): Promise<D
   if (stop.aborted) passOn();
   try {
     const stack = await startStack({ settings, say, verbose: false, stop: starting.signal, force });
-    return { home, variables: readVariables(stack.started.envFile), stop: stack.stop, ended: stack.ended };
+    return { home, variables: readEnvFile(stack.started.envFile), stop: stack.stop, ended: stack.ended };
   } finally {
     stop.removeEventListener('abort', passOn);
   }
@@ -81,7 +81,7 @@ export function noteBelonging(stackHome: string, home: string, isNew: boolean): 
 }
 
 /** NAME=VALUE, one a line, as the stack writes them. */
-function readVariables(path: string): Environment {
+function readEnvFile(path: string): Environment {
   const lines = readFileSync(path, 'utf8').trim().split('\n');
   return Object.fromEntries(lines.map((line) => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)]));
 }

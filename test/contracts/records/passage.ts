@@ -149,6 +149,26 @@ export const passageCases: readonly RecordsCase[] = [
     },
   },
   {
+    name: 'a delivery that is stopped keeps what its gates have said',
+    async run(records, scene) {
+      const release = `${scene.type}-1`;
+      const gates = [{ gate: 'function', passed: true, detail: '3 of 3', seconds: 1 }];
+      const gating = deliveryRow(scene, release, { state: 'gating', gates, updatedAt: at(1) });
+      const stopped = deliveryRow(scene, release, {
+        state: 'failed',
+        gates: [],
+        detail: 'taken back',
+        updatedAt: at(2),
+      });
+      for (const row of [gating, stopped]) await records.record([], [{ kind: 'delivery', row }]);
+      assert.deepEqual(await records.delivery(scene.application, release), { ...stopped, gates });
+      const more = [...gates, { gate: 'load', passed: false, detail: 'slow', seconds: 2 }];
+      const told = { ...stopped, gates: more, updatedAt: at(3) };
+      await records.record([], [{ kind: 'delivery', row: told }]);
+      assert.deepEqual(await records.delivery(scene.application, release), told);
+    },
+  },
+  {
     name: 'versions and evaluations are listed newest first, by filter and by page',
     async run(records, scene) {
       const rows = twenty.slice(0, 5).map((n) =>

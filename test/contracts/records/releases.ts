@@ -43,6 +43,18 @@ export const releaseCases: readonly RecordsCase[] = [
     },
   },
   {
+    name: 'commands of one id to two submissions are two releases',
+    async run(records, scene) {
+      await setProject(records, scene);
+      const first = await allot(records, scene, 1, 'release-1');
+      const second = await allot(records, scene, 2, 'release-1');
+      assert.deepEqual([first.submission, second.submission], ['rf-1', 'rf-2']);
+      assert.deepEqual([first.sequence, second.sequence], [1, 2]);
+      assert.deepEqual(await allot(records, scene, 1, 'release-1'), first);
+      assert.deepEqual(await allot(records, scene, 2, 'release-1'), second);
+    },
+  },
+  {
     name: 'a release is announced for good, and is of a type of its project',
     async run(records, scene) {
       await setProject(records, scene);

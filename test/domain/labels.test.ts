@@ -1,0 +1,47 @@
+// What a label changes: the findings it names, and of those only what is new.
+import { labelled } from '../../workflows/domain/labels.ts';
+import type { CommandBody } from '../../workflows/domain/command.ts';
+import type { Finding, Label, Scan } from '../../workflows/domain/model.ts';
+import type { Digest } from '../../workflows/domain/names.ts';
+
+const finding = (name: string, label: Label | null): Finding => ({
+  ...{ finding: name, name, path: `${name}.c`, vulnerable: true, probability: 0.9 },
+  ...{ source: 'a'.repeat(64) as Digest, label },
+});
+const scan = (...findings: readonly Finding[]): Scan => ({
+  ...{ scan: 's', project: 'p', application: 'shop', type: 'kind', release: 'kind-1', findings },
+  ...{ state: 'open', revision: 0, commit: null, keyId: 'k1', updatedAt: '2026-01-01T00:00:00.000Z' },
+});
+const said = (name: string, actor: string, findings: readonly string[]): CommandBody => ({
+  ...{
+    v: 1,
+    keyId: 'k1',
+    workflowId: 'w',
+    commandId: 'command-1',
+    name,
+    args: { findings },
+    actor,
+    roles: ['engineer'],
+  },
+  ...{ policyVersion: 1, revision: 0, digest: null, report: null, issuedAt: '2026-01-01T00:00:00.000Z' },
+});
+const first: Label = { verdict: 'true', by: 'eve', at: '2026-01-01T00:00:00.000Z' };
+const at = '2026-01-02T00:00:00.000Z';
+const labels = (findings: readonly Finding[]) => findings.map(({ label }) => label);
+
+it('labels what is named, true by confirm and false by deny', () => {
+  const three = scan(finding('a', null), finding('b', null), finding('c', first));
+  expect(labels(labelled(three, said('confirm', 'eve', ['a']), at))).toEqual([{ ...first, at }, null, first]);
+  expect(labels(labelled(three, said('deny', 'ed', ['a', 'c']), at))).toEqual([
+    { verdict: 'false', by: 'ed', at },
+    null,
+    { verdict: 'false', by: 'ed', at },
+  ]);
+});
+
+it('keeps a label that says the same of the same person, with its time', () => {
+  const one = scan(finding('a', first));
+  expect(labels(labelled(one, said('confirm', 'eve', ['a']), at))).toEqual([first]);
+  expect(labels(labelled(one, said('confirm', 'ed', ['a']), at))).toEqual([{ verdict: 'true', by: 'ed', at }]);
+  expect(labels(labelled(one, said('deny', 'eve', ['a']), at))).toEqual([{ verdict: 'false', by: 'eve', at }]);
+});

@@ -1,0 +1,123 @@
+// What ends otherwise than its people had planned leaves nothing open: no command without an answer, no file, no row that still runs.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { jest } from '@jest/globals';
+import type { StorePath } from '../../workflows/domain/names.ts';
+import { outcome, taskQueues, workflowId } from '../../workflows/messages.ts';
+import { until } from './until.ts';
+import type { World } from './world.ts';
+import { openWorld } from './world.ts';
+
+let world: World;
+beforeAll(async () => {
+  world = await openWorld();
+}, 600_000);
+afterAll(() => world.close());
+beforeEach(() => Object.assign(world.script, { train: 'succeed' }));
+afterEach(() => jest.restoreAllMocks());
+
+const handleOf = (submission: string) => world.client.workflow.getHandle(world.idOf(submission));
+/** A promise and what fulfils it. */
+function gate() {
+  const made = { open: (): void => undefined };
+  const opened = new Promise<void>((resolve) => (made.open = resolve));
+  return { opened, open: () => made.open() };
+}
+
+it('answers a withdrawal that came while an unlawful submission was being taken back', async () => {
+  const { opened, open } = gate();
+  const remove = world.areas.remove.bind(world.areas);
+  const removing = jest.spyOn(world.areas, 'remove').mockImplementation(async (uri) => {
+    await opened;
+    return remove(uri);
+  });
+  await world.startLifecycle('n-1', { directory: 'nowhere' });
+  await until('the taking back to begin', async () => removing.mock.calls.length > 0);
+  const withdrawal = world.give('n-1', 'sam', 'withdraw', {}, { commandId: 'withdraw-late' });
+  await until('the withdrawal to be accepted', async () => {
+    const found = await handleOf('n-1').query(outcome, 'withdraw-late');
+    return found?.status === 'accepted';
+  });
+  open();
+  expect(await withdrawal).toMatchObject({ status: 'failed', reason: 'Conflict' });
+  expect(await handleOf('n-1').result()).toMatchObject({ state: 'invalid' });
+  const kinds = (await world.auditOf('p/m/n-1')).map(({ kind }) => kind);
+  expect(kinds.filter((kind) => kind === 'command.failed')).toHaveLength(1);
+});
+
+it.each(['terminate', 'cancel'] as const)('a run that an operator ended alone (%s) has failed', async (how) => {
+  world.script.train = 'hang';
+  const name = `n-2-${how}`;
+  await world.startLifecycle(name, world.run);
+  await world.untilState(name, 'training');
+  const run = world.client.workflow.getHandle(`run/p/m/${name}/1`);
+  await until('the run to begin', async () => (await run.describe()).status.name === 'RUNNING');
+  await run[how]();
+  const failed = await world.untilState(name, 'failed');
+  expect(failed.detail).toContain('the run was ended in Temporal itself');
+  world.script.train = 'succeed';
+  expect(await world.give(name, 'sam', 'retry')).toMatchObject({ status: 'done' });
+  expect(await world.untilState(name, 'trained')).toMatchObject({ run: { attempt: 2 } });
+});
+
+it('takes back what it had staged when an operator cancels it in the middle', async () => {
+  await world.putSubmission('n-3', 'n-3');
+  const { opened, open } = gate();
+  const write = world.areas.write.bind(world.areas);
+  const writing = jest.spyOn(world.areas, 'write').mockImplementation(async (path, source, options) => {
+    if (path === 'staging/p/models/m/n-3/model.json') {
+      await opened;
+      throw new Error('too late');
+    }
+    return write(path, source, options);
+  });
+  const handle = await world.startLifecycle('n-3', { directory: 'n-3' });
+  await until('one file to be staged', async () =>
+    writing.mock.calls.some(([path]) => path === 'staging/p/models/m/n-3/model.json'),
+  );
+  await handle.cancel();
+  await expect(handle.result()).rejects.toThrow();
+  open();
+  expect(await world.records.version('p', 'm', 'n-3')).toMatchObject({ state: 'withdrawn' });
+  const { files } = await world.areas.list('staging/p/models/m/n-3' as StorePath);
+  expect(files.map(({ path }) => path).filter((path) => !path.includes('/record/'))).toEqual([]);
+});
+
+it('an evaluation that an operator cancelled has failed, and the record says so', async () => {
+  await world.submitted('n-4');
+  const { opened, open } = gate();
+  const report = 'staging/p/models/m/n-4/reports/e-cancelled.json';
+  const write = world.areas.write.bind(world.areas);
+  const writing = jest.spyOn(world.areas, 'write').mockImplementation(async (path, source, options) => {
+    if (path === report) await opened;
+    return write(path, source, options);
+  });
+  const id = workflowId.evaluation({ project: 'p', evaluation: 'e-cancelled' });
+  const input = { project: 'p', evaluation: 'e-cancelled', model: 'm', actor: 'mia', dataset: 'rows', thresholds: {} };
+  const handle = await world.client.workflow.start('evaluation', {
+    workflowId: id,
+    taskQueue: taskQueues.core,
+    args: [{ ...input, subject: { submission: 'n-4' } }],
+  });
+  await until('it to run', async () => writing.mock.calls.some(([path]) => path === report));
+  await handle.cancel();
+  await expect(handle.result()).rejects.toThrow();
+  open();
+  expect(await world.records.evaluation('p', 'e-cancelled')).toMatchObject({
+    state: 'failed',
+    detail: 'cancelled by an operator: start another one',
+  });
+});
+
+it('gives no more time for an undo when a tag comes after the rejection', async () => {
+  await world.submitted('n-5', { policy: { undoWithinSeconds: 60 } });
+  await world.give('n-5', 'mia', 'reject', { reason: 'no' });
+  await sleep(2_000);
+  expect(await world.give('n-5', 'mia', 'tag', { tags: ['slow'] })).toMatchObject({ status: 'done' });
+  const timers = await until('the last timer', async () => {
+    const { events } = await handleOf('n-5').fetchHistory();
+    const started = (events ?? []).flatMap(({ timerStartedEventAttributes: timer }) => (timer ? [timer] : []));
+    return started.length > 1 && started;
+  });
+  const { seconds, nanos } = timers.at(-1)?.startToFireTimeout ?? {};
+  expect(Number(seconds ?? 0) + Number(nanos ?? 0) / 1e9).toBeLessThanOrEqual(58);
+});

@@ -1,0 +1,82 @@
+// Evidence that somebody could have made themselves is none: of runs, of reports, of names.
+import { createHash } from 'node:crypto';
+import type { Version } from '../../workflows/domain/model.ts';
+import type { Digest } from '../../workflows/domain/names.ts';
+import { submissionFiles } from './submission-files.ts';
+import type { World } from './world.ts';
+import { openWorld } from './world.ts';
+
+let world: World;
+beforeAll(async () => {
+  world = await openWorld();
+}, 600_000);
+afterAll(() => world.close());
+
+it('takes of a run only the bytes that it has made', async () => {
+  await world.startLifecycle('g-1', world.run);
+  await world.untilState('g-1', 'trained');
+  await world.put('runs/g-1-1/model.onnx', submissionFiles('made by hand')['model.onnx'] ?? '');
+  expect(await world.give('g-1', 'sam', 'submit')).toMatchObject({ status: 'done' });
+  const version = (await world.client.workflow.getHandle(world.idOf('g-1')).result()) as Version;
+  expect(version).toMatchObject({ state: 'invalid', version: null });
+  expect(version).toMatchObject({
+    detail: expect.stringContaining('model.onnx in runs/g-1-1 is not what the run made') as string,
+  });
+});
+
+/** A report in the author's own area, with a row that says it is of the version. */
+async function forge(submission: string) {
+  const { digest } = await world.untilState(submission, 'new');
+  const text = JSON.stringify({ v: 1, model: { sha256: digest }, metrics: { f1: 1 }, passed: true });
+  const stored = await world.put(`runs/${submission}/reports/forged.json`, text);
+  const row = {
+    ...{ evaluation: `forged-${submission}`, project: 'p', model: 'm', submission, actor: 'sam', dataset: 'rows' },
+    ...{ state: 'done' as const, digest, report: { ...stored, name: 'report.json' }, passed: true, metrics: { f1: 1 } },
+    ...{ detail: '', updatedAt: new Date().toISOString() },
+  };
+  await world.records.record([], [{ kind: 'evaluation', row }]);
+  return { digest: createHash('sha256').update(text).digest('hex') as Digest, text };
+}
+
+it('approves on no report that its author could have written', async () => {
+  await world.submitted('g-2', { policy: { thresholds: { f1: 0.5 } } });
+  const { digest } = await forge('g-2');
+  expect(await world.give('g-2', 'mia', 'approve', {}, { report: digest })).toMatchObject({
+    ...{ status: 'failed', reason: 'EvidenceMissing' },
+    message: expect.stringContaining('in staging') as string,
+  });
+});
+
+it('rolls back although a report in the author’s area is not what it was', async () => {
+  await world.submitted('g-3');
+  await forge('g-3');
+  await world.put('runs/g-3/reports/forged.json', 'changed');
+  expect(await world.give('g-3', 'mia', 'rollback', { reason: 'one more look' })).toMatchObject({ status: 'done' });
+});
+
+it('writes an unsigned command that failed down as nobody’s', async () => {
+  await world.submitted('g-4', { policy: { operatorCommands: true } });
+  const { revision, digest } = await world.untilState('g-4', 'new');
+  const id = world.idOf('g-4');
+  const { body } = world.signed({
+    ...{ workflowId: id, name: 'approve', actor: 'mia', revision, digest, report: '0'.repeat(64) },
+  });
+  await world.client.workflow.getHandle(id).signal('command', { body, signature: '' });
+  expect(await world.settled(id, body.commandId)).toMatchObject({ status: 'failed', reason: 'EvidenceMissing' });
+  const failed = (await world.auditOf('p/m/g-4')).filter(({ kind }) => kind === 'command.failed');
+  expect(failed.map(({ actor }) => actor)).toEqual(['operator']);
+});
+
+it('shows nobody the figures of a private test, not even in the audit', async () => {
+  await world.putSubmission('g-5', 'g-5');
+  const input = { project: 'p', evaluation: 'e-private', model: 'm', actor: 'sam', dataset: 'rows', thresholds: {} };
+  await world.client.workflow.execute('evaluation', {
+    workflowId: 'evaluation/p/e-private',
+    taskQueue: 'ocdl',
+    args: [{ ...input, subject: { directory: 'g-5' } }],
+  });
+  expect(await world.records.evaluation('p', 'e-private')).toMatchObject({ state: 'done', metrics: { f1: 0.9 } });
+  const rows = (await world.auditOf('p/m/private')).filter(({ kind }) => kind === 'evaluation.done');
+  expect(rows).toMatchObject([{ actor: 'sam', reason: '', detail: { evaluation: 'e-private' } }]);
+  expect(JSON.stringify(rows[0]?.detail)).not.toMatch(/rows|f1|0\.9|passed/);
+});
