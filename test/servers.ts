@@ -89,9 +89,11 @@ export function hdfsServer(): Promise<z.infer<typeof hdfsSchema>> {
   });
 }
 
-/** Returns the proxy of the test run's Alluxio, which lies over `hdfsServer()`. */
-export function alluxioServer(): Promise<{ readonly url: string }> {
-  return startedOnce('alluxio', z.object({ url: z.string() }), async (folder) => {
+const alluxioSchema = z.object({ url: z.string(), ports: z.record(z.string(), z.number()) });
+
+/** Returns the proxy of the test run's Alluxio, which lies over `hdfsServer()`, and the ports of all its parts. */
+export function alluxioServer(): Promise<z.infer<typeof alluxioSchema>> {
+  return startedOnce('alluxio', alluxioSchema, async (folder) => {
     const program = await fetchJava('alluxio', programs);
     const ports = {
       master: await freePort(),
@@ -101,7 +103,7 @@ export function alluxioServer(): Promise<{ readonly url: string }> {
       proxy: await freePort(),
     };
     const { master, worker, proxy, url } = alluxio({ program, folder, ports, hdfs: await hdfsServer() });
-    return { specs: [master, worker, proxy], address: { url } };
+    return { specs: [master, worker, proxy], address: { url, ports } };
   });
 }
 
@@ -163,6 +165,8 @@ async function startedOnce<Address>(
     if (existsSync(addressFile)) return schema.parse(JSON.parse(readFileSync(addressFile, 'utf8')));
     if (madeLock(lockFile)) {
       try {
+        // Started between the look above and the lock.
+        if (existsSync(addressFile)) continue;
         await endRunsOfDeadOwners();
         const { specs, address } = await prepare(join(run, name));
         await launchAll(specs, run);
@@ -223,8 +227,10 @@ function madeLock(path: string): boolean {
   try {
     writeFileSync(path, JSON.stringify(identify(process.pid)), { flag: 'wx' });
     return true;
-  } catch {
-    return false;
+  } catch (error) {
+    // Not by its class: in a test's own realm Node's errors are none of that realm.
+    if (typeof error === 'object' && error && 'code' in error && error.code === 'EEXIST') return false;
+    throw error;
   }
 }
 

@@ -5,11 +5,19 @@ import type { Member, Records } from '../activities/records.ts';
 import type { StorePath } from '../workflows/domain/names.ts';
 import { allowed, type Action } from '../workflows/domain/roles.ts';
 
-/** Who may what in an area, as the store of the areas takes it. */
-export type Admit = (
-  folder: StorePath,
-  access: { readonly owner?: string; readonly readers: readonly string[]; readonly writers: readonly string[] },
-) => Promise<void>;
+/** What the store of the areas knows of people. */
+export interface Admission {
+  /** Gives exactly these people access to an area. `InvalidInput` for rights that the store cannot hold. */
+  admit(
+    folder: StorePath,
+    access: { readonly owner?: string; readonly readers: readonly string[]; readonly writers: readonly string[] },
+    signal?: AbortSignal,
+  ): Promise<void>;
+  /** Who has a private area in a project, as a member or from former times. */
+  people(project: string): Promise<readonly string[]>;
+}
+
+type Access = Parameters<Admission['admit']>[1];
 
 /** After a failure: a NameNode that starts again takes about as long. */
 const AGAIN_AFTER_MS = 30_000;
@@ -20,45 +28,69 @@ const AGAIN_AFTER_MS = 30_000;
  */
 export function keepAdmitted(deps: {
   readonly records: Records;
-  readonly admit: Admit;
+  readonly store: Admission;
   readonly onWarn: (message: string) => void;
+  readonly againAfterMs?: number;
 }): { readonly records: Records; readonly stop: () => Promise<void> } {
-  const { records, admit, onWarn } = deps;
-  /** By project, those who may have left it: their own area is theirs no longer. */
-  const due = new Map<string, Set<string>>();
-  const state: { running: Promise<void> | undefined; readonly ending: AbortController } = {
-    running: undefined,
-    ending: new AbortController(),
-  };
+  const { records, store, onWarn, againAfterMs = AGAIN_AFTER_MS } = deps;
+  const due = new Set<string>();
+  const state: { running: Promise<void> | undefined } = { running: undefined };
+  const ending = new AbortController();
+  const { signal } = ending;
+  const pause = (): Promise<void> => sleep(againAfterMs, undefined, { signal }).catch(() => undefined);
 
-  function follow(project: string, user?: string): void {
-    const left = due.get(project) ?? new Set();
-    if (user !== undefined) left.add(user);
-    due.set(project, left);
+  function follow(project: string): void {
+    due.add(project);
     state.running ??= work().finally(() => (state.running = undefined));
   }
 
   async function work(): Promise<void> {
-    for (let [next] = due; next && !state.ending.signal.aborted; [next] = due) {
-      const [project, users] = next;
+    for (let [project] = due; project !== undefined && !signal.aborted; [project] = due) {
       due.delete(project);
-      try {
-        for (const [folder, access] of areasOf(project, await records.members(project), users))
-          await admit(folder, access);
-      } catch (error) {
-        onWarn(`the rights in HDFS do not follow the members of ${project} yet: ${String(error)}`);
-        // Too many people for an ACL: trying again does not help.
-        if (isFailure(error, 'InvalidInput')) continue;
-        due.set(project, new Set([...(due.get(project) ?? []), ...users]));
-        await sleep(AGAIN_AFTER_MS, undefined, { signal: state.ending.signal }).catch(() => undefined);
-      }
+      const failed = await bring(project);
+      if (failed === undefined || signal.aborted) continue;
+      onWarn(`the rights in HDFS do not follow the members of ${project} yet: ${failed}`);
+      due.add(project);
+      await pause();
     }
   }
 
-  void records.projects(null).then(
-    (projects) => projects.forEach(({ project }) => follow(project)),
-    (error: unknown) => onWarn(`the rights in HDFS are not looked at: ${String(error)}`),
-  );
+  /** Sets every area of a project, whatever becomes of another one; returns what must be tried again for. */
+  async function bring(project: string): Promise<string | undefined> {
+    let failed: string | undefined;
+    try {
+      const areas = areasOf(project, await records.members(project), await store.people(project));
+      for (const [folder, access] of areas)
+        await set(folder, access).catch((error: unknown) => (failed ??= String(error)));
+    } catch (error) {
+      failed = String(error);
+    }
+    return failed;
+  }
+
+  async function set(folder: StorePath, access: Access): Promise<void> {
+    try {
+      await store.admit(folder, access, signal);
+    } catch (error) {
+      if (!isFailure(error, 'InvalidInput')) throw error;
+      // Too many people for an ACL: who has left must not stay for that, so it opens to none of them.
+      await store.admit(folder, { readers: [], writers: [] }, signal);
+      onWarn(`in HDFS ${folder} is open to nobody but the platform: ${String(error)}`);
+    }
+  }
+
+  async function begin(): Promise<void> {
+    while (!signal.aborted)
+      try {
+        for (const { project } of await records.projects(null)) follow(project);
+        return;
+      } catch (error) {
+        onWarn(`the rights in HDFS are not looked at yet: ${String(error)}`);
+        await pause();
+      }
+  }
+
+  void begin();
   return {
     records: {
       ...records,
@@ -68,32 +100,33 @@ export function keepAdmitted(deps: {
       },
       async setMember(project, member, audit) {
         await records.setMember(project, member, audit);
-        follow(project, member.user);
+        follow(project);
       },
     },
     async stop() {
-      state.ending.abort();
+      ending.abort();
       await state.running;
     },
   };
 }
 
-/** The areas of a project and their people, by the very grid that the API asks. */
+/** The areas of a project and their people, by the very grid that the API asks; `present` have an area there already. */
 export function areasOf(
   project: string,
   members: readonly Member[],
-  leftover: Iterable<string> = [],
-): readonly (readonly [folder: StorePath, access: Parameters<Admit>[1]])[] {
+  present: readonly string[] = [],
+): readonly (readonly [folder: StorePath, access: Access])[] {
   const who = (action: Action, own: boolean): readonly string[] =>
     members.filter(({ roles }) => allowed(action, roles, own)).map(({ user }) => user);
   const owners = who('private.write', true);
   return [
-    [`common/${project}` as StorePath, { readers: who('common.read', false), writers: who('common.write', false) }],
-    // The platform alone writes there.
-    [`staging/${project}` as StorePath, { readers: who('staging.read', false), writers: [] }],
-    ...[...new Set([...owners, ...leftover])].map((user) => {
+    // Whose area it is no longer must not wait for anything else.
+    ...[...new Set([...present, ...owners])].map((user) => {
       const access = { readers: [], writers: [], ...(owners.includes(user) && { owner: user }) };
       return [`private/${project}/${user}` as StorePath, access] as const;
     }),
+    [`common/${project}` as StorePath, { readers: who('common.read', false), writers: who('common.write', false) }],
+    // The platform alone writes there.
+    [`staging/${project}` as StorePath, { readers: who('staging.read', false), writers: [] }],
   ];
 }

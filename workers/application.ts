@@ -7,8 +7,8 @@ import type { EventBus } from '../activities/ports.ts';
 import type { Records } from '../activities/records.ts';
 import { wake, workflowId } from '../workflows/messages.ts';
 import { workerConfig } from './config.ts';
-import { createLog, letGo, onEnd, tellReady } from './process.ts';
-import { openBus, openStores, patiently } from './wiring.ts';
+import { createLog, letGo, onEnd, run, tellReady } from './process.ts';
+import { openBus, openRecords, patiently } from './wiring.ts';
 
 /** How soon a new application is subscribed. */
 const LOOK_EVERY_MS = 2_000;
@@ -58,7 +58,15 @@ export async function consumeReleases(deps: {
     }
   };
   await look();
-  const timer = setInterval(() => void look().catch(onError), LOOK_EVERY_MS);
+  const state = { isLooking: false };
+  const timer = setInterval(() => {
+    // A database that is away keeps a look for longer than this: a second one would subscribe everything twice.
+    if (state.isLooking) return;
+    state.isLooking = true;
+    void look()
+      .catch(onError)
+      .finally(() => (state.isLooking = false));
+  }, LOOK_EVERY_MS);
   return {
     async stop() {
       clearInterval(timer);
@@ -67,11 +75,11 @@ export async function consumeReleases(deps: {
   };
 }
 
-if (import.meta.filename === process.argv[1]) {
+async function main(): Promise<void> {
   const config = workerConfig();
   const log = createLog('application', config.logLevel);
-  const [stores, bus, connection] = await Promise.all([
-    openStores(config, log),
+  const [records, bus, connection] = await Promise.all([
+    openRecords(config, log),
     openBus(config, log),
     patiently(
       () => Connection.connect(config.temporal.connection),
@@ -80,7 +88,7 @@ if (import.meta.filename === process.argv[1]) {
   ]);
   const { workflow } = new Client({ connection, namespace: config.temporal.namespace });
   const consumer = await consumeReleases({
-    records: stores.records,
+    records,
     bus,
     wakeUp: (id) => workflow.getHandle(id).signal(wake),
     onError: (error) => log.warn({ error: String(error) }, 'an event could not be handled yet'),
@@ -88,10 +96,12 @@ if (import.meta.filename === process.argv[1]) {
   onEnd(log, async () => {
     await consumer.stop();
     await bus.close();
-    await stores.close();
+    await records.close();
     await connection.close();
     letGo();
   });
   log.info('ready');
   tellReady();
 }
+
+if (import.meta.filename === process.argv[1]) await run('application', main);

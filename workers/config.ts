@@ -5,6 +5,12 @@ import { isSecret, schema, variableNames, type VariableName, type Variables } fr
 export type Environment = Readonly<Record<string, string | undefined>>;
 export type Config = ReturnType<typeof platformConfig>;
 
+/** The API's address as other programs of this machine reach it. */
+export function apiUrlOf(host: string, port: number): string {
+  const reachable = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
+  return `http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`;
+}
+
 /** Reads the environment of a worker. Throws one error that names every mistaken variable. */
 export function workerConfig(environment: Environment = process.env): Config {
   return platformConfig(readVariables(environment, ['DATABASE_URL']).values);
@@ -138,6 +144,8 @@ function withSecretFiles(environment: Environment): { given: Given; mistakes: Mi
     else
       try {
         given[name] = readFileSync(path, 'utf8').trim();
+        // Counted as not given it would choose something else: no password, another key, no TLS.
+        if (given[name] === '') mistakes.push([`${name}_FILE`, 'names an empty file']);
       } catch {
         mistakes.push([`${name}_FILE`, 'names no file that can be read here']);
       }
@@ -156,10 +164,16 @@ const needs: readonly (readonly [names: RegExp, needed: readonly VariableName[]]
   [/^OCDL_KAFKA_(CERT|KEY)_FILE$/, ['OCDL_KAFKA_CERT_FILE', 'OCDL_KAFKA_KEY_FILE']],
   [/^OCDL_GIT_/, ['OCDL_GIT_REMOTE']],
   [/^OCDL_GIT_(SSH_KEY|KNOWN_HOSTS)_FILE$/, ['OCDL_GIT_SSH_KEY_FILE', 'OCDL_GIT_KNOWN_HOSTS_FILE']],
-  [/^OCDL_GIT_(USERNAME|TOKEN_FILE)$/, ['OCDL_GIT_USERNAME', 'OCDL_GIT_TOKEN_FILE']],
+  [/^OCDL_GIT_(USERNAME|TOKEN_FILE|CA_FILE)$/, ['OCDL_GIT_USERNAME', 'OCDL_GIT_TOKEN_FILE']],
   [/^TEMPORAL_TLS_(CERT|KEY)_FILE$/, ['TEMPORAL_TLS_CERT_FILE', 'TEMPORAL_TLS_KEY_FILE']],
   [/^TEMPORAL_(TLS|API_KEY)/, ['TEMPORAL_ADDRESS']],
   [/^DATABASE_CA_FILE$/, ['DATABASE_URL']],
+];
+
+/** What proves the platform to a Git remote, and remotes for which it does nothing. */
+const gitMeans: readonly (readonly [names: RegExp, other: RegExp, what: string])[] = [
+  [/^OCDL_GIT_(SSH_KEY|KNOWN_HOSTS)_FILE$/, /^https?:/i, 'an SSH'],
+  [/^OCDL_GIT_(USERNAME|TOKEN_FILE|CA_FILE)$/, /^ssh:/i, 'an HTTPS'],
 ];
 
 function contradictions(given: Given): Mistake[] {
@@ -174,6 +188,11 @@ function contradictions(given: Given): Mistake[] {
     found.push(['OCDL_S3_REGION', 'is missing: on AWS the bucket is sought in its region']);
   if (given['OCDL_S3_KMS_KEY_ID'] !== undefined && given['OCDL_S3_ENCRYPTION'] !== 'aws:kms')
     found.push(['OCDL_S3_ENCRYPTION', 'must be aws:kms where OCDL_S3_KMS_KEY_ID is given']);
+  for (const [names, other, what] of gitMeans) {
+    const name = variableNames.find((one) => given[one] !== undefined && names.test(one));
+    if (name !== undefined && other.test(given['OCDL_GIT_REMOTE'] ?? ''))
+      found.push([name, `is for ${what} remote, and OCDL_GIT_REMOTE names another`]);
+  }
   const forTls = ['OCDL_KAFKA_CA_FILE', 'OCDL_KAFKA_CERT_FILE'].find((name) => given[name] !== undefined);
   if (forTls !== undefined && given['OCDL_KAFKA_TLS'] !== 'true')
     found.push(['OCDL_KAFKA_TLS', `must be true where ${forTls} is given`]);

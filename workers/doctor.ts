@@ -1,14 +1,17 @@
 // Reaches every configured system and says what was found, or what is wrong and how to mend it; a program for `ocdl doctor`.
 import { Connection, isGrpcServiceError } from '@temporalio/client';
+import { detectSandbox } from '../activities/adapters/local-process/sandbox.ts';
 import { checkPostgres } from '../activities/adapters/postgres/check.ts';
+import { atLeast, oldestServer } from '../deploy/local/temporal-binary.ts';
 import { platformConfig, readVariables, type Config } from './config.ts';
 import { systems } from './wiring.ts';
 
-/** One configured system: what was found there, or what is wrong. Never a secret. */
+/** One configured system: what was found there, what is wrong, or what the platform then does without. Never a secret. */
 export interface SystemState {
   readonly name: string;
   readonly found?: string;
   readonly wrong?: string;
+  readonly without?: string;
 }
 
 /** Longer than any system that works needs; a person is waiting. */
@@ -90,6 +93,21 @@ async function within(limitMs: number, name: string, probe: () => Promise<string
   }
 }
 
+/** The sandbox of local jobs, tried as the worker tries it. */
+export async function sandboxState(): Promise<SystemState> {
+  const sandbox = await detectSandbox();
+  if (sandbox.kind !== 'none') return { name: 'bubblewrap', found: 'local jobs run sandboxed' };
+  const without = `local jobs would run without a sandbox: ${sandbox.why} (Debian, Ubuntu: apt-get install bubblewrap)`;
+  return { name: 'bubblewrap', without };
+}
+
+/** Says what is wrong with the version that a Temporal server tells; undefined where it will do. */
+export function serverProblem(version: string): string | undefined {
+  const [major = 0, minor = 0] = version.split('.').map(Number);
+  if (atLeast([major, minor], oldestServer)) return undefined;
+  return `it is server ${version}, and ${oldestServer.join('.')} or newer is needed: upgrade it`;
+}
+
 async function askTemporal(
   { address, namespace, connection: options }: Config['temporal'],
   limitMs: number,
@@ -98,15 +116,15 @@ async function askTemporal(
   try {
     return await connection.withDeadline(Date.now() + limitMs / 2, async () => {
       const { serverVersion } = await connection.workflowService.getSystemInfo({});
+      const problem = serverProblem(serverVersion);
+      if (problem !== undefined) throw new Error(problem);
       await connection.workflowService.describeNamespace({ namespace });
       return `server ${serverVersion} at ${address}, namespace ${namespace}`;
     });
   } catch (error) {
-    const remedy = isGrpcServiceError(error) ? remedies[error.code] : undefined;
     const said = error instanceof Error ? error.message : String(error);
-    throw new Error(`${address}, namespace ${namespace}: ${remedy ?? 'it cannot be asked'} (${said})`, {
-      cause: error,
-    });
+    const remedy = isGrpcServiceError(error) ? `${remedies[error.code] ?? 'it cannot be asked'} (${said})` : said;
+    throw new Error(`${address}, namespace ${namespace}: ${remedy}`, { cause: error });
   } finally {
     await connection.close();
   }
@@ -124,7 +142,7 @@ const remedies: Readonly<Record<number, string>> = {
 
 if (import.meta.filename === process.argv[1]) {
   const { values, isGiven } = readVariables();
-  const states = await checkSystems(platformConfig(values), isGiven('TEMPORAL_ADDRESS'));
+  const states = [await sandboxState(), ...(await checkSystems(platformConfig(values), isGiven('TEMPORAL_ADDRESS')))];
   // What did not answer still holds connections.
   process.stdout.write(`${JSON.stringify(states)}\n`, () => process.exit());
 }

@@ -1,84 +1,93 @@
 // The worker process: runs the workflows and all activities.
-import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
+import { DefaultLogger, NativeConnection, Runtime, Worker, type LogLevel } from '@temporalio/worker';
+import type { Logger } from 'pino';
 import { ensureSearchAttributes } from '../deploy/local/search-attributes.ts';
 import { taskQueues } from '../workflows/messages.ts';
 import { dataConverter, workflowBundle, workflowTime } from './bundle.ts';
 import { workerConfig } from './config.ts';
-import { createLog, letGo, onEnd, tellReady } from './process.ts';
+import { createLog, letGo, onEnd, run, tellReady } from './process.ts';
 import { createActivities, openBus, openCluster, openSources, openStores, patiently } from './wiring.ts';
 
 /** Long jobs side by side: one per core of a small machine; the rest wait in the queue, durably. */
 const JOBS_AT_ONCE = 2;
 
-const config = workerConfig();
-const log = createLog('worker', config.logLevel);
-Runtime.install({
-  logger: new DefaultLogger('INFO', ({ level, message, meta }) => {
-    // The worker of the jobs' queue has none, on purpose.
-    if (message.startsWith('No workflows registered')) return;
-    const known =
-      level === 'TRACE'
-        ? 'trace'
-        : level === 'DEBUG'
-          ? 'debug'
-          : level === 'INFO'
-            ? 'info'
-            : level === 'WARN'
-              ? 'warn'
-              : 'error';
-    const { workflowId, activityType, ...rest } = meta ?? {};
-    log[known](
-      { workflowId: workflowId as unknown, activity: activityType as unknown, ...(level === 'INFO' ? {} : rest) },
-      message,
-    );
-  }),
-});
+/**
+ * Told to end, it lets short activities finish for a second, then takes all others back: Temporal gives them to the next
+ * worker. A job's program has 5 s to heed that (activities/adapters/local-process/program.ts). The supervisor waits for both.
+ */
+const SHUTDOWN = { shutdownGraceTime: '1 second', shutdownForceTime: '7 seconds' } as const;
 
-const [bundle, connection, stores, bus] = await Promise.all([
-  workflowBundle(config.cache),
-  patiently(
-    () => NativeConnection.connect(config.temporal.connection),
-    (message) => log.warn(message),
-  ),
-  openStores(config, log),
-  openBus(config, log),
-]);
-await ensureSearchAttributes(connection, config.temporal.namespace);
-const cluster = await openCluster({ ...config, log }, stores);
-const activities = await createActivities({
-  ...stores,
-  bus,
-  cluster,
-  apiUrl: config.apiUrl,
-  outside: openSources(config),
-});
-const common = {
-  connection,
-  namespace: config.temporal.namespace,
-  activities,
-  dataConverter,
-  shutdownGraceTime: '5 seconds',
-  shutdownForceTime: '10 seconds',
-} as const;
-const workers = await Promise.all([
-  Worker.create({
-    ...common,
-    taskQueue: taskQueues.core,
-    workflowBundle: { codePath: bundle },
-    ...workflowTime,
-  }),
-  Worker.create({ ...common, taskQueue: taskQueues.jobs, maxConcurrentActivityTaskExecutions: JOBS_AT_ONCE }),
-]);
+async function main(): Promise<void> {
+  const config = workerConfig();
+  const log = createLog('worker', config.logLevel);
+  installRuntime(log);
+  const [bundle, connection, stores, bus] = await Promise.all([
+    workflowBundle(config.cache),
+    patiently(
+      () => NativeConnection.connect(config.temporal.connection),
+      (message) => log.warn(message),
+    ),
+    openStores(config, log),
+    openBus(config, log),
+  ]);
+  await ensureSearchAttributes(connection, config.temporal.namespace);
+  const cluster = await openCluster({ ...config, log }, stores);
+  const activities = await createActivities({
+    ...stores,
+    bus,
+    cluster,
+    apiUrl: config.apiUrl,
+    outside: openSources(config),
+  });
+  const common = { connection, namespace: config.temporal.namespace, activities, dataConverter, ...SHUTDOWN };
+  const workers = await Promise.all([
+    Worker.create({
+      ...common,
+      taskQueue: taskQueues.core,
+      workflowBundle: { codePath: bundle },
+      ...workflowTime,
+    }),
+    Worker.create({ ...common, taskQueue: taskQueues.jobs, maxConcurrentActivityTaskExecutions: JOBS_AT_ONCE }),
+  ]);
 
-const running = Promise.all(workers.map((worker) => worker.run()));
-onEnd(log, () => {
-  for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
-});
-log.info({ taskQueues }, 'ready');
-tellReady();
-await running;
-await cluster.close();
-await bus.close();
-await stores.close();
-await connection.close();
-letGo();
+  const stop = (): void => {
+    for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
+  };
+  // One that fails takes the other along: a half of a worker helps nobody.
+  const running = Promise.allSettled(workers.map((worker) => worker.run().finally(stop)));
+  onEnd(log, stop);
+  log.info({ taskQueues }, 'ready');
+  tellReady();
+  const ends = await running;
+  // Also where an activity did not let go in time: the jobs' processes must not outlive their worker.
+  await cluster.close();
+  for (const end of ends) if (end.status === 'rejected') throw end.reason;
+  await bus.close();
+  await stores.close();
+  await connection.close();
+  letGo();
+}
+
+/** The SDK's own log, as lines of ours. */
+function installRuntime(log: Logger): void {
+  const levels = {
+    TRACE: 'trace',
+    DEBUG: 'debug',
+    INFO: 'info',
+    WARN: 'warn',
+    ERROR: 'error',
+  } as const satisfies Record<LogLevel, string>;
+  Runtime.install({
+    logger: new DefaultLogger('INFO', ({ level, message, meta }) => {
+      // The worker of the jobs' queue has none, on purpose.
+      if (message.startsWith('No workflows registered')) return;
+      const { workflowId, activityType, ...rest } = meta ?? {};
+      log[levels[level]](
+        { workflowId: workflowId as unknown, activity: activityType as unknown, ...(level === 'INFO' ? {} : rest) },
+        message,
+      );
+    }),
+  });
+}
+
+await run('worker', main);

@@ -1,8 +1,22 @@
 // How each of our processes behaves: structured logs, readiness by IPC, a clean end when told to or when its parent is gone.
 import { pino, type Logger } from 'pino';
+import { messageOf } from '../deploy/local/readable-lines.ts';
 
 /** JSON lines on standard output (pino). */
 export const createLog = (name: string, level: string): Logger => pino({ name, level });
+
+/**
+ * Runs a program. What it cannot go on from (a wrong configuration, a system that refuses it) is said in one line, and ends
+ * the process at once: what is open already would keep it for half a minute.
+ */
+export async function run(name: string, main: () => Promise<void>): Promise<void> {
+  try {
+    await main();
+  } catch (error) {
+    createLog(name, 'fatal').fatal({ error: messageOf(error) }, 'cannot run');
+    process.exit(1);
+  }
+}
 
 /** Calls `stop` once, at SIGTERM, SIGINT or when the process that started this one has gone. */
 export function onEnd(log: Logger, stop: () => Promise<void> | void): void {

@@ -54,10 +54,10 @@ export const groups = {
     OCDL_API_HOSTS: text
       .regex(/^[A-Za-z0-9.[\]:,-]+$/, 'must be host names, separated by commas, without ports')
       .optional()
-      .describe('Host names that requests may be addressed to, instead of the loopback ones; needed behind a proxy.'),
+      .describe('Host names that requests may be addressed to, besides the loopback ones; needed behind a proxy.'),
     OCDL_API_URL: webUrl
       .prefault('http://127.0.0.1:8470')
-      .describe('Address of the API, as the wrappers of jobs reach it; `ocdl start` sets it.'),
+      .describe('Address of the API, as the wrappers of jobs reach it; `ocdl start` sets it unless it is given.'),
     OCDL_FILE_LIMIT_BYTES: whole('a number of bytes', 1, 999_999_999_999_999)
       .prefault(String(2 * 1024 ** 3))
       .describe('Largest file that may be uploaded.'),
@@ -108,6 +108,7 @@ export const groups = {
       .prefault('/ocdl')
       .describe('HDFS folder below which the areas lie.'),
     OCDL_ALLUXIO_URL: webUrl
+      .refine((url) => url.startsWith('http://'), 'must be a URL that begins with http://')
       .optional()
       .describe(
         'Alluxio proxy, `http://proxy:39999`: training and evaluation data is read through it. HDFS straight unless given.',

@@ -27,7 +27,7 @@ import { createReleaseActivities } from '../activities/release.ts';
 import { createRoverActivities } from '../activities/rover.ts';
 import { ensureEnvironment } from '../deploy/local/environments.ts';
 import type { Artifact } from '../workflows/domain/model.ts';
-import type { Admit } from './admission.ts';
+import type { Admission } from './admission.ts';
 import type { Config } from './config.ts';
 import { createLog } from './process.ts';
 
@@ -43,8 +43,8 @@ export interface Stores {
   readonly counters: () => Readonly<Record<string, number>>;
   readonly releases: ArtifactStore;
   readonly code: CodeHost;
-  /** Gives people rights of their own to an area, where the system has users. */
-  readonly admit?: Admit;
+  /** Where the system of the areas has users: gives people rights of their own there. */
+  readonly admission?: Admission;
   close(): Promise<void>;
 }
 
@@ -68,14 +68,21 @@ type OnWarn = (message: string) => void;
 export type StoresConfig = Pick<Config, 'home' | 'databaseUrl'> &
   Partial<Pick<Config, 'database' | 'hdfs' | 'alluxio' | 's3' | 'git'>>;
 
+/** Opens the records alone. */
+export function openRecords(
+  { databaseUrl, database }: Pick<Config, 'databaseUrl'> & Partial<Pick<Config, 'database'>>,
+  log: Logger,
+): Promise<Records> {
+  const onWarn = (message: string): void => log.warn(message);
+  return patiently(() => createPostgresRecords({ url: databaseUrl, ...database, onWarn }), onWarn);
+}
+
 /** Opens what both the API and the workers read and write: each port by itself the real system where one is configured. */
-export async function openStores(
-  { home, databaseUrl, database, hdfs, alluxio, s3, git }: StoresConfig,
-  log: Logger = createLog('stores', 'warn'),
-): Promise<Stores> {
+export async function openStores(config: StoresConfig, log: Logger = createLog('stores', 'warn')): Promise<Stores> {
+  const { home, hdfs, alluxio, s3, git } = config;
   const onWarn = (message: string): void => log.warn(message);
   const [records, inHdfs, releases, code] = await Promise.all([
-    patiently(() => createPostgresRecords({ url: databaseUrl, ...database, onWarn }), onWarn),
+    openRecords(config, log),
     hdfs ? patiently(() => systems.hdfs(hdfs, onWarn), onWarn) : undefined,
     s3 ? systems.s3(s3, onWarn) : createLocalDisk({ root: join(home, 'releases'), name: 'releases' }),
     git ? systems.git(git, home) : createGitHost({ root: join(home, 'git') }),
@@ -97,7 +104,7 @@ export async function openStores(
     counters,
     releases,
     code,
-    ...(inHdfs && { admit: (...asked) => inHdfs.admit(...asked) }),
+    ...(inHdfs && { admission: inHdfs }),
     close,
   };
 }

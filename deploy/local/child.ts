@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { openLogFile } from './log-file.ts';
 import { endProcess, identify, identifySelf, sendSignal, type ProcessRecord } from './process-identity.ts';
-import { printable, terminalLineOf } from './readable-lines.ts';
+import { messageOf, printable, terminalLineOf } from './readable-lines.ts';
 import { removeRunRecord, writeRunRecord } from './run-records.ts';
 
 export type ChildSpec = {
@@ -46,6 +46,8 @@ export type SuperviseOptions = {
   readonly home: { readonly run: string; readonly logs: string };
   readonly verbose: boolean;
   readonly say: (line: string) => void;
+  /** How often it is said that a child is still not ready; each minute unless given. */
+  readonly unreadyMs?: number;
   /** Called once when the child dies again and again; the message carries the end of its log. */
   readonly onGivenUp: (error: Error) => void;
 };
@@ -56,6 +58,8 @@ const deathsWithinMs = 60_000;
 const firstBackoffMs = 200;
 const longestBackoffMs = 3_000;
 const pollMs = 50;
+/** Servers are ready within seconds, on a busy machine within half a minute; then a person should know what is waited for. */
+const unreadyMs = 60_000;
 /** How much of a log a message carries: the last error and what led to it. */
 const lastLines = 8;
 
@@ -141,10 +145,17 @@ export function superviseChild(spec: ChildSpec, options: SuperviseOptions): Supe
   const pollUntilReady = async (gone: AbortSignal, pid: number | undefined): Promise<void> => {
     const { isReady } = spec;
     if (isReady === undefined || pid === undefined) return;
+    let said = Date.now();
     while (!gone.aborted) {
-      if (await isReady(pid).catch(() => false)) {
+      const answer = await isReady(pid).catch(messageOf);
+      if (answer === true) {
         if (!gone.aborted) becomeReady({ type: 'ready' });
         return;
+      }
+      if (Date.now() - said >= (options.unreadyMs ?? unreadyMs)) {
+        said = Date.now();
+        const why = answer === false ? 'it runs and does not answer' : answer;
+        say(`${spec.name} is still not ready: ${printable(why)} (log: ${log.path})`);
       }
       await sleep(pollMs);
     }
@@ -215,8 +226,4 @@ function deferred<T>(): Deferred<T> {
     settle.reject = reject;
   });
   return { promise, ...settle };
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -70,7 +70,7 @@ export async function findPython(named?: string): Promise<Python> {
   }
   throw new Error(
     `No usable Python found. OCDL trains and evaluates models with Python ${OLDEST.join('.')} or newer with its modules venv and ensurepip ` +
-      `(Debian, Ubuntu: apt-get install python3 python3-venv), or set OCDL_PYTHON to one. Tried:\n${tried.join('\n')}`,
+      `(Debian, Ubuntu: apt-get install python3 python3-venv; macOS: brew install python), or set OCDL_PYTHON to one. Tried:\n${tried.join('\n')}`,
   );
 }
 

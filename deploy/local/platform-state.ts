@@ -7,8 +7,6 @@ const platformStateSchema = z.object({
   pid: z.int().positive(),
   apiUrl: z.string(),
   uiUrl: z.string(),
-  temporalAddress: z.string(),
-  startedAt: z.iso.datetime(),
 });
 export type PlatformState = z.infer<typeof platformStateSchema>;
 

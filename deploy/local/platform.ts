@@ -1,9 +1,9 @@
 // Starts, watches and ends the embedded platform: one supervisor, its children each a process of its own.
+import { apiUrlOf } from '../../workers/config.ts';
 import type { ReadyMessage } from './child.ts';
 import { readPlatformState, removePlatformState, writePlatformState } from './platform-state.ts';
 import { choosePort } from './ports.ts';
-import { apiUrlOf, embeddedProcesses, type Ports, type ProcessTable } from './processes.ts';
-import { checkSandbox } from './sandbox.ts';
+import { embeddedProcesses, type Ports, type ProcessTable } from './processes.ts';
 import type { Settings } from './settings.ts';
 import { superviseHome, type Supervision } from './supervisor.ts';
 
@@ -33,11 +33,11 @@ export type Platform = {
 };
 
 /** The whole stop takes at most this long; what is left then is killed. */
-const stopWithinMs = 14_000;
+const stopWithinMs = 20_000;
 
 /** Starts the platform on its home; resolves when the API answers. Throws when it cannot, with nothing left running. */
 export async function startPlatform(options: PlatformOptions): Promise<Platform> {
-  const { settings, say } = options;
+  const { settings } = options;
   const { started, pidOf, stop, ended } = await superviseHome(
     {
       ...options,
@@ -50,16 +50,9 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
       afterEnd: () => removePlatformState(settings.home),
     },
     async (supervision) => {
-      const sandbox = await checkSandbox();
-      if (!sandbox.works) {
-        say(`Local jobs run without a sandbox, with network and with this user's files in sight: ${sandbox.why}.`);
-      }
       const children = await startChildren(options, supervision);
-      writePlatformState(settings.home, {
-        pid: process.pid,
-        startedAt: new Date().toISOString(),
-        ...children.addresses,
-      });
+      const { apiUrl, uiUrl } = children.addresses;
+      writePlatformState(settings.home, { pid: process.pid, apiUrl, uiUrl });
       return children;
     },
   );

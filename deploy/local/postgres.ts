@@ -68,7 +68,7 @@ export async function preparePostgres(options: PostgresOptions): Promise<Embedde
 }
 
 /** Says how PostgreSQL would run here, or throws with what to do. */
-export async function checkPostgres(): Promise<string> {
+export async function embeddedPostgresVersion(): Promise<string> {
   const [program = '', ...args] = [...(await unprivilegedPrefix()), (await findPrograms()).postgres, '--version'];
   const { code, output } = await runProgram(program, args, { env: serverEnvironment() });
   if (code === 0) return output;

@@ -1,5 +1,6 @@
 // The embedded platform's processes: two servers that are not ours, then our worker, application consumer and API.
 import { join } from 'node:path';
+import { apiUrlOf } from '../../workers/config.ts';
 import type { ChildSpec } from './child.ts';
 import { preparePostgres, type EmbeddedPostgres } from './postgres.ts';
 import type { Settings } from './settings.ts';
@@ -33,6 +34,9 @@ export type ProcessTable = {
 
 const root = new URL('../../', import.meta.url);
 
+/** Above what the worker takes to end its jobs (workers/main.ts): killed before, it would leave them running. */
+const WORKER_GRACE_MS = 8_000;
+
 /** The real table. */
 export const embeddedProcesses: ProcessTable = {
   temporal: async ({ settings, ports, say, signal }) =>
@@ -47,7 +51,7 @@ export const embeddedProcesses: ProcessTable = {
   programs: (context) => {
     const env = programEnvironment(context);
     return [
-      program('worker', 'workers/main.ts', env, 4_000),
+      program('worker', 'workers/main.ts', env, WORKER_GRACE_MS),
       program('application', 'workers/application.ts', env, 2_500),
       program('api', 'api/main.ts', env, 2_500),
     ];
@@ -64,18 +68,12 @@ export function programEnvironment(context: ProgramContext): Record<string, stri
     OCDL_LOG_LEVEL: settings.logLevel,
     OCDL_API_HOST: settings.apiHost,
     OCDL_API_PORT: String(ports.api),
-    OCDL_API_URL: apiUrlOf(settings.apiHost, ports.api),
+    OCDL_API_URL: settings.apiUrl ?? apiUrlOf(settings.apiHost, ports.api),
     TEMPORAL_ADDRESS: context.temporalAddress,
     TEMPORAL_NAMESPACE: settings.temporalNamespace,
     TEMPORAL_UI_URL: context.temporalUiUrl,
     DATABASE_URL: context.databaseUrl,
   };
-}
-
-/** The API's address as other programs of this machine reach it. */
-export function apiUrlOf(host: string, port: number): string {
-  const reachable = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
-  return `http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`;
 }
 
 function program(

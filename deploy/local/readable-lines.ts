@@ -31,6 +31,11 @@ export function printable(text: string): string {
   return clean.length > 500 ? `${clean.slice(0, 249)} … ${clean.slice(-248)}` : clean;
 }
 
+/** What an error says, whatever was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 function parseLogLine(line: string): z.infer<typeof logLineSchema> | undefined {
   if (!line.startsWith('{')) return undefined;
   try {

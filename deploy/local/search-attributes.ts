@@ -7,17 +7,8 @@ export const searchAttributes: Record<string, AttributeType> = Object.fromEntrie
   Object.values(keys).map(({ name, type }) => [name, type]),
 );
 
-// Values of temporal.api.enums.v1.IndexedValueType, and the words that `temporal server start-dev` takes.
+// Values of temporal.api.enums.v1.IndexedValueType.
 const wireTypes = { KEYWORD: 2, INT: 3, KEYWORD_LIST: 7 } as const satisfies Record<AttributeType, number>;
-const flagTypes = { KEYWORD: 'Keyword', INT: 'Int', KEYWORD_LIST: 'KeywordList' } as const;
-
-/** Returns the attributes as arguments of `temporal server start-dev`. */
-export function searchAttributeFlags(): readonly string[] {
-  return Object.entries(searchAttributes).flatMap(([name, type]) => [
-    '--search-attribute',
-    `${name}=${flagTypes[type]}`,
-  ]);
-}
 
 /** Registers what is missing; a name that is taken by another type is an error that says so. */
 export async function ensureSearchAttributes(

@@ -4,7 +4,6 @@ import { fileURLToPath } from 'node:url';
 import { identifySelf } from './process-identity.ts';
 
 export type Watchdog = {
-  readonly pid: () => number | undefined;
   /** Lets it go: by now there is nothing left for it to end. */
   readonly end: () => Promise<void>;
 };
@@ -32,7 +31,6 @@ export function startWatchdog(runFolder: string): Watchdog {
   };
   start();
   return {
-    pid: () => state.current?.pid,
     end: async () => {
       state.ending = true;
       clearTimeout(state.timer);

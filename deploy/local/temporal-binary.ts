@@ -1,16 +1,15 @@
 // Finds the Temporal server program: on the PATH, in the cache, or built with Go from the modules pinned in deploy/temporal/.
-import { spawn } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
-import { accessSync, constants, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { accessSync, constants, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
-import { createInterface } from 'node:readline';
+import { goSteps, madeOnce, runMaker } from './made-once.ts';
+import { messageOf } from './readable-lines.ts';
 import { runProgram } from './run-program.ts';
 
 /** The version of Temporal's CLI that deploy/temporal/go.mod pins; part of the cache's path. */
 export const temporalVersion = '1.5.1';
 
 /** Workflows use what this server version brought (updates of search attributes with summaries among it). */
-const oldestServer = [1, 29] as const;
+export const oldestServer = [1, 29] as const;
 /** go.mod asks for more; from this version on Go fetches the toolchain that a module asks for. */
 const oldestGo = [1, 24] as const;
 
@@ -45,7 +44,7 @@ export async function findTemporal(options: FindTemporalOptions): Promise<string
   const goVersion = go === undefined ? undefined : await versionOf(go, ['version'], /go(\d+)\.(\d+)/);
   if (go !== undefined && goVersion !== undefined && atLeast(goVersion, oldestGo)) {
     if (options.build === false) return `to be built with ${go} at the first start (2 to 5 minutes, once)`;
-    return await buildTemporal(go, cached, options);
+    return await madeOnce(cached, (draft) => buildTemporal(go, draft, options));
   }
   throw new Error(
     `No Temporal server: there is no usable \`temporal\` on the PATH, none in ${cached}, and ` +
@@ -70,46 +69,17 @@ export function findOnPath(name: string, path: string | undefined): string | und
     .find(isExecutable);
 }
 
-async function buildTemporal(go: string, target: string, options: FindTemporalOptions): Promise<string> {
-  const { onProgress, env, signal } = options;
-  const started = Date.now();
-  const elapsed = (): string => `${Math.round((Date.now() - started) / 1000)} s`;
-  const folder = join(target, '..');
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  // A name of its own, then a rename: of two builds at once both succeed, and nobody ever sees half a program.
-  const draft = join(folder, `building-${randomUUID()}`);
-  onProgress(`Building the Temporal server ${temporalVersion} with ${go}: 2 to 5 minutes, once.`);
-  const ticking = setInterval(() => onProgress(`Building the Temporal server: ${elapsed()}`), 10_000);
-  const argv = ['build', '-mod=readonly', '-trimpath', '-buildvcs=false', '-ldflags', '-s -w', '-o', draft];
-  const said: string[] = [];
-  try {
-    const child = spawn(go, [...argv, 'github.com/temporalio/cli/cmd/temporal'], {
-      cwd: modules,
-      env: { ...env, CGO_ENABLED: '0' },
-      stdio: ['ignore', 'ignore', 'pipe'],
-      signal,
-    });
-    createInterface({ input: child.stderr }).on('line', (line) => {
-      said.push(line);
-      onProgress(`go: ${line}`);
-    });
-    const code = await new Promise<number | null>((resolve, reject) => {
-      child.once('error', reject);
-      child.once('close', resolve);
-    });
-    if (code !== 0 || !isExecutable(draft)) {
-      throw new Error(
-        `Building the Temporal server failed after ${elapsed()} (go exit ${code}): ${said.slice(-5).join(' | ')}. ` +
-          'Check that Go can reach its module proxy, or install the Temporal CLI, or set TEMPORAL_ADDRESS.',
-      );
-    }
-    renameSync(draft, target);
-    onProgress(`Built the Temporal server in ${elapsed()}: ${target}`);
-    return target;
-  } finally {
-    clearInterval(ticking);
-    rmSync(draft, { force: true });
-  }
+async function buildTemporal(go: string, draft: string, options: FindTemporalOptions): Promise<void> {
+  const flags = ['-mod=readonly', '-trimpath', '-buildvcs=false', '-ldflags', '-s -w', '-v', '-o', draft];
+  await runMaker(go, ['build', ...flags, 'github.com/temporalio/cli/cmd/temporal'], {
+    ...options,
+    env: { ...options.env, CGO_ENABLED: '0' },
+    what: `the Temporal server ${temporalVersion}`,
+    step: goSteps,
+    cwd: modules,
+  }).catch((error: unknown) => {
+    throw new Error(`${messageOf(error)}\nOr install the Temporal CLI, or set TEMPORAL_ADDRESS.`, { cause: error });
+  });
 }
 
 async function versionOf(
@@ -122,7 +92,8 @@ async function versionOf(
   return match === null ? undefined : [Number(match[1]), Number(match[2])];
 }
 
-function atLeast(version: readonly [number, number], oldest: readonly [number, number]): boolean {
+/** Compares two versions by their first two numbers. */
+export function atLeast(version: readonly [number, number], oldest: readonly [number, number]): boolean {
   return version[0] > oldest[0] || (version[0] === oldest[0] && version[1] >= oldest[1]);
 }
 

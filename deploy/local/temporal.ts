@@ -1,9 +1,9 @@
 // The embedded Temporal server with its Web UI: how it is run, and when it answers.
-import { existsSync, mkdirSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import type { ChildSpec } from './child.ts';
-import { ensureSearchAttributes, searchAttributeFlags } from './search-attributes.ts';
+import { ensureSearchAttributes } from './search-attributes.ts';
 import { serverEnvironment } from './settings.ts';
 
 export type TemporalOptions = {
@@ -21,18 +21,15 @@ const host = '127.0.0.1';
 export function temporalSpec(options: TemporalOptions): ChildSpec {
   const { binary, folder, port, uiPort, namespace } = options;
   mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const database = join(folder, 'temporal.db');
   const state = { answered: false };
   return {
     name: 'temporal',
     command: binary,
     args: [
       ...['server', 'start-dev', '--ip', host, '--port', String(port), '--ui-port', String(uiPort)],
-      ...['--namespace', namespace, '--db-filename', database],
+      ...['--namespace', namespace, '--db-filename', join(folder, 'temporal.db')],
       // With SQLite's default pragmas the server does two workflows a second on disk, with these fourteen.
       ...['--sqlite-pragma', 'journal_mode=WAL', '--sqlite-pragma', 'synchronous=NORMAL'],
-      // A database made by an older platform may lack some: those are registered once the server answers.
-      ...(existsSync(database) ? [] : searchAttributeFlags()),
       ...['--log-level', 'warn', '--log-format', 'json', '--color', 'never'],
       // Nothing of the person's own Temporal configuration is meant for this server.
       ...['--disable-config-file', '--disable-config-env'],

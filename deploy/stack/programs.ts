@@ -1,10 +1,8 @@
 // Fetches the stack's server programs, once for each version: jars by Maven from the pom.xml of kafka/, hdfs/ and alluxio/, the S3 server by Go from s3/.
-import { spawn } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { goSteps, madeOnce, runMaker } from '../local/made-once.ts';
 import { runProgram } from '../local/run-program.ts';
 import { findOnPath } from '../local/temporal-binary.ts';
 
@@ -35,10 +33,12 @@ const copyJars = 'org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-de
 /** Returns a Java server's program, fetching its jars first where the cache lacks them; throws with what to install. */
 export async function fetchJava(server: JavaServer, options: FetchOptions): Promise<JavaProgram> {
   const java = await findJava(options.env);
-  const jars = await madeOnce(server, options, async (draft, what) => {
+  const what = `${server} ${versionOf(server)}`;
+  const jars = await madeOnce(cachePath(server, options.cache), async (draft) => {
     const maven = needed('mvn', 'Maven (Debian: apt-get install maven)', what, options.env);
     const pom = fileURLToPath(new URL(`./${server}/pom.xml`, import.meta.url));
-    await run(maven, ['-B', '-f', pom, copyJars, '-DincludeScope=runtime', `-DoutputDirectory=${draft}`], {
+    mkdirSync(draft, { mode: 0o700 });
+    await runMaker(maven, ['-B', '-f', pom, copyJars, '-DincludeScope=runtime', `-DoutputDirectory=${draft}`], {
       ...options,
       what,
       step: /^\[INFO\] Copying |^Downloaded from/,
@@ -49,14 +49,15 @@ export async function fetchJava(server: JavaServer, options: FetchOptions): Prom
 
 /** Returns the path of the S3 server `versitygw`, building it first where the cache lacks it; throws with what to install. */
 export async function fetchS3(options: FetchOptions): Promise<string> {
-  const folder = await madeOnce('s3', options, async (draft, what) => {
+  const what = `s3 ${versionOf('s3')}`;
+  const folder = await madeOnce(cachePath('s3', options.cache), async (draft) => {
     const go = needed('go', 'Go 1.24 or newer (go.dev/dl)', what, options.env);
     const flags = ['-mod=readonly', '-buildvcs=false', '-ldflags', '-s -w', '-v', '-o', join(draft, 'versitygw')];
-    await run(go, ['build', ...flags, 'github.com/versity/versitygw/cmd/versitygw'], {
+    mkdirSync(draft, { mode: 0o700 });
+    await runMaker(go, ['build', ...flags, 'github.com/versity/versitygw/cmd/versitygw'], {
       ...options,
       what,
-      // With -v Go names each package it has to compile.
-      step: /^\S+\/\S+$/,
+      step: goSteps,
       cwd: new URL('./s3/', import.meta.url),
     });
   });
@@ -104,70 +105,4 @@ function needed(program: string, hint: string, what: string, env: FetchOptions['
   if (path === undefined)
     throw new Error(`There is no \`${program}\` on the PATH, and ${what} needs it: install ${hint}.`);
   return path;
-}
-
-/** Makes a program under a name of its own, then renames it: of two makers at once both succeed, none sees half of it. */
-async function madeOnce(
-  server: StackServer,
-  options: FetchOptions,
-  make: (draft: string, what: string) => Promise<void>,
-): Promise<string> {
-  const target = cachePath(server, options.cache);
-  if (existsSync(target)) return target;
-  const draft = `${target}.making-${randomUUID()}`;
-  mkdirSync(draft, { recursive: true, mode: 0o700 });
-  try {
-    await make(draft, `${server} ${versionOf(server)}`);
-    renameSync(draft, target);
-  } catch (error) {
-    // Somebody else was faster: theirs is as good.
-    if (!existsSync(target)) throw error;
-  } finally {
-    rmSync(draft, { recursive: true, force: true });
-  }
-  return target;
-}
-
-type RunOptions = FetchOptions & {
-  readonly what: string;
-  /** Lines that count as a step of the work. */
-  readonly step: RegExp;
-  readonly cwd?: URL;
-};
-
-async function run(program: string, args: readonly string[], options: RunOptions): Promise<void> {
-  const { what, onProgress } = options;
-  const started = Date.now();
-  const state = { steps: 0, said: [] as string[] };
-  const elapsed = (): string => `${Math.round((Date.now() - started) / 1000)} s`;
-  onProgress(`Fetching ${what} with ${program}: once, up to some minutes.`);
-  const ticking = setInterval(() => onProgress(`Fetching ${what}: ${elapsed()}, ${state.steps} steps`), 10_000);
-  try {
-    const child = spawn(program, [...args], {
-      env: { ...options.env },
-      cwd: options.cwd,
-      stdio: ['ignore', 'pipe', 'pipe'],
-      signal: options.signal,
-    });
-    for (const stream of [child.stdout, child.stderr]) {
-      createInterface({ input: stream }).on('line', (line) => {
-        if (options.step.test(line)) state.steps += 1;
-        // Maven's and Go's last words say what went wrong; both are long-winded, so a dozen lines of them.
-        else state.said = [...state.said, line].slice(-12);
-      });
-    }
-    const code = await new Promise<number | null>((resolve, reject) => {
-      child.once('error', reject);
-      child.once('close', resolve);
-    });
-    if (code !== 0) {
-      throw new Error(
-        `Fetching ${what} failed after ${elapsed()} (${program} exit ${code}). Check that it can reach its registry. ` +
-          `It said:\n${state.said.join('\n')}`,
-      );
-    }
-    onProgress(`Fetched ${what} in ${elapsed()}.`);
-  } finally {
-    clearInterval(ticking);
-  }
 }

@@ -107,7 +107,7 @@ test('all mistakes are told at once, whatever their kind, and none tells a value
   expect(told.join('\n')).not.toContain('hunter2');
 });
 
-test.each([
+test.each<[what: string, environment: Environment, ...lines: string[]]>([
   ['Alluxio without the HDFS it reads', { OCDL_ALLUXIO_URL: 'http://a' }, 'OCDL_HDFS_URL: is missing'],
   ['a bucket of AWS without its region', { OCDL_S3_BUCKET: 'abc' }, 'OCDL_S3_REGION: is missing'],
   [
@@ -132,10 +132,39 @@ test.each([
     { OCDL_KAFKA_BROKER: 'k:1' },
     'OCDL_KAFKA_BROKER: is no variable of the platform: did you mean OCDL_KAFKA_BROKERS?',
   ],
+  [
+    'an authority for a Git remote without a user there',
+    { OCDL_GIT_REMOTE: 'https://g/{repository}', OCDL_GIT_CA_FILE: import.meta.filename },
+    'OCDL_GIT_USERNAME: is missing: OCDL_GIT_CA_FILE is given',
+    'OCDL_GIT_TOKEN_FILE: is missing: OCDL_GIT_CA_FILE is given',
+  ],
+  [
+    'a key for SSH at an HTTPS remote',
+    {
+      ...{ OCDL_GIT_REMOTE: 'https://g/{repository}', OCDL_GIT_SSH_KEY_FILE: import.meta.filename },
+      OCDL_GIT_KNOWN_HOSTS_FILE: import.meta.filename,
+    },
+    'OCDL_GIT_SSH_KEY_FILE: is for an SSH remote, and OCDL_GIT_REMOTE names another',
+  ],
+  [
+    'a token for HTTPS at an SSH remote',
+    {
+      ...{ OCDL_GIT_REMOTE: 'ssh://git@g/{repository}.git', OCDL_GIT_USERNAME: 'ocdl' },
+      OCDL_GIT_TOKEN_FILE: import.meta.filename,
+    },
+    'OCDL_GIT_USERNAME: is for an HTTPS remote, and OCDL_GIT_REMOTE names another',
+  ],
+  [
+    'an Alluxio over TLS, which the platform does not speak to it',
+    { OCDL_HDFS_URL: 'http://n:9870', OCDL_ALLUXIO_URL: 'https://proxy:39999' },
+    'OCDL_ALLUXIO_URL: must be a URL that begins with http://',
+  ],
   ['a name of its own invention', { OCDL_QUICKLY_PLEASE: '1' }, 'OCDL_QUICKLY_PLEASE: is no variable of the platform'],
-])('%s is a mistake', (_, environment, line) => {
+])('%s is a mistake', (_, environment, ...lines) => {
   const told = mistakes(environment);
-  expect(told).toEqual([expect.stringMatching(new RegExp(`^${line.replace(/[?.]/g, '\\$&')}`))]);
+  expect(told).toEqual(
+    lines.map((line) => expect.stringMatching(new RegExp(`^${line.replace(/[?.]/g, '\\$&')}`)) as unknown),
+  );
 });
 
 test('what other programs of the project read is no mistake', () => {
@@ -148,6 +177,14 @@ test('a secret comes from a file as well, but not twice, and every secret may', 
   expect(mistakes({ DATABASE_URL_FILE: path })).toEqual([expect.stringMatching(/^DATABASE_URL: is given twice/)]);
   expect(variableNames.filter(isSecret)).toEqual([
     ...['TEMPORAL_API_KEY', 'DATABASE_URL', 'OCDL_S3_SECRET_ACCESS_KEY', 'OCDL_KAFKA_SASL_PASSWORD'],
+  ]);
+  const empty = holding('empty', ' \n');
+  const kafka = { OCDL_KAFKA_BROKERS: 'k:1', OCDL_KAFKA_SASL_MECHANISM: 'plain', OCDL_KAFKA_SASL_USERNAME: 'u' };
+  expect(mistakes({ ...kafka, OCDL_KAFKA_SASL_PASSWORD_FILE: empty })).toEqual([
+    'OCDL_KAFKA_SASL_PASSWORD_FILE: names an empty file',
+  ]);
+  expect(mistakes({ TEMPORAL_ADDRESS: 't:7233', TEMPORAL_API_KEY_FILE: empty })).toEqual([
+    'TEMPORAL_API_KEY_FILE: names an empty file',
   ]);
   // The programs run in another folder than the person who named the file.
   const { env, databaseUrl } = readSettings({

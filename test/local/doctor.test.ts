@@ -4,9 +4,11 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { detectSandbox } from '../../activities/adapters/local-process/sandbox.ts';
 import { anyFreePort } from '../../deploy/local/ports.ts';
 import { runProgram, type ProgramEnd } from '../../deploy/local/run-program.ts';
 import { findOnPath, temporalCachePath } from '../../deploy/local/temporal-binary.ts';
+import { serverProblem } from '../../workers/doctor.ts';
 
 const ocdl = fileURLToPath(new URL('../../api/cli/ocdl.js', import.meta.url));
 let folder: string;
@@ -30,10 +32,16 @@ function fake(name: string, body: string): void {
   chmodSync(join(path, name), 0o755);
 }
 
+/** A Python as the platform asks it: for its version, where it lies, and what it lacks. */
+function fakePython(name: string, { version = [3, 12], missing = [] as readonly string[] } = {}): void {
+  const answer = { version, executable: join(path, name), prefix: folder, missing };
+  fake(name, `console.log('${JSON.stringify(answer)}')`);
+}
+
 /** Everything that is required, as fakes; `unshare` (how root runs PostgreSQL) is the real one. */
 function fakeAll(): void {
   fake('git', "console.log('git version 2.50.1')");
-  fake('python3', "if (process.argv[3].includes('version')) console.log('3.12.4')");
+  fakePython('python3');
   mkdirSync(join(temporalCachePath(join(folder, 'cache')), '..'), { recursive: true });
   writeFileSync(temporalCachePath(join(folder, 'cache')), '', { mode: 0o755 });
   for (const name of ['unshare', 'true']) {
@@ -54,10 +62,13 @@ test(
     fakeAll();
     const { code, output } = await run('doctor');
     expect(lineOf(output, 'Git')).toMatch(/^ok .*2\.50\.1/);
-    expect(lineOf(output, 'Python')).toMatch(/^ok .*3\.12\.4/);
+    expect(lineOf(output, 'Python')).toMatch(/^ok .*3\.12 \(.*python3\)/);
     expect(lineOf(output, 'Temporal')).toMatch(/^ok .*cache/);
     expect(lineOf(output, 'PostgreSQL')).toMatch(/^ok .*PostgreSQL/);
-    expect(lineOf(output, 'bubblewrap')).toMatch(/^without .*apt-get install bubblewrap/);
+    // What the worker will find, whatever this PATH holds.
+    const { kind } = await detectSandbox();
+    const tells = kind === 'none' ? /^without .*apt-get install bubblewrap/ : /^ok .*sandboxed/;
+    expect(lineOf(output, 'bubblewrap')).toMatch(tells);
     for (const name of ['HDFS', 'Alluxio', 'S3', 'Kafka', 'Git remote'])
       expect(lineOf(output, name)).toMatch(/^ok .*embedded/);
     expect(output).toContain('The platform can start here.');
@@ -114,10 +125,50 @@ test('on an empty PATH it exits 1 and says how to get each thing', async () => {
 
 test('a Python without venv, or too old, is missing', async () => {
   fakeAll();
-  fake('python3', "if (process.argv[3].includes('venv')) process.exit(1); console.log('3.12.4')");
-  expect(lineOf((await run('doctor')).output, 'Python')).toMatch(/^missing .*lacks venv or ensurepip/);
-  fake('python3', "console.log('3.9.2')");
-  expect(lineOf((await run('doctor')).output, 'Python')).toMatch(/^missing .*is 3\.9\.2/);
+  fakePython('python3', { missing: ['venv'] });
+  expect(lineOf((await run('doctor')).output, 'Python')).toMatch(/^missing .*lacks the modules venv/);
+  fakePython('python3', { version: [3, 9] });
+  expect(lineOf((await run('doctor')).output, 'Python')).toMatch(/^missing .*is Python 3\.9, older than 3\.10/);
+});
+
+test('Python is sought where the platform seeks it: by OCDL_PYTHON, or under any of its names', async () => {
+  fakeAll();
+  fakePython('python3', { version: [3, 9] });
+  fakePython('python3.11', { version: [3, 11] });
+  expect(lineOf((await run('doctor')).output, 'Python')).toMatch(/^ok .*3\.11 \(.*python3\.11\)/);
+  fakePython('mine', { version: [3, 13] });
+  env = { ...env, OCDL_PYTHON: join(path, 'mine') };
+  expect(lineOf((await run('doctor')).output, 'Python')).toMatch(/^ok .*3\.13 \(.*mine\)/);
+});
+
+test('a Git that is too old is missing', async () => {
+  fakeAll();
+  fake('git', "console.log('git version 2.34.1')");
+  expect(lineOf((await run('doctor')).output, 'Git')).toMatch(/^missing .*is 2\.34\.1; 2\.36 or newer is needed/);
+});
+
+test(
+  'a database that is given by file is reached, with its authority',
+  async () => {
+    fakeAll();
+    const nobody = `127.0.0.1:${await anyFreePort('127.0.0.1')}`;
+    writeFileSync(join(folder, 'url'), `postgresql://ocdl:hunter2@${nobody}/ocdl\n`);
+    writeFileSync(join(folder, 'ca.pem'), '');
+    env = { ...env, DATABASE_URL_FILE: join(folder, 'url'), DATABASE_CA_FILE: join(folder, 'ca.pem') };
+    const { code, output } = await run('doctor');
+    expect(lineOf(output, 'PostgreSQL')).toMatch(/^wrong .*cannot be reached/);
+    expect(output).not.toContain('hunter2');
+    expect(code).toBe(1);
+  },
+  SYSTEMS_MS,
+);
+
+test.each([
+  ['1.28.3', expect.stringContaining('server 1.28.3, and 1.29 or newer is needed')],
+  ['1.29.0', undefined],
+  ['2.0.0', undefined],
+])('a Temporal server %s', (version, problem: unknown) => {
+  expect(serverProblem(version)).toEqual(problem);
 });
 
 test('a port that was asked for and is taken is missing, with its variable', async () => {

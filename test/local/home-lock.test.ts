@@ -1,5 +1,5 @@
 // The lock of a home: one holder, whoever died before and however many come at once.
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -39,35 +39,31 @@ test('a lock that is not readable is stale', () => {
 test('of twelve processes that take over a stale lock at once, one gets it', async () => {
   const script = join(home, 'taker.mjs');
   const module = new URL('../../deploy/local/home-lock.ts', import.meta.url).href;
-  // Each waits for a common moment, takes the home, says whether it got it, and lives until it is told to end.
+  // Each says that it is there, takes the home when it is told to, says whether it got it, and lives until it is ended.
   writeFileSync(
     script,
     `const { takeHome } = await import(${JSON.stringify(module)});
-     while (Date.now() < Number(process.argv[2])) ;
-     console.log(takeHome(${JSON.stringify(join(home, 'contested'))}).acquired);
-     process.stdin.resume();`,
+     process.stdin.once('data', () => console.log(takeHome(${JSON.stringify(join(home, 'contested'))}).acquired));
+     console.log('ready');
+     setInterval(() => undefined, 60_000);`,
   );
   const dead = { pid: 2 ** 22 - 1, startedAs: 'long ago' };
   const contested = takeHome(join(home, 'contested'));
   if (contested.acquired) contested.release();
   writeFileSync(join(home, 'contested', 'platform.lock.5'), JSON.stringify(dead));
-  const together = String(Date.now() + 4_000);
-  const takers: ChildProcess[] = [];
+  const takers = Array.from({ length: 12 }, () =>
+    spawn(process.execPath, ['--import', 'tsx', script], {
+      cwd: new URL('../../', import.meta.url),
+      stdio: ['pipe', 'pipe', 'inherit'],
+    }),
+  );
+  const says = (taker: (typeof takers)[number]) =>
+    new Promise<string>((resolve) => taker.stdout.once('data', (data: Buffer) => resolve(String(data).trim())));
   try {
-    const answers = await Promise.all(
-      Array.from({ length: 12 }, async () => {
-        const root = new URL('../../', import.meta.url);
-        const taker = spawn(process.execPath, ['--import', 'tsx', script, together], {
-          cwd: root,
-          stdio: ['pipe', 'pipe', 'inherit'],
-        });
-        takers.push(taker);
-        return await new Promise<string>((resolve) =>
-          taker.stdout.once('data', (data: Buffer) => resolve(String(data))),
-        );
-      }),
-    );
-    expect(answers.filter((answer) => answer.trim() === 'true')).toHaveLength(1);
+    expect(await Promise.all(takers.map(says))).toEqual(takers.map(() => 'ready'));
+    const answers = takers.map(says);
+    for (const taker of takers) taker.stdin.write('go\n');
+    expect((await Promise.all(answers)).sort()).toEqual([...Array<string>(11).fill('false'), 'true']);
   } finally {
     for (const taker of takers) taker.kill('SIGKILL');
   }

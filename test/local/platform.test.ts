@@ -4,6 +4,7 @@ import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { startPlatform, type Platform } from '../../deploy/local/platform.ts';
+import { embeddedProcesses, type ProcessTable } from '../../deploy/local/processes.ts';
 import { identify } from '../../deploy/local/process-identity.ts';
 import { endLeftovers, readRunRecords, writeRunRecord } from '../../deploy/local/run-records.ts';
 import { eventually, newHome, type TestHome } from './homes.ts';
@@ -160,6 +161,28 @@ test('a child that cannot start at all makes the start fail, with nothing left r
   });
   await expect(broken).rejects.toThrow(/could not be started: spawn \/nowhere\/node ENOENT/);
   expect(livingPids()).toEqual([]);
+});
+
+test.each(['worker', 'api'])(
+  'a program that is refused for good ends the start, its reason in sight: %s',
+  async (name) => {
+    await home.remove();
+    home = await newHome({ OCDL_HDFS_URL: 'http://nn.example:9870/webhdfs/v1' });
+    const one: ProcessTable['programs'] = (context) =>
+      embeddedProcesses.programs(context).filter((program) => program.name === name);
+    const reason = /FATAL cannot run: "http:\/\/nn\.example:9870\/webhdfs\/v1" is no address of a NameNode/;
+    await expect(start({ ...standIns(), programs: one })).rejects.toThrow(reason);
+    expect(home.lines.filter((line) => line.startsWith(`${name}: `))).toContainEqual(expect.stringMatching(reason));
+    expect(livingPids()).toEqual([]);
+  },
+);
+
+test('an address of the API that was given is the one that jobs are told', async () => {
+  await home.remove();
+  home = await newHome({ OCDL_API_URL: 'http://api.example:8470' });
+  await start();
+  const told = JSON.parse(readFileSync(`${journalOf(home.home)}.worker.env`, 'utf8')) as Record<string, string>;
+  expect(told['OCDL_API_URL']).toBe('http://api.example:8470');
 });
 
 test('a stop while it starts ends what had started', async () => {

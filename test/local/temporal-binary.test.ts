@@ -7,6 +7,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -88,7 +89,8 @@ test('with Go it is built from the pinned modules, with progress, and cached', a
   expect(call.args.at(-1)).toBe('github.com/temporalio/cli/cmd/temporal');
   expect(call.cgo).toBe('0');
   expect(existsSync(join(call.cwd, 'go.mod'))).toBe(true);
-  expect(lines).toContain('go: go: downloading github.com/temporalio/cli v1.5.1');
+  expect(lines[0]).toBe(`Fetching the Temporal server 1.5.1 with ${join(path, 'go')}: once, up to some minutes.`);
+  expect(lines.at(-1)).toMatch(/^Fetched the Temporal server 1\.5\.1 in \d+ s\.$/);
   expect(readdirSync(dirname(temporalCachePath(cache)))).toEqual(['temporal']);
   await find();
   expect(readFileSync(join(folder, 'go.log'), 'utf8').trim().split('\n')).toHaveLength(1);
@@ -101,9 +103,20 @@ test('two builds at once both succeed and leave one whole program', async () => 
   expect(readdirSync(dirname(temporalCachePath(cache)))).toEqual(['temporal']);
 });
 
+test('what a killed build left is removed by the next one, a day later', async () => {
+  fakeGo('1.24.1');
+  const target = temporalCachePath(cache);
+  mkdirSync(dirname(target), { recursive: true });
+  const [old, young] = [`${target}.making-old`, `${target}.making-young`];
+  for (const path of [old, young]) writeFileSync(path, 'half');
+  utimesSync(old, new Date(), new Date(Date.now() - 25 * 60 * 60 * 1000));
+  await find();
+  expect(readdirSync(dirname(target)).sort()).toEqual(['temporal', 'temporal.making-young']);
+});
+
 test('a build that fails says what Go said, and leaves nothing in the cache', async () => {
   fakeGo('1.24.0', { fails: true });
-  await expect(find()).rejects.toThrow(/go exit 1.*dial tcp: no route/);
+  await expect(find()).rejects.toThrow(/go exit 1[^]*dial tcp: no route\nOr install the Temporal CLI/);
   expect(readdirSync(dirname(temporalCachePath(cache)))).toEqual([]);
 });
 

@@ -1,0 +1,86 @@
+// Programs that another program fetches or builds: made once, kept for good, with progress for the person who waits.
+import { spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
+
+/** What has not become whole for a day was left by a maker that was killed. */
+const LEFTOVER_AGE_MS = 24 * 60 * 60 * 1000;
+
+/**
+ * Returns the path of a file or folder, made first where it is missing: under a name of its own, then renamed. Of two makers
+ * at once both succeed, and nobody ever sees half of it.
+ */
+export async function madeOnce(target: string, make: (draft: string) => Promise<void>): Promise<string> {
+  if (existsSync(target)) return target;
+  const folder = dirname(target);
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const drafts = `${basename(target)}.making-`;
+  for (const path of readdirSync(folder).flatMap((name) => (name.startsWith(drafts) ? join(folder, name) : [])))
+    if (Date.now() - (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Infinity) > LEFTOVER_AGE_MS)
+      rmSync(path, { recursive: true, force: true });
+  const draft = join(folder, `${drafts}${randomUUID()}`);
+  try {
+    await make(draft);
+    renameSync(draft, target);
+  } catch (error) {
+    // Somebody else was faster: theirs is as good.
+    if (!existsSync(target)) throw error;
+  } finally {
+    rmSync(draft, { recursive: true, force: true });
+  }
+  return target;
+}
+
+export type MakerOptions = {
+  /** What is made, for messages. */
+  readonly what: string;
+  /** Lines that count as a step of the work. */
+  readonly step: RegExp;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly onProgress: (line: string) => void;
+  readonly cwd?: URL;
+  readonly signal?: AbortSignal | undefined;
+};
+
+/** Runs the program that makes something, to its end; throws with its last words. */
+export async function runMaker(program: string, args: readonly string[], options: MakerOptions): Promise<void> {
+  const { what, onProgress } = options;
+  const started = Date.now();
+  const state = { steps: 0, said: [] as string[] };
+  const elapsed = (): string => `${Math.round((Date.now() - started) / 1000)} s`;
+  onProgress(`Fetching ${what} with ${program}: once, up to some minutes.`);
+  const ticking = setInterval(() => onProgress(`Fetching ${what}: ${elapsed()}, ${state.steps} steps`), 10_000);
+  try {
+    const child = spawn(program, [...args], {
+      env: { ...options.env },
+      cwd: options.cwd,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      signal: options.signal,
+    });
+    for (const stream of [child.stdout, child.stderr]) {
+      createInterface({ input: stream }).on('line', (line) => {
+        if (options.step.test(line)) state.steps += 1;
+        // Maven's and Go's last words say what went wrong; both are long-winded, so a dozen lines of them.
+        else state.said = [...state.said, line].slice(-12);
+      });
+    }
+    const code = await new Promise<number | null>((resolve, reject) => {
+      child.once('error', reject);
+      child.once('close', resolve);
+    });
+    if (code !== 0) {
+      throw new Error(
+        `Fetching ${what} failed after ${elapsed()} (${program} exit ${code}). Check that it can reach its registry. ` +
+          `It said:\n${state.said.join('\n')}`,
+      );
+    }
+    onProgress(`Fetched ${what} in ${elapsed()}.`);
+  } finally {
+    clearInterval(ticking);
+  }
+}
+
+/** Lines with which `go build -v` names each package that it has to fetch or compile. */
+export const goSteps = /^(\S+\/\S+|go: downloading .*)$/;

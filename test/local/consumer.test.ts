@@ -1,0 +1,58 @@
+// An application's consumer: it works while systems are away that it does not use, and looks for applications one look at a time.
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { EventBus } from '../../activities/ports.ts';
+import type { Records } from '../../activities/records.ts';
+import { superviseChild, type SupervisedChild } from '../../deploy/local/child.ts';
+import { anyFreePort } from '../../deploy/local/ports.ts';
+import { embeddedProcesses } from '../../deploy/local/processes.ts';
+import { consumeReleases } from '../../workers/application.ts';
+import { freshDatabase, temporalServer } from '../servers.ts';
+import { newHome } from './homes.ts';
+
+test('it is ready while HDFS is away', async () => {
+  const [{ address: temporalAddress }, databaseUrl] = await Promise.all([temporalServer(), freshDatabase()]);
+  const home = await newHome({ OCDL_HDFS_URL: `http://127.0.0.1:${await anyFreePort('127.0.0.1')}` });
+  const context = { settings: home.settings, ports: { api: 0, ui: 0, temporal: 0 }, temporalAddress, databaseUrl };
+  const spec = embeddedProcesses.programs({ ...context, temporalUiUrl: '' }).find(({ name }) => name === 'application');
+  if (spec === undefined) throw new Error('the platform has no consumer');
+  const folders = { run: join(home.home, 'run'), logs: join(home.home, 'logs') };
+  const say = (line: string): void => void home.lines.push(line);
+  const started: { child?: SupervisedChild } = {};
+  try {
+    started.child = superviseChild(spec, {
+      home: folders,
+      verbose: false,
+      say,
+      onGivenUp: ({ message }) => say(message),
+    });
+    const late = sleep(60_000, undefined, { ref: false }).then(() => {
+      throw new Error(`not ready within 60 s: ${home.lines.join('\n')}`);
+    });
+    await Promise.race([started.child.ready, late]);
+  } finally {
+    await started.child?.stop();
+    await home.remove();
+  }
+}, 120_000);
+
+test('a look that takes long is not overtaken by the next one', async () => {
+  const looks = { now: 0, most: 0, all: 0 };
+  const records = {
+    applications: async () => {
+      looks.all += 1;
+      looks.now += 1;
+      looks.most = Math.max(looks.most, looks.now);
+      // The first is waited for by the caller; the others outlast the pause between two.
+      if (looks.all > 1) await sleep(5_000, undefined, { ref: false });
+      looks.now -= 1;
+      return [];
+    },
+  } as unknown as Records;
+  const wakeUp = (): Promise<void> => Promise.resolve();
+  const consumer = await consumeReleases({ records, bus: {} as EventBus, wakeUp, onError: () => undefined });
+  await sleep(6_500);
+  await consumer.stop();
+  expect(looks.all).toBeGreaterThan(1);
+  expect(looks.most).toBe(1);
+});
