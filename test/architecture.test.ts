@@ -60,6 +60,7 @@ const rules: readonly Rule[] = [
   adapter('store-rules.ts'),
   adapter('durable-file.ts'),
   adapter('dead-letter.ts'),
+  adapter('bus-rules.ts'),
   // The gates speak to a model as any client does.
   { of: 'activities/gates/', own: ['activities/', 'workflows/domain/', 'api/inference/client.ts'], packages: [] },
   {

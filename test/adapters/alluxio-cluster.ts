@@ -10,7 +10,6 @@ import { scratchFolder } from './scratch-folder.ts';
 
 export interface OwnAlluxio {
   readonly url: string;
-  readonly ports: Readonly<Record<'master' | 'masterWeb' | 'worker' | 'workerWeb' | 'proxy', number>>;
   readonly master: SupervisedChild;
   readonly worker: SupervisedChild;
   readonly proxy: SupervisedChild;
@@ -49,7 +48,7 @@ export async function ownAlluxio(): Promise<OwnAlluxio> {
     await close();
     throw error;
   }
-  return { url: specs.url, ports, master, worker, proxy, close };
+  return { url: specs.url, master, worker, proxy, close };
 }
 
 /** Sends a signal to a server's process as it runs now. */

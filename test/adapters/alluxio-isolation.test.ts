@@ -2,10 +2,11 @@
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { readRunRecords } from '../../deploy/local/run-records.ts';
 import { isLoopback, listeners, socketsOf } from '../../deploy/stack/listeners.ts';
 import { pythonJob } from '../contracts/cluster.ts';
-import { describeWith, hdfsServer } from '../servers.ts';
-import { ownAlluxio, type OwnAlluxio } from './alluxio-cluster.ts';
+import { alluxioServer, describeWith, hdfsServer } from '../servers.ts';
+import { runFolder } from '../servers-stop.ts';
 import { openLocalCluster, sandboxForTests, type LocalHarness } from './local-cluster.ts';
 
 /** Java servers start. */
@@ -13,16 +14,16 @@ const TIMEOUT_MS = 300_000;
 const hasSandbox = await sandboxForTests('that jobs reach neither Alluxio nor HDFS');
 
 describeWith(['hdfs', 'alluxio'], 'Alluxio and HDFS beneath it', () => {
-  let own: OwnAlluxio | undefined;
-  const servers = (): OwnAlluxio => own ?? assert.fail('Alluxio was not started');
+  let ports: Readonly<Record<string, number>> = {};
   beforeAll(async () => {
-    own = await ownAlluxio();
+    ({ ports } = await alluxioServer());
   }, TIMEOUT_MS);
-  afterAll(async () => own?.close(), TIMEOUT_MS);
 
   it('listen on the loopback alone', () => {
-    const { master, worker, proxy, ports } = servers();
-    const sockets = new Set([master, worker, proxy].flatMap((server) => [...socketsOf(server.pid() ?? 0)]));
+    const parts = ['alluxio-master', 'alluxio-worker', 'alluxio-proxy'];
+    const running = readRunRecords(join(runFolder(), 'run')).filter(({ name }) => parts.includes(name));
+    const sockets = new Set(running.flatMap(({ child }) => [...socketsOf(child.pid)]));
+    assert.equal(Object.keys(ports).length, 5);
     const theirs = listeners().filter(({ inode }) => sockets.has(inode));
     // All that should listen are seen, or the look into /proc would prove nothing.
     for (const [name, port] of Object.entries(ports))
@@ -47,10 +48,10 @@ describeWith(['hdfs', 'alluxio'], 'Alluxio and HDFS beneath it', () => {
         const bare = await openLocalCluster({ sandbox: 'none' });
         opened.push(bare);
         const { url: webHdfs, rpc } = await hdfsServer();
-        const ports = [...Object.values(servers().ports), Number(new URL(webHdfs).port), Number(rpc.split(':').at(-1))];
+        const all = [...Object.values(ports), Number(new URL(webHdfs).port), Number(rpc.split(':').at(-1))];
         const code = `
 import socket
-for port in ${JSON.stringify(ports)}:
+for port in ${JSON.stringify(all)}:
     try:
         with socket.create_connection(("127.0.0.1", port), 30): print("REACHED", port)
     except OSError as error: print("no way to", port, error)
@@ -61,10 +62,10 @@ for port in ${JSON.stringify(ports)}:
           const outcome = await harness.cluster.runJob(spec, { signal: new AbortController().signal });
           // The attempt itself must have run to its end.
           assert.equal(outcome.status, 'succeeded', outcome.log);
-          assert.equal(outcome.log.match(/^(REACHED|no way to) /gm)?.length, ports.length, outcome.log);
+          assert.equal(outcome.log.match(/^(REACHED|no way to) /gm)?.length, all.length, outcome.log);
           return outcome.log.match(/^REACHED /gm)?.length ?? 0;
         };
-        assert.equal(await reached(bare), ports.length);
+        assert.equal(await reached(bare), all.length);
         assert.equal(await reached(inside), 0);
       } finally {
         for (const harness of opened) await harness.close();

@@ -1,5 +1,5 @@
 // A Kafka of a test's own, to kill, to pause and to configure; a client of it that is not the adapter.
-import { appendFileSync, readFileSync, rmSync } from 'node:fs';
+import { appendFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { Kafka, logLevel, type KafkaMessage } from 'kafkajs';
 import { superviseChild } from '../../deploy/local/child.ts';
@@ -37,7 +37,9 @@ export async function startBroker({ properties = () => [], scram }: BrokerOption
     appendFileSync(file, [...properties(readFileSync(file, 'utf8')), ''].join('\n'));
   };
   if (scram !== undefined) {
-    // Users are written while a data folder is made, so it is made again.
+    // Users are written while a data folder is made, so it is made here: one that seems to be there is not made before.
+    mkdirSync(join(folder, 'data'), { recursive: true });
+    writeFileSync(join(folder, 'data', 'meta.properties'), '');
     await prepare();
     rmSync(join(folder, 'data'), { recursive: true });
     const args = ['format', '-t', 'AAAAAAAAAAAAAAAAAAAAAA', '-c', file, '--add-scram', scram];

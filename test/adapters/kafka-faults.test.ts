@@ -7,7 +7,8 @@ import { CASE_TIMEOUT_MS, eventually, freshName, patience } from '../contracts/c
 import { event, listen, numbered, publishAll } from '../contracts/event-bus/listener.ts';
 import { describeWith } from '../servers.ts';
 import { startProgram } from './child-program.ts';
-import { startBroker, type OwnBroker } from './kafka-broker.ts';
+import { until } from '../workflows/until.ts';
+import { bareClient, startBroker, type OwnBroker } from './kafka-broker.ts';
 
 // A broker that was killed is back after 5 to 12 s on a quiet machine.
 patience.ms = 180_000;
@@ -123,12 +124,17 @@ describeWith(['kafka'], 'kafka with faults', () => {
       const bus = await open();
       const ids = [...numbered('e-', 10), 'stuck', 'next'];
       await publishAll(bus, topic, 'k', ids);
+      const admin = bareClient(broker.brokers).admin();
+      await admin.connect();
       const child = startProgram('kafka-consumer.ts', [broker.brokers[0] ?? '', topic, 'group']);
       await eventually('the child to be stuck', () => child.lines.includes('stuck'));
       // The commit of what came before is on its way while the stuck one is in hand.
-      await sleep(2_000);
+      await until('the ten before it to be committed', async () => {
+        const [found] = await admin.fetchOffsets({ groupId: `group@${topic}`, topics: [topic] });
+        return found?.partitions.some(({ offset }) => offset === '10');
+      });
       child.kill();
-      await child.ended;
+      await Promise.all([child.ended, admin.disconnect()]);
       const { finished } = await listen(bus, topic, 'group');
       await eventually('the rest', () => finished.includes('next'));
       assert.deepEqual(child.lines, ids.slice(0, -1));

@@ -292,8 +292,9 @@ describe('without a sandbox', () => {
     }
   });
 
-  test('a GPU job on a machine without one is refused', async () => {
-    if (existsSync('/dev/nvidiactl')) return console.warn('!!! LEFT OUT: this machine has a GPU');
+  const hasNoGpu = !existsSync('/dev/nvidiactl') || process.env.CI === 'true';
+  if (!hasNoGpu) process.stderr.write('LEFT OUT: a GPU job on a machine without one; this one has a GPU.\n');
+  (hasNoGpu ? test : test.skip)('a GPU job on a machine without one is refused', async () => {
     const harness = await openLocalCluster({ sandbox: 'none' });
     try {
       const spec = pythonJob(harness.api, { code: 'pass', compute: 'gpu' });

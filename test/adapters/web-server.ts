@@ -73,18 +73,20 @@ export interface ServedFile {
 /** A file as a good static server gives it: ETag, Range and If-Range, unless told otherwise. */
 export function serveFile(
   bytes: () => Buffer,
-  options: { readonly ranges?: boolean; readonly etag?: () => string; readonly paceMs?: number } = {},
+  options: { readonly ranges?: boolean; readonly etag?: () => string; readonly paceMs?: () => number } = {},
 ): ServedFile {
   const state: { sent: number; cut: number | undefined } = { sent: 0, cut: undefined };
-  const { ranges = true, etag = () => '"v1"', paceMs = 0 } = options;
+  const { ranges = true, etag = () => '"v1"', paceMs = () => 0 } = options;
   const send = async (response: ServerResponse, body: Buffer, cut: number | undefined): Promise<void> => {
-    const piece = paceMs > 0 ? 64 * 1024 : 256 * 1024;
-    for (let at = 0; at < body.length && !response.destroyed; at += piece) {
+    for (let at = 0; at < body.length && !response.destroyed;) {
+      const pauseMs = paceMs();
+      const piece = pauseMs > 0 ? 64 * 1024 : 256 * 1024;
       const end = Math.min(at + piece, cut ?? Infinity, body.length);
       state.sent += end - at;
       await new Promise((resolve) => response.write(body.subarray(at, end), resolve));
       if (end === cut) return void response.destroy();
-      if (paceMs > 0) await new Promise((resolve) => setTimeout(resolve, paceMs));
+      if (pauseMs > 0) await new Promise((resolve) => setTimeout(resolve, pauseMs));
+      at = end;
     }
     response.end();
   };

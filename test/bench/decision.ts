@@ -68,6 +68,8 @@ async function measureAll(stage: Stage): Promise<void> {
   async function once(arm: Arm, subject: Subject): Promise<number> {
     if (arm === 'bare signal and query') {
       const handle = handleOf(bystander);
+      // Asked once before, as a version is before its decision: both start from the same.
+      await handle.query(status);
       const begun = performance.now();
       await handle.signal(wake);
       await handle.query(status);

@@ -6,13 +6,16 @@ import { z } from 'zod';
 /** `before`: nothing is done yet. `after`: it is done, and nobody has been told. */
 export const moments = ['before', 'after'] as const;
 
-/** An activity's execution, the how-manyth of its type in its type of workflow; or the workflow task that takes a command. */
+/**
+ * An activity's execution: the how-manyth of its type in its type of workflow, or the one that an earlier death left to be
+ * tried again; or the workflow task that takes a command.
+ */
 const killPointSchema = z.discriminatedUnion('kind', [
   z.object({
     kind: z.literal('activity'),
     workflow: z.string(),
     activity: z.string(),
-    occurrence: z.number().int().positive(),
+    occurrence: z.union([z.number().int().positive(), z.literal('retried')]),
     moment: z.enum(moments),
   }),
   z.object({ kind: z.literal('task'), commandId: z.string(), moment: z.enum(moments) }),
@@ -49,7 +52,7 @@ export function killingActivities(point: KillPoint | undefined): ActivityInterce
         const here =
           point?.kind === 'activity' &&
           name === `${point.workflow}/${point.activity}` &&
-          seen.get(name)?.indexOf(id) === point.occurrence - 1;
+          (point.occurrence === 'retried' ? info.attempt > 1 : seen.get(name)?.indexOf(id) === point.occurrence - 1);
         if (here && point.moment === 'before') await die();
         const result = await next(input);
         if (here) await die();

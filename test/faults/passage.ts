@@ -6,7 +6,7 @@ import { openBus } from '../../workers/wiring.ts';
 import { consumeReleases } from '../../workers/application.ts';
 import { storePath } from '../../workflows/domain/names.ts';
 import { command, status, taskQueues, wake, workflowId } from '../../workflows/messages.ts';
-import { addModel, encodeModel } from '../model-format/onnx-model.ts';
+import { submissionFiles } from '../workflows/submission-files.ts';
 import type { Scene } from './scene.ts';
 
 export const lifecycleId = workflowId.modelLifecycle({ project: 'p', model: 'm', submission: 's-1' });
@@ -16,7 +16,7 @@ export const releaseCommandId = 'command-release';
 export interface Passing {
   /** Starts an application's consumer; one in this process unless given. */
   readonly consume?: (scene: Scene) => Promise<{ stop(): Promise<void> }>;
-  /** Wakes this workflow again and again until the worker has been killed: its reads come as often as it is woken. */
+  /** Wakes this workflow again and again until a worker has been killed: its reads come as often as it is woken. */
   readonly nudge?: 'application' | 'modelLifecycle' | undefined;
   /** Called once the submission is on its way. */
   readonly submitted?: ((scene: Scene) => Promise<void>) | undefined;
@@ -68,10 +68,11 @@ export async function pass(
   }
 }
 
-async function wakeUntilKilled({ client, kills, until }: Scene, id: string): Promise<void> {
-  await until('the worker to be killed', async () => {
+/** Until every worker that is to die has died: the first by a wake-up, the others by what it left to be tried again. */
+async function wakeUntilKilled({ client, deaths, kills, until }: Scene, id: string): Promise<void> {
+  await until(`${deaths} workers to be killed`, async () => {
     if (kills.length === 0) await client.workflow.getHandle(id).signal(wake);
-    return kills.length > 0;
+    return kills.length >= deaths;
   });
 }
 
@@ -93,7 +94,7 @@ async function consumeHere({ config, records, client }: Scene): Promise<{ stop()
 }
 
 async function submit({ areas, client, keys, policy }: Scene): Promise<void> {
-  for (const [name, content] of Object.entries(submission))
+  for (const [name, content] of Object.entries(submissionFiles('fault')))
     await areas.write(
       storePath({ area: 'private', project: 'p', user: 'sam', path: `s-1/${name}` }),
       once(Buffer.from(content)),
@@ -125,9 +126,12 @@ async function evaluate({ client, records, until }: Scene): Promise<string> {
 /** Gives a command at the present revision, as mia. The release command is not waited for. */
 async function give(scene: Scene, name: 'approve' | 'release', report: string | null): Promise<void> {
   const handle = scene.client.workflow.getHandle(lifecycleId);
+  const state = name === 'approve' ? 'new' : 'approved';
   const { version } = await scene.until('the version at rest', async () => {
+    // The record first: a query waits for a worker.
+    if ((await scene.records.version('p', 'm', 's-1'))?.state !== state) return undefined;
     const found = await handle.query(status);
-    return !found.busy && found.version.state === (name === 'approve' ? 'new' : 'approved') && found;
+    return !found.busy && found.version.state === state && found;
   });
   const { revision, digest } = version;
   const commandId = name === 'release' ? releaseCommandId : `command-${name}`;
@@ -177,38 +181,29 @@ export async function activitiesOfRelease({ client }: Scene): Promise<readonly E
   return all;
 }
 
+/** An activity that ends each step of the passage. */
+const lastOf = {
+  submission: { id: lifecycleId, activity: 'stageModel' },
+  release: { id: workflowId.release({ release: 'kind-1' }), activity: 'announceRelease' },
+  delivery: { id: applicationId, activity: 'moveLivePointer' },
+} as const;
+
+/** When a step of a passage was over, in ms: before that, what was done to a system was done in its middle. */
+export async function endOf({ client }: Scene, step: keyof typeof lastOf): Promise<number> {
+  const { id, activity } = lastOf[step];
+  const { events } = await client.workflow.getHandle(id).fetchHistory();
+  const scheduled = events?.find((one) => one.activityTaskScheduledEventAttributes?.activityType?.name === activity);
+  const completed = events?.find(
+    ({ activityTaskCompletedEventAttributes: done }) =>
+      done && String(done.scheduledEventId) === String(scheduled?.eventId),
+  );
+  if (!completed?.eventTime) throw new Error(`${id} did not complete ${activity}`);
+  return Number(completed.eventTime.seconds) * 1000 + (completed.eventTime.nanos ?? 0) / 1e6;
+}
+
 type HistoryEvent = NonNullable<Awaited<ReturnType<WorkflowHandle['fetchHistory']>>['events']>[number];
 
 function isReleaseCommand({ workflowExecutionSignaledEventAttributes: signal }: HistoryEvent): boolean {
   const data = signal?.input?.payloads?.[0]?.data;
   return data ? Buffer.from(data).toString('utf8').includes(`"${releaseCommandId}"`) : false;
 }
-
-const samples = [
-  {
-    request: { inputs: [{ name: 'x', datatype: 'FP32', shape: [1, 2], data: [1, 2] }] },
-    response: { outputs: [{ name: 'y', datatype: 'FP32', shape: [1, 2], data: [2, 4] }] },
-    tolerance: 1e-6,
-  },
-];
-/** A lawful submission: y = x + [1, 2]. */
-const submission = {
-  'model.onnx': encodeModel(addModel()),
-  'model.json': JSON.stringify({
-    name: 'm',
-    type: 'kind',
-    framework: 'none',
-    signature: {
-      inputs: [{ name: 'x', datatype: 'FP32', shape: [-1, 2] }],
-      outputs: [{ name: 'y', datatype: 'FP32', shape: [-1, 2] }],
-    },
-    classes: ['NO', 'YES'],
-    prediction: { output: 'y', positive: 'YES' },
-    threshold: 0.5,
-    preprocessing: { name: 'none', version: 1, description: 'none' },
-    data: [],
-    metrics: {},
-    revises: null,
-  }),
-  'golden.json': JSON.stringify({ samples }),
-};

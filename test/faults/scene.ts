@@ -6,7 +6,6 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client, Connection } from '@temporalio/client';
 import { once } from '../../activities/model-center.ts';
-import { ensureSearchAttributes } from '../../deploy/local/search-attributes.ts';
 import { workflowBundle } from '../../workers/bundle.ts';
 import { workerConfig } from '../../workers/config.ts';
 import { openStores } from '../../workers/wiring.ts';
@@ -16,6 +15,7 @@ import { storePath } from '../../workflows/domain/names.ts';
 import type { Role } from '../../workflows/domain/roles.ts';
 import { canonicalCommand } from '../../workflows/signature.ts';
 import { freshDatabase, temporalServer } from '../servers.ts';
+import { openNamespace } from '../workflows/namespace.ts';
 import { startChild, type Child } from './child-process.ts';
 import { writeKillPoint, type KillPoint } from './kill-point.ts';
 
@@ -32,19 +32,22 @@ const privateKey = createPrivateKey({
 const publicKey = createPublicKey(privateKey).export({ type: 'spki', format: 'der' }).subarray(-32).toString('hex');
 const ISSUED_AT = '2026-11-01T12:00:00.000Z';
 
-/** Opens a scene; its first worker dies at `killAt`. The next one is whole. */
+/** Opens a scene; each of its first workers dies at the next point of `killAt`. The one after these is whole. */
 export async function openScene({
-  killAt,
+  killAt = [],
   plant = '',
   kills = [],
   systems,
+  bundle,
 }: {
-  killAt?: KillPoint | undefined;
+  killAt?: readonly KillPoint[];
   plant?: Plant;
   /** Takes how each of its workers ended. */
   kills?: string[];
   /** Variables that point at servers of its own, a fresh database among them; the test run's Temporal and PostgreSQL unless given. */
   systems?: Readonly<Record<'DATABASE_URL' | 'TEMPORAL_ADDRESS', string>>;
+  /** The workflows that its workers run; the platform's own unless given. */
+  bundle?: string;
 } = {}) {
   const [{ address }, databaseUrl] = systems
     ? [{ address: systems.TEMPORAL_ADDRESS }, systems.DATABASE_URL]
@@ -60,7 +63,7 @@ export async function openScene({
     TEMPORAL_ADDRESS: address,
     TEMPORAL_NAMESPACE: namespace,
     // Built once: what a scene runs does not change under it.
-    WORKFLOW_BUNDLE: await workflowBundle(join(tmpdir(), 'ocdl-test-bundle')),
+    WORKFLOW_BUNDLE: bundle ?? (await workflowBundle(join(tmpdir(), 'ocdl-test-bundle'))),
     PLANT: plant,
   };
   const config = workerConfig(environment);
@@ -68,20 +71,20 @@ export async function openScene({
   const state = { over: false, child: undefined as Child | undefined, died: undefined as Error | undefined };
 
   /** Starts a worker; when it is killed, the next one, as the platform's supervisor does. */
-  async function supervise(point: KillPoint | undefined): Promise<void> {
+  async function supervise([point, ...later]: readonly KillPoint[]): Promise<void> {
     const child = await startChild('worker.ts', { ...environment, KILL_AT: writeKillPoint(point) });
     state.child = child;
     void child.ended.then((how) => {
       if (state.over) return;
       kills.push(how);
-      if (how === 'SIGKILL') void supervise(undefined).catch((error: unknown) => (state.died = asError(error)));
+      if (how === 'SIGKILL') void supervise(later).catch((error: unknown) => (state.died = asError(error)));
       else state.died = new Error(`the worker ended by itself (${how}):\n${child.output()}`);
     });
   }
 
   /** Asks until there is an answer; says what was waited for when there is none. */
   async function until<T>(what: string, ask: () => Promise<T | undefined | null | false>): Promise<T> {
-    // A kill costs 15 s of Temporal's patience; several scenes share the machine.
+    // A kill costs up to 15 s of Temporal's patience; several scenes share the machine.
     const end = Date.now() + 150_000;
     for (;;) {
       if (state.died) throw state.died;
@@ -122,8 +125,9 @@ export async function openScene({
     environment,
     policy: defaultPolicy,
     keys: { k1: publicKey },
-    /** How workers ended so far. */
+    /** How workers ended so far, and how many are to. */
     kills,
+    deaths: killAt.length,
     until,
     signed,
     killWorker: () => void state.child?.process.kill('SIGKILL'),
@@ -135,22 +139,6 @@ export async function openScene({
       await rm(home, { recursive: true, force: true });
     },
   };
-}
-
-async function openNamespace(connection: Connection, namespace: string): Promise<void> {
-  await connection.workflowService.registerNamespace({
-    namespace,
-    workflowExecutionRetentionPeriod: { seconds: 86_400 as never },
-  });
-  // A new namespace is known everywhere on the server after a moment.
-  for (const end = Date.now() + 180_000; ;)
-    try {
-      await connection.workflowService.describeNamespace({ namespace });
-      return await ensureSearchAttributes(connection, namespace);
-    } catch (error) {
-      if (Date.now() > end) throw error;
-      await sleep(100);
-    }
 }
 
 /** A project with its people and one test set. */

@@ -26,6 +26,8 @@ const masked: Readonly<Record<string, readonly string[]>> = {
   'projection.deliveries': ['ordinal'],
   'projection.scans': ['ordinal'],
 };
+/** A broker that was restarted answers again within seconds, on a busy machine within a minute. */
+const END_WITHIN_MS = 120_000;
 const TIME = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z/g;
 
 const plain = (value: unknown): string =>
@@ -106,9 +108,14 @@ async function events({ config }: Scene, topic: string): Promise<string[]> {
     };
     await bus.publish(topic, 'm', last);
     await new Promise<void>((resolve, reject) => {
+      const tooLate = setTimeout(
+        () => reject(new Error(`${topic} was not read to its end; what was found: ${found.join('\n')}`)),
+        END_WITHIN_MS,
+      );
       const handle = async ({ value }: { value: unknown }): Promise<void> => {
-        if (isDeepStrictEqual(value, last)) resolve();
-        else found.push(plain(value));
+        if (!isDeepStrictEqual(value, last)) return void found.push(plain(value));
+        clearTimeout(tooLate);
+        resolve();
       };
       bus.subscribe({ topic, group: `snapshot-${randomUUID()}`, handle }).catch(reject);
     });

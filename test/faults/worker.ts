@@ -43,8 +43,9 @@ const workers = await Promise.all([
     ...common,
     taskQueue: taskQueues.core,
     workflowBundle: { codePath: faults.WORKFLOW_BUNDLE },
-    // One that will die caches nothing: no workflow task is left to wait for a dead worker's own queue.
-    maxCachedWorkflows: point ? 0 : 100,
+    maxCachedWorkflows: 100,
+    // What waits for a dead worker's own queue is soon anybody's.
+    stickyQueueScheduleToStartTimeout: '1 second',
   }),
   Worker.create({ ...common, taskQueue: taskQueues.jobs }),
 ]);

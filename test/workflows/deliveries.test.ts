@@ -150,11 +150,14 @@ it('does nothing twice, however often it is woken', async () => {
   const id = workflowId.application({ application: 'shop', type: 'kind' });
   const before = await world.records.livePointer('shop', 'kind');
   const { rows } = await world.records.deliveries({ application: 'shop' });
+  const look = () => world.client.workflow.getHandle(id).describe();
+  const { historyLength } = await look();
   for (let i = 0; i < 5; i += 1) await world.client.workflow.getHandle(id).signal(wake);
   await world.client.workflow.getHandle(world.idOf('v-6')).signal(wake);
-  await until('the wake-ups to be seen', async () => {
-    const history = await world.client.workflow.getHandle(id).describe();
-    return history.historyLength > 0 && history.status.name === 'RUNNING';
+  await until('the wake-ups to be dealt with', async () => {
+    const { historyLength: now, status, raw } = await look();
+    const under = (raw.pendingActivities ?? []).length + (raw.pendingChildren ?? []).length;
+    return now >= historyLength + 5 && status.name === 'RUNNING' && under === 0 && !raw.pendingWorkflowTask;
   });
   expect(await world.records.livePointer('shop', 'kind')).toEqual(before);
   expect((await world.records.deliveries({ application: 'shop' })).rows).toEqual(rows);

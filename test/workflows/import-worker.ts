@@ -49,7 +49,8 @@ export async function startImportWorker(settings: ImportSettings) {
       ...{ ...common, ...workflowTime, taskQueue: taskQueues.core, maxCachedWorkflows: 2 },
       workflowBundle: { codePath: bundle },
     }),
-    Worker.create({ ...common, taskQueue: taskQueues.jobs }),
+    // Word of a cancellation comes with a heartbeat: each one that is due is sent.
+    Worker.create({ ...common, taskQueue: taskQueues.jobs, maxHeartbeatThrottleInterval: '1 second' }),
   ]);
   const running = Promise.all(workers.map((worker) => worker.run()));
   return {

@@ -21,6 +21,7 @@ export interface Script {
 /** The scripted cluster; `script` may change while it runs. */
 export function scriptedCluster(script: Script, { records, areas }: { records: Records; areas: ArtifactStore }) {
   const services = new Map<string, ReturnType<typeof createServer>>();
+  const endedJobs: string[] = [];
   async function leave(spec: JobSpec, files: Record<string, string | Uint8Array>): Promise<void> {
     const principal = await records.principal(digestOfToken(spec.data.token));
     for (const { name, path } of principal?.job?.outputs ?? []) {
@@ -48,7 +49,11 @@ export function scriptedCluster(script: Script, { records, areas }: { records: R
       if (script.train === 'crash') return crashed;
       if (script.train === 'empty')
         return { status: 'failed', reason: 'upload', exitCode: 3, log: 'model.onnx is missing\n' };
-      if (script.train === 'hang') await sleep(600_000, undefined, { signal });
+      if (script.train === 'hang')
+        await sleep(600_000, undefined, { signal }).catch((error: unknown) => {
+          endedJobs.push(spec.name);
+          throw error;
+        });
       await leave(spec, { ...submissionFiles(spec.name), 'metrics.json': '{"oob_f1": 0.5}' });
       return succeeded;
     },
@@ -78,6 +83,8 @@ export function scriptedCluster(script: Script, { records, areas }: { records: R
   };
   return {
     port,
+    /** Names of the jobs that were ended while they ran. */
+    endedJobs: endedJobs as readonly string[],
     async close() {
       for (const name of services.keys()) await port.stopService(name);
     },

@@ -1,4 +1,5 @@
 // Training inside a lifecycle: failed and tried again, withdrawn in the middle, and trained outside of it.
+import { until } from './until.ts';
 import type { World } from './world.ts';
 import { openWorld } from './world.ts';
 
@@ -51,6 +52,8 @@ it('is withdrawn while it trains: the job is ended, by its author alone', async 
   const run = world.client.workflow.getHandle('run/p/m/rf-3/1');
   await expect(run.result()).rejects.toThrow();
   expect((await run.describe()).status.name).toBe('CANCELLED');
+  // Nothing else was being trained.
+  await until('the job to be ended', async () => world.endedJobs.length > 0);
   const audit = await world.auditOf('p/m/rf-3');
   expect(audit.map(({ kind, actor }) => `${kind} by ${actor}`)).toEqual(
     expect.arrayContaining(['version.withdraw by sam', 'command.refused by sue']),

@@ -18,6 +18,7 @@ import { freshDatabase, temporalServer } from '../servers.ts';
 import { createApiKey, people } from './api-key.ts';
 import { openNamespace } from './namespace.ts';
 import { auditEntry, createPassage } from './passage.ts';
+import { noteStarted, strayedReplays } from './replays.ts';
 import type { Script } from './scripted-compute.ts';
 import { scriptedCluster } from './scripted-compute.ts';
 
@@ -44,7 +45,8 @@ export async function openWorld(options: WorldOptions = {}) {
   const activities = await createActivities({ ...stores, bus, cluster: cluster.port, apiUrl: 'http://127.0.0.1:1' });
   quieten();
   const native = await NativeConnection.connect({ address });
-  const client = new Client({ connection, namespace });
+  const started = new Set<string>();
+  const client = new Client({ connection, namespace, interceptors: { workflow: [noteStarted(started)] } });
   const policy: Policy = { ...defaultPolicy, undoWithinSeconds: 30, ...options.policy };
   const key = createApiKey('k1');
   const common = { connection: native, namespace, activities, dataConverter } as const;
@@ -62,7 +64,8 @@ export async function openWorld(options: WorldOptions = {}) {
         ...workflowTime,
         maxCachedWorkflows: options.replayEachTask ? 2 : 100,
       }),
-      Worker.create({ ...common, taskQueue: taskQueues.jobs }),
+      // Word of a cancellation comes with a heartbeat: each one that is due is sent.
+      Worker.create({ ...common, taskQueue: taskQueues.jobs, maxHeartbeatThrottleInterval: '1 second' }),
     ]);
     workers.push(...made.map((worker) => ({ worker, running: worker.run() })));
   }
@@ -130,6 +133,8 @@ export async function openWorld(options: WorldOptions = {}) {
     namespace,
     home,
     script,
+    /** Names of the jobs that were ended while they ran. */
+    endedJobs: cluster.endedJobs,
     run,
     ...createPassage({ stores, client, policy, key }),
     startWorkers,
@@ -138,13 +143,7 @@ export async function openWorld(options: WorldOptions = {}) {
     async close(): Promise<void> {
       await consumer.stop();
       await stopWorkers();
-      const replays = Worker.runReplayHistories(
-        // However busy the machine is: here nobody waits for the task.
-        { workflowBundle: { codePath }, dataConverter, ...{ isolateExecutionTimeout: '2 minutes' } },
-        client.workflow.list().intoHistories(),
-      );
-      const strayed: string[] = [];
-      for await (const { workflowId: id, error } of replays) if (error) strayed.push(`${id}: ${error.message}`);
+      const strayed = await strayedReplays(client, codePath, started);
       await cluster.close();
       await bus.close();
       await stores.records.close();

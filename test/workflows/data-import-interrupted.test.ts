@@ -1,0 +1,96 @@
+// Imports that are interrupted in the middle: a cancelled one leaves nothing, one whose worker dies is gone on with.
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { jest } from '@jest/globals';
+import { checkout } from '../../workers/wiring.ts';
+import { layRelease, layRepository } from '../adapters/github-api.ts';
+import { serveFile } from '../adapters/web-server.ts';
+import type { ImportWorld } from './import-world.ts';
+import { openImportWorld, PATIENCE_MS, project, sha256 } from './import-world.ts';
+import { until } from './until.ts';
+
+jest.setTimeout(2 * PATIENCE_MS);
+
+const state: { world?: ImportWorld } = {};
+const world = () => {
+  if (!state.world) throw new Error('no world');
+  return state.world;
+};
+beforeAll(async () => {
+  state.world = await openImportWorld();
+}, PATIENCE_MS);
+afterAll(() => state.world?.close(), PATIENCE_MS);
+beforeEach(() => {
+  world().site.pages.clear();
+  world().site.asked.length = 0;
+});
+
+describe('interrupted in the middle', () => {
+  /** Starts an import of a file that comes slowly, after another that has come whole; waits until it is under way. */
+  async function underWay(id: string) {
+    const bytes = randomBytes(4_000_000);
+    layRepository(world().site, serveFile(() => Buffer.alloc(0)).handler);
+    const first = serveFile(() => Buffer.from('first'));
+    // Half a minute, unless it is hurried: a death is known after 15 s without a heartbeat, and a cancellation comes with one.
+    const pace = { ms: 500 };
+    const slow = serveFile(() => bytes, { paceMs: () => pace.ms });
+    const assets = {
+      'first.csv': { handler: first.handler, bytes: 5 },
+      'slow.bin': { handler: slow.handler, bytes: bytes.length },
+    };
+    layRelease(world().site, 'v1.0', assets, 10);
+    const handle = await world().start(id, { kind: 'github-release', repository: 'octo/rows', tag: 'v1.0' });
+    await until('bytes', async () => (await world().rowOf(id)).bytes > 500_000);
+    return { handle, bytes, first, slow, pace };
+  }
+
+  it('by its importer, it ends and takes away what it had stored', async () => {
+    const { handle, bytes, slow } = await underWay('cancelled');
+    expect(await world().filesOf('cancelled')).toEqual(['files/first.csv']);
+    await world().gateway.cancelImport(handle.workflowId);
+    await expect(handle.result()).rejects.toThrow();
+    expect((await handle.describe()).status.name).toBe('CANCELLED');
+    expect(await world().rowOf('cancelled')).toMatchObject({
+      state: 'cancelled',
+      detail: expect.stringContaining('cancelled') as string,
+    });
+    await world().leftNothing('cancelled');
+    expect(slow.sent()).toBeLessThan(bytes.length);
+  });
+
+  it('by the death of its worker, it goes on with the next one: nothing twice, nothing from the beginning', async () => {
+    await world().stopWorker();
+    const child = spawn(
+      process.execPath,
+      ['--import', 'tsx', join(import.meta.dirname, 'import-worker.ts'), JSON.stringify(world().settings)],
+      { cwd: checkout, stdio: ['ignore', 'inherit', 'inherit', 'ipc'] },
+    );
+    const died = new Promise<string | null>((resolve) => child.once('exit', (_, signal) => resolve(signal)));
+    const { handle, bytes, first, slow, pace } = await underWay('killed').finally(() => child.kill('SIGKILL'));
+    expect(await died).toBe('SIGKILL');
+    pace.ms = 0;
+    const before = slow.sent();
+    expect(before).toBeLessThan(bytes.length);
+    expect(await world().filesOf('killed')).toEqual(['files/first.csv']);
+    await world().startWorker();
+    expect(await handle.result()).toMatchObject({ state: 'done', bytes: 5 + bytes.length });
+    const set = await world().records.dataSet(project, 'set-killed');
+    expect(set?.files.map(({ name, sha256: digest }) => [name, digest])).toEqual([
+      ['first.csv', sha256('first')],
+      ['slow.bin', sha256(bytes)],
+    ]);
+    expect(await world().filesOf('killed')).toEqual([
+      'datasheet.json',
+      'datasheet.md',
+      'files/first.csv',
+      'files/slow.bin',
+    ]);
+    // The first file was there; of the second only the rest was asked for.
+    expect(first.sent()).toBe(5);
+    const resumed = Number(/\d+/.exec(world().site.asked.at(-1)?.headers.range ?? '')?.[0]);
+    expect(resumed).toBeGreaterThan(0);
+    const { rows } = await world().records.audit({ subject: 'p/imports/killed' });
+    expect(rows.map(({ entry }) => entry.kind)).toEqual(['import.done']);
+  });
+});
