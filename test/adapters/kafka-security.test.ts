@@ -7,6 +7,8 @@ import kafkajs from 'kafkajs';
 import { createKafkaBus, type KafkaBusOptions } from '../../activities/adapters/kafka.ts';
 import type { EventBus } from '../../activities/ports.ts';
 import { anyFreePort } from '../../deploy/local/ports.ts';
+import { platformConfig, readVariables } from '../../workers/config.ts';
+import { checkSystems } from '../../workers/doctor.ts';
 import { CASE_TIMEOUT_MS, eventually, freshName, patience } from '../contracts/cases.ts';
 import { event, listen } from '../contracts/event-bus/listener.ts';
 import { describeWith } from '../servers.ts';
@@ -39,7 +41,7 @@ function authority(folder: string, name: string) {
 describeWith(['kafka'], 'kafka with TLS, logins and rights', () => {
   let broker: OwnBroker;
   let remove = async (): Promise<void> => undefined;
-  let [secured, mutual, ca, otherCa] = ['', '', '', ''];
+  let [secured, mutual, ca, otherCa, folder] = ['', '', '', '', ''];
   let client = { key: '', cert: '' };
   const buses: EventBus[] = [];
   const warnings: string[] = [];
@@ -56,7 +58,7 @@ describeWith(['kafka'], 'kafka with TLS, logins and rights', () => {
 
   beforeAll(async () => {
     const scratch = await scratchFolder();
-    remove = scratch.remove;
+    ({ remove, path: folder } = scratch);
     const own = authority(scratch.path, 'own');
     const server = own.certify('broker', `IP:${HOST}`);
     client = own.certify('client', 'DNS:client');
@@ -113,6 +115,25 @@ describeWith(['kafka'], 'kafka with TLS, logins and rights', () => {
     async () => {
       await passesAnEvent(await open({ brokers: [mutual], ssl: { ca, ...client } }));
       await assert.rejects((await open({ brokers: [mutual] })).check(), /checking Kafka: .*Kafka at/);
+    },
+    CASE_TIMEOUT_MS,
+  );
+
+  it(
+    'is reached by variables alone',
+    async () => {
+      const [caFile, passwordFile] = [join(folder, 'variable-ca.pem'), join(folder, 'variable-password')];
+      writeFileSync(caFile, ca);
+      writeFileSync(passwordFile, `${scram.password}\n`);
+      const { values } = readVariables({
+        OCDL_KAFKA_BROKERS: secured,
+        OCDL_KAFKA_TLS: 'true',
+        OCDL_KAFKA_CA_FILE: caFile,
+        OCDL_KAFKA_SASL_MECHANISM: scram.mechanism,
+        OCDL_KAFKA_SASL_USERNAME: scram.username,
+        OCDL_KAFKA_SASL_PASSWORD_FILE: passwordFile,
+      });
+      assert.deepEqual(await checkSystems(platformConfig(values), false), [{ name: 'Kafka', found: secured }]);
     },
     CASE_TIMEOUT_MS,
   );
