@@ -6,25 +6,12 @@ import { jest } from '@jest/globals';
 import { checkout } from '../../workers/wiring.ts';
 import { layRelease, layRepository } from '../adapters/github-api.ts';
 import { serveFile } from '../adapters/web-server.ts';
-import type { ImportWorld } from './import-world.ts';
-import { openImportWorld, PATIENCE_MS, project, sha256 } from './import-world.ts';
+import { PATIENCE_MS, project, sha256, useImportWorld } from './import-world.ts';
 import { until } from './until.ts';
 
 jest.setTimeout(2 * PATIENCE_MS);
 
-const state: { world?: ImportWorld } = {};
-const world = () => {
-  if (!state.world) throw new Error('no world');
-  return state.world;
-};
-beforeAll(async () => {
-  state.world = await openImportWorld();
-}, PATIENCE_MS);
-afterAll(() => state.world?.close(), PATIENCE_MS);
-beforeEach(() => {
-  world().site.pages.clear();
-  world().site.asked.length = 0;
-});
+const world = useImportWorld();
 
 describe('interrupted in the middle', () => {
   /** Starts an import of a file that comes slowly, after another that has come whole; waits until it is under way. */

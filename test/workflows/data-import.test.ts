@@ -11,26 +11,13 @@ import type { Digest, StorePath } from '../../workflows/domain/names.ts';
 import { API, COMMIT, layRelease, layRepository, limited } from '../adapters/github-api.ts';
 import { haveSshd } from '../adapters/sshd.ts';
 import { serveFile } from '../adapters/web-server.ts';
-import type { ImportWorld } from './import-world.ts';
-import { openImportWorld, PATIENCE_MS, project, sha256, tarOf, tarOfPlatform } from './import-world.ts';
+import { PATIENCE_MS, project, sha256, tarOf, tarOfPlatform, useImportWorld } from './import-world.ts';
 import { until } from './until.ts';
 
 jest.setTimeout(2 * PATIENCE_MS);
 const sftp = haveSshd() ? it : it.skip;
 
-const state: { world?: ImportWorld } = {};
-const world = () => {
-  if (!state.world) throw new Error('no world');
-  return state.world;
-};
-beforeAll(async () => {
-  state.world = await openImportWorld();
-}, PATIENCE_MS);
-afterAll(() => state.world?.close(), PATIENCE_MS);
-beforeEach(() => {
-  world().site.pages.clear();
-  world().site.asked.length = 0;
-});
+const world = useImportWorld();
 
 describe('an import that ends well', () => {
   it('of a repository is a folder of its commit, with a data sheet for programs and one for people', async () => {

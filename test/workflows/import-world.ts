@@ -142,3 +142,21 @@ export async function tarOfPlatform(files: Readonly<Record<string, string>>): Pr
   pack.finalize();
   return collect(pack as AsyncIterable<Uint8Array>);
 }
+
+/** Opens a world for the tests of a file, each with an empty site, and closes it after them. */
+export function useImportWorld(): () => ImportWorld {
+  const state: { world?: ImportWorld } = {};
+  const world = (): ImportWorld => {
+    if (!state.world) throw new Error('no world');
+    return state.world;
+  };
+  beforeAll(async () => {
+    state.world = await openImportWorld();
+  }, PATIENCE_MS);
+  afterAll(() => state.world?.close(), PATIENCE_MS);
+  beforeEach(() => {
+    world().site.pages.clear();
+    world().site.asked.length = 0;
+  });
+  return world;
+}
