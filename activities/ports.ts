@@ -3,6 +3,16 @@ import type { LeftOut, Node, RemoteFile, Resolution, Source } from '../workflows
 import type { Artifact, NamedArtifact } from '../workflows/domain/model.ts';
 import type { ArtifactUri, Digest, StorePath } from '../workflows/domain/names.ts';
 
+// ---------------------------------------------------------------- Marker
+
+/** Says which installation a system belongs to: the first that claimed it, for ever. */
+export interface Marker {
+  /** The installation's id; `undefined` while nobody has claimed the system. */
+  owner(): Promise<string | undefined>;
+  /** Claims the system if nobody has, and answers whose it is: of two that claim at once, both get the same answer. */
+  claim(installation: string): Promise<string>;
+}
+
 // ---------------------------------------------------------------- ArtifactStore
 
 export interface WriteOptions {
@@ -153,6 +163,7 @@ export interface EventBus {
     pauseMs?: number;
     onError?: (error: unknown) => void;
   }): Promise<{ stop(): Promise<void> }>;
+  readonly marker: Marker;
   close(): Promise<void>;
 }
 

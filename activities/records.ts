@@ -13,6 +13,7 @@ import type {
 } from '../workflows/domain/model.ts';
 import type { Import, Node } from '../workflows/domain/import.ts';
 import type { Digest, StorePath } from '../workflows/domain/names.ts';
+import type { Checkpoint, Finding, Paused, RecordsKnow } from './installation.ts';
 import type { Role } from '../workflows/domain/roles.ts';
 
 /** The `code` of the errors with which methods reject while the database does not answer: waiting mends them. */
@@ -168,6 +169,15 @@ export interface Records {
   /** The release of this command to this submission: the type's next sequence number the first time. `Conflict` when a newer version of the model is live in an application. */
   allotRelease(commandId: string, release: Omit<Release, 'release' | 'sequence' | 'state'>): Promise<Release>;
   announced(release: string): Promise<void>;
+  /** The manifest that fixes this release's number lies in the release store. */
+  manifested(release: string): Promise<void>;
+  /**
+   * Takes the number away from a release that is not announced, for ever: in the release store it is `takenBy` somebody else.
+   * The command's next `allotRelease` gets another number. A release that is gone already is fine.
+   */
+  burnRelease(release: string, takenBy: string, audit: AuditEntry): Promise<void>;
+  /** Announced releases without a manifest, with the ids of their commands: those of earlier programs. */
+  unmanifested(limit: number): Promise<readonly { readonly commandId: string; readonly release: Release }[]>;
   release(release: string): Promise<Release | undefined>;
   releases(filter: { type: string; after?: number; limit?: number }): Promise<readonly Release[]>;
   releasesOf(project: string, model: string, submission: string): Promise<readonly Release[]>;
@@ -215,6 +225,36 @@ export interface Records {
   /** Removes a node; a missing one is fine. */
   removeNode(project: string, node: string, audit: AuditEntry): Promise<void>;
   nodes(project: string): Promise<readonly Node[]>;
+
+  // the installation
+  /** Claims the database for an installation if nobody has, and answers whose it is. */
+  claimInstallation(installation: string): Promise<string>;
+  /** What the records know of the installation and of the other systems. */
+  known(): Promise<RecordsKnow>;
+  /** Hash of a row of the audit; `undefined` where there is none of that number. */
+  auditHash(seq: number): Promise<string | undefined>;
+  /** Notes the signing keys of the installation; those that are known stay. */
+  addKeys(keyIds: readonly string[]): Promise<void>;
+  /** The next checkpoint; `undefined` when the audit has not grown since the last one, unless it is `forced`. */
+  checkpoint(forced: boolean): Promise<Checkpoint | undefined>;
+  /** The system holds this checkpoint (0: the marker alone); an earlier one never replaces a later one. */
+  kept(system: string, tick: number): Promise<void>;
+  /** Pauses decisions and deliveries until `acceptRestore`; findings about a system replace earlier ones about it. */
+  pause(findings: readonly Finding[], audit: AuditEntry): Promise<void>;
+  paused(): Promise<Paused | undefined>;
+  /**
+   * Ends the pause: checkpoints go on from `tick`, no type gives a number up to its `numbers` again, what systems were known
+   * to hold is forgotten, and so are signing keys other than `keys`. `voidTokens` revokes every token of people and applications.
+   */
+  acceptRestore(
+    accepted: {
+      readonly tick: number;
+      readonly numbers: readonly { readonly type: string; readonly sequence: number }[];
+      readonly keys: readonly string[];
+      readonly voidTokens: boolean;
+    },
+    audit: AuditEntry,
+  ): Promise<void>;
 
   close(): Promise<void>;
 }

@@ -7,6 +7,7 @@ import { beating } from './heartbeat.ts';
 import { mustHave } from './model-center.ts';
 import type { ArtifactStore, CloudEvent, EventBus } from './ports.ts';
 import type { Records } from './records.ts';
+import { allotNumber } from './release-manifest.ts';
 
 export type ReleaseActivities = ReturnType<typeof createReleaseActivities>;
 
@@ -39,7 +40,7 @@ export function createReleaseActivities(deps: {
   const { records, areas, releases, bus } = deps;
 
   return {
-    /** Gives a release its id and number. The command's id makes it the same one however often this runs. */
+    /** Gives a release its id and number, fixed in the release store. The command's id makes it the same one however often this runs. */
     async allotRelease(
       input: Which & { commandId: string; releasedBy: string; approvedBy: readonly string[] },
     ): Promise<Release> {
@@ -52,7 +53,7 @@ export function createReleaseActivities(deps: {
         throw failure('Corrupt', `version ${model}/${submission} has no digest or number`);
       const released = files.map((file) => ({ ...file, uri: releases.uri(releasePath(type, digest, file.name)) }));
       const report = decisions.findLast(({ name }) => name === 'approve')?.report ?? null;
-      return records.allotRelease(input.commandId, {
+      return allotNumber({ records, releases }, input.commandId, {
         type,
         project,
         model,

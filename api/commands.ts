@@ -9,6 +9,7 @@ import type { Role } from '../workflows/domain/roles.ts';
 import { auditEntry } from './audit-entry.ts';
 import type { ApiDeps } from './deps.ts';
 import { isGatewayError } from './gateway.ts';
+import { mustNotBePaused } from './paused.ts';
 import { notFound, problem } from './problems.ts';
 import type { Answer } from './route.ts';
 import { commandIdSchema, digestSchema } from './schemas.ts';
@@ -75,6 +76,7 @@ export interface Given {
 
 /** Signs and sends a command, then answers by what the workflow says of it. */
 export async function carryOut(deps: ApiDeps, given: Given): Promise<Answer<CommandAnswer>> {
+  await mustNotBePaused(deps.records);
   const { body } = given;
   const commandId = body.commandId ?? randomUUID();
   const address = `${given.commands}/${commandId}`;

@@ -4,7 +4,9 @@ import { join } from 'node:path';
 import { createAdaptorServer } from '@hono/node-server';
 import { Client, Connection } from '@temporalio/client';
 import { keepAdmitted } from '../workers/admission.ts';
-import { createLog, letGo, onEnd, run, tellReady } from '../workers/process.ts';
+import { belong } from '../workers/installation.ts';
+import { databaseOf, markedHome, markedNamespace, markedStores } from '../workers/marked-systems.ts';
+import { createLog, letGo, onEnd, refused, run, tellReady } from '../workers/process.ts';
 import { openStores } from '../workers/wiring.ts';
 import { createApp } from './app.ts';
 import type { ApiConfig } from './config.ts';
@@ -25,6 +27,16 @@ async function main(): Promise<void> {
   // Lazily: the API answers, and says that it is not ready, while the workflow server is away.
   const connection = Connection.lazy(config.temporal.connection);
   try {
+    const belonging = await belong(
+      {
+        ...stores,
+        database: databaseOf(config.databaseUrl),
+        home: markedHome(config.home),
+        systems: [markedNamespace(connection, config.temporal), ...markedStores(config, stores)],
+        signs: true,
+      },
+      { log, checkpoints: false, onRefused: refused(log) },
+    );
     if (!config.isLoopback && (await stores.records.users()).length === 0)
       throw new Error(
         `OCDL_API_HOST is ${config.host}: a platform without users is not opened to a network. ` +
@@ -32,6 +44,7 @@ async function main(): Promise<void> {
       );
     const adminToken = await firstAdmin(stores.records);
     const signer = await createSigner(join(config.home, 'keys'));
+    await stores.records.addKeys(Object.keys(signer.publicKeys()));
     const workflows = createWorkflowGateway(new Client({ connection, namespace: config.temporal.namespace }));
     const onWarn = (message: string): void => log.warn(message);
     const { admission: store } = stores;
@@ -51,6 +64,7 @@ async function main(): Promise<void> {
     const url = await listen(server, config);
     onEnd(log, async () => {
       await drain(server);
+      await belonging.stop();
       await admission?.stop();
       await connection.close();
       await stores.close();

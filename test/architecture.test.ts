@@ -31,6 +31,7 @@ const adapter = (of: string, ...packages: string[]): Rule => ({
     'activities/ports.ts',
     'activities/records.ts',
     'activities/failures.ts',
+    'activities/installation.ts',
     'workflows/domain/',
   ],
   packages,
@@ -83,6 +84,7 @@ const rules: readonly Rule[] = [
       'activities/records.ts',
       'activities/failures.ts',
       'activities/tokens.ts',
+      'activities/installation.ts',
     ],
     packages: ['hono', '@hono/zod-openapi', '@temporalio/common', 'canonicalize'],
   },
@@ -90,7 +92,14 @@ const rules: readonly Rule[] = [
   { of: 'api/temporal.ts', own: ['api/', 'workflows/'], packages: ['@temporalio/client', '@temporalio/common'] },
   {
     of: 'api/main.ts',
-    own: ['api/', 'workers/wiring.ts', 'workers/process.ts', 'workers/admission.ts'],
+    own: [
+      'api/',
+      'workers/wiring.ts',
+      'workers/process.ts',
+      'workers/admission.ts',
+      'workers/installation.ts',
+      'workers/marked-systems.ts',
+    ],
     packages: ['@hono/node-server', '@temporalio/client'],
   },
   {

@@ -7,7 +7,9 @@ import type { EventBus } from '../activities/ports.ts';
 import type { Records } from '../activities/records.ts';
 import { wake, workflowId } from '../workflows/messages.ts';
 import { workerConfig } from './config.ts';
-import { createLog, letGo, onEnd, run, tellReady } from './process.ts';
+import { belong } from './installation.ts';
+import { databaseOf, markedEvents, markedHome, markedNamespace } from './marked-systems.ts';
+import { createLog, letGo, onEnd, refused, run, tellReady } from './process.ts';
 import { openBus, openRecords, patiently } from './wiring.ts';
 
 /** How soon a new application is subscribed. */
@@ -86,6 +88,16 @@ async function main(): Promise<void> {
       (message) => log.warn(message),
     ),
   ]);
+  const belonging = await belong(
+    {
+      records,
+      database: databaseOf(config.databaseUrl),
+      home: markedHome(config.home),
+      systems: [markedNamespace(connection, config.temporal), markedEvents(config, bus)],
+      signs: false,
+    },
+    { log, checkpoints: false, onRefused: refused(log) },
+  );
   const { workflow } = new Client({ connection, namespace: config.temporal.namespace });
   const consumer = await consumeReleases({
     records,
@@ -95,6 +107,7 @@ async function main(): Promise<void> {
   });
   onEnd(log, async () => {
     await consumer.stop();
+    await belonging.stop();
     await bus.close();
     await records.close();
     await connection.close();

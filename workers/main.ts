@@ -5,7 +5,9 @@ import { ensureSearchAttributes } from '../deploy/local/search-attributes.ts';
 import { taskQueues } from '../workflows/messages.ts';
 import { dataConverter, workflowBundle, workflowTime } from './bundle.ts';
 import { workerConfig } from './config.ts';
-import { createLog, letGo, onEnd, run, tellReady } from './process.ts';
+import { belong } from './installation.ts';
+import { databaseOf, markedHome, markedNamespace, markedStores } from './marked-systems.ts';
+import { createLog, letGo, onEnd, refused, run, tellReady } from './process.ts';
 import { createActivities, openBus, openCluster, openSources, openStores, patiently } from './wiring.ts';
 
 /** Long jobs side by side: one per core of a small machine; the rest wait in the queue, durably. */
@@ -30,6 +32,16 @@ async function main(): Promise<void> {
     openStores(config, log),
     openBus(config, log),
   ]);
+  const belonging = await belong(
+    {
+      ...stores,
+      database: databaseOf(config.databaseUrl),
+      home: markedHome(config.home),
+      systems: [markedNamespace(connection, config.temporal), ...markedStores(config, { ...stores, bus })],
+      signs: false,
+    },
+    { log, checkpoints: true, onRefused: refused(log) },
+  );
   await ensureSearchAttributes(connection, config.temporal.namespace);
   const cluster = await openCluster({ ...config, log }, stores);
   const activities = await createActivities({
@@ -62,6 +74,7 @@ async function main(): Promise<void> {
   // Also where an activity did not let go in time: the jobs' processes must not outlive their worker.
   await cluster.close();
   for (const end of ends) if (end.status === 'rejected') throw end.reason;
+  await belonging.stop();
   await bus.close();
   await stores.close();
   await connection.close();

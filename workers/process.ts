@@ -35,6 +35,14 @@ export function onEnd(log: Logger, stop: () => Promise<void> | void): void {
   if (process.send) process.on('disconnect', () => end('the parent process has ended'));
 }
 
+/** Ends the process because it turned out to belong to another installation than a system that it uses. */
+export const refused =
+  (log: Logger) =>
+  (error: Error): void => {
+    log.fatal({ error: messageOf(error) }, 'cannot run on');
+    process.exit(1);
+  };
+
 /** Tells the process that started this one that it works now. */
 export function tellReady(more: Readonly<Record<string, unknown>> = {}): void {
   process.send?.({ type: 'ready', ...more });

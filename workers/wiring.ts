@@ -29,6 +29,7 @@ import { ensureEnvironment } from '../deploy/local/environments.ts';
 import type { Artifact } from '../workflows/domain/model.ts';
 import type { Admission } from './admission.ts';
 import type { Config } from './config.ts';
+import { whilePlatformRuns } from './pause.ts';
 import { createLog } from './process.ts';
 
 /** The folder that package.json is in. */
@@ -208,7 +209,7 @@ export async function createActivities(
   ports: Stores & { bus: EventBus; cluster: Cluster; apiUrl: string; outside?: ReturnType<typeof openSources> },
 ) {
   const platformLock = await readFile(join(checkout, 'deploy', 'capsule', 'requirements.lock'), 'utf8');
-  return {
+  return whilePlatformRuns(ports.records, {
     ...createModelCenterActivities(ports),
     ...createReadingActivities(ports),
     ...createRoverActivities({ ...ports, platformLock }),
@@ -217,5 +218,5 @@ export async function createActivities(
     ...createDeliveryActivities(ports),
     ...createFeedbackActivities(ports),
     ...(ports.outside && createAcquisitionActivities({ ...ports, ...ports.outside })),
-  };
+  });
 }

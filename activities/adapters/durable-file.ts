@@ -1,9 +1,10 @@
 // What the embedded adapters share about files on a local disk: what is durable when, and how a disk's errors are told.
 import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
-import { lstat, open, readdir, rename, rm, unlink, type FileHandle } from 'node:fs/promises';
+import { link, lstat, mkdir, open, readdir, readFile, rename, rm, unlink, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { codeOf } from '../failures.ts';
+import type { Marker } from '../ports.ts';
 
 /** Only the platform's own user reads and writes what it stores. */
 export const FOLDER_MODE = 0o700;
@@ -79,6 +80,36 @@ export async function replaceFile(path: string, text: string): Promise<void> {
     throw error;
   }
   await syncFolder(dirname(path));
+}
+
+/** Creates a small file as a whole; `false` when there is one already, which is left alone. */
+export async function createFile(path: string, text: string): Promise<boolean> {
+  const draft = `${path}.${randomUUID()}.tmp`;
+  await replaceFile(draft, text);
+  try {
+    const made = await unless(
+      ['EEXIST'],
+      link(draft, path).then(() => true),
+    );
+    if (made) await syncFolder(dirname(path));
+    return made === true;
+  } finally {
+    await unlink(draft);
+  }
+}
+
+/** A small text file as a marker: created once, and never replaced. */
+export function markerFile(path: string): Marker {
+  const owner = async (): Promise<string | undefined> =>
+    (await unless(['ENOENT', 'ENOTDIR'], readFile(path, 'utf8')))?.trim();
+  return {
+    owner,
+    async claim(installation) {
+      await mkdir(dirname(path), { recursive: true, mode: FOLDER_MODE });
+      await createFile(path, `${installation}\n`);
+      return (await owner()) ?? installation;
+    },
+  };
 }
 
 /** Removes what dead writers left in a folder of temporary files: all that is old, or what of it is named so. */

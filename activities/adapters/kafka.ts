@@ -7,6 +7,7 @@ import { deadLetter } from './dead-letter.ts';
 import { checkSize, encodeEvent, type WireMessage } from './kafka/binding.ts';
 import { kafkaError, openClient, protocolType, withAdmin, type KafkaConnection } from './kafka/client.ts';
 import { createDelivery } from './kafka/delivery.ts';
+import { kafkaMarker } from './kafka/marker.ts';
 import { createPublisher, type Publisher } from './kafka/publisher.ts';
 import { memberConfig, startSubscription, type Subscription } from './kafka/subscription.ts';
 import { ensureTopic, kafkaGroup, type TopicSettings } from './kafka/topics.ts';
@@ -156,6 +157,7 @@ export async function createKafkaBus(options: KafkaBusOptions): Promise<EventBus
         throw kafkaError(error, 'checking Kafka', options);
       });
     },
+    marker: kafkaMarker(options, onWarn),
     close: () => (closed ??= close()),
   };
 }

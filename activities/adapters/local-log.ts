@@ -5,7 +5,7 @@ import { failure } from '../failures.ts';
 import { deadLetterTopic, type CloudEvent, type EventBus } from '../ports.ts';
 import { checkGroup, checkTopic, isDeadLetterTopic } from './bus-rules.ts';
 import { deadLetter } from './dead-letter.ts';
-import { diskError, FOLDER_MODE } from './durable-file.ts';
+import { diskError, FOLDER_MODE, markerFile } from './durable-file.ts';
 import { createLockOwner } from './local-log/owner.ts';
 import { createPublisher, type Publisher } from './local-log/publisher.ts';
 import { encodeRecord, RECORD_LIMIT } from './local-log/record.ts';
@@ -92,6 +92,8 @@ export async function createLocalLog(options: { readonly root: string; readonly 
         },
       };
     },
+    // No topic begins with a dot.
+    marker: markerFile(join(root, '.installation')),
     close: () => (closed ??= close()),
   };
 }

@@ -15,6 +15,10 @@ const commands: Readonly<Record<string, Command>> = {
     summary: 'check what this machine has and say what is missing and how to get it',
     run: async (argv) => await (await import('./doctor.ts')).doctor(argv),
   },
+  restore: {
+    summary: 'show which systems were set back to another moment, and accept it',
+    run: async (argv) => await (await import('./restore.ts')).restore(argv),
+  },
   demo: {
     summary: 'play the case study from training to feedback on a platform of its own',
     run: async (argv) => await (await import('./demo.ts')).demo(argv),

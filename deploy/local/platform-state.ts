@@ -7,6 +7,7 @@ const platformStateSchema = z.object({
   pid: z.int().positive(),
   apiUrl: z.string(),
   uiUrl: z.string(),
+  temporalAddress: z.string(),
 });
 export type PlatformState = z.infer<typeof platformStateSchema>;
 

@@ -51,8 +51,7 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     },
     async (supervision) => {
       const children = await startChildren(options, supervision);
-      const { apiUrl, uiUrl } = children.addresses;
-      writePlatformState(settings.home, { pid: process.pid, apiUrl, uiUrl });
+      writePlatformState(settings.home, { pid: process.pid, ...children.addresses });
       return children;
     },
   );

@@ -64,7 +64,18 @@ export async function preparePostgres(options: PostgresOptions): Promise<Embedde
     isReady: (pid) => Promise.resolve(saysReady(data, pid)),
     terminalLine: (line) => (/\b(FATAL|PANIC|WARNING):/.test(line) ? line : undefined),
   };
-  return { spec, url: `postgresql://${user}:${password}@${host}:${port}/${database}` };
+  return { spec, url: urlOf(password, port) };
+}
+
+const urlOf = (password: string, port: number): string =>
+  `postgresql://${user}:${password}@${host}:${port}/${database}`;
+
+/** URL of the server that runs on the folder, as it was last prepared. */
+export function keptPostgresUrl(folder: string): string {
+  return urlOf(
+    readFileSync(join(folder, 'password'), 'utf8').trim(),
+    Number(readFileSync(join(folder, 'port'), 'utf8')),
+  );
 }
 
 /** Says how PostgreSQL would run here, or throws with what to do. */

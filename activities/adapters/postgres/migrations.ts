@@ -211,6 +211,43 @@ const migrations: readonly string[] = [
     drop constraint releases_command_id_key,
     add unique (project, model, submission, command_id);
   `,
+  // Which installation this database belongs to, what the other systems were last known to hold, and whether all waits for a person.
+  `
+  create table authoritative.installation (
+    one boolean primary key default true check (one),
+    installation text not null,
+    claimed_at timestamptz not null default now(),
+    tick bigint not null default 0,
+    audit_seq bigint not null default 0
+  );
+  create table authoritative.marked_systems (
+    system text primary key,
+    tick bigint not null
+  );
+  create table authoritative.installation_keys (
+    key_id text primary key,
+    added_at timestamptz not null default now()
+  );
+  create table authoritative.paused (
+    one boolean primary key default true check (one),
+    since timestamptz not null default now(),
+    findings jsonb not null
+  );
+  -- Numbers that no release gets any more: up to a floor, and single ones that another command holds in the release store.
+  create table authoritative.release_floors (
+    type text primary key,
+    sequence integer not null
+  );
+  create table authoritative.burnt_numbers (
+    type text,
+    sequence integer,
+    taken_by text not null,
+    burnt_at timestamptz not null default now(),
+    primary key (type, sequence)
+  );
+  alter table authoritative.releases add column manifest boolean not null default false;
+  create index on authoritative.releases (sequence) where announced and not manifest;
+  `,
 ];
 
 /** Brings the schema to this program's version. A database of a later version is refused: an older program would misread it. */

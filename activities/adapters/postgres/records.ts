@@ -5,6 +5,7 @@ import { auditRecords } from './audit.ts';
 import { openDatabase } from './connection.ts';
 import { findingRecords } from './findings.ts';
 import { importRecords } from './imports.ts';
+import { installationRecords } from './installation.ts';
 import { liveRecords } from './live.ts';
 import { createOutlast, type Outlast } from './losses.ts';
 import { migrate } from './migrations.ts';
@@ -58,6 +59,7 @@ export async function createPostgresRecords(options: PostgresOptions): Promise<R
     ...liveRecords(db),
     ...findingRecords(db),
     ...importRecords(db),
+    ...installationRecords(db),
     async close() {
       await db.destroy();
     },

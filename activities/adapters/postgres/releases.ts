@@ -1,14 +1,24 @@
-// Releases: one sequence per type without gaps, and the fences that keep a release from going live.
+// Releases: one sequence per type, without gaps but for burnt numbers, and the fences that keep a release from going live.
 import type { Records } from '../../records.ts';
 import type { Release } from '../../../workflows/domain/model.ts';
 import { failure } from '../../failures.ts';
 import type { Database, Work } from './connection.ts';
 import { json, lock, transact } from './connection.ts';
+import { newestNumber, numberRecords, releaseOf } from './numbers.ts';
 import { limitOf } from './page.ts';
 
 type ReleaseRecords = Pick<
   Records,
-  'allotRelease' | 'announced' | 'release' | 'releases' | 'releasesOf' | 'fence' | 'fenced'
+  | 'allotRelease'
+  | 'announced'
+  | 'manifested'
+  | 'burnRelease'
+  | 'unmanifested'
+  | 'release'
+  | 'releases'
+  | 'releasesOf'
+  | 'fence'
+  | 'fenced'
 >;
 type Unallotted = Parameters<Records['allotRelease']>[1];
 
@@ -41,6 +51,8 @@ export function releaseRecords(db: Database): ReleaseRecords {
         .executeTakeFirst();
       if (set.numUpdatedRows === 0n) throw failure('NotFound', `there is no release ${release}`);
     },
+
+    ...numberRecords(db),
 
     async release(release) {
       const found = await db
@@ -100,12 +112,7 @@ async function allot(trx: Work, commandId: string, release: Unallotted): Promise
   if (allotted) return releaseOf(allotted);
   await typeMustBelong(trx, type, project);
   await nothingNewerIsLive(trx, release);
-  const { newest } = await trx
-    .selectFrom('authoritative.releases')
-    .select((eb) => eb.fn.max('sequence').as('newest'))
-    .where('type', '=', type)
-    .executeTakeFirstOrThrow();
-  const sequence = Number(newest ?? 0) + 1;
+  const sequence = (await newestNumber(trx, type)) + 1;
   const made: Release = { ...release, release: `${type}-${sequence}`, sequence, state: 'allotted' };
   await trx
     .insertInto('authoritative.releases')
@@ -181,8 +188,4 @@ async function fence(
     .onConflict((conflict) => conflict.doNothing())
     .execute();
   return { live: [] };
-}
-
-function releaseOf({ row, announced }: { row: Release; announced: boolean }): Release {
-  return { ...row, state: announced ? 'announced' : 'allotted' };
 }

@@ -1,5 +1,6 @@
 // The tables as types: `authoritative.*` is backed up, `projection.*` is made again from staging.
 import type { ColumnType, Generated } from 'kysely';
+import type { Finding } from '../../installation.ts';
 import type { JobGrant, Principal } from '../../records.ts';
 import type {
   Application,
@@ -71,7 +72,22 @@ export interface Tables {
     version: number;
     announced: boolean;
     row: Json<Release>;
+    /** The manifest that fixes its number lies in the release store. */
+    manifest: Generated<boolean>;
   };
+  'authoritative.release_floors': { type: string; sequence: number };
+  'authoritative.burnt_numbers': { type: string; sequence: number; taken_by: string; burnt_at: Generated<string> };
+  'authoritative.installation': {
+    one: Generated<boolean>;
+    installation: string;
+    claimed_at: Generated<string>;
+    tick: Generated<number>;
+    /** The audit's last row at the newest checkpoint. */
+    audit_seq: Generated<number>;
+  };
+  'authoritative.marked_systems': { system: string; tick: number };
+  'authoritative.installation_keys': { key_id: string; added_at: Generated<string> };
+  'authoritative.paused': { one: Generated<boolean>; since: Generated<string>; findings: Json<readonly Finding[]> };
   'authoritative.fences': { release: string; command_id: string };
   'authoritative.applications': { application: string; project: string; row: Json<Application> };
   'authoritative.live_pointers': {

@@ -1,0 +1,103 @@
+// The marker of a Kafka cluster: the oldest message of a topic with one partition, which Kafka keeps for ever.
+import { randomUUID } from 'node:crypto';
+import { Partitioners, type Kafka } from 'kafkajs';
+import type { Marker } from '../../ports.ts';
+import { kafkaError, openClient, protocolType, withAdmin, type KafkaConnection } from './client.ts';
+import { memberConfig } from './subscription.ts';
+import { ensureTopic, kafkaGroup, type TopicSettings } from './topics.ts';
+
+/** A model's type has no dot: no topic of releases is called so. */
+const TOPIC = 'ocdl.installation';
+/** Groups of applications begin so: one right covers them all. */
+const GROUP = 'application-ocdl-marker';
+const RETRIES = 3;
+/** A new group waits 3 s for more members before it gets its first message; a busy broker takes longer. */
+const FIRST_WITHIN_MS = 30_000;
+const FOR_EVER = -1;
+
+/** The marker of the cluster that the connection leads to. */
+export function kafkaMarker(
+  connection: KafkaConnection & { readonly topics?: TopicSettings },
+  onWarn: (message: string) => void,
+): Marker {
+  const told = async <T>(doing: string, work: (kafka: Kafka) => Promise<T>): Promise<T> => {
+    try {
+      return await work(openClient(connection, RETRIES));
+    } catch (error) {
+      throw kafkaError(error, doing, connection);
+    }
+  };
+  return {
+    owner: () => told('reading the marker of the installation', ownerOf),
+    claim: (installation) =>
+      told('claiming Kafka for the installation', async (kafka) => {
+        const known = await ownerOf(kafka);
+        if (known !== undefined) return known;
+        const { replication = -1 } = connection.topics ?? {};
+        await ensureTopic(kafka, TOPIC, { partitions: 1, replication, retentionMs: FOR_EVER }, onWarn);
+        await send(kafka, installation);
+        return (await ownerOf(kafka)) ?? installation;
+      }),
+  };
+}
+
+/** Of several that claimed at once the first message counts. */
+async function ownerOf(kafka: Kafka): Promise<string | undefined> {
+  return (await isEmpty(kafka)) ? undefined : firstMessage(kafka);
+}
+
+async function isEmpty(kafka: Kafka): Promise<boolean> {
+  try {
+    const [partition] = await withAdmin(kafka, (admin) => admin.fetchTopicOffsets(TOPIC));
+    return partition === undefined || partition.high === partition.low;
+  } catch (error) {
+    if (protocolType(error) === 'UNKNOWN_TOPIC_OR_PARTITION') return true;
+    throw error;
+  }
+}
+
+async function send(kafka: Kafka, installation: string): Promise<void> {
+  const producer = kafka.producer({
+    idempotent: true,
+    maxInFlightRequests: 1,
+    allowAutoTopicCreation: false,
+    createPartitioner: Partitioners.DefaultPartitioner,
+  });
+  await producer.connect();
+  try {
+    // -1: all replicas in sync.
+    await producer.send({ topic: TOPIC, acks: -1, messages: [{ key: 'installation', value: installation }] });
+  } finally {
+    await producer.disconnect();
+  }
+}
+
+/** Read by a group of its own, which commits nothing and is removed afterwards. */
+async function firstMessage(kafka: Kafka): Promise<string> {
+  const groupId = kafkaGroup(TOPIC, `${GROUP}-${randomUUID()}`);
+  const retry = { retries: RETRIES, restartOnFailure: async () => false };
+  const consumer = kafka.consumer({ groupId, ...memberConfig, retry });
+  const timer: { late?: NodeJS.Timeout } = {};
+  try {
+    await consumer.connect();
+    await consumer.subscribe({ topics: [TOPIC], fromBeginning: true });
+    return await new Promise<string>((resolve, reject) => {
+      timer.late = setTimeout(
+        () => reject(new Error(`no message of ${TOPIC} came within ${FIRST_WITHIN_MS / 1000} s`)),
+        FIRST_WITHIN_MS,
+      );
+      consumer.on(consumer.events.CRASH, ({ payload }) => reject(payload.error));
+      consumer
+        .run({
+          autoCommit: false,
+          eachMessage: async ({ message }) => resolve(String(message.value ?? '')),
+        })
+        .catch(reject);
+    });
+  } finally {
+    clearTimeout(timer.late);
+    await consumer.disconnect();
+    // An empty group without offsets goes by itself, later: to remove it is a right of its own.
+    await withAdmin(kafka, (admin) => admin.deleteGroups([groupId])).catch(() => undefined);
+  }
+}

@@ -1,0 +1,131 @@
+// Markers and checkpoints in the systems behind the ports: as files of a store, as commits, as the bus's own marker.
+import type { ArtifactUri, StorePath } from '../workflows/domain/names.ts';
+import { isFailure } from './failures.ts';
+import { readCheckpoint, writeCheckpoint, type MarkedSystem, type SystemName } from './installation.ts';
+import { once } from './model-center.ts';
+import type { ArtifactStore, CodeHost, EventBus } from './ports.ts';
+
+/** The marker of a store: created once, and never replaced. */
+const MARKER = 'ocdl/installation.json' as StorePath;
+const CHECKPOINTS = 'ocdl/checkpoints' as StorePath;
+/** Checkpoints that stay beside the newest: of two writers the slower one may come last. */
+const SPARE = 2;
+const checkpointPath = (tick: number): StorePath =>
+  `${CHECKPOINTS}/${String(tick).padStart(12, '0')}.json` as StorePath;
+
+/** A store of bytes as a marked system. */
+export function markedStore(name: SystemName, where: string, store: ArtifactStore): MarkedSystem {
+  const textOf = async (uri: ArtifactUri): Promise<string | undefined> => {
+    try {
+      return await text(await store.read(uri));
+    } catch (error) {
+      if (isFailure(error, 'NotFound')) return undefined;
+      throw error;
+    }
+  };
+  const owner = async (): Promise<string | undefined> => (await textOf(store.uri(MARKER)))?.trim();
+  const listed = async () => (await store.list(CHECKPOINTS)).files;
+  return {
+    name,
+    where,
+    owner,
+    async claim(installation) {
+      try {
+        await store.write(MARKER, once(Buffer.from(`${installation}\n`)));
+        return installation;
+      } catch (error) {
+        if (!isFailure(error, 'Conflict')) throw error;
+        return (await owner()) ?? installation;
+      }
+    },
+    checkpoints: {
+      seldom: false,
+      async newest() {
+        // One that was just removed has a newer one behind it.
+        for (const { uri } of [...(await listed())].reverse()) {
+          const found = readCheckpoint((await textOf(uri)) ?? '');
+          if (found) return found;
+        }
+        return undefined;
+      },
+      async keep(checkpoint) {
+        await store.write(checkpointPath(checkpoint.tick), once(Buffer.from(writeCheckpoint(checkpoint))));
+        const oldest = checkpointPath(Math.max(0, checkpoint.tick - SPARE));
+        for (const { path, uri } of await listed()) if (path < oldest) await store.remove(uri);
+      },
+    },
+  };
+}
+
+/** A repository that holds nothing but the marker and checkpoints. */
+const REPOSITORY = 'ocdl/installation';
+const BRANCH = 'checkpoints';
+const FILE = 'checkpoint.json';
+const claimMessage = 'Belongs to installation ';
+/** More commits on the marker's branch than installations ever tried to claim it. */
+const CLAIMS = 1_000;
+
+/** The Git repositories as a marked system: of all claims on the branch `main` the oldest counts. */
+export function markedCode(where: string, code: CodeHost): MarkedSystem {
+  const orNone = async <T>(work: Promise<T>): Promise<T | undefined> => {
+    try {
+      return await work;
+    } catch (error) {
+      if (isFailure(error, 'NotFound')) return undefined;
+      throw error;
+    }
+  };
+  async function owner(): Promise<string | undefined> {
+    const commits = (await orNone(code.log(REPOSITORY, 'main', CLAIMS))) ?? [];
+    const first = commits.findLast(({ message }) => message.startsWith(claimMessage));
+    return first?.message.slice(claimMessage.length).trim();
+  }
+  return {
+    name: 'git',
+    where,
+    owner,
+    async claim(installation) {
+      const known = await owner();
+      if (known !== undefined) return known;
+      await code.ensure(REPOSITORY);
+      await code.commit({
+        repository: REPOSITORY,
+        branch: 'main',
+        files: { [`${installation}.txt`]: `${installation}\n` },
+        message: `${claimMessage}${installation}`,
+        author: 'ocdl',
+      });
+      return (await owner()) ?? installation;
+    },
+    checkpoints: {
+      seldom: true,
+      async newest() {
+        const bytes = await orNone(code.read(REPOSITORY, BRANCH, FILE));
+        return bytes && readCheckpoint(Buffer.from(bytes).toString('utf8'));
+      },
+      async keep(checkpoint) {
+        await code.commit({
+          repository: REPOSITORY,
+          branch: BRANCH,
+          files: { [FILE]: writeCheckpoint(checkpoint) },
+          message: `Checkpoint ${checkpoint.tick}`,
+          author: 'ocdl',
+        });
+      },
+    },
+  };
+}
+
+/** The events as a marked system. They are announcements of what the records hold, and keep no checkpoints. */
+export const markedBus = (where: string, { marker }: EventBus): MarkedSystem => ({
+  name: 'events',
+  where,
+  owner: () => marker.owner(),
+  claim: (installation) => marker.claim(installation),
+});
+
+async function text(source: AsyncIterable<Uint8Array>): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of source) chunks.push(chunk);
+  return Buffer.concat(chunks).toString('utf8');
+}

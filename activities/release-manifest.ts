@@ -1,0 +1,148 @@
+// The manifest of a release: a create-only file in the release store that fixes a number before anything is published under it.
+import { z } from 'zod';
+import type { Release } from '../workflows/domain/model.ts';
+import type { StorePath } from '../workflows/domain/names.ts';
+import { failure, isFailure } from './failures.ts';
+import { once } from './model-center.ts';
+import type { ArtifactStore } from './ports.ts';
+import type { Records } from './records.ts';
+
+const FOLDER = 'manifests';
+/** Numbers in a row that other commands may hold before it is a restore that nobody has accepted. */
+const MOST_BURNT = 100;
+/** Sorts behind every number of a type. */
+const BEHIND = 'z';
+
+const manifestSchema = z.object({
+  v: z.literal(1),
+  release: z.string(),
+  type: z.string(),
+  sequence: z.int().positive(),
+  project: z.string(),
+  model: z.string(),
+  submission: z.string(),
+  version: z.int(),
+  /** Id of the command that asked for the release; unique in its submission. */
+  command: z.string(),
+  digest: z.string(),
+  files: z.array(z.object({ name: z.string(), sha256: z.string(), bytes: z.int() })).readonly(),
+});
+export type Manifest = Readonly<z.infer<typeof manifestSchema>>;
+
+/** Where the manifest of a number lies: by type and sequence, so that listing gives the newest without reading all. */
+const manifestPath = (type: string, sequence: number): StorePath =>
+  `${FOLDER}/${type}/${String(sequence).padStart(9, '0')}.json` as StorePath;
+
+function manifestOf(command: string, row: Release): Manifest {
+  const { release, type, sequence, project, model, submission, version, digest } = row;
+  const files = row.files.map(({ name, sha256, bytes }) => ({ name, sha256, bytes }));
+  return { v: 1, release, type, sequence, project, model, submission, version, command, digest, files };
+}
+
+/**
+ * Gives a command its release with a number that is its own in the records and in the release store. A number that another
+ * command holds in the store, as after a restore of the records, is burnt, and the next one is tried.
+ */
+export async function allotNumber(
+  { records, releases }: { readonly records: Records; readonly releases: ArtifactStore },
+  commandId: string,
+  wanted: Parameters<Records['allotRelease']>[1],
+): Promise<Release> {
+  for (let burnt = 0; burnt < MOST_BURNT; burnt += 1) {
+    const row = await records.allotRelease(commandId, wanted);
+    const taken = await fixNumber(releases, manifestOf(commandId, row));
+    if (!taken) {
+      await records.manifested(row.release);
+      return row;
+    }
+    const takenBy = `${taken.project}/${taken.model}/${taken.submission}/${taken.command}`;
+    const { project, model, submission, release } = row;
+    await records.burnRelease(release, takenBy, {
+      key: `release.burnt/${release}/${project}/${model}/${submission}/${commandId}`,
+      project,
+      kind: 'release.burnt',
+      actor: 'platform',
+      subject: `${project}/${model}/${submission}`,
+      digest: row.digest,
+      report: null,
+      reason: `number ${row.sequence} of ${row.type} is held in the release store by ${takenBy}`,
+      detail: { release, taken },
+      at: new Date().toISOString(),
+    });
+  }
+  throw new Error(
+    `${MOST_BURNT} numbers in a row of ${wanted.type} are held in the release store by other commands: the records were restored ` +
+      'from an older backup, so run "ocdl restore list" on the machine of the platform; it is tried again',
+  );
+}
+
+/** Writes manifests for releases that were announced before there were any. */
+export async function addManifests(records: Records, releases: ArtifactStore): Promise<void> {
+  for (;;) {
+    const page = await records.unmanifested(100);
+    for (const { commandId, release } of page) {
+      const taken = await fixNumber(releases, manifestOf(commandId, release));
+      if (taken)
+        throw failure(
+          'Corrupt',
+          `release ${release.release} is announced, and the release store holds its number for ${taken.command}: run "ocdl restore list"`,
+        );
+      await records.manifested(release.release);
+    }
+    if (page.length === 0) return;
+  }
+}
+
+/**
+ * The newest number of each type that has a manifest: one listing per type, from the numbers in `from` on. For a type whose
+ * number in `from` is missing, and all behind it, the answer is 0.
+ */
+export async function newestNumbers(
+  releases: ArtifactStore,
+  from: ReadonlyMap<string, number>,
+): Promise<ReadonlyMap<string, number>> {
+  const newest = new Map<string, number>();
+  for (let after: StorePath | undefined; ;) {
+    const { files } = await releases.list(FOLDER as StorePath, { limit: 1, ...(after !== undefined && { after }) });
+    const [, type] = files[0]?.path.split('/') ?? [];
+    if (type === undefined) return newest;
+    newest.set(type, await newestOfType(releases, type, from.get(type) ?? 0));
+    after = `${FOLDER}/${type}/${BEHIND}` as StorePath;
+  }
+}
+
+async function newestOfType(releases: ArtifactStore, type: string, from: number): Promise<number> {
+  let newest = 0;
+  for (let after = manifestPath(type, Math.max(0, from - 1)); ;) {
+    const page = await releases.list(`${FOLDER}/${type}` as StorePath, { after });
+    const last = page.files.at(-1);
+    if (last) newest = Number(/(\d+)\.json$/.exec(last.path)?.[1] ?? newest);
+    if (!page.next) return newest;
+    after = page.next;
+  }
+}
+
+/** Creates the manifest; the one that is there already when it is of another command or of other bytes. */
+async function fixNumber(releases: ArtifactStore, manifest: Manifest): Promise<Manifest | undefined> {
+  const path = manifestPath(manifest.type, manifest.sequence);
+  try {
+    await releases.write(path, once(Buffer.from(`${JSON.stringify(manifest, null, 1)}\n`)));
+    return undefined;
+  } catch (error) {
+    if (!isFailure(error, 'Conflict')) throw error;
+  }
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of await releases.read(releases.uri(path))) chunks.push(chunk);
+  const stored = parseManifest(Buffer.concat(chunks).toString('utf8'));
+  if (!stored)
+    throw failure('Corrupt', `${path} in the release store is no manifest of a release: restore it from the backup`);
+  return stored;
+}
+
+function parseManifest(text: string): Manifest | undefined {
+  try {
+    return manifestSchema.safeParse(JSON.parse(text)).data;
+  } catch {
+    return undefined;
+  }
+}

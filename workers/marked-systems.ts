@@ -1,0 +1,122 @@
+// The systems of a configuration as marked systems: its home, Temporal's namespace, and those behind the ports.
+import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Connection } from '@temporalio/client';
+import { FOLDER_MODE, markerFile, replaceFile, unless } from '../activities/adapters/durable-file.ts';
+import { readCheckpoint, writeCheckpoint, type MarkedSystem } from '../activities/installation.ts';
+import { markedBus, markedCode, markedStore } from '../activities/marked-systems.ts';
+import type { EventBus } from '../activities/ports.ts';
+import type { Config } from './config.ts';
+import type { Stores } from './wiring.ts';
+
+export interface MarkedHome extends MarkedSystem {
+  /** The file that makes a home one of the installation; it goes with the keys to further machines. */
+  readonly marker: string;
+  /** Ids of the signing keys that lie there. */
+  keys(): Promise<readonly string[]>;
+}
+
+/** The platform's own folder. Its checkpoint tells of the records; a home of another machine may have an older one. */
+export function markedHome(home: string): MarkedHome {
+  const folder = join(home, 'keys');
+  const marker = join(folder, 'installation');
+  const checkpoint = join(home, 'checkpoint.json');
+  return {
+    name: 'home',
+    where: `the home ${home}`,
+    marker,
+    ...markerFile(marker),
+    async keys() {
+      const files = (await unless(['ENOENT'], readdir(folder))) ?? [];
+      return files.flatMap((name) => /^([0-9a-f]{16})\.json$/.exec(name)?.[1] ?? []).sort();
+    },
+    checkpoints: {
+      seldom: false,
+      newest: async () => readCheckpoint((await unless(['ENOENT'], readFile(checkpoint, 'utf8'))) ?? ''),
+      async keep(given) {
+        await mkdir(home, { recursive: true, mode: FOLDER_MODE });
+        await replaceFile(checkpoint, writeCheckpoint(given));
+      },
+    },
+  };
+}
+
+/** Keys of a namespace's data. Each installation claims by a key of its own, since Temporal merges keys and replaces values. */
+const CLAIM = 'ocdl.installation.';
+const CHECKPOINT = 'ocdl.checkpoint';
+/** As long as a person waits; a server that is away is asked again later. */
+const CALL_MS = 10_000;
+
+/** A namespace of Temporal: it holds no workflow for this, only data of its own. */
+export function markedNamespace(
+  connection: Pick<Connection, 'workflowService' | 'withDeadline'>,
+  { address, namespace }: Pick<Config['temporal'], 'address' | 'namespace'>,
+): MarkedSystem {
+  const call = <T>(work: () => Promise<T>): Promise<T> => connection.withDeadline(Date.now() + CALL_MS, work);
+  const where = `the namespace ${namespace} of Temporal at ${address}`;
+  const read = async (): Promise<Readonly<Record<string, string>>> =>
+    (await call(() => connection.workflowService.describeNamespace({ namespace }))).namespaceInfo?.data ?? {};
+  const write = async (data: Record<string, string>): Promise<void> => {
+    try {
+      await call(() => connection.workflowService.updateNamespace({ namespace, updateInfo: { data } }));
+    } catch (error) {
+      const [[key, value] = []] = Object.entries(data);
+      throw new Error(
+        `${where} cannot be marked (${String(error)}): give the platform's account the right to update the namespace, or run ` +
+          `"temporal operator namespace update --namespace ${namespace} --data ${key}=${value}"`,
+        { cause: error },
+      );
+    }
+  };
+  const owner = async (): Promise<string | undefined> => {
+    const claims = Object.entries(await read()).flatMap(([key, at]) =>
+      // An empty value is a claim that was withdrawn.
+      key.startsWith(CLAIM) && at !== '' ? [`${at} ${key.slice(CLAIM.length)}`] : [],
+    );
+    // The earliest.
+    return claims.sort()[0]?.split(' ')[1];
+  };
+  return {
+    name: 'temporal',
+    where,
+    owner,
+    async claim(installation) {
+      const known = await owner();
+      if (known !== undefined) return known;
+      await write({ [`${CLAIM}${installation}`]: new Date().toISOString() });
+      const first = (await owner()) ?? installation;
+      if (first !== installation) await write({ [`${CLAIM}${installation}`]: '' });
+      return first;
+    },
+    checkpoints: {
+      seldom: true,
+      newest: async () => readCheckpoint((await read())[CHECKPOINT] ?? ''),
+      keep: (given) => write({ [CHECKPOINT]: writeCheckpoint(given).trim() }),
+    },
+  };
+}
+
+/** The stores of a configuration, and its events where a process has opened them. */
+export function markedStores(
+  { home, hdfs, s3, kafka, git }: Pick<Config, 'home'> & Partial<Pick<Config, 'hdfs' | 's3' | 'kafka' | 'git'>>,
+  { areas, releases, code, bus }: Pick<Stores, 'areas' | 'releases' | 'code'> & { readonly bus?: EventBus },
+): readonly MarkedSystem[] {
+  return [
+    markedStore('areas', hdfs ? `HDFS at ${hdfs.url}, folder ${hdfs.root}` : `the areas in ${home}/areas`, areas),
+    markedStore('releases', s3 ? `the bucket ${s3.bucket}` : `the releases in ${home}/releases`, releases),
+    markedCode(git ? `the Git remote ${git.remote}` : `the repositories in ${home}/git`, code),
+    ...(bus ? [markedEvents({ home, kafka }, bus)] : []),
+  ];
+}
+
+/** The events alone. */
+export const markedEvents = (
+  { home, kafka }: Pick<Config, 'home'> & Partial<Pick<Config, 'kafka'>>,
+  bus: EventBus,
+): MarkedSystem => markedBus(kafka ? `Kafka at ${kafka.brokers.join(', ')}` : `the events in ${home}/events`, bus);
+
+/** The database, for messages: without user and password. */
+export function databaseOf(url: string): string {
+  const { hostname, port, pathname } = new URL(url);
+  return `PostgreSQL at ${hostname || 'localhost'}:${port || '5432'}${pathname}`;
+}

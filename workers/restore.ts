@@ -1,0 +1,129 @@
+// Shows what was set back to another moment, and accepts it for an administrator on the machine; a program for `ocdl restore`.
+import { randomUUID } from 'node:crypto';
+import { userInfo } from 'node:os';
+import { Connection } from '@temporalio/client';
+import type { Logger } from 'pino';
+import { compare, newestOf, type Finding, type Seen } from '../activities/installation.ts';
+import { newToken } from '../activities/tokens.ts';
+import { workerConfig } from './config.ts';
+import { AnotherInstallation, keepEverywhere, look, restoreEntry, type Installation } from './installation.ts';
+import { databaseOf, markedHome, markedNamespace, markedStores } from './marked-systems.ts';
+import { createLog, run } from './process.ts';
+import { openBus, openStores } from './wiring.ts';
+
+/** A person waits, and every system must answer. */
+const LOOK_MS = 30_000;
+
+/** What waits to be accepted: what is found now, and what was found before about other systems. */
+export async function waiting(installation: Installation): Promise<{
+  readonly seen: Seen;
+  readonly findings: readonly Finding[];
+  /** Systems that did not answer, with the reason. */
+  readonly silent: readonly string[];
+}> {
+  const { seen, unseen } = await look(installation, LOOK_MS);
+  const found = compare(seen);
+  const earlier = (await installation.records.paused())?.findings ?? [];
+  const others = earlier.filter((one) => !found.some(({ system }) => system === one.system));
+  return { seen, findings: [...found, ...others], silent: [...unseen].map(([{ where }, why]) => `${where}: ${why}`) };
+}
+
+/**
+ * Goes on with the systems as they are: no number of a release is given again, all systems get a new checkpoint, and the pause
+ * ends. Returns a new administrator's token where all were revoked and there is an administrator.
+ */
+export async function accept(
+  installation: Installation,
+  options: { readonly voidTokens: boolean; readonly log: Logger },
+): Promise<{ readonly findings: readonly Finding[]; readonly adminToken?: string }> {
+  const { records, home, systems, database } = installation;
+  const { seen, findings, silent } = await waiting(installation);
+  if (silent.length > 0)
+    throw new Error(`every system must answer before this can be accepted; no answer from ${silent.join('; ')}`);
+  const id = seen.records.installation ?? (await home.owner());
+  if (id === undefined)
+    throw new Error(`${database} and ${home.where} belong to no installation yet: start the platform`);
+  const other = seen.systems.find(({ owner }) => owner !== undefined && owner !== id);
+  if (other)
+    throw new AnotherInstallation(`${other.where} belongs to installation ${other.owner}, and ${database} to ${id}`);
+  if (findings.length === 0 && !options.voidTokens) return { findings };
+
+  await records.claimInstallation(id);
+  const tick = Math.max(seen.records.tick, newestOf(seen.systems)?.newest.tick ?? 0);
+  const keys = await home.keys();
+  await records.acceptRestore(
+    { tick, numbers: numbersOf(seen), keys, voidTokens: options.voidTokens },
+    restoreEntry('restore.accepted', randomUUID(), {
+      actor: 'operator',
+      reason: findings.map(({ text }) => text).join(' '),
+      detail: { findings, tick, numbers: numbersOf(seen), voidTokens: options.voidTokens, by: userInfo().username },
+    }),
+  );
+  await home.claim(id);
+  for (const system of systems) await system.claim(id);
+  const checkpoint = await records.checkpoint(true);
+  if (checkpoint) await keepEverywhere(installation, checkpoint, true, options.log);
+  const adminToken = options.voidTokens ? await issueAdminToken(installation) : undefined;
+  return { findings, ...(adminToken !== undefined && { adminToken }) };
+}
+
+/** The newest number of each type that either side knows. */
+function numbersOf({ records, numbers }: Seen): readonly { readonly type: string; readonly sequence: number }[] {
+  const newest = new Map(records.numbers.map((one) => [one.type, one.newest]));
+  for (const [type, sequence] of numbers ?? []) newest.set(type, Math.max(sequence, newest.get(type) ?? 0));
+  return [...newest].filter(([, sequence]) => sequence > 0).map(([type, sequence]) => ({ type, sequence }));
+}
+
+async function issueAdminToken({ records }: Installation): Promise<string | undefined> {
+  const name = (await records.users()).find(({ admin }) => admin)?.user;
+  if (name === undefined) return undefined;
+  const { token, tokenId, sha256 } = newToken();
+  await records.issueToken(
+    { tokenId, sha256, kind: 'user', name, expiresAt: null, job: null },
+    {
+      ...restoreEntry('token.issued', tokenId, { actor: 'operator', reason: '', detail: { tokenId } }),
+      subject: `user/${name}`,
+    },
+  );
+  return token;
+}
+
+async function main(): Promise<void> {
+  const [action, flag] = process.argv.slice(2);
+  const config = workerConfig();
+  const log = createLog('restore', 'fatal');
+  const [stores, bus] = await Promise.all([openStores(config, log), openBus(config, log)]);
+  const connection = Connection.lazy(config.temporal.connection);
+  const installation = {
+    ...stores,
+    database: databaseOf(config.databaseUrl),
+    home: markedHome(config.home),
+    systems: [markedNamespace(connection, config.temporal), ...markedStores(config, { ...stores, bus })],
+    signs: true,
+  };
+  const say = (...lines: readonly string[]): void => void process.stdout.write(`${lines.join('\n')}\n`);
+  const shown = (findings: readonly Finding[]): string[] =>
+    findings.map(({ system, kind, text }) => `  ${system.padEnd(9)} ${kind.padEnd(8)} ${text}`);
+  if (action === 'accept') {
+    const { findings, adminToken } = await accept(installation, { voidTokens: flag === '--void-tokens', log });
+    if (findings.length > 0) say('Accepted; decisions and deliveries go on:', ...shown(findings));
+    else say('Nothing waited to be accepted.');
+    if (flag === '--void-tokens') say('Every token of people and applications is revoked.');
+    if (adminToken !== undefined) say(`The administrator's new token, shown this once: ${adminToken}`);
+  } else {
+    const { findings, silent } = await waiting(installation);
+    if (silent.length > 0) say('No answer from:', ...silent.map((one) => `  ${one}`));
+    if (findings.length === 0) say('All systems that answered agree.');
+    else
+      say(
+        'Set back to another moment:',
+        ...shown(findings),
+        'To go on with the systems as they are: ocdl restore accept',
+      );
+    if (findings.some(({ pauses }) => pauses)) process.exitCode = 1;
+  }
+  // What did not answer still holds connections.
+  process.exit();
+}
+
+if (import.meta.filename === process.argv[1]) await run('restore', main);
