@@ -1,9 +1,19 @@
 // Reaches every configured system and says what was found, or what is wrong and how to mend it; a program for `ocdl doctor`.
 import { Connection, isGrpcServiceError } from '@temporalio/client';
 import { detectSandbox } from '../activities/adapters/local-process/sandbox.ts';
-import { checkPostgres } from '../activities/adapters/postgres/check.ts';
+import { checkInstallation, checkPostgres } from '../activities/adapters/postgres/check.ts';
+import { compare, pausedMessage } from '../activities/installation.ts';
 import { atLeast, oldestServer } from '../deploy/local/temporal-binary.ts';
 import { platformConfig, readVariables, type Config } from './config.ts';
+import { foreignTo, look } from './installation.ts';
+import {
+  markedAreas,
+  markedEvents,
+  markedHome,
+  markedNamespace,
+  markedReleases,
+  markedRepositories,
+} from './marked-systems.ts';
 import { systems } from './wiring.ts';
 
 /** One configured system: what was found there, what is wrong, or what the platform then does without. Never a secret. */
@@ -93,6 +103,46 @@ async function within(limitMs: number, name: string, probe: () => Promise<string
   }
 }
 
+/**
+ * Whether the configured systems belong to one installation and to one moment. Nothing is claimed or written; what is embedded
+ * is compared when the platform starts.
+ */
+export async function installationState(config: Config, isTemporalGiven: boolean): Promise<SystemState> {
+  const name = 'Installation';
+  const { databaseUrl, database, hdfs, s3, kafka, git, temporal } = config;
+  const onWarn = (): void => undefined;
+  const connection = isTemporalGiven ? Connection.lazy(temporal.connection) : undefined;
+  try {
+    const marked = [
+      ...(hdfs ? [markedAreas(config, await systems.hdfs(hdfs, onWarn))] : []),
+      ...(s3 ? [markedReleases(config, await systems.s3(s3, onWarn))] : []),
+      ...(kafka ? [markedEvents(config, await systems.kafka(kafka, onWarn))] : []),
+      ...(git ? [markedRepositories(config, await systems.git(git, config.home))] : []),
+      ...(connection ? [markedNamespace(connection, temporal)] : []),
+    ];
+    const home = markedHome(config.home);
+    return await checkInstallation({ url: databaseUrl, ca: database.ca }, async (records, paused) => {
+      const { seen } = await look({ records, home, systems: marked, signs: false });
+      const id = seen.records.installation ?? (await home.owner());
+      if (id === undefined) return { name, found: 'none yet: the first start claims the systems that it is given' };
+      const other = foreignTo(id, seen);
+      if (other)
+        return {
+          name,
+          wrong: `${other.where} belongs to installation ${other.owner}, not to ${id}: configure one's own`,
+        };
+      if (paused) return { name, wrong: pausedMessage(paused) };
+      const findings = compare(seen);
+      if (findings.length === 0) return { name, found: `${id}: what is configured agrees` };
+      return { name, wrong: `${findings.map(({ text }) => text).join('. ')}. Run "ocdl restore list"` };
+    });
+  } catch (error) {
+    return { name, without: `could not be compared: ${error instanceof Error ? error.message : String(error)}` };
+  } finally {
+    await connection?.close();
+  }
+}
+
 /** The sandbox of local jobs, tried as the worker tries it. */
 export async function sandboxState(): Promise<SystemState> {
   const sandbox = await detectSandbox();
@@ -142,7 +192,11 @@ const remedies: Readonly<Record<number, string>> = {
 
 if (import.meta.filename === process.argv[1]) {
   const { values, isGiven } = readVariables();
-  const states = [await sandboxState(), ...(await checkSystems(platformConfig(values), isGiven('TEMPORAL_ADDRESS')))];
+  const config = platformConfig(values);
+  const states = [await sandboxState(), ...(await checkSystems(config, isGiven('TEMPORAL_ADDRESS')))];
+  // Where one does not answer, that is said already.
+  if (config.databaseUrl !== '' && states.every(({ wrong }) => wrong === undefined))
+    states.push(await installationState(config, isGiven('TEMPORAL_ADDRESS')));
   // What did not answer still holds connections.
   process.stdout.write(`${JSON.stringify(states)}\n`, () => process.exit());
 }

@@ -83,6 +83,10 @@ function between(before: RecordsKnow, after: RecordsKnow): RecordsKnow {
   return { ...before, tick: after.tick, numbers };
 }
 
+/** What of it belongs to another installation than `id`. */
+export const foreignTo = (id: string, { systems }: Seen): SeenSystem | undefined =>
+  systems.find(({ owner }) => owner !== undefined && owner !== id);
+
 /** This process does not belong to the installation that a system carries. */
 export class AnotherInstallation extends Error {
   constructor(message: string) {
@@ -113,9 +117,11 @@ export async function belong(
     /** Writes checkpoints as well; one process of a platform is enough. */
     readonly checkpoints: boolean;
     readonly everyMs?: number;
+    /** How long the last checkpoint may take. */
+    readonly lastMs?: number;
   },
 ): Promise<Belonging> {
-  const { log, checkpoints, everyMs = LOOK_AGAIN_MS } = options;
+  const { log, checkpoints, everyMs = LOOK_AGAIN_MS, lastMs = LAST_MS } = options;
   const id = await claimOwn(installation);
   const first = await settle(installation, id, log);
   const state = { unseen: first.unseen, seldomAt: 0, stopping: false };
@@ -156,7 +162,7 @@ export async function belong(
       // The last audit rows of this run, in every system.
       state.seldomAt = 0;
       turn();
-      await Promise.race([work.running, sleep(LAST_MS, undefined, { ref: false })]);
+      await Promise.race([work.running, sleep(lastMs, undefined, { ref: false })]);
     },
   };
 }
@@ -182,7 +188,7 @@ async function claimOwn({ records, database, home }: Installation): Promise<stri
   return id;
 }
 
-function foreign(where: string, theirs: string, id: string, home: MarkedHome): Error {
+function foreign(where: string, theirs: string | undefined, id: string, home: MarkedHome): Error {
   return new AnotherInstallation(
     `${where} belongs to installation ${theirs}, and ${home.where} to installation ${id}: configure the systems of one ` +
       `installation, or the home of the other (OCDL_HOME). If this home is new and holds nothing yet, remove ${home.marker} ` +
@@ -198,15 +204,15 @@ async function settle(
 ): Promise<{ readonly findings: readonly Finding[]; readonly unseen: number }> {
   const { records, home, systems } = installation;
   const { seen, unseen } = await look(installation);
-  for (const { where, owner } of seen.systems)
-    if (owner !== undefined && owner !== id) throw foreign(where, owner, id, home);
+  const other = foreignTo(id, seen);
+  if (other) throw foreign(other.where, other.owner, id, home);
   for (const [{ where }, why] of unseen) log.warn(`${where} does not answer: ${why}`);
   const findings = compare(seen);
   await note(records, seen.records, findings, log);
   for (const { name } of seen.systems) {
     const system = systems.find((one) => one.name === name);
     if (!system) continue;
-    const owner = await claimed(system, id, log);
+    const owner = await claimUnlessUnmarkable(system, id, log);
     if (owner === undefined) continue;
     if (owner !== id) throw foreign(system.where, owner, id, home);
     await records.kept(name, 0);
@@ -214,7 +220,12 @@ async function settle(
   return { findings, unseen: unseen.size };
 }
 
-async function claimed(system: MarkedSystem, id: string, log: Logger): Promise<string | undefined> {
+/** Whose a system is, claimed if it is nobody's; `undefined` for a Git remote without a repository for the marker. */
+export async function claimUnlessUnmarkable(
+  system: MarkedSystem,
+  id: string,
+  log: Logger,
+): Promise<string | undefined> {
   try {
     return (await system.owner()) ?? (await system.claim(id));
   } catch (error) {

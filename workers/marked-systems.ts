@@ -5,7 +5,7 @@ import type { Connection } from '@temporalio/client';
 import { FOLDER_MODE, markerFile, replaceFile, unless } from '../activities/adapters/durable-file.ts';
 import { readCheckpoint, writeCheckpoint, type MarkedSystem } from '../activities/installation.ts';
 import { markedBus, markedCode, markedStore } from '../activities/marked-systems.ts';
-import type { EventBus } from '../activities/ports.ts';
+import type { ArtifactStore, CodeHost, EventBus } from '../activities/ports.ts';
 import type { Config } from './config.ts';
 import type { Stores } from './wiring.ts';
 
@@ -96,24 +96,30 @@ export function markedNamespace(
   };
 }
 
-/** The stores of a configuration, and its events where a process has opened them. */
+type Places = Pick<Config, 'home'> & Partial<Pick<Config, 'hdfs' | 's3' | 'kafka' | 'git'>>;
+
+/** Each system behind a port, and where it is for messages. */
+export const markedAreas = ({ home, hdfs }: Places, areas: ArtifactStore): MarkedSystem =>
+  markedStore('areas', hdfs ? `HDFS at ${hdfs.url}, folder ${hdfs.root}` : `the folder ${home}/areas`, areas);
+export const markedReleases = ({ home, s3 }: Places, releases: ArtifactStore): MarkedSystem =>
+  markedStore('releases', s3 ? `the bucket ${s3.bucket}` : `the folder ${home}/releases`, releases);
+export const markedRepositories = ({ home, git }: Places, code: CodeHost): MarkedSystem =>
+  markedCode(git ? `the Git remote ${git.remote}` : `the folder ${home}/git`, code);
+export const markedEvents = ({ home, kafka }: Places, bus: EventBus): MarkedSystem =>
+  markedBus(kafka ? `Kafka at ${kafka.brokers.join(', ')}` : `the folder ${home}/events`, bus);
+
+/** All that a process has opened. */
 export function markedStores(
-  { home, hdfs, s3, kafka, git }: Pick<Config, 'home'> & Partial<Pick<Config, 'hdfs' | 's3' | 'kafka' | 'git'>>,
+  places: Places,
   { areas, releases, code, bus }: Pick<Stores, 'areas' | 'releases' | 'code'> & { readonly bus?: EventBus },
 ): readonly MarkedSystem[] {
   return [
-    markedStore('areas', hdfs ? `HDFS at ${hdfs.url}, folder ${hdfs.root}` : `the areas in ${home}/areas`, areas),
-    markedStore('releases', s3 ? `the bucket ${s3.bucket}` : `the releases in ${home}/releases`, releases),
-    markedCode(git ? `the Git remote ${git.remote}` : `the repositories in ${home}/git`, code),
-    ...(bus ? [markedEvents({ home, kafka }, bus)] : []),
+    markedAreas(places, areas),
+    markedReleases(places, releases),
+    markedRepositories(places, code),
+    ...(bus ? [markedEvents(places, bus)] : []),
   ];
 }
-
-/** The events alone. */
-export const markedEvents = (
-  { home, kafka }: Pick<Config, 'home'> & Partial<Pick<Config, 'kafka'>>,
-  bus: EventBus,
-): MarkedSystem => markedBus(kafka ? `Kafka at ${kafka.brokers.join(', ')}` : `the events in ${home}/events`, bus);
 
 /** The database, for messages: without user and password. */
 export function databaseOf(url: string): string {

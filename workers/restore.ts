@@ -6,7 +6,15 @@ import type { Logger } from 'pino';
 import { compare, newestOf, type Finding, type Seen } from '../activities/installation.ts';
 import { newToken } from '../activities/tokens.ts';
 import { workerConfig } from './config.ts';
-import { AnotherInstallation, keepEverywhere, look, restoreEntry, type Installation } from './installation.ts';
+import {
+  AnotherInstallation,
+  claimUnlessUnmarkable,
+  foreignTo,
+  keepEverywhere,
+  look,
+  restoreEntry,
+  type Installation,
+} from './installation.ts';
 import { databaseOf, markedHome, markedNamespace, markedStores } from './marked-systems.ts';
 import { createLog, run } from './process.ts';
 import { openBus, openStores } from './wiring.ts';
@@ -43,7 +51,7 @@ export async function accept(
   const id = seen.records.installation ?? (await home.owner());
   if (id === undefined)
     throw new Error(`${database} and ${home.where} belong to no installation yet: start the platform`);
-  const other = seen.systems.find(({ owner }) => owner !== undefined && owner !== id);
+  const other = foreignTo(id, seen);
   if (other)
     throw new AnotherInstallation(`${other.where} belongs to installation ${other.owner}, and ${database} to ${id}`);
   if (findings.length === 0 && !options.voidTokens) return { findings };
@@ -60,7 +68,7 @@ export async function accept(
     }),
   );
   await home.claim(id);
-  for (const system of systems) await system.claim(id);
+  for (const system of systems) await claimUnlessUnmarkable(system, id, options.log);
   const checkpoint = await records.checkpoint(true);
   if (checkpoint) await keepEverywhere(installation, checkpoint, true, options.log);
   const adminToken = options.voidTokens ? await issueAdminToken(installation) : undefined;

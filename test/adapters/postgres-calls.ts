@@ -34,6 +34,33 @@ const writes = {
     const audit = scene.entry();
     return (records) => records.revokeToken(token(scene).tokenId, audit);
   },
+  manifested: async (direct, scene) => {
+    const release = await withRelease(direct, scene);
+    return (records) => records.manifested(release);
+  },
+  burnRelease: async (direct, scene) => {
+    await set.setProject(direct, scene);
+    const { release } = await set.allot(direct, scene, 1);
+    const audit = scene.entry();
+    return (records) => records.burnRelease(release, 'p/m/other/c-1', audit);
+  },
+  addKeys:
+    async (_, { user }) =>
+    (records) =>
+      records.addKeys([user]),
+  kept:
+    async (_, { user }) =>
+    (records) =>
+      records.kept(user, 1),
+  pause: async (_, scene) => {
+    const audit = scene.entry();
+    return (records) => records.pause([{ system: 'areas', kind: 'older', text: scene.user, pauses: true }], audit);
+  },
+  acceptRestore: async (_, scene) => {
+    const accepted = { tick: 1, numbers: [{ type: scene.type, sequence: 7 }], keys: [], voidTokens: false };
+    const audit = scene.entry();
+    return (records) => records.acceptRestore(accepted, audit);
+  },
   createProject: async (_, { project, type, entry }) => {
     const audit = entry();
     const types = [type, `${type}-b`];
@@ -200,6 +227,23 @@ const reads = {
     const release = await withRelease(direct, scene);
     return (records) => records.release(release);
   },
+  unmanifested: async (direct, scene) => {
+    const release = await withRelease(direct, scene);
+    await direct.announced(release);
+    return async (records) => (await records.unmanifested(1_000)).filter((one) => one.release.release === release);
+  },
+  known: async (direct, scene) => {
+    await withRelease(direct, scene);
+    return async (records) => (await records.known()).numbers.filter(({ type }) => type === scene.type);
+  },
+  auditHash: async (direct, scene) => {
+    await withRows(direct, scene);
+    return (records) => records.auditHash(1);
+  },
+  paused: async (direct, scene) => {
+    await direct.pause([{ system: 'git', kind: 'older', text: scene.user, pauses: true }], scene.entry());
+    return async (records) => (await records.paused())?.findings.find(({ system }) => system === 'git');
+  },
   releases: async (direct, scene) => {
     await withRelease(direct, scene);
     return (records) => records.releases({ type: scene.type });
@@ -269,5 +313,7 @@ export const writingCalls: readonly (readonly [name: string, prepare: Prepare])[
 /** Every read of Records, by its name; each answers something. */
 export const readingCalls: readonly (readonly [name: string, prepare: Prepare])[] = Object.entries(reads);
 
+/** Of the whole database, so no scene has them alone: the first claim counts, and a checkpoint may leave a number out. */
+type OfAllScenes = 'claimInstallation' | 'checkpoint';
 // A call that Records gets and these tables lack does not compile.
-({ ...writes, ...reads }) satisfies Record<Exclude<keyof Records, 'close'>, Prepare>;
+({ ...writes, ...reads }) satisfies Record<Exclude<keyof Records, 'close' | OfAllScenes>, Prepare>;

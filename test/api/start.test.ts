@@ -1,13 +1,16 @@
 // The API as a process: starts on a real database, makes its first administrator once, and ends when told to.
 import type { ChildProcess } from 'node:child_process';
 import { fork } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { once as event } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Connection } from '@temporalio/client';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { apiConfig } from '../../api/config.ts';
 import { freshDatabase, temporalServer } from '../servers.ts';
+import { openNamespace } from '../workflows/namespace.ts';
 
 interface Ready {
   readonly type: string;
@@ -21,12 +24,16 @@ interface Started {
   readonly said: () => string;
 }
 
-const state = { home: '', database: '', temporal: '' };
+const state = { home: '', database: '', temporal: '', namespace: `start-${randomUUID()}` };
 const children: ChildProcess[] = [];
 beforeAll(async () => {
   state.home = await mkdtemp(join(tmpdir(), 'ocdl-start-'));
   state.database = await freshDatabase();
   state.temporal = (await temporalServer()).address;
+  const connection = await Connection.connect({ address: state.temporal });
+  // A namespace belongs to one installation.
+  await openNamespace(connection, state.namespace);
+  await connection.close();
 }, 600_000);
 afterEach(() => {
   for (const child of children.splice(0)) child.kill('SIGKILL');
@@ -40,6 +47,7 @@ function start(change: Record<string, string> = {}): Started {
     env: {
       ...{ PATH: process.env['PATH'], HOME: process.env['HOME'] },
       ...{ OCDL_HOME: state.home, OCDL_API_PORT: '0', DATABASE_URL: state.database, TEMPORAL_ADDRESS: state.temporal },
+      TEMPORAL_NAMESPACE: state.namespace,
       ...change,
     },
   });

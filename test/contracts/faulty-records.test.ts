@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { createPostgresRecords } from '../../activities/adapters/postgres/records.ts';
 import { isFailure } from '../../activities/failures.ts';
+import type { Finding } from '../../activities/installation.ts';
 import type { Principal, Records } from '../../activities/records.ts';
 import { freshDatabase } from '../servers.ts';
 import type { Import } from '../../workflows/domain/import.ts';
@@ -17,6 +18,51 @@ interface Fault {
 }
 
 const faults: readonly Fault[] = [
+  {
+    fault: 'the last installation to claim is told that the records are its own',
+    seenBy: 'the first installation that claims the records keeps them',
+    plant: () => ({ claimInstallation: async (installation) => installation }),
+  },
+  {
+    fault: 'a checkpoint comes whether anything happened or not',
+    seenBy: 'checkpoints count on, name the last row of the audit, and come only when it has grown',
+    plant: (records) => ({ checkpoint: () => records.checkpoint(true) }),
+  },
+  {
+    fault: 'a later finding replaces all earlier ones',
+    seenBy: 'a pause keeps the newest finding of each system until it is accepted',
+    plant: (records) => {
+      const last: Finding[] = [];
+      return {
+        async pause(findings, audit) {
+          last.splice(0, last.length, ...findings);
+          await records.pause(findings, audit);
+        },
+        async paused() {
+          const paused = await records.paused();
+          return paused && { ...paused, findings: last };
+        },
+      };
+    },
+  },
+  {
+    fault: 'the floor of an accepted restore is forgotten',
+    seenBy:
+      'an accepted restore gives no number up to the floor again, and may void the tokens of people and applications',
+    plant: (records) => ({
+      acceptRestore: (accepted, audit) => records.acceptRestore({ ...accepted, numbers: [] }, audit),
+    }),
+  },
+  {
+    fault: 'a number is not burnt',
+    seenBy: 'a burnt number is never given again, and its command gets the next one',
+    plant: () => ({ burnRelease: async () => undefined }),
+  },
+  {
+    fault: 'no manifest is noted',
+    seenBy: 'the newest manifest of a type is known, and announced releases without one are found',
+    plant: () => ({ manifested: async () => undefined }),
+  },
   {
     fault: 'the live pointer moves without compare-and-set',
     seenBy: 'the live pointer moves by compare-and-set, with its deliveries and its audit',

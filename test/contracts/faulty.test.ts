@@ -9,9 +9,12 @@ import { createLocalDisk } from '../../activities/adapters/local-disk.ts';
 import { createLocalLog } from '../../activities/adapters/local-log.ts';
 import { artifactStoreCases } from './artifact-store.ts';
 import { patience, type Case, type Fault } from './cases.ts';
+import { markedStore } from '../../activities/marked-systems.ts';
 import { codeHostCases } from './code-host.ts';
 import { eventBusCases } from './event-bus.ts';
+import { markerCases } from './marker.ts';
 import { busFaults } from './faulty/bus-faults.ts';
+import { markerFaults } from './faulty/marker-faults.ts';
 import { hostFaults } from './faulty/host-faults.ts';
 import { storeFaults } from './faulty/store-faults.ts';
 
@@ -47,6 +50,11 @@ const openBus = async (folder: string) => {
 const openHost = async (folder: string) => {
   const another = () => createGitHost({ root: folder });
   return { host: await another(), another, close: async () => undefined };
+};
+
+const openMarked = async (folder: string) => {
+  const another = async () => markedStore('areas', folder, (await openStore(folder)).store);
+  return { marked: await another(), another, close: async () => undefined };
 };
 
 /** How a case ends over a subject: the reason it failed for, or nothing. */
@@ -109,3 +117,4 @@ function provesFaults<Subject extends { readonly close: () => Promise<void> }>(
 provesFaults('ArtifactStore', artifactStoreCases, storeFaults, openStore);
 provesFaults('EventBus', eventBusCases, busFaults, openBus);
 provesFaults('CodeHost', codeHostCases, hostFaults, openHost);
+provesFaults('marked systems', markerCases, markerFaults, openMarked);

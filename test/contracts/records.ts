@@ -1,6 +1,7 @@
 // What every Records must do, as a list of cases, and the function that registers them as tests.
 import type { Records } from '../../activities/records.ts';
 import { importCases } from './records/imports.ts';
+import { installationCases } from './records/installation.ts';
 import { passageCases } from './records/passage.ts';
 import { peopleCases } from './records/people.ts';
 import { releaseCases } from './records/releases.ts';
@@ -10,7 +11,10 @@ import { createScene } from './records/scene.ts';
 export { createScene };
 
 /** Each case makes its own project and application, so that all may run on one database, also at once. */
-export const recordsCases: readonly RecordsCase[] = [...peopleCases, ...passageCases, ...releaseCases, ...importCases];
+export const recordsCases: readonly RecordsCase[] = [
+  ...[...peopleCases, ...passageCases, ...releaseCases, ...importCases],
+  ...installationCases,
+];
 
 /** Registers the contract as jest tests over one Records that `open` makes. */
 export function recordsContract(name: string, open: () => Promise<Records>): void {

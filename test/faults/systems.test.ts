@@ -1,7 +1,6 @@
 // Each real system is killed, paused and restarted in the middle of a submission, a release and a delivery; the end is the same.
 import { randomUUID } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Kafka, logLevel } from 'kafkajs';
@@ -9,18 +8,14 @@ import pg from 'pg';
 import { pino } from 'pino';
 import { createWorkflowGateway } from '../../api/temporal.ts';
 import { readRunRecords, type RunRecord } from '../../deploy/local/run-records.ts';
-import type { Supervised } from '../../deploy/local/supervisor.ts';
-import { portTable, type PortName } from '../../deploy/stack/ports.ts';
-import { startStack, type Stack } from '../../deploy/stack/stack.ts';
 import type { StorePath } from '../../workflows/domain/names.ts';
-import { anyFreePort } from '../../deploy/local/ports.ts';
 import { deadLetterTopic } from '../../activities/ports.ts';
 import { openStores } from '../../workers/wiring.ts';
 import { sha256 } from '../contracts/artifact-store/material.ts';
 import { collect } from '../contracts/cases.ts';
-import { stackVariables } from '../e2e/foreign-clients.ts';
-import { describeWith, programs } from '../servers.ts';
+import { describeWith } from '../servers.ts';
 import { until } from '../workflows/until.ts';
+import { startOwnStack } from './own-stack.ts';
 import { endOf, lifecycleId, pass, type Passing } from './passage.ts';
 import { openScene, type Scene } from './scene.ts';
 import { differences, snapshot, type Snapshot } from './snapshot.ts';
@@ -83,28 +78,18 @@ const all: readonly Disturbed[] = (Object.keys(systems) as System[]).flatMap((sy
 });
 
 describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'faults of real systems', () => {
-  const home = mkdtempSync(join(tmpdir(), 'ocdl-fault-stack-'));
-  const end = new AbortController();
-  let stack: Supervised<Stack>;
+  let stack: Awaited<ReturnType<typeof startOwnStack>>;
   let variables: Readonly<Record<string, string>>;
   let clean: Snapshot;
-  const said: string[] = [];
 
   beforeAll(async () => {
-    const ports = await freePorts();
-    const settings = { home, cache: programs.cache, ports, env: programs.env };
-    const say = (line: string): void => void said.push(line);
-    stack = await startStack({ settings, say, verbose: false, stop: end.signal, force: new AbortController().signal });
-    void stack.ended.then(({ error }) => error && process.stderr.write(`${error.message}\n${said.join('\n')}\n`));
-    // One partition: what a new reader finds at the end of it is all there is.
-    variables = { ...stackVariables(home), TEMPORAL_UI_URL: '', OCDL_KAFKA_PARTITIONS: '1' };
+    stack = await startOwnStack();
+    variables = stack.variables;
     clean = await passAndEmpty({ submitted: async (scene) => expect(await readCached(scene)).toBe('by Alluxio') });
   }, WITHIN_MS);
 
   afterAll(async () => {
-    end.abort();
-    await stack?.ended;
-    rmSync(home, { recursive: true, force: true });
+    await stack?.stop();
   }, WITHIN_MS);
 
   it('ends, undisturbed, with one event, one live version and its bytes in S3', () => {
@@ -157,7 +142,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'faults of real systems', () =>
 
   /** Disturbs a system and waits until it is as before; returns when that began. */
   async function inject({ system, action, moment }: Fault, scene: Scene): Promise<number> {
-    const heard = said.length;
+    const heard = stack.said.length;
     const before = pidsOf(system);
     signal(system, action === 'kill' ? 'SIGKILL' : action === 'pause' ? 'SIGSTOP' : 'in order');
     const at = Date.now();
@@ -176,7 +161,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'faults of real systems', () =>
         // Another process each, of which the supervisor has said that it is ready.
         const again = Object.entries(pidsOf(system)).map(([name, pid]) => [name, pid, pid !== before[name]] as const);
         return again.every(
-          ([name, pid, isNew]) => isNew && said.slice(heard).includes(`${name} runs again (process ${pid}).`),
+          ([name, pid, isNew]) => isNew && stack.said.slice(heard).includes(`${name} runs again (process ${pid}).`),
         );
       });
     return at;
@@ -206,7 +191,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'faults of real systems', () =>
   }
 
   function recordsOf(system: System): readonly RunRecord[] {
-    const records = readRunRecords(join(home, 'run'));
+    const records = readRunRecords(join(stack.home, 'run'));
     return systems[system].map((name) => {
       const record = records.find((one) => one.name === name);
       if (!record) throw new Error(`${name} does not run`);
@@ -236,12 +221,6 @@ function signalAll(pid: number, name: NodeJS.Signals): void {
     }
 }
 
-async function freePorts(): Promise<Record<PortName, number>> {
-  const ports: Partial<Record<PortName, number>> = {};
-  for (const name of Object.keys(portTable) as PortName[]) ports[name] = await anyFreePort('127.0.0.1');
-  return ports as Record<PortName, number>;
-}
-
 async function newDatabase(url: string): Promise<string> {
   const name = `fault_${randomUUID().replaceAll('-', '')}`;
   const client = new pg.Client({ connectionString: url });
@@ -255,7 +234,7 @@ async function newDatabase(url: string): Promise<string> {
 async function empty({ areas, releases, config }: Scene): Promise<void> {
   for (const [store, folders] of [
     [areas, ['private/p', 'common/p', 'staging/p']],
-    [releases, ['releases']],
+    [releases, ['releases', 'manifests']],
   ] as const)
     for (const folder of folders)
       for (const { uri } of (await store.list(folder as StorePath)).files) await store.remove(uri);

@@ -1,6 +1,8 @@
 // An application's consumer: it works while systems are away that it does not use, and looks for applications one look at a time.
+import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Connection } from '@temporalio/client';
 import type { EventBus } from '../../activities/ports.ts';
 import type { Records } from '../../activities/records.ts';
 import { superviseChild, type SupervisedChild } from '../../deploy/local/child.ts';
@@ -8,11 +10,19 @@ import { anyFreePort } from '../../deploy/local/ports.ts';
 import { embeddedProcesses } from '../../deploy/local/processes.ts';
 import { consumeReleases } from '../../workers/application.ts';
 import { freshDatabase, temporalServer } from '../servers.ts';
+import { openNamespace } from '../workflows/namespace.ts';
 import { newHome } from './homes.ts';
 
 test('it is ready while HDFS is away', async () => {
   const [{ address: temporalAddress }, databaseUrl] = await Promise.all([temporalServer(), freshDatabase()]);
-  const home = await newHome({ OCDL_HDFS_URL: `http://127.0.0.1:${await anyFreePort('127.0.0.1')}` });
+  const TEMPORAL_NAMESPACE = `consumer-${randomUUID()}`;
+  const connection = await Connection.connect({ address: temporalAddress });
+  await openNamespace(connection, TEMPORAL_NAMESPACE);
+  await connection.close();
+  const home = await newHome({
+    TEMPORAL_NAMESPACE,
+    OCDL_HDFS_URL: `http://127.0.0.1:${await anyFreePort('127.0.0.1')}`,
+  });
   const context = { settings: home.settings, ports: { api: 0, ui: 0, temporal: 0 }, temporalAddress, databaseUrl };
   const spec = embeddedProcesses.programs({ ...context, temporalUiUrl: '' }).find(({ name }) => name === 'application');
   if (spec === undefined) throw new Error('the platform has no consumer');

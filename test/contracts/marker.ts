@@ -1,0 +1,59 @@
+// The contract of a marked system: it belongs to whoever claimed it first, for ever, and keeps the newest checkpoint.
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import type { Checkpoint, MarkedSystem } from '../../activities/installation.ts';
+import type { Marker } from '../../activities/ports.ts';
+import { registerCases, type Case } from './cases.ts';
+
+export interface MarkerSubject {
+  /** Of a system that nobody has claimed. */
+  readonly marked: Marker & Partial<Pick<MarkedSystem, 'checkpoints'>>;
+  /** The same system, as another process opens it. */
+  readonly another: () => Promise<Marker & Partial<Pick<MarkedSystem, 'checkpoints'>>>;
+  readonly close: () => Promise<void>;
+}
+
+const checkpoint = (installation: string, tick: number): Checkpoint => ({
+  ...{ v: 1, installation, tick, audit: { seq: tick * 10, hash: 'ab'.repeat(32) }, kept: { areas: tick - 1 } },
+  at: '2026-01-02T03:04:05.000Z',
+});
+
+export const markerCases: readonly Case<MarkerSubject>[] = [
+  {
+    name: 'belongs to nobody, then to one of two that claim it at once, then to no other',
+    async run({ marked, another }) {
+      const other = await another();
+      assert.equal(await marked.owner(), undefined);
+      const ids: readonly string[] = [randomUUID(), randomUUID()];
+      const answers = await Promise.all([marked.claim(ids[0] ?? ''), other.claim(ids[1] ?? '')]);
+      const winner = await (await another()).owner();
+      assert.ok(winner !== undefined && ids.includes(winner), `${winner} is none of ${ids.join(', ')}`);
+      assert.deepEqual(answers, [winner, winner]);
+      assert.equal(await marked.claim(randomUUID()), winner);
+      assert.equal(await other.claim(winner), winner);
+      assert.deepEqual([await marked.owner(), await other.owner()], [winner, winner]);
+    },
+  },
+  {
+    name: 'keeps the newest checkpoint, also where a slow writer comes last',
+    async run({ marked, another }) {
+      const { checkpoints } = marked;
+      // The events keep none.
+      if (!checkpoints) return;
+      const installation = await marked.claim(randomUUID());
+      assert.equal(await checkpoints.newest(), undefined);
+      for (const tick of [1, 2, 3, 4, 5]) await checkpoints.keep(checkpoint(installation, tick));
+      const seen = (await another()).checkpoints;
+      assert.deepEqual(await seen?.newest(), checkpoint(installation, 5));
+      if (checkpoints.seldom) return;
+      await checkpoints.keep(checkpoint(installation, 7));
+      await checkpoints.keep(checkpoint(installation, 6));
+      assert.ok(((await seen?.newest())?.tick ?? 0) >= 6);
+    },
+  },
+];
+
+/** Runs the contract as jest tests; `open` is called once. */
+export function markerContract(name: string, open: () => Promise<MarkerSubject>): void {
+  registerCases(`${name} keeps the contract of marked systems`, markerCases, open);
+}

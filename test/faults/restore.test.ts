@@ -1,0 +1,312 @@
+// The restore drill: each system set back or emptied alone, and both databases together. No release id is given to other bytes, no
+// decision is lost without a pause, and all goes on once it is accepted.
+import { randomUUID } from 'node:crypto';
+import { cp, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import { RESTORED, temporalWasSetBack, type Finding } from '../../activities/installation.ts';
+import { belong } from '../../workers/installation.ts';
+import { markedHome } from '../../workers/marked-systems.ts';
+import { whilePlatformRuns } from '../../workers/pause.ts';
+import { accept, waiting } from '../../workers/restore.ts';
+import { describeWith, postgresServer, temporalServer } from '../servers.ts';
+import { until } from '../workflows/until.ts';
+import { openDrill, type Drill, type Running, type Servers, type SetBackable } from './drill.ts';
+import { startOwnStack } from './own-stack.ts';
+
+const log = pino({ level: 'silent' });
+/** A drill takes seconds embedded; on the stack it may take a minute on a busy machine. */
+const DRILL_MS = 600_000;
+
+const kinds = (findings: readonly Finding[]): string[] =>
+  findings.map(({ system, kind }) => `${system} ${kind}`).sort();
+
+/** A platform after two days, of which the systems were copied in between. */
+async function afterTwoDays(servers: Servers, secondEnds?: 'killed'): Promise<Drill> {
+  const drill = await openDrill(servers);
+  const first = await drill.start();
+  await drill.populate(first);
+  expect(await drill.day(first, 'monday')).toBe('kind-1');
+  await first.stop();
+  await drill.copy();
+  const second = await drill.start();
+  expect([second.belonging.findings, await second.stores.records.paused()]).toEqual([[], undefined]);
+  expect(await drill.day(second, 'tuesday')).toBe('kind-2');
+  await second.stop(secondEnds);
+  return drill;
+}
+
+/** The pause is there, in the records and for whatever decides or delivers. */
+async function expectPaused({ stores: { records } }: Running, findings: readonly string[]): Promise<void> {
+  expect(kinds((await records.paused())?.findings ?? [])).toEqual(findings);
+  const activities = whilePlatformRuns(records, {
+    announceRelease: async (_: { release: string }) => 'announced',
+    recordTransition: async (_: { command: object | null }) => 'recorded',
+  });
+  await expect(activities.announceRelease({ release: 'kind-2' })).rejects.toMatchObject({
+    code: RESTORED,
+    message: expect.stringContaining('ocdl restore accept') as string,
+  });
+  await expect(activities.recordTransition({ command: {} })).rejects.toMatchObject({ code: RESTORED });
+  // What jobs and timers bring about is not a decision.
+  expect(await activities.recordTransition({ command: null })).toBe('recorded');
+}
+
+/** Accepts, and shows that everything goes on: the next start finds nothing, and releases get numbers of their own. */
+async function acceptAndGoOn(drill: Drill, running: Running): Promise<void> {
+  const { findings } = await accept(running.installation, { voidTokens: false, log });
+  expect(findings).not.toEqual([]);
+  expect(await running.stores.records.paused()).toBeUndefined();
+  await running.stop();
+  const next = await drill.start();
+  expect([next.belonging.findings, (await waiting(next.installation)).findings]).toEqual([[], []]);
+  if (!(await next.stores.records.project('p'))) await drill.populate(next);
+  // The ledger of the drill throws where an id is given to other bytes.
+  expect(await drill.day(next, 'wednesday')).toBe('kind-3');
+  expect((await next.stores.records.verifyAudit()).broken).toBeNull();
+  const rows = (await next.stores.records.audit({ subject: 'installation' })).rows.map((row) => row.entry.kind);
+  expect(rows).toEqual(expect.arrayContaining(['restore.found', 'restore.accepted']));
+  await next.stop();
+  await drill.close();
+}
+
+const alone: readonly (readonly [SetBackable, 'set back' | 'emptied', readonly string[]])[] = [
+  ['records', 'set back', ['records older']],
+  ['records', 'emptied', ['records emptied']],
+  ['areas', 'set back', ['areas older']],
+  ['areas', 'emptied', ['areas emptied']],
+  ['releases', 'set back', ['releases older']],
+  ['releases', 'emptied', ['releases emptied']],
+  ['events', 'emptied', ['events emptied']],
+  ['git', 'set back', ['git older']],
+  ['git', 'emptied', ['git emptied']],
+];
+
+function drills(servers: () => Promise<Servers>): void {
+  it.each(alone)(
+    '%s, %s: it pauses, and goes on once accepted',
+    async (system, how, found) => {
+      const drill = await afterTwoDays(await servers());
+      await drill.change(system, how);
+      const running = await drill.start();
+      expect(kinds(running.belonging.findings)).toEqual(found);
+      await expectPaused(running, found);
+      await running.stop();
+      // Another start, which sees markers again where they were claimed again, does not forget.
+      const again = await drill.start();
+      expect(kinds((await again.stores.records.paused())?.findings ?? []).map((one) => one.split(' ')[0])).toEqual([
+        system,
+      ]);
+      await acceptAndGoOn(drill, again);
+    },
+    DRILL_MS,
+  );
+
+  it(
+    'both databases: the records are found older, Temporal emptied, and both are accepted',
+    async () => {
+      const drill = await afterTwoDays(await servers());
+      await drill.change('records', 'set back');
+      await drill.emptyTemporal();
+      const running = await drill.start();
+      expect(kinds(running.belonging.findings)).toEqual(['records older', 'temporal emptied']);
+      await expectPaused(running, ['records older']);
+      await acceptAndGoOn(drill, running);
+    },
+    DRILL_MS,
+  );
+
+  it(
+    'Temporal, emptied: it is claimed again and reported, and nothing has to wait',
+    async () => {
+      const drill = await afterTwoDays(await servers());
+      await drill.emptyTemporal();
+      const running = await drill.start();
+      const { findings } = running.belonging;
+      expect([kinds(findings), temporalWasSetBack(findings)]).toEqual([['temporal emptied'], true]);
+      expect(await running.stores.records.paused()).toBeUndefined();
+      expect(await drill.day(running, 'wednesday')).toBe('kind-3');
+      await running.stop();
+      const next = await drill.start();
+      expect(temporalWasSetBack(next.belonging.findings)).toBe(false);
+      await next.stop();
+      await drill.close();
+    },
+    DRILL_MS,
+  );
+
+  it(
+    'the home, lost: the start is refused until an administrator on the machine accepts it',
+    async () => {
+      const drill = await afterTwoDays(await servers());
+      const keys = ['0123456789abcdef'];
+      const before = await drill.open();
+      await before.stores.records.addKeys(keys);
+      await before.close();
+      await drill.loseHome();
+      await expect(drill.start()).rejects.toThrow(
+        /has no marker, and PostgreSQL .*copy its folder keys.*ocdl restore accept/,
+      );
+      const { stores, installation, close } = await drill.open();
+      expect(kinds((await waiting(installation)).findings)).toEqual(['home emptied']);
+      await accept(installation, { voidTokens: false, log });
+      expect((await stores.records.known()).keys).toEqual([]);
+      await close();
+      const next = await drill.start();
+      expect([next.belonging.findings, await drill.day(next, 'wednesday')]).toEqual([[], 'kind-3']);
+      await next.stop();
+      await drill.close();
+    },
+    DRILL_MS,
+  );
+
+  it(
+    'records set back after a crash without a last checkpoint: the release store knows',
+    async () => {
+      const drill = await afterTwoDays(await servers(), 'killed');
+      await drill.change('records', 'set back');
+      const running = await drill.start();
+      await expectPaused(running, ['records older']);
+      expect(running.belonging.findings[0]?.text).toContain('kind-2');
+      await acceptAndGoOn(drill, running);
+    },
+    DRILL_MS,
+  );
+
+  it(
+    'records set back and nobody looks: the number that another command holds is burnt, the same command gets its own again',
+    async () => {
+      const drill = await afterTwoDays(await servers());
+      await drill.change('records', 'set back');
+      const { stores, close } = await drill.open();
+      expect(await drill.day({ stores }, 'wednesday')).toBe('kind-3');
+      expect(await drill.day({ stores }, 'wednesday')).toBe('kind-3');
+      const burnt = (await stores.records.audit({ subject: 'p/m/wednesday' })).rows.map(({ entry }) => entry);
+      expect(burnt).toMatchObject([{ kind: 'release.burnt', detail: { release: 'kind-2' } }]);
+      expect(await stores.records.release('kind-2')).toBeUndefined();
+      await close();
+
+      await drill.change('records', 'set back');
+      const again = await drill.open();
+      expect(await drill.day(again, 'tuesday')).toBe('kind-2');
+      await again.close();
+      await drill.close();
+    },
+    DRILL_MS,
+  );
+
+  it(
+    'records set back under a running platform are noticed by its next round',
+    async () => {
+      const drill = await afterTwoDays(await servers());
+      const running = await drill.start(drill.home, 100);
+      expect(running.belonging.findings).toEqual([]);
+      await drill.setBackUnderneath();
+      const paused = async () => (await running.stores.records.paused().catch(() => undefined)) !== undefined;
+      await until('the pause', paused);
+      await expectPaused(running, ['records older']);
+      await acceptAndGoOn(drill, running);
+    },
+    DRILL_MS,
+  );
+}
+
+describe('restore drill on embedded systems', () => {
+  const embedded = async (): Promise<Servers> => ({
+    postgres: (await postgresServer()).url,
+    temporal: (await temporalServer()).address,
+    variables: {},
+  });
+  drills(embedded);
+
+  it('voiding all tokens revokes those of people and applications, and gives one to an administrator', async () => {
+    const drill = await afterTwoDays(await embedded());
+    const running = await drill.start();
+    const { records } = running.stores;
+    const sha256 = 'ab'.repeat(32) as never;
+    const audit = (await records.audit({})).rows[0]?.entry;
+    if (!audit) throw new Error('no audit');
+    const token = { tokenId: 't-1', sha256, kind: 'user', name: 'admin', expiresAt: null, job: null } as const;
+    await records.issueToken(token, { ...audit, key: 't-1' });
+    const { adminToken } = await accept(running.installation, { voidTokens: true, log });
+    expect(adminToken).toMatch(/^ocdl_/);
+    expect(await records.principal(sha256)).toBeUndefined();
+    const kindsOf = (await records.audit({})).rows.map(({ entry }) => entry.kind);
+    expect(kindsOf).toEqual(expect.arrayContaining(['tokens.voided', 'token.issued']));
+    expect((await records.tokens('admin')).filter(({ revokedAt }) => revokedAt === null)).toHaveLength(1);
+    await running.stop();
+    await drill.close();
+  });
+
+  it('a home of another installation is refused by each system, with both ids and the way', async () => {
+    const drill = await afterTwoDays(await embedded());
+    const other = await openDrill(await embedded());
+    await (await other.start()).stop();
+    const [ours, theirs] = [await drill.open(), await other.open()];
+    const ids = [await ours.installation.home.owner(), await theirs.installation.home.owner()];
+    // Another home with a database of its own, and one system of ours after the other.
+    for (const system of ours.installation.systems) {
+      const systems = theirs.installation.systems.map((one) => (one.name === system.name ? system : one));
+      const options = { log, checkpoints: false, onRefused: () => undefined };
+      const refusal = belong({ ...theirs.installation, systems }, options);
+      await expect(refusal).rejects.toThrow(
+        `${system.where} belongs to installation ${ids[0]}, and the home ${other.home} to installation ${ids[1]}: configure`,
+      );
+    }
+    await ours.close();
+    await theirs.close();
+    await other.close();
+    await drill.close();
+  });
+
+  it('a second home is refused on the same stack, also a new one, and welcome with the keys of the first', async () => {
+    const drill = await afterTwoDays(await embedded());
+    const second = await mkdtemp(join(tmpdir(), 'ocdl-drill-second-'));
+    try {
+      const { stores, installation, close } = await drill.open();
+      const options = { log, checkpoints: false, onRefused: () => undefined };
+      const there = { ...installation, home: markedHome(second) };
+      await expect(belong(there, options)).rejects.toThrow(/copy its folder keys into this home/);
+      expect(await there.home.owner()).toBeUndefined();
+      await cp(join(drill.home, 'keys'), join(second, 'keys'), { recursive: true });
+      const [a, b] = await Promise.all([belong(there, options), belong(installation, options)]);
+      expect([a.id, a.findings, b.id, b.findings]).toEqual([b.id, [], a.id, []]);
+      expect(await stores.records.paused()).toBeUndefined();
+      await a.stop();
+      await b.stop();
+      await close();
+    } finally {
+      await rm(second, { recursive: true, force: true });
+      await drill.close();
+    }
+  });
+
+  it('of two new homes that start on one database at once, one wins', async () => {
+    const drill = await openDrill(await embedded());
+    const homes = await Promise.all([1, 2].map(() => mkdtemp(join(tmpdir(), `ocdl-drill-${randomUUID()}-`))));
+    const ends = await Promise.allSettled(homes.map((home) => drill.start(home)));
+    const started = ends.flatMap((end) => (end.status === 'fulfilled' ? [end.value] : []));
+    const refused = ends.flatMap((end) => (end.status === 'rejected' ? [String(end.reason)] : []));
+    expect([started.length, refused.length]).toEqual([1, 1]);
+    expect(refused[0]).toMatch(/belongs to installation/);
+    for (const one of started) await one.stop();
+    for (const home of homes) await rm(home, { recursive: true, force: true });
+    await drill.close();
+  });
+});
+
+if (process.env['FAULTS'] === 'all')
+  describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'restore drill on the stack', () => {
+    const opened: { stack?: Awaited<ReturnType<typeof startOwnStack>> } = {};
+    beforeAll(async () => {
+      opened.stack = await startOwnStack();
+    }, DRILL_MS * 3);
+    afterAll(async () => opened.stack?.stop(), DRILL_MS);
+
+    drills(async () => {
+      const variables = opened.stack?.variables ?? {};
+      const { DATABASE_URL = '', TEMPORAL_ADDRESS = '', ...stores } = variables;
+      return { postgres: DATABASE_URL, temporal: TEMPORAL_ADDRESS, variables: stores };
+    });
+  });
