@@ -149,7 +149,7 @@ export async function belong(
       else log.warn({ error: String(error) }, 'the systems could not be compared; they are looked at again');
     });
   };
-  const timer = setInterval(turn, everyMs);
+  const timer = setInterval(turn, everyMs).unref();
   turn();
   return {
     id,

@@ -4,6 +4,7 @@ import { ed25519 } from '@noble/curves/ed25519.js';
 import canonicalize from 'canonicalize';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { auditEntry } from '../../api/audit-entry.ts';
 import { createSigner } from '../../api/signer.ts';
 import type { CommandBody, RefusalReason } from '../../workflows/domain/command.ts';
 import { parseSignedCommand } from '../../workflows/domain/command.ts';
@@ -43,6 +44,35 @@ const refusals = async (subject: string) =>
   (await world().deps.records.audit({ subject, limit: 500 })).rows
     .map(({ entry }) => entry)
     .filter(({ kind }) => kind === 'command.refused');
+
+test('wait while systems were set back to another moment, and say what to do', async () => {
+  const { records } = world().deps;
+  const entry = auditEntry({ key: 'found', kind: 'restore.found', actor: 'platform', subject: 'installation' });
+  await records.claimInstallation('00000000-0000-4000-8000-000000000000');
+  await records.pause([{ system: 'areas', kind: 'older', text: 'the areas are older', pauses: true }], entry);
+  const scan = `/v1/projects/${PROJECT}/scans/scan-1/commands`;
+  const revert = `/v1/applications/scanner/types/${TYPE}/commands`;
+  const label = { name: 'confirm', revision: 0, args: { findings: ['f-1'] } };
+  const answers = [
+    await world().ask('mia', 'POST', `${submission}/commands`, approve),
+    await world().ask('dev', 'POST', revert, { name: 'revert', revision: 4, args: { release: `${TYPE}-1` } }),
+    await world().ask('eng', 'POST', scan, label),
+  ];
+  for (const response of answers) {
+    expect([response.status, response.headers.get('retry-after')]).toEqual([503, '60']);
+    const problem = await json(response);
+    expect(problem['detail']).toContain('ocdl restore accept');
+    expect(problem).toMatchObject({
+      type: 'urn:ocdl:problem:restored',
+      findings: [{ system: 'areas', kind: 'older', text: 'the areas are older' }],
+    });
+  }
+  expect(world().deps.workflows.sent).toEqual([]);
+  // What is only read is answered.
+  expect((await world().ask('mia', 'GET', submission)).status).toBe(200);
+  await records.acceptRestore({ tick: 1, numbers: [], keys: [], voidTokens: false }, { ...entry, key: 'accepted' });
+  expect((await world().ask('mia', 'POST', `${submission}/commands`, approve)).status).toBe(200);
+});
 
 describe('the signature', () => {
   test('is one that the workflow accepts, over exactly what was asked', async () => {
