@@ -6,10 +6,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { RESTORED, temporalWasSetBack, type Finding } from '../../activities/installation.ts';
+import { allotNumber, newestNumbers } from '../../activities/release-manifest.ts';
 import { belong } from '../../workers/installation.ts';
 import { markedHome } from '../../workers/marked-systems.ts';
 import { whilePlatformRuns } from '../../workers/pause.ts';
 import { accept, waiting } from '../../workers/restore.ts';
+import type { Digest } from '../../workflows/domain/names.ts';
 import { describeWith, postgresServer, temporalServer } from '../servers.ts';
 import { until } from '../workflows/until.ts';
 import { openDrill, type Drill, type Running, type Servers, type SetBackable } from './drill.ts';
@@ -219,6 +221,27 @@ describe('restore drill on embedded systems', () => {
     variables: {},
   });
   drills(embedded);
+
+  it('releases of an earlier program get manifests, so that their numbers are not given again either', async () => {
+    const drill = await openDrill(await embedded());
+    const first = await drill.start();
+    await drill.populate(first);
+    const { records, releases } = first.stores;
+    const earlier = (submission: string) => ({
+      ...{ type: 'kind', project: 'p', model: 'm', submission, version: 1, digest: 'ab'.repeat(32) as Digest },
+      ...{ files: [], report: null, approvedBy: ['mia'], releasedBy: 'mia', releasedAt: new Date().toISOString() },
+    });
+    await drill.copy();
+    const { release } = await records.allotRelease('c-1', earlier('s-1'));
+    await records.announced(release);
+    await first.stop();
+    expect(await newestNumbers(releases, new Map())).toEqual(new Map([['kind', 1]]));
+    await drill.change('records', 'set back');
+    const { stores, close } = await drill.open();
+    expect((await allotNumber(stores, 'c-2', earlier('s-2'))).release).toBe('kind-2');
+    await close();
+    await drill.close();
+  });
 
   it('voiding all tokens revokes those of people and applications, and gives one to an administrator', async () => {
     const drill = await afterTwoDays(await embedded());
