@@ -5,7 +5,7 @@ import { checkInstallation, checkPostgres } from '../activities/adapters/postgre
 import { compare, pausedMessage } from '../activities/installation.ts';
 import { atLeast, oldestServer } from '../deploy/local/temporal-binary.ts';
 import { platformConfig, readVariables, type Config } from './config.ts';
-import { foreignTo, look } from './installation.ts';
+import { foreignTo, look } from './look.ts';
 import {
   markedAreas,
   markedEvents,
@@ -122,7 +122,7 @@ export async function installationState(config: Config, isTemporalGiven: boolean
     ];
     const home = markedHome(config.home);
     return await checkInstallation({ url: databaseUrl, ca: database.ca }, async (records, paused) => {
-      const { seen } = await look({ records, home, systems: marked, signs: false });
+      const { seen } = await look({ records, home, systems: marked, signs: false }, LIMIT_MS);
       const id = seen.records.installation ?? (await home.owner());
       if (id === undefined) return { name, found: 'none yet: the first start claims the systems that it is given' };
       const other = foreignTo(id, seen);

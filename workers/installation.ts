@@ -5,87 +5,21 @@ import type { Logger } from 'pino';
 import { isFailure } from '../activities/failures.ts';
 import {
   compare,
-  newestOf,
   type Checkpoint,
   type Finding,
   type MarkedSystem,
   type RecordsKnow,
-  type Seen,
-  type SeenSystem,
 } from '../activities/installation.ts';
-import type { ArtifactStore } from '../activities/ports.ts';
 import type { AuditEntry, Records } from '../activities/records.ts';
-import { addManifests, newestNumbers } from '../activities/release-manifest.ts';
+import { addManifests } from '../activities/release-manifest.ts';
+import { foreignTo, look, type Installation } from './look.ts';
 import type { MarkedHome } from './marked-systems.ts';
 
-export interface Installation {
-  readonly records: Records;
-  /** For messages. */
-  readonly database: string;
-  readonly home: MarkedHome;
-  /** All others that this process uses. */
-  readonly systems: readonly MarkedSystem[];
-  /** The release store, where this process uses it: its manifests are compared with the records. */
-  readonly releases?: ArtifactStore | undefined;
-  /** Whether this process signs: then its home must have every signing key. */
-  readonly signs: boolean;
-}
-
-/** A system that does not answer holds up no start: the platform says so, and looks again. */
-const LOOK_MS = 5_000;
+/** A system that does not answer holds up no start: the platform says so, and looks again, with more patience. */
+const FIRST_MS = 5_000;
+const PATIENT_MS = 30_000;
+/** How soon a system is looked at again that did not answer, and how often checkpoints are due. */
 const LOOK_AGAIN_MS = 15_000;
-
-/** One look at all systems side by side; those that did not answer, with the reason. */
-export async function look(
-  installation: Pick<Installation, 'home' | 'systems' | 'releases' | 'signs'> & {
-    readonly records: Pick<Records, 'known' | 'auditHash'>;
-  },
-  withinMs = LOOK_MS,
-): Promise<{ readonly seen: Seen; readonly unseen: ReadonlyMap<MarkedSystem, string> }> {
-  const { home, systems, releases, signs } = installation;
-  const before = await installation.records.known();
-  const unseen = new Map<MarkedSystem, string>();
-  const found = await Promise.all(
-    [home, ...systems].map(async (system): Promise<readonly SeenSystem[]> => {
-      const { name, where } = system;
-      try {
-        const [owner, newest] = await within(withinMs, () =>
-          Promise.all([system.owner(), system.checkpoints?.newest() ?? undefined]),
-        );
-        return [{ name, where, owner, newest }];
-      } catch (error) {
-        unseen.set(system, error instanceof Error ? error.message : String(error));
-        return [];
-      }
-    }),
-  );
-  const answered = found.flat();
-  const store = answered.some(({ name }) => name === 'releases') ? releases : undefined;
-  const written = new Map(before.numbers.map((one) => [one.type, one.written]));
-  const numbers = store && (await within(withinMs, () => newestNumbers(store, written)).catch(() => undefined));
-  const records = between(before, await installation.records.known());
-  const witness = newestOf(answered)?.newest.audit.seq;
-  const auditHash = witness === undefined ? undefined : await installation.records.auditHash(witness);
-  const keys = signs ? await home.keys() : undefined;
-  return { seen: { records, systems: answered, auditHash, numbers, keys }, unseen };
-}
-
-/**
- * The platform goes on while it is looked at: what others must hold is taken from before they were read, what the records
- * themselves must know from afterwards.
- */
-function between(before: RecordsKnow, after: RecordsKnow): RecordsKnow {
-  const numbers = after.numbers.map(({ type, newest }) => ({
-    type,
-    newest,
-    written: before.numbers.find((one) => one.type === type)?.written ?? 0,
-  }));
-  return { ...before, tick: after.tick, numbers };
-}
-
-/** What of it belongs to another installation than `id`. */
-export const foreignTo = (id: string, { systems }: Seen): SeenSystem | undefined =>
-  systems.find(({ owner }) => owner !== undefined && owner !== id);
 
 /** This process does not belong to the installation that a system carries. */
 export class AnotherInstallation extends Error {
@@ -117,15 +51,16 @@ export async function belong(
     /** Writes checkpoints as well; one process of a platform is enough. */
     readonly checkpoints: boolean;
     readonly everyMs?: number;
+    /** How long the start waits for systems that do not answer. */
+    readonly firstMs?: number;
     /** How long the last checkpoint may take. */
     readonly lastMs?: number;
   },
 ): Promise<Belonging> {
-  const { log, checkpoints, everyMs = LOOK_AGAIN_MS, lastMs = LAST_MS } = options;
+  const { log, checkpoints, everyMs = LOOK_AGAIN_MS, firstMs = FIRST_MS, lastMs = LAST_MS } = options;
   const id = await claimOwn(installation);
-  const first = await settle(installation, id, log);
+  const first = await settle(installation, id, log, firstMs);
   const state = { unseen: first.unseen, seldomAt: 0, stopping: false };
-  if (state.unseen > 0) log.warn(`${state.unseen} systems could not be compared yet; they are looked at again`);
 
   async function round(): Promise<void> {
     if (state.unseen > 0) state.unseen = (await settle(installation, id, log)).unseen;
@@ -201,22 +136,29 @@ async function settle(
   installation: Installation,
   id: string,
   log: Logger,
+  withinMs = PATIENT_MS,
 ): Promise<{ readonly findings: readonly Finding[]; readonly unseen: number }> {
   const { records, home, systems } = installation;
-  const { seen, unseen } = await look(installation);
+  const { seen, unseen } = await look(installation, withinMs);
   const other = foreignTo(id, seen);
   if (other) throw foreign(other.where, other.owner, id, home);
-  for (const [{ where }, why] of unseen) log.warn(`${where} does not answer: ${why}`);
   const findings = compare(seen);
   await note(records, seen.records, findings, log);
-  for (const { name } of seen.systems) {
+  for (const { name, owner: known } of seen.systems) {
     const system = systems.find((one) => one.name === name);
     if (!system) continue;
-    const owner = await claimUnlessUnmarkable(system, id, log);
+    const owner =
+      known ??
+      (await claimUnlessUnmarkable(system, id, log).catch((error: unknown) => {
+        unseen.set(system, String(error));
+        return undefined;
+      }));
     if (owner === undefined) continue;
     if (owner !== id) throw foreign(system.where, owner, id, home);
     await records.kept(name, 0);
   }
+  for (const [{ where }, why] of unseen)
+    log.warn(`${where} could not be compared or marked: ${why}; it is tried again`);
   return { findings, unseen: unseen.size };
 }
 
@@ -227,7 +169,7 @@ export async function claimUnlessUnmarkable(
   log: Logger,
 ): Promise<string | undefined> {
   try {
-    return (await system.owner()) ?? (await system.claim(id));
+    return await system.claim(id);
   } catch (error) {
     if (system.name !== 'git' || !isFailure(error, 'NotFound')) throw error;
     // A remote makes no repositories, and those of earlier platforms have none for this.
@@ -289,18 +231,4 @@ export async function keepEverywhere(
       }
     }),
   );
-}
-
-async function within<T>(ms: number, work: () => Promise<T>): Promise<T> {
-  const late = new AbortController();
-  try {
-    return await Promise.race([
-      work(),
-      sleep(ms, undefined, { signal: late.signal }).then((): never => {
-        throw new Error(`no answer within ${ms / 1000} s`);
-      }),
-    ]);
-  } finally {
-    late.abort();
-  }
 }

@@ -6,15 +6,8 @@ import type { Logger } from 'pino';
 import { compare, newestOf, type Finding, type Seen } from '../activities/installation.ts';
 import { newToken } from '../activities/tokens.ts';
 import { workerConfig } from './config.ts';
-import {
-  AnotherInstallation,
-  claimUnlessUnmarkable,
-  foreignTo,
-  keepEverywhere,
-  look,
-  restoreEntry,
-  type Installation,
-} from './installation.ts';
+import { AnotherInstallation, claimUnlessUnmarkable, keepEverywhere, restoreEntry } from './installation.ts';
+import { foreignTo, look, type Installation } from './look.ts';
 import { databaseOf, markedHome, markedNamespace, markedStores } from './marked-systems.ts';
 import { createLog, run } from './process.ts';
 import { openBus, openStores } from './wiring.ts';

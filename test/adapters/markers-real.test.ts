@@ -33,23 +33,27 @@ describeWith(['hdfs'], 'markers in HDFS', () => {
 });
 
 describeWith(['kafka'], 'markers in Kafka', () => {
-  markerContract('Kafka', async () => {
-    const brokers = [(await kafkaServer()).brokers];
-    const topics = { partitions: 3, replication: 1, retentionMs: 3_600_000 };
-    const open = () => createKafkaBus({ brokers, topics });
-    const buses = [await open(), await open()];
-    const close = async (): Promise<void> => {
-      for (const bus of buses) await bus.close();
-      // One cluster serves the whole test run, and belongs to one installation at a time.
-      const admin = bareClient(brokers).admin();
-      await admin.connect();
-      await admin.deleteTopics({ topics: ['ocdl.installation'] });
-      await admin.disconnect();
-    };
-    const [one, other] = buses.map(({ marker }) => marker);
-    if (!one || !other) throw new Error('two buses were to be opened');
-    return { marked: one, another: async () => other, close };
-  });
+  markerContract(
+    'Kafka',
+    async () => {
+      const brokers = [(await kafkaServer()).brokers];
+      const topics = { partitions: 3, replication: 1, retentionMs: 3_600_000 };
+      const open = () => createKafkaBus({ brokers, topics });
+      const buses = [await open(), await open()];
+      const close = async (): Promise<void> => {
+        for (const bus of buses) await bus.close();
+        // One cluster serves the whole test run, and belongs to one installation at a time.
+        const admin = bareClient(brokers).admin();
+        await admin.connect();
+        await admin.deleteTopics({ topics: ['ocdl.installation'] });
+        await admin.disconnect();
+      };
+      const [one, other] = buses.map(({ marker }) => marker);
+      if (!one || !other) throw new Error('two buses were to be opened');
+      return { marked: one, another: async () => other, close };
+    },
+    { checkpoints: false },
+  );
 });
 
 describe('markers at a Git remote', () => {

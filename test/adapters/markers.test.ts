@@ -26,24 +26,32 @@ markerContract('repositories on disk', async () => {
   return { marked: await another(), another, close: remove };
 });
 
-markerContract('a log on disk', async () => {
-  const { path, remove } = await scratchFolder();
-  const buses = [await createLocalLog({ root: path }), await createLocalLog({ root: path })];
-  const close = async (): Promise<void> => {
-    for (const bus of buses) await bus.close();
-    await remove();
-  };
-  const [one, other] = buses.map(({ marker }) => marker);
-  assert.ok(one && other);
-  return { marked: one, another: async () => other, close };
-});
+markerContract(
+  'a log on disk',
+  async () => {
+    const { path, remove } = await scratchFolder();
+    const buses = [await createLocalLog({ root: path }), await createLocalLog({ root: path })];
+    const close = async (): Promise<void> => {
+      for (const bus of buses) await bus.close();
+      await remove();
+    };
+    const [one, other] = buses.map(({ marker }) => marker);
+    assert.ok(one && other);
+    return { marked: one, another: async () => other, close };
+  },
+  { checkpoints: false },
+);
 
-markerContract('a home', async () => {
-  const { path, remove } = await scratchFolder();
-  const { checkpoints: _, ...marked } = markedHome(join(path, 'home'));
-  // Of several homes each has checkpoints of its own, and the last one written counts.
-  return { marked, another: async () => marked, close: remove };
-});
+markerContract(
+  'a home',
+  async () => {
+    const { path, remove } = await scratchFolder();
+    const { checkpoints: _, ...marked } = markedHome(join(path, 'home'));
+    // Of several homes each has checkpoints of its own, and the last one written counts.
+    return { marked, another: async () => marked, close: remove };
+  },
+  { checkpoints: false },
+);
 
 markerContract('a namespace of Temporal', async () => {
   const { address } = await temporalServer();

@@ -1,4 +1,5 @@
 // The restore drill's platform: its systems can be copied, set back to the copy and emptied, one by one.
+import assert from 'node:assert/strict';
 import { createHash, randomUUID } from 'node:crypto';
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -11,7 +12,8 @@ import type { ArtifactStore, CloudEvent, EventBus } from '../../activities/ports
 import { allotNumber } from '../../activities/release-manifest.ts';
 import type { AuditEntry } from '../../activities/records.ts';
 import { workerConfig } from '../../workers/config.ts';
-import { belong, type Belonging, type Installation } from '../../workers/installation.ts';
+import { belong, type Belonging } from '../../workers/installation.ts';
+import type { Installation } from '../../workers/look.ts';
 import { databaseOf, markedHome, markedNamespace, markedStores } from '../../workers/marked-systems.ts';
 import { openBus, openStores, type Stores } from '../../workers/wiring.ts';
 import { defaultPolicy } from '../../workflows/domain/model.ts';
@@ -42,8 +44,8 @@ export interface Running {
 const silent = pino({ level: 'silent' });
 /** Rounds come with the start and the stop alone: what a test sees does not depend on a timer. */
 const NEVER_MS = 2 ** 30;
-/** Real systems on a busy machine take seconds for a checkpoint. */
-const LAST_MS = 60_000;
+/** Real systems on a busy machine take seconds for an answer and for a checkpoint. */
+const SLOW_MS = 60_000;
 const TOP_FOLDERS = ['ocdl', 'releases', 'manifests', 'private', 'common', 'staging'] as const;
 
 export type Drill = Awaited<ReturnType<typeof openDrill>>;
@@ -116,7 +118,7 @@ export async function openDrill({ postgres, temporal, variables }: Servers) {
     const { stores, installation, close } = await open(at);
     const onRefused = (error: Error): void => void process.stderr.write(`${error.message}\n`);
     try {
-      const options = { log: silent, onRefused, checkpoints: true, everyMs, lastMs: LAST_MS };
+      const options = { log: silent, onRefused, checkpoints: true, everyMs, firstMs: SLOW_MS, lastMs: SLOW_MS };
       const belonging = await belong(installation, options);
       return {
         ...{ stores, installation, belonging },
@@ -237,6 +239,21 @@ export async function openDrill({ postgres, temporal, variables }: Servers) {
       await rm(home, { recursive: true, force: true });
     },
   };
+}
+
+/** A platform after two days, of which the systems were copied in between. */
+export async function afterTwoDays(servers: Servers, secondEnds?: 'killed'): Promise<Drill> {
+  const drill = await openDrill(servers);
+  const first = await drill.start();
+  await drill.populate(first);
+  assert.equal(await drill.day(first, 'monday'), 'kind-1');
+  await first.stop();
+  await drill.copy();
+  const second = await drill.start();
+  assert.deepEqual([second.belonging.findings, await second.stores.records.paused()], [[], undefined]);
+  assert.equal(await drill.day(second, 'tuesday'), 'kind-2');
+  await second.stop(secondEnds);
+  return drill;
 }
 
 const event = (release: string): CloudEvent => ({

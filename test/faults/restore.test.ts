@@ -1,20 +1,14 @@
 // The restore drill: each system set back or emptied alone, and both databases together. No release id is given to other bytes, no
 // decision is lost without a pause, and all goes on once it is accepted.
-import { randomUUID } from 'node:crypto';
-import { cp, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { pino } from 'pino';
 import { RESTORED, temporalWasSetBack, type Finding } from '../../activities/installation.ts';
 import { allotNumber, newestNumbers } from '../../activities/release-manifest.ts';
-import { belong } from '../../workers/installation.ts';
-import { markedHome } from '../../workers/marked-systems.ts';
 import { whilePlatformRuns } from '../../workers/pause.ts';
 import { accept, waiting } from '../../workers/restore.ts';
 import type { Digest } from '../../workflows/domain/names.ts';
 import { describeWith, postgresServer, temporalServer } from '../servers.ts';
 import { until } from '../workflows/until.ts';
-import { openDrill, type Drill, type Running, type Servers, type SetBackable } from './drill.ts';
+import { afterTwoDays, openDrill, type Drill, type Running, type Servers, type SetBackable } from './drill.ts';
 import { startOwnStack } from './own-stack.ts';
 
 const log = pino({ level: 'silent' });
@@ -23,21 +17,6 @@ const DRILL_MS = 600_000;
 
 const kinds = (findings: readonly Finding[]): string[] =>
   findings.map(({ system, kind }) => `${system} ${kind}`).sort();
-
-/** A platform after two days, of which the systems were copied in between. */
-async function afterTwoDays(servers: Servers, secondEnds?: 'killed'): Promise<Drill> {
-  const drill = await openDrill(servers);
-  const first = await drill.start();
-  await drill.populate(first);
-  expect(await drill.day(first, 'monday')).toBe('kind-1');
-  await first.stop();
-  await drill.copy();
-  const second = await drill.start();
-  expect([second.belonging.findings, await second.stores.records.paused()]).toEqual([[], undefined]);
-  expect(await drill.day(second, 'tuesday')).toBe('kind-2');
-  await second.stop(secondEnds);
-  return drill;
-}
 
 /** The pause is there, in the records and for whatever decides or delivers. */
 async function expectPaused({ stores: { records } }: Running, findings: readonly string[]): Promise<void> {
@@ -226,15 +205,17 @@ describe('restore drill on embedded systems', () => {
     const drill = await openDrill(await embedded());
     const first = await drill.start();
     await drill.populate(first);
-    const { records, releases } = first.stores;
+    await first.stop();
+    await drill.copy();
+    const second = await drill.start();
+    const { records, releases } = second.stores;
     const earlier = (submission: string) => ({
       ...{ type: 'kind', project: 'p', model: 'm', submission, version: 1, digest: 'ab'.repeat(32) as Digest },
       ...{ files: [], report: null, approvedBy: ['mia'], releasedBy: 'mia', releasedAt: new Date().toISOString() },
     });
-    await drill.copy();
     const { release } = await records.allotRelease('c-1', earlier('s-1'));
     await records.announced(release);
-    await first.stop();
+    await second.stop();
     expect(await newestNumbers(releases, new Map())).toEqual(new Map([['kind', 1]]));
     await drill.change('records', 'set back');
     const { stores, close } = await drill.open();
@@ -259,62 +240,6 @@ describe('restore drill on embedded systems', () => {
     expect(kindsOf).toEqual(expect.arrayContaining(['tokens.voided', 'token.issued']));
     expect((await records.tokens('admin')).filter(({ revokedAt }) => revokedAt === null)).toHaveLength(1);
     await running.stop();
-    await drill.close();
-  });
-
-  it('a home of another installation is refused by each system, with both ids and the way', async () => {
-    const drill = await afterTwoDays(await embedded());
-    const other = await openDrill(await embedded());
-    await (await other.start()).stop();
-    const [ours, theirs] = [await drill.open(), await other.open()];
-    const ids = [await ours.installation.home.owner(), await theirs.installation.home.owner()];
-    // Another home with a database of its own, and one system of ours after the other.
-    for (const system of ours.installation.systems) {
-      const systems = theirs.installation.systems.map((one) => (one.name === system.name ? system : one));
-      const options = { log, checkpoints: false, onRefused: () => undefined };
-      const refusal = belong({ ...theirs.installation, systems }, options);
-      await expect(refusal).rejects.toThrow(
-        `${system.where} belongs to installation ${ids[0]}, and the home ${other.home} to installation ${ids[1]}: configure`,
-      );
-    }
-    await ours.close();
-    await theirs.close();
-    await other.close();
-    await drill.close();
-  });
-
-  it('a second home is refused on the same stack, also a new one, and welcome with the keys of the first', async () => {
-    const drill = await afterTwoDays(await embedded());
-    const second = await mkdtemp(join(tmpdir(), 'ocdl-drill-second-'));
-    try {
-      const { stores, installation, close } = await drill.open();
-      const options = { log, checkpoints: false, onRefused: () => undefined };
-      const there = { ...installation, home: markedHome(second) };
-      await expect(belong(there, options)).rejects.toThrow(/copy its folder keys into this home/);
-      expect(await there.home.owner()).toBeUndefined();
-      await cp(join(drill.home, 'keys'), join(second, 'keys'), { recursive: true });
-      const [a, b] = await Promise.all([belong(there, options), belong(installation, options)]);
-      expect([a.id, a.findings, b.id, b.findings]).toEqual([b.id, [], a.id, []]);
-      expect(await stores.records.paused()).toBeUndefined();
-      await a.stop();
-      await b.stop();
-      await close();
-    } finally {
-      await rm(second, { recursive: true, force: true });
-      await drill.close();
-    }
-  });
-
-  it('of two new homes that start on one database at once, one wins', async () => {
-    const drill = await openDrill(await embedded());
-    const homes = await Promise.all([1, 2].map(() => mkdtemp(join(tmpdir(), `ocdl-drill-${randomUUID()}-`))));
-    const ends = await Promise.allSettled(homes.map((home) => drill.start(home)));
-    const started = ends.flatMap((end) => (end.status === 'fulfilled' ? [end.value] : []));
-    const refused = ends.flatMap((end) => (end.status === 'rejected' ? [String(end.reason)] : []));
-    expect([started.length, refused.length]).toEqual([1, 1]);
-    expect(refused[0]).toMatch(/belongs to installation/);
-    for (const one of started) await one.stop();
-    for (const home of homes) await rm(home, { recursive: true, force: true });
     await drill.close();
   });
 });

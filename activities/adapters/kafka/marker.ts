@@ -1,5 +1,6 @@
 // The marker of a Kafka cluster: the oldest message of a topic with one partition, which Kafka keeps for ever.
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Partitioners, type Kafka } from 'kafkajs';
 import type { Marker } from '../../ports.ts';
 import { kafkaError, openClient, protocolType, withAdmin, type KafkaConnection } from './client.ts';
@@ -13,6 +14,7 @@ const GROUP = 'application-ocdl-marker';
 const RETRIES = 3;
 /** A new group waits 3 s for more members before it gets its first message; a busy broker takes longer. */
 const FIRST_WITHIN_MS = 30_000;
+const COORDINATOR_PAUSE_MS = 250;
 const FOR_EVER = -1;
 
 /** The marker of the cluster that the connection leads to. */
@@ -43,7 +45,15 @@ export function kafkaMarker(
 
 /** Of several that claimed at once the first message counts. */
 async function ownerOf(kafka: Kafka): Promise<string | undefined> {
-  return (await isEmpty(kafka)) ? undefined : firstMessage(kafka);
+  if (await isEmpty(kafka)) return undefined;
+  for (const until = Date.now() + FIRST_WITHIN_MS; ;)
+    try {
+      return await firstMessage(kafka);
+    } catch (error) {
+      // A broker that has just started makes its first group only now.
+      if (!/COORDINATOR|GROUP_LOAD/.test(protocolType(error) ?? '') || Date.now() > until) throw error;
+      await sleep(COORDINATOR_PAUSE_MS);
+    }
 }
 
 async function isEmpty(kafka: Kafka): Promise<boolean> {

@@ -1,0 +1,92 @@
+// One look at every system of an installation: whose it is, and which moment it is of.
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  newestOf,
+  type MarkedSystem,
+  type RecordsKnow,
+  type Seen,
+  type SeenSystem,
+} from '../activities/installation.ts';
+import type { ArtifactStore } from '../activities/ports.ts';
+import type { Records } from '../activities/records.ts';
+import { newestNumbers } from '../activities/release-manifest.ts';
+import type { MarkedHome } from './marked-systems.ts';
+
+export interface Installation {
+  readonly records: Records;
+  /** For messages. */
+  readonly database: string;
+  readonly home: MarkedHome;
+  /** All others that this process uses. */
+  readonly systems: readonly MarkedSystem[];
+  /** The release store, where this process uses it: its manifests are compared with the records. */
+  readonly releases?: ArtifactStore | undefined;
+  /** Whether this process signs: then its home must have every signing key. */
+  readonly signs: boolean;
+}
+
+/** One look at all systems side by side; those that did not answer, with the reason. */
+export async function look(
+  installation: Pick<Installation, 'home' | 'systems' | 'releases' | 'signs'> & {
+    readonly records: Pick<Records, 'known' | 'auditHash'>;
+  },
+  withinMs: number,
+): Promise<{ readonly seen: Seen; readonly unseen: Map<MarkedSystem, string> }> {
+  const { home, systems, releases, signs } = installation;
+  const before = await installation.records.known();
+  const unseen = new Map<MarkedSystem, string>();
+  const found = await Promise.all(
+    [home, ...systems].map(async (system): Promise<readonly SeenSystem[]> => {
+      const { name, where } = system;
+      try {
+        const [owner, newest] = await within(withinMs, () =>
+          Promise.all([system.owner(), system.checkpoints?.newest() ?? undefined]),
+        );
+        return [{ name, where, owner, newest }];
+      } catch (error) {
+        unseen.set(system, error instanceof Error ? error.message : String(error));
+        return [];
+      }
+    }),
+  );
+  const answered = found.flat();
+  const store = answered.some(({ name }) => name === 'releases') ? releases : undefined;
+  const written = new Map(before.numbers.map((one) => [one.type, one.written]));
+  const numbers = store && (await within(withinMs, () => newestNumbers(store, written)).catch(() => undefined));
+  const records = between(before, await installation.records.known());
+  const witness = newestOf(answered)?.newest.audit.seq;
+  const auditHash = witness === undefined ? undefined : await installation.records.auditHash(witness);
+  const keys = signs ? await home.keys() : undefined;
+  return { seen: { records, systems: answered, auditHash, numbers, keys }, unseen };
+}
+
+/**
+ * The platform goes on while it is looked at: what others must hold is taken from before they were read, what the records
+ * themselves must know from afterwards.
+ */
+function between(before: RecordsKnow, after: RecordsKnow): RecordsKnow {
+  const numbers = after.numbers.map(({ type, newest }) => ({
+    type,
+    newest,
+    written: before.numbers.find((one) => one.type === type)?.written ?? 0,
+  }));
+  return { ...before, tick: after.tick, numbers };
+}
+
+/** What of it belongs to another installation than `id`. */
+export const foreignTo = (id: string, { systems }: Seen): SeenSystem | undefined =>
+  systems.find(({ owner }) => owner !== undefined && owner !== id);
+
+async function within<T>(ms: number, work: () => Promise<T>): Promise<T> {
+  const late = new AbortController();
+  try {
+    return await Promise.race([
+      work(),
+      sleep(ms, undefined, { signal: late.signal }).then((): never => {
+        throw new Error(`no answer within ${ms / 1000} s`);
+      }),
+    ]);
+  } finally {
+    late.abort();
+  }
+}
