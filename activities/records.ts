@@ -4,14 +4,20 @@ import type {
   DataSet,
   Delivery,
   Evaluation,
+  GateResult,
   LivePointer,
   NamedArtifact,
   Policy,
   Release,
+  RunRecord,
   Scan,
   Version,
 } from '../workflows/domain/model.ts';
 import type { Import, Node } from '../workflows/domain/import.ts';
+import type { Outcome, PublicKeys, SignedCommand } from '../workflows/domain/command.ts';
+import type { WorkflowName } from '../workflows/domain/ids.ts';
+import type { VersionState } from '../workflows/domain/lifecycle.ts';
+import type { ApplicationStanding, NextDelivery, ScanStanding, VersionStanding } from '../workflows/domain/standing.ts';
 import type { Digest, StorePath } from '../workflows/domain/names.ts';
 import type { Role } from '../workflows/domain/roles.ts';
 
@@ -89,6 +95,72 @@ export interface Project {
 export interface Page {
   readonly after?: string;
   readonly limit?: number;
+}
+
+/** A workflow that may run: recorded by whoever starts it, before it is started. */
+export interface NewStart {
+  readonly workflowId: string;
+  readonly type: WorkflowName;
+  /** Its only argument. */
+  readonly input: object;
+  readonly askedBy: string;
+  /** Roles that they held then. */
+  readonly roles: readonly Role[];
+  readonly project: string | null;
+  /** The workflow that starts and resumes it; without one it is a root. */
+  readonly parent?: string | null;
+}
+
+export interface StartRow extends NewStart {
+  readonly recordedAt: string;
+  /** It was started before starts were recorded: its input is not known in full. */
+  readonly earlier: boolean;
+  /** The run that was admitted last. */
+  readonly runId: string | null;
+  /** How often it was started again since it last went on, and when at the earliest it is again. */
+  readonly restarts: number;
+  readonly restartAt: string | null;
+  readonly closedAt: string | null;
+  readonly detail: string;
+}
+
+/** May this run of a workflow do anything? `closed`: it has ended, and this is another run. */
+export type AdmissionAnswer = 'admitted' | 'unknown' | 'other-input' | 'closed';
+
+/** A command as its row stands. `isOpen`: its workflow has not decided about it yet. */
+export interface CommandRow {
+  readonly commandId: string;
+  readonly actor: string;
+  readonly isOpen: boolean;
+  readonly outcome: Outcome;
+}
+
+/** A decision with the command that it rests on. */
+export interface DecisionNote {
+  readonly command: SignedCommand;
+  readonly status: 'pending' | 'complete' | 'failed';
+  readonly detail: {
+    readonly release?: string;
+    readonly folder?: string;
+    readonly to?: string;
+    readonly commit?: string;
+  };
+  readonly policyVersion: number | null;
+  readonly at: string;
+}
+
+/** One transition of a version, as the file beside its artifact keeps it. */
+export interface TransitionEntry {
+  readonly version: Version;
+  readonly from: VersionState;
+  readonly command: SignedCommand | null;
+}
+
+type VersionKey = Pick<Version, 'project' | 'model' | 'submission'>;
+type DeliveryKey = { readonly application: string; readonly type: string; readonly release: string };
+interface Failed {
+  readonly reason: string;
+  readonly message: string;
 }
 
 /** The database. Every method is one transaction; every write may come twice and counts once. */
@@ -188,7 +260,7 @@ export interface Records {
     audit: AuditEntry,
   ): Promise<
     | { readonly moved: true; readonly pointer: LivePointer }
-    | { readonly moved: false; readonly why: 'generation' | 'fenced' | 'older' }
+    | { readonly moved: false; readonly why: 'generation' | 'fenced' | 'older' | 'gates' }
   >;
   /** What was live at a time (ISO 8601). */
   liveAt(application: string, type: string, at: string): Promise<LivePointer>;
@@ -216,5 +288,91 @@ export interface Records {
   removeNode(project: string, node: string, audit: AuditEntry): Promise<void>;
   nodes(project: string): Promise<readonly Node[]>;
 
+  // starts and commands
+  /** Records what may run, with its first rows. `Conflict` when the id stands for another input. */
+  recordStart(start: NewStart, audit: AuditEntry, projections: readonly Projection[]): Promise<'recorded' | 'there'>;
+  start(workflowId: string): Promise<StartRow | undefined>;
+  /** Compares a run with its start; one that is admitted is noted as the run that goes on. */
+  admit(run: { workflowId: string; type: string; digest: string | null; runId: string }): Promise<AdmissionAnswer>;
+  closeStart(workflowId: string, detail: string): Promise<void>;
+  /** Roots that are not closed, oldest first. */
+  openStarts(page: Page): Promise<{ rows: readonly StartRow[]; next?: string }>;
+  /** Counts a restart and says when at the earliest the next one comes; `null`: it goes on. */
+  restarted(workflowId: string, restartAt: string | null): Promise<void>;
+  registerKeys(keys: PublicKeys): Promise<void>;
+  keys(): Promise<PublicKeys>;
+  /**
+   * Records a signed command with a first verdict; the same again returns its row. `Conflict` (details `repeated`) when the
+   * id stands for another command or person, `NotAuthorized` without a signature of a registered key.
+   */
+  recordCommand(
+    command: SignedCommand,
+    about: { readonly project: string | null; readonly subject: string },
+  ): Promise<CommandRow>;
+  command(workflowId: string, commandId: string): Promise<CommandRow | undefined>;
+  /** Commands that wait for their workflow since before a time, oldest first. */
+  openCommands(filter: { before: string; limit: number }): Promise<readonly SignedCommand[]>;
+  decision(workflowId: string, commandId: string): Promise<DecisionNote | undefined>;
+
+  // decisions about versions, and the facts that they follow from
+  versionStanding(key: VersionKey): Promise<VersionStanding>;
+  /**
+   * Decides: locks project, members, version, releases and pointers, judges by what holds now, consumes the command, writes
+   * decision, transition and audit. The same again returns the standing. `place` says where a released file will lie,
+   * `doubt` what stands against it outside the database.
+   */
+  decideVersion(
+    workflowId: string,
+    command: SignedCommand,
+    more: {
+      readonly place: (type: string, file: NamedArtifact) => NamedArtifact;
+      readonly doubt?: Failed | undefined;
+    },
+  ): Promise<VersionStanding>;
+  /** The effects of the pending decision are there: the state follows. Another one changes nothing. */
+  completeDecision(workflowId: string, commandId: string): Promise<VersionStanding>;
+  /** The effects of the pending decision cannot be had: the state is as it was. */
+  failDecision(workflowId: string, commandId: string, failed: Failed): Promise<VersionStanding>;
+  /** Notes where a decision's files were returned to. */
+  noteReturned(workflowId: string, commandId: string, folder: string): Promise<void>;
+  /** Makes the transition that follows from the facts, if one does and the version is at this revision. `ended`: why what was awaited came to nothing. */
+  advanceVersion(
+    workflowId: string,
+    step: { readonly revision: number; readonly ended?: string | undefined },
+  ): Promise<VersionStanding>;
+  recordRun(key: VersionKey, attempt: number, run: RunRecord): Promise<void>;
+  run(key: VersionKey, attempt: number): Promise<RunRecord | undefined>;
+  recordStaged(key: VersionKey, files: readonly NamedArtifact[]): Promise<void>;
+  staged(key: VersionKey): Promise<readonly NamedArtifact[] | undefined>;
+  recordValidation(
+    key: VersionKey,
+    result: { readonly problems: readonly string[] } | { readonly digest: Digest; readonly revises: number | null },
+  ): Promise<void>;
+  /** Transitions whose files are not beside the artifact yet, oldest first. */
+  unfiled(key: VersionKey): Promise<readonly (TransitionEntry & { readonly revision: number })[]>;
+  filed(key: VersionKey, revision: number): Promise<void>;
+  /** Ends an evaluation, once; `inStaging`: its report is where only the platform writes, so that it is evidence. */
+  endEvaluation(row: Evaluation, report: { readonly inStaging: boolean }): Promise<Evaluation>;
+
+  // decisions about applications and findings
+  applicationStanding(workflowId: string): Promise<ApplicationStanding>;
+  /** Decides about the live pointer; `doubt`: what stands against it outside the database. */
+  decidePointer(workflowId: string, command: SignedCommand, doubt?: Failed): Promise<ApplicationStanding>;
+  /** The main branch follows the pointer; `note`: what is to be said where it could not. */
+  completePointer(workflowId: string, commandId: string, note: string): Promise<ApplicationStanding>;
+  /** The oldest release that the application has not dealt with, its delivery recorded as received. */
+  openDelivery(workflowId: string): Promise<NextDelivery>;
+  /** Gates, as they are configured now, that this release has not passed. */
+  missingGates(delivery: DeliveryKey): Promise<readonly string[]>;
+  recordGate(delivery: DeliveryKey, result: GateResult): Promise<void>;
+  /** What the delivery has come to by the results of its gates. `ended`: why it came to nothing. */
+  concludeDelivery(delivery: DeliveryKey, ended?: string): Promise<Delivery>;
+  scanStanding(workflowId: string): Promise<ScanStanding>;
+  decideLabels(workflowId: string, command: SignedCommand): Promise<ScanStanding>;
+  completeLabels(workflowId: string, commandId: string, commit: string): Promise<ScanStanding>;
+  failLabels(workflowId: string, commandId: string, failed: Failed): Promise<ScanStanding>;
+
+  /** Does the work unless somebody else is at it, in this process or another; `undefined` then. */
+  exclusively<T>(what: string, work: () => Promise<T>): Promise<T | undefined>;
   close(): Promise<void>;
 }

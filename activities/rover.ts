@@ -3,10 +3,10 @@ import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { Evaluation, NamedArtifact, RunRecord, Version } from '../workflows/domain/model.ts';
 import type { Digest, Location } from '../workflows/domain/names.ts';
-import { stagingFolder, storePath } from '../workflows/domain/names.ts';
+import { locationOf, stagingFolder, storePath } from '../workflows/domain/names.ts';
 import type { EvaluationInput, TrainingRunInput } from '../workflows/messages.ts';
 import { failure } from './failures.ts';
-import { beating } from './heartbeat.ts';
+import { beating, ofWorkflow } from './heartbeat.ts';
 import { createJobRunner } from './jobs.ts';
 import { mustHave, once } from './model-center.ts';
 import type { ArtifactStore, Cluster, CodeHost } from './ports.ts';
@@ -56,7 +56,17 @@ export function createRoverActivities(deps: {
 
     /** Trains: runs the job to its end and returns the whole record of the run. */
     async trainModel(input: TrainingRunInput & { provisioned: ProvisionedRun }): Promise<RunRecord> {
-      return beating((signal, report) => train(input, { signal, onProgress: report }));
+      const { project, model, submission, attempt } = ofWorkflow(
+        'trainingRun',
+        'project',
+        'model',
+        'submission',
+        'attempt',
+      );
+      const key = { project, model, submission };
+      const run = await beating((signal, report) => train(input, { signal, onProgress: report }));
+      await records.recordRun(key, Number(attempt), run);
+      return run;
     },
 
     /** Finds the exact bytes an evaluation is about: the model's, the rows', and the live version's to compare with. */
@@ -68,7 +78,13 @@ export function createRoverActivities(deps: {
     async evaluateModel(
       input: EvaluationInput & { prepared: PreparedEvaluation },
     ): Promise<Pick<Evaluation, 'digest' | 'report' | 'passed' | 'metrics'>> {
-      return beating((signal, report) => evaluate(input, { signal, onProgress: report }));
+      const { project, evaluation } = ofWorkflow('evaluation', 'project', 'evaluation');
+      const result = await beating((signal, report) => evaluate(input, { signal, onProgress: report }));
+      const row = await mustHave(records.evaluation(project, evaluation), `evaluation ${evaluation}`);
+      const inStaging = locationOf(areas.path(result.report.uri))?.area === 'staging';
+      const updatedAt = new Date().toISOString();
+      await records.endEvaluation({ ...row, ...result, state: 'done', detail: '', updatedAt }, { inStaging });
+      return result;
     },
   };
 
@@ -176,7 +192,11 @@ export function createRoverActivities(deps: {
   }
 
   async function evaluate(input: EvaluationInput & { prepared: PreparedEvaluation }, watch: Watch) {
-    const { prepared, thresholds } = input;
+    const { prepared } = input;
+    // A version in staging is measured by the project's policy, whatever was asked for.
+    const isPrivate = prepared.report.area === 'private';
+    const policy = (await records.project(input.project))?.policy;
+    const thresholds = (isPrivate ? input.thresholds : undefined) ?? policy?.thresholds ?? {};
     const job = {
       inputs: prepared.inputs,
       outputs: [{ name: 'report.json', required: true, location: prepared.report }],

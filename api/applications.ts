@@ -3,10 +3,11 @@ import canonicalize from 'canonicalize';
 import { z } from 'zod';
 import type { Principal, Records } from '../activities/records.ts';
 import type { Application } from '../workflows/domain/model.ts';
+import type { Role } from '../workflows/domain/roles.ts';
 import { workflowId } from '../workflows/messages.ts';
 import { auditEntry } from './audit-entry.ts';
 import type { ApiDeps } from './deps.ts';
-import { entryOf } from './once.ts';
+import { recordStart } from './once.ts';
 import { notFound, problem } from './problems.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
@@ -30,8 +31,33 @@ export const applicationScope =
   };
 
 export const applicationRoutes = (deps: ApiDeps): readonly Route[] => {
-  const { records, code, workflows, signer } = deps;
+  const { records, code, workflows } = deps;
   const scope = applicationScope(records);
+
+  /** Starts the workflow that takes one type in, once it is recorded. */
+  async function startType(
+    application: string,
+    type: string,
+    askedBy: string,
+    roles: readonly Role[],
+    project: string,
+  ): Promise<void> {
+    const input = { application, type };
+    const id = workflowId.application(input);
+    await recordStart(
+      records,
+      { workflowId: id, type: 'application', input, askedBy, roles, project },
+      auditEntry({
+        key: `application.started/${id}`,
+        project,
+        kind: 'application.started',
+        actor: askedBy,
+        subject: `${application}/${type}`,
+      }),
+      [],
+    );
+    await workflows.startApplication(input, project);
+  }
 
   const typeOf = (found: Application, type: string): string => {
     if (!found.types.includes(type)) throw notFound(`type "${type}" in application "${found.application}"`);
@@ -54,7 +80,7 @@ export const applicationRoutes = (deps: ApiDeps): readonly Route[] => {
       }),
       response: applicationView,
       statuses: [200, 201],
-      async handler({ project, principal, body: { application, types, gates, owner = principal.name } }) {
+      async handler({ project, principal, roles, body: { application, types, gates, owner = principal.name } }) {
         const foreign = types.find((type) => !project.types.includes(type));
         if (foreign !== undefined)
           throw problem(422, 'no-such-type', `types: project ${project.project} does not own "${foreign}"`);
@@ -70,18 +96,17 @@ export const applicationRoutes = (deps: ApiDeps): readonly Route[] => {
           await records.createApplication(
             made,
             auditEntry({
-              key: createdKey(application),
+              key: `application.created/${application}`,
               project: project.project,
               kind: 'application.created',
               actor: principal.name,
               subject: applicationSubject(application),
-              detail: { application: made, keyId: signer.newest },
+              detail: { application: made },
             }),
           );
         const stored = await records.application(application);
         if (!stored || canonicalize(stored) !== canonicalize(made)) throw taken;
-        const keys = signer.publicKeys();
-        for (const type of types) await workflows.startApplication({ application, type, owner, keys }, project.project);
+        for (const type of types) await startType(application, type, principal.name, roles, project.project);
         return { status: before ? 200 : 201, body: stored };
       },
     }),
@@ -195,10 +220,3 @@ export const applicationRoutes = (deps: ApiDeps): readonly Route[] => {
 
 /** What an application is called in the audit. */
 export const applicationSubject = (application: string): string => `applications/${application}`;
-const createdKey = (application: string): string => `application.created/${application}`;
-
-/** The key that an application's workflows were started with. */
-export async function keyOfApplication(records: Records, application: string): Promise<string> {
-  const created = await entryOf(records, applicationSubject(application), createdKey(application));
-  return z.string().parse(created?.detail['keyId']);
-}

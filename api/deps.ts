@@ -3,7 +3,7 @@ import type { Logger } from 'pino';
 import type { ArtifactStore, CodeHost } from '../activities/ports.ts';
 import type { Records } from '../activities/records.ts';
 import type { WorkflowGateway } from './gateway.ts';
-import type { Signer } from './signer.ts';
+import type { Signer } from '../activities/signing.ts';
 
 export interface Limits {
   /** Largest file that may be uploaded. */

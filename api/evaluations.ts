@@ -9,7 +9,7 @@ import { workflowId } from '../workflows/messages.ts';
 import { auditEntry } from './audit-entry.ts';
 import { sendBytes, storeOf } from './byte-stream.ts';
 import type { ApiDeps } from './deps.ts';
-import { recordOnce } from './once.ts';
+import { recordStart } from './once.ts';
 import { notFound, problem } from './problems.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
@@ -70,32 +70,26 @@ export const evaluationRoutes = (deps: ApiDeps): readonly Route[] => {
       statuses: [200, 201],
       async handler({ project, principal, roles, body }) {
         await checkDataSet(records, project.project, body.dataset, roles.includes('manager'));
-        const thresholds = body.thresholds ?? project.policy.thresholds;
-        const { evaluation, model, dataset, subject } = body;
+        const { evaluation, model, dataset, subject, thresholds } = body;
         const input = {
-          project: project.project,
-          evaluation,
-          model,
-          actor: principal.name,
-          dataset,
-          subject,
-          thresholds,
+          ...{ project: project.project, evaluation, model, actor: principal.name, dataset, subject },
+          ...(thresholds !== undefined && { thresholds }),
         };
-        const read = () => records.evaluation(project.project, evaluation);
-        await recordOnce(
+        const id = workflowId.evaluation(input);
+        await recordStart(
           records,
+          { workflowId: id, type: 'evaluation', input, askedBy: principal.name, roles, project: project.project },
           auditEntry({
-            key: `evaluation.started/${workflowId.evaluation(input)}`,
+            key: `evaluation.started/${id}`,
             project: project.project,
             kind: 'evaluation.started',
             actor: principal.name,
             subject: `${project.project}/evaluations/${evaluation}`,
-            detail: startedDetail(body, principal.name, thresholds),
+            detail: startedDetail(body, principal.name),
           }),
           [{ kind: 'evaluation', row: firstRow(input) }],
-          async () => (await read()) !== undefined,
         );
-        const row = await read();
+        const row = await records.evaluation(project.project, evaluation);
         if (!row) throw new Error(`evaluation ${evaluation} was written and is not there`);
         const { started } = row.state === 'running' ? await workflows.startEvaluation(input) : { started: false };
         return { status: started ? 201 : 200, body: row };
@@ -166,10 +160,9 @@ export const evaluationRoutes = (deps: ApiDeps): readonly Route[] => {
 type Ids = { readonly project: string; readonly evaluation: string };
 
 /** What the audit keeps of a start. Managers read it: of a private test it says only enough to tell whether another one is the same. */
-function startedDetail(body: Given, actor: string, thresholds: Readonly<Record<string, number>>) {
-  // Defaults may change between two requests: what counts is what was asked.
+function startedDetail(body: Given, actor: string) {
   const request = { ...body, thresholds: body.thresholds ?? null, actor };
-  if ('submission' in body.subject) return { request, thresholds };
+  if ('submission' in body.subject) return { request };
   return {
     request: createHash('sha256')
       .update(canonicalize(request) ?? '')

@@ -9,7 +9,7 @@ import { auditEntry } from './audit-entry.ts';
 import { sendBytes } from './byte-stream.ts';
 import type { ApiDeps } from './deps.ts';
 import { isGatewayError } from './gateway.ts';
-import { recordOnce } from './once.ts';
+import { recordStart } from './once.ts';
 import { notFound, problem } from './problems.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
@@ -85,7 +85,7 @@ export const importRoutes = ({ records, areas, workflows }: ApiDeps): readonly R
       body: request,
       response: importView,
       statuses: [200, 201],
-      async handler({ params: { project }, principal, body }) {
+      async handler({ params: { project }, principal, roles, body }) {
         const { sha256 = null, ...given } = body;
         const input = { ...given, project, sha256, actor: principal.name };
         const before = await records.import(project, body.import);
@@ -95,15 +95,20 @@ export const importRoutes = ({ records, areas, workflows }: ApiDeps): readonly R
             'conflict',
             `dataset: "${body.dataset}" exists, and data sets do not change: give a new name`,
           );
-        const entry = auditEntry({
-          key: `import.started/${workflowId.dataImport(input)}`,
-          project,
-          kind: 'import.started',
-          actor: principal.name,
-          subject: `${project}/imports/${body.import}`,
-          detail: { request: { ...body, sha256, actor: principal.name } },
-        });
-        await recordOnce(records, entry, [], async () => before !== undefined);
+        const id = workflowId.dataImport(input);
+        await recordStart(
+          records,
+          { workflowId: id, type: 'dataImport', input, askedBy: principal.name, roles, project },
+          auditEntry({
+            key: `import.started/${id}`,
+            project,
+            kind: 'import.started',
+            actor: principal.name,
+            subject: `${project}/imports/${body.import}`,
+            detail: { request: { ...body, sha256, actor: principal.name } },
+          }),
+          [],
+        );
         if (!before) await records.recordImport(newImport(input, 'resolving', new Date().toISOString()), null);
         const row = await found(input);
         const isOpen = row.state === 'resolving' || row.state === 'fetching';
@@ -160,7 +165,7 @@ export const importRoutes = ({ records, areas, workflows }: ApiDeps): readonly R
           ],
           [],
         );
-        await workflows.cancelImport(workflowId.dataImport(row)).catch((error: unknown) => {
+        await workflows.cancel(workflowId.dataImport(row)).catch((error: unknown) => {
           // It has just ended by itself.
           if (!isGatewayError(error, 'closed')) throw error;
         });

@@ -6,11 +6,12 @@ import { Client, Connection } from '@temporalio/client';
 import { keepAdmitted } from '../workers/admission.ts';
 import { createLog, letGo, onEnd, run, tellReady } from '../workers/process.ts';
 import { openStores } from '../workers/wiring.ts';
+import { createSigner } from '../activities/signing.ts';
 import { createApp } from './app.ts';
 import type { ApiConfig } from './config.ts';
 import { apiConfig, apiUrlOf } from './config.ts';
 import { firstAdmin } from './first-start.ts';
-import { createSigner } from './signer.ts';
+import { keepSweeping } from './sweep.ts';
 import { createWorkflowGateway } from './temporal.ts';
 
 /** What requests under way may still take: less than the platform waits for this process (deploy/local/processes.ts). */
@@ -32,6 +33,7 @@ async function main(): Promise<void> {
       );
     const adminToken = await firstAdmin(stores.records);
     const signer = await createSigner(join(config.home, 'keys'));
+    await stores.records.registerKeys(signer.publicKeys());
     const workflows = createWorkflowGateway(new Client({ connection, namespace: config.temporal.namespace }));
     const onWarn = (message: string): void => log.warn(message);
     const { admission: store } = stores;
@@ -49,8 +51,10 @@ async function main(): Promise<void> {
     });
     const server = createAdaptorServer({ fetch: app.fetch, serverOptions: { requestTimeout: REQUEST_MS } }) as Server;
     const url = await listen(server, config);
+    const sweeping = keepSweeping({ records, workflows, log });
     onEnd(log, async () => {
       await drain(server);
+      await sweeping.stop();
       await admission?.stop();
       await connection.close();
       await stores.close();

@@ -9,6 +9,7 @@ import { applicationScope } from './applications.ts';
 import { auditEntry } from './audit-entry.ts';
 import { carryOut, commandAnswer, commandFields, lookUpCommand, recordRefusal } from './commands.ts';
 import type { ApiDeps } from './deps.ts';
+import { recordStart } from './once.ts';
 import { problem } from './problems.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
@@ -60,7 +61,7 @@ export const scanRoutes = (deps: ApiDeps): readonly Route[] => {
       body: report,
       response: scanView,
       statuses: [200, 201],
-      async handler({ found: application, principal, body }) {
+      async handler({ found: application, principal, roles, body }) {
         if (!application.types.includes(body.type))
           throw problem(422, 'no-such-type', `type: ${application.application} does not consume "${body.type}"`);
         if ((await records.release(body.release))?.type !== body.type)
@@ -78,8 +79,11 @@ export const scanRoutes = (deps: ApiDeps): readonly Route[] => {
           keyId: signer.newest,
           updatedAt: new Date().toISOString(),
         };
-        await records.createScan(
-          made,
+        const input = { project: application.project, scan: body.scan };
+        const id = workflowId.feedback(input);
+        await recordStart(
+          records,
+          { workflowId: id, type: 'feedback', input, askedBy: principal.name, roles, project: application.project },
           auditEntry({
             key: `scan.reported/${application.project}/${body.scan}`,
             project: application.project,
@@ -88,14 +92,12 @@ export const scanRoutes = (deps: ApiDeps): readonly Route[] => {
             subject: subjectOf(made),
             detail: { release: body.release, findings: body.findings.length },
           }),
+          [{ kind: 'scan', row: made }],
         );
         const scan = await records.scan(application.project, body.scan);
         if (!scan || reported(scan) !== reported(made))
           throw problem(409, 'conflict', `scan "${body.scan}" exists with other findings: choose another id`);
-        const { started } =
-          scan.revision === 0
-            ? await workflows.startFeedback({ project: scan.project, scan: scan.scan, keys: signer.publicKeys() })
-            : { started: false };
+        const { started } = scan.revision === 0 ? await workflows.startFeedback(input) : { started: false };
         return { status: started ? 201 : 200, body: scan };
       },
     }),
@@ -160,13 +162,12 @@ export const scanRoutes = (deps: ApiDeps): readonly Route[] => {
       }),
       response: commandAnswer,
       statuses: [200, 202],
-      handler: ({ params, found, principal, roles, project, body, request }) =>
+      handler: ({ params, principal, roles, project, body, request }) =>
         carryOut(deps, {
           ...{ principal, roles, body, request },
           project: project.project,
           policyVersion: project.policy.version,
           workflowId: workflowId.feedback(params),
-          keyId: found.keyId,
           subject: subjectOf(params),
           commands: addressOf(params),
         }),
@@ -183,7 +184,6 @@ export const scanRoutes = (deps: ApiDeps): readonly Route[] => {
       handler: ({ params }) =>
         lookUpCommand(deps, {
           workflowId: workflowId.feedback(params),
-          subject: subjectOf(params),
           commandId: params.commandId,
           address: `${addressOf(params)}/${params.commandId}`,
         }),

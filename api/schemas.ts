@@ -100,6 +100,5 @@ function nameOfMetric() {
 export const policyFields = {
   quorum: z.int().min(1).max(10),
   undoWithinSeconds: z.int().min(0).max(2_592_000),
-  operatorCommands: z.boolean(),
   thresholds: metricsSchema,
 } as const;

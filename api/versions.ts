@@ -4,14 +4,11 @@ import { z } from 'zod';
 import type { Records } from '../activities/records.ts';
 import { lifecycleCommands } from '../workflows/domain/command.ts';
 import { transitions, versionStates } from '../workflows/domain/lifecycle.ts';
-import type { Version } from '../workflows/domain/model.ts';
 import { subjectOf } from '../workflows/domain/names.ts';
-import type { LifecycleStatus } from '../workflows/messages.ts';
 import { workflowId } from '../workflows/messages.ts';
 import { sendBytes, storeOf } from './byte-stream.ts';
 import { carryOut, commandAnswer, commandFields, lookUpCommand, recordRefusal } from './commands.ts';
 import type { ApiDeps } from './deps.ts';
-import { isGatewayError } from './gateway.ts';
 import { notFound } from './problems.ts';
 import type { Asked, Route } from './route.ts';
 import { route } from './route.ts';
@@ -37,10 +34,16 @@ const command = z.strictObject({
 
 const shown = z.object({
   version: versionView,
+  /** The command whose effects are under way. */
   busy: z.string().nullable(),
+  /** Managers whose approvals count now, of how many that are needed, and those whose approval lapsed, with the reason. */
   approvals: z.array(z.string()).readonly(),
-  /** `false`: from the record, since the workflow did not answer or is no longer there. */
-  live: z.boolean(),
+  quorum: z.number(),
+  lapsed: z.array(z.object({ actor: z.string(), why: z.string() })).readonly(),
+  /** Until when a rejection can be undone. */
+  undoUntil: z.string().nullable(),
+  /** It takes no more commands. */
+  closed: z.boolean(),
   /** Steps that failed and are tried again: what it waits for, and why. */
   waiting: z.array(waitingView).readonly(),
 });
@@ -91,15 +94,13 @@ export const versionRoutes = (deps: ApiDeps): readonly Route[] => {
       scope: versionScope(records),
       response: shown,
       async handler({ found }) {
-        const [live, waiting] = await Promise.all([
-          liveStatus(deps, found),
+        const [standing, waiting] = await Promise.all([
+          records.versionStanding(found),
           deps.workflows.waiting(workflowId.modelLifecycle(found), deps.limits.answerMs),
         ]);
-        return {
-          body: live
-            ? { ...live, live: true, waiting }
-            : { version: found, busy: null, approvals: [], live: false, waiting },
-        };
+        const { version, counting, quorum, lapsed, undoUntil, closed, pending } = standing;
+        const busy = pending?.commandId ?? null;
+        return { body: { version, busy, approvals: counting, quorum, lapsed, undoUntil, closed, waiting } };
       },
     }),
     route({
@@ -121,7 +122,7 @@ export const versionRoutes = (deps: ApiDeps): readonly Route[] => {
       method: 'post',
       path: `${submission}/commands`,
       operationId: 'commandVersion',
-      summary: 'Submit, withdraw, approve, reject, release …: the workflow judges',
+      summary: 'Submit, withdraw, approve, reject, release …: recorded, then decided in one transaction',
       action: ['version.author', 'version.decide'],
       actionOf: ({ body }) => transitions[body.name].action,
       // Whose version it is, the workflow judges: here counts that the caller may do it to some.
@@ -143,13 +144,12 @@ export const versionRoutes = (deps: ApiDeps): readonly Route[] => {
       body: command,
       response: commandAnswer,
       statuses: [200, 202],
-      handler: ({ params, found, principal, roles, project, body, request }) =>
+      handler: ({ params, principal, roles, project, body, request }) =>
         carryOut(deps, {
           ...{ principal, roles, request, body },
           project: project.project,
           policyVersion: project.policy.version,
           workflowId: workflowId.modelLifecycle(params),
-          keyId: found.keyId,
           subject: subjectOf(params),
           commands: addressOf(params),
         }),
@@ -166,7 +166,6 @@ export const versionRoutes = (deps: ApiDeps): readonly Route[] => {
       handler: ({ params }) =>
         lookUpCommand(deps, {
           workflowId: workflowId.modelLifecycle(params),
-          subject: subjectOf(params),
           commandId: params.commandId,
           address: `${addressOf(params)}/${params.commandId}`,
         }),
@@ -176,12 +175,3 @@ export const versionRoutes = (deps: ApiDeps): readonly Route[] => {
 
 const addressOf = ({ project, model, submission: id }: Asked<typeof submission, unknown, unknown>['params']): string =>
   `/v1/projects/${project}/models/${model}/submissions/${id}/commands`;
-
-async function liveStatus({ workflows, limits }: ApiDeps, found: Version): Promise<LifecycleStatus | undefined> {
-  try {
-    return await workflows.lifecycleStatus(workflowId.modelLifecycle(found), limits.answerMs);
-  } catch (error) {
-    if (isGatewayError(error)) return undefined;
-    throw error;
-  }
-}

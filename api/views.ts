@@ -48,7 +48,6 @@ export const policyView = z.object({
   version: z.number(),
   quorum: z.number(),
   undoWithinSeconds: z.number(),
-  operatorCommands: z.boolean(),
   thresholds: numbers,
 }) satisfies z.ZodType<Shown<Policy>>;
 
@@ -101,7 +100,12 @@ export const versionView = z.object({
   files: list(fileView),
   run: runView.nullable(),
   tags: list(text),
-  decisions: list(z.object({ commandId: text, name: text, actor: text, reason: text, report: textOrNull, at: text })),
+  decisions: list(
+    z.object({
+      ...{ commandId: text, name: text, actor: text, reason: text, report: textOrNull, at: text },
+      policyVersion: z.number().optional(),
+    }),
+  ),
   detail: text,
   keyId: text,
   updatedAt: text,

@@ -42,7 +42,7 @@ const rules: readonly Rule[] = [
   {
     of: 'workflows/',
     own: ['workflows/'],
-    packages: ['@temporalio/workflow', '@temporalio/common', '@noble/curves', 'canonicalize'],
+    packages: ['@temporalio/workflow', '@temporalio/common', '@noble/curves', '@noble/hashes', 'canonicalize'],
     pure: true,
     types: ['activities/'],
   },
@@ -67,7 +67,7 @@ const rules: readonly Rule[] = [
     of: 'activities/',
     except: ['activities/adapters/'],
     own: ['activities/', 'workflows/domain/', 'workflows/messages.ts'],
-    packages: ['@temporalio/activity', '@temporalio/common', 'protobufjs'],
+    packages: ['@temporalio/activity', '@temporalio/common', 'protobufjs', 'canonicalize'],
   },
   {
     of: 'workers/',
@@ -83,6 +83,7 @@ const rules: readonly Rule[] = [
       'activities/records.ts',
       'activities/failures.ts',
       'activities/tokens.ts',
+      'activities/signing.ts',
     ],
     packages: ['hono', '@hono/zod-openapi', '@temporalio/common', 'canonicalize'],
   },
@@ -90,7 +91,7 @@ const rules: readonly Rule[] = [
   { of: 'api/temporal.ts', own: ['api/', 'workflows/'], packages: ['@temporalio/client', '@temporalio/common'] },
   {
     of: 'api/main.ts',
-    own: ['api/', 'workers/wiring.ts', 'workers/process.ts', 'workers/admission.ts'],
+    own: ['api/', 'activities/signing.ts', 'workers/wiring.ts', 'workers/process.ts', 'workers/admission.ts'],
     packages: ['@hono/node-server', '@temporalio/client'],
   },
   {

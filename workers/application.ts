@@ -2,7 +2,7 @@
 import { Client, Connection } from '@temporalio/client';
 import { z } from 'zod';
 import { failure } from '../activities/failures.ts';
-import { releaseEventType } from '../activities/release.ts';
+import { releaseEventType, withdrawalEventType } from '../activities/release.ts';
 import type { EventBus } from '../activities/ports.ts';
 import type { Records } from '../activities/records.ts';
 import { wake, workflowId } from '../workflows/messages.ts';
@@ -16,7 +16,7 @@ const LOOK_EVERY_MS = 2_000;
 const eventSchema = z.object({
   specversion: z.literal('1.0'),
   id: z.string().min(1),
-  type: z.literal(releaseEventType),
+  type: z.enum([releaseEventType, withdrawalEventType]),
   data: z.object({ release: z.string().min(1) }),
 });
 

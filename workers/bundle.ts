@@ -4,6 +4,8 @@ import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { bundleWorkflowCode } from '@temporalio/worker';
+import { admitActivities } from '../activities/admission.ts';
+import type { Records } from '../activities/records.ts';
 import { checkout } from './wiring.ts';
 
 const folder = join(checkout, 'workflows');
@@ -18,6 +20,9 @@ export const dataConverter = { payloadConverterPath: join(folder, 'payload-conve
  */
 export const workflowTime = { isolateExecutionTimeout: '9 seconds' } as const;
 
+/** What a worker runs activities by: only workflows whose start is recorded have any run. */
+export const admitting = (records: Records) => ({ interceptors: { activity: [admitActivities(records)] } });
+
 /** Path of the bundle in the cache, built if the workflows, their lock file or the SDK have changed. */
 export async function workflowBundle(cache: string): Promise<string> {
   const hash = createHash('sha256');
@@ -29,6 +34,7 @@ export async function workflowBundle(cache: string): Promise<string> {
   if (await readFile(path).catch(() => undefined)) return path;
   const { code } = await bundleWorkflowCode({
     workflowsPath: join(folder, 'index.ts'),
+    workflowInterceptorModules: [join(folder, 'start-digest.ts')],
     ...dataConverter,
     logger: quiet,
   });

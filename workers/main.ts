@@ -1,9 +1,11 @@
 // The worker process: runs the workflows and all activities.
+import { join } from 'node:path';
 import { DefaultLogger, NativeConnection, Runtime, Worker, type LogLevel } from '@temporalio/worker';
 import type { Logger } from 'pino';
+import { createSigner } from '../activities/signing.ts';
 import { ensureSearchAttributes } from '../deploy/local/search-attributes.ts';
 import { taskQueues } from '../workflows/messages.ts';
-import { dataConverter, workflowBundle, workflowTime } from './bundle.ts';
+import { admitting, dataConverter, workflowBundle, workflowTime } from './bundle.ts';
 import { workerConfig } from './config.ts';
 import { createLog, letGo, onEnd, run, tellReady } from './process.ts';
 import { createActivities, openBus, openCluster, openSources, openStores, patiently } from './wiring.ts';
@@ -32,14 +34,24 @@ async function main(): Promise<void> {
   ]);
   await ensureSearchAttributes(connection, config.temporal.namespace);
   const cluster = await openCluster({ ...config, log }, stores);
+  const signer = await createSigner(join(config.home, 'keys'));
+  await stores.records.registerKeys(signer.publicKeys());
   const activities = await createActivities({
     ...stores,
+    signer,
     bus,
     cluster,
     apiUrl: config.apiUrl,
     outside: openSources(config),
   });
-  const common = { connection, namespace: config.temporal.namespace, activities, dataConverter, ...SHUTDOWN };
+  const common = {
+    connection,
+    namespace: config.temporal.namespace,
+    activities,
+    dataConverter,
+    ...SHUTDOWN,
+    ...admitting(stores.records),
+  };
   const workers = await Promise.all([
     Worker.create({
       ...common,

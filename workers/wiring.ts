@@ -16,15 +16,16 @@ import { createArchives } from '../activities/adapters/sources/archives.ts';
 import { createSources } from '../activities/adapters/sources/sources.ts';
 import { createAcquisitionActivities } from '../activities/acquisition.ts';
 import { createDeliveryActivities } from '../activities/delivery.ts';
+import { createEarlierActivities } from '../activities/earlier.ts';
 import { failure } from '../activities/failures.ts';
 import { createFeedbackActivities } from '../activities/feedback.ts';
 import { createLauncherActivities } from '../activities/launcher.ts';
 import { createModelCenterActivities } from '../activities/model-center.ts';
 import type { ArtifactStore, Cluster, CodeHost, EventBus } from '../activities/ports.ts';
 import type { Records } from '../activities/records.ts';
-import { createReadingActivities } from '../activities/reading.ts';
 import { createReleaseActivities } from '../activities/release.ts';
 import { createRoverActivities } from '../activities/rover.ts';
+import type { Signer } from '../activities/signing.ts';
 import { ensureEnvironment } from '../deploy/local/environments.ts';
 import type { Artifact } from '../workflows/domain/model.ts';
 import type { Admission } from './admission.ts';
@@ -205,12 +206,18 @@ export const openSources = ({ home, imports }: Pick<Config, 'home' | 'imports'>)
 
 /** All activities, over given ports; without sources those of imports are left out. */
 export async function createActivities(
-  ports: Stores & { bus: EventBus; cluster: Cluster; apiUrl: string; outside?: ReturnType<typeof openSources> },
+  ports: Stores & {
+    bus: EventBus;
+    cluster: Cluster;
+    apiUrl: string;
+    signer: Pick<Signer, 'seal'>;
+    outside?: ReturnType<typeof openSources>;
+  },
 ) {
   const platformLock = await readFile(join(checkout, 'deploy', 'capsule', 'requirements.lock'), 'utf8');
   return {
     ...createModelCenterActivities(ports),
-    ...createReadingActivities(ports),
+    ...createEarlierActivities(ports),
     ...createRoverActivities({ ...ports, platformLock }),
     ...createLauncherActivities(ports),
     ...createReleaseActivities(ports),

@@ -4,9 +4,9 @@ import { ActivityCancellationType, proxyActivities } from '@temporalio/workflow'
 import type { AcquisitionActivities } from '../activities/acquisition.ts';
 import type { DeliveryActivities } from '../activities/delivery.ts';
 import type { FeedbackActivities } from '../activities/feedback.ts';
+import type { EarlierCalls } from '../activities/earlier.ts';
 import type { LauncherActivities } from '../activities/launcher.ts';
 import type { ModelCenterActivities } from '../activities/model-center.ts';
-import type { ReadingActivities } from '../activities/reading.ts';
 import type { ReleaseActivities } from '../activities/release.ts';
 import type { RoverActivities } from '../activities/rover.ts';
 import { describeSource } from './domain/import.ts';
@@ -17,16 +17,23 @@ import { taskQueues } from './messages.ts';
 const retry = { initialInterval: '500 milliseconds', maximumInterval: '1 minute', backoffCoefficient: 2 } as const;
 
 /** The record itself: tried for as long as it takes, since nothing may count as done before it is written. */
-export const center = group<ModelCenterActivities & ReadingActivities>(
+export const center = group<ModelCenterActivities>(
   { taskQueue: taskQueues.core, startToCloseTimeout: '15 seconds', retry },
   {
-    recordTransition: ({ version, from }) => `${version.model} ${version.submission}: ${from} → ${version.state}`,
-    recordFailedCommand: ({ command, message }) => `${command.body.name}: ${message}`,
+    decideVersion: ({ command: { body } }) => `${body.name} by ${body.actor}`,
+    completeDecision: ({ commandId }) => `decision ${commandId}`,
+    failDecision: ({ message }) => message,
+    advanceVersion: ({ revision, ended }) => ended ?? `from revision ${revision}`,
+    decideLabels: ({ command: { body } }) => `${body.name} by ${body.actor}`,
     recordRefusals: ({ refused, dropped }) => `${refused.length + dropped} refused commands`,
-    recordEvaluation: ({ evaluation }) => `${evaluation.evaluation}: ${evaluation.state}`,
-    recordDelivery: ({ delivery }) => `${delivery.release} in ${delivery.application}: ${delivery.state}`,
-    recordLabels: ({ command }) => `${command.body.actor}: ${command.body.name}`,
+    concludeDelivery: ({ release, ended }) => (ended ? `${release}: ${ended}` : release),
   },
+);
+
+/** What workflows of before Records decided call: see workflows/before/. */
+export const earlier = group<EarlierCalls>(
+  { taskQueue: taskQueues.core, startToCloseTimeout: '15 seconds', retry },
+  {},
 );
 
 /** Steps of a command: bytes move, so they heartbeat; after an hour without success the command fails and can be given again. */
@@ -39,11 +46,8 @@ export const launcher = group<LauncherActivities & ReleaseActivities>(
     retry,
   },
   {
-    stageModel: ({ author, directory }) => `from ${author}'s ${directory} to staging`,
-    checkEvidence: ({ report }) => `report ${report.slice(0, 12)}`,
-    publishRelease: ({ release }) => release,
-    announceRelease: ({ release }) => release,
-    returnToPrivate: ({ to }) => `to ${to}`,
+    returnToPrivate: ({ commandId }) => `decision ${commandId}`,
+    announceWithdrawal: ({ commandId }) => `decision ${commandId}`,
   },
 );
 
@@ -76,9 +80,10 @@ export const delivering = group<Omit<DeliveryActivities, 'moveLivePointer' | 'co
     retry: { ...retry, maximumAttempts: 20 },
   },
   {
-    receiveRelease: ({ release, application }) => `${release} into ${application}`,
+    receiveRelease: ({ release }) => release,
     lockModel: ({ release }) => `model.lock on ocdl/${release}`,
     runGate: ({ gate }) => gate,
+    decidePointer: ({ command: { body } }) => `${body.name} by ${body.actor}`,
   },
 );
 
@@ -86,7 +91,7 @@ export const delivering = group<Omit<DeliveryActivities, 'moveLivePointer' | 'co
 export const deploying = group<Pick<DeliveryActivities, 'moveLivePointer' | 'commitLive'>>(
   { taskQueue: taskQueues.core, startToCloseTimeout: '2 minutes', heartbeatTimeout: '15 seconds', retry },
   {
-    moveLivePointer: ({ release, application, revert }) => `${revert ? 'back to ' : ''}${release} in ${application}`,
+    moveLivePointer: ({ release }) => release,
     commitLive: ({ application, type }) => `model.lock on main of ${application}: ${type}`,
   },
 );
@@ -100,7 +105,7 @@ export const feedbackLabels = group<FeedbackActivities>(
     heartbeatTimeout: '15 seconds',
     retry,
   },
-  { commitLabels: ({ scan }) => scan },
+  { commitLabels: ({ commandId }) => `command ${commandId}` },
 );
 
 /** Around an import: short, and what a source does not answer for a day has failed. */
@@ -148,7 +153,7 @@ function group<A>(options: ActivityOptions, summaries: Summaries<A>): ActivityIn
       const summary = lines[name] as ((input: unknown) => string) | undefined;
       if (!activity) throw new TypeError(`there is no activity ${name}`);
       // Temporal takes 400 bytes of a summary, and fails the workflow task for a longer one: 130 characters are at most 390.
-      return (input) => activity.executeWithOptions({ summary: summary?.(input).slice(0, 130) }, [input]);
+      return (input) => activity.executeWithOptions({ summary: summary?.(input).slice(0, 130) }, [input ?? {}]);
     },
   }) as ActivityInterfaceFor<A>;
 }

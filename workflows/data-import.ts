@@ -1,6 +1,12 @@
 // Data from outside becomes a data set of the project: what the source means, fetched, checked, stored, and described by a data sheet.
-import { ApplicationFailure, CancellationScope, isCancellation, setCurrentDetails } from '@temporalio/workflow';
-import { acquiring, acquisition } from './activities.ts';
+import {
+  ApplicationFailure,
+  CancellationScope,
+  isCancellation,
+  patched,
+  setCurrentDetails,
+} from '@temporalio/workflow';
+import { acquiring, acquisition, center } from './activities.ts';
 import type { Import } from './domain/import.ts';
 import { describeSource, sourceProblem } from './domain/import.ts';
 import { explain } from './explain.ts';
@@ -8,6 +14,10 @@ import type { DataImportInput } from './messages.ts';
 
 /** Returns the import as it ended. A failed one is an outcome, not a failure of the workflow; nothing of it stays in the area. */
 export async function dataImport(input: DataImportInput): Promise<Import> {
+  if (patched('the-record-decides')) {
+    const { ended } = await center.begin();
+    if (ended?.import) return ended.import;
+  }
   try {
     const problem = sourceProblem(input.source);
     if (problem) throw ApplicationFailure.nonRetryable(problem, 'InvalidInput');

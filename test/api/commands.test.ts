@@ -4,7 +4,7 @@ import { ed25519 } from '@noble/curves/ed25519.js';
 import canonicalize from 'canonicalize';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createSigner } from '../../api/signer.ts';
+import { createSigner } from '../../activities/signing.ts';
 import type { CommandBody, RefusalReason } from '../../workflows/domain/command.ts';
 import { parseSignedCommand } from '../../workflows/domain/command.ts';
 import type { SignedCommand } from '../../workflows/domain/command.ts';

@@ -12,7 +12,7 @@ import { createApp } from '../../api/app.ts';
 import { auditEntry } from '../../api/audit-entry.ts';
 import type { ApiDeps, Limits } from '../../api/deps.ts';
 import { defaultLimits } from '../../api/deps.ts';
-import { createSigner } from '../../api/signer.ts';
+import { createSigner } from '../../activities/signing.ts';
 import { issueToken } from '../../api/tokens.ts';
 import { defaultPolicy } from '../../workflows/domain/model.ts';
 import type { Role } from '../../workflows/domain/roles.ts';

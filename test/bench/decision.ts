@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client, Connection } from '@temporalio/client';
 import { z } from 'zod';
-import { createSigner } from '../../api/signer.ts';
+import { createSigner } from '../../activities/signing.ts';
 import type { CommandBody } from '../../workflows/domain/command.ts';
 import { command, outcome, status, wake, workflowId } from '../../workflows/messages.ts';
 import { openStage, type Stage, type Subject } from './stage.ts';

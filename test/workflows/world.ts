@@ -7,7 +7,9 @@ import { Client, Connection } from '@temporalio/client';
 import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
 import { once } from '../../activities/model-center.ts';
 import { consumeReleases } from '../../workers/application.ts';
-import { dataConverter, workflowBundle, workflowTime } from '../../workers/bundle.ts';
+import { createSigner } from '../../activities/signing.ts';
+import { createWorkflowGateway } from '../../api/temporal.ts';
+import { admitting, dataConverter, workflowBundle, workflowTime } from '../../workers/bundle.ts';
 import { createActivities, openBus, openStores } from '../../workers/wiring.ts';
 import type { Policy } from '../../workflows/domain/model.ts';
 import { defaultPolicy } from '../../workflows/domain/model.ts';
@@ -15,7 +17,7 @@ import { storePath } from '../../workflows/domain/names.ts';
 import type { Beginning } from '../../workflows/messages.ts';
 import { taskQueues, wake } from '../../workflows/messages.ts';
 import { freshDatabase, temporalServer } from '../servers.ts';
-import { createApiKey, people } from './api-key.ts';
+import { people, signsFor } from './api-key.ts';
 import { openNamespace } from './namespace.ts';
 import { auditEntry, createPassage } from './passage.ts';
 import { noteStarted, strayedReplays } from './replays.ts';
@@ -42,14 +44,18 @@ export async function openWorld(options: WorldOptions = {}) {
   const bus = await openBus({ home });
   const script: Script = { train: 'succeed', evaluate: 'pass', service: 'golden' };
   const cluster = scriptedCluster(script, stores);
-  const activities = await createActivities({ ...stores, bus, cluster: cluster.port, apiUrl: 'http://127.0.0.1:1' });
+  const signer = await createSigner(join(home, 'keys'));
+  await stores.records.registerKeys(signer.publicKeys());
+  const activities = await createActivities({
+    ...{ ...stores, bus, signer, cluster: cluster.port, apiUrl: 'http://127.0.0.1:1' },
+  });
   quieten();
   const native = await NativeConnection.connect({ address });
   const started = new Set<string>();
   const client = new Client({ connection, namespace, interceptors: { workflow: [noteStarted(started)] } });
+  const gateway = createWorkflowGateway(client);
   const policy: Policy = { ...defaultPolicy, undoWithinSeconds: 30, ...options.policy };
-  const key = createApiKey('k1');
-  const common = { connection: native, namespace, activities, dataConverter } as const;
+  const common = { connection: native, namespace, activities, dataConverter, ...admitting(stores.records) } as const;
   const codePath = await workflowBundle(join(tmpdir(), 'ocdl-test-bundle'));
 
   const workers: { worker: Worker; running: Promise<void> }[] = [];
@@ -136,7 +142,8 @@ export async function openWorld(options: WorldOptions = {}) {
     /** Names of the jobs that were ended while they ran. */
     endedJobs: cluster.endedJobs,
     run,
-    ...createPassage({ stores, client, policy, key }),
+    gateway,
+    ...createPassage({ stores, client, policy, gateway, signed: signsFor(signer) }),
     startWorkers,
     stopWorkers,
     /** Closes everything. Before that each workflow of the world is replayed from its history, from beginning to end. */

@@ -53,6 +53,7 @@ export const grid = {
   'audit.read': grant({ manager: 'yes', admin: 'yes' }),
   'users.manage': grant({ admin: 'yes' }),
   'platform.see': grant({ admin: 'yes' }),
+  'platform.operate': grant({ admin: 'yes' }),
   'token.own': grant({ ...members, admin: 'yes' }),
   'job.data': grant({ job: 'own' }),
 } as const satisfies Record<string, Record<Role, Grant>>;

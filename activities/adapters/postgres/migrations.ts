@@ -2,10 +2,12 @@
 import type { Kysely } from 'kysely';
 import { sql } from 'kysely';
 import type { Tables } from './schema.ts';
+import type { Work } from './connection.ts';
 import { lock, transact } from './connection.ts';
+import { recordEarlierStarts } from './earlier-starts.ts';
 
 /** Never edit one that has been shipped: append. Their number is the version of the schema. */
-const migrations: readonly string[] = [
+const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = [
   `
   create table authoritative.users (
     name text primary key,
@@ -211,6 +213,164 @@ const migrations: readonly string[] = [
     drop constraint releases_command_id_key,
     add unique (project, model, submission, command_id);
   `,
+  // What is true is decided in these tables; workflows coordinate.
+  `
+  create table authoritative.signing_keys (
+    key_id text primary key,
+    public_key text not null,
+    registered_at timestamptz not null default now()
+  );
+  create table authoritative.policies (
+    project text references authoritative.projects,
+    version integer,
+    policy jsonb not null,
+    set_by text,
+    primary key (project, version)
+  );
+  update authoritative.projects set policy = policy - 'operatorCommands';
+  insert into authoritative.policies (project, version, policy)
+    select project, (policy->>'version')::integer, policy from authoritative.projects;
+
+  create table authoritative.starts (
+    workflow_id text primary key,
+    ordinal bigint generated always as identity unique,
+    type text not null,
+    -- JSON text: jsonb would change numbers.
+    input text not null,
+    input_digest text not null,
+    asked_by text not null,
+    roles jsonb not null,
+    project text,
+    parent text,
+    recorded_at timestamptz not null default now(),
+    -- Started before starts were recorded, with an input that the record does not know.
+    earlier boolean not null default false,
+    run_id text,
+    restarts integer not null default 0,
+    restart_at timestamptz,
+    closed_at timestamptz,
+    detail text not null default ''
+  );
+  create index on authoritative.starts (ordinal) where closed_at is null and parent is null;
+  create index on authoritative.starts (parent) where closed_at is null;
+
+  create table authoritative.commands (
+    workflow_id text,
+    command_id text,
+    ordinal bigint generated always as identity unique,
+    project text,
+    subject text not null,
+    actor text not null,
+    name text not null,
+    -- SHA-256 of what makes the command this one and no other.
+    mark text not null,
+    command text not null,
+    status text not null check (status in ('open', 'accepted', 'refused', 'done', 'failed')),
+    reason text,
+    message text not null default '',
+    recorded_at timestamptz not null default now(),
+    settled_at timestamptz,
+    primary key (workflow_id, command_id)
+  );
+  create index on authoritative.commands (ordinal) where status = 'open';
+  create index on authoritative.commands (workflow_id) where status = 'open';
+
+  create table authoritative.decisions (
+    workflow_id text,
+    command_id text,
+    ordinal bigint generated always as identity unique,
+    name text not null,
+    actor text not null,
+    reason text not null,
+    report text,
+    digest text,
+    revision integer not null,
+    policy_version integer,
+    at timestamptz not null,
+    status text not null check (status in ('pending', 'complete', 'failed')),
+    -- Of its effects: the release, the folder of returned files, a commit.
+    detail jsonb not null default '{}',
+    primary key (workflow_id, command_id),
+    foreign key (workflow_id, command_id) references authoritative.commands
+  );
+  create unique index one_pending on authoritative.decisions (workflow_id) where status = 'pending';
+
+  create table authoritative.standings (
+    project text,
+    model text,
+    submission text,
+    state text not null,
+    revision integer not null,
+    attempt integer not null,
+    approvals jsonb not null,
+    new_since timestamptz,
+    undo_until timestamptz,
+    closed boolean not null,
+    row jsonb not null,
+    primary key (project, model, submission)
+  );
+  -- Each transition, and whether its file lies beside the artifact yet.
+  create table authoritative.transitions (
+    project text,
+    model text,
+    submission text,
+    revision integer,
+    entry text not null,
+    filed boolean not null default false,
+    primary key (project, model, submission, revision)
+  );
+  create index on authoritative.transitions (project, model, submission) where not filed;
+
+  -- Facts, each written by the activity that establishes it.
+  create table authoritative.runs (
+    project text,
+    model text,
+    submission text,
+    attempt integer,
+    row jsonb not null,
+    primary key (project, model, submission, attempt)
+  );
+  create table authoritative.staged (
+    project text,
+    model text,
+    submission text,
+    files jsonb not null,
+    problems jsonb,
+    digest text,
+    revises integer,
+    primary key (project, model, submission)
+  );
+  create table authoritative.evidence (
+    project text,
+    evaluation text,
+    model text not null,
+    submission text not null,
+    digest text not null,
+    report text not null,
+    dataset text not null,
+    actor text not null,
+    as_manager boolean not null,
+    begun_at timestamptz not null,
+    metrics jsonb not null,
+    primary key (project, evaluation)
+  );
+  create index on authoritative.evidence (project, model, submission, report);
+  create table authoritative.gate_results (
+    ordinal bigint generated always as identity primary key,
+    application text not null,
+    release text not null,
+    gate text not null,
+    passed boolean not null,
+    detail text not null,
+    seconds double precision not null,
+    at timestamptz not null default now()
+  );
+  create index on authoritative.gate_results (application, release, gate, ordinal);
+
+  alter table authoritative.live_pointers add column floor integer;
+  alter table authoritative.moves alter column release drop not null;
+  `,
+  recordEarlierStarts,
 ];
 
 /** Brings the schema to this program's version. A database of a later version is refused: an older program would misread it. */
@@ -234,7 +394,8 @@ export async function migrate(db: Kysely<Tables>): Promise<void> {
       );
     for (const [index, statements] of migrations.entries()) {
       if (index < version) continue;
-      await sql.raw(statements).execute(trx);
+      if (typeof statements === 'string') await sql.raw(statements).execute(trx);
+      else await statements(trx);
       await sql`insert into authoritative.migrations (version) values (${index + 1})`.execute(trx);
     }
   });

@@ -14,6 +14,7 @@ const deliveryStanding = {
   live: 4,
   superseded: 5,
   reverted: 5,
+  'taken-down': 5,
 } as const satisfies Record<DeliveryState, number>;
 const evaluationStanding = { running: 0, done: 1, failed: 1 } as const satisfies Record<Evaluation['state'], number>;
 const scanStanding = { open: 0, labelled: 1 } as const satisfies Record<Scan['state'], number>;

@@ -2,6 +2,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { sql } from 'kysely';
 import type { Project, Records } from '../../records.ts';
+import type { Policy } from '../../../workflows/domain/model.ts';
 import { failure } from '../../failures.ts';
 import { once } from './audit.ts';
 import type { Database, Work } from './connection.ts';
@@ -24,7 +25,10 @@ type ProjectRecords = Pick<
 export function projectRecords(db: Database): ProjectRecords {
   return {
     async createProject(project, audit) {
-      await once(db, audit, (trx) => insertProject(trx, project));
+      await once(db, audit, async (trx) => {
+        await insertProject(trx, project);
+        await insertPolicy(trx, project.project, project.policy, audit.actor);
+      });
     },
 
     async project(project) {
@@ -44,6 +48,7 @@ export function projectRecords(db: Database): ProjectRecords {
           .where('project', '=', project)
           .executeTakeFirst();
         if (set.numUpdatedRows === 0n) throw failure('NotFound', `there is no project ${project}`);
+        await insertPolicy(trx, project, policy, audit.actor);
       });
     },
 
@@ -170,11 +175,24 @@ async function selectProjects(
   return found.map((row) => ({ project: row.project, types: row.types, policy: row.policy }));
 }
 
+/** Keeps who set which policy: nobody lowers the bar for their own work. */
+async function insertPolicy(trx: Work, project: string, policy: Policy, setBy: string): Promise<void> {
+  await trx
+    .insertInto('authoritative.policies')
+    .values({ project, version: policy.version, policy: json(policy), set_by: setBy })
+    .onConflict((conflict) =>
+      conflict.columns(['project', 'version']).doUpdateSet({ policy: json(policy), set_by: setBy }),
+    )
+    .execute();
+}
+
 async function bothMustExist(trx: Work, project: string, user: string): Promise<void> {
   const there = await trx
     .selectFrom('authoritative.projects')
     .select('project')
     .where('project', '=', project)
+    // A decision that is being made holds the members as they are.
+    .forNoKeyUpdate()
     .executeTakeFirst();
   if (!there) throw failure('NotFound', `there is no project ${project}`);
   const known = await trx.selectFrom('authoritative.users').select('name').where('name', '=', user).executeTakeFirst();

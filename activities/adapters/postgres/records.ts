@@ -2,15 +2,22 @@
 import type { Records } from '../../records.ts';
 import { applicationRecords } from './applications.ts';
 import { auditRecords } from './audit.ts';
+import { commandRecords } from './command-records.ts';
 import { openDatabase } from './connection.ts';
+import { evidenceRecords } from './evidence.ts';
 import { findingRecords } from './findings.ts';
 import { importRecords } from './imports.ts';
+import { labelDecisionRecords } from './label-decisions.ts';
 import { liveRecords } from './live.ts';
 import { createOutlast, type Outlast } from './losses.ts';
 import { migrate } from './migrations.ts';
 import { peopleRecords } from './people.ts';
+import { pointerDecisionRecords } from './pointer-decisions.ts';
 import { projectRecords } from './projects.ts';
 import { releaseRecords } from './releases.ts';
+import { startRecords } from './start-records.ts';
+import { versionDecisionRecords } from './version-decisions.ts';
+import { versionFactRecords } from './version-facts.ts';
 import { versionRecords } from './versions.ts';
 
 /** Enough for a worker's activities at once; PostgreSQL's own default is 100 connections for all processes together. */
@@ -58,6 +65,13 @@ export async function createPostgresRecords(options: PostgresOptions): Promise<R
     ...liveRecords(db),
     ...findingRecords(db),
     ...importRecords(db),
+    ...startRecords(db),
+    ...commandRecords(db),
+    ...versionDecisionRecords(db),
+    ...versionFactRecords(db),
+    ...evidenceRecords(db),
+    ...pointerDecisionRecords(db),
+    ...labelDecisionRecords(db),
     async close() {
       await db.destroy();
     },

@@ -64,15 +64,7 @@ export function releaseRecords(db: Database): ReleaseRecords {
     },
 
     async releasesOf(project, model, submission) {
-      const found = await db
-        .selectFrom('authoritative.releases')
-        .select(columns)
-        .where('project', '=', project)
-        .where('model', '=', model)
-        .where('submission', '=', submission)
-        .orderBy('sequence')
-        .execute();
-      return found.map(releaseOf);
+      return releasesOfVersion(db, { project, model, submission });
     },
 
     async fence(releases, commandId) {
@@ -86,7 +78,24 @@ export function releaseRecords(db: Database): ReleaseRecords {
   };
 }
 
-async function allot(trx: Work, commandId: string, release: Unallotted): Promise<Release> {
+/** The releases of a version, by their sequence. */
+export async function releasesOfVersion(
+  db: Database,
+  { project, model, submission }: Pick<Release, 'project' | 'model' | 'submission'>,
+): Promise<readonly Release[]> {
+  const found = await db
+    .selectFrom('authoritative.releases')
+    .select(['row', 'announced'])
+    .where('project', '=', project)
+    .where('model', '=', model)
+    .where('submission', '=', submission)
+    .orderBy('sequence')
+    .execute();
+  return found.map(releaseOf);
+}
+
+/** Gives a release its id and number; the same command again gets the same. */
+export async function allot(trx: Work, commandId: string, release: Unallotted): Promise<Release> {
   const { project, model, submission, version, type } = release;
   await lock(trx, `sequence:${type}`);
   const allotted = await trx
@@ -159,7 +168,7 @@ async function nothingNewerIsLive(trx: Work, { project, model, version, type }: 
 }
 
 /** All or none. What was fenced before, by whichever command, stays so: it cannot be live. */
-async function fence(
+export async function fence(
   trx: Work,
   releases: readonly string[],
   commandId: string,

@@ -6,16 +6,31 @@ import type {
   DataSet,
   Delivery,
   Evaluation,
+  NamedArtifact,
   Policy,
   Release,
+  RunRecord,
   Scan,
   Version,
 } from '../../../workflows/domain/model.ts';
+import type { Approval } from '../../../workflows/domain/approval.ts';
+import type { Outcome } from '../../../workflows/domain/command.ts';
+import type { WorkflowName } from '../../../workflows/domain/ids.ts';
 import type { Import, Node } from '../../../workflows/domain/import.ts';
+import type { VersionState } from '../../../workflows/domain/lifecycle.ts';
+import type { Digest } from '../../../workflows/domain/names.ts';
 import type { Role } from '../../../workflows/domain/roles.ts';
 
 /** jsonb: read as the value that was written, written as JSON text (the driver would take an array for a PostgreSQL one). */
 type Json<T> = ColumnType<T, string, string>;
+
+/** What came of a decision's effects. */
+export interface DecisionDetail {
+  readonly release?: string;
+  readonly folder?: string;
+  readonly to?: string;
+  readonly commit?: string;
+}
 
 /** A projection keeps the whole domain object and, besides, what is asked for. `ordinal` counts the rows as they came: pages go by it. */
 interface Projected<T> {
@@ -80,16 +95,125 @@ export interface Tables {
     generation: number;
     release: string | null;
     moved_at: string | null;
+    /** Releases up to this sequence came before the application; null until it has begun. */
+    floor: Generated<number | null>;
   };
   /** Every answered move, also the refused ones (`generation` null): a key gets its first answer for ever. */
   'authoritative.moves': {
     key: string;
     application: string;
     type: string;
-    release: string;
+    /** `null`: taken down. */
+    release: string | null;
     generation: number | null;
     moved_at: string | null;
     refused: 'fenced' | 'older' | null;
+  };
+  'authoritative.signing_keys': { key_id: string; public_key: string; registered_at: Generated<string> };
+  'authoritative.policies': { project: string; version: number; policy: Json<Policy>; set_by: string | null };
+  'authoritative.starts': {
+    workflow_id: string;
+    ordinal: Generated<number>;
+    type: WorkflowName;
+    input: string;
+    input_digest: string;
+    asked_by: string;
+    roles: Json<readonly Role[]>;
+    project: string | null;
+    parent: string | null;
+    recorded_at: Generated<string>;
+    earlier: Generated<boolean>;
+    run_id: string | null;
+    restarts: Generated<number>;
+    restart_at: string | null;
+    closed_at: string | null;
+    detail: Generated<string>;
+  };
+  'authoritative.commands': {
+    workflow_id: string;
+    command_id: string;
+    ordinal: Generated<number>;
+    project: string | null;
+    subject: string;
+    actor: string;
+    name: string;
+    mark: string;
+    /** RFC 8785 text of the signed command. */
+    command: string;
+    status: 'open' | Outcome['status'];
+    reason: string | null;
+    message: Generated<string>;
+    recorded_at: Generated<string>;
+    settled_at: string | null;
+  };
+  'authoritative.decisions': {
+    workflow_id: string;
+    command_id: string;
+    ordinal: Generated<number>;
+    name: string;
+    actor: string;
+    reason: string;
+    report: string | null;
+    digest: string | null;
+    revision: number;
+    policy_version: number | null;
+    at: string;
+    status: 'pending' | 'complete' | 'failed';
+    detail: ColumnType<DecisionDetail, string | undefined, string>;
+  };
+  'authoritative.standings': {
+    project: string;
+    model: string;
+    submission: string;
+    state: VersionState;
+    revision: number;
+    attempt: number;
+    approvals: Json<readonly Approval[]>;
+    new_since: string | null;
+    undo_until: string | null;
+    closed: boolean;
+    row: Json<Version>;
+  };
+  'authoritative.transitions': {
+    project: string;
+    model: string;
+    submission: string;
+    revision: number;
+    entry: string;
+    filed: Generated<boolean>;
+  };
+  'authoritative.runs': { project: string; model: string; submission: string; attempt: number; row: Json<RunRecord> };
+  'authoritative.staged': {
+    project: string;
+    model: string;
+    submission: string;
+    files: Json<readonly NamedArtifact[]>;
+    problems: Json<readonly string[]> | null;
+    digest: Digest | null;
+    revises: number | null;
+  };
+  'authoritative.evidence': {
+    project: string;
+    evaluation: string;
+    model: string;
+    submission: string;
+    digest: string;
+    report: string;
+    dataset: string;
+    actor: string;
+    as_manager: boolean;
+    begun_at: string;
+    metrics: Json<Readonly<Record<string, number | null>>>;
+  };
+  'authoritative.gate_results': {
+    ordinal: Generated<number>;
+    application: string;
+    release: string;
+    gate: string;
+    passed: boolean;
+    detail: string;
+    seconds: number;
+    at: Generated<string>;
   };
   'projection.versions': Projected<Version> & {
     project: string;

@@ -1,7 +1,8 @@
 // The Model Center's rows: versions with their numbers and claimed digests, and evaluations.
 import type { Records } from '../../records.ts';
 import { failure } from '../../failures.ts';
-import type { Database } from './connection.ts';
+import type { Version } from '../../../workflows/domain/model.ts';
+import type { Database, Work } from './connection.ts';
 import { lock, transact } from './connection.ts';
 import { cursorOf, limitOf, pageOf } from './page.ts';
 
@@ -45,54 +46,11 @@ export function versionRecords(db: Database): VersionRecords {
     },
 
     async versionNumber(project, model, submission) {
-      return transact(db, async (trx) => {
-        await lock(trx, `version:${project}/${model}`);
-        const ofModel = trx
-          .selectFrom('authoritative.version_numbers')
-          .where('project', '=', project)
-          .where('model', '=', model);
-        const given = await ofModel.select('version').where('submission', '=', submission).executeTakeFirst();
-        if (given) return given.version;
-        const { newest } = await ofModel.select((eb) => eb.fn.max('version').as('newest')).executeTakeFirstOrThrow();
-        // `max` of no row is null, whatever its type says.
-        const version = Number(newest ?? 0) + 1;
-        await trx.insertInto('authoritative.version_numbers').values({ project, model, submission, version }).execute();
-        return version;
-      });
+      return transact(db, (trx) => numberOf(trx, { project, model, submission }));
     },
 
     async claimDigest(project, model, submission, digest) {
-      await transact(db, async (trx) => {
-        await lock(trx, `digest:${project}/${model}`);
-        const ofModel = trx
-          .selectFrom('authoritative.digest_claims')
-          .where('project', '=', project)
-          .where('model', '=', model);
-        const own = await ofModel.select(['digest', 'freed']).where('submission', '=', submission).executeTakeFirst();
-        // After the end a late claim must not hold the bytes again.
-        if (own?.freed) return;
-        if (own && own.digest !== digest)
-          throw failure(
-            'Conflict',
-            `submission ${submission} of ${project}/${model} has claimed the bytes ${own.digest ?? 'none'}, not ${digest}: a submission's bytes are fixed`,
-          );
-        if (own) return;
-        const other = await ofModel
-          .select('submission')
-          .where('digest', '=', digest)
-          .where('freed', '=', false)
-          .executeTakeFirst();
-        if (other)
-          throw failure(
-            'Conflict',
-            `submission ${other.submission} of ${project}/${model} is open with the same bytes (SHA-256 ${digest}): withdraw it or wait for its end`,
-            [other.submission],
-          );
-        await trx
-          .insertInto('authoritative.digest_claims')
-          .values({ project, model, submission, digest, freed: false })
-          .execute();
-      });
+      await transact(db, (trx) => claim(trx, { project, model, submission }, digest));
     },
 
     async freeDigest(project, model, submission) {
@@ -135,4 +93,55 @@ export function versionRecords(db: Database): VersionRecords {
       );
     },
   };
+}
+
+type Key = Pick<Version, 'project' | 'model' | 'submission'>;
+
+/** The number of a submission: the model's next one the first time, kept for ever. */
+export async function numberOf(trx: Work, { project, model, submission }: Key): Promise<number> {
+  await lock(trx, `version:${project}/${model}`);
+  const ofModel = trx
+    .selectFrom('authoritative.version_numbers')
+    .where('project', '=', project)
+    .where('model', '=', model);
+  const given = await ofModel.select('version').where('submission', '=', submission).executeTakeFirst();
+  if (given) return given.version;
+  const { newest } = await ofModel.select((eb) => eb.fn.max('version').as('newest')).executeTakeFirstOrThrow();
+  // `max` of no row is null, whatever its type says.
+  const version = Number(newest ?? 0) + 1;
+  await trx.insertInto('authoritative.version_numbers').values({ project, model, submission, version }).execute();
+  return version;
+}
+
+/** Claims a digest for an open submission; another open one with the same bytes is a `Conflict` that names it. */
+export async function claim(trx: Work, { project, model, submission }: Key, digest: string): Promise<void> {
+  await lock(trx, `digest:${project}/${model}`);
+  const ofModel = trx
+    .selectFrom('authoritative.digest_claims')
+    .where('project', '=', project)
+    .where('model', '=', model);
+  const own = await ofModel.select(['digest', 'freed']).where('submission', '=', submission).executeTakeFirst();
+  // After the end a late claim must not hold the bytes again.
+  if (own?.freed) return;
+  if (own && own.digest !== digest)
+    throw failure(
+      'Conflict',
+      `submission ${submission} of ${project}/${model} has claimed the bytes ${own.digest ?? 'none'}, not ${digest}: a submission's bytes are fixed`,
+    );
+  if (own) return;
+  const other = await ofModel
+    .select('submission')
+    .where('digest', '=', digest)
+    .where('freed', '=', false)
+    .executeTakeFirst();
+  if (other)
+    throw failure(
+      'Conflict',
+      `submission ${other.submission} of ${project}/${model} is open with the same bytes (SHA-256 ${digest}): withdraw it or wait for its end`,
+      [other.submission],
+    );
+  await trx
+    .insertInto('authoritative.digest_claims')
+    .values({ project, model, submission, digest, freed: false })
+    .execute();
 }
