@@ -15,6 +15,7 @@ import { jobRoutes } from './jobs.ts';
 import { nodeRoutes } from './nodes.ts';
 import { describe, describeParts, documentOf, documentRoute } from './openapi.ts';
 import { notFound, problem, problemOf, problemResponse } from './problems.ts';
+import { operationRoutes } from './operations.ts';
 import { projectRoutes } from './projects.ts';
 import { releaseRoutes } from './releases.ts';
 import { revertRoutes } from './reverts.ts';
@@ -51,7 +52,7 @@ export function createApp(deps: ApiDeps): Api {
     ),
     ...[importRoutes, nodeRoutes].flatMap((of) => of(deps)),
     ...[submissionRoutes, versionRoutes, evaluationRoutes, releaseRoutes].flatMap((of) => of(deps)),
-    ...[applicationRoutes, revertRoutes, scanRoutes, auditRoutes, jobRoutes].flatMap((of) => of(deps)),
+    ...[applicationRoutes, revertRoutes, scanRoutes, auditRoutes, jobRoutes, operationRoutes].flatMap((of) => of(deps)),
     documentRoute(() => documentOf(app)),
   ];
   describeParts(app);
