@@ -39,7 +39,10 @@ export function signed(given: Given): SignedCommand {
     ...{ revision: 0, digest: null, report: null, issuedAt: START },
     ...given,
   };
-  return { body, signature: signBytes(null, Buffer.from(canonicalize(body) ?? ''), pair.privateKey).toString('base64url') };
+  return {
+    body,
+    signature: signBytes(null, Buffer.from(canonicalize(body) ?? ''), pair.privateKey).toString('base64url'),
+  };
 }
 
 const place = (type: string, file: NamedArtifact): NamedArtifact => ({

@@ -143,7 +143,10 @@ export const startCases: readonly RecordsCase[] = [
       assert.equal(most, 1);
       assert.deepEqual([...answers].sort(), ['done', undefined, undefined]);
       assert.equal(await records.exclusively(`${project}-other`, work), 'done');
-      await assert.rejects(records.exclusively(project, () => Promise.reject(new Error('it broke'))), /it broke/);
+      await assert.rejects(
+        records.exclusively(project, () => Promise.reject(new Error('it broke'))),
+        /it broke/,
+      );
       assert.equal(await records.exclusively(project, work), 'done');
     },
   },
@@ -169,7 +172,10 @@ export const commandCases: readonly RecordsCase[] = [
       const commandId = randomUUID();
       const command = await about('rf-1', 'reject', 'mia', { commandId, args: { reason: 'no' } });
       const open = { commandId, actor: 'mia', isOpen: true, outcome: { status: 'accepted' as const } };
-      assert.deepEqual(new Set((await Promise.all(ten.map(() => record(command)))).map(({ isOpen }) => isOpen)), new Set([true]));
+      assert.deepEqual(
+        new Set((await Promise.all(ten.map(() => record(command)))).map(({ isOpen }) => isOpen)),
+        new Set([true]),
+      );
       assert.deepEqual(await record(command), open);
       // The API stamps each sending with another time: it is the same command.
       assert.deepEqual(await record(signed({ ...command.body, issuedAt: '2026-02-01T00:00:00.000Z' })), open);
@@ -225,7 +231,11 @@ export const commandCases: readonly RecordsCase[] = [
       // What is not recorded is not decided either, if it is not signed.
       for (const one of forged)
         await fails(records.decideVersion(idOf('rf-1'), one, { place: (_, file) => file }), 'NotAuthorized');
-      assert.equal((await records.versionStanding({ project: scene.project, model: 'forest', submission: 'rf-1' })).version.revision, 1);
+      assert.equal(
+        (await records.versionStanding({ project: scene.project, model: 'forest', submission: 'rf-1' })).version
+          .revision,
+        1,
+      );
     },
   },
   {
@@ -248,7 +258,10 @@ export const commandCases: readonly RecordsCase[] = [
       assert.equal(rows.filter(({ entry }) => entry.kind === 'command.refused').length, 4);
       const other = signed({ workflowId: `evaluation/${scene.project}/e-1`, name: 'cancel', actor: 'mia' });
       assert.equal((await record(other)).outcome.status, 'refused');
-      await fails(record(signed({ workflowId: `model/${scene.project}/forest/none`, name: 'tag', actor: 'mia' })), 'NotFound');
+      await fails(
+        record(signed({ workflowId: `model/${scene.project}/forest/none`, name: 'tag', actor: 'mia' })),
+        'NotFound',
+      );
     },
   },
   {
@@ -260,7 +273,9 @@ export const commandCases: readonly RecordsCase[] = [
       for (const tag of ['a', 'b', 'c']) commands.push(await about('rf-1', 'tag', 'mia', { args: { tags: [tag] } }));
       for (const command of commands) await record(command);
       const open = async (before: string) =>
-        (await records.openCommands({ before, limit: 1000 })).filter(({ body }) => body.workflowId.includes(scene.project));
+        (await records.openCommands({ before, limit: 1000 })).filter(({ body }) =>
+          body.workflowId.includes(scene.project),
+        );
       assert.deepEqual(await open('2999-01-01T00:00:00.000Z'), commands);
       assert.deepEqual(await open('2026-01-01T00:00:00.000Z'), []);
       const [first, second, third] = commands;
