@@ -5,6 +5,9 @@ import type { DataSet } from '../../workflows/domain/model.ts';
 import * as set from '../contracts/records/scene.ts';
 import type { Scene } from '../contracts/records/scene.ts';
 
+/** Makes what must be there over an undisturbed Records, and returns the call. */
+export type Prepare = (direct: Records, scene: Scene) => Promise<(records: Records) => Promise<unknown>>;
+
 export const token = ({ user }: Scene) => ({
   tokenId: `${user}-token`,
   sha256: set.digestOf(user),

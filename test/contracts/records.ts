@@ -1,7 +1,7 @@
 // What every Records must do, as a list of cases, and the function that registers them as tests.
 import type { Records } from '../../activities/records.ts';
 import { approvalCases } from './records/approvals.ts';
-import { decisionCases } from './records/decisions.ts';
+import { auditCases, decisionCases } from './records/decisions.ts';
 import { importCases } from './records/imports.ts';
 import { passageCases } from './records/passage.ts';
 import { peopleCases } from './records/people.ts';
@@ -16,7 +16,15 @@ export { createScene };
 /** Each case makes its own project and application, so that all may run on one database, also at once. */
 export const recordsCases: readonly RecordsCase[] = [
   ...[...peopleCases, ...passageCases, ...releaseCases, ...importCases],
-  ...[...startCases, ...commandCases, ...decisionCases, ...approvalCases, ...pointerCases, ...labelCases],
+  ...[
+    ...startCases,
+    ...commandCases,
+    ...decisionCases,
+    ...approvalCases,
+    ...pointerCases,
+    ...labelCases,
+    ...auditCases,
+  ],
 ];
 
 /** Registers the contract as jest tests over one Records that `open` makes. */

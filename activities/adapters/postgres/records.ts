@@ -4,6 +4,7 @@ import { applicationRecords } from './applications.ts';
 import { auditRecords } from './audit.ts';
 import { commandRecords } from './command-records.ts';
 import { openDatabase } from './connection.ts';
+import { decisionAuditRecords } from './decision-audit.ts';
 import { evidenceRecords } from './evidence.ts';
 import { findingRecords } from './findings.ts';
 import { importRecords } from './imports.ts';
@@ -68,6 +69,7 @@ export async function createPostgresRecords(options: PostgresOptions): Promise<R
     ...startRecords(db),
     ...commandRecords(db),
     ...versionDecisionRecords(db),
+    ...decisionAuditRecords(db),
     ...versionFactRecords(db),
     ...evidenceRecords(db),
     ...pointerDecisionRecords(db),
