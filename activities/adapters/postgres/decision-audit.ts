@@ -4,6 +4,7 @@ import type { Records } from '../../records.ts';
 import type { CommandBody, PublicKeys, SignedCommand } from '../../../workflows/domain/command.ts';
 import { verifies } from './commands.ts';
 import type { Database, Work } from './connection.ts';
+import type { DecisionDetail } from './schema.ts';
 
 /** Decisions per read: a few megabytes. */
 const WALK = 1_000;
@@ -21,8 +22,8 @@ export function decisionAuditRecords(db: Database): Pick<Records, 'verifyDecisio
         .setAccessMode('read only')
         .execute(async (trx) => {
           const { checked, problems } = await walk(trx);
-          for (const of of [approvalsWithout, releasesWithout, movesWithout, pointersWithout])
-            problems.push(...(await of(trx)));
+          for (const look of [approvalsWithout, releasesWithout, movesWithout, pointersWithout])
+            problems.push(...(await look(trx)));
           const rest = problems.length - TOLD;
           return { checked, problems: rest > 0 ? [...problems.slice(0, TOLD), `${rest} more`] : problems };
         });
@@ -43,7 +44,7 @@ async function walk(trx: Work): Promise<{ checked: number; problems: string[] }>
         join.onRef('c.workflow_id', '=', 'd.workflow_id').onRef('c.command_id', '=', 'd.command_id'),
       )
       .select(['d.ordinal', 'd.workflow_id', 'd.command_id', 'd.name', 'd.actor', 'd.reason', 'd.report', 'd.digest'])
-      .select(['d.revision', 'c.command'])
+      .select(['d.revision', 'd.detail', 'c.command'])
       .where('d.ordinal', '>', after)
       .orderBy('d.ordinal')
       .limit(WALK)
@@ -68,6 +69,7 @@ interface Decided {
   readonly report: string | null;
   readonly digest: string | null;
   readonly revision: number;
+  readonly detail: DecisionDetail;
   readonly command: string;
 }
 
@@ -102,6 +104,8 @@ function differences(row: Decided, body: CommandBody): readonly string[] {
     report: [row.report, body.report],
     digest: [row.digest, body.digest],
     revision: [row.revision, body.revision],
+    // A release gets its number by the decision; a revert names one.
+    release: body.name === 'revert' ? [row.detail.release, body.args.release] : [],
   };
   return Object.entries(pairs).flatMap(([name, [decided, given]]) => (decided === given ? [] : [name]));
 }
@@ -155,10 +159,9 @@ async function movesWithout(trx: Work): Promise<readonly string[]> {
       where m.generation is not null
         and not exists (
           select from authoritative.decisions x
-          join authoritative.commands c on c.workflow_id = x.workflow_id and c.command_id = x.command_id
           where x.workflow_id = 'application/' || m.application || '/' || m.type and x.revision = m.generation - 1
             and case when m.release is null then x.name = 'take-down'
-              else x.name = 'revert' and c.command::jsonb->'body'->'args'->>'release' = m.release end)
+              else x.name = 'revert' and x.detail->>'release' = m.release end)
         and (m.release is null
           or exists (select from authoritative.moves b where b.application = m.application and b.type = m.type
             and b.release = m.release and b.generation < m.generation)

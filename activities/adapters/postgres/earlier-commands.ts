@@ -65,6 +65,7 @@ async function bring(trx: Work, { entry, command }: Kept): Promise<void> {
   if (made.numInsertedOrUpdatedRows === 0n || (failed && release === undefined)) return;
   const detail: DecisionDetail = {
     ...(release !== undefined && { release }),
+    ...(body.name === 'revert' && body.args.release !== undefined && { release: body.args.release }),
     ...(typeof entry.detail['commit'] === 'string' && { commit: entry.detail['commit'] }),
   };
   await trx
