@@ -7,16 +7,12 @@ import type { Principal, Records } from '../../activities/records.ts';
 import { freshDatabase } from '../servers.ts';
 import type { Import } from '../../workflows/domain/import.ts';
 import type { Delivery, Release } from '../../workflows/domain/model.ts';
+import type { RecordsFault } from './faulty/decision-faults.ts';
+import { decisionFaults } from './faulty/decision-faults.ts';
 import { createScene, recordsCases } from './records.ts';
 
-interface Fault {
-  readonly fault: string;
-  /** The case that must see it. */
-  readonly seenBy: string;
-  readonly plant: (records: Records) => Partial<Records>;
-}
-
-const faults: readonly Fault[] = [
+const faults: readonly RecordsFault[] = [
+  ...decisionFaults,
   {
     fault: 'the live pointer moves without compare-and-set',
     seenBy: 'the live pointer moves by compare-and-set, with its deliveries and its audit',
@@ -235,6 +231,7 @@ const unproven = [
   'of many moves from one generation one is made',
   'going back is a revert, to what was live there',
   'a scan is created once',
+  'a command is decided once: the same again returns how it stands',
 ];
 
 describe('the contract of Records sees', () => {
