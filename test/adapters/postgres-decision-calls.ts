@@ -238,7 +238,7 @@ export const decisionReads = {
   openStarts: async (direct, scene) => {
     // The last page: other tests' starts come before.
     let after: string | undefined;
-    for (let page = await direct.openStarts({ limit: 1_000 }); page.next !== undefined; ) {
+    for (let page = await direct.openStarts({ limit: 1_000 }); page.next !== undefined;) {
       after = page.next;
       page = await direct.openStarts({ limit: 1_000, after });
     }

@@ -1,7 +1,9 @@
 // What every Records must do, as a list of cases, and the function that registers them as tests.
 import type { Records } from '../../activities/records.ts';
 import { approvalCases } from './records/approvals.ts';
-import { auditCases, decisionCases } from './records/decisions.ts';
+import { commandCases } from './records/commands.ts';
+import { decisionCases } from './records/decisions.ts';
+import { auditCases, effectCases } from './records/effects.ts';
 import { importCases } from './records/imports.ts';
 import { passageCases } from './records/passage.ts';
 import { peopleCases } from './records/people.ts';
@@ -9,7 +11,7 @@ import { labelCases, pointerCases } from './records/pointers.ts';
 import { releaseCases } from './records/releases.ts';
 import type { RecordsCase } from './records/scene.ts';
 import { createScene } from './records/scene.ts';
-import { commandCases, startCases } from './records/starts.ts';
+import { startCases } from './records/starts.ts';
 
 export { createScene };
 
@@ -20,6 +22,7 @@ export const recordsCases: readonly RecordsCase[] = [
     ...startCases,
     ...commandCases,
     ...decisionCases,
+    ...effectCases,
     ...approvalCases,
     ...pointerCases,
     ...labelCases,
