@@ -73,6 +73,7 @@ export function createDeliveryActivities(deps: {
       if (!Object.hasOwn(gates, gate))
         throw failure('GateUnavailable', `there is no gate "${gate}", only ${Object.keys(gates).join(', ')}`);
       const run = gates[gate as keyof typeof gates];
+      await records.beginGates(of);
       const started = performance.now();
       const verdict = await beating((signal, report) =>
         run({ application: app, release: row, files, cluster, releases, signal, report }),

@@ -364,6 +364,8 @@ export interface Records {
   openDelivery(workflowId: string): Promise<NextDelivery>;
   /** Gates, as they are configured now, that this release has not passed. */
   missingGates(delivery: DeliveryKey): Promise<readonly string[]>;
+  /** The delivery is at its gates. */
+  beginGates(delivery: DeliveryKey): Promise<void>;
   recordGate(delivery: DeliveryKey, result: GateResult): Promise<void>;
   /** What the delivery has come to by the results of its gates. `ended`: why it came to nothing. */
   concludeDelivery(delivery: DeliveryKey, ended?: string): Promise<Delivery>;

@@ -19,6 +19,8 @@ export interface Carried {
   readonly commands: readonly unknown[];
 }
 
+const INTERRUPTED = 'ended by an operator';
+
 /** Carries one submission through its lifecycle; returns the version as it ended. */
 export async function modelLifecycle(input: LifecycleInput, carried?: Carried): Promise<Version> {
   if (!patched('the-record-decides')) return lifecycleBefore(input, carried);
@@ -129,12 +131,14 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
     life.working = scope;
     const working = scope
       .run(work)
-      .catch((error: unknown) => (isCancellation(error) ? 'ended by an operator' : explain(error).message))
+      .catch((error: unknown) => (isCancellation(error) ? INTERRUPTED : explain(error).message))
       .then((ended) => Object.assign(state, { ended, over: true }));
     for (let now = standing; ;) {
       await condition(() => state.over || inbox.waiting.length > 0 || inbox.hasRefused());
       if (state.over) {
         life.working = null;
+        // A training that was interrupted has failed; a validation that was begins again.
+        if (state.ended === INTERRUPTED && now.version.state === 'validating') return now;
         return see(await center.advanceVersion({ revision: now.version.revision, ended: state.ended ?? '' }));
       }
       now = await decideNext(now);

@@ -1,5 +1,6 @@
 // What people and machines do in a test world: submit, evaluate, decide, release, revert, report, and look at what became of it.
 import { randomUUID } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import type { Client } from '@temporalio/client';
 import { once } from '../../activities/model-center.ts';
 import type { AuditEntry } from '../../activities/records.ts';
@@ -60,7 +61,7 @@ export function createPassage(deps: {
     more: { author?: string; policy?: Partial<Policy> } = {},
   ) {
     const { author = 'sam' } = more;
-    if (more.policy) await setPolicy(more.policy);
+    await setPolicy({ ...policy, ...more.policy });
     const input = { project: 'p', model: 'm', type: 'kind', submission, author, beginning };
     const row = newVersion(input, 'k', new Date().toISOString());
     const roles = people[author] ?? [];
@@ -76,7 +77,9 @@ export function createPassage(deps: {
   /** Sets the project's policy as a manager. */
   async function setPolicy(change: Partial<Policy>, actor = 'mia'): Promise<void> {
     const now = (await records.project('p'))?.policy ?? policy;
-    const next = { ...now, ...change, version: now.version + 1 };
+    const next = { ...now, ...change, version: now.version };
+    if (isDeepStrictEqual(next, now)) return;
+    next.version += 1;
     await records.setPolicy('p', next, { ...auditEntry('policy.set'), actor });
   }
 

@@ -101,7 +101,7 @@ export function markOf({ name, args, actor, revision, digest, report }: CommandB
 /** Writes a refusal: the command is consumed, nothing else changes. */
 export async function refuse(trx: Work, taken: Taken, { refused, message }: Refusal): Promise<void> {
   await settle(trx, taken, { status: 'refused', reason: refused, message });
-  await append(trx, [entryOf(taken, 'command.refused', 'refused', message, { refused })]);
+  await append(trx, [entryOf(taken, 'command.refused', 'refused', message, { reason: refused })]);
 }
 
 /** Writes that an accepted command could not be carried out: the state is as it was. */

@@ -25,6 +25,7 @@ type PointerDecisionRecords = Pick<
   | 'completePointer'
   | 'openDelivery'
   | 'missingGates'
+  | 'beginGates'
   | 'recordGate'
   | 'concludeDelivery'
 >;
@@ -97,6 +98,12 @@ export function pointerDecisionRecords(db: Database): PointerDecisionRecords {
       return transact(db, async (trx) => {
         const results = await resultsOf(trx, of);
         return results.configured.filter((gate) => !results.latest.some((one) => one.gate === gate && one.passed));
+      });
+    },
+
+    async beginGates(of) {
+      await transact(db, async (trx) => {
+        await writeProjections(trx, [{ kind: 'delivery', row: await deliveryRow(trx, of, 'gating', '') }]);
       });
     },
 
