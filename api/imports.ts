@@ -63,7 +63,7 @@ const importView = z.object({
   files: z.array(importedFileView).readonly(),
   sheet: fileView.nullable(),
   updatedAt: z.string(),
-}) satisfies z.ZodType<Shown<Import>>;
+}) satisfies z.ZodType<Omit<Shown<Import>, 'resolution'>>;
 
 const one = '/v1/projects/{project}/imports/{import}';
 

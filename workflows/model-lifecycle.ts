@@ -20,6 +20,7 @@ export interface Carried {
 }
 
 const INTERRUPTED = 'ended by an operator';
+const AGAIN_AFTER = '5 seconds';
 
 /** Carries one submission through its lifecycle; returns the version as it ended. */
 export async function modelLifecycle(input: LifecycleInput, carried?: Carried): Promise<Version> {
@@ -176,7 +177,13 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
     if (inbox.waiting.length > 0) return decideNext(standing);
     const isTold = life.woken && state === 'released';
     life.woken = false;
-    if (isTold || isDue) return see(await center.advanceVersion({ revision }));
+    if (isTold) return see(await center.advanceVersion({ revision }));
+    if (isDue) {
+      const after = see(await center.advanceVersion({ revision }));
+      // An undo that was recorded in time is signalled again, if its signal was lost.
+      if (!after.closed) await condition(something, AGAIN_AFTER);
+      return after;
+    }
     await write(standing);
     if (inbox.isFull() && inbox.waiting.length === 0 && !inbox.hasRefused())
       await continueAsNew<typeof modelLifecycle>(input, { commands: [] });

@@ -70,7 +70,7 @@ const lock = async () => {
   return Object.fromEntries(Object.entries(held).map(([type, { release }]) => [type, release]));
 };
 
-it('is written anew where a person has broken it', async () => {
+it('is written again where a person has broken it', async () => {
   const { code } = world();
   const kind = await goLive('kind');
   await code.ensure('p/app-shop');

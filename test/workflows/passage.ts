@@ -31,6 +31,12 @@ export const auditEntry = (kind: string): AuditEntry => ({
   at: new Date().toISOString(),
 });
 
+/** What the audit calls it. */
+function subjectOfWorkflow(id: string): string {
+  const [kind, ...parts] = id.split('/');
+  return kind === 'feedback' ? `${parts[0]}/scans/${parts[1]}` : parts.join('/');
+}
+
 /** Everything is of project `p`, model `m`, type `kind`. */
 export function createPassage(deps: {
   stores: Stores;
@@ -118,7 +124,7 @@ export function createPassage(deps: {
   /** Records and signals a command as the API does, and waits for its outcome. */
   async function send(sent: SignedCommand): Promise<Outcome> {
     const { workflowId: id, commandId } = sent.body;
-    const row = await records.recordCommand(sent, { project: 'p', subject: id });
+    const row = await records.recordCommand(sent, { project: 'p', subject: subjectOfWorkflow(id) });
     if (row.isOpen) await gateway.sendCommand(id, sent).catch(() => undefined);
     return settled(id, commandId);
   }

@@ -86,6 +86,9 @@ it('takes down what is live, with a reason; then it can be retired, and the next
     world.revert('shop', actor, undefined, { name: 'take-down', args });
   expect(await takeDown('sam', { reason: 'r' })).toMatchObject({ status: 'refused', reason: 'not-authorized' });
   expect(await takeDown('dev', {})).toMatchObject({ status: 'refused', reason: 'invalid' });
+  await until('w-3 to know that it is live', async () =>
+    (await world.records.version('p', 'm', 'w-3'))?.detail.includes('live in shop'),
+  );
   expect(await world.give('w-3', 'mia', 'retire')).toMatchObject({
     status: 'failed',
     message: 'live in shop: revert or take down there first, then retire',
@@ -100,6 +103,9 @@ it('takes down what is live, with a reason; then it can be retired, and the next
   expect(await takeDown('dev', { reason: 'again' })).toMatchObject({ status: 'refused', reason: 'wrong-state' });
   const [row] = (await world.auditOf('shop/kind')).filter(({ kind }) => kind === 'application.take-down');
   expect(row).toMatchObject({ actor: 'dev', reason: 'it leaks', detail: { release: null, former: live } });
+  await until('w-3 to know that it is not', async () =>
+    (await world.records.version('p', 'm', 'w-3'))?.detail.includes('taken-down in shop'),
+  );
   expect(await world.give('w-3', 'mia', 'retire')).toMatchObject({ status: 'done' });
   const next = await world.released('w-4');
   await world.untilLive('shop', next);

@@ -102,6 +102,8 @@ export interface Import {
   readonly files: readonly ImportedFile[];
   /** The data sheet, once it is done. */
   readonly sheet: NamedArtifact | null;
+  /** What the source was found to mean: fixed for all that follows. */
+  readonly resolution?: Resolution;
   readonly updatedAt: string;
 }
 

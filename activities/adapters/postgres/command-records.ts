@@ -22,7 +22,15 @@ export function commandRecords(db: Database): CommandRecords {
           ]);
         // A refusal is told at once; what looks possible is judged again where it is decided.
         const refusal = made ? await judgeNow(trx, body.workflowId, body) : undefined;
-        if (refusal) await refuse(trx, { ...about, workflowId: body.workflowId, command, body, isOpen: true }, refusal);
+        const taken = {
+          ...about,
+          workflowId: body.workflowId,
+          command,
+          body,
+          isOpen: true,
+          recordedAt: row.recorded_at,
+        };
+        if (refusal) await refuse(trx, taken, refusal);
         const now = await find(trx, body.workflowId, body.commandId);
         if (!now) throw new Error(`command ${body.commandId} was written and is not there`);
         return now;

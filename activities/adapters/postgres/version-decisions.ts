@@ -81,7 +81,7 @@ async function decide(
   doubt: { reason: string; message: string } | undefined,
 ): Promise<VersionStanding> {
   const { body } = taken;
-  const verdict = judgeVersion(now, body);
+  const verdict = judgeVersion(now, body, taken.recordedAt);
   if ('refused' in verdict) {
     await refuse(trx, taken, verdict);
     return shownStanding(now);
