@@ -76,6 +76,9 @@ it('a live version that an operator cancels stays released and live, and takes c
   await world.addApplication('n-shop');
   const release = await world.released('n-6');
   await world.untilLive('n-shop', release);
+  await until('n-6 to know that it is live', async () =>
+    (await world.records.version('p', 'm', 'n-6'))?.detail.includes('live in n-shop'),
+  );
   await handleOf('n-6').cancel();
   await until('the cancellation to be in the audit', async () =>
     (await world.auditOf('p/m/n-6')).some(({ kind }) => kind === 'workflow.cancelled'),

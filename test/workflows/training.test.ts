@@ -75,6 +75,11 @@ it('is cancelled by an operator in Temporal itself: the run has failed, the vers
   world.script.train = 'hang';
   const handle = await world.startLifecycle('rf-6', world.run);
   await world.untilState('rf-6', 'training');
+  const run = world.client.workflow.getHandle('run/p/m/rf-6/1');
+  await until('the run to begin', async () => {
+    const found = await run.describe().catch(() => undefined);
+    return found?.status.name === 'RUNNING';
+  });
   await handle.cancel();
   expect(await world.untilState('rf-6', 'failed')).toMatchObject({ detail: 'ended by an operator' });
   expect((await handle.describe()).status.name).toBe('RUNNING');
