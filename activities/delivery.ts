@@ -178,6 +178,11 @@ export function createDeliveryActivities(deps: {
         'InvalidInput',
         `release ${release} is of type ${row.type}, which ${application} does not take here`,
       );
+    if (!(await records.mayConsume(app.project, type)))
+      throw failure(
+        'NotAuthorized',
+        `project ${row.project} no longer lets project ${app.project} consume ${type}: ask its manager for the grant`,
+      );
     return { app, row };
   }
 

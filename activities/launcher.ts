@@ -152,7 +152,12 @@ export function createLauncherActivities({ records, areas }: { records: Records;
       const { project, model, submission, to, report } = input;
       const version = await mustHave(records.version(project, model, submission), `version ${model}/${submission}`);
       const members = await records.members(project);
-      if (!members.some(({ user, roles }) => user === to && (roles.includes('scientist') || user === version.author)))
+      if (
+        !members.some(
+          ({ user, roles, disabled }) =>
+            user === to && !disabled && (roles.includes('scientist') || user === version.author),
+        )
+      )
         throw failure('InvalidInput', `${to} is no scientist of project ${project}`);
       const folder = `returned/${model}/${submission}`;
       const theirs = (file: string) => storePath({ area: 'private', project, user: to, path: `${folder}/${file}` });

@@ -50,7 +50,8 @@ export function createReleaseActivities(deps: {
       const { project, model, submission, type, digest, files, decisions } = version;
       if (!digest || version.version === null)
         throw failure('Corrupt', `version ${model}/${submission} has no digest or number`);
-      const released = files.map((file) => ({ ...file, uri: releases.uri(releasePath(type, digest, file.name)) }));
+      // Each file by its own digest: a corrected model.json beside the same model.onnx is another file.
+      const released = files.map((file) => ({ ...file, uri: releases.uri(releasePath(type, file.sha256, file.name)) }));
       const report = decisions.findLast(({ name }) => name === 'approve')?.report ?? null;
       return records.allotRelease(input.commandId, {
         type,

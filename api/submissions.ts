@@ -77,6 +77,12 @@ export const submissionRoutes = ({ records, code, workflows, signer }: ApiDeps):
       );
       const version = await read();
       if (!version) throw new Error(`version ${subjectOf(ids)} was written and is not there`);
+      // Only now: a refused request for the same id names nothing.
+      if ('run' in beginning)
+        await records.nameDataSets(project.project, beginning.run.data, {
+          kind: 'run',
+          name: `${model}/${submission}`,
+        });
       // A lifecycle that has moved is there or has ended. One that has not may have been written and, the API having died, never started.
       const unmoved = version.revision === 0 && version.state === row.state;
       const { started } = unmoved

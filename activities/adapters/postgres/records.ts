@@ -3,6 +3,7 @@ import type { Records } from '../../records.ts';
 import { applicationRecords } from './applications.ts';
 import { auditRecords } from './audit.ts';
 import { openDatabase } from './connection.ts';
+import { dataSetRecords } from './data-sets.ts';
 import { findingRecords } from './findings.ts';
 import { importRecords } from './imports.ts';
 import { liveRecords } from './live.ts';
@@ -11,6 +12,7 @@ import { migrate } from './migrations.ts';
 import { peopleRecords } from './people.ts';
 import { projectRecords } from './projects.ts';
 import { releaseRecords } from './releases.ts';
+import { typeRecords } from './types.ts';
 import { versionRecords } from './versions.ts';
 
 /** Enough for a worker's activities at once; PostgreSQL's own default is 100 connections for all processes together. */
@@ -51,6 +53,8 @@ export async function createPostgresRecords(options: PostgresOptions): Promise<R
   return eachCall(outlast, {
     ...peopleRecords(db),
     ...projectRecords(db),
+    ...typeRecords(db),
+    ...dataSetRecords(db),
     ...auditRecords(db),
     ...versionRecords(db),
     ...releaseRecords(db),
