@@ -22,14 +22,24 @@ function nearestName(name: string, known: readonly string[]): string | undefined
   // Longer texts are compared by their beginning only: the cost stays small whatever is given.
   const given = fold(name.slice(0, 64));
   if (given === '') return undefined;
-  const inside = known.find((one) => fold(one).includes(given) || given.includes(fold(one)));
-  if (inside !== undefined) return inside;
+  // A part of a name, an abbreviation ("avg_precision"), a name with something around it.
+  const similar =
+    known.find((one) => fold(one).includes(given)) ??
+    known.find((one) => given.length > 2 && hasInOrder(fold(one), given)) ??
+    known.find((one) => given.includes(fold(one)));
+  if (similar !== undefined) return similar;
   const [best] = known.map((one) => ({ one, steps: editSteps(given, fold(one)) })).sort((a, b) => a.steps - b.steps);
   // A third of the letters may be wrong.
   return best && best.steps <= Math.max(1, Math.floor(given.length / 3)) ? best.one : undefined;
 }
 
 const fold = (name: string): string => name.toLowerCase().replace(/[^a-z0-9]/g, '');
+
+/** Do the letters of `part` stand in `whole` in this order? */
+function hasInOrder(whole: string, part: string): boolean {
+  let from = 0;
+  return [...part].every((letter) => (from = whole.indexOf(letter, from) + 1) > 0);
+}
 
 /** Levenshtein distance: how many letters must be added, removed or changed. */
 function editSteps(from: string, to: string): number {
