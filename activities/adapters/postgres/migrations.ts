@@ -5,7 +5,7 @@ import type { Tables } from './schema.ts';
 import { lock, transact } from './connection.ts';
 
 /** Never edit one that has been shipped: append. Their number is the version of the schema. */
-const migrations: readonly string[] = [
+export const migrations: readonly string[] = [
   `
   create table authoritative.users (
     name text primary key,
@@ -248,6 +248,13 @@ const migrations: readonly string[] = [
   );
   create index on projection.imports (project) where standing < 2;
   -- What names them already: runs that have ended, runs under way by what was asked, evaluations.
+  -- Materialized: other entries may hold what jsonb cannot, and must not be cast.
+  with started as materialized (
+    select v.project, v.model || '/' || v.submission as name, a.entry
+    from projection.versions v
+    join authoritative.audit a
+      on a.key = 'version.started/model/' || v.project || '/' || v.model || '/' || v.submission
+  )
   insert into authoritative.data_set_uses (project, dataset, kind, name)
     select d.project, d.dataset, found.kind, found.name
     from (
@@ -255,12 +262,9 @@ const migrations: readonly string[] = [
              model || '/' || submission as name
       from projection.versions where jsonb_typeof(row #> '{run,spec,data}') = 'array'
       union
-      select v.project, jsonb_array_elements_text(a.entry::jsonb #> '{detail,request,beginning,run,data}'), 'run',
-             v.model || '/' || v.submission
-      from projection.versions v
-      join authoritative.audit a
-        on a.key = 'version.started/model/' || v.project || '/' || v.model || '/' || v.submission
-      where jsonb_typeof(a.entry::jsonb #> '{detail,request,beginning,run,data}') = 'array'
+      select project, jsonb_array_elements_text(entry::jsonb #> '{detail,request,beginning,run,data}'), 'run', name
+      from started
+      where jsonb_typeof(entry::jsonb #> '{detail,request,beginning,run,data}') = 'array'
       union
       select project, row->>'dataset', 'evaluation', evaluation from projection.evaluations
     ) found
