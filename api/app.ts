@@ -24,7 +24,7 @@ import { scanRoutes } from './scans.ts';
 import { isTail } from './schemas.ts';
 import { submissionRoutes } from './submissions.ts';
 import { tokenRoutes } from './tokens.ts';
-import { typeRoutes } from './types.ts';
+import { typeRoutes } from './model-types.ts';
 import { userRoutes } from './users.ts';
 import { versionRoutes } from './versions.ts';
 

@@ -24,15 +24,16 @@ export function worldOfThisFile() {
       return state.machines;
     },
     /** Status and, of a problem, its kind and detail; of anything else its body. */
-    async said(response: Response | Promise<Response>): Promise<readonly [number, string, Record<string, unknown>]> {
+    said: async (
+      response: Response | Promise<Response>,
+    ): Promise<readonly [number, string, Record<string, unknown>]> => {
       const answer = await response;
       const body = await json(answer);
-      const kind = String(body['type'] ?? '').replace('urn:ocdl:problem:', '');
-      return [answer.status, answer.status < 400 ? '' : `${kind}: ${String(body['detail'])}`, body];
+      const { type, detail } = body as { readonly type?: string; readonly detail?: string };
+      return [answer.status, answer.status < 400 ? '' : `${type?.replace('urn:ocdl:problem:', '')}: ${detail}`, body];
     },
     /** The audit's entries of a subject. */
-    async auditOf(subject: string) {
-      return (await world().deps.records.audit({ subject, limit: 500 })).rows.map(({ entry }) => entry);
-    },
+    auditOf: async (subject: string) =>
+      (await world().deps.records.audit({ subject, limit: 500 })).rows.map(({ entry }) => entry),
   };
 }

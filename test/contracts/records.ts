@@ -7,7 +7,7 @@ import { peopleCases } from './records/people.ts';
 import { releaseCases } from './records/releases.ts';
 import type { RecordsCase } from './records/scene.ts';
 import { createScene } from './records/scene.ts';
-import { typeCases } from './records/types.ts';
+import { typeCases } from './records/model-types.ts';
 
 export { createScene };
 

@@ -7,7 +7,7 @@ import { once } from './audit.ts';
 import type { Database, Work } from './connection.ts';
 import { json, lock } from './connection.ts';
 import { cursorOf, limitOf, pageOf } from './page.ts';
-import { unavailableTypes } from './types.ts';
+import { unavailableTypes } from './model-types.ts';
 
 type ApplicationRecords = Pick<
   Records,

@@ -5,7 +5,7 @@ import { failure } from '../../failures.ts';
 import { once } from './audit.ts';
 import type { Database, Work } from './connection.ts';
 import { json } from './connection.ts';
-import { insertTypes } from './types.ts';
+import { insertTypes } from './model-types.ts';
 
 type ProjectRecords = Pick<Records, 'createProject' | 'project' | 'projects' | 'setPolicy' | 'setMember' | 'members'>;
 

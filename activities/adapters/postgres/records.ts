@@ -12,7 +12,7 @@ import { migrate } from './migrations.ts';
 import { peopleRecords } from './people.ts';
 import { projectRecords } from './projects.ts';
 import { releaseRecords } from './releases.ts';
-import { typeRecords } from './types.ts';
+import { typeRecords } from './model-types.ts';
 import { versionRecords } from './versions.ts';
 
 /** Enough for a worker's activities at once; PostgreSQL's own default is 100 connections for all processes together. */

@@ -37,22 +37,10 @@ export function typeRecords(db: Database): TypeRecords {
     },
 
     async typeAccess(project) {
-      const consumers = sql<string[]>`array(select g.project from authoritative.type_grants g
-        where g.type = t.type and t.project = ${project} order by g.project collate "C")`.as('consumers');
-      return db
-        .selectFrom('authoritative.types as t')
+      const consumers = sql<string[]>`array(select c.project from authoritative.type_grants c
+        where c.type = t.type and t.project = ${project} order by c.project collate "C")`.as('consumers');
+      return usable(db, project)
         .select(['t.type', 't.project as owner', consumers])
-        .where(({ eb, or, exists, selectFrom }) =>
-          or([
-            eb('t.project', '=', project),
-            exists(
-              selectFrom('authoritative.type_grants as own')
-                .select('own.type')
-                .whereRef('own.type', '=', 't.type')
-                .where('own.project', '=', project),
-            ),
-          ]),
-        )
         .orderBy(sql`t.type collate "C"`)
         .execute();
     },
@@ -95,6 +83,15 @@ export function typeRecords(db: Database): TypeRecords {
   };
 }
 
+/** The types that a project may consume: its own and those granted to it. */
+const usable = (db: Database, project: string) =>
+  db
+    .selectFrom('authoritative.types as t')
+    .leftJoin('authoritative.type_grants as g', (join) =>
+      join.onRef('g.type', '=', 't.type').on('g.project', '=', project),
+    )
+    .where((eb) => eb.or([eb('t.project', '=', project), eb('g.project', 'is not', null)]));
+
 /** Those of the types that a project may not consume: neither its own nor granted to it. */
 export async function unavailableTypes(
   db: Database,
@@ -102,15 +99,7 @@ export async function unavailableTypes(
   types: readonly string[],
 ): Promise<readonly string[]> {
   if (types.length === 0) return [];
-  const found = await db
-    .selectFrom('authoritative.types as t')
-    .leftJoin('authoritative.type_grants as g', (join) =>
-      join.onRef('g.type', '=', 't.type').on('g.project', '=', project),
-    )
-    .select('t.type')
-    .where('t.type', 'in', types)
-    .where(({ eb, or }) => or([eb('t.project', '=', project), eb('g.project', 'is not', null)]))
-    .execute();
+  const found = await usable(db, project).select('t.type').where('t.type', 'in', types).execute();
   return types.filter((type) => !found.some((one) => one.type === type));
 }
 
