@@ -80,7 +80,7 @@ const writes = {
   },
   dropDraft: async (direct, scene) => {
     await set.setProject(direct, scene);
-    await direct.draftDataSet({ project: scene.project, dataset: 'd-1', attempt: 'a-1', step: 'clear' });
+    await direct.draftDataSet({ project: scene.project, dataset: 'd-1', attempt: 'a-1', step: 'write' });
     return (records) => records.dropDraft(scene.project, 'd-1', 'a-1');
   },
   nameDataSets: async (direct, scene) => {

@@ -42,7 +42,7 @@ export function dataSetRecords(db: Database): DataSetRecords {
         const draft = await draftOf(trx, project, dataset);
         const isOthers = draft?.attempt !== attempt;
         if (isOthers && (step === 'clear' || draft?.isClearing)) return 'busy';
-        const columns = { attempt, step, at: sql<string>`now()` };
+        const columns = { attempt, step, drafted_at: sql<string>`now()` };
         await trx
           .insertInto('authoritative.data_set_drafts')
           .values({ project, dataset, ...columns })
@@ -200,7 +200,7 @@ const stored = (trx: Work, project: string, dataset: string) =>
 const draftOf = (trx: Work, project: string, dataset: string) =>
   trx
     .selectFrom('authoritative.data_set_drafts')
-    .select(['attempt', sql<boolean>`step = 'clear' and at > now() - ${CLEARING}`.as('isClearing')])
+    .select(['attempt', sql<boolean>`step = 'clear' and drafted_at > now() - ${CLEARING}`.as('isClearing')])
     .where('project', '=', project)
     .where('dataset', '=', dataset)
     .executeTakeFirst();

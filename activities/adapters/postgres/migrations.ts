@@ -235,7 +235,7 @@ export const migrations: readonly string[] = [
     dataset text,
     attempt text not null,
     step text not null check (step in ('write', 'clear')),
-    at timestamptz not null,
+    drafted_at timestamptz not null,
     primary key (project, dataset)
   );
   create table authoritative.data_set_uses (

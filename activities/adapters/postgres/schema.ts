@@ -55,7 +55,7 @@ export interface Tables {
     dataset: string;
     attempt: string;
     step: 'write' | 'clear';
-    at: string;
+    drafted_at: string;
   };
   'authoritative.data_set_uses': {
     project: string;
