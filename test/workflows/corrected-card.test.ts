@@ -48,10 +48,11 @@ it('a corrected card is released beside the bytes that were released before, and
   expect((await fileOf(after, 'model.json'))?.sha256).not.toBe((await fileOf(before, 'model.json'))?.sha256);
 });
 
-it.each(['withdraw', 'rollback'] as const)('a corrected card is submitted after the %s of the first', async (name) => {
+it.each(['withdraw', 'reject', 'rollback'])('a corrected card is submitted after the %s of the first', async (name) => {
   const salt = `after-${name}`;
   await world.putSubmission(salt, salt, { threshold: 0.5 });
-  await world.startLifecycle(salt, { directory: salt });
+  // A rejection ends the version when it can no longer be undone.
+  await world.startLifecycle(salt, { directory: salt }, { policy: { undoWithinSeconds: 1 } });
   await world.untilState(salt, 'new');
   const other = `${salt}-2`;
   await world.putSubmission(other, salt, { threshold: 0.6 });
@@ -64,6 +65,7 @@ it.each(['withdraw', 'rollback'] as const)('a corrected card is submitted after 
   const actor = name === 'withdraw' ? 'sam' : 'mia';
   await world.give(salt, actor, name, { reason: 'the card is wrong' });
   await world.client.workflow.getHandle(world.idOf(salt)).result();
+  // What was invalid holds no claim either.
   const third = `${salt}-3`;
   await world.startLifecycle(third, { directory: other });
   expect(await world.untilState(third, 'new')).toMatchObject({ state: 'new' });

@@ -96,8 +96,8 @@ export function applicationRecords(db: Database): ApplicationRecords {
 /** An application with one live pointer per type, at generation 0: nothing is live. */
 async function insertApplication(trx: Work, application: Application): Promise<void> {
   const { application: name, project, types } = application;
-  await typesMustBeAvailable(trx, application, types);
   await repositoryMustBeFree(trx, application);
+  await typesMustBeAvailable(trx, application, types);
   const made = await trx
     .insertInto('authoritative.applications')
     .values({ application: name, project, row: json(application) })
@@ -111,6 +111,7 @@ async function insertApplication(trx: Work, application: Application): Promise<v
 /** Compare-and-set on the revision. A type that goes must not be live; its pointer stays, with its history. */
 async function changeApplication(trx: Work, application: Application): Promise<void> {
   const { application: name, types } = application;
+  await repositoryMustBeFree(trx, application);
   const found = await trx
     .selectFrom('authoritative.applications')
     .select('row')
@@ -134,7 +135,6 @@ async function changeApplication(trx: Work, application: Application): Promise<v
     application,
     types.filter((type) => !before.types.includes(type)),
   );
-  if (application.repository !== before.repository) await repositoryMustBeFree(trx, application);
   await nothingMustBeLive(
     trx,
     name,
@@ -170,7 +170,7 @@ async function typesMustBeAvailable(
     );
 }
 
-/** Two applications in one repository would overwrite each other's lock. */
+/** Two applications in one repository would overwrite each other's `model.lock`. Takes a named lock: before any row. */
 async function repositoryMustBeFree(trx: Work, { application, repository }: Application): Promise<void> {
   await lock(trx, `repository:${repository}`);
   const other = await trx

@@ -92,7 +92,11 @@ export const typeCases: readonly RecordsCase[] = [
         'no-such-type',
       );
       await fails(records.changeApplication({ ...wrong, project: 'nowhere' }, entry()), 'InvalidInput', project);
-      await fails(records.changeApplication({ ...wrong, application: 'none' }, entry()), 'NotFound', 'none');
+      await fails(
+        records.changeApplication({ ...wrong, application: 'none', repository: `${project}/app-none` }, entry()),
+        'NotFound',
+        'none',
+      );
       await addApplication(records, scene, `${application}-2`);
       const repository = (await records.application(`${application}-2`))?.repository ?? '';
       await fails(records.changeApplication({ ...wrong, repository }, entry()), 'Conflict', `${application}-2`);
