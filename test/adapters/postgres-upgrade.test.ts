@@ -82,7 +82,7 @@ async function insertPassage(sql: pg.Client, scene: Scene): Promise<void> {
   );
 }
 
-it('what runs and evaluations name is known, applications begin at revision 0, and nobody is disabled', async () => {
+it('what runs and evaluations name is known, applications begin at revision 0, and no user is disabled', async () => {
   const scene = createScene();
   await upgraded(
     'data_set_uses',

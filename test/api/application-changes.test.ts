@@ -95,7 +95,7 @@ describe('an application', () => {
     expect(first).toMatchObject({ actor: 'dev', detail: { before, after: made[2] } });
   });
 
-  test('changes to nothing that is not there, and to nobody else’s repository', async () => {
+  test('refuses gates, types, owners and repositories that it cannot have', async () => {
     const { revision } = (await world().deps.records.application('scanner')) ?? { revision: -1 };
     const refused = async (fields: object) => (await change('mia', { revision, ...fields }))[1];
     expect(await refused({ gates: ['functoin'] })).toContain('only function: did you mean "function"?');

@@ -1,4 +1,4 @@
-// Names that the platform itself gives: gates and metrics. Who writes another one is told at once which there are.
+// Names that the platform itself gives: gates and metrics. Another one is refused where it is given, with the names there are.
 
 /** The gates there are; `activities/gates/gate.ts` has one implementation of each. */
 export const gateNames = ['function'] as const;
