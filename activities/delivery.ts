@@ -178,6 +178,11 @@ export function createDeliveryActivities(deps: {
     const { type } = row;
     if (!app.types.includes(type))
       throw failure('InvalidInput', `release ${release} is of type ${type}, which ${application} does not take`);
+    if (!(await records.mayConsume(app.project, type)))
+      throw failure(
+        'NotAuthorized',
+        `project ${row.project} no longer lets project ${app.project} consume ${type}: ask its manager for the grant`,
+      );
     return { app, row, of: { application, type, release } };
   }
 

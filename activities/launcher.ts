@@ -117,8 +117,11 @@ export function createLauncherActivities(deps: {
         throw failure('NotAuthorized', `no decision returns the files of ${subjectOf(input)}`);
       const { version } = await records.versionStanding(input);
       const members = await records.members(project);
-      if (!members.some(({ user, roles }) => user === to && (roles.includes('scientist') || user === version.author)))
-        throw failure('InvalidInput', `${to} is not a scientist of project ${project}`);
+      const isReceiver = members.some(
+        ({ user, roles, disabled }) =>
+          user === to && !disabled && (roles.includes('scientist') || user === version.author),
+      );
+      if (!isReceiver) throw failure('InvalidInput', `${to} is not a scientist of project ${project}`);
       const folder = `returned/${model}/${submission}`;
       const theirs = (file: string) => storePath({ area: 'private', project, user: to, path: `${folder}/${file}` });
       const { report } = decision.command.body;

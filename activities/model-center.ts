@@ -1,6 +1,5 @@
 // The Model Center's record (paper 4.3): how things stand when a workflow begins, each decision as one transaction, and its file beside the artifact.
 import type { SignedCommand } from '../workflows/domain/command.ts';
-import type { WorkflowName } from '../workflows/domain/ids.ts';
 import { parseWorkflowId, workflowId } from '../workflows/domain/ids.ts';
 import type { Import } from '../workflows/domain/import.ts';
 import type { Delivery, Evaluation, NamedArtifact, RunRecord, Version } from '../workflows/domain/model.ts';
@@ -54,7 +53,7 @@ export function createModelCenterActivities(deps: {
       const parsed = parseWorkflowId(id);
       const of = (name: string): string => parsed?.of[name] ?? '';
       const nothing = { keys: await records.keys(), version: null, application: null, scan: null, ended: null };
-      switch (parsed?.workflow satisfies WorkflowName | undefined) {
+      switch (parsed?.workflow) {
         case 'modelLifecycle':
           return { ...nothing, version: await records.versionStanding(key()) };
         case 'application':
@@ -75,7 +74,9 @@ export function createModelCenterActivities(deps: {
           const isOpen = !row || row.state === 'resolving' || row.state === 'fetching';
           return { ...nothing, ended: isOpen ? null : { import: row } };
         }
-        default:
+        case 'release':
+        case 'delivery':
+        case undefined:
           return nothing;
       }
     },
@@ -270,7 +271,12 @@ async function aboutWorkflow(records: Records): Promise<{ project: string | null
       return { project, subject: `${of('application')}/${of('type')}` };
     case 'feedback':
       return { project, subject: `${of('project')}/scans/${of('scan')}` };
-    default:
+    case 'trainingRun':
+    case 'evaluation':
+    case 'release':
+    case 'delivery':
+    case 'dataImport':
+    case undefined:
       return { project, subject: id };
   }
 }

@@ -81,10 +81,54 @@ export interface JobGrant {
   readonly outputs: readonly { readonly name: string; readonly path: StorePath; readonly limit: number }[];
 }
 
+export interface User {
+  readonly user: string;
+  readonly admin: boolean;
+  /** Their tokens open nothing, and they count nowhere until they are enabled again. */
+  readonly disabled: boolean;
+}
+
+/** A token without its secret. */
+export interface IssuedToken {
+  readonly tokenId: string;
+  readonly kind: Principal['kind'];
+  /** Whose it is: a user, an application or a job. */
+  readonly name: string;
+  readonly createdAt: string;
+  readonly expiresAt: string | null;
+  readonly revokedAt: string | null;
+}
+
 export interface Member {
   readonly user: string;
   readonly roles: readonly Role[];
 }
+
+/** A member as they stand now: the roles of a disabled person are kept, and count for nothing. */
+export interface StandingMember extends Member {
+  readonly disabled: boolean;
+}
+
+/** A type that a project may use: its own, or one of another project that lets it be consumed. */
+export interface TypeAccess {
+  readonly type: string;
+  /** The project that owns it, which alone releases into it. */
+  readonly owner: string;
+  /** Projects whose applications may consume it besides; told to the owner only. */
+  readonly consumers: readonly string[];
+}
+
+/** What still names a data set, so that it cannot be deleted. */
+export interface DataSetReference {
+  readonly kind: 'run' | 'evaluation' | 'import';
+  /** `<model>/<submission>` of a run, else the id. */
+  readonly name: string;
+}
+
+/** Types that one project may own: every request reads them with its project. */
+export const TYPES_LIMIT = 50;
+/** References that are told of a data set that cannot be deleted. */
+export const REFERENCES_LIMIT = 20;
 
 export interface Project {
   readonly project: string;
@@ -167,7 +211,14 @@ interface Failed {
 export interface Records {
   // people
   createUser(user: string, admin: boolean, audit: AuditEntry): Promise<void>;
-  users(): Promise<readonly { user: string; admin: boolean }[]>;
+  user(user: string): Promise<User | undefined>;
+  users(): Promise<readonly User[]>;
+  /** Makes somebody an administrator or no longer, disables or enables them. `Conflict` when no enabled administrator would be left. */
+  changeUser(
+    user: string,
+    change: { readonly admin?: boolean | undefined; readonly disabled?: boolean | undefined },
+    audit: AuditEntry,
+  ): Promise<void>;
   /** Stores only the SHA-256 of a token. `expiresAt` null: until revoked. */
   issueToken(
     token: {
@@ -187,15 +238,11 @@ export interface Records {
     sha256: Digest,
     project: string,
   ): Promise<{ readonly principal: Principal; readonly standing: Standing | undefined } | undefined>;
-  tokens(name: string): Promise<
-    readonly {
-      tokenId: string;
-      kind: Principal['kind'];
-      createdAt: string;
-      expiresAt: string | null;
-      revokedAt: string | null;
-    }[]
-  >;
+  /** Tokens of everything of this name, oldest first: a user, an application and a job may share one. */
+  tokens(name: string): Promise<readonly IssuedToken[]>;
+  token(tokenId: string): Promise<IssuedToken | undefined>;
+  /** The tokens of jobs that still work, by their ids. */
+  jobTokens(page: Page): Promise<{ rows: readonly IssuedToken[]; next?: string }>;
   revokeToken(tokenId: string, audit: AuditEntry): Promise<void>;
 
   // projects
@@ -203,13 +250,61 @@ export interface Records {
   createProject(project: Project, audit: AuditEntry): Promise<void>;
   project(project: string): Promise<Project | undefined>;
   projects(user: string | null): Promise<readonly Project[]>;
+  /** Gives a project more types; those it has already are fine. `Conflict` if one is another project's, `InvalidInput` beyond {@link TYPES_LIMIT}. */
+  addTypes(project: string, types: readonly string[], audit: AuditEntry): Promise<void>;
+  /** The project's own types, and those of others that it may consume. */
+  typeAccess(project: string): Promise<readonly TypeAccess[]>;
+  /** Lets the applications of another project consume a type, or no longer (`granted: false`). `NotFound` for a type that is not the owner's, and for no such consumer. */
+  setTypeGrant(
+    grant: { readonly owner: string; readonly type: string; readonly consumer: string; readonly granted: boolean },
+    audit: AuditEntry,
+  ): Promise<void>;
+  /** May applications of this project consume the type now? */
+  mayConsume(project: string, type: string): Promise<boolean>;
   setPolicy(project: string, policy: Policy, audit: AuditEntry): Promise<void>;
   /** Replaces a person's roles in a project; an empty list removes them. `NotFound` for an unknown user. */
   setMember(project: string, member: Member, audit: AuditEntry): Promise<void>;
-  members(project: string): Promise<readonly Member[]>;
-  registerDataSet(dataset: DataSet, audit: AuditEntry): Promise<void>;
+  members(project: string): Promise<readonly StandingMember[]>;
+
+  // data sets
+  /**
+   * Takes a name for one attempt to register a data set: the newest attempt has it. `clear`: the attempt has failed, and its
+   * files are being removed. `busy`: another attempt is clearing or, when this one wants to clear, has taken the name.
+   */
+  draftDataSet(draft: {
+    readonly project: string;
+    readonly dataset: string;
+    readonly attempt: string;
+    readonly step: 'write' | 'clear';
+  }): Promise<'taken' | 'busy' | 'registered' | 'deleted'>;
+  /** Lets go of the name after clearing. */
+  dropDraft(project: string, dataset: string, attempt: string): Promise<void>;
+  /** `Conflict` when the name has other files, was deleted, or (`attempt` given) a newer attempt has taken it. */
+  registerDataSet(dataset: DataSet, audit: AuditEntry, attempt?: string): Promise<void>;
+  /** Deleted ones are not there. */
   dataSet(project: string, dataset: string): Promise<DataSet | undefined>;
   dataSets(project: string): Promise<readonly DataSet[]>;
+  /** A data set that was deleted. */
+  deletedDataSet(project: string, dataset: string): Promise<DataSet | undefined>;
+  /** Writes down that a run or an evaluation, whose row is there, names these data sets. `NotFound` for one that is not there. */
+  nameDataSets(
+    project: string,
+    datasets: readonly string[],
+    by: { readonly kind: 'run' | 'evaluation'; readonly name: string },
+  ): Promise<void>;
+  /**
+   * Deletes a data set unless something names it; then it answers by what, at most {@link REFERENCES_LIMIT}. The name stays taken
+   * for ever: runs and reports name data sets, and must not come to mean other rows.
+   */
+  deleteDataSet(
+    project: string,
+    dataset: string,
+    audit: AuditEntry,
+  ): Promise<{ readonly references: readonly DataSetReference[] }>;
+  /** Deleted data sets whose files may still lie in the areas. */
+  unsweptDataSets(limit: number): Promise<readonly DataSet[]>;
+  /** The files of a deleted data set are gone. */
+  sweptDataSet(project: string, dataset: string): Promise<void>;
 
   // the record of a passage
   /** Appends to the hash-chained audit and writes the projections with it; a key that is there already changes nothing. */
@@ -247,10 +342,18 @@ export interface Records {
   fence(releases: readonly string[], commandId: string): Promise<{ readonly live: readonly string[] }>;
   fenced(release: string): Promise<boolean>;
 
-  createApplication(application: Application, audit: AuditEntry): Promise<void>;
+  /** At revision 0. Its types are the project's own or granted to it. */
+  createApplication(application: Omit<Application, 'revision'>, audit: AuditEntry): Promise<void>;
+  /**
+   * Replaces types, gates, owner and repository; `application.revision` is the next one. `Conflict` when another change was first,
+   * when a type that goes is live there, and when another application has the repository.
+   */
+  changeApplication(application: Application, audit: AuditEntry): Promise<void>;
   application(application: string): Promise<Application | undefined>;
   applications(filter: { project?: string; type?: string }): Promise<readonly Application[]>;
   livePointer(application: string, type: string): Promise<LivePointer>;
+  /** Has this release ever been live there? */
+  wasLive(application: string, type: string, release: string): Promise<boolean>;
   /**
    * Compare-and-set on `generation`, and the delivery rows with it: the release becomes `live`, the former one `superseded`
    * or, by a revert, `reverted`. The same `key` again returns the first answer.

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { OpenAPIHono } from '@hono/zod-openapi';
 import type { MiddlewareHandler } from 'hono';
+import { applicationSettingRoutes } from './application-settings.ts';
 import { applicationRoutes } from './applications.ts';
 import { auditRoutes } from './audit.ts';
 import { codeRoutes } from './code.ts';
@@ -23,6 +24,7 @@ import { scanRoutes } from './scans.ts';
 import { isTail } from './schemas.ts';
 import { submissionRoutes } from './submissions.ts';
 import { tokenRoutes } from './tokens.ts';
+import { typeRoutes } from './model-types.ts';
 import { userRoutes } from './users.ts';
 import { versionRoutes } from './versions.ts';
 
@@ -46,12 +48,21 @@ export function createApp(deps: ApiDeps): Api {
   app.notFound((context) => problemResponse(notFound('such address'), context.get('requestId')));
 
   const routes: readonly Route[] = [
-    ...[healthRoutes, tokenRoutes, userRoutes, projectRoutes, fileRoutes, dataSetRoutes, codeRoutes].flatMap((of) =>
-      of(deps),
-    ),
+    ...[
+      healthRoutes,
+      tokenRoutes,
+      userRoutes,
+      projectRoutes,
+      typeRoutes,
+      fileRoutes,
+      dataSetRoutes,
+      codeRoutes,
+    ].flatMap((of) => of(deps)),
     ...[importRoutes, nodeRoutes].flatMap((of) => of(deps)),
     ...[submissionRoutes, versionRoutes, evaluationRoutes, releaseRoutes].flatMap((of) => of(deps)),
-    ...[applicationRoutes, revertRoutes, scanRoutes, auditRoutes, jobRoutes].flatMap((of) => of(deps)),
+    ...[applicationRoutes, applicationSettingRoutes, revertRoutes, scanRoutes, auditRoutes, jobRoutes].flatMap((of) =>
+      of(deps),
+    ),
     documentRoute(() => documentOf(app)),
   ];
   describeParts(app);

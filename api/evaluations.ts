@@ -4,6 +4,7 @@ import canonicalize from 'canonicalize';
 import { z } from 'zod';
 import type { Records } from '../activities/records.ts';
 import type { Evaluation, Version } from '../workflows/domain/model.ts';
+import { unknownName } from '../workflows/domain/known-names.ts';
 import type { Action } from '../workflows/domain/roles.ts';
 import { workflowId } from '../workflows/messages.ts';
 import { auditEntry } from './audit-entry.ts';
@@ -13,7 +14,7 @@ import { recordStart } from './once.ts';
 import { notFound, problem } from './problems.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
-import { metricsSchema, nameSchema, pageFields, pathSchema } from './schemas.ts';
+import { nameSchema, pageFields, pathSchema, thresholdsSchema } from './schemas.ts';
 import { evaluationView, pageOf } from './views.ts';
 
 const one = '/v1/projects/{project}/evaluations/{evaluation}';
@@ -25,7 +26,7 @@ const request = z.strictObject({
   subject: z.union([z.strictObject({ submission: nameSchema }), z.strictObject({ directory: pathSchema })], {
     error: 'subject must be { submission: "…" } or { directory: "path in your private area" }',
   }),
-  thresholds: metricsSchema.optional(),
+  thresholds: thresholdsSchema.optional(),
 });
 type Given = z.output<typeof request>;
 
@@ -71,6 +72,16 @@ export const evaluationRoutes = (deps: ApiDeps): readonly Route[] => {
       async handler({ project, principal, roles, body }) {
         await checkDataSet(records, project.project, body.dataset, roles.includes('manager'));
         const { evaluation, model, dataset, subject, thresholds } = body;
+        const wrong = Object.keys(thresholds ?? project.policy.thresholds)
+          .map((name) => unknownName('metric', name))
+          .find(Boolean);
+        // A policy that was set before metrics were checked.
+        if (wrong !== undefined)
+          throw problem(
+            422,
+            'wrong-policy',
+            `the policy of project ${project.project} has a threshold that no report can pass: ${wrong}; a manager must correct the policy first`,
+          );
         const input = {
           ...{ project: project.project, evaluation, model, actor: principal.name, dataset, subject },
           ...(thresholds !== undefined && { thresholds }),
@@ -91,6 +102,8 @@ export const evaluationRoutes = (deps: ApiDeps): readonly Route[] => {
         );
         const row = await records.evaluation(project.project, evaluation);
         if (!row) throw new Error(`evaluation ${evaluation} was written and is not there`);
+        // Only now: a refused request for the same id names nothing.
+        await records.nameDataSets(project.project, [dataset], { kind: 'evaluation', name: evaluation });
         const { started } = row.state === 'running' ? await workflows.startEvaluation(input) : { started: false };
         return { status: started ? 201 : 200, body: row };
       },

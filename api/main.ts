@@ -8,6 +8,7 @@ import { createLog, letGo, onEnd, run, tellReady } from '../workers/process.ts';
 import { openStores } from '../workers/wiring.ts';
 import { createSigner } from '../activities/signing.ts';
 import { createApp } from './app.ts';
+import { sweepDataSets } from './data-set-files.ts';
 import type { ApiConfig } from './config.ts';
 import { apiConfig, apiUrlOf } from './config.ts';
 import { firstAdmin } from './first-start.ts';
@@ -39,10 +40,11 @@ async function main(): Promise<void> {
     const { admission: store } = stores;
     const admission = store && keepAdmitted({ records: stores.records, store, onWarn });
     const records = admission?.records ?? stores.records;
+    const areas = stores.cachedAreas;
     const { app } = createApp({
       ...stores,
       records,
-      areas: stores.cachedAreas,
+      areas,
       counters: stores.counters,
       workflows,
       signer,
@@ -61,6 +63,7 @@ async function main(): Promise<void> {
       letGo();
     });
     log.info({ url }, 'listening');
+    void sweepDataSets({ records, areas, log });
     tellReady({ url, ...(adminToken !== undefined && { adminToken }) });
     if (adminToken !== undefined && !process.send)
       process.stderr.write(`The administrator's token, shown this once: ${adminToken}\n`);

@@ -14,10 +14,12 @@ export const releaseRoutes = (deps: ApiDeps): readonly Route[] => {
   const scope = async ({ params, principal }: { params: { release: string }; principal: Principal }) => {
     const found = await records.release(params.release);
     if (!found) return undefined;
-    const own = await consumes(records, principal, found.type);
+    const consumer = await consumerOf(records, principal, found.type);
+    const own = consumer !== undefined;
     // Until it is announced its bytes may not all be there: for an application there is none yet.
     if (principal.kind === 'application' && (!own || found.state !== 'announced')) return undefined;
-    return { own, project: found.project, found };
+    // An application's roles count in its own project, also where the type is another one's.
+    return { own, project: consumer ?? found.project, found };
   };
   return [
     route({
@@ -28,9 +30,10 @@ export const releaseRoutes = (deps: ApiDeps): readonly Route[] => {
       action: 'release.read',
       scope: async ({ params: { type }, principal }) => {
         const owner = (await records.projects(null)).find(({ types }) => types.includes(type));
-        const own = await consumes(records, principal, type);
+        const consumer = await consumerOf(records, principal, type);
+        const own = consumer !== undefined;
         if (!owner || (principal.kind === 'application' && !own)) return undefined;
-        return { own, project: owner.project, found: undefined };
+        return { own, project: consumer ?? owner.project, found: undefined };
       },
       query: z.strictObject({
         limit: pageFields.limit,
@@ -77,7 +80,9 @@ export const releaseRoutes = (deps: ApiDeps): readonly Route[] => {
   ];
 };
 
-/** Is the caller an application of this type? */
-async function consumes(records: Records, { kind, name }: Principal, type: string): Promise<boolean> {
-  return kind === 'application' && ((await records.application(name))?.types.includes(type) ?? false);
+/** The project of the calling application, if it may consume the type now. */
+async function consumerOf(records: Records, { kind, name }: Principal, type: string): Promise<string | undefined> {
+  const found = kind === 'application' ? await records.application(name) : undefined;
+  if (!found?.types.includes(type) || !(await records.mayConsume(found.project, type))) return undefined;
+  return found.project;
 }

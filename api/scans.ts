@@ -55,7 +55,7 @@ export const scanRoutes = (deps: ApiDeps): readonly Route[] => {
       method: 'post',
       path: '/v1/applications/{application}/scans',
       operationId: 'reportScan',
-      summary: 'Reports what the live model flagged; the same again is harmless',
+      summary: 'Reports what a release that is or was live here flagged; the same again is harmless',
       action: 'finding.report',
       scope: applicationScope(records),
       body: report,
@@ -66,6 +66,12 @@ export const scanRoutes = (deps: ApiDeps): readonly Route[] => {
           throw problem(422, 'no-such-type', `type: ${application.application} does not consume "${body.type}"`);
         if ((await records.release(body.release))?.type !== body.type)
           throw problem(422, 'no-such-release', `release: there is no "${body.release}" of type "${body.type}"`);
+        if (!(await records.wasLive(application.application, body.type, body.release)))
+          throw problem(
+            422,
+            'never-live',
+            `release: "${body.release}" was never live in ${application.application}: report a scan under the release that was live while it ran`,
+          );
         const made: Scan = {
           scan: body.scan,
           project: application.project,

@@ -75,6 +75,12 @@ export const submissionRoutes = ({ records, code, workflows, signer }: ApiDeps):
         }),
         [{ kind: 'version', row }],
       );
+      // Only now: a refused request for the same id names nothing.
+      if ('run' in beginning)
+        await records.nameDataSets(project.project, beginning.run.data, {
+          kind: 'run',
+          name: `${model}/${submission}`,
+        });
       const { version, closed } = await records.versionStanding(ids);
       const { started } = closed ? { started: false } : await workflows.startLifecycle(input);
       return { status: started ? 201 : 200, body: version };

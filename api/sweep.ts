@@ -123,7 +123,10 @@ export async function sweep({ records, workflows, log }: Deps): Promise<SweepRep
         return void (await workflows.startFeedback(input as { project: string; scan: string }));
       case 'dataImport':
         return void (await workflows.startImport(input as DataImportInput));
-      default:
+      case 'trainingRun':
+      case 'release':
+      case 'delivery':
+        // Their parents start them.
         return;
     }
   }

@@ -1,6 +1,6 @@
 // What goes out: the domain's nouns as the API shows them. Where bytes lie (their URIs) stays inside.
 import { z } from 'zod';
-import type { AuditRow, Member, Project } from '../activities/records.ts';
+import type { AuditRow, IssuedToken, Project, StandingMember, TypeAccess, User } from '../activities/records.ts';
 import type { Outcome } from '../workflows/domain/command.ts';
 import { versionStates } from '../workflows/domain/lifecycle.ts';
 import type {
@@ -54,7 +54,11 @@ export const policyView = z.object({
 export const projectView = z.object({ project: text, types: list(text), policy: policyView }) satisfies z.ZodType<
   Shown<Project>
 >;
-export const memberView = z.object({ user: text, roles: list(z.enum(roles)) }) satisfies z.ZodType<Shown<Member>>;
+export const memberView = z.object({
+  user: text,
+  roles: list(z.enum(roles)),
+  disabled: z.boolean(),
+}) satisfies z.ZodType<Shown<StandingMember>>;
 
 const runSpecView = z.object({
   code: z.object({ repository: text, commit: text }),
@@ -155,12 +159,16 @@ export const releaseView = z.object({
 
 export const applicationView = z.object({
   application: text,
+  revision: z.number(),
   project: text,
   owner: text,
   types: list(text),
   gates: list(text),
   repository: text,
 }) satisfies z.ZodType<Shown<Application>>;
+
+/** Who owns a type that an application consumes, and whether its project may consume it now: a grant can be taken back. */
+export const subscriptionView = z.object({ type: text, owner: textOrNull, granted: z.boolean() });
 
 export const liveView = z.object({
   application: text,
@@ -233,7 +241,19 @@ export const newTokenView = z.object({ tokenId: text, token: text, expiresAt: te
 export const tokenView = z.object({
   tokenId: text,
   kind: z.enum(['user', 'application', 'job']),
+  name: text,
   createdAt: text,
   expiresAt: textOrNull,
   revokedAt: textOrNull,
-});
+}) satisfies z.ZodType<Shown<IssuedToken>>;
+export const revokedView = z.object({ tokenId: text, revoked: z.boolean() });
+
+export const userView = z.object({
+  user: text,
+  admin: z.boolean(),
+  disabled: z.boolean(),
+}) satisfies z.ZodType<Shown<User>>;
+
+export const typeView = z.object({ type: text, owner: text, consumers: list(text) }) satisfies z.ZodType<
+  Shown<TypeAccess>
+>;

@@ -12,6 +12,9 @@ import {
   withUser,
   withToken,
   withRelease,
+  withDataSet,
+  withDeletedDataSet,
+  withOther,
   withLiveRelease,
   withRows,
 } from './postgres-material.ts';
@@ -23,6 +26,11 @@ const writes = {
   createUser: async (_, { user, entry }) => {
     const audit = entry();
     return (records) => records.createUser(user, true, audit);
+  },
+  changeUser: async (direct, scene) => {
+    await withUser(direct, scene);
+    const audit = scene.entry();
+    return (records) => records.changeUser(scene.user, { admin: true, disabled: true }, audit);
   },
   issueToken: async (direct, scene) => {
     await withUser(direct, scene);
@@ -39,6 +47,16 @@ const writes = {
     const types = [type, `${type}-b`];
     return (records) => records.createProject({ project, types, policy: defaultPolicy }, audit);
   },
+  addTypes: async (direct, scene) => {
+    await set.setProject(direct, scene);
+    const audit = scene.entry();
+    return (records) => records.addTypes(scene.project, [`${scene.type}-b`], audit);
+  },
+  setTypeGrant: async (direct, scene) => {
+    const grant = await withOther(direct, scene);
+    const audit = scene.entry();
+    return (records) => records.setTypeGrant(grant, audit);
+  },
   setPolicy: async (direct, scene) => {
     await set.setProject(direct, scene);
     const audit = scene.entry();
@@ -54,6 +72,29 @@ const writes = {
     await set.setProject(direct, scene);
     const audit = scene.entry();
     return (records) => records.registerDataSet(dataSet(scene), audit);
+  },
+  draftDataSet: async (direct, scene) => {
+    await set.setProject(direct, scene);
+    const draft = { project: scene.project, dataset: 'd-1', attempt: 'a-1', step: 'write' } as const;
+    return (records) => records.draftDataSet(draft);
+  },
+  dropDraft: async (direct, scene) => {
+    await set.setProject(direct, scene);
+    await direct.draftDataSet({ project: scene.project, dataset: 'd-1', attempt: 'a-1', step: 'write' });
+    return (records) => records.dropDraft(scene.project, 'd-1', 'a-1');
+  },
+  nameDataSets: async (direct, scene) => {
+    await withDataSet(direct, scene);
+    return (records) => records.nameDataSets(scene.project, ['d-1'], { kind: 'run', name: 'forest/rf-1' });
+  },
+  deleteDataSet: async (direct, scene) => {
+    await withDataSet(direct, scene);
+    const audit = scene.entry();
+    return (records) => records.deleteDataSet(scene.project, 'd-1', audit);
+  },
+  sweptDataSet: async (direct, scene) => {
+    await withDeletedDataSet(direct, scene);
+    return (records) => records.sweptDataSet(scene.project, 'd-1');
   },
   record: async (direct, scene) => {
     await withRows(direct, scene);
@@ -95,8 +136,15 @@ const writes = {
     const { application, project, type } = scene;
     const audit = scene.entry();
     const repository = `${project}/app`;
-    const made = { application, project, owner: 'dan', types: [type], gates: ['integrity'] as const, repository };
-    return (records) => records.createApplication({ ...made, gates: [...made.gates] }, audit);
+    const made = { application, project, owner: 'dan', types: [type], gates: ['function'], repository };
+    return (records) => records.createApplication(made, audit);
+  },
+  changeApplication: async (direct, scene) => {
+    await set.setApplication(direct, scene);
+    const { application, project, type } = scene;
+    const audit = scene.entry();
+    const changed = { application, project, owner: 'dora', types: [type], gates: ['function'], revision: 1 };
+    return (records) => records.changeApplication({ ...changed, repository: `${project}/app-other` }, audit);
   },
   moveLivePointer: async (direct, scene) => {
     await withLiveRelease(direct, scene);
@@ -133,6 +181,19 @@ const reads = {
     await withUser(direct, scene);
     return async (records) => (await records.users()).filter(({ user }) => user === scene.user);
   },
+  user: async (direct, scene) => {
+    await withUser(direct, scene);
+    return (records) => records.user(scene.user);
+  },
+  token: async (direct, scene) => {
+    await withToken(direct, scene);
+    return (records) => records.token(token(scene).tokenId);
+  },
+  jobTokens: async (direct, scene) => {
+    const job = { job: 'j-1', inputs: [], outputs: [] };
+    await direct.issueToken({ ...token(scene), kind: 'job', name: scene.user, job }, scene.entry());
+    return async (records) => (await records.jobTokens({ after: scene.user, limit: 1 })).rows;
+  },
   principal: async (direct, scene) => {
     await withToken(direct, scene);
     return (records) => records.principal(token(scene).sha256);
@@ -155,6 +216,14 @@ const reads = {
     await set.setProject(direct, scene);
     return async (records) => (await records.projects(null)).filter(({ project }) => project === scene.project);
   },
+  typeAccess: async (direct, scene) => {
+    await withOther(direct, scene);
+    return (records) => records.typeAccess(scene.project);
+  },
+  mayConsume: async (direct, scene) => {
+    await set.setProject(direct, scene);
+    return (records) => records.mayConsume(scene.project, scene.type);
+  },
   members: async (direct, scene) => {
     await set.setProject(direct, scene);
     await withUser(direct, scene);
@@ -162,13 +231,19 @@ const reads = {
     return (records) => records.members(scene.project);
   },
   dataSet: async (direct, scene) => {
-    await set.setProject(direct, scene);
-    await direct.registerDataSet(dataSet(scene), scene.entry());
+    await withDataSet(direct, scene);
     return (records) => records.dataSet(scene.project, 'd-1');
   },
+  deletedDataSet: async (direct, scene) => {
+    await withDeletedDataSet(direct, scene);
+    return (records) => records.deletedDataSet(scene.project, 'd-1');
+  },
+  unsweptDataSets: async (direct, scene) => {
+    await withDeletedDataSet(direct, scene);
+    return async (records) => (await records.unsweptDataSets(1000)).filter(({ project }) => project === scene.project);
+  },
   dataSets: async (direct, scene) => {
-    await set.setProject(direct, scene);
-    await direct.registerDataSet(dataSet(scene), scene.entry());
+    await withDataSet(direct, scene);
     return (records) => records.dataSets(scene.project);
   },
   audit: async (direct, scene) => {
@@ -224,6 +299,10 @@ const reads = {
   livePointer: async (direct, scene) => {
     await withLiveRelease(direct, scene);
     return (records) => records.livePointer(scene.application, scene.type);
+  },
+  wasLive: async (direct, scene) => {
+    const release = await withLiveRelease(direct, scene);
+    return (records) => records.wasLive(scene.application, scene.type, release);
   },
   liveAt: async (direct, scene) => {
     await withLiveRelease(direct, scene);

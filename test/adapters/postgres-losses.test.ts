@@ -72,7 +72,7 @@ async function stateOf(scene: Scene): Promise<string> {
 const tagOf = ({ project }: Scene): string => project.slice('p-'.length);
 
 /** Places in the one chain of all tests, and the database's own clock: only whether they are there is compared. */
-const OWN_TO_A_RUN = /^(seq|previous|hash|ordinal|(created|revoked|moved)(_at|At))$/;
+const OWN_TO_A_RUN = /^(seq|previous|hash|ordinal|(created|revoked|moved|deleted|swept|drafted)(_at|At))$/;
 
 function comparable(value: unknown, scene: Scene): string {
   const withoutOwn: unknown = JSON.parse(

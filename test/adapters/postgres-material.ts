@@ -2,6 +2,7 @@
 import type { Records } from '../../activities/records.ts';
 import type { Import, Node } from '../../workflows/domain/import.ts';
 import type { DataSet } from '../../workflows/domain/model.ts';
+import { defaultPolicy } from '../../workflows/domain/model.ts';
 import * as set from '../contracts/records/scene.ts';
 import type { Scene } from '../contracts/records/scene.ts';
 
@@ -67,6 +68,24 @@ export async function withUser(direct: Records, { user, entry }: Scene): Promise
 export async function withToken(direct: Records, scene: Scene): Promise<void> {
   await withUser(direct, scene);
   await direct.issueToken(token(scene), scene.entry());
+}
+
+export async function withDataSet(direct: Records, scene: Scene): Promise<void> {
+  await set.setProject(direct, scene);
+  await direct.registerDataSet(dataSet(scene), scene.entry());
+}
+
+export async function withDeletedDataSet(direct: Records, scene: Scene): Promise<void> {
+  await withDataSet(direct, scene);
+  await direct.deleteDataSet(scene.project, 'd-1', scene.entry());
+}
+
+/** Another project; returns the grant of the scene's type to it, which is not made yet. */
+export async function withOther(direct: Records, scene: Scene) {
+  await set.setProject(direct, scene);
+  const consumer = `${scene.project}-2`;
+  await direct.createProject({ project: consumer, types: [], policy: defaultPolicy }, scene.entry());
+  return { owner: scene.project, type: scene.type, consumer, granted: true };
 }
 
 export async function withRelease(direct: Records, scene: Scene): Promise<string> {

@@ -148,6 +148,26 @@ describe('the schema on PostgreSQL', () => {
   });
 });
 
+describe('administrators', () => {
+  it('of two who are demoted or disabled at once, one is left', async () => {
+    await withDatabase(async (records) => {
+      const { user, entry } = createScene();
+      const [one, two] = [`${user}-1`, `${user}-2`];
+      for (const name of [one, two]) await records.createUser(name, true, entry());
+      for (let race = 0; race < 10; race++) {
+        const changes = await Promise.allSettled([
+          records.changeUser(one, { admin: false }, entry()),
+          records.changeUser(two, race % 2 ? { disabled: true } : { admin: false }, entry()),
+        ]);
+        assert.deepEqual(changes.map(({ status }) => status).sort(), ['fulfilled', 'rejected']);
+        const left = (await records.users()).filter(({ admin, disabled }) => admin && !disabled);
+        assert.equal(left.length, 1);
+        for (const name of [one, two]) await records.changeUser(name, { admin: true, disabled: false }, entry());
+      }
+    });
+  });
+});
+
 describe('connections to PostgreSQL', () => {
   it('that the server ends in the middle of a call are replaced, and the call is made anew', async () => {
     await withDatabase(async (records, sql) => {

@@ -42,7 +42,14 @@ export async function populatePassage(world: World): Promise<Machines> {
     const row = { project: PROJECT, dataset: `${kind}-1`, kind, files: [file], registeredBy: 'mia' };
     await records.registerDataSet({ ...row, registeredAt: NOW }, audit(`dataset/${kind}`));
   }
-  const common = { project: PROJECT, types: [TYPE], gates: ['smoke'] };
+  for (const kind of ['training', 'test'] as const) {
+    const row = { project: PROJECT, dataset: `spare-${kind}`, kind, files: [], registeredAt: NOW };
+    await records.registerDataSet(
+      { ...row, registeredBy: kind === 'test' ? 'mia' : 'sam' },
+      audit(`dataset/spare-${kind}`),
+    );
+  }
+  const common = { project: PROJECT, types: [TYPE], gates: ['function'] };
   for (const application of ['scanner', 'probe'])
     await records.createApplication(
       // Of the other application's type nothing is released: it may not see what the first one may.
@@ -76,6 +83,15 @@ export async function populatePassage(world: World): Promise<Machines> {
       },
     ],
   );
+  const move = {
+    key: 'live-1',
+    application: 'scanner',
+    type: TYPE,
+    generation: 0,
+    release: release.release,
+    revert: false,
+  };
+  await records.moveLivePointer(move, audit('live'));
   await records.createScan(
     {
       ...{ scan: 'scan-1', project: PROJECT, application: 'scanner', type: TYPE, release: release.release },

@@ -7,16 +7,11 @@ import type { Principal, Records } from '../../activities/records.ts';
 import { freshDatabase } from '../servers.ts';
 import type { Import } from '../../workflows/domain/import.ts';
 import type { Delivery, Release } from '../../workflows/domain/model.ts';
+import type { RecordsFault } from './faulty/record-corrections.ts';
+import { correctionFaults } from './faulty/record-corrections.ts';
 import { createScene, recordsCases } from './records.ts';
 
-interface Fault {
-  readonly fault: string;
-  /** The case that must see it. */
-  readonly seenBy: string;
-  readonly plant: (records: Records) => Partial<Records>;
-}
-
-const faults: readonly Fault[] = [
+const faults: readonly RecordsFault[] = [
   {
     fault: 'the live pointer moves without compare-and-set',
     seenBy: 'the live pointer moves by compare-and-set, with its deliveries and its audit',
@@ -212,6 +207,7 @@ const faults: readonly Fault[] = [
     seenBy: 'a node is replaced and removed, and a write that comes late again changes nothing',
     plant: (records) => ({ setNode: (node, audit) => records.setNode(node, { ...audit, key: randomUUID() }) }),
   },
+  ...correctionFaults,
 ];
 
 /** Cases that no fault here has ever made fail. */
@@ -221,6 +217,7 @@ const unproven = [
   'a job token carries its grant; a token is of one holder who exists',
   'a project and its types exist once; a refused project leaves nothing',
   'a policy is replaced, once per key',
+  'a type is not removed and made live at once',
   'a data set never changes',
   'entries written at once stand in one chain without gaps',
   'the audit is asked by project, by subject and by page',

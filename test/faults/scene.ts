@@ -22,7 +22,11 @@ import { writeKillPoint, type KillPoint } from './kill-point.ts';
 export type Scene = Awaited<ReturnType<typeof openScene>>;
 export type Plant = '' | 'event-id' | 'move-key';
 
-const people: Readonly<Record<string, readonly Role[]>> = { sam: ['scientist'], mia: ['manager'], dev: ['developer'] };
+export const people: Readonly<Record<string, readonly Role[]>> = {
+  sam: ['scientist'],
+  mia: ['manager'],
+  dev: ['developer'],
+};
 /** One key for all scenes, and one time of issue: then the same command has the same signature in each. */
 const privateKey = createPrivateKey({
   key: Buffer.from(`302e020100300506032b657004220420${'5a'.repeat(32)}`, 'hex'),
@@ -115,6 +119,7 @@ export async function openScene({
     return { body: full, signature } satisfies SignedCommand;
   }
 
+  await stores.records.registerKeys({ k1: publicKey });
   await populate(stores);
   await supervise(killAt);
   return {

@@ -1,10 +1,12 @@
 // A worker process for fault tests: wired as workers/main.ts, with scripted compute, and it may kill itself at one named point.
 import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
 import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
 import { z } from 'zod';
 import type { EventBus } from '../../activities/ports.ts';
 import type { Records } from '../../activities/records.ts';
-import { dataConverter } from '../../workers/bundle.ts';
+import { createSigner } from '../../activities/signing.ts';
+import { admitting, dataConverter } from '../../workers/bundle.ts';
 import { workerConfig } from '../../workers/config.ts';
 import { createActivities, openBus, openStores } from '../../workers/wiring.ts';
 import { taskQueues } from '../../workflows/messages.ts';
@@ -24,9 +26,12 @@ const [connection, stores, bus] = await Promise.all([
   openBus(config),
 ]);
 const records = faults.PLANT === 'move-key' ? withoutMoveKeys(stores.records) : stores.records;
+const signer = await createSigner(join(config.home, 'keys'));
+await records.registerKeys(signer.publicKeys());
 const activities = await createActivities({
   ...stores,
   records,
+  signer,
   bus: faults.PLANT === 'event-id' ? withRandomIds(bus) : bus,
   cluster: scriptedCluster(stores),
   apiUrl: config.apiUrl,
@@ -36,7 +41,7 @@ const common = {
   namespace: config.temporal.namespace,
   activities,
   dataConverter: { ...dataConverter, payloadCodecs: [killingTasks(point)] },
-  interceptors: { activity: [killingActivities(point)] },
+  interceptors: { activity: [...admitting(records).interceptors.activity, killingActivities(point)] },
 };
 const workers = await Promise.all([
   Worker.create({

@@ -1,7 +1,6 @@
 // What ends otherwise than its people had planned leaves nothing open: no command without an answer, no file, no row that still runs.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { jest } from '@jest/globals';
-import type { StorePath } from '../../workflows/domain/names.ts';
 import { until } from './until.ts';
 import type { World } from './world.ts';
 import { openWorld } from './world.ts';

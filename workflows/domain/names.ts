@@ -77,7 +77,7 @@ export function locationOf(path: string): Location | undefined {
   return location;
 }
 
-/** Where a released file lies in the release store: named by type and digest, so that it can be made only once. */
+/** Where a released file lies in the release store: by type and the file's own digest, so that a path always means the same bytes. */
 export function releasePath(type: string, digest: Digest, file: string): StorePath {
   const problem = nameProblem(type) ?? pathProblem(file) ?? (isDigest(digest) ? undefined : 'no SHA-256 digest');
   if (problem) throw new TypeError(problem);

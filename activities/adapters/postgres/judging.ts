@@ -43,7 +43,12 @@ export async function judgeNow(db: Database, id: string, body: CommandBody): Pro
     }
     case 'feedback':
       return judgeScan(await scanNow(db, { project: of('project'), scan: of('scan') }, false), body);
-    default:
+    case 'trainingRun':
+    case 'evaluation':
+    case 'release':
+    case 'delivery':
+    case 'dataImport':
+    case undefined:
       return { refused: 'wrong-workflow', message: `${id} takes no commands` };
   }
 }

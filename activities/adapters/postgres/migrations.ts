@@ -7,7 +7,7 @@ import { lock, transact } from './connection.ts';
 import { recordEarlierStarts } from './earlier-starts.ts';
 
 /** Never edit one that has been shipped: append. Their number is the version of the schema. */
-const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = [
+export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = [
   `
   create table authoritative.users (
     name text primary key,
@@ -371,6 +371,65 @@ const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = [
   alter table authoritative.moves alter column release drop not null;
   `,
   recordEarlierStarts,
+  // What people give can be corrected: users disabled, types granted, applications changed, data sets deleted.
+  `
+  alter table authoritative.users add column disabled boolean not null default false;
+  create index on authoritative.tokens (token_id) where kind = 'job' and revoked_at is null;
+
+  create index on authoritative.types (project);
+  create table authoritative.type_grants (
+    type text references authoritative.types,
+    project text references authoritative.projects,
+    primary key (type, project)
+  );
+  create index on authoritative.type_grants (project);
+
+  update authoritative.applications set row = row || '{"revision": 0}';
+  create index on authoritative.applications ((row->>'repository'));
+
+  -- A deleted data set keeps its row: its name stays taken.
+  alter table authoritative.data_sets add column deleted_at timestamptz, add column swept_at timestamptz;
+  create index on authoritative.data_sets (deleted_at) where deleted_at is not null and swept_at is null;
+  create table authoritative.data_set_drafts (
+    project text references authoritative.projects,
+    dataset text,
+    attempt text not null,
+    step text not null check (step in ('write', 'clear')),
+    drafted_at timestamptz not null,
+    primary key (project, dataset)
+  );
+  create table authoritative.data_set_uses (
+    project text,
+    dataset text,
+    kind text check (kind in ('run', 'evaluation')),
+    name text,
+    primary key (project, dataset, kind, name),
+    foreign key (project, dataset) references authoritative.data_sets
+  );
+  create index on projection.imports (project) where standing < 2;
+  -- What names them already: runs that have ended, runs under way by what was asked, evaluations.
+  -- Materialized: other entries may hold what jsonb cannot, and must not be cast.
+  with started as materialized (
+    select v.project, v.model || '/' || v.submission as name, a.entry
+    from projection.versions v
+    join authoritative.audit a
+      on a.key = 'version.started/model/' || v.project || '/' || v.model || '/' || v.submission
+  )
+  insert into authoritative.data_set_uses (project, dataset, kind, name)
+    select d.project, d.dataset, found.kind, found.name
+    from (
+      select project, jsonb_array_elements_text(row #> '{run,spec,data}') as dataset, 'run' as kind,
+             model || '/' || submission as name
+      from projection.versions where jsonb_typeof(row #> '{run,spec,data}') = 'array'
+      union
+      select project, jsonb_array_elements_text(entry::jsonb #> '{detail,request,beginning,run,data}'), 'run', name
+      from started
+      where jsonb_typeof(entry::jsonb #> '{detail,request,beginning,run,data}') = 'array'
+      union
+      select project, row->>'dataset', 'evaluation', evaluation from projection.evaluations
+    ) found
+    join authoritative.data_sets d on d.project = found.project and d.dataset = found.dataset;
+  `,
 ];
 
 /** Brings the schema to this program's version. A database of a later version is refused: an older program would misread it. */

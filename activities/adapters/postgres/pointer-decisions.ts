@@ -73,7 +73,8 @@ export function pointerDecisionRecords(db: Database): PointerDecisionRecords {
       const of = applicationOf(workflowId);
       return transact(db, async (trx) => {
         const { app } = await pointerNow(trx, of, {});
-        const release = await nextRelease(trx, of);
+        // A type that the application has dropped is not delivered any more.
+        const release = app.types.includes(of.type) ? await nextRelease(trx, of) : undefined;
         if (!release) return { release: null };
         const { application, type } = of;
         const input = { application, type, release: release.release };

@@ -31,6 +31,8 @@ export interface DecisionDetail {
   readonly to?: string;
   readonly commit?: string;
 }
+/** A time that is left out when the row is made. */
+type Nullable = ColumnType<string | null, string | null | undefined, string | null>;
 
 /** A projection keeps the whole domain object and, besides, what is asked for. `ordinal` counts the rows as they came: pages go by it. */
 interface Projected<T> {
@@ -40,7 +42,7 @@ interface Projected<T> {
 }
 
 export interface Tables {
-  'authoritative.users': { name: string; admin: boolean };
+  'authoritative.users': { name: string; admin: boolean; disabled: Generated<boolean> };
   'authoritative.tokens': {
     token_id: string;
     sha256: string;
@@ -53,8 +55,28 @@ export interface Tables {
   };
   'authoritative.projects': { project: string; policy: Json<Policy> };
   'authoritative.types': { type: string; project: string; position: number };
+  'authoritative.type_grants': { type: string; project: string };
   'authoritative.members': { project: string; name: string; roles: Json<readonly Role[]> };
-  'authoritative.data_sets': { project: string; dataset: string; row: Json<DataSet> };
+  'authoritative.data_sets': {
+    project: string;
+    dataset: string;
+    row: Json<DataSet>;
+    deleted_at: Nullable;
+    swept_at: Nullable;
+  };
+  'authoritative.data_set_drafts': {
+    project: string;
+    dataset: string;
+    attempt: string;
+    step: 'write' | 'clear';
+    drafted_at: string;
+  };
+  'authoritative.data_set_uses': {
+    project: string;
+    dataset: string;
+    kind: 'run' | 'evaluation';
+    name: string;
+  };
   'authoritative.nodes': { project: string; node: string; row: Json<Node> };
   'authoritative.audit': {
     seq: number;

@@ -149,7 +149,15 @@ async function advance(trx: Work, now: VersionNow, ended: string | undefined): P
       if (await hasOpenUndo(trx, now)) return shownStanding(now);
       await close(trx, now);
       return shownStanding({ ...now, closed: true });
-    default:
+    case 'failed':
+    case 'trained':
+    case 'new':
+    case 'approved':
+    case 'invalid':
+    case 'rolled-back':
+    case 'reassigned':
+    case 'retired':
+    case 'withdrawn':
       return shownStanding(now);
   }
 }

@@ -137,7 +137,7 @@ export async function claim(trx: Work, { project, model, submission }: Key, dige
   if (other)
     throw failure(
       'Conflict',
-      `submission ${other.submission} of ${project}/${model} is open with the same bytes (SHA-256 ${digest}): withdraw it or wait for its end`,
+      `submission ${other.submission} of ${project}/${model} is open with the same bytes (model.onnx with SHA-256 ${digest}), and decisions name them: withdraw it, or have a manager reject it, roll it back or retire it, then submit again`,
       [other.submission],
     );
   await trx

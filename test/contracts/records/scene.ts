@@ -76,7 +76,14 @@ export async function setApplication(records: Records, scene: Scene): Promise<vo
 export async function addApplication(records: Records, scene: Scene, application: string): Promise<void> {
   const { project, type, entry } = scene;
   await records.createApplication(
-    { application, project, owner: 'dan', types: [type], gates: ['integrity'], repository: `${project}/app` },
+    {
+      application,
+      project,
+      owner: 'dan',
+      types: [type],
+      gates: ['function'],
+      repository: `${project}/app-${application}`,
+    },
     entry(),
   );
 }
