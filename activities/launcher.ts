@@ -7,7 +7,7 @@ import { pipeline } from 'node:stream/promises';
 import { z } from 'zod';
 import type { NamedArtifact, Version } from '../workflows/domain/model.ts';
 import type { Digest, Location } from '../workflows/domain/names.ts';
-import { locationOf, stagingFolder, storePath } from '../workflows/domain/names.ts';
+import { locationOf, stagingFolder } from '../workflows/domain/names.ts';
 import { failure, isFailure } from './failures.ts';
 import { beating } from './heartbeat.ts';
 import { mustHave, once } from './model-center.ts';
@@ -20,6 +20,7 @@ import {
   parseGolden,
   parseModelJson,
 } from './model-format.ts';
+import { storePath } from './place.ts';
 import type { ArtifactStore } from './ports.ts';
 import type { Records } from './records.ts';
 
@@ -134,7 +135,7 @@ export function createLauncherActivities({ records, areas }: { records: Records;
           throw failure('DigestMismatch', `the stored report has digest ${stored} now, not ${report}: it was changed`);
         return collect(await areas.read(found.report.uri, { signal }), REPORT_LIMIT);
       });
-      const { model: about, metrics } = evidenceSchema.parse(JSON.parse(bytes.toString('utf8')));
+      const { model: about, metrics } = parseEvidence(bytes.toString('utf8'), report);
       if (about.sha256 !== digest)
         throw failure('EvidenceMissing', `report ${report} is about ${about.sha256}, not about ${digest}`);
       for (const [metric, minimum] of Object.entries(input.thresholds)) {
@@ -228,6 +229,16 @@ const evidenceSchema = z.object({
   model: z.object({ sha256: z.string() }),
   metrics: z.record(z.string(), z.number().nullable()),
 });
+
+/** A report that was stored and does not parse stays so: it is no evidence, however often it is read. */
+function parseEvidence(text: string, report: string): z.output<typeof evidenceSchema> {
+  try {
+    return evidenceSchema.parse(JSON.parse(text));
+  } catch (error) {
+    const why = error instanceof Error ? error.message.slice(0, 500) : String(error);
+    throw failure('EvidenceMissing', `report ${report} is no report: ${why}`);
+  }
+}
 
 const staged = ({ project, model, submission }: Which, file: string) =>
   storePath({ area: 'staging', project, path: `${stagingFolder(model, submission)}/${file}` });

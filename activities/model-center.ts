@@ -4,11 +4,12 @@ import { labelled } from '../workflows/domain/labels.ts';
 import type { Delivery, Evaluation, Scan, Version } from '../workflows/domain/model.ts';
 import type { VersionState } from '../workflows/domain/lifecycle.ts';
 import type { Location } from '../workflows/domain/names.ts';
-import { stagingFolder, storePath, subjectOf } from '../workflows/domain/names.ts';
+import { stagingFolder, subjectOf } from '../workflows/domain/names.ts';
 import type { RefusedCommand } from '../workflows/messages.ts';
 import { workflowId } from '../workflows/messages.ts';
 import { failure } from './failures.ts';
 import { currentWorkflow } from './heartbeat.ts';
+import { storePath } from './place.ts';
 import type { ArtifactStore } from './ports.ts';
 import type { AuditEntry, Records } from './records.ts';
 

@@ -1,10 +1,10 @@
 // Releases (paper 4.3): a number, the approved bytes into the release store, one event on the topic of the type; and taking them back.
 import type { NamedArtifact, Release, Version } from '../workflows/domain/model.ts';
-import { releasePath } from '../workflows/domain/names.ts';
 import { workflowId } from '../workflows/messages.ts';
 import { failure } from './failures.ts';
 import { beating } from './heartbeat.ts';
 import { mustHave } from './model-center.ts';
+import { releasePath } from './place.ts';
 import type { ArtifactStore, CloudEvent, EventBus } from './ports.ts';
 import type { Records } from './records.ts';
 

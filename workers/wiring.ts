@@ -18,6 +18,7 @@ import { createAcquisitionActivities } from '../activities/acquisition.ts';
 import { createDeliveryActivities } from '../activities/delivery.ts';
 import { failure } from '../activities/failures.ts';
 import { createFeedbackActivities } from '../activities/feedback.ts';
+import { allBeating } from '../activities/heartbeat.ts';
 import { createLauncherActivities } from '../activities/launcher.ts';
 import { createModelCenterActivities } from '../activities/model-center.ts';
 import type { ArtifactStore, Cluster, CodeHost, EventBus } from '../activities/ports.ts';
@@ -205,10 +206,16 @@ export const openSources = ({ home, imports }: Pick<Config, 'home' | 'imports'>)
 
 /** All activities, over given ports; without sources those of imports are left out. */
 export async function createActivities(
-  ports: Stores & { bus: EventBus; cluster: Cluster; apiUrl: string; outside?: ReturnType<typeof openSources> },
+  ports: Stores & {
+    bus: EventBus;
+    cluster: Cluster;
+    apiUrl: string;
+    outside?: ReturnType<typeof openSources>;
+    onWarn?: OnWarn;
+  },
 ) {
   const platformLock = await readFile(join(checkout, 'deploy', 'capsule', 'requirements.lock'), 'utf8');
-  return {
+  return allBeating({
     ...createModelCenterActivities(ports),
     ...createReadingActivities(ports),
     ...createRoverActivities({ ...ports, platformLock }),
@@ -217,5 +224,5 @@ export async function createActivities(
     ...createDeliveryActivities(ports),
     ...createFeedbackActivities(ports),
     ...(ports.outside && createAcquisitionActivities({ ...ports, ...ports.outside })),
-  };
+  });
 }

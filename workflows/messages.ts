@@ -6,8 +6,17 @@ import type { Source } from './domain/import.ts';
 import type { LivePointer, Policy, RunSpec, Version } from './domain/model.ts';
 import type { Digest } from './domain/names.ts';
 
-/** `core`: workflows and short activities; `jobs`: long ones, with few slots, so that they never hold up a decision. */
-export const taskQueues = { core: 'ocdl', jobs: 'ocdl-jobs' } as const;
+/**
+ * `core`: workflows and short activities. The long ones have queues with few slots each, so that they hold up neither a decision
+ * nor each other: trainings, evaluations, imports. `jobs`: what earlier versions of the platform scheduled, all three in one.
+ */
+export const taskQueues = {
+  core: 'ocdl',
+  training: 'ocdl-training',
+  evaluation: 'ocdl-evaluation',
+  imports: 'ocdl-imports',
+  jobs: 'ocdl-jobs',
+} as const;
 
 /** The one signal people's commands travel by: one name keeps the order of arrival. Its payload is hostile until parsed. */
 export const command = defineSignal<[unknown]>('command');
@@ -79,7 +88,14 @@ export interface EvaluationInput {
   /** What is evaluated: a version's submission, or a directory of the actor's private area. */
   readonly subject: { readonly submission: string } | { readonly directory: string };
   readonly thresholds: Readonly<Record<string, number>>;
+  /** How long the model may run over the rows; {@link EVALUATION_SECONDS} unless given. */
+  readonly deadlineSeconds?: number;
 }
+
+/** An evaluation of a few thousand rows takes seconds; one that takes an hour hangs. */
+export const EVALUATION_SECONDS = 3_600;
+/** Longest deadline an evaluation may ask for: a day. */
+export const LONGEST_EVALUATION_SECONDS = 86_400;
 
 export interface ReleaseInput {
   readonly project: string;

@@ -6,7 +6,9 @@ import { createLocalDisk } from '../../activities/adapters/local-disk.ts';
 import { createPostgresRecords } from '../../activities/adapters/postgres/records.ts';
 import { createArchives } from '../../activities/adapters/sources/archives.ts';
 import { createSources } from '../../activities/adapters/sources/sources.ts';
+import { allBeating } from '../../activities/heartbeat.ts';
 import { dataConverter, workflowTime } from '../../workers/bundle.ts';
+import { createJobWorkers } from '../../workers/queues.ts';
 import { taskQueues } from '../../workflows/messages.ts';
 
 export interface ImportSettings {
@@ -29,20 +31,22 @@ export async function startImportWorker(settings: ImportSettings) {
     NativeConnection.connect({ address }),
   ]);
   const at = (host: string): string => `https://${host}:${site.port}`;
-  const activities = createAcquisitionActivities({
-    records,
-    areas,
-    sources: createSources({
-      guard: { ca: site.ca, allowAddresses: [`127.0.0.1:${site.port}`], resolve: async () => ['127.0.0.1'] },
-      github: { apiUrl: at('api.github.test'), downloadHosts: [`codeload.github.test:${site.port}`] },
-      maven: { url: `${at('data.example.org')}/maven2` },
-      https: { hosts: [`data.example.org:${site.port}`] },
-      sftp: { hosts: sftpHosts, secrets: join(home, 'secrets'), entries: 1_000 },
+  const activities = allBeating(
+    createAcquisitionActivities({
+      records,
+      areas,
+      sources: createSources({
+        guard: { ca: site.ca, allowAddresses: [`127.0.0.1:${site.port}`], resolve: async () => ['127.0.0.1'] },
+        github: { apiUrl: at('api.github.test'), downloadHosts: [`codeload.github.test:${site.port}`] },
+        maven: { url: `${at('data.example.org')}/maven2` },
+        https: { hosts: [`data.example.org:${site.port}`] },
+        sftp: { hosts: sftpHosts, secrets: join(home, 'secrets'), entries: 1_000 },
+      }),
+      archives: createArchives({ entries: 1_000, bytes: 64 * 2 ** 20, ratio: 200 }),
+      scratch: join(home, 'imports'),
+      importBytes: 64 * 2 ** 20,
     }),
-    archives: createArchives({ entries: 1_000, bytes: 64 * 2 ** 20, ratio: 200 }),
-    scratch: join(home, 'imports'),
-    importBytes: 64 * 2 ** 20,
-  });
+  );
   const common = { connection, namespace, activities, dataConverter, shutdownForceTime: '10 seconds' } as const;
   const workers = await Promise.all([
     Worker.create({
@@ -50,8 +54,8 @@ export async function startImportWorker(settings: ImportSettings) {
       workflowBundle: { codePath: bundle },
     }),
     // Word of a cancellation comes with a heartbeat: each one that is due is sent.
-    Worker.create({ ...common, taskQueue: taskQueues.jobs, maxHeartbeatThrottleInterval: '1 second' }),
-  ]);
+    createJobWorkers({ ...common, maxHeartbeatThrottleInterval: '1 second' }),
+  ]).then((made) => made.flat());
   const running = Promise.all(workers.map((worker) => worker.run()));
   return {
     records,

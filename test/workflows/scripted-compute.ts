@@ -48,7 +48,7 @@ export function scriptedCluster(script: Script, { records, areas }: { records: R
       }
       if (script.train === 'crash') return crashed;
       if (script.train === 'empty')
-        return { status: 'failed', reason: 'upload', exitCode: 3, log: 'model.onnx is missing\n' };
+        return { status: 'failed', reason: 'outputs', exitCode: 3, log: 'model.onnx is missing\n' };
       if (script.train === 'hang')
         await sleep(600_000, undefined, { signal }).catch((error: unknown) => {
           endedJobs.push(spec.name);

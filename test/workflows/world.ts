@@ -8,6 +8,7 @@ import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/wo
 import { once } from '../../activities/model-center.ts';
 import { consumeReleases } from '../../workers/application.ts';
 import { dataConverter, workflowBundle, workflowTime } from '../../workers/bundle.ts';
+import { createJobWorkers } from '../../workers/queues.ts';
 import { createActivities, openBus, openStores } from '../../workers/wiring.ts';
 import type { Policy } from '../../workflows/domain/model.ts';
 import { defaultPolicy } from '../../workflows/domain/model.ts';
@@ -65,9 +66,9 @@ export async function openWorld(options: WorldOptions = {}) {
         maxCachedWorkflows: options.replayEachTask ? 2 : 100,
       }),
       // Word of a cancellation comes with a heartbeat: each one that is due is sent.
-      Worker.create({ ...common, taskQueue: taskQueues.jobs, maxHeartbeatThrottleInterval: '1 second' }),
+      createJobWorkers({ ...common, maxHeartbeatThrottleInterval: '1 second' }),
     ]);
-    workers.push(...made.map((worker) => ({ worker, running: worker.run() })));
+    workers.push(...made.flat().map((worker) => ({ worker, running: worker.run() })));
   }
   async function stopWorkers(): Promise<void> {
     const all = workers.splice(0);
