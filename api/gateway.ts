@@ -47,8 +47,8 @@ export interface WorkflowGateway {
   startApplication(input: ApplicationInput, project: string): Promise<Started>;
   startFeedback(input: FeedbackInput): Promise<Started>;
   startImport(input: DataImportInput): Promise<Started>;
-  /** Asks an import to end and take away what it has stored; it does so in its own time. */
-  cancelImport(workflowId: string): Promise<void>;
+  /** Asks an import or an evaluation to end; it does so in its own time, and takes away what it has stored. */
+  cancel(workflowId: string): Promise<void>;
   sendCommand(workflowId: string, command: SignedCommand): Promise<void>;
   /** `null`: the workflow knows no such command; `undefined`: no answer in that time. */
   outcome(workflowId: string, commandId: string, timeoutMs: number): Promise<Outcome | null | undefined>;

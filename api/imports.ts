@@ -160,7 +160,7 @@ export const importRoutes = ({ records, areas, workflows }: ApiDeps): readonly R
           ],
           [],
         );
-        await workflows.cancelImport(workflowId.dataImport(row)).catch((error: unknown) => {
+        await workflows.cancel(workflowId.dataImport(row)).catch((error: unknown) => {
           // It has just ended by itself.
           if (!isGatewayError(error, 'closed')) throw error;
         });

@@ -127,7 +127,7 @@ export function createWorkflowGateway(client: Client): WorkflowGateway {
           { key: Author, value: input.actor },
         ],
       ),
-    cancelImport: (id) =>
+    cancel: (id) =>
       signal(id, async () => {
         await client.workflow.getHandle(id).cancel();
       }),

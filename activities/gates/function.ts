@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { checkGolden, createInferenceClient, InferenceError } from '../../api/inference/client.ts';
 import { systemName } from '../../workflows/domain/names.ts';
 import { failure } from '../failures.ts';
-import { parseGolden, parseModelJson } from '../model-format.ts';
+import { ModelFormatError, parseGolden, parseModelJson } from '../model-format.ts';
 import type { ServiceEnd } from '../ports.ts';
 import { ServiceNotReady } from '../ports.ts';
 import type { Gate, GateContext, GateLimits } from './gate.ts';
@@ -27,6 +27,7 @@ export const functionGate: Gate = async (context) => {
     return await check(context, name, limits, AbortSignal.any([signal, deadline]));
   } catch (error) {
     signal.throwIfAborted();
+    if (error instanceof ModelFormatError) return failed(error.message);
     if (!deadline.aborted) throw error;
     return failed(`the gate was not done within ${limits.gateMs / 1000} s`);
   } finally {
