@@ -134,6 +134,8 @@ export async function openWorld(options: WorldOptions = {}) {
     namespace,
     home,
     script,
+    /** Names of the jobs that have begun, in order. */
+    begunJobs: cluster.begunJobs,
     /** Names of the jobs that were ended while they ran. */
     endedJobs: cluster.endedJobs,
     run,
