@@ -154,7 +154,7 @@ function entryOf(job: string, tokenId: string, kind: 'token.issued' | 'token.rev
 
 const final: Readonly<Record<FinalJobReason, string>> = {
   exit: 'the job ended with an error',
-  inputs: 'the inputs are not what was recorded, or the API refused them',
+  inputs: 'the inputs are not what was recorded, or the API does not have them',
   outputs: 'the outputs could not be taken: something is missing, is no plain file, or the API refused it',
   lock: 'no environment can be made from the lock',
   memory: 'the job needed more memory than it may use',

@@ -7,18 +7,20 @@ import type { EvaluationInput } from './messages.ts';
 
 /** Returns the evaluation as it ended; its report lies beside the model. */
 export async function evaluation(input: EvaluationInput): Promise<Evaluation> {
+  // Asked once, so that a replay gets one answer. With it the job and its report are two steps, and a cancellation has a name.
+  const collectsApart = patched('evaluation-collected-apart');
   setCurrentDetails(`**running** ${input.model} over ${input.dataset}`);
-  const result = await evaluate(input);
-  await center.recordEvaluation({ evaluation: result });
+  const result = await evaluate(input, collectsApart);
+  const record = (): Promise<void> => center.recordEvaluation({ evaluation: result });
+  // A cancellation that comes now is too late: without this record it would count as running for ever.
+  await (collectsApart ? CancellationScope.nonCancellable(record) : record());
   const metrics = Object.entries(result.metrics).map(([name, value]) => `- ${name}: ${value ?? 'none'}`);
   const verdict = result.passed === null ? '' : result.passed ? ', above its thresholds' : ', below a threshold';
   setCurrentDetails([`**${result.state}**${verdict} ${result.detail}`, ...metrics].join('\n'));
   return result;
 }
 
-async function evaluate(input: EvaluationInput): Promise<Evaluation> {
-  // Asked once, so that a replay gets one answer. With it the job and its report are two steps, and a cancellation has a name.
-  const collectsApart = patched('evaluation-collected-apart');
+async function evaluate(input: EvaluationInput, collectsApart: boolean): Promise<Evaluation> {
   const { project, evaluation: id, model, actor, dataset, subject } = input;
   const submission = 'submission' in subject ? subject.submission : null;
   const common = { evaluation: id, project, model, submission, actor, dataset };

@@ -124,11 +124,16 @@ describe('fetch', () => {
     expect(seen).toHaveLength(1);
   });
 
-  test('ends with 7 and the problem detail when the API refuses, without a second try', async () => {
-    answers = [status(403, 'the token is of another job')];
+  test.each([
+    [401, 5],
+    [403, 5],
+    [404, 7],
+    [422, 7],
+  ])('is refused with %d: ends with %d and the problem detail, without a second try', async (refused, exit) => {
+    answers = [status(refused, 'the token is of another job')];
     const ended = await job('fetch', { inputs: [input('train.npz', bytes)] });
-    expect(ended.status).toBe(7);
-    expect(ended.stderr).toContain('403 the token is of another job');
+    expect(ended.status).toBe(exit);
+    expect(ended.stderr).toContain(`${refused} the token is of another job`);
     expect(ended.stderr + ended.stdout).not.toContain('secret-token');
     expect(seen).toHaveLength(1);
   });
@@ -232,6 +237,14 @@ describe('upload', () => {
     const told = ended.stdout.split('\n').filter((line) => line.includes('PostgreSQL is unavailable'));
     expect(told).toHaveLength(6);
     for (const line of told) expect(line).toMatch(/^::progress \{.*asked again"\}$/);
+  });
+
+  test('sends again what arrived as other bytes', async () => {
+    await writeFile(join(folder, 'out', 'model.onnx'), 'x');
+    answers = [status(400, 'the bytes that came are not those that were announced'), status(204)];
+    expect(await job('upload', { outputs: [output('model.onnx')] })).toMatchObject({ status: 0 });
+    answers = [status(413, 'larger than the limit')];
+    expect(await job('upload', { outputs: [output('model.onnx')] })).toMatchObject({ status: 7 });
   });
 
   test('refuses a patience that is no number', async () => {

@@ -109,9 +109,11 @@ def _expect_success(response: http.client.HTTPResponse, method: str, path: str) 
     if 200 <= response.status < 300:
         return
     message = f"{method} {path}: the API answered {response.status} {_problem(response)}"
-    if response.status >= 500 or response.status == 429:
+    # 400 for an upload says that other bytes came than were announced: something on the way broke them.
+    if response.status >= 500 or response.status in (408, 425, 429) or (method == "PUT" and response.status == 400):
         raise Retry(EXIT_API, message)
-    raise Failure(EXIT_REFUSED, message)
+    # The next try of the job has another token: one that was revoked or lost must not cost what is made.
+    raise Failure(EXIT_API if response.status in (401, 403) else EXIT_REFUSED, message)
 
 
 def _problem(response: http.client.HTTPResponse) -> str:
