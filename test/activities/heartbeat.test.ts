@@ -39,17 +39,18 @@ const anything = (): unknown =>
     },
   });
 
-const activities = await createActivities({
-  ...{ records: hanging(), areas: hanging(), cachedAreas: hanging(), releases: hanging(), code: hanging() },
-  ...{ bus: hanging(), cluster: hanging(), apiUrl: '', counters: () => ({}), close: async () => undefined },
-  outside: { sources: hanging(), archives: hanging(), scratch: join(tmpdir(), 'ocdl-none'), importBytes: 1 },
-});
+const activities: Readonly<Record<string, (this: void, ...input: never[]) => Promise<unknown>>> =
+  await createActivities({
+    ...{ records: hanging(), areas: hanging(), cachedAreas: hanging(), releases: hanging(), code: hanging() },
+    ...{ bus: hanging(), cluster: hanging(), apiUrl: '', counters: () => ({}), close: async () => undefined },
+    outside: { sources: hanging(), archives: hanging(), scratch: join(tmpdir(), 'ocdl-none'), importBytes: 1 },
+  });
 
 beforeEach(() => jest.useFakeTimers());
 afterEach(() => jest.useRealTimers());
 
 it.each(Object.keys(activities))('%s beats while it waits', async (name) => {
-  const run = activities[name as keyof typeof activities] as (input: unknown) => Promise<unknown>;
+  const run = activities[name] as unknown as (this: void, input: unknown) => Promise<unknown>;
   const beats: unknown[] = [];
   const ended: unknown[] = [];
   void inActivity(() => run(anything()), {}, beats).then(
@@ -88,7 +89,7 @@ it('beats often enough before, between and after the work that reports', async (
   });
   void inActivity(() => wrapped.work(), {}, beats);
   await jest.advanceTimersByTimeAsync(47_000);
-  expect(beats).toEqual([...Array(3).fill(undefined), ...Array(7).fill('half')]);
+  expect(beats).toEqual([...Array<unknown>(3).fill(undefined), ...Array<unknown>(7).fill('half')]);
   await jest.advanceTimersByTimeAsync(60_000);
   expect(beats).toHaveLength(10);
 });

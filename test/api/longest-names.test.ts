@@ -4,7 +4,7 @@ import type { World } from './world.ts';
 import { json, openWorld, PROJECT, reprDigest, TYPE } from './world.ts';
 import { newToken } from '../../activities/tokens.ts';
 import { auditEntry } from '../../api/audit-entry.ts';
-import type { Digest, StorePath } from '../../workflows/domain/names.ts';
+import type { StorePath } from '../../workflows/domain/names.ts';
 import { NAME_LIMIT, pathProblem } from '../../workflows/domain/names.ts';
 import { populatePassage } from './passage.ts';
 
@@ -74,7 +74,7 @@ test('a job fetches an input of the longest name, and of what an import makes of
   );
   const grant = { job: 'long', inputs: names.map((one) => ({ ...stored, name: one })), outputs: [] };
   await records.issueToken(
-    { tokenId, sha256: sha256 as Digest, kind: 'job', name: 'long', expiresAt: null, job: grant },
+    { tokenId, sha256: sha256, kind: 'job', name: 'long', expiresAt: null, job: grant },
     auditEntry({ key: 'token/long', kind: 'test', actor: 'test', subject: 'test' }),
   );
   for (const one of names) {
