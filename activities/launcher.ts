@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { NamedArtifact, Version } from '../workflows/domain/model.ts';
 import type { Digest, Location } from '../workflows/domain/names.ts';
-import { locationOf, stagingFolder, storePath, subjectOf } from '../workflows/domain/names.ts';
+import { locationOf, stagingFolder, subjectOf } from '../workflows/domain/names.ts';
 import type { LifecycleInput } from '../workflows/messages.ts';
 import { failure } from './failures.ts';
 import { beating, currentWorkflow, ofWorkflow } from './heartbeat.ts';
@@ -20,6 +20,7 @@ import {
   parseGolden,
   parseModelJson,
 } from './model-format.ts';
+import { storePath } from './place.ts';
 import type { ArtifactStore } from './ports.ts';
 import type { Records } from './records.ts';
 import { runFolder } from './rover.ts';

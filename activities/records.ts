@@ -398,6 +398,9 @@ export interface Records {
   /** Compares a run with its start; one that is admitted is noted as the run that goes on. */
   admit(run: { workflowId: string; type: string; digest: string | null; runId: string }): Promise<AdmissionAnswer>;
   closeStart(workflowId: string, detail: string): Promise<void>;
+  /** What one activity of a workflow has established for the later ones: what was prepared, how a job ended. */
+  recordStep(workflowId: string, step: 'prepared' | 'ended', value: object): Promise<void>;
+  step<T extends object>(workflowId: string, step: 'prepared' | 'ended'): Promise<T | undefined>;
   /** Roots that are not closed, oldest first. */
   openStarts(page: Page): Promise<{ rows: readonly StartRow[]; next?: string }>;
   /** Counts a restart and says when at the earliest the next one comes; `null`: it goes on. */

@@ -6,10 +6,11 @@ import type { Records } from '../activities/records.ts';
 import type { Evaluation, Version } from '../workflows/domain/model.ts';
 import { unknownName } from '../workflows/domain/known-names.ts';
 import type { Action } from '../workflows/domain/roles.ts';
-import { workflowId } from '../workflows/messages.ts';
+import { EVALUATION_SECONDS, LONGEST_EVALUATION_SECONDS, workflowId } from '../workflows/messages.ts';
 import { auditEntry } from './audit-entry.ts';
 import { sendBytes, storeOf } from './byte-stream.ts';
 import type { ApiDeps } from './deps.ts';
+import { isGatewayError } from './gateway.ts';
 import { recordStart } from './once.ts';
 import { notFound, problem } from './problems.ts';
 import type { Route } from './route.ts';
@@ -27,6 +28,12 @@ const request = z.strictObject({
     error: 'subject must be { submission: "…" } or { directory: "path in your private area" }',
   }),
   thresholds: thresholdsSchema.optional(),
+  deadlineSeconds: z
+    .int()
+    .min(1)
+    .max(LONGEST_EVALUATION_SECONDS)
+    .optional()
+    .meta({ description: `How long the model may run over the rows; ${EVALUATION_SECONDS} unless given` }),
 });
 type Given = z.output<typeof request>;
 
@@ -71,7 +78,7 @@ export const evaluationRoutes = (deps: ApiDeps): readonly Route[] => {
       statuses: [200, 201],
       async handler({ project, principal, roles, body }) {
         await checkDataSet(records, project.project, body.dataset, roles.includes('manager'));
-        const { evaluation, model, dataset, subject, thresholds } = body;
+        const { evaluation, model, dataset, subject, thresholds, deadlineSeconds } = body;
         const wrong = Object.keys(thresholds ?? project.policy.thresholds)
           .map((name) => unknownName('metric', name))
           .find(Boolean);
@@ -85,6 +92,7 @@ export const evaluationRoutes = (deps: ApiDeps): readonly Route[] => {
         const input = {
           ...{ project: project.project, evaluation, model, actor: principal.name, dataset, subject },
           ...(thresholds !== undefined && { thresholds }),
+          ...(deadlineSeconds !== undefined && { deadlineSeconds }),
         };
         const id = workflowId.evaluation(input);
         await recordStart(
@@ -149,6 +157,37 @@ export const evaluationRoutes = (deps: ApiDeps): readonly Route[] => {
       response: evaluationView,
       async handler({ found }) {
         return { body: found };
+      },
+    }),
+    route({
+      method: 'delete',
+      path: one,
+      operationId: 'cancelEvaluation',
+      summary: 'Cancels an evaluation that has not ended; it is recorded as failed, with who cancelled it',
+      action: 'evaluation.cancel',
+      scope: async (asked) => {
+        const scoped = await scope(asked);
+        return scoped && { own: scoped.found.actor === asked.principal.name, found: scoped.found };
+      },
+      response: evaluationView,
+      statuses: [200, 202],
+      async handler({ params: { project }, principal, found }) {
+        if (found.state !== 'running') return { status: 200, body: found };
+        const id = workflowId.evaluation(found);
+        // First: the workflow reads here who cancelled it.
+        const entry = auditEntry({
+          key: `evaluation.cancel/${id}/${principal.name}`,
+          project,
+          kind: 'evaluation.cancel',
+          actor: principal.name,
+          subject: `${project}/evaluations/${found.evaluation}`,
+        });
+        await records.record([entry], []);
+        await workflows.cancel(id).catch((error: unknown) => {
+          // It has just ended by itself.
+          if (!isGatewayError(error, 'closed')) throw error;
+        });
+        return { status: 202, body: (await records.evaluation(project, found.evaluation)) ?? found };
       },
     }),
     route({

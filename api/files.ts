@@ -7,7 +7,7 @@ import { storePath } from '../workflows/domain/names.ts';
 import { declaredDigest, digestHeaders, sendBytes, storeBytes } from './byte-stream.ts';
 import type { ApiDeps } from './deps.ts';
 import { problem } from './problems.ts';
-import { flagSchema, pageFields, pathSchema } from './schemas.ts';
+import { flagSchema, pageFields, storedPathSchema } from './schemas.ts';
 import { pageOf } from './views.ts';
 
 const readActions = ['private.read', 'common.read', 'staging.read'] as const;
@@ -40,7 +40,7 @@ export const fileRoutes = ({ areas }: ApiDeps): readonly Route[] => [
     action: readActions,
     actionOf: readAction,
     scope: own,
-    query: z.strictObject({ ...pageFields, folder: pathSchema.optional(), after: pathSchema.optional() }),
+    query: z.strictObject({ ...pageFields, folder: storedPathSchema.optional(), after: storedPathSchema.optional() }),
     response: pageOf(fileView),
     async handler(asked) {
       const { folder, after, limit } = asked.query;

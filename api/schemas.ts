@@ -2,7 +2,14 @@
 import { z } from 'zod';
 import { isCommandId } from '../workflows/domain/command.ts';
 import { gateNames, metricNames, unknownName } from '../workflows/domain/known-names.ts';
-import { NAME_LIMIT, NAME_PATTERN, nameProblem, pathProblem, reservedActors } from '../workflows/domain/names.ts';
+import {
+  areaPathProblem,
+  NAME_LIMIT,
+  NAME_PATTERN,
+  nameProblem,
+  pathProblem,
+  reservedActors,
+} from '../workflows/domain/names.ts';
 import type { Digest } from '../workflows/domain/names.ts';
 
 /** Holds a text to one of the domain's own judges. */
@@ -22,6 +29,8 @@ export const actorSchema = judged((text) =>
 ).meta({ pattern: NAME_PATTERN.source, maxLength: NAME_LIMIT });
 /** A relative path inside an area, a data set, a repository. */
 export const pathSchema = judged(pathProblem).meta({ example: 'runs/model.onnx' });
+/** A path of a file that is there: also of one that the platform has put below or beside a person's. */
+export const storedPathSchema = judged(areaPathProblem).meta({ example: 'runs/rf-1/model.onnx' });
 export const digestSchema = z
   .string()
   .regex(/^[0-9a-f]{64}$/, 'a digest is the SHA-256 in 64 lower-case hexadecimal digits') as unknown as z.ZodType<
@@ -58,8 +67,8 @@ export const branchSchema = judged(
 );
 
 const parameters: Readonly<Record<string, z.ZodType<string>>> = {
-  path: pathSchema,
-  name: pathSchema,
+  path: storedPathSchema,
+  name: storedPathSchema,
   commandId: commandIdSchema,
   release: releaseSchema,
   tokenId: tokenIdSchema,

@@ -8,10 +8,8 @@ import { taskQueues } from '../workflows/messages.ts';
 import { admitting, dataConverter, workflowBundle, workflowTime } from './bundle.ts';
 import { workerConfig } from './config.ts';
 import { createLog, letGo, onEnd, run, tellReady } from './process.ts';
+import { createJobWorkers } from './queues.ts';
 import { createActivities, openBus, openCluster, openSources, openStores, patiently } from './wiring.ts';
-
-/** Long jobs side by side: one per core of a small machine; the rest wait in the queue, durably. */
-const JOBS_AT_ONCE = 2;
 
 /**
  * Told to end, it lets short activities finish for a second, then takes all others back: Temporal gives them to the next
@@ -43,6 +41,7 @@ async function main(): Promise<void> {
     cluster,
     apiUrl: config.apiUrl,
     outside: openSources(config),
+    onWarn: (message) => log.warn(message),
   });
   const common = {
     connection,
@@ -59,8 +58,8 @@ async function main(): Promise<void> {
       workflowBundle: { codePath: bundle },
       ...workflowTime,
     }),
-    Worker.create({ ...common, taskQueue: taskQueues.jobs, maxConcurrentActivityTaskExecutions: JOBS_AT_ONCE }),
-  ]);
+    createJobWorkers(common),
+  ]).then((made) => made.flat());
 
   const stop = (): void => {
     for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
@@ -91,7 +90,7 @@ function installRuntime(log: Logger): void {
   } as const satisfies Record<LogLevel, string>;
   Runtime.install({
     logger: new DefaultLogger('INFO', ({ level, message, meta }) => {
-      // The worker of the jobs' queue has none, on purpose.
+      // The workers of the long activities have none, on purpose.
       if (message.startsWith('No workflows registered')) return;
       const { workflowId, activityType, ...rest } = meta ?? {};
       log[levels[level]](

@@ -19,6 +19,7 @@ import { createDeliveryActivities } from '../activities/delivery.ts';
 import { createEarlierActivities } from '../activities/earlier.ts';
 import { failure } from '../activities/failures.ts';
 import { createFeedbackActivities } from '../activities/feedback.ts';
+import { allBeating } from '../activities/heartbeat.ts';
 import { createLauncherActivities } from '../activities/launcher.ts';
 import { createModelCenterActivities } from '../activities/model-center.ts';
 import type { ArtifactStore, Cluster, CodeHost, EventBus } from '../activities/ports.ts';
@@ -212,10 +213,11 @@ export async function createActivities(
     apiUrl: string;
     signer: Pick<Signer, 'seal'>;
     outside?: ReturnType<typeof openSources>;
+    onWarn?: OnWarn;
   },
 ) {
   const platformLock = await readFile(join(checkout, 'deploy', 'capsule', 'requirements.lock'), 'utf8');
-  return {
+  return allBeating({
     ...createModelCenterActivities(ports),
     ...createEarlierActivities(ports),
     ...createRoverActivities({ ...ports, platformLock }),
@@ -224,5 +226,5 @@ export async function createActivities(
     ...createDeliveryActivities(ports),
     ...createFeedbackActivities(ports),
     ...(ports.outside && createAcquisitionActivities({ ...ports, ...ports.outside })),
-  };
+  });
 }

@@ -13,6 +13,14 @@ export interface GateContext {
   /** Ends with the delivery. */
   readonly signal: AbortSignal;
   readonly report: (progress: unknown) => void;
+  /** The gate's own unless given. */
+  readonly limits?: GateLimits;
+}
+
+/** How long a model may take for one answer, and a gate for all it does. */
+export interface GateLimits {
+  readonly answerMs: number;
+  readonly gateMs: number;
 }
 
 /** Resolves to the verdict with its evidence; a throw means that the gate could not be run, which is not passed either. */

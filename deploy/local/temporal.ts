@@ -30,6 +30,11 @@ export function temporalSpec(options: TemporalOptions): ChildSpec {
       ...['--namespace', namespace, '--db-filename', join(folder, 'temporal.db')],
       // With SQLite's default pragmas the server does two workflows a second on disk, with these fourteen.
       ...['--sqlite-pragma', 'journal_mode=WAL', '--sqlite-pragma', 'synchronous=NORMAL'],
+      // Trainings, evaluations and imports carry their project as fairness key: a long backlog of one holds up no other.
+      ...['--dynamic-config-value', 'matching.enableFairness=true'],
+      // Fairness is within a partition of a queue, and one server has no use for several.
+      ...['--dynamic-config-value', 'matching.numTaskqueueReadPartitions=1'],
+      ...['--dynamic-config-value', 'matching.numTaskqueueWritePartitions=1'],
       ...['--log-level', 'warn', '--log-format', 'json', '--color', 'never'],
       // Nothing of the person's own Temporal configuration is meant for this server.
       ...['--disable-config-file', '--disable-config-env'],

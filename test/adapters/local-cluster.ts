@@ -47,6 +47,8 @@ export async function openLocalCluster(given: Partial<LocalProcessOptions> = {})
     environment: () => Promise.resolve({ python: python.executable, folders: [python.prefix] }),
     fetchFile: async (artifact, destination) => writeFile(destination, files.get(artifact.uri) ?? ''),
     onWarn: (message) => warnings.push(message),
+    // Tests of an API that is unavailable do not wait for it.
+    patience: { fetchSeconds: 1, uploadSeconds: 1 },
     ...given,
   });
   return {
@@ -54,6 +56,11 @@ export async function openLocalCluster(given: Partial<LocalProcessOptions> = {})
     api,
     home,
     warnings,
+    kill: async (marker, signal) => {
+      // A process has a higher number than the one that it is run by.
+      const innermost = Math.max(...processesWith(marker));
+      process.kill(innermost, signal);
+    },
     running: (marker) => Promise.resolve(processesWith(marker).length > 0),
     model: held('good', { 'model.onnx': encodeModel(addModel()), 'model.json': CARD }),
     brokenModel: held('broken', { 'model.onnx': 'no model at all', 'model.json': CARD }),

@@ -7,7 +7,8 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { JobOutcome } from '../../activities/ports.ts';
+import { failure } from '../../activities/failures.ts';
+import type { JobOutcome, JobProgress } from '../../activities/ports.ts';
 import { clusterContract, eventually, pythonJob, type JobGiven } from '../contracts/cluster.ts';
 import { pythonEnvironment } from '../python.ts';
 import { openLocalCluster, processesWith, sandboxForTests, type LocalHarness } from './local-cluster.ts';
@@ -168,6 +169,18 @@ sys.exit(3)
       }
     });
 
+    test('a lock that no environment can be made of fails the job for good', async () => {
+      const refused = failure('InvalidInput', 'line 3 of the lock names no version');
+      const failing = await openLocalCluster({ environment: () => Promise.reject(refused) });
+      try {
+        const outcome = await failing.cluster.runJob(pythonJob(failing.api, { code: 'pass' }), watch);
+        expect(outcome).toMatchObject({ status: 'failed', reason: 'lock' });
+        expect(outcome.log).toMatch(/line 3 of the lock/);
+      } finally {
+        await failing.close();
+      }
+    });
+
     test('numpy and ONNX Runtime work within the limits', async () => {
       const python = await pythonEnvironment();
       const prefix = readFileSync(join(python, '../../pyvenv.cfg'), 'utf8').match(/^home = (.*)\/bin$/m)?.[1] ?? '/usr';
@@ -230,6 +243,46 @@ sys.exit(3)
     });
   });
 }
+
+test('what a job has made is uploaded by the next worker, when its own ended while the API was unavailable', async () => {
+  const parent = mkdtempSync(join(tmpdir(), 'ocdl-next-'));
+  const home = join(parent, 'home');
+  const patience = { fetchSeconds: 60, uploadSeconds: 60 };
+  const first = await openLocalCluster({ home, patience });
+  const code = 'import os, random; open(os.environ["OCDL_OUTPUTS"] + "/m", "w").write(str(random.random()))';
+  const spec = pythonJob(first.api, { code, outputs: [{ name: 'm', required: true }] });
+  const made = join(home, 'jobs', spec.name, 'out', 'm');
+  try {
+    const abort = new AbortController();
+    const onProgress = ({ message }: JobProgress): void => {
+      if (message.includes('asked again')) abort.abort(new Error('the worker ends'));
+    };
+    const running = first.cluster.runJob(
+      { ...spec, argv: ['sh', '-c', 'python3 in/code/main.py && : > out/done && sleep 2'] },
+      { signal: abort.signal, onProgress },
+    );
+    await eventually('the program', () => Promise.resolve(existsSync(join(made, '..', 'done'))));
+    first.api.setAway(true);
+    await assert.rejects(running, /the worker ends/);
+    const [value, left] = [readFileSync(made, 'utf8'), readdirSync(join(home, 'jobs', spec.name))];
+    // The inputs are not needed any more, and may be large.
+    expect(left).not.toContain('in');
+    await first.cluster.close();
+    first.api.setAway(false);
+    const next = await openLocalCluster({ home });
+    try {
+      const again = { ...spec, argv: ['sh', '-c', 'python3 in/code/main.py && : > out/done && sleep 2'] };
+      expect(await next.cluster.runJob(again, watch)).toMatchObject({ status: 'succeeded' });
+      expect(first.api.outputs(spec.data.job).get('m')?.toString()).toBe(value);
+      expect(existsSync(join(home, 'jobs', spec.name))).toBe(false);
+    } finally {
+      await next.close();
+    }
+  } finally {
+    await first.close();
+    rmSync(parent, { recursive: true, force: true });
+  }
+});
 
 test('without a sandbox a killed worker leaves its job and service running, and the next one ends them first', async () => {
   const left = await killWorker('none');

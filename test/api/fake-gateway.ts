@@ -45,7 +45,7 @@ export function createFakeGateway(): FakeGateway {
     startApplication: (input) => start(workflowId.application(input), input),
     startFeedback: (input) => start(workflowId.feedback(input), input),
     startImport: (input) => start(workflowId.dataImport(input), input),
-    async cancelImport(id) {
+    async cancel(id) {
       check(fake.throws.send);
       fake.cancelled.push(id);
     },

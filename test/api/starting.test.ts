@@ -112,6 +112,34 @@ describe('starting', () => {
     expect(await seen('sid')).toEqual([]);
   });
 
+  test('an evaluation is cancelled by who asked for it or a manager, and only while it runs', async () => {
+    const evaluations = `/v1/projects/${PROJECT}/evaluations`;
+    const of = { model: 'random-forest', dataset: 'test-1', subject: { submission: 'rf-1' }, deadlineSeconds: 60 };
+    const cancel = (who: string, id: string) => world().ask(who, 'DELETE', `${evaluations}/${id}`);
+    expect((await world().ask('mia', 'POST', evaluations, { evaluation: 'long-1', ...of })).status).toBe(201);
+    const { workflows, records } = world().deps;
+    expect(workflows.started.get(`evaluation/${PROJECT}/long-1`)).toMatchObject({ deadlineSeconds: 60 });
+    // The version's author sees it, but did not ask for it.
+    expect((await cancel('sam', 'long-1')).status).toBe(403);
+    expect((await cancel('sid', 'long-1')).status).toBe(403);
+    const cancelled = await cancel('mia', 'long-1');
+    expect([cancelled.status, await json(cancelled)]).toMatchObject([202, { evaluation: 'long-1' }]);
+    const mine = { ...of, dataset: 'training-1', subject: { directory: 'runs' } };
+    expect((await world().ask('sam', 'POST', evaluations, { evaluation: 'long-2', ...mine })).status).toBe(201);
+    expect((await cancel('mia', 'long-2')).status).toBe(404);
+    expect((await cancel('sam', 'long-2')).status).toBe(202);
+    expect(workflows.cancelled).toEqual([`evaluation/${PROJECT}/long-1`, `evaluation/${PROJECT}/long-2`]);
+    const { rows } = await records.audit({ subject: `${PROJECT}/evaluations/long-1` });
+    expect(rows.map(({ entry }) => `${entry.kind} ${entry.actor}`)).toContain('evaluation.cancel mia');
+    // One that has ended stays as it is.
+    expect((await cancel('mia', 'ev-1')).status).toBe(200);
+    expect(workflows.cancelled).toHaveLength(2);
+    for (const deadlineSeconds of [0, 86_401, 1.5])
+      expect((await world().ask('mia', 'POST', evaluations, { evaluation: 'x', ...of, deadlineSeconds })).status).toBe(
+        400,
+      );
+  });
+
   test('a private test stands in the audit, but neither its directory nor its data set', async () => {
     const directory = 'drafts/tried-in-secret';
     const asked = { evaluation: 'private-4', model: 'random-forest', dataset: 'training-1', subject: { directory } };

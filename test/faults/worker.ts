@@ -8,6 +8,7 @@ import type { Records } from '../../activities/records.ts';
 import { createSigner } from '../../activities/signing.ts';
 import { admitting, dataConverter } from '../../workers/bundle.ts';
 import { workerConfig } from '../../workers/config.ts';
+import { createJobWorkers } from '../../workers/queues.ts';
 import { createActivities, openBus, openStores } from '../../workers/wiring.ts';
 import { taskQueues } from '../../workflows/messages.ts';
 import { scriptedCluster } from './cluster.ts';
@@ -52,8 +53,8 @@ const workers = await Promise.all([
     // What waits for a dead worker's own queue is soon anybody's.
     stickyQueueScheduleToStartTimeout: '1 second',
   }),
-  Worker.create({ ...common, taskQueue: taskQueues.jobs }),
-]);
+  createJobWorkers(common),
+]).then((made) => made.flat());
 // A worker that nobody supervises any more must not outlive its test.
 process.on('disconnect', () => process.exit(1));
 process.send?.('ready');

@@ -49,7 +49,7 @@ test('Ctrl-C during a job: the worker ends by itself, the job ends with it and i
     expect(readdirSync(join(home.home, 'jobs'))).toEqual([]);
     const { status, raw } = await handle.describe();
     expect(status.name).toBe('RUNNING');
-    expect(raw.pendingActivities?.map(({ activityType }) => activityType?.name)).toEqual(['trainModel']);
+    expect(raw.pendingActivities?.map(({ activityType }) => activityType?.name)).toEqual(['runTraining']);
   } finally {
     await started.worker?.stop();
     if (started.job !== undefined && isAlive(started.job)) process.kill(started.job.pid, 'SIGKILL');

@@ -9,6 +9,8 @@ import { createSources } from '../../activities/adapters/sources/sources.ts';
 import { createModelCenterActivities } from '../../activities/model-center.ts';
 import { createSigner } from '../../activities/signing.ts';
 import { admitting, dataConverter, workflowTime } from '../../workers/bundle.ts';
+import { allBeating } from '../../activities/heartbeat.ts';
+import { createJobWorkers } from '../../workers/queues.ts';
 import { taskQueues } from '../../workflows/messages.ts';
 
 export interface ImportSettings {
@@ -46,7 +48,10 @@ export async function startImportWorker(settings: ImportSettings) {
     scratch: join(home, 'imports'),
     importBytes: 64 * 2 ** 20,
   });
-  const activities = { ...createModelCenterActivities({ records, areas, releases: areas, signer }), ...importing };
+  const activities = allBeating({
+    ...createModelCenterActivities({ records, areas, releases: areas, signer }),
+    ...importing,
+  });
   const common = {
     ...{ connection, namespace, activities, dataConverter, shutdownForceTime: '10 seconds' },
     ...admitting(records),
@@ -57,8 +62,8 @@ export async function startImportWorker(settings: ImportSettings) {
       workflowBundle: { codePath: bundle },
     }),
     // Word of a cancellation comes with a heartbeat: each one that is due is sent.
-    Worker.create({ ...common, taskQueue: taskQueues.jobs, maxHeartbeatThrottleInterval: '1 second' }),
-  ]);
+    createJobWorkers({ ...common, maxHeartbeatThrottleInterval: '1 second' }),
+  ]).then((made) => made.flat());
   const running = Promise.all(workers.map((worker) => worker.run()));
   return {
     records,

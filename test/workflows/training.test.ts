@@ -46,14 +46,15 @@ it('is withdrawn while it trains: the job is ended, by its author alone', async 
   world.script.train = 'hang';
   await world.startLifecycle('rf-3', world.run);
   await world.untilState('rf-3', 'training');
+  // It is `training` from the first step on: a job that has not begun yet would never be ended.
+  await until('the job to begin', async () => world.begunJobs.some((name) => name.startsWith('run-p-m-rf-3-1')));
   expect(await world.give('rf-3', 'sue', 'withdraw')).toMatchObject({ status: 'refused', reason: 'not-authorized' });
   expect(await world.give('rf-3', 'sam', 'withdraw', { reason: 'wrong data' })).toMatchObject({ status: 'done' });
   expect(await ended('rf-3')).toMatchObject({ state: 'withdrawn', detail: 'wrong data', version: null });
   const run = world.client.workflow.getHandle('run/p/m/rf-3/1');
   await expect(run.result()).rejects.toThrow();
   expect((await run.describe()).status.name).toBe('CANCELLED');
-  // Nothing else was being trained.
-  await until('the job to be ended', async () => world.endedJobs.length > 0);
+  await until('the job to be ended', async () => world.endedJobs.some((name) => name.startsWith('run-p-m-rf-3-1')));
   const audit = await world.auditOf('p/m/rf-3');
   expect(audit.map(({ kind, actor }) => `${kind} by ${actor}`)).toEqual(
     expect.arrayContaining(['version.withdraw by sam', 'command.refused by sue']),

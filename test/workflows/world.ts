@@ -10,6 +10,7 @@ import { consumeReleases } from '../../workers/application.ts';
 import { createSigner } from '../../activities/signing.ts';
 import { createWorkflowGateway } from '../../api/temporal.ts';
 import { admitting, dataConverter, workflowBundle, workflowTime } from '../../workers/bundle.ts';
+import { createJobWorkers } from '../../workers/queues.ts';
 import { createActivities, openBus, openStores } from '../../workers/wiring.ts';
 import type { Policy } from '../../workflows/domain/model.ts';
 import { defaultPolicy } from '../../workflows/domain/model.ts';
@@ -71,9 +72,9 @@ export async function openWorld(options: WorldOptions = {}) {
         maxCachedWorkflows: options.replayEachTask ? 2 : 100,
       }),
       // Word of a cancellation comes with a heartbeat: each one that is due is sent.
-      Worker.create({ ...common, taskQueue: taskQueues.jobs, maxHeartbeatThrottleInterval: '1 second' }),
+      createJobWorkers({ ...common, maxHeartbeatThrottleInterval: '1 second' }),
     ]);
-    workers.push(...made.map((worker) => ({ worker, running: worker.run() })));
+    workers.push(...made.flat().map((worker) => ({ worker, running: worker.run() })));
   }
   async function stopWorkers(): Promise<void> {
     const all = workers.splice(0);
@@ -139,6 +140,8 @@ export async function openWorld(options: WorldOptions = {}) {
     namespace,
     home,
     script,
+    /** Names of the jobs that have begun, in order. */
+    begunJobs: cluster.begunJobs,
     /** Names of the jobs that were ended while they ran. */
     endedJobs: cluster.endedJobs,
     run,

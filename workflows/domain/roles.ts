@@ -42,6 +42,7 @@ export const grid = {
   'version.decide': grant({ manager: 'yes' }),
   'evaluation.private': grant({ scientist: 'own', manager: 'own' }),
   'evaluation.staging': grant({ manager: 'yes' }),
+  'evaluation.cancel': grant({ scientist: 'own', manager: 'yes' }),
   'release.read': grant({ manager: 'yes', developer: 'yes', application: 'own' }),
   'application.manage': grant({ manager: 'yes', developer: 'own' }),
   'application.see': grant({ ...members, application: 'own' }),

@@ -7,7 +7,8 @@ import { failure } from '../../failures.ts';
 import type { Cluster, JobOutcome, JobSpec } from '../../ports.ts';
 import { graphicsDevices } from './enclosure.ts';
 import { removeFolder } from './folders.ts';
-import { runJob, type JobWatch, type MakeEnvironment } from './job.ts';
+import { openJobProgress } from './job-progress.ts';
+import { runJob, type JobWatch, type MakeEnvironment, type Patience } from './job.ts';
 import { processMarkSchema, type ProcessMark } from './process-tree.ts';
 import { endRecorded } from './program.ts';
 import { detectSandbox, type Sandbox } from './sandbox.ts';
@@ -28,6 +29,8 @@ export interface LocalProcessOptions {
   readonly sandbox?: 'bubblewrap' | 'none';
   /** Told once when there is no sandbox. */
   readonly onWarn?: (message: string) => void;
+  /** How long a job's wrapper asks an API again that does not answer; 15 minutes for inputs, 12 hours for outputs unless given. */
+  readonly patience?: Patience;
   /** How long a service may take to be ready (20 s: a large model on a busy machine). */
   readonly readyWithinMs?: number;
 }
@@ -69,17 +72,37 @@ export async function createLocalProcessCluster(options: LocalProcessOptions): P
     }
   };
 
+  const progress = openJobProgress({ jobs, outcomes: join(options.home, 'outcomes') });
+  const folderOf = (name: string): string => join(jobs, name);
+
   const job = async (spec: JobSpec, watch: JobWatch): Promise<JobOutcome> => {
-    const folder = await freshFolder(jobs, spec.name);
-    const keep = { outcome: false };
+    await progress.sweep(new Set([...running.keys()].map((key) => folderOf(key.replace(/^job /, '')))));
+    const known = await progress.outcomeOf(spec);
+    if (known) return known;
+    await progress.forget(spec);
+    const folder = folderOf(spec.name);
+    const finished = await progress.isFinished(spec, folder);
+    if (finished) await endLeftover(folder);
+    else await freshFolder(jobs, spec.name);
+    const keep: { outcome?: JobOutcome } = {};
     try {
-      const setting = { ...options, sandbox, folder, uid: nextUser(), onStart: recorder(folder) };
+      const own = { sandbox, folder, uid: nextUser(), onStart: recorder(folder), finished };
+      const setting = { ...options, ...own, onFinished: () => progress.markFinished(spec, folder) };
       const outcome = await runJob(setting, spec, watch);
-      keep.outcome = outcome.status !== 'succeeded';
+      if (outcome.status === 'succeeded') await progress.remember(spec, outcome);
+      keep.outcome = outcome;
       return outcome;
     } finally {
-      await (keep.outcome ? keepFailed(jobs, folder) : removeFolder(folder));
+      await leave(spec, folder, keep.outcome);
     }
+  };
+
+  /** Of a job that has ended: outputs that wait for their upload, the log of a failed one, or nothing. */
+  const leave = async (spec: JobSpec, folder: string, outcome: JobOutcome | undefined): Promise<void> => {
+    const passing = outcome === undefined || (outcome.status === 'failed' && outcome.reason === 'upload');
+    const environment = outcome?.status === 'failed' && outcome.reason === 'environment';
+    if ((passing || environment) && (await progress.isFinished(spec, folder))) return;
+    await (outcome === undefined || outcome.status === 'succeeded' ? removeFolder(folder) : keepFailed(jobs, folder));
   };
 
   const stop = async (name: string): Promise<void> => {
@@ -110,7 +133,7 @@ export async function createLocalProcessCluster(options: LocalProcessOptions): P
             stopped,
           );
           served.set(spec.name, service);
-          return { address: service.address };
+          return { address: service.address, ended: service.ended };
         } catch (error) {
           await removeFolder(folder);
           throw error;
@@ -183,10 +206,15 @@ async function freshFolder(parent: string, name: string): Promise<string> {
 }
 
 async function removeLeftover(folder: string): Promise<void> {
+  await endLeftover(folder);
+  await removeFolder(folder);
+}
+
+/** Ends what an earlier worker left running in a folder. */
+async function endLeftover(folder: string): Promise<void> {
   const text = await readFile(join(folder, 'pid'), 'utf8').catch(() => undefined);
   const mark = text === undefined ? undefined : parseMark(text);
   if (mark) await endRecorded(mark);
-  await removeFolder(folder);
 }
 
 function parseMark(text: string): ProcessMark | undefined {
@@ -204,7 +232,7 @@ function recorder(folder: string): (mark: ProcessMark) => void {
 
 /** Keeps a failed job's log and manifest, not its data, and only the latest failures. */
 async function keepFailed(jobs: string, folder: string): Promise<void> {
-  for (const name of ['in', 'out', 'scratch', 'pid']) await removeFolder(join(folder, name));
+  for (const name of ['in', 'out', 'scratch', 'pid', 'finished']) await removeFolder(join(folder, name));
   await writeFile(join(folder, 'failed'), new Date().toISOString());
   const failures: { path: string; at: number }[] = [];
   for (const name of await readdir(jobs)) {

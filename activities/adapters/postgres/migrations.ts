@@ -322,6 +322,12 @@ export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = 
   create index on authoritative.transitions (project, model, submission) where not filed;
 
   -- Facts, each written by the activity that establishes it.
+  create table authoritative.steps (
+    workflow_id text,
+    step text,
+    value jsonb not null,
+    primary key (workflow_id, step)
+  );
   create table authoritative.runs (
     project text,
     model text,

@@ -204,6 +204,7 @@ export interface Tables {
     entry: string;
     filed: Generated<boolean>;
   };
+  'authoritative.steps': { workflow_id: string; step: string; value: Json<object> };
   'authoritative.runs': { project: string; model: string; submission: string; attempt: number; row: Json<RunRecord> };
   'authoritative.staged': {
     project: string;

@@ -5,7 +5,7 @@ import type { Records, StartRow } from '../../records.ts';
 import type { WorkflowName } from '../../../workflows/domain/ids.ts';
 import { append } from './audit.ts';
 import type { Database } from './connection.ts';
-import { transact } from './connection.ts';
+import { json, transact } from './connection.ts';
 import { cursorOf, limitOf, pageOf } from './page.ts';
 import { writeProjections } from './projections.ts';
 import type { Tables } from './schema.ts';
@@ -23,6 +23,8 @@ type StartRecords = Pick<
   | 'registerKeys'
   | 'keys'
   | 'exclusively'
+  | 'recordStep'
+  | 'step'
 >;
 
 /** What a person starts; the others are started by their parents and resumed by them. */
@@ -95,6 +97,24 @@ export function startRecords(db: Database): StartRecords {
         .set((eb) => ({ restarts: restartAt === null ? 0 : eb('restarts', '+', 1), restart_at: restartAt }))
         .where('workflow_id', '=', workflowId)
         .execute();
+    },
+
+    async recordStep(workflowId, step, value) {
+      await db
+        .insertInto('authoritative.steps')
+        .values({ workflow_id: workflowId, step, value: json(value) })
+        .onConflict((conflict) => conflict.columns(['workflow_id', 'step']).doUpdateSet({ value: json(value) }))
+        .execute();
+    },
+
+    async step<T extends object>(workflowId: string, step: 'prepared' | 'ended') {
+      const found = await db
+        .selectFrom('authoritative.steps')
+        .select('value')
+        .where('workflow_id', '=', workflowId)
+        .where('step', '=', step)
+        .executeTakeFirst();
+      return found?.value as T | undefined;
     },
 
     async exclusively(what, work) {
