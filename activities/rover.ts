@@ -88,9 +88,7 @@ export function createRoverActivities(deps: {
     const inputs: NamedArtifact[] = [];
     for (const name of spec.data)
       inputs.push(...(await mustHave(records.dataSet(project, name), `data set ${name} in project ${project}`)).files);
-    const twice = inputs.find(
-      ({ name }, i) => name === 'code.tar' || inputs.findIndex((other) => other.name === name) !== i,
-    );
+    const twice = firstTaken(inputs, ['code.tar']);
     if (twice)
       throw failure('InvalidInput', `two inputs of the run are called ${twice.name}: rename one in its data set`);
     return {
@@ -258,6 +256,16 @@ function parse<T>(schema: z.ZodType<T>, text: string, what: string): T {
       `the job's ${what} is malformed: ${error instanceof Error ? error.message.slice(0, 500) : String(error)}`,
     );
   }
+}
+
+/** The first file whose name an earlier one, or the job itself, has already. One pass: a run may have 25,000 inputs. */
+function firstTaken(files: readonly NamedArtifact[], reserved: readonly string[]): NamedArtifact | undefined {
+  const names = new Set(reserved);
+  return files.find(({ name }) => {
+    const isTaken = names.has(name);
+    names.add(name);
+    return isTaken;
+  });
 }
 
 /** Where a run's outputs lie in its author's private area. */

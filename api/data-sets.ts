@@ -5,7 +5,7 @@ import type { ArtifactStore } from '../activities/ports.ts';
 import type { Records } from '../activities/records.ts';
 import type { DataSet, NamedArtifact } from '../workflows/domain/model.ts';
 import type { Digest } from '../workflows/domain/names.ts';
-import { storePath } from '../workflows/domain/names.ts';
+import { dataSetsFolder, storePath } from '../workflows/domain/names.ts';
 import { auditEntry } from './audit-entry.ts';
 import { storeBytes } from './byte-stream.ts';
 import type { ApiDeps } from './deps.ts';
@@ -51,7 +51,7 @@ export const dataSetRoutes = ({ records, areas }: ApiDeps): readonly Route[] => 
       if (before) return { status: 200, body: await unchanged(areas, before, body, sources) };
       const files: NamedArtifact[] = [];
       for (const source of sources) {
-        const path = `datasets/${body.dataset}/${source.name}`;
+        const path = `${dataSetsFolder}/${body.dataset}/${source.name}`;
         const target = storePath({ area: body.kind === 'test' ? 'staging' : 'common', project, path });
         const bytes = await areas.read(source.uri, { signal: request.signal });
         const written = await storeBytes(areas, target, path, bytes, {

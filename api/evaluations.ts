@@ -7,8 +7,7 @@ import type { Evaluation, Version } from '../workflows/domain/model.ts';
 import type { Action } from '../workflows/domain/roles.ts';
 import { workflowId } from '../workflows/messages.ts';
 import { auditEntry } from './audit-entry.ts';
-import { sendBytes, storeOf } from './byte-stream.ts';
-import type { ApiDeps } from './deps.ts';
+import type { ApiDeps, RouteDeps } from './deps.ts';
 import { recordOnce } from './once.ts';
 import { notFound, problem } from './problems.ts';
 import type { Route } from './route.ts';
@@ -32,7 +31,7 @@ type Given = z.output<typeof request>;
 /** States in which a version's bytes are still its author's affair. */
 const unsubmitted: readonly Version['state'][] = ['provisioning', 'training', 'failed', 'trained'];
 
-export const evaluationRoutes = (deps: ApiDeps): readonly Route[] => {
+export const evaluationRoutes = (deps: RouteDeps): readonly Route[] => {
   const { records, workflows } = deps;
 
   const subjectVersion = async (project: string, { model, subject }: Given): Promise<Version | undefined> =>
@@ -155,9 +154,7 @@ export const evaluationRoutes = (deps: ApiDeps): readonly Route[] => {
       statuses: [200, 206, 304],
       async handler({ found: { report, evaluation }, request: asked }) {
         if (!report) throw notFound(`report of evaluation "${evaluation}" yet`);
-        const sent = await sendBytes(storeOf(deps, report.uri), report.uri, asked, 'report', report.sha256);
-        sent.headers.set('content-type', 'application/json');
-        return sent;
+        return deps.send.recorded(report, { request: asked, what: 'report', contentType: 'application/json' });
       },
     }),
   ];

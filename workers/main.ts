@@ -38,6 +38,7 @@ async function main(): Promise<void> {
     cluster,
     apiUrl: config.apiUrl,
     outside: openSources(config),
+    log,
   });
   const common = { connection, namespace: config.temporal.namespace, activities, dataConverter, ...SHUTDOWN };
   const workers = await Promise.all([

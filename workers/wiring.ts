@@ -15,6 +15,7 @@ import { createPostgresRecords } from '../activities/adapters/postgres/records.t
 import { createArchives } from '../activities/adapters/sources/archives.ts';
 import { createSources } from '../activities/adapters/sources/sources.ts';
 import { createAcquisitionActivities } from '../activities/acquisition.ts';
+import { keepingDigests } from '../activities/chunk-digests.ts';
 import { createDeliveryActivities } from '../activities/delivery.ts';
 import { failure } from '../activities/failures.ts';
 import { createFeedbackActivities } from '../activities/feedback.ts';
@@ -203,10 +204,22 @@ export const openSources = ({ home, imports }: Pick<Config, 'home' | 'imports'>)
   importBytes: imports.limitBytes,
 });
 
-/** All activities, over given ports; without sources those of imports are left out. */
+/** All activities, over given ports; without sources those of imports are left out. Digests of what they write are kept. */
 export async function createActivities(
-  ports: Stores & { bus: EventBus; cluster: Cluster; apiUrl: string; outside?: ReturnType<typeof openSources> },
+  given: Stores & {
+    bus: EventBus;
+    cluster: Cluster;
+    apiUrl: string;
+    outside?: ReturnType<typeof openSources>;
+    log?: Logger;
+  },
 ) {
+  const onWarn = (message: string): void => given.log?.warn(message);
+  const ports = {
+    ...given,
+    areas: keepingDigests(given.areas, given.records, onWarn),
+    releases: keepingDigests(given.releases, given.records, onWarn),
+  };
   const platformLock = await readFile(join(checkout, 'deploy', 'capsule', 'requirements.lock'), 'utf8');
   return {
     ...createModelCenterActivities(ports),

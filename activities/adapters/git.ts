@@ -2,7 +2,7 @@
 import { mkdir, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CodeHost } from '../ports.ts';
-import { FOLDER_MODE, removeLeftovers } from './durable-file.ts';
+import { diskError, FOLDER_MODE, removeLeftovers } from './durable-file.ts';
 import { createCodeHost } from './git/code-host.ts';
 import { createLocalRepositories } from './git/local-repositories.ts';
 import { createMirrors } from './git/mirrors.ts';
@@ -22,7 +22,7 @@ interface HostOptions {
 /** The repositories in the folder `root`. */
 export async function createGitHost(options: HostOptions): Promise<CodeHost> {
   const parts = await prepare(options);
-  return createCodeHost({ ...parts, repositories: createLocalRepositories(parts) });
+  return told(createCodeHost({ ...parts, repositories: createLocalRepositories(parts) }));
 }
 
 /**
@@ -37,8 +37,31 @@ export async function createGitRemote(
 > {
   const parts = await prepare(options);
   const remote = await createRemote(parts.git, parts.drafts, options);
-  const host = createCodeHost({ ...parts, repositories: createMirrors({ ...parts, remote }) });
+  const host = told(createCodeHost({ ...parts, repositories: createMirrors({ ...parts, remote }) }));
   return { ...host, check: () => remote.check() };
+}
+
+/** The same host; what the disk of its repositories refuses is told as an unavailable Git. */
+function told(host: CodeHost): CodeHost {
+  const tell = <Args extends readonly unknown[], T>(work: (...args: Args) => Promise<T>) => {
+    return async (...args: Args): Promise<T> => {
+      try {
+        return await work(...args);
+      } catch (error) {
+        throw diskError(error, 'the repositories of the platform', 'Git');
+      }
+    };
+  };
+  return {
+    ensure: tell(host.ensure),
+    commit: tell(host.commit),
+    read: tell(host.read),
+    resolve: tell(host.resolve),
+    archive: tell(host.archive),
+    branches: tell(host.branches),
+    log: tell(host.log),
+    url: host.url,
+  };
 }
 
 async function prepare(options: HostOptions) {

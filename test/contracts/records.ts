@@ -1,5 +1,6 @@
 // What every Records must do, as a list of cases, and the function that registers them as tests.
 import type { Records } from '../../activities/records.ts';
+import { byteCases } from './records/bytes.ts';
 import { importCases } from './records/imports.ts';
 import { passageCases } from './records/passage.ts';
 import { peopleCases } from './records/people.ts';
@@ -10,7 +11,13 @@ import { createScene } from './records/scene.ts';
 export { createScene };
 
 /** Each case makes its own project and application, so that all may run on one database, also at once. */
-export const recordsCases: readonly RecordsCase[] = [...peopleCases, ...passageCases, ...releaseCases, ...importCases];
+export const recordsCases: readonly RecordsCase[] = [
+  ...peopleCases,
+  ...passageCases,
+  ...releaseCases,
+  ...importCases,
+  ...byteCases,
+];
 
 /** Registers the contract as jest tests over one Records that `open` makes. */
 export function recordsContract(name: string, open: () => Promise<Records>): void {

@@ -2,6 +2,7 @@
 import type { Records } from '../../records.ts';
 import { applicationRecords } from './applications.ts';
 import { auditRecords } from './audit.ts';
+import { byteRecords } from './bytes.ts';
 import { openDatabase } from './connection.ts';
 import { findingRecords } from './findings.ts';
 import { importRecords } from './imports.ts';
@@ -58,6 +59,7 @@ export async function createPostgresRecords(options: PostgresOptions): Promise<R
     ...liveRecords(db),
     ...findingRecords(db),
     ...importRecords(db),
+    ...byteRecords(db),
     async close() {
       await db.destroy();
     },
