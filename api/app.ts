@@ -78,7 +78,7 @@ function withCheckedBytes(given: ApiDeps): RouteDeps {
   return {
     ...deps,
     send: createSendBytes(deps, (kind) => (faults[kind] += 1)),
-    counters: () => ({ ...given.counters(), bytes_mismatch: faults.mismatch, bytes_missing: faults.missing }),
+    counters: () => ({ bytes_mismatch: faults.mismatch, bytes_missing: faults.missing, ...given.counters() }),
   };
 }
 
