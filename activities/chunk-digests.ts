@@ -13,7 +13,7 @@ export function createChunkHasher() {
     state.filled = 0;
   };
   return {
-    update(piece: Uint8Array): void {
+    update: (piece: Uint8Array): void => {
       for (let at = 0; at < piece.byteLength;) {
         const part = piece.subarray(at, at + CHUNK_BYTES - state.filled);
         state.hash.update(part);

@@ -80,24 +80,26 @@ export function createSendBytes(
   /** The bytes, of which the first are read and checked when this returns: until then the answer can still be another one. */
   async function begun(file: Artifact, part: Part | undefined, { signal }: Request, onWrong: OnWrong) {
     const store = storeOf(deps, file.uri);
-    const told = (error: unknown): unknown => {
-      if (signal.aborted) return error;
-      if (error instanceof WrongBytes) return onWrong('mismatch', file, error.message);
-      if (isFailure(error, 'NotFound')) return onWrong('missing', file, 'nothing');
-      log.warn({ err: error, uri: file.uri }, 'reading stored bytes failed');
-      return error;
-    };
-    const bytes = part
-      ? rangeOfFile(store, file, part, signal)
-      : wholeFile(await store.read(file.uri, { signal }).catch((error: unknown) => Promise.reject(told(error))), file);
-    const first = await bytes.next().catch((error: unknown) => Promise.reject(told(error)));
-    return (async function* () {
+    const told = async function* (bytes: AsyncIterable<Uint8Array>) {
       try {
-        if (!first.done) yield first.value;
         yield* bytes;
       } catch (error) {
-        // The response has begun: an error here destroys the connection, so that its end is not taken for the file's.
-        throw told(error);
+        if (signal.aborted) throw error;
+        if (error instanceof WrongBytes) throw onWrong('mismatch', file, error.message);
+        if (isFailure(error, 'NotFound')) throw onWrong('missing', file, 'nothing');
+        log.warn({ err: error, uri: file.uri }, 'reading stored bytes failed');
+        throw error;
+      }
+    };
+    const bytes = told(
+      part ? rangeOfFile(store, file, part, signal) : wholeFile(readAll(store, file.uri, signal), file),
+    );
+    const first = await bytes.next();
+    return (async function* () {
+      try {
+        // An error from here on destroys the connection, so that the end of what came is not taken for that of the file.
+        if (!first.done) yield first.value;
+        yield* bytes;
       } finally {
         await bytes.return();
       }
@@ -166,6 +168,10 @@ export function createSendBytes(
       });
     },
   };
+}
+
+async function* readAll(store: ArtifactStore, uri: ArtifactUri, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  yield* await store.read(uri, { signal });
 }
 
 interface Part {

@@ -7,7 +7,7 @@ import type { Evaluation, Version } from '../workflows/domain/model.ts';
 import type { Action } from '../workflows/domain/roles.ts';
 import { workflowId } from '../workflows/messages.ts';
 import { auditEntry } from './audit-entry.ts';
-import type { ApiDeps, RouteDeps } from './deps.ts';
+import type { RouteDeps } from './deps.ts';
 import { recordOnce } from './once.ts';
 import { notFound, problem } from './problems.ts';
 import type { Route } from './route.ts';

@@ -6,7 +6,7 @@ import type { Import, ImportedFile } from '../workflows/domain/import.ts';
 import { storePath } from '../workflows/domain/names.ts';
 import { workflowId } from '../workflows/messages.ts';
 import { auditEntry } from './audit-entry.ts';
-import type { ApiDeps, RouteDeps } from './deps.ts';
+import type { RouteDeps } from './deps.ts';
 import { isGatewayError } from './gateway.ts';
 import { recordOnce } from './once.ts';
 import { notFound, problem } from './problems.ts';

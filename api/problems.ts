@@ -125,13 +125,7 @@ function unavailable({
     ? ([507, 'no-space', RETRY_FULL_AFTER_SECONDS] as const)
     : ([503, 'unavailable', RETRY_AFTER_SECONDS] as const);
   const todo = isFull ? 'ask whoever runs the platform to make room, then try again' : 'try again';
-  return problem(
-    status,
-    kind,
-    `${system}: ${reason}; ${todo}`,
-    { system, reason },
-    { 'retry-after': String(seconds) },
-  );
+  return problem(status, kind, `${system}: ${reason}; ${todo}`, { system, reason }, { 'retry-after': String(seconds) });
 }
 
 function gatewayProblem({ kind }: GatewayError): Problem {

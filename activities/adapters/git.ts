@@ -43,24 +43,22 @@ export async function createGitRemote(
 
 /** The same host; what the disk of its repositories refuses is told as an unavailable Git. */
 function told(host: CodeHost): CodeHost {
-  const tell = <Args extends readonly unknown[], T>(work: (...args: Args) => Promise<T>) => {
-    return async (...args: Args): Promise<T> => {
-      try {
-        return await work(...args);
-      } catch (error) {
-        throw diskError(error, 'the repositories of the platform', 'Git');
-      }
-    };
+  const tell = async <T>(work: Promise<T>): Promise<T> => {
+    try {
+      return await work;
+    } catch (error) {
+      throw diskError(error, 'the repositories of the platform', 'Git');
+    }
   };
   return {
-    ensure: tell(host.ensure),
-    commit: tell(host.commit),
-    read: tell(host.read),
-    resolve: tell(host.resolve),
-    archive: tell(host.archive),
-    branches: tell(host.branches),
-    log: tell(host.log),
-    url: host.url,
+    ensure: (repository) => tell(host.ensure(repository)),
+    commit: (change) => tell(host.commit(change)),
+    read: (...asked) => tell(host.read(...asked)),
+    resolve: (...asked) => tell(host.resolve(...asked)),
+    archive: (...asked) => tell(host.archive(...asked)),
+    branches: (repository) => tell(host.branches(repository)),
+    log: (...asked) => tell(host.log(...asked)),
+    url: (repository) => host.url(repository),
   };
 }
 

@@ -18,7 +18,8 @@ beforeAll(async () => {
 afterAll(() => state.world?.close());
 
 /** The name of an unavailable system is meant for the caller: `PostgreSQL` as a word is none of these. */
-const inside = /node_modules|\/tmp\/|\.ts:|postgres(?!ql: |ql")|:5432|select |insert |ENOENT|ECONNREFUSED|at async|local:/i;
+const inside =
+  /node_modules|\/tmp\/|\.ts:|postgres(?!ql: |ql")|:5432|select |insert |ENOENT|ECONNREFUSED|at async|local:/i;
 
 /** Asserts that it is a problem of that status and tells nothing of the inside. */
 async function expectProblem(response: Response, status: number): Promise<Record<string, unknown>> {
