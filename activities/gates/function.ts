@@ -1,6 +1,7 @@
 // The function gate: the model behind its REST service, in a process of its own, answers the golden samples within tolerance.
 import { createHash } from 'node:crypto';
 import { checkGolden, createInferenceClient } from '../../api/inference/client.ts';
+import { failure } from '../failures.ts';
 import { parseGolden, parseModelJson } from '../model-format.ts';
 import type { Gate, GateContext } from './gate.ts';
 
@@ -35,7 +36,11 @@ async function readFile({ files, releases }: Pick<GateContext, 'files' | 'releas
   if (!file) throw new Error(`the release has no ${name}`);
   const chunks: Uint8Array[] = [];
   for await (const chunk of await releases.read(file.uri)) chunks.push(chunk);
-  return Buffer.concat(chunks).toString('utf8');
+  const bytes = Buffer.concat(chunks);
+  const sha256 = createHash('sha256').update(bytes).digest('hex');
+  if (sha256 !== file.sha256)
+    throw failure('DigestMismatch', `${file.uri} has digest ${sha256}, not ${file.sha256}: restore it from a backup`);
+  return bytes.toString('utf8');
 }
 
 /** Readable, at most 63 characters, distinct for distinct texts. */

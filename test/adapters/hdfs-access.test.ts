@@ -134,10 +134,13 @@ describeWith(['hdfs'], 'people in HDFS', () => {
     const over = `RENAME&renameoptions=OVERWRITE&destination=${encodeURIComponent(`${team}/datasets`)}`;
     assert.notEqual(await alice.status('PUT', `${team}/own`, over), 200);
     assert.equal(await alice.status('PUT', team, `RENAME&destination=${encodeURIComponent(`${root}/x`)}`), 403);
-    // The rest of the area is hers to write, and stays so when it is admitted again.
+    // The rest of the area is hers to write; what she made at its top she removes, also when it was admitted again.
     await store.admit(path('common/registry'), admitted);
     assert.equal(await alice.write(`${team}/own/file`, 'text'), 201);
     assert.equal(await alice.status('DELETE', `${team}/own`, 'DELETE&recursive=true'), 200);
+    assert.equal(await alice.write(`${team}/hers`, 'hers'), 201);
+    await store.admit(path('common/registry'), { readers: ['alice', 'bob'], writers: [] });
+    assert.equal(await ownerOf('common/registry/hers'), 'ocdl', 'she writes there no longer');
     assert.equal(await alice.write(`${team}/datasets/new/deep/rows.csv`, 'x', '&overwrite=true'), 403);
     for (const [at, text] of Object.entries(kept)) assert.equal(await bob.read(`${team}/${at}`), text, at);
     assert.equal(await carol.read(`${team}/datasets/old/rows.csv`), 403);

@@ -46,9 +46,17 @@ export async function admitPeople(
     const inside = entry.type === 'DIRECTORY';
     const theirs = path === sealed || path.startsWith(`${sealed}/`) ? readOnly(rights) : rights;
     await unlessGone(nameNode.setAcl(path, inside ? folderAcl(theirs) : fileAcl(theirs), signal));
+    if (mayKeep(path, entry)) return;
     // The owner may change rights: one who is no longer the owner must not.
     if (entry.owner !== owner) await unlessGone(nameNode.setOwner(path, owner, signal));
   }
+
+  /** In the sticky folder a writer removes and renames only what is the writer's own: it stays so as long as they write there. */
+  const mayKeep = (path: string, entry: FileStatus): boolean =>
+    sealed !== undefined &&
+    path === `${area}/${entry.pathSuffix}` &&
+    path !== sealed &&
+    rights.get(entry.owner) === 'rwx';
 
   /** A folder is changed before it is listed: what is made in it meanwhile inherits, or is found. */
   async function changeBelow(path: string): Promise<void> {
