@@ -259,7 +259,7 @@ function parse<T>(schema: z.ZodType<T>, text: string, what: string): T {
 }
 
 /** The first file whose name an earlier one, or the job itself, has already. One pass: a run may have 25,000 inputs. */
-function firstTaken(files: readonly NamedArtifact[], reserved: readonly string[]): NamedArtifact | undefined {
+export function firstTaken(files: readonly NamedArtifact[], reserved: readonly string[]): NamedArtifact | undefined {
   const names = new Set(reserved);
   return files.find(({ name }) => {
     const isTaken = names.has(name);
