@@ -82,6 +82,7 @@ const rules: readonly Rule[] = [
       'activities/ports.ts',
       'activities/records.ts',
       'activities/failures.ts',
+      'activities/chunk-digests.ts',
       'activities/tokens.ts',
       'activities/signing.ts',
     ],

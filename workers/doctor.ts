@@ -2,7 +2,9 @@
 import { Connection, isGrpcServiceError } from '@temporalio/client';
 import { detectSandbox } from '../activities/adapters/local-process/sandbox.ts';
 import { checkPostgres } from '../activities/adapters/postgres/check.ts';
+import { SystemUnavailable } from '../activities/failures.ts';
 import { atLeast, oldestServer } from '../deploy/local/temporal-binary.ts';
+import { checkByteFaults } from './byte-faults.ts';
 import { platformConfig, readVariables, type Config } from './config.ts';
 import { systems } from './wiring.ts';
 
@@ -26,12 +28,23 @@ export async function checkSystems(
   const { databaseUrl, database, hdfs, alluxio, s3, kafka, git } = config;
   // What a check warns of besides, it says again when it is the reason of a failure.
   const onWarn = (): void => undefined;
-  const probes: readonly (readonly [name: string, probe: false | (() => Promise<string>)])[] = [
+  const probes: readonly (readonly [name: string, probe: false | Probe])[] = [
     ['Temporal', isTemporalGiven && (() => askTemporal(config.temporal, limitMs))],
     [
       'PostgreSQL',
       databaseUrl !== '' &&
         (async () => `${await checkPostgres({ url: databaseUrl, ca: database.ca })} at ${new URL(databaseUrl).host}`),
+    ],
+    [
+      'Stored bytes',
+      databaseUrl !== '' &&
+        (() =>
+          checkByteFaults(config, limitMs / 2).catch((error: unknown) => {
+            // The database's own line says what is wrong with it.
+            if (error instanceof SystemUnavailable && error.system === 'PostgreSQL')
+              return { without: 'not looked at: the database that lists what was found wrong does not answer' };
+            throw error;
+          })),
     ],
     [
       'HDFS',
@@ -78,14 +91,18 @@ export async function checkSystems(
   return Promise.all(probes.flatMap(([name, probe]) => (probe ? [within(limitMs, name, probe)] : [])));
 }
 
-async function within(limitMs: number, name: string, probe: () => Promise<string>): Promise<SystemState> {
+/** What was found, or what the platform then does without. */
+type Probe = () => Promise<string | { readonly without: string }>;
+
+async function within(limitMs: number, name: string, probe: Probe): Promise<SystemState> {
   const stop: { timer?: NodeJS.Timeout } = {};
   const tooLate = new Promise<never>((_, reject) => {
     const late = new Error(`no answer within ${limitMs / 1000} s: is it running, and is its address right?`);
     stop.timer = setTimeout(() => reject(late), limitMs);
   });
   try {
-    return { name, found: await Promise.race([probe(), tooLate]) };
+    const answer = await Promise.race([probe(), tooLate]);
+    return typeof answer === 'string' ? { name, found: answer } : { name, ...answer };
   } catch (error) {
     return { name, wrong: error instanceof Error ? error.message : String(error) };
   } finally {

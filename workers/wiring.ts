@@ -15,6 +15,7 @@ import { createPostgresRecords } from '../activities/adapters/postgres/records.t
 import { createArchives } from '../activities/adapters/sources/archives.ts';
 import { createSources } from '../activities/adapters/sources/sources.ts';
 import { createAcquisitionActivities } from '../activities/acquisition.ts';
+import { keepingDigests } from '../activities/chunk-digests.ts';
 import { createDeliveryActivities } from '../activities/delivery.ts';
 import { createEarlierActivities } from '../activities/earlier.ts';
 import { failure } from '../activities/failures.ts';
@@ -205,9 +206,9 @@ export const openSources = ({ home, imports }: Pick<Config, 'home' | 'imports'>)
   importBytes: imports.limitBytes,
 });
 
-/** All activities, over given ports; without sources those of imports are left out. */
+/** All activities, over given ports; without sources those of imports are left out. Digests of what they write are kept. */
 export async function createActivities(
-  ports: Stores & {
+  given: Stores & {
     bus: EventBus;
     cluster: Cluster;
     apiUrl: string;
@@ -216,6 +217,12 @@ export async function createActivities(
     onWarn?: OnWarn;
   },
 ) {
+  const { onWarn = () => undefined } = given;
+  const ports = {
+    ...given,
+    areas: keepingDigests(given.areas, given.records, onWarn),
+    releases: keepingDigests(given.releases, given.records, onWarn),
+  };
   const platformLock = await readFile(join(checkout, 'deploy', 'capsule', 'requirements.lock'), 'utf8');
   return allBeating({
     ...createModelCenterActivities(ports),

@@ -67,6 +67,16 @@ export async function preparePostgres(options: PostgresOptions): Promise<Embedde
   return { spec, url: `postgresql://${user}:${password}@${host}:${port}/${database}` };
 }
 
+/** The URL of the embedded server in this folder while it runs. */
+export function runningPostgres(folder: string): string | undefined {
+  const data = join(folder, 'data');
+  const pid = serverPid(data);
+  if (pid === undefined || !identify(pid) || !saysReady(data, pid)) return undefined;
+  // The fourth line of postmaster.pid is the port.
+  const port = statusLines(data)[3]?.trim();
+  return `postgresql://${user}:${keptPassword(folder, true)}@${host}:${port}/${database}`;
+}
+
 /** Says how PostgreSQL would run here, or throws with what to do. */
 export async function embeddedPostgresVersion(): Promise<string> {
   const [program = '', ...args] = [...(await unprivilegedPrefix()), (await findPrograms()).postgres, '--version'];

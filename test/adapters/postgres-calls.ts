@@ -9,6 +9,7 @@ import {
   unallotted,
   dataImport,
   node,
+  storedFile,
   withUser,
   withToken,
   withRelease,
@@ -173,6 +174,13 @@ const writes = {
     await direct.setNode(node(scene), scene.entry());
     const audit = scene.entry();
     return (records) => records.removeNode(scene.project, node(scene).node, audit);
+  },
+  keepChunkDigests: async (_, scene) => (records) =>
+    records.keepChunkDigests(storedFile(scene).sha256, Buffer.alloc(96, 7)),
+  keepFileDigest: async (_, scene) => (records) => records.keepFileDigest(storedFile(scene)),
+  recordByteFault: async (_, scene) => {
+    const { uri, sha256: expected, modifiedAt: at } = storedFile(scene);
+    return (records) => records.recordByteFault({ uri, expected, found: 'nothing', at });
   },
 } satisfies Partial<Record<keyof Records, Prepare>>;
 
@@ -340,6 +348,15 @@ const reads = {
     await set.setProject(direct, scene);
     await direct.setNode(node(scene), scene.entry());
     return (records) => records.nodes(scene.project);
+  },
+  chunkDigests: async (direct, scene) => {
+    const { sha256 } = storedFile(scene);
+    await direct.keepChunkDigests(sha256, Buffer.alloc(96, 7));
+    return (records) => records.chunkDigests(sha256, 1, 2);
+  },
+  fileDigest: async (direct, scene) => {
+    await direct.keepFileDigest(storedFile(scene));
+    return (records) => records.fileDigest(storedFile(scene).uri);
   },
 } satisfies Partial<Record<keyof Records, Prepare>>;
 

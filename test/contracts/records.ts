@@ -1,6 +1,7 @@
 // What every Records must do, as a list of cases, and the function that registers them as tests.
 import type { Records } from '../../activities/records.ts';
 import { dataSetCases } from './records/data-sets.ts';
+import { byteCases } from './records/bytes.ts';
 import { importCases } from './records/imports.ts';
 import { passageCases } from './records/passage.ts';
 import { peopleCases } from './records/people.ts';
@@ -19,6 +20,7 @@ export const recordsCases: readonly RecordsCase[] = [
   ...passageCases,
   ...releaseCases,
   ...importCases,
+  ...byteCases,
 ];
 
 /** Registers the contract as jest tests over one Records that `open` makes. */

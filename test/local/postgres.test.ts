@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { superviseChild, type SupervisedChild } from '../../deploy/local/child.ts';
-import { preparePostgres } from '../../deploy/local/postgres.ts';
+import { preparePostgres, runningPostgres } from '../../deploy/local/postgres.ts';
 import { identify } from '../../deploy/local/process-identity.ts';
 import { eventually } from './homes.ts';
 
@@ -55,6 +55,7 @@ async function query(url: string, text: string): Promise<readonly unknown[]> {
 
 test('keeps its password to this user and its data over kill -9, with fsync on', async () => {
   const { url, server } = await start();
+  expect(runningPostgres(folder)).toBe(url);
   expect(statSync(join(folder, 'password')).mode & 0o777).toBe(0o600);
   expect(statSync(folder).mode & 0o777).toBe(0o700);
   expect(await query(url, 'show fsync')).toEqual([{ fsync: 'on' }]);

@@ -436,6 +436,30 @@ export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = 
     ) found
     join authoritative.data_sets d on d.project = found.project and d.dataset = found.dataset;
   `,
+  // What stored bytes are checked by when they are served, and those that were found wrong.
+  `
+  create table authoritative.chunk_digests (
+    sha256 text,
+    chunk_bytes integer,
+    -- SHA-256 of each chunk, one after the other. Not compressed: a part is then read without the rest.
+    digests bytea not null check (length(digests) % 32 = 0),
+    primary key (sha256, chunk_bytes)
+  );
+  alter table authoritative.chunk_digests alter column digests set storage external;
+  create table authoritative.file_digests (
+    uri text primary key,
+    sha256 text not null,
+    bytes bigint not null,
+    modified_at text not null
+  );
+  create table authoritative.byte_faults (
+    uri text primary key,
+    expected text not null,
+    found text not null,
+    first_at timestamptz not null,
+    last_at timestamptz not null
+  );
+  `,
 ];
 
 /** Brings the schema to this program's version. A database of a later version is refused: an older program would misread it. */

@@ -3,6 +3,7 @@ import type { Records } from '../../records.ts';
 import { applicationRecords } from './applications.ts';
 import { auditRecords } from './audit.ts';
 import { commandRecords } from './command-records.ts';
+import { byteRecords } from './bytes.ts';
 import { openDatabase } from './connection.ts';
 import { evidenceRecords } from './evidence.ts';
 import { dataSetRecords } from './data-sets.ts';
@@ -76,6 +77,7 @@ export async function createPostgresRecords(options: PostgresOptions): Promise<R
     ...evidenceRecords(db),
     ...pointerDecisionRecords(db),
     ...labelDecisionRecords(db),
+    ...byteRecords(db),
     async close() {
       await db.destroy();
     },
