@@ -421,7 +421,7 @@ export interface Records {
 
   // starts and commands
   /** Records what may run, with its first rows. `Conflict` when the id stands for another input. */
-  recordStart(start: NewStart, audit: AuditEntry, projections: readonly Projection[]): Promise<'recorded' | 'there'>;
+  recordStart(start: NewStart, audit: AuditEntry, projections: readonly Projection[]): Promise<void>;
   start(workflowId: string): Promise<StartRow | undefined>;
   /** Compares a run with its start; one that is admitted is noted as the run that goes on. */
   admit(run: { workflowId: string; type: string; digest: string | null; runId: string }): Promise<AdmissionAnswer>;

@@ -18,6 +18,7 @@ import { jobRoutes } from './jobs.ts';
 import { nodeRoutes } from './nodes.ts';
 import { describe, describeParts, documentOf, documentRoute } from './openapi.ts';
 import { notFound, problem, problemOf, problemResponse } from './problems.ts';
+import { operationRoutes } from './operations.ts';
 import { projectRoutes } from './projects.ts';
 import { releaseRoutes } from './releases.ts';
 import { revertRoutes } from './reverts.ts';
@@ -63,9 +64,8 @@ export function createApp(given: ApiDeps): Api {
     ].flatMap((of) => of(deps)),
     ...[importRoutes, nodeRoutes].flatMap((of) => of(deps)),
     ...[submissionRoutes, versionRoutes, evaluationRoutes, releaseRoutes].flatMap((of) => of(deps)),
-    ...[applicationRoutes, applicationSettingRoutes, revertRoutes, scanRoutes, auditRoutes, jobRoutes].flatMap((of) =>
-      of(deps),
-    ),
+    ...[applicationRoutes, applicationSettingRoutes, revertRoutes, scanRoutes].flatMap((of) => of(deps)),
+    ...[auditRoutes, jobRoutes, operationRoutes].flatMap((of) => of(deps)),
     documentRoute(() => documentOf(app)),
   ];
   describeParts(app);

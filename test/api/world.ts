@@ -78,6 +78,7 @@ export async function openWorld(limits: Partial<Limits> = {}): Promise<World> {
     counters: () => ({ alluxio_reads: 3, alluxio_fallbacks: 1 }),
     limits: { ...defaultLimits, pollMs: 5, answerMs: 100, ...limits },
   };
+  await records.registerKeys(deps.signer.publicKeys());
   const api = createApp(deps);
   const tokens = await populate(records);
   return {

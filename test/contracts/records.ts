@@ -2,13 +2,17 @@
 import type { Records } from '../../activities/records.ts';
 import { dataSetCases } from './records/data-sets.ts';
 import { byteCases } from './records/bytes.ts';
+import { approvalCases } from './records/approvals.ts';
+import { decisionCases } from './records/decisions.ts';
 import { importCases } from './records/imports.ts';
 import { passageCases } from './records/passage.ts';
 import { peopleCases } from './records/people.ts';
+import { labelCases, pointerCases } from './records/pointers.ts';
 import { releaseCases } from './records/releases.ts';
 import type { RecordsCase } from './records/scene.ts';
 import { createScene } from './records/scene.ts';
 import { typeCases } from './records/model-types.ts';
+import { commandCases, startCases } from './records/starts.ts';
 
 export { createScene };
 
@@ -21,6 +25,7 @@ export const recordsCases: readonly RecordsCase[] = [
   ...releaseCases,
   ...importCases,
   ...byteCases,
+  ...[...startCases, ...commandCases, ...decisionCases, ...approvalCases, ...pointerCases, ...labelCases],
 ];
 
 /** Registers the contract as jest tests over one Records that `open` makes. */

@@ -51,7 +51,9 @@ export function pointerDecisionRecords(db: Database): PointerDecisionRecords {
         const now = await pointerNow(trx, of, { release: to });
         const subject = `${of.application}/${of.type}`;
         const taken = await takeCommand(trx, workflowId, command, { project: now.app.project, subject });
-        return taken.isOpen ? decide(trx, now, taken, doubt) : standingOf(now);
+        if (taken.isOpen) return decide(trx, now, taken, doubt);
+        // Whoever did not hear of the decision must still hear whom to wake.
+        return { ...standingOf(now), wake: await touchedBy(trx, of, `${workflowId}/${taken.body.commandId}`) };
       });
     },
 
@@ -110,8 +112,17 @@ export function pointerDecisionRecords(db: Database): PointerDecisionRecords {
 
     async recordGate(of, { gate, passed, detail, seconds }) {
       await transact(db, async (trx) => {
-        const values = { application: of.application, release: of.release, gate, passed, detail, seconds };
-        await trx.insertInto('authoritative.gate_results').values(values).execute();
+        const { rows } = await sql<GateResult>`
+          select gate, passed, detail, seconds from authoritative.gate_results
+          where application = ${of.application} and release = ${of.release} and gate = ${gate}
+          order by ordinal desc limit 1`.execute(trx);
+        const [newest] = rows;
+        // The same result twice is one that was written and not heard of.
+        if (newest?.passed !== passed || newest.detail !== detail || newest.seconds !== seconds)
+          await trx
+            .insertInto('authoritative.gate_results')
+            .values({ application: of.application, release: of.release, gate, passed, detail, seconds })
+            .execute();
         await writeProjections(trx, [{ kind: 'delivery', row: await deliveryRow(trx, of, 'gating', '') }]);
       });
     },
@@ -196,12 +207,26 @@ async function decide(
     },
   ]);
   const pointer = { application, type, generation: generation + 1, release: to, movedAt: moved_at };
-  const wake = [...new Set([to, former])].filter((one) => one !== null);
-  const versions = await Promise.all(wake.map((release) => releaseOf(trx, release)));
   return {
     ...standingOf({ ...now, pointer, pending: { commandId: body.commandId, name: body.name, release: to } }),
-    wake: versions.map((row) => ids.modelLifecycle(row)),
+    wake: await touchedBy(trx, now.pointer, `${taken.workflowId}/${body.commandId}`),
   };
+}
+
+/** The lifecycles of the versions that a move made live, and that were live before it. */
+async function touchedBy(
+  trx: Work,
+  { application, type }: Pick<LivePointer, 'application' | 'type'>,
+  key: string,
+): Promise<readonly string[]> {
+  const found = await sql<{ row: Release }>`
+    select r.row from authoritative.moves m
+    join authoritative.moves n on n.application = m.application and n.type = m.type
+      and n.generation in (m.generation, m.generation - 1)
+    join authoritative.releases r on r.release = n.release
+    where m.key = ${key} and m.application = ${application} and m.type = ${type}
+    order by n.generation desc`.execute(trx);
+  return [...new Set(found.rows.map(({ row }) => ids.modelLifecycle(row)))];
 }
 
 async function revertProblem(trx: Work, pointer: LivePointer, to: string): Promise<string | undefined> {
