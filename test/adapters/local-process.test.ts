@@ -68,6 +68,52 @@ for folder in ("/tmp", "/dev/shm"):
       expect(outcome.log).toMatch(/\/dev\/shm refused 28/);
     });
 
+    test('what lies in temporary folders counts as memory of the job', async () => {
+      const code = `
+import time
+for folder in ("/tmp", "/dev/shm"): open(folder + "/pile", "wb").write(b"x" * (60 << 20))
+held = b"x" * (150 << 20)
+time.sleep(60)
+`;
+      const outcome = await run({ code, resources: { ...resources, diskBytes: 1024 * MIB } });
+      expect(outcome).toMatchObject({ status: 'failed', reason: 'memory', exitCode: null });
+      expect(outcome.log).toMatch(/resources\.memoryBytes/);
+    });
+
+    test('a file in memory that is also mapped counts once', async () => {
+      const code = `
+import mmap, time
+maps = []
+for folder in ("/tmp", "/dev/shm"):
+    with open(folder + "/pile", "w+b") as file:
+        file.write(b"x" * (60 << 20))
+        file.flush()
+        maps.append(mmap.mmap(file.fileno(), 0))
+print("sum", sum(sum(one[::4096]) for one in maps))
+held = b"x" * (20 << 20)
+time.sleep(1.5)
+`;
+      const outcome = await run({ code, resources: { ...resources, diskBytes: 1024 * MIB } });
+      expect(outcome).toMatchObject({ status: 'succeeded' });
+      expect(outcome.log).toMatch(/sum 3686400/);
+    });
+
+    test('memory that belongs to no process cannot be had', async () => {
+      const code = `
+import os
+held = []
+try:
+    for number in range(64):
+        held.append(os.memfd_create("bomb%d" % number))
+        os.write(held[-1], b"x" * (16 << 20))
+    print("took a gigabyte")
+except OSError as error:
+    print("refused with", error.errno)
+`;
+      const outcome = await run({ code, resources });
+      expect(outcome.log).toMatch(/refused with 38/);
+    });
+
     test('a job cannot start processes without end', async () => {
       const code = `
 import os, time
