@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { ownerOf } from '../../deploy/local/home-lock.ts';
 import { isFree } from '../../deploy/local/ports.ts';
-import { findPython } from '../../deploy/local/environments.ts';
+import { findPython } from '../../deploy/local/python.ts';
 import { embeddedPostgresVersion } from '../../deploy/local/postgres.ts';
 import { messageOf } from '../../deploy/local/readable-lines.ts';
 import { runProgram } from '../../deploy/local/run-program.ts';

@@ -253,7 +253,7 @@ print("root writable", os.access("/", os.W_OK), "dev writable", os.access("/dev"
   test('a folder that holds the platform is never shown', async () => {
     const careless = await openLocalCluster({
       sandbox: 'bubblewrap',
-      environment: () => Promise.resolve({ python: '/usr/bin/python3', folders: [tmpdir()] }),
+      environment: () => Promise.resolve({ python: '/usr/bin/python3', base: '/usr/bin/python3', folders: [tmpdir()] }),
     });
     try {
       await expect(run(careless, 'pass')).rejects.toThrow(/OCDL_HOME/);

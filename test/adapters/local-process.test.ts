@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { JobOutcome } from '../../activities/ports.ts';
 import { clusterContract, eventually, pythonJob, type JobGiven } from '../contracts/cluster.ts';
-import { pythonEnvironment } from '../python.ts';
+import { platformEnvironment } from '../python.ts';
 import { openLocalCluster, processesWith, sandboxForTests, type LocalHarness } from './local-cluster.ts';
 
 const MIB = 1024 ** 2;
@@ -215,11 +215,8 @@ sys.exit(3)
     });
 
     test('numpy and ONNX Runtime work within the limits', async () => {
-      const python = await pythonEnvironment();
-      const prefix = readFileSync(join(python, '../../pyvenv.cfg'), 'utf8').match(/^home = (.*)\/bin$/m)?.[1] ?? '/usr';
-      const real = await openLocalCluster({
-        environment: () => Promise.resolve({ python, folders: [join(python, '../..'), prefix] }),
-      });
+      const environment = await platformEnvironment();
+      const real = await openLocalCluster({ environment: () => Promise.resolve(environment) });
       try {
         const code =
           'import numpy, sklearn, onnxruntime, ocdl\nprint("sum", numpy.ones((500, 500)).dot(numpy.ones(500)).sum())';

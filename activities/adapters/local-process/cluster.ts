@@ -24,8 +24,11 @@ export interface LocalProcessOptions {
   readonly inferenceEntry: string;
   readonly environment: MakeEnvironment;
   readonly fetchFile: FetchFile;
-  /** `none` goes without on purpose; otherwise bubblewrap is used where it works. */
-  readonly sandbox?: 'bubblewrap' | 'none';
+  /**
+   * `none` goes without on purpose. `if-possible` goes without where bubblewrap does not work. Otherwise nothing runs without
+   * bubblewrap: with `bubblewrap` the cluster does not open, without the option each job and service is refused.
+   */
+  readonly sandbox?: 'bubblewrap' | 'if-possible' | 'none';
   /** Told once when there is no sandbox. */
   readonly onWarn?: (message: string) => void;
   /** How long a service may take to be ready (20 s: a large model on a busy machine). */
@@ -38,9 +41,13 @@ export interface LocalProcessCluster extends Cluster {
   close(): Promise<void>;
 }
 
-/** Opens the cluster. With `sandbox: 'bubblewrap'` it throws where that does not work; without the option it warns. */
+/** Opens the cluster. With `sandbox: 'bubblewrap'` it throws where that does not work. */
 export async function createLocalProcessCluster(options: LocalProcessOptions): Promise<LocalProcessCluster> {
   const sandbox = await chooseSandbox(options);
+  const mayRun = (what: string): void => {
+    if (sandbox.kind === 'none' && options.sandbox === undefined)
+      throw failure('JobFailed', `${what}: ${noSandbox(sandbox.why)}`);
+  };
   const jobs = join(options.home, 'jobs');
   const services = join(options.home, 'services');
   for (const folder of [jobs, services]) await mkdir(folder, { recursive: true, mode: 0o700 });
@@ -93,10 +100,12 @@ export async function createLocalProcessCluster(options: LocalProcessOptions): P
     sandbox: sandbox.kind === 'none' ? 'none' : 'bubblewrap',
     async runJob(spec, watch) {
       checkJob(spec);
+      mayRun(`job ${spec.name}`);
       return alone(`job ${spec.name}`, watch.signal, (signal) => job(spec, { ...watch, signal }));
     },
     async startService(spec, signal) {
       checkName(spec.name);
+      mayRun(`service ${spec.name}`);
       if (spec.compute === 'gpu') throw failure('InvalidInput', `service ${spec.name}: local services run on cpu`);
       return alone(`service ${spec.name}`, signal, async (stopped) => {
         await stop(spec.name);
@@ -143,12 +152,21 @@ async function chooseSandbox(options: LocalProcessOptions): Promise<Sandbox> {
     throw new Error(
       `bubblewrap was asked for and does not work here: ${found.why}. Install it with util-linux (Debian, Ubuntu: apt-get install bubblewrap)`,
     );
+  if (options.sandbox === undefined) {
+    options.onWarn?.(noSandbox(found.why));
+    return found;
+  }
   options.onWarn?.(
     `Jobs and services run WITHOUT a sandbox (${found.why}): their code can read this user's files, use the network and outlive its end. ` +
       'Install bubblewrap (Debian, Ubuntu: apt-get install bubblewrap), or run only code you trust.',
   );
   return found;
 }
+
+const noSandbox = (why: string): string =>
+  `no job and no model service runs on this machine, because bubblewrap does not work here (${why}). Install it with util-linux ` +
+  '(Debian, Ubuntu: apt-get install bubblewrap) and start again, or, if you trust all code of all users with the rights of this ' +
+  'user, set OCDL_JOBS_WITHOUT_SANDBOX=true';
 
 function userNumbers(): () => number {
   // Begins anywhere, so that two workers of one machine rarely use the same ones at a time.

@@ -2,6 +2,7 @@
 import { lstatSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { chmod, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isFailure } from '../../failures.ts';
 import type { Cluster, JobOutcome, JobSpec } from '../../ports.ts';
 import { giveTo } from './folders.ts';
 import { jobPaths, prepareJob, type JobPaths } from './enclosure.ts';
@@ -12,11 +13,23 @@ import type { ProcessMark } from './process-tree.ts';
 
 export type JobWatch = Parameters<Cluster['runJob']>[1];
 
-/** Gives the Python environment of a lock's text; the folders are those its interpreter needs to see. */
+/** Gives the Python environment of a lock's text, made in the sandbox: an InvalidInput where that lock can never be one. */
 export type MakeEnvironment = (request: {
   lock: string;
+  owner: 'platform' | 'project';
+  sandbox: Sandbox;
+  signal: AbortSignal;
   onProgress: (line: string) => void;
-}) => Promise<{ readonly python: string; readonly folders: readonly string[] }>;
+}) => Promise<JobEnvironment>;
+
+export interface JobEnvironment {
+  /** The interpreter that has the lock's packages: never run outside the sandbox. */
+  readonly python: string;
+  /** The interpreter that has none of them: for the wrapper, which holds the job's token. */
+  readonly base: string;
+  /** Folders that `python` needs to see. */
+  readonly folders: readonly string[];
+}
 
 export interface JobSetting {
   readonly sandbox: Sandbox;
@@ -73,8 +86,7 @@ async function passThrough(
   };
   const wrap = (step: 'fetch' | 'upload'): Promise<Ended> =>
     startProgram({
-      program: environment.python,
-      // Without the environment's packages: installed code must not run outside the sandbox.
+      program: environment.base,
       args: ['-S', '-s', '-m', 'ocdl.job', step, paths.root],
       env: {
         PATH: '/usr/bin:/bin',
@@ -170,7 +182,7 @@ async function makeEnvironment(
   paths: JobPaths,
   abort: AbortSignal,
   log: ProgramLog,
-): Promise<{ python: string; folders: readonly string[] } | undefined> {
+): Promise<JobEnvironment | undefined> {
   abort.throwIfAborted();
   await writeAccounts(paths.passwd, setting.sandbox, setting.uid);
   await chmod(paths.parameters, 0o644);
@@ -181,13 +193,15 @@ async function makeEnvironment(
   const onProgress = (line: string): void => {
     if (!state.over) log.note(line);
   };
-  const made = setting.environment({ lock: spec.lock, onProgress });
+  const owner = spec.lockOwner ?? 'project';
+  const made = setting.environment({ lock: spec.lock, owner, sandbox: setting.sandbox, signal: abort, onProgress });
   try {
     return await Promise.race([made, aborted]);
   } catch (error) {
-    // An installation that goes on is left to end by itself: the next job needs it.
+    // It ends what it has started, unless another job needs it too.
     made.catch(() => undefined);
     abort.throwIfAborted();
+    if (isFailure(error, 'InvalidInput')) throw error;
     log.note(error instanceof Error ? error.message : String(error));
     return undefined;
   } finally {
