@@ -35,6 +35,8 @@ const EXIT_FINAL = 7;
 const EXIT_AGAIN = 8;
 /** pip holds an index page and a wheel's list of files; compiling a large module takes a few hundred megabytes. */
 const STEP_MEMORY_BYTES = 2 * 1024 ** 3;
+/** pip and setuptools take 20 MB. */
+const PIP_BYTES = 256 * 1024 ** 2;
 /** Users of the steps when the platform is root: numbers that no distribution hands out, below those of jobs. */
 const FIRST_USER = 1_868_693_504;
 
@@ -225,6 +227,7 @@ async function runStep(
   },
 ): Promise<void> {
   shop.signal.throwIfAborted();
+  const limitBytes = name === 'pip' ? PIP_BYTES : shop.limitBytes;
   if (shop.sandbox.kind === 'own-user') for (const { from } of step.at ?? []) await giveTo(work.uid, from);
   const prepared = prepareStep({
     ...step,
@@ -235,10 +238,10 @@ async function runStep(
     writes: [...(step.writes ?? []), work.temporary],
     temporary: work.temporary,
     memoryBytes: STEP_MEMORY_BYTES,
-    fileBytes: shop.limitBytes,
+    fileBytes: limitBytes,
   });
   const log = openProgramLog({ path: join(work.root, `${name}.log`), onLine: shop.onProgress });
-  const watch = { memoryBytes: STEP_MEMORY_BYTES, diskBytes: shop.limitBytes, folders: step.measured };
+  const watch = { memoryBytes: STEP_MEMORY_BYTES, diskBytes: limitBytes, folders: step.measured };
   const ended = await startProgram({ ...prepared, log, signal: shop.signal, watch }).ended;
   log.close();
   shop.signal.throwIfAborted();
