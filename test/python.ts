@@ -9,8 +9,13 @@ import { createEnvironments, type Environment } from '../deploy/local/environmen
 export const pythonEnvironment = async (): Promise<string> => (await platformEnvironment()).python;
 
 /** The environment of the platform's own lock. */
-export async function platformEnvironment(): Promise<Environment> {
-  const lock = readFileSync(new URL('../deploy/capsule/requirements.lock', import.meta.url), 'utf8');
+export const platformEnvironment = (): Promise<Environment> => environmentOf('requirements.lock');
+
+/** The environment of the platform's own commands. */
+export const toolsEnvironment = (): Promise<Environment> => environmentOf('tools.lock');
+
+async function environmentOf(file: string): Promise<Environment> {
+  const lock = readFileSync(new URL(`../deploy/capsule/${file}`, import.meta.url), 'utf8');
   const cache = join(homedir(), '.cache', 'ocdl', 'environments');
   const lines: string[] = [];
   const ensure = createEnvironments({ cache, home: join(homedir(), '.ocdl'), python: process.env['OCDL_PYTHON'] });

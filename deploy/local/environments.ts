@@ -6,7 +6,7 @@ import { join, resolve } from 'node:path';
 import type { Sandbox } from '../../activities/adapters/local-process/sandbox.ts';
 import { failure } from '../../activities/failures.ts';
 import { lockMessage, parseLock, renderLock } from '../../workflows/domain/lock.ts';
-import { makeEnvironment, makePip, type Workshop } from './environment-steps.ts';
+import { indexSettings, makeEnvironment, makePip, type IndexSettings, type Workshop } from './environment-steps.ts';
 import { madeOnce } from './made-once.ts';
 import { findPython, type Python } from './python.ts';
 
@@ -87,14 +87,12 @@ export function createEnvironments(
       const deadline = AbortSignal.timeout(options.deadlineMs ?? DEADLINE_MS);
       const workshop = shop({ ...watch, signal: AbortSignal.any([watch.signal, deadline]) });
       try {
-        const pip = await wholeOnce(join(cache, 'tools', `pip-${interpreterKey(base)}`), (draft, final) =>
-          makePip(workshop, draft, final),
-        );
+        const pip = await pipFor(workshop, cache);
         await wholeOnce(folder, (draft, final) =>
           makeEnvironment(workshop, {
             draft,
             final,
-            pip: join(pip, 'bin', 'python'),
+            pip,
             requirements: renderLock(packages),
           }),
         );
@@ -110,6 +108,26 @@ export function createEnvironments(
     });
     return environment;
   };
+}
+
+/** Which package index environments are made from. */
+export async function packageIndex(
+  options: EnvironmentsOptions,
+  { sandbox, signal, onProgress }: Pick<EnvironmentRequest, 'sandbox' | 'signal' | 'onProgress'>,
+): Promise<IndexSettings> {
+  const base = await findPython(options.python);
+  const workshop = {
+    ...{ ...options, base, sandbox, limitBytes: options.limitBytes ?? LIMIT_BYTES },
+    signal: signal ?? AbortSignal.timeout(options.deadlineMs ?? DEADLINE_MS),
+    onProgress: onProgress ?? (() => undefined),
+  };
+  return indexSettings(options, await pipFor(workshop, resolve(options.cache)));
+}
+
+/** An interpreter that has pip and nothing of a project: the platform's own. */
+async function pipFor(workshop: Workshop, cache: string): Promise<string> {
+  const folder = join(cache, 'tools', `pip-${interpreterKey(workshop.base)}`);
+  return join(await wholeOnce(folder, (draft, final) => makePip(workshop, draft, final)), 'bin', 'python');
 }
 
 /** Its interpreter is there: an upgrade of the system may have taken it away. */

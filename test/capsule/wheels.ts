@@ -102,7 +102,8 @@ export async function startIndex(packages: readonly Made[]): Promise<PackageInde
         .writeHead(200, { 'content-type': 'text/html' })
         .end(`<!DOCTYPE html><html><body>${links.join('<br>')}</body></html>`);
     };
-    setTimeout(answer, trouble.delayMs ?? 0);
+    // Nobody waits for an answer after the test.
+    setTimeout(answer, trouble.delayMs ?? 0).unref();
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   return {

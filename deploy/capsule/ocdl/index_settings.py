@@ -41,10 +41,10 @@ def settings(given: dict[str, Any]) -> dict[str, Any]:
     own = given["index"]
     no_index = own is None and pip.get("no-index", "").lower() in ("1", "true", "yes", "on")
     index = own or pip.get("index-url") or PYPI
-    extra = [] if own else pip.get("extra-index-url", "").split()
+    extra = [] if own or no_index else pip.get("extra-index-url", "").split()
     links = [] if own else pip.get("find-links", "").split()
     folders = [local_folder(link) for link in links if "://" not in link or link.startswith("file:")]
-    addresses = [*([] if no_index else [index, *extra]), *(link for link in links if link.startswith("http"))]
+    addresses = [*([] if no_index else [index]), *extra, *(link for link in links if link.startswith("http"))]
     hosts = [host_of(address) for address in addresses]
     if any(host == "pypi.org" for host, _ in hosts):
         hosts.append((PYPI_FILES, 443))
