@@ -3,10 +3,11 @@ import { test } from '@jest/globals';
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { failure } from '../../activities/failures.ts';
 import type { JobOutcome } from '../../activities/ports.ts';
 import { clusterContract, eventually, pythonJob, type JobGiven } from '../contracts/cluster.ts';
 import { platformEnvironment } from '../python.ts';
@@ -214,6 +215,42 @@ sys.exit(3)
       }
     });
 
+    test('a lock that can never be an environment is a failure of its own, and is not tried again', async () => {
+      const message = 'the lock is not a proper requirements lock: line 1';
+      const refusing = await openLocalCluster({ environment: () => Promise.reject(failure('InvalidInput', message)) });
+      try {
+        const given = refusing.cluster.runJob(pythonJob(refusing.api, { code: 'pass' }), watch);
+        await assert.rejects(given, { type: 'InvalidInput', nonRetryable: true, message });
+      } finally {
+        await refusing.close();
+      }
+    });
+
+    test('a cancelled job waits until nothing of its environment is being made any more', async () => {
+      const seen = { aborted: false, ended: false };
+      const making = await openLocalCluster({
+        environment: ({ signal }) =>
+          new Promise((_, reject) => {
+            signal.addEventListener('abort', () => {
+              seen.aborted = true;
+              setTimeout(() => {
+                seen.ended = true;
+                reject(new Error('ended'));
+              }, 200);
+            });
+          }),
+      });
+      try {
+        const abort = new AbortController();
+        const given = making.cluster.runJob(pythonJob(making.api, { code: 'pass' }), { signal: abort.signal });
+        setTimeout(() => abort.abort(new Error('withdrawn')), 100);
+        await assert.rejects(given, /withdrawn/);
+        expect(seen).toEqual({ aborted: true, ended: true });
+      } finally {
+        await making.close();
+      }
+    });
+
     test('numpy and ONNX Runtime work within the limits', async () => {
       const environment = await platformEnvironment();
       const real = await openLocalCluster({ environment: () => Promise.resolve(environment) });
@@ -322,6 +359,50 @@ async function startAgain(parent: string, sandbox: 'bubblewrap' | 'none'): Promi
     await next.close();
   }
 }
+
+describe('where bubblewrap does not work', () => {
+  const detect = () => Promise.resolve({ kind: 'none', why: 'there is none' } as const);
+
+  test('no job and no service runs, and the operator is told why and what to do', async () => {
+    const harness = await openLocalCluster({ detect });
+    try {
+      expect(harness.warnings).toHaveLength(1);
+      expect(harness.warnings[0]).toMatch(
+        /no job and no model service runs.*there is none.*OCDL_JOBS_WITHOUT_SANDBOX=true/s,
+      );
+      const spec = pythonJob(harness.api, { code: 'pass' });
+      await assert.rejects(harness.cluster.runJob(spec, watch), {
+        type: 'JobFailed',
+        nonRetryable: true,
+        message: /no job and no model service runs.*apt-get install bubblewrap/s,
+      });
+      const service = { name: 'served', files: harness.model, version: '1', compute: 'cpu' } as const;
+      await assert.rejects(harness.cluster.startService(service, watch.signal), /OCDL_JOBS_WITHOUT_SANDBOX/);
+      expect(readdirSync(join(harness.home, 'jobs'))).toEqual([]);
+    } finally {
+      await harness.close();
+    }
+  });
+
+  test('jobs run all the same where the operator has said so, with a warning', async () => {
+    const harness = await openLocalCluster({ detect, sandbox: 'if-possible' });
+    try {
+      expect(harness.warnings[0]).toMatch(/WITHOUT a sandbox \(there is none\)/);
+      expect(await harness.cluster.runJob(pythonJob(harness.api, { code: 'pass' }), watch)).toMatchObject({
+        status: 'succeeded',
+      });
+    } finally {
+      await harness.close();
+    }
+  });
+
+  test('a cluster that must have it does not open', async () => {
+    await assert.rejects(
+      openLocalCluster({ detect, sandbox: 'bubblewrap' }),
+      /bubblewrap was asked for and does not work/,
+    );
+  });
+});
 
 describe('without a sandbox', () => {
   test('the warning says once what that means', async () => {

@@ -1,8 +1,8 @@
 // `ocdl lock` makes a proper lock from a list of packages, or says why it cannot and leaves the earlier one as it was.
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { main } from '../../api/cli/ocdl.ts';
 import { makeLock } from '../../deploy/local/lock-file.ts';
 import { readSettings } from '../../deploy/local/settings.ts';
 import { parseLock } from '../../workflows/domain/lock.ts';
@@ -85,9 +85,15 @@ test('an address that can be reached makes no proper lock either', async () => {
   await expect(make(`thing @ file://${join(folder, wheel.file)}\n`)).rejects.toThrow(/not a proper requirements lock/);
 });
 
-test('the program says how it is called', async () => {
-  expect(await main(['lock', '--help'])).toBe(0);
-  expect(await main(['lock'])).toBe(2);
-  expect(await main(['lock', '--nonsense'])).toBe(2);
-  expect(await main(['lock', join(folder, 'nothing.in')])).toBe(1);
+test.each([
+  [['--help'], 0, /Usage: ocdl lock FILE/],
+  [[], 2, /Usage: ocdl lock FILE/],
+  [['a.in', 'b.in'], 2, /Usage: ocdl lock FILE/],
+  [['--nonsense'], 2, /nonsense/],
+  [['/nowhere/nothing.in'], 1, /there is no \/nowhere\/nothing\.in/],
+])('ocdl lock %j ends with %i', (argv, code, says) => {
+  const program = join(import.meta.dirname, '../../api/cli/ocdl.js');
+  const { status, stdout, stderr } = spawnSync(process.execPath, [program, 'lock', ...argv], { encoding: 'utf8' });
+  expect(stdout + stderr).toMatch(says);
+  expect(status).toBe(code);
 });

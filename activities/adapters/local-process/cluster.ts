@@ -29,6 +29,8 @@ export interface LocalProcessOptions {
    * bubblewrap: with `bubblewrap` the cluster does not open, without the option each job and service is refused.
    */
   readonly sandbox?: 'bubblewrap' | 'if-possible' | 'none';
+  /** How the sandbox is found; by trying unless given. */
+  readonly detect?: typeof detectSandbox;
   /** Told once when there is no sandbox. */
   readonly onWarn?: (message: string) => void;
   /** How long a service may take to be ready (20 s: a large model on a busy machine). */
@@ -146,7 +148,9 @@ const FIRST_USER = 1_868_759_040;
 
 async function chooseSandbox(options: LocalProcessOptions): Promise<Sandbox> {
   const found: Sandbox =
-    options.sandbox === 'none' ? { kind: 'none', why: 'it is switched off' } : await detectSandbox();
+    options.sandbox === 'none'
+      ? { kind: 'none', why: 'it is switched off' }
+      : await (options.detect ?? detectSandbox)();
   if (found.kind !== 'none') return found;
   if (options.sandbox === 'bubblewrap')
     throw new Error(

@@ -186,27 +186,22 @@ async function makeEnvironment(
   abort.throwIfAborted();
   await writeAccounts(paths.passwd, setting.sandbox, setting.uid);
   await chmod(paths.parameters, 0o644);
-  const state = { over: false };
-  const aborted = new Promise<never>((_, reject) => {
-    abort.addEventListener('abort', () => reject(abort.reason as Error), { once: true });
-  });
-  const onProgress = (line: string): void => {
-    if (!state.over) log.note(line);
-  };
+  const { sandbox } = setting;
   const owner = spec.lockOwner ?? 'project';
-  const made = setting.environment({ lock: spec.lock, owner, sandbox: setting.sandbox, signal: abort, onProgress });
   try {
-    return await Promise.race([made, aborted]);
+    // Aborted, it rejects once nothing of it runs any more.
+    return await setting.environment({
+      lock: spec.lock,
+      owner,
+      sandbox,
+      signal: abort,
+      onProgress: (line) => log.note(line),
+    });
   } catch (error) {
-    // It ends what it has started, unless another job needs it too.
-    made.catch(() => undefined);
     abort.throwIfAborted();
     if (isFailure(error, 'InvalidInput')) throw error;
     log.note(error instanceof Error ? error.message : String(error));
     return undefined;
-  } finally {
-    state.over = true;
-    aborted.catch(() => undefined);
   }
 }
 
