@@ -95,8 +95,8 @@ held = b"x" * (20 << 20)
 time.sleep(1.5)
 `;
       const outcome = await run({ code, resources: { ...resources, diskBytes: 1024 * MIB } });
-      expect(outcome).toMatchObject({ status: 'succeeded' });
       expect(outcome.log).toMatch(/sum 3686400/);
+      expect(outcome).toMatchObject({ status: 'succeeded' });
     });
 
     test('memory that belongs to no process cannot be had', async () => {

@@ -18,11 +18,15 @@ import { createEnvironments } from '../../deploy/local/environments.ts';
 import { findPython } from '../../deploy/local/python.ts';
 import { openLocalCluster, sandboxForTests } from '../adapters/local-cluster.ts';
 import { pythonJob } from '../contracts/cluster.ts';
-import { lockOf, makeWheel, startIndex, type Made, type WheelGiven } from './wheels.ts';
+import { lockOf, makeSource, makeWheel, startIndex, type Made, type WheelGiven } from './wheels.ts';
 
 const INSTALLER = fileURLToPath(new URL('../../deploy/capsule/ocdl/install_wheels.py', import.meta.url));
 const { executable: python, version } = await findPython(process.env['OCDL_PYTHON']);
 const hasSandbox = await sandboxForTests('that what a wheel brings runs in the sandbox of its job alone');
+
+/** One for all tests: the platform's pip is made once. */
+const CACHE = mkdtempSync(join(tmpdir(), 'ocdl-hostile-cache-'));
+afterAll(() => rmSync(CACHE, { recursive: true, force: true }));
 
 let folder: string;
 beforeEach(() => (folder = mkdtempSync(join(tmpdir(), 'ocdl-wheels-'))));
@@ -264,6 +268,48 @@ look()
       await harness.close();
       await index.close();
       rmSync(parent, { recursive: true, force: true });
+    }
+  });
+});
+
+(hasSandbox ? describe : describe.skip)('a scientist who wants to be the platform by the lock of a run', () => {
+  const locks: readonly (readonly [string, (url: string, folder: string, source: Made) => string])[] = [
+    ['names the address of a source package', (url, _, { file }) => `built @ ${new URL(url).origin}/files/${file}\n`],
+    [
+      'names it with a digest',
+      (url, _, made) => `built @ ${new URL(url).origin}/files/${made.file} --hash=sha256:${made.sha256}\n`,
+    ],
+    ['has the source built', (_, __, made) => `--no-binary :all:\n${lockOf(made)}`],
+    ['has the source built by a line of its own', (_, __, made) => `${lockOf(made).trim()} --no-binary=built\n`],
+    ['pins a package that there is as source alone', (_, __, made) => lockOf(made)],
+    ['installs a folder of this machine', (_, folder) => `-e ${folder}\n`],
+    ['installs a folder by its path', (_, folder) => `${folder}\n`],
+    ['has another index', (url, _, made) => `--index-url ${url}\n${lockOf(made)}`],
+    ['includes a file of this machine', (_, folder) => `-r ${folder}/requirements.txt\n`],
+    ['hides an option behind another encoding', () => `# coding: utf-7\n+AC0-e .\n`],
+    ['hides an option behind a line end', (_, __, made) => `# x\u2028--no-binary :all:\n${lockOf(made)}`],
+  ];
+  test.each(locks)('%s: the run fails for good, and nothing of theirs has run', async (_, lockFor) => {
+    const canary = join(folder, 'canary');
+    chmodSync(folder, 0o777);
+    writeFileSync(join(folder, 'setup.py'), `open(${JSON.stringify(canary)}, "w").write("ran")\n`);
+    const source = makeSource({ name: 'built', canary });
+    const index = await startIndex([source]);
+    const options = { home: join(folder, 'home'), cache: CACHE, index: index.url, python: process.env['OCDL_PYTHON'] };
+    const harness = await openLocalCluster({ sandbox: 'bubblewrap', environment: createEnvironments(options) });
+    try {
+      const spec = {
+        ...pythonJob(harness.api, { code: 'print("THE JOB RAN")' }),
+        lock: lockFor(index.url, folder, source),
+      };
+      await expect(harness.cluster.runJob(spec, { signal: new AbortController().signal })).rejects.toMatchObject({
+        ...{ type: 'InvalidInput', nonRetryable: true },
+      });
+      expect(existsSync(canary)).toBe(false);
+      expect(index.asked.filter((path) => path.startsWith('/files/'))).toEqual([]);
+    } finally {
+      await harness.close();
+      await index.close();
     }
   });
 });

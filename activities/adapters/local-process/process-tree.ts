@@ -85,13 +85,12 @@ export function memoryOf(tree: readonly TreeProcess[], enough: number, files: Fi
   );
   if (rough <= enough) return rough;
   // The proportional size is dear to compute, so only when it matters.
-  const fair = tree.reduce(
-    (sum, { pid }) => sum + kibibytes(`/proc/${pid}/smaps_rollup`, /^Pss_(?:Anon|Shmem):\s+(\d+)/gm),
-    0,
-  );
-  if (fair === 0) return rough;
-  const mapped = files.bytes === 0 ? 0 : tree.reduce((sum, { pid }) => sum + mappedOf(pid, files.devices), 0);
-  return fair - mapped + files.bytes;
+  const fair = tree.reduce((sum, { pid }) => {
+    // Looked at first: of a process that ends between the two looks nothing counts, instead of its files twice.
+    const mapped = files.bytes === 0 ? 0 : mappedOf(pid, files.devices);
+    return sum + Math.max(0, kibibytes(`/proc/${pid}/smaps_rollup`, /^Pss_(?:Anon|Shmem):\s+(\d+)/gm) - mapped);
+  }, 0);
+  return fair === 0 ? rough : fair + files.bytes;
 }
 
 const NO_FILES: FilesInMemory = { bytes: 0, devices: new Set() };
