@@ -91,8 +91,7 @@ async function runUv(
     child.once('error', reject);
     child.once('close', done);
   });
-  if (code !== 0)
-    throw new Error(`no lock was written: uv ended with an error (status ${code}):\n${said.trim()}`);
+  if (code !== 0) throw new Error(`no lock was written: uv ended with an error (status ${code}):\n${said.trim()}`);
 }
 
 function withoutPassword(address: string): string {
