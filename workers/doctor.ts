@@ -111,11 +111,20 @@ async function within(limitMs: number, name: string, probe: Probe): Promise<Syst
 }
 
 /** The sandbox of local jobs, tried as the worker tries it. */
-export async function sandboxState(): Promise<SystemState> {
-  const sandbox = await detectSandbox();
-  if (sandbox.kind !== 'none') return { name: 'bubblewrap', found: 'local jobs run sandboxed' };
-  const without = `local jobs would run without a sandbox: ${sandbox.why} (Debian, Ubuntu: apt-get install bubblewrap)`;
-  return { name: 'bubblewrap', without };
+export async function sandboxState(
+  isWithoutAllowed: boolean,
+  detect: typeof detectSandbox = detectSandbox,
+): Promise<SystemState> {
+  const sandbox = await detect();
+  const name = 'bubblewrap';
+  if (sandbox.kind !== 'none') return { name, found: 'local jobs run sandboxed' };
+  const why = `${sandbox.why} (Debian, Ubuntu: apt-get install bubblewrap)`;
+  return isWithoutAllowed
+    ? { name, without: `local jobs run without a sandbox, as OCDL_JOBS_WITHOUT_SANDBOX says: ${why}` }
+    : {
+        name,
+        wrong: `no job and no model service runs here: ${why}, or set OCDL_JOBS_WITHOUT_SANDBOX=true to run code that you trust`,
+      };
 }
 
 /** Says what is wrong with the version that a Temporal server tells; undefined where it will do. */
@@ -159,7 +168,10 @@ const remedies: Readonly<Record<number, string>> = {
 
 if (import.meta.filename === process.argv[1]) {
   const { values, isGiven } = readVariables();
-  const states = [await sandboxState(), ...(await checkSystems(platformConfig(values), isGiven('TEMPORAL_ADDRESS')))];
+  const states = [
+    await sandboxState(values.OCDL_JOBS_WITHOUT_SANDBOX),
+    ...(await checkSystems(platformConfig(values), isGiven('TEMPORAL_ADDRESS'))),
+  ];
   // What did not answer still holds connections.
   process.stdout.write(`${JSON.stringify(states)}\n`, () => process.exit());
 }

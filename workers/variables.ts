@@ -39,6 +39,26 @@ export const groups = {
     OCDL_PYTHON: text
       .optional()
       .describe('Python that environments are made with; the first fitting one on PATH unless given.'),
+    OCDL_PIP_INDEX_URL: secret(
+      z.url({ protocol: /^https?$/, error: 'must be a URL that begins with http:// or https://' }).optional(),
+      "Package index that the environments of jobs are made from; what this machine's pip is set to unless given.",
+    ),
+    OCDL_PIP_INDEX_HOSTS: list
+      .pipe(
+        z.array(z.string().regex(/^[A-Za-z0-9.-]+(:\d{1,5})?$/, 'must be `host` or `host:port`, separated by commas')),
+      )
+      .optional()
+      .describe(
+        'Hosts that the index keeps its files at, besides its own, `host` or `host:port`, separated by commas.',
+      ),
+    OCDL_ENVIRONMENT_LIMIT_BYTES: whole('a number of bytes', 1_000_000, 999_999_999_999_999)
+      .prefault(String(10 * 1024 ** 3))
+      .describe('Most that one Python environment may download, and may hold.'),
+    OCDL_JOBS_WITHOUT_SANDBOX: yesOrNo
+      .prefault('false')
+      .describe(
+        "Run jobs and model services also where bubblewrap does not work, with all rights of the worker's user: for code that you trust.",
+      ),
     OCDL_LOG_LEVEL: z
       .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal'])
       .prefault('info')

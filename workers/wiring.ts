@@ -28,7 +28,7 @@ import type { Records } from '../activities/records.ts';
 import { createReleaseActivities } from '../activities/release.ts';
 import { createRoverActivities } from '../activities/rover.ts';
 import type { Signer } from '../activities/signing.ts';
-import { ensureEnvironment } from '../deploy/local/environments.ts';
+import { createEnvironments } from '../deploy/local/environments.ts';
 import type { Artifact } from '../workflows/domain/model.ts';
 import type { Admission } from './admission.ts';
 import type { Config } from './config.ts';
@@ -135,18 +135,20 @@ export async function patiently<T>(open: () => Promise<T>, onWarn: OnWarn): Prom
     }
 }
 
-/** Opens the compute: local processes, in a sandbox where there is one. */
+/** Opens the compute: local processes, in a sandbox unless the operator goes without. */
 export function openCluster(
-  { home, cache, python, log }: { home: string; cache: string; python?: string | undefined; log: Logger },
+  given: Pick<Config, 'home' | 'cache'> &
+    Partial<Pick<Config, 'python' | 'environments' | 'jobsWithoutSandbox'>> & { readonly log: Logger },
   { areas, releases }: Stores,
 ): ReturnType<typeof createLocalProcessCluster> {
+  const { home, cache, python, environments, jobsWithoutSandbox, log } = given;
   return createLocalProcessCluster({
     home,
+    ...(jobsWithoutSandbox && { sandbox: 'if-possible' as const }),
     capsule: join(checkout, 'deploy', 'capsule'),
     checkout,
     inferenceEntry: join(checkout, 'api', 'inference', 'main.ts'),
-    environment: ({ lock, onProgress }) =>
-      ensureEnvironment({ lock, cache: join(cache, 'environments'), onProgress, python }),
+    environment: createEnvironments({ home, cache: join(cache, 'environments'), python, ...environments }),
     fetchFile: (artifact, destination, signal) => fetchFile({ areas, releases }, artifact, destination, signal),
     onWarn: (message) => log.warn(message),
   });

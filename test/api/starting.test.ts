@@ -91,7 +91,15 @@ describe('starting', () => {
   });
 
   test('from a run: commit resolved, files and data sets looked up', async () => {
-    const files = { 'train.py': 'print()', 'requirements.lock': '' };
+    const digest = `--hash=sha256:${'a'.repeat(64)}`;
+    const files = {
+      'train.py': 'print()',
+      'requirements.lock': `numpy==2.2.6 ${digest}\n`,
+      'address.lock': `numpy==2.2.6 ${digest}\nevil @ https://evil.example/evil.tar.gz ${digest}\n`,
+      'source.lock': `--no-binary :all:\nnumpy==2.2.6 ${digest}\n`,
+      'editable.lock': '-e .\n',
+      'loose.lock': 'numpy==2.2.6\n',
+    };
     const commit = { branch: 'main', message: 'training', files };
     const made = await json(world().ask('sam', 'POST', `/v1/projects/${PROJECT}/code/commits`, commit));
     const run = { commit: 'main', entrypoint: 'train.py', lock: 'requirements.lock', data: ['training-1'] };
@@ -106,11 +114,18 @@ describe('starting', () => {
       [{ entrypoint: 'other.py' }, 'no-such-file'],
       [{ data: ['missing'] }, 'no-such-data-set'],
       [{ data: ['test-1'] }, 'test-set'],
+      [{ lock: 'address.lock' }, 'improper-lock'],
+      [{ lock: 'source.lock' }, 'improper-lock'],
+      [{ lock: 'editable.lock' }, 'improper-lock'],
+      [{ lock: 'loose.lock' }, 'improper-lock'],
     ] as const) {
       const response = await ask('rf-10', change);
       expect([response.status, (await json(response))['type']]).toEqual([422, `urn:ocdl:problem:${word}`]);
     }
     expect(await world().deps.records.version(PROJECT, 'random-forest', 'rf-10')).toBeUndefined();
+    const refused = await json(ask('rf-10', { lock: 'address.lock' }));
+    expect(refused['detail']).toMatch(/address\.lock is not a proper .*: line 2: .*npm run lock -- requirements\.in/s);
+    expect(refused['errors']).toMatchObject([{ where: 'address.lock, line 2' }]);
   });
 
   test("a scientist's evaluation over a test set is refused, a manager's not, and a private one is its actor's alone", async () => {
