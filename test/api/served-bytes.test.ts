@@ -218,6 +218,46 @@ test.each([1, 20, 300, 70_000])(
   },
 );
 
+test('a response that nobody reads to its end lets go of the file', async () => {
+  const { address } = await released(BIG);
+  const { releases } = world().deps;
+  const own = { ...releases };
+  const open = { count: 0, most: 0 };
+  Object.assign(releases, {
+    read: async (...args: Parameters<ArtifactStore['read']>) => {
+      const pieces = await own.read(...args);
+      return (async function* () {
+        open.most = Math.max(open.most, (open.count += 1));
+        try {
+          yield* pieces;
+        } finally {
+          open.count -= 1;
+        }
+      })();
+    },
+  });
+  try {
+    for (const range of [undefined, 'bytes=7-']) {
+      const unread = await get(address, range);
+      expect(open).toEqual({ count: 1, most: 1 });
+      await unread.body?.cancel();
+      expect(open.count).toBe(0);
+      const reader = (await get(address, range)).body?.getReader();
+      await reader?.read();
+      await reader?.cancel();
+      expect(open.count).toBe(0);
+    }
+    const left = new AbortController();
+    const headers = { authorization: `Bearer ${world().tokens['mia'] ?? ''}` };
+    await world().api.app.request(`http://localhost${address}`, { headers, signal: left.signal });
+    expect(open.count).toBe(1);
+    left.abort();
+    await until('the end of the read', async () => open.count === 0);
+  } finally {
+    Object.assign(releases, own);
+  }
+});
+
 test('of a file that was changed before its chunks were known nothing is kept', async () => {
   const bytes = randomBytes(2 * CHUNK_BYTES);
   const { address, file } = await released(bytes);
