@@ -95,15 +95,10 @@ export function createSendBytes(
       part ? rangeOfFile(store, file, part, signal) : wholeFile(readAll(store, file.uri, signal), file),
     );
     const first = await bytes.next();
-    return (async function* () {
-      try {
-        // An error from here on destroys the connection, so that the end of what came is not taken for that of the file.
-        if (!first.done) yield first.value;
-        yield* bytes;
-      } finally {
-        await bytes.return();
-      }
-    })();
+    const end = async () => bytes.return();
+    // A client that left before the response began has nobody end the read.
+    signal.addEventListener('abort', () => void end().catch(() => undefined), { once: true });
+    return startingWith(first, bytes, end);
   }
 
   async function send(file: Artifact, { request, contentType }: Wanted, onWrong: OnWrong): Promise<Response> {
@@ -167,6 +162,23 @@ export function createSendBytes(
         return problem(503, 'changed', `${wanted.what} was changed while it was read`, {}, { 'retry-after': '1' });
       });
     },
+  };
+}
+
+/**
+ * An iteration of which the first step is taken already. No generator: one that is ended before its first step would not end
+ * what it reads from. An error in it destroys the connection, so that the end of what came is not taken for that of the file.
+ */
+function startingWith<T>(first: IteratorResult<T>, rest: AsyncIterator<T>, end: () => Promise<unknown>) {
+  const steps = [first];
+  return {
+    [Symbol.asyncIterator]: (): AsyncIterator<T> => ({
+      next: async () => steps.shift() ?? rest.next(),
+      async return() {
+        await end();
+        return { done: true, value: undefined };
+      },
+    }),
   };
 }
 

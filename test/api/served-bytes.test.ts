@@ -201,6 +201,63 @@ test('a range reads only the chunks that it touches, and checks each', async () 
   expect(got.bytes.equals(BIG.subarray(CHUNK_BYTES, CHUNK_BYTES + got.bytes.length))).toBe(true);
 });
 
+test.each([1, 20, 300, 70_000])(
+  'a range of which the last %d bytes are wrong ends without them, and nothing is put in their place',
+  async (tail) => {
+    const { address, file } = await released(BIG);
+    expect((await get(address, 'bytes=0-0')).status).toBe(206);
+    await corrupt(file, 2 * CHUNK_BYTES + 500_000);
+    const got = await download(address, `bytes=${CHUNK_BYTES - 5}-${2 * CHUNK_BYTES + tail - 1}`);
+    const right = BIG.subarray(CHUNK_BYTES - 5, 2 * CHUNK_BYTES);
+    // Broken off in the middle, or refused before its first byte was on its way: never complete.
+    expect(got.complete && got.status === 206).toBe(false);
+    if (got.status === 206) {
+      expect(got.bytes.length).toBeLessThanOrEqual(right.length);
+      expect(got.bytes.equals(right.subarray(0, got.bytes.length))).toBe(true);
+    }
+  },
+);
+
+test('a response that nobody reads to its end lets go of the file', async () => {
+  const { address } = await released(BIG);
+  const { releases } = world().deps;
+  const own = { ...releases };
+  const open = { count: 0, most: 0 };
+  Object.assign(releases, {
+    read: async (...args: Parameters<ArtifactStore['read']>) => {
+      const pieces = await own.read(...args);
+      return (async function* () {
+        open.most = Math.max(open.most, (open.count += 1));
+        try {
+          yield* pieces;
+        } finally {
+          open.count -= 1;
+        }
+      })();
+    },
+  });
+  try {
+    for (const range of [undefined, 'bytes=7-']) {
+      const unread = await get(address, range);
+      expect(open).toEqual({ count: 1, most: 1 });
+      await unread.body?.cancel();
+      expect(open.count).toBe(0);
+      const reader = (await get(address, range)).body?.getReader();
+      await reader?.read();
+      await reader?.cancel();
+      expect(open.count).toBe(0);
+    }
+    const left = new AbortController();
+    const headers = { authorization: `Bearer ${world().tokens['mia'] ?? ''}` };
+    await world().api.app.request(`http://localhost${address}`, { headers, signal: left.signal });
+    expect(open.count).toBe(1);
+    left.abort();
+    await until('the end of the read', async () => open.count === 0);
+  } finally {
+    Object.assign(releases, own);
+  }
+});
+
 test('of a file that was changed before its chunks were known nothing is kept', async () => {
   const bytes = randomBytes(2 * CHUNK_BYTES);
   const { address, file } = await released(bytes);
