@@ -21,7 +21,7 @@ export interface Script {
 /** The scripted cluster; `script` may change while it runs. */
 export function scriptedCluster(script: Script, { records, areas }: { records: Records; areas: ArtifactStore }) {
   const services = new Map<string, ReturnType<typeof createServer>>();
-  const endedJobs: string[] = [];
+  const [begunJobs, endedJobs]: [string[], string[]] = [[], []];
   async function leave(spec: JobSpec, files: Record<string, string | Uint8Array>): Promise<void> {
     const principal = await records.principal(digestOfToken(spec.data.token));
     for (const { name, path } of principal?.job?.outputs ?? []) {
@@ -34,6 +34,7 @@ export function scriptedCluster(script: Script, { records, areas }: { records: R
 
   const port: Cluster = {
     async runJob(spec, { signal }) {
+      begunJobs.push(spec.name);
       if (spec.argv.includes('ocdl.evaluate')) {
         if (script.evaluate === 'crash') return crashed;
         const sha256 =
@@ -83,6 +84,8 @@ export function scriptedCluster(script: Script, { records, areas }: { records: R
   };
   return {
     port,
+    /** Names of the jobs that have begun, also of those that have ended since. */
+    begunJobs: begunJobs as readonly string[],
     /** Names of the jobs that were ended while they ran. */
     endedJobs: endedJobs as readonly string[],
     async close() {

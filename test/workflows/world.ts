@@ -133,6 +133,8 @@ export async function openWorld(options: WorldOptions = {}) {
     namespace,
     home,
     script,
+    /** Names of the jobs that have begun, also of those that have ended since. */
+    begunJobs: cluster.begunJobs,
     /** Names of the jobs that were ended while they ran. */
     endedJobs: cluster.endedJobs,
     run,
