@@ -41,6 +41,8 @@ export function createWorkflowGateway(client: Client): WorkflowGateway {
         await client.workflow.start(name, {
           workflowId: id,
           taskQueue: taskQueues.core,
+          // As in the embedded server (deploy/temporal/main.go): the default of 10 s is too short for thousands of signals.
+          workflowTaskTimeout: '30 seconds',
           args: [input],
           // The id is the business key: whatever ran under it, running or ended, is this very thing.
           workflowIdReusePolicy: 'REJECT_DUPLICATE',
