@@ -4,7 +4,7 @@ import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/wo
 import { z } from 'zod';
 import type { EventBus } from '../../activities/ports.ts';
 import type { Records } from '../../activities/records.ts';
-import { dataConverter } from '../../workers/bundle.ts';
+import { dataConverter, workflowTime } from '../../workers/bundle.ts';
 import { workerConfig } from '../../workers/config.ts';
 import { createActivities, openBus, openStores } from '../../workers/wiring.ts';
 import { taskQueues } from '../../workflows/messages.ts';
@@ -43,6 +43,7 @@ const workers = await Promise.all([
     ...common,
     taskQueue: taskQueues.core,
     workflowBundle: { codePath: faults.WORKFLOW_BUNDLE },
+    ...workflowTime,
     maxCachedWorkflows: 100,
     // What waits for a dead worker's own queue is soon anybody's.
     stickyQueueScheduleToStartTimeout: '1 second',
