@@ -54,7 +54,7 @@ async function measure(running: Platform, client: Client): Promise<readonly Samp
     const handle = client.workflow.getHandle(ids[round % ids.length] ?? '');
     for (let i = 0; i < SIGNALS_A_ROUND; i += 1) {
       const body = { v: 1, name: 'revert', commandId: `c-${round}-${i}`, actor: 'dev' };
-      await handle.signal(command, { body, signature: 'none' } as never);
+      await handle.signal(command, { body, signature: 'none' });
       count.signals += 1;
     }
     await handle.signal(wake);
@@ -102,4 +102,6 @@ async function makeApplications({ apiUrl, adminToken }: Platform, client: Client
   }
 }
 
-const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(1);
+function megabytes(bytes: number): string {
+  return (bytes / 1e6).toFixed(1);
+}
