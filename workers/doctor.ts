@@ -1,7 +1,7 @@
 // Reaches every configured system and says what was found, or what is wrong and how to mend it; a program for `ocdl doctor`.
 import { lookup } from 'node:dns/promises';
+import { BlockList } from 'node:net';
 import { Connection, isGrpcServiceError } from '@temporalio/client';
-import ipaddr from 'ipaddr.js';
 import { detectSandbox } from '../activities/adapters/local-process/sandbox.ts';
 import { checkPostgres } from '../activities/adapters/postgres/check.ts';
 import { atLeast, oldestServer } from '../deploy/local/temporal-binary.ts';
@@ -144,11 +144,17 @@ async function askTemporal(temporal: Config['temporal'], limitMs: number): Promi
   }
 }
 
+const loopback = new BlockList();
+loopback.addSubnet('127.0.0.0', 8);
+loopback.addAddress('::1', 'ipv6');
+
 /** Says whether an address is of this machine alone. */
 export async function isLoopback(address: string): Promise<boolean> {
   const host = address.slice(0, address.lastIndexOf(':')).replace(/^\[|\]$/g, '');
   const found = await lookup(host, { all: true }).catch(() => []);
-  return found.length > 0 && found.every(({ address: one }) => ipaddr.process(one).range() === 'loopback');
+  return (
+    found.length > 0 && found.every(({ address: one, family }) => loopback.check(one, family === 6 ? 'ipv6' : 'ipv4'))
+  );
 }
 
 /** Tries to look at the namespace without what the platform proves itself with; undefined where that is refused. */
