@@ -25,6 +25,8 @@ function whole(what: string, least: number, most: number) {
     .transform(Number)
     .pipe(z.int(error).min(least, error).max(most, error));
 }
+/** A name or an IPv4 address, or an IPv6 address in brackets; then the port. */
+const broker = /^([^\s/:[\]]+|\[[0-9A-Fa-f:.]+\]):\d+$/;
 const port = whole('a port', 0, 65_535);
 
 /** Groups of variables, each under its heading. A default is written as it would be in the environment. */
@@ -161,7 +163,7 @@ export const groups = {
   },
   'Events: Kafka': {
     OCDL_KAFKA_BROKERS: list
-      .pipe(z.array(z.string().regex(/^[^\s/]+:\d+$/, 'must be HOST:PORT, separated by commas')))
+      .pipe(z.array(z.string().regex(broker, 'must be HOST:PORT, separated by commas; an IPv6 address in brackets')))
       .optional()
       .describe('Brokers, HOST:PORT, separated by commas. A log on disk unless given.'),
     OCDL_KAFKA_TLS: yesOrNo.prefault('false').describe('Speak TLS.'),

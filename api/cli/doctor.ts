@@ -21,7 +21,7 @@ type Check = {
   /** How to get it, or why it does not do. */
   readonly advice: string;
   /** What is said where it is not found. */
-  readonly otherwise: 'missing' | 'without' | 'wrong';
+  readonly otherwise: 'missing' | 'without' | 'wrong' | 'warning';
 };
 
 /** A first start writes under 1 GB (Temporal 0.2, PostgreSQL 0.05, a Python environment 0.6); models need the rest. */
@@ -76,6 +76,7 @@ const statesSchema = z.array(
   z.object({
     name: z.string(),
     found: z.string().optional(),
+    warning: z.string().optional(),
     wrong: z.string().optional(),
     without: z.string().optional(),
   }),
@@ -98,11 +99,11 @@ async function checkSystems({ env: given, databaseUrl, home }: Settings): Promis
     .filter(({ name, wrong }) => name !== 'PostgreSQL' || databaseUrl !== undefined || wrong !== undefined);
   const absent = Object.entries(embedded).filter(([name]) => !states.some((state) => state.name === name));
   return [
-    ...states.map(({ name, found, wrong, without }): Check => ({
+    ...states.map(({ name, found, warning, wrong, without }): Check => ({
       name,
-      found,
-      advice: wrong ?? without ?? '',
-      otherwise: without === undefined ? 'wrong' : 'without',
+      found: warning === undefined ? found : undefined,
+      advice: warning === undefined ? (wrong ?? without ?? '') : `${found}: ${warning}`,
+      otherwise: warning !== undefined ? 'warning' : without === undefined ? 'wrong' : 'without',
     })),
     ...absent.map(([name, instead]): Check => ({
       name,

@@ -103,6 +103,50 @@ test('is not kept from starting by a record that names a stranger’s process', 
   }
 });
 
+test('is not kept from starting by a zombie: a killed server for which nobody has waited', async () => {
+  // The shell becomes a program that never waits for the child that the shell has started.
+  const parent = spawn('sh', ['-c', 'sleep 0.3 & echo $!; exec sleep 60'], { stdio: ['ignore', 'pipe', 'ignore'] });
+  try {
+    const said: { pid?: number } = {};
+    parent.stdout.on('data', (data: Buffer) => (said.pid ??= Number(data.toString())));
+    const stateOf = (pid: number): string =>
+      readFileSync(`/proc/${pid}/stat`, 'utf8')
+        .replace(/^.*\) /, '')
+        .slice(0, 1);
+    await eventually('a zombie', () => said.pid !== undefined && stateOf(said.pid) === 'Z');
+    writeFileSync(join(folder, 'data', 'postmaster.pid'), `${said.pid}\n${join(folder, 'data')}\n`);
+    const { url } = await start();
+    expect(lines).toEqual([]);
+    expect(await query(url, 'select 1 as one')).toEqual([{ one: 1 }]);
+  } finally {
+    parent.kill('SIGKILL');
+  }
+});
+
+test('leaves a program alone that merely names its folder, and starts', async () => {
+  const editor = spawn(process.execPath, ['-e', 'setInterval(() => undefined, 1000)', '--', join(folder, 'data')]);
+  try {
+    writeFileSync(join(folder, 'data', 'postmaster.pid'), `${editor.pid}\n${join(folder, 'data')}\n`);
+    const { url } = await start();
+    expect(lines).toEqual([]);
+    expect(await query(url, 'select 1 as one')).toEqual([{ one: 1 }]);
+    expect(identify(editor.pid ?? -1)).toBeDefined();
+  } finally {
+    editor.kill('SIGKILL');
+  }
+});
+
+test('ends a server that still runs on its data, and starts', async () => {
+  const { spec } = await preparePostgres({ folder });
+  const orphan = spawn(spec.command, [...spec.args], { env: { ...spec.env }, stdio: 'ignore', detached: true });
+  await eventually('it to run', async () => (await spec.isReady?.(orphan.pid ?? -1)) === true);
+  const before = orphan.pid ?? -1;
+  const { url, server } = await start();
+  expect(server.pid()).not.toBe(before);
+  expect(identify(before)).toBeUndefined();
+  expect(await query(url, 'select 1 as one')).toEqual([{ one: 1 }]);
+});
+
 test('ends cleanly on stop, with a session open', async () => {
   const { url, server } = await start();
   const client = new pg.Client({ connectionString: url });

@@ -1,10 +1,12 @@
 // How every client of Kafka is made: addresses, TLS, SASL, patience; what it logs and how it fails, in words for people.
-import { Kafka, logLevel, type Admin, type LogEntry, type SASLOptions } from 'kafkajs';
+import net, { isIP } from 'node:net';
+import tls from 'node:tls';
+import { Kafka, logLevel, type Admin, type ISocketFactory, type LogEntry, type SASLOptions } from 'kafkajs';
 import { failure, SystemUnavailable } from '../../failures.ts';
 
 /** How to reach a cluster. */
 export interface KafkaConnection {
-  /** Some brokers of the cluster, HOST:PORT; the others are learnt from them. */
+  /** Some brokers of the cluster, HOST:PORT (an IPv6 address in brackets); the others are learnt from them. */
   readonly brokers: readonly string[];
   /** Name in the brokers' logs and quotas; default `ocdl`. */
   readonly clientId?: string;
@@ -21,6 +23,8 @@ export interface KafkaConnection {
 
 /** A TLS handshake over a slow network, or with a broker that has just started. */
 const CONNECT_MS = 10_000;
+/** kafkajs' own. */
+const KEEP_ALIVE_MS = 60_000;
 /** kafkajs' own; every value is given, since kafkajs takes others when NODE_ENV is `test`. */
 const RETRY = { initialRetryTime: 300, factor: 0.2, multiplier: 2, maxRetryTime: 5_000 };
 
@@ -37,7 +41,8 @@ export function openClient(connection: KafkaConnection, retries: number, request
     password: sasl.password,
   };
   return new Kafka({
-    brokers: [...brokers],
+    brokers: brokers.map(withoutColons),
+    socketFactory: dial,
     clientId,
     ...(ssl && { ssl: ssl === true ? true : { ...ssl } }),
     ...(login && { sasl: login }),
@@ -51,6 +56,21 @@ export function openClient(connection: KafkaConnection, retries: number, request
     },
   });
 }
+
+/** A name for an IPv6 address, as Windows writes it in paths. */
+const IPV6_NAME = '.ipv6-literal.net';
+/** kafkajs takes a broker apart at its first colon, so that `[::1]:9092` must come under a name without any. */
+const withoutColons = (broker: string): string =>
+  broker.replace(/^\[([^\]]+)\]/, (_, address: string) => `${address.replaceAll(':', '-')}${IPV6_NAME}`);
+
+/** Opens a connection as kafkajs does by itself, also to an address that `withoutColons` has renamed. */
+const dial: ISocketFactory = ({ host: given, port, ssl, onConnect }) => {
+  const host = given.endsWith(IPV6_NAME) ? given.slice(0, -IPV6_NAME.length).replaceAll('-', ':') : given;
+  const name = isIP(host) === 0 ? { servername: host } : {};
+  const socket = ssl ? tls.connect({ host, port, ...name, ...ssl }, onConnect) : net.connect({ host, port }, onConnect);
+  socket.setKeepAlive(true, KEEP_ALIVE_MS);
+  return socket;
+};
 
 /** Does something with an administrator's connection that is closed afterwards. */
 export async function withAdmin<T>(kafka: Kafka, work: (admin: Admin) => Promise<T>): Promise<T> {
