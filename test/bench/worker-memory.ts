@@ -17,8 +17,8 @@ const minutes = z.coerce.number().positive().max(600).default(60).parse(process.
 const ROUND_MS = 500;
 const SIGNALS_A_ROUND = 5;
 const SAMPLE_MS = 2_000;
-/** Each application is a workflow that is never finished: enough that the worker's cache turns over. */
-const APPLICATIONS = 40;
+/** Few, so that each cuts its history (after 500 commands) every few minutes: before the first cut memory must grow. */
+const APPLICATIONS = 4;
 
 type Sample = { readonly hours: number; readonly rss: number; readonly anonymous: number };
 
