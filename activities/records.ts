@@ -447,6 +447,11 @@ export interface Records {
   /** Commands that wait for their workflow since before a time, oldest first. */
   openCommands(filter: { before: string; limit: number }): Promise<readonly SignedCommand[]>;
   decision(workflowId: string, commandId: string): Promise<DecisionNote | undefined>;
+  /**
+   * Checks each decision: its command is signed by the platform and says just this; and each approval, release and move of
+   * a live pointer has its decision. `problems` names what does not fit, the first hundred.
+   */
+  verifyDecisions(): Promise<{ readonly checked: number; readonly problems: readonly string[] }>;
 
   // decisions about versions, and the facts that they follow from
   versionStanding(key: VersionKey): Promise<VersionStanding>;

@@ -2,7 +2,8 @@
 import type { Records } from '../../activities/records.ts';
 import { defaultPolicy } from '../../workflows/domain/model.ts';
 import * as set from '../contracts/records/scene.ts';
-import type { Scene } from '../contracts/records/scene.ts';
+import { decisionReads, decisionWrites } from './postgres-decision-calls.ts';
+import type { Prepare } from './postgres-material.ts';
 import {
   token,
   dataSet,
@@ -19,9 +20,6 @@ import {
   withLiveRelease,
   withRows,
 } from './postgres-material.ts';
-
-/** Makes what must be there over an undisturbed Records, and returns the call. */
-type Prepare = (direct: Records, scene: Scene) => Promise<(records: Records) => Promise<unknown>>;
 
 const writes = {
   createUser: async (_, { user, entry }) => {
@@ -361,9 +359,19 @@ const reads = {
 } satisfies Partial<Record<keyof Records, Prepare>>;
 
 /** Every write of Records, by its name. */
-export const writingCalls: readonly (readonly [name: string, prepare: Prepare])[] = Object.entries(writes);
+export const writingCalls: readonly (readonly [name: string, prepare: Prepare])[] = [
+  ...Object.entries(writes),
+  ...Object.entries(decisionWrites),
+];
 /** Every read of Records, by its name; each answers something. */
-export const readingCalls: readonly (readonly [name: string, prepare: Prepare])[] = Object.entries(reads);
+export const readingCalls: readonly (readonly [name: string, prepare: Prepare])[] = [
+  ...Object.entries(reads),
+  ...Object.entries(decisionReads),
+];
 
 // A call that Records gets and these tables lack does not compile.
-({ ...writes, ...reads }) satisfies Record<Exclude<keyof Records, 'close'>, Prepare>;
+// `exclusively` is left out: a connection that is cut may hold its lock a moment longer, and then somebody else is at it.
+({ ...writes, ...reads, ...decisionWrites, ...decisionReads }) satisfies Record<
+  Exclude<keyof Records, 'close' | 'exclusively'>,
+  Prepare
+>;

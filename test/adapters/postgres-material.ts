@@ -7,6 +7,9 @@ import type { ArtifactUri, Digest } from '../../workflows/domain/names.ts';
 import * as set from '../contracts/records/scene.ts';
 import type { Scene } from '../contracts/records/scene.ts';
 
+/** Makes what must be there over an undisturbed Records, and returns the call. */
+export type Prepare = (direct: Records, scene: Scene) => Promise<(records: Records) => Promise<unknown>>;
+
 export const token = ({ user }: Scene) => ({
   tokenId: `${user}-token`,
   sha256: set.digestOf(user),

@@ -3,7 +3,7 @@ import type { Records } from '../../activities/records.ts';
 import { dataSetCases } from './records/data-sets.ts';
 import { byteCases } from './records/bytes.ts';
 import { approvalCases } from './records/approvals.ts';
-import { decisionCases } from './records/decisions.ts';
+import { auditCases, decisionCases } from './records/decisions.ts';
 import { importCases } from './records/imports.ts';
 import { passageCases } from './records/passage.ts';
 import { peopleCases } from './records/people.ts';
@@ -25,7 +25,15 @@ export const recordsCases: readonly RecordsCase[] = [
   ...releaseCases,
   ...importCases,
   ...byteCases,
-  ...[...startCases, ...commandCases, ...decisionCases, ...approvalCases, ...pointerCases, ...labelCases],
+  ...[
+    ...startCases,
+    ...commandCases,
+    ...decisionCases,
+    ...approvalCases,
+    ...pointerCases,
+    ...labelCases,
+    ...auditCases,
+  ],
 ];
 
 /** Registers the contract as jest tests over one Records that `open` makes. */

@@ -462,8 +462,11 @@ export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = 
   `,
 ];
 
-/** Brings the schema to this program's version. A database of a later version is refused: an older program would misread it. */
-export async function migrate(db: Kysely<Tables>): Promise<void> {
+/**
+ * Brings the schema to this program's version, or to an earlier one. A database of a later version is refused: an older
+ * program would misread it.
+ */
+export async function migrate(db: Kysely<Tables>, to: number = migrations.length): Promise<void> {
   await transact(db, async (trx) => {
     await lock(trx, 'migrations');
     await sql
@@ -482,7 +485,7 @@ export async function migrate(db: Kysely<Tables>): Promise<void> {
         `the database's schema has version ${version}, this program knows ${migrations.length}: run the newer program`,
       );
     for (const [index, statements] of migrations.entries()) {
-      if (index < version) continue;
+      if (index < version || index >= to) continue;
       if (typeof statements === 'string') await sql.raw(statements).execute(trx);
       else await statements(trx);
       await sql`insert into authoritative.migrations (version) values (${index + 1})`.execute(trx);

@@ -189,7 +189,8 @@ async function decide(
   const at = new Date().toISOString();
   await moveDeliveries(trx, { application, type, release: to, revert: true }, former, at);
   const { policy } = now;
-  await insertDecision(trx, taken, { revision: generation, policyVersion: policy.version, at, pending: true });
+  const detail = to === null ? {} : { release: to };
+  await insertDecision(trx, taken, { revision: generation, policyVersion: policy.version, at, pending: true, detail });
   await settle(trx, taken, { status: 'accepted' });
   const about = await releaseOf(trx, to ?? former ?? '');
   await append(trx, [

@@ -5,6 +5,7 @@ import { auditRecords } from './audit.ts';
 import { commandRecords } from './command-records.ts';
 import { byteRecords } from './bytes.ts';
 import { openDatabase } from './connection.ts';
+import { decisionAuditRecords } from './decision-audit.ts';
 import { evidenceRecords } from './evidence.ts';
 import { dataSetRecords } from './data-sets.ts';
 import { findingRecords } from './findings.ts';
@@ -73,6 +74,7 @@ export async function createPostgresRecords(options: PostgresOptions): Promise<R
     ...startRecords(db),
     ...commandRecords(db),
     ...versionDecisionRecords(db),
+    ...decisionAuditRecords(db),
     ...versionFactRecords(db),
     ...evidenceRecords(db),
     ...pointerDecisionRecords(db),

@@ -7,6 +7,37 @@ import { digestOf, fails } from './scene.ts';
 
 const NO = { args: { reason: 'no' } };
 
+export const auditCases: readonly RecordsCase[] = [
+  {
+    name: 'every decision is signed, and approvals, releases and moves of the live pointer have theirs',
+    async run(records, scene) {
+      const { released, addApplication, deliver, movePointer, pointerId, addRelease } = await openLifecycle(
+        records,
+        scene,
+      );
+      const problems = async () =>
+        (await records.verifyDecisions()).problems.filter((problem) => problem.includes(scene.project.slice(2)));
+      await addApplication();
+      const [first, second] = [await released('rf-1'), await released('rf-2')];
+      await deliver(first);
+      await deliver(second);
+      const { command } = await movePointer('revert', 'mia', { args: { release: first } });
+      await records.completePointer(pointerId, command.body.commandId, '');
+      await movePointer('take-down', 'mia');
+      const { checked } = await records.verifyDecisions();
+      assert.ok(checked >= 6, `${checked} were checked`);
+      assert.deepEqual(await problems(), []);
+      // What got out without a decision is named, and what was made live by it.
+      const third = await addRelease('rf-3');
+      await records.announced(third);
+      assert.deepEqual(await problems(), [`release ${third} has no decision`]);
+      await deliver(third);
+      const move = `move 5 of ${scene.application}/${scene.type} to ${third} has no decision`;
+      assert.deepEqual(await problems(), [`release ${third} has no decision`, move]);
+    },
+  },
+];
+
 export const decisionCases: readonly RecordsCase[] = [
   {
     name: 'a submission becomes new by its recorded facts, each step once',

@@ -11,7 +11,7 @@ import type { ArtifactUri } from '../../../workflows/domain/names.ts';
 import type { Role } from '../../../workflows/domain/roles.ts';
 import type { VersionStanding } from '../../../workflows/domain/standing.ts';
 import type { Scene } from './scene.ts';
-import { digestOf, evaluationRow, START } from './scene.ts';
+import { allot, digestOf, evaluationRow, START } from './scene.ts';
 
 /** The members of the scene's project; each may be a member of other scenes' projects, too. */
 export const people: Readonly<Record<string, readonly Role[]>> = {
@@ -53,10 +53,16 @@ const place = (type: string, file: NamedArtifact): NamedArtifact => ({
 export type Lifecycle = Awaited<ReturnType<typeof openLifecycle>>;
 
 /** Makes the scene's project with its people, key and test set; versions are of the model `forest`. */
-export async function openLifecycle(records: Records, scene: Scene, policy: Partial<Policy> = {}) {
+export async function openLifecycle(
+  records: Records,
+  scene: Scene,
+  policy: Partial<Policy> = {},
+  members: readonly string[] = Object.keys(people),
+) {
   const { project, type, application, entry } = scene;
   await records.createProject({ project, types: [type], policy: { ...defaultPolicy, ...policy } }, entry());
-  for (const [user, roles] of Object.entries(people)) {
+  for (const user of members) {
+    const roles = people[user] ?? [];
     await records.createUser(user, false, entry());
     await records.setMember(project, { user, roles }, entry());
   }
@@ -100,6 +106,7 @@ export async function openLifecycle(records: Records, scene: Scene, policy: Part
   }
 
   interface Asked {
+    readonly evaluation?: string;
     readonly actor?: string;
     readonly roles?: readonly Role[];
     readonly dataset?: string;
@@ -111,7 +118,7 @@ export async function openLifecycle(records: Records, scene: Scene, policy: Part
   /** Asks for an evaluation of a version; the function it returns ends it and says the digest of its report. */
   async function ask(submission: string, asked: Asked = {}): Promise<() => Promise<string>> {
     const { actor = 'mia', roles = people[actor] ?? [], dataset = 'held-out', metrics = {} } = asked;
-    const evaluation = `e-${randomUUID().slice(0, 8)}`;
+    const evaluation = asked.evaluation ?? `e-${randomUUID().slice(0, 8)}`;
     const input = { project, evaluation, model: 'forest', actor, dataset, subject: { submission } };
     const row = evaluationRow(scene, { evaluation, submission, actor, dataset });
     await records.recordStart(
@@ -206,6 +213,12 @@ export async function openLifecycle(records: Records, scene: Scene, policy: Part
     );
   }
 
+  /** Gives a release of a version its number without any decision. */
+  async function addRelease(submission: string): Promise<string> {
+    const version = Number(submission.replace('rf-', ''));
+    return (await allot(records, scene, version)).release;
+  }
+
   /** Makes a release live as its delivery does. */
   async function deliver(release: string) {
     const { generation } = await records.livePointer(application, type);
@@ -232,6 +245,19 @@ export async function openLifecycle(records: Records, scene: Scene, policy: Part
 
   return {
     ...{ idOf, keyOf, standing, start, validate, submit, setTestSet, ask, evaluate, about, record, decide, outcomeOf },
-    ...{ give, approve, release, released, pointerId, addApplication, deliver, movePointer, setPolicy, signed, place },
+    ...{
+      give,
+      approve,
+      release,
+      released,
+      pointerId,
+      addApplication,
+      addRelease,
+      deliver,
+      movePointer,
+      setPolicy,
+      signed,
+      place,
+    },
   };
 }

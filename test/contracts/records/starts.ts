@@ -225,7 +225,9 @@ export const commandCases: readonly RecordsCase[] = [
         // Signed, but for another key's name.
         signed({ ...command.body, keyId: scene.project }),
       ];
-      await records.registerKeys({ [scene.project]: Object.values(sceneKeys)[0]?.replace(/^./, (first) => (first === '0' ? '1' : '0')) ?? '' });
+      await records.registerKeys({
+        [scene.project]: Object.values(sceneKeys)[0]?.replace(/^./, (first) => (first === '0' ? '1' : '0')) ?? '',
+      });
       for (const one of forged) await fails(record(one), 'NotAuthorized');
       assert.equal(await records.command(idOf('rf-1'), command.body.commandId), undefined);
       // What is not recorded is not decided either, if it is not signed.
