@@ -23,10 +23,19 @@ const input = {
   },
 } as unknown as Parameters<ReturnType<typeof createRoverActivities>['trainModel']>[0];
 
-/** A rover over stores in memory; `fail` throws where the store is to be unavailable. */
-function roverOf(given: { metrics?: string; log?: string; fail?: (what: string) => void; outcome?: object } = {}) {
-  const { metrics = '{"f1": 0.5}', fail = () => undefined } = given;
-  const seen = { trainings: 0, written: {} as Record<string, string> };
+interface Given {
+  metrics?: string;
+  fail?: (what: string) => void;
+  outcome?: object;
+  /** The run began before steps were recorded: it brings along what was provisioned. */
+  earlier?: boolean;
+}
+
+/** A rover over stores in memory, of a run that is provisioned; `fail` throws where the store is to be unavailable. */
+function roverOf(given: Given = {}) {
+  const { metrics = '{"f1": 0.5}', fail = () => undefined, earlier = false } = given;
+  const seen = { trainings: 0, written: {} as Record<string, string>, runs: [] as RunRecord[] };
+  const steps: Record<string, object> = earlier ? {} : { 'run/p/m/s/1 prepared': input.provisioned };
   const areas = {
     uri: (path: string) => path,
     stat: async () => ({ bytes: 1 }),
@@ -49,7 +58,13 @@ function roverOf(given: { metrics?: string; log?: string; fail?: (what: string) 
       return given.outcome ?? { status: 'succeeded', seconds: 604_000, log: 'trained\n' };
     },
   };
-  const records = { issueToken: async () => undefined, revokeToken: async () => undefined, tokens: async () => [] };
+  const records = {
+    ...{ issueToken: async () => undefined, revokeToken: async () => undefined, tokens: async () => [] },
+    start: async () => ({ earlier }),
+    recordStep: async (id: string, step: string, value: object) => void (steps[`${id} ${step}`] = value),
+    step: async (id: string, step: string) => steps[`${id} ${step}`],
+    recordRun: async (_: object, __: number, run: RunRecord) => void seen.runs.push(run),
+  };
   const code = { read: async () => Buffer.from('') };
   const rover = createRoverActivities({
     ...({ areas, cluster, records, code, releases: {} } as unknown as Deps),
@@ -64,9 +79,13 @@ const thrown = (work: Promise<unknown>): Promise<unknown> =>
     (error: unknown) => error,
   );
 
+/** What somebody else says was provisioned. */
+const forged = { ...input, provisioned: { ...input.provisioned, environment: 'f'.repeat(64) as Digest } };
+
 it('trains once although the store is unavailable after it, also for runs that an earlier version began', async () => {
   const state = { failures: 2 };
   const { rover, seen } = roverOf({
+    earlier: true,
     fail: (what) => {
       if (what === 'digest' && state.failures-- > 0) throw new Error('HDFS: safe mode');
     },
@@ -83,16 +102,36 @@ it('collects as often as it takes without training', async () => {
       if (state.isAway) throw new Error('HDFS: safe mode');
     },
   });
-  const ended = await inActivity(() => rover.runTraining(input));
+  await inActivity(() => rover.runTraining(input));
   for (let again = 0; again < 3; again += 1)
-    expect(await thrown(inActivity(() => rover.collectRun({ ...input, ended })))).toMatchObject({
+    expect(await thrown(inActivity(() => rover.collectRun(input)))).toMatchObject({
       ...{ message: 'HDFS: safe mode' },
     });
   state.isAway = false;
-  const first = await inActivity(() => rover.collectRun({ ...input, ended }));
-  const second = await inActivity(() => rover.collectRun({ ...input, ended }));
+  const first = await inActivity(() => rover.collectRun(input));
+  const second = await inActivity(() => rover.collectRun(input));
   expect({ ...second, endedAt: '' }).toEqual({ ...first, endedAt: '' });
   expect(seen.trainings).toBe(1);
+  expect(seen.runs).toEqual([first, second]);
+});
+
+it('acts on what is recorded of a run, whatever its workflow hands around', async () => {
+  const { rover } = roverOf();
+  await inActivity(() => rover.runTraining(forged));
+  const run = await inActivity(() => rover.collectRun(forged));
+  expect(run.environment).toBe(input.provisioned.environment);
+});
+
+it('neither trains what is not provisioned nor collects what has not ended', async () => {
+  const { rover, seen } = roverOf();
+  const other = { workflowId: 'run/p/m/other/1' };
+  for (const work of [() => rover.runTraining(input), () => rover.collectRun(input), () => rover.trainModel(input)]) {
+    const error = await thrown(inActivity(work, other));
+    expect(isFailure(error, 'NotAuthorized')).toBe(true);
+    expect(String(error)).toContain('run/p/m/other/1 has prepared nothing');
+  }
+  expect(String(await thrown(inActivity(() => rover.collectRun(input))))).toContain('run/p/m/s/1 has not ended');
+  expect(seen).toEqual({ trainings: 0, written: {}, runs: [] });
 });
 
 it.each([
@@ -104,8 +143,8 @@ it.each([
   ['no JSON', {}, 1],
 ])('keeps a run whose metrics are %s', async (metrics, kept, notes) => {
   const { rover, seen } = roverOf({ metrics });
-  const ended = await inActivity(() => rover.runTraining(input));
-  expect(await inActivity(() => rover.collectRun({ ...input, ended }))).toMatchObject({ metrics: kept });
+  await inActivity(() => rover.runTraining(input));
+  expect(await inActivity(() => rover.collectRun(input))).toMatchObject({ metrics: kept });
   const log = seen.written['private/p/sam/runs/s-1/log.txt'] ?? '';
   expect(log.split('\n').filter((line) => line.startsWith('metrics.json'))).toHaveLength(notes);
 });
@@ -115,8 +154,8 @@ it.each([
   [{ status: 'timed-out', log: 'ValueError: x\n' }, 'JobTimedOut'],
 ] as const)('keeps the log of a failed run and says where it lies: %j', async (outcome, type) => {
   const { rover, seen } = roverOf({ outcome });
-  const ended = await inActivity(() => rover.runTraining(input));
-  const error = await thrown(inActivity(() => rover.collectRun({ ...input, ended })));
+  await inActivity(() => rover.runTraining(input));
+  const error = await thrown(inActivity(() => rover.collectRun(input)));
   expect(isFailure(error, type)).toBe(true);
   expect(String(error)).toMatch(/ValueError: x\nits log: runs\/s-1\/log\.txt in sam's private area$/);
   expect(seen.written).toEqual({ 'private/p/sam/runs/s-1/log.txt': 'ValueError: x\n' });
@@ -129,21 +168,29 @@ it('says why a run failed although its log cannot be kept', async () => {
       throw new Error('HDFS: safe mode');
     },
   });
-  const ended = await inActivity(() => rover.runTraining(input));
-  const collect = (attempt: number) => thrown(inActivity(() => rover.collectRun({ ...input, ended }), { attempt }));
+  await inActivity(() => rover.runTraining(input));
+  const collect = (attempt: number) => thrown(inActivity(() => rover.collectRun(input), { attempt }));
   expect(await collect(1)).toMatchObject({ message: 'HDFS: safe mode' });
   const last = await collect(10);
   expect(isFailure(last, 'JobFailed')).toBe(true);
   expect(String(last)).toMatch(/exit code 1\)[^]*its log could not be kept: HDFS: safe mode$/);
 });
 
-it('stages from a directory of any depth that the API takes, and is final at once about what is none', async () => {
+it('stages from a directory of any depth that the API takes, and is final at once about any other', async () => {
+  const state = { directory: '' };
+  const version = { state: 'validating', run: null };
   const launcher = createLauncherActivities({
-    records: {} as never,
+    records: {
+      start: async () => ({ input: { author: 'sam', beginning: { directory: state.directory } } }),
+      versionStanding: async () => ({ version, attempt: 1 }),
+    } as never,
     areas: { uri: (path: string) => path, stat: async () => undefined } as never,
+    signer: {} as never,
   });
-  const stage = (directory: string) =>
-    thrown(inActivity(() => launcher.stageModel({ ...input, author: 'sam', directory, made: [] })));
+  const stage = (directory: string) => {
+    state.directory = directory;
+    return thrown(inActivity(() => launcher.stageModel(), { workflowId: 'model/p/m/s' }));
+  };
   const deep = Array.from({ length: 12 }, (_, i) => `d${i}`).join('/');
   expect(String(await stage(deep))).toMatch(/model\.onnx is missing in d0\//);
   for (const directory of ['../x', `${deep}/${deep}`, '', 'a'.repeat(1_000)]) {

@@ -17,9 +17,9 @@ const AT_ONCE = Number(process.env.FAULTS_AT_ONCE ?? 8);
 const WITHIN_MS = 1_800_000;
 /** Activities that come as often as their workflow is woken: there the scene wakes it until the worker is dead. */
 const reads: Readonly<Record<string, 'application' | 'modelLifecycle'>> = {
-  readNextRelease: 'application',
+  openDelivery: 'application',
   readFence: 'application',
-  readDeliveries: 'modelLifecycle',
+  advanceVersion: 'modelLifecycle',
 };
 
 interface Scenario {

@@ -193,6 +193,11 @@ it('a forged result of an activity decides nothing: not of a gate, not of what w
   await until('the version to know', async () =>
     (await world.records.version('p', 'm', 'a-slow'))?.detail.includes('failed in shop'),
   );
+  // Its file beside the artifact follows.
+  await until('the record to be filed', async () => {
+    const unfiled = await world.records.unfiled({ project: 'p', model: 'm', submission: 'a-slow' });
+    return unfiled.length === 0;
+  });
 });
 
 it('commands signed with a key of one’s own are not carried out by a workflow that is ours', async () => {

@@ -1,6 +1,5 @@
 // A model.json or golden.json that was wrong is corrected beside the same model.onnx, and released.
 import type { Version } from '../../workflows/domain/model.ts';
-import { taskQueues, workflowId } from '../../workflows/messages.ts';
 import { auditEntry } from './passage.ts';
 import { until } from './until.ts';
 import type { World } from './world.ts';
@@ -78,13 +77,7 @@ it('a release into an application whose project may no longer consume the type f
   const grant = (granted: boolean) =>
     world.records.setTypeGrant({ owner: 'p', type: 'kind', consumer: 'q', granted }, auditEntry('type.granted'));
   await grant(true);
-  const guest = { application: 'guest', project: 'q', owner: 'dev', types: ['kind'], gates: ['function'] };
-  await world.records.createApplication({ ...guest, repository: 'q/app-guest' }, auditEntry('application.created'));
-  await world.client.workflow.start('application', {
-    workflowId: workflowId.application({ application: 'guest', type: 'kind' }),
-    taskQueue: taskQueues.core,
-    args: [{ application: 'guest', type: 'kind', owner: 'dev', keys: {} }],
-  });
+  await world.addApplication('guest', ['function'], 'q');
   const delivered = await world.released('granted-1');
   await world.untilLive('guest', delivered);
   await grant(false);

@@ -152,7 +152,7 @@ it('knows of evaluations that failed, and of reports about other bytes', async (
   world.script.evaluate = 'other-model';
   const lied = await world.evaluation('d-10');
   expect(lied).toMatchObject({ state: 'failed', report: null });
-  expect(lied.detail).toContain(`the report speaks of ${'f'.repeat(64)}`);
+  expect(lied.detail).toContain(`the report is about ${'f'.repeat(64)}`);
   const kinds = (await world.auditOf('p/m/d-10')).map(({ kind }) => kind);
   expect(kinds.filter((kind) => kind === 'evaluation.failed')).toHaveLength(2);
 });

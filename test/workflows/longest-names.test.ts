@@ -1,12 +1,15 @@
 // Every name at its greatest length, in every position, through the whole passage: trained, evaluated, released, live, labelled.
-import type { Version } from '../../workflows/domain/model.ts';
+import { once } from '../../activities/model-center.ts';
+import type { Projection } from '../../activities/records.ts';
+import type { CommandBody } from '../../workflows/domain/command.ts';
+import type { Evaluation, Scan, Version } from '../../workflows/domain/model.ts';
+import { defaultPolicy, newVersion } from '../../workflows/domain/model.ts';
 import type { Digest } from '../../workflows/domain/names.ts';
 import { NAME_LIMIT, storePath } from '../../workflows/domain/names.ts';
-import { once } from '../../activities/model-center.ts';
-import { command, outcome, status, taskQueues, workflowId } from '../../workflows/messages.ts';
-import { defaultPolicy } from '../../workflows/domain/model.ts';
-import { createApiKey } from './api-key.ts';
+import type { EvaluationInput, LifecycleInput, WorkflowName } from '../../workflows/messages.ts';
+import { taskQueues, workflowId } from '../../workflows/messages.ts';
 import { auditEntry } from './passage.ts';
+import { submissionFiles } from './submission-files.ts';
 import { until } from './until.ts';
 import type { World } from './world.ts';
 import { openWorld } from './world.ts';
@@ -21,7 +24,6 @@ const path = (last: string): string =>
   [...Array<string>(3).fill('p'.repeat(125)), ...'abcdefgh'.split(''), last.padStart(118, 's')].join('/');
 
 let world: World;
-const key = createApiKey('k2');
 const ids = { project, model, submission };
 const id = workflowId.modelLifecycle(ids);
 
@@ -52,19 +54,47 @@ beforeAll(async () => {
 }, 600_000);
 afterAll(() => world.close());
 
-async function give(to: string, actor: string, what: string, more: object = {}): Promise<string> {
-  const sent = key.signed({ workflowId: to, name: what, actor, roles: roles[actor] ?? [], ...more });
-  await world.client.workflow.getHandle(to).signal(command, sent);
-  const found = await until(`an outcome of ${what}`, async () => {
-    const now = await world.client.workflow.getHandle(to).query(outcome, sent.body.commandId);
-    return now && now.status !== 'accepted' ? now : undefined;
-  });
+async function give(to: string, actor: string, what: string, more: Partial<CommandBody> = {}): Promise<string> {
+  const found = await world.send(
+    world.signed({ workflowId: to, name: what, actor, roles: roles[actor] ?? [], ...more }),
+  );
   expect(found).toMatchObject({ status: 'done' });
   return found.message;
 }
-async function decide(actor: string, what: string, more: object = {}): Promise<string> {
-  const { version } = await world.client.workflow.getHandle(id).query(status);
-  return give(id, actor, what, { revision: version.revision, digest: version.digest, ...more });
+async function decide(actor: string, what: string, more: Partial<CommandBody> = {}): Promise<string> {
+  const { revision, digest } = (await world.records.versionStanding(ids)).version;
+  return give(id, actor, what, { revision, digest, ...more });
+}
+/** Records a start and starts it, as the API does. */
+async function start(
+  workflow: WorkflowName,
+  of: string,
+  askedBy: string,
+  input: object,
+  rows: readonly Projection[] = [],
+) {
+  const asked = { askedBy, roles: roles[askedBy] ?? [], project };
+  await world.records.recordStart(
+    { workflowId: of, type: workflow, input, ...asked },
+    auditEntry(`${workflow}.started`),
+    rows,
+  );
+  return world.client.workflow.start(workflow, { workflowId: of, taskQueue: taskQueues.core, args: [input] });
+}
+async function submit(input: LifecycleInput): Promise<void> {
+  const row = newVersion(input, 'k', new Date().toISOString());
+  await start('modelLifecycle', workflowId.modelLifecycle(input), input.author, input, [{ kind: 'version', row }]);
+}
+async function evaluate(input: EvaluationInput): Promise<Evaluation> {
+  const row: Evaluation = {
+    ...{ evaluation: input.evaluation, project, model, actor: input.actor, dataset, state: 'running', digest: null },
+    ...{ submission: 'submission' in input.subject ? input.subject.submission : null, report: null, passed: null },
+    ...{ metrics: {}, detail: '', updatedAt: new Date().toISOString() },
+  };
+  const handle = await start('evaluation', workflowId.evaluation(input), input.actor, input, [
+    { kind: 'evaluation', row },
+  ]);
+  return (await handle.result()) as Evaluation;
 }
 const untilState = (state: Version['state']): Promise<Version> =>
   until(`the version to be ${state}`, async () => {
@@ -74,7 +104,7 @@ const untilState = (state: Version['state']): Promise<Version> =>
   });
 
 it('is trained, evaluated, approved, released, live and labelled', async () => {
-  const { client, records, code, script } = world;
+  const { records, code, script } = world;
   script.card = { name: model, type };
   const { commit } = await code.commit({
     ...{ repository: `${project}/code`, branch: 'main', message: 'training', author: scientist },
@@ -84,22 +114,14 @@ it('is trained, evaluated, approved, released, live and labelled', async () => {
     ...{ code: { repository: `${project}/code`, commit }, entrypoint: path('train.py'), lock: path('x.lock') },
     ...{ data: [name('g')], parameters: {}, seed: 1, compute: 'cpu', deadlineSeconds: 60 },
   };
-  const input = { ...ids, type, author: scientist, beginning: { run: spec }, policy: defaultPolicy, keys: key.keys };
-  const start = (workflow: string, workflowId: string, args: object) =>
-    client.workflow.start(workflow, { workflowId, taskQueue: taskQueues.core, args: [args] });
-  await start('modelLifecycle', id, input);
+  await submit({ ...ids, type, author: scientist, beginning: { run: spec } });
   await untilState('trained');
   await decide(scientist, 'submit');
   await untilState('new');
 
-  const asked = { project, evaluation, model, actor: manager, dataset, subject: { submission }, thresholds: {} };
-  const evaluated = (await (await start('evaluation', workflowId.evaluation(asked), asked)).result()) as {
-    state: string;
-    detail: string;
-    report: { sha256: string };
-  };
+  const evaluated = await evaluate({ project, evaluation, model, actor: manager, dataset, subject: { submission } });
   expect(evaluated).toMatchObject({ state: 'done', detail: '' });
-  await decide(manager, 'approve', { report: evaluated.report.sha256 });
+  await decide(manager, 'approve', { report: evaluated.report?.sha256 ?? null });
 
   await code.ensure(`${project}/app-${application}`);
   await records.createApplication(
@@ -109,8 +131,8 @@ it('is trained, evaluated, approved, released, live and labelled', async () => {
     },
     auditEntry('application.created'),
   );
-  const consumer = { application, type, owner: manager, keys: key.keys };
-  await start('application', workflowId.application(consumer), consumer);
+  const consumer = { application, type };
+  await start('application', workflowId.application(consumer), manager, consumer);
   const released = (await decide(manager, 'release')).replace('released as ', '');
   expect(released).toBe(`${type}-1`);
   const live = await world.untilLive(application, released);
@@ -118,45 +140,27 @@ it('is trained, evaluated, approved, released, live and labelled', async () => {
 
   const feedback = workflowId.feedback({ project, scan });
   const finding = { finding: 'f'.repeat(64), name: 'n', path: 'p', vulnerable: true, probability: 1 };
-  await records.createScan(
-    {
-      ...{ scan, project, application, type, release: released, state: 'open', revision: 0, commit: null, keyId: 'k2' },
-      findings: [{ ...finding, source: 'a'.repeat(64) as Digest, label: null }],
-      updatedAt: new Date().toISOString(),
-    },
-    auditEntry('scan.reported'),
-  );
-  await start('feedback', feedback, { project, scan, keys: key.keys });
+  const row: Scan = {
+    ...{ scan, project, application, type, release: released, state: 'open', revision: 0, commit: null, keyId: 'k' },
+    findings: [{ ...finding, source: 'a'.repeat(64) as Digest, label: null }],
+    updatedAt: new Date().toISOString(),
+  };
+  await start('feedback', feedback, application, { project, scan }, [{ kind: 'scan', row }]);
   await give(feedback, engineer, 'confirm', { args: { findings: [finding.finding] } });
   expect(await records.scan(project, scan)).toMatchObject({ state: 'labelled' });
 });
 
 it('is submitted and evaluated from the longest directory', async () => {
   const directory = path('directory');
-  const { submissionFiles } = await import('./submission-files.ts');
   for (const [file, text] of Object.entries(submissionFiles('deep', { name: model, type })))
     await world.areas.write(
       storePath({ area: 'private', project, user: scientist, path: `${directory}/${file}` }),
       once(Buffer.from(text)),
     );
-  const asked = {
-    project,
-    evaluation: name('x'),
-    model,
-    actor: scientist,
-    dataset,
-    subject: { directory },
-    thresholds: {},
-  };
-  const handle = await world.client.workflow.start('evaluation', {
-    ...{ workflowId: workflowId.evaluation(asked), taskQueue: taskQueues.core, args: [asked] },
-  });
-  expect(await handle.result()).toMatchObject({ state: 'done', detail: '' });
+  const asked = { project, evaluation: name('x'), model, actor: scientist, dataset, subject: { directory } };
+  expect(await evaluate(asked)).toMatchObject({ state: 'done', detail: '' });
   const deep = { ...ids, submission: name('y') };
-  const input = { ...deep, type, author: scientist, beginning: { directory }, policy: defaultPolicy, keys: key.keys };
-  await world.client.workflow.start('modelLifecycle', {
-    ...{ workflowId: workflowId.modelLifecycle(deep), taskQueue: taskQueues.core, args: [input] },
-  });
+  await submit({ ...deep, type, author: scientist, beginning: { directory } });
   const version = await until('the version to be staged', async () => {
     const found = await world.records.version(project, model, deep.submission);
     return found && found.state !== 'validating' && found;

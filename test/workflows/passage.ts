@@ -218,19 +218,24 @@ export function createPassage(deps: {
     return release(submission);
   }
 
-  async function addApplication(application: string, gates: readonly string[] = ['function']): Promise<void> {
+  async function addApplication(
+    application: string,
+    gates: readonly string[] = ['function'],
+    project = 'p',
+  ): Promise<void> {
+    const repository = `${project}/app-${application}`;
     await stores.records.createApplication(
-      { application, project: 'p', owner: 'dev', types: ['kind'], gates, repository: `p/app-${application}` },
+      { application, project, owner: 'dev', types: ['kind'], gates, repository },
       auditEntry('application.created'),
     );
     const input = { application, type: 'kind' };
     const id = workflowId.application(input);
     await records.recordStart(
-      { workflowId: id, type: 'application', input, askedBy: 'dev', roles: ['developer'], project: 'p' },
+      { workflowId: id, type: 'application', input, askedBy: 'dev', roles: ['developer'], project },
       auditEntry('application.started'),
       [],
     );
-    await gateway.startApplication(input, 'p');
+    await gateway.startApplication(input, project);
   }
 
   /** Waits until a release is live in an application. */

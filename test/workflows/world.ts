@@ -52,15 +52,27 @@ export async function openWorld(options: WorldOptions = {}) {
   });
   quieten();
   const native = await NativeConnection.connect({ address });
-  const started = new Set<string>();
-  const client = new Client({ connection, namespace, interceptors: { workflow: [noteStarted(started)] } });
-  const gateway = createWorkflowGateway(client);
   const policy: Policy = { ...defaultPolicy, undoWithinSeconds: 30, ...options.policy };
-  const common = { connection: native, namespace, activities, dataConverter, ...admitting(stores.records) } as const;
+  /** What a namespace of Temporal is used by: a client, the API's gateway over it, and what people do through that. */
+  function clientOf(namespace: string) {
+    const started = new Set<string>();
+    const client = new Client({ connection, namespace, interceptors: { workflow: [noteStarted(started)] } });
+    const gateway = createWorkflowGateway(client);
+    const passage = createPassage({ stores, client, policy, gateway, signed: signsFor(signer) });
+    return { namespace, client, started, own: { namespace, client, gateway, ...passage } };
+  }
+  const first = clientOf(namespace);
+  /** Every namespace that this world has used, the present one last. */
+  const used = [first];
+  const present = () => used.at(-1) ?? first;
   const codePath = await workflowBundle(join(tmpdir(), 'ocdl-test-bundle'));
 
   const workers: { worker: Worker; running: Promise<void> }[] = [];
   async function startWorkers(): Promise<void> {
+    const common = {
+      ...{ connection: native, namespace: present().namespace, activities, dataConverter },
+      ...admitting(stores.records),
+    } as const;
     const made = await Promise.all([
       // In any case each workflow is replayed once when the world closes. Two cached is the least: with none at all the SDK
       // loses tasks that meet a query, and each costs its timeout of ten seconds.
@@ -85,7 +97,7 @@ export async function openWorld(options: WorldOptions = {}) {
   const consumer = await consumeReleases({
     records: stores.records,
     bus,
-    wakeUp: (id) => client.workflow.getHandle(id).signal(wake),
+    wakeUp: (id) => present().client.workflow.getHandle(id).signal(wake),
     onError: () => undefined,
   });
 
@@ -135,9 +147,7 @@ export async function openWorld(options: WorldOptions = {}) {
   return {
     ...stores,
     bus,
-    client,
     connection,
-    namespace,
     home,
     script,
     /** Names of the jobs that have begun, in order. */
@@ -145,15 +155,24 @@ export async function openWorld(options: WorldOptions = {}) {
     /** Names of the jobs that were ended while they ran. */
     endedJobs: cluster.endedJobs,
     run,
-    gateway,
-    ...createPassage({ stores, client, policy, gateway, signed: signsFor(signer) }),
+    ...first.own,
     startWorkers,
     stopWorkers,
+    /** Temporal loses everything it knew: the platform goes on over an empty one. Returns what is done through that. */
+    async emptyTemporal() {
+      await stopWorkers();
+      const empty = `test-${randomUUID()}`;
+      await openNamespace(connection, empty);
+      used.push(clientOf(empty));
+      await startWorkers();
+      return present().own;
+    },
     /** Closes everything. Before that each workflow of the world is replayed from its history, from beginning to end. */
     async close(): Promise<void> {
       await consumer.stop();
       await stopWorkers();
-      const strayed = await strayedReplays(client, codePath, started);
+      const strayed: string[] = [];
+      for (const { client, started } of used) strayed.push(...(await strayedReplays(client, codePath, started)));
       await cluster.close();
       await bus.close();
       await stores.records.close();
