@@ -33,10 +33,10 @@ export function createReadingActivities({ records }: { records: Records }) {
       return records.livePointer(application, type);
     },
 
-    /** A new application begins with the newest release that is there: `floor` is the sequence before it. */
+    /** A new application begins with the newest release that stands: `floor` is the sequence before it. */
     async readFloor({ type }: { type: string }): Promise<{ floor: number }> {
-      const releases = await announced(records, type, 0);
-      return { floor: Math.max(0, (releases.at(-1)?.sequence ?? 1) - 1) };
+      const newest = await records.newestRelease(type);
+      return { floor: (newest?.sequence ?? 1) - 1 };
     },
 
     async readFence({ release }: { release: string }): Promise<{ fenced: boolean }> {
@@ -53,27 +53,11 @@ export function createReadingActivities({ records }: { records: Records }) {
       type: string;
       floor: number;
     }): Promise<{ release: Release | null }> {
-      for (const release of await announced(records, type, floor)) {
-        const delivery = await records.delivery(application, release.release);
-        const ended = delivery && ['live', 'superseded', 'reverted', 'failed'].includes(delivery.state);
-        if (!ended && !(await records.fenced(release.release))) return { release };
-      }
-      return { release: null };
+      return { release: (await records.nextRelease(application, type, floor)) ?? null };
     },
 
     async readScan({ project, scan }: { project: string; scan: string }): Promise<Scan> {
       return mustHave(records.scan(project, scan), `scan ${scan} of project ${project}`);
     },
   };
-}
-
-async function announced(records: Records, type: string, after: number): Promise<readonly Release[]> {
-  const all: Release[] = [];
-  for (let from = after; ;) {
-    const page = await records.releases({ type, after: from, limit: 100 });
-    all.push(...page.filter(({ state }) => state === 'announced'));
-    const last = page.at(-1);
-    if (!last) return all;
-    from = last.sequence;
-  }
 }

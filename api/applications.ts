@@ -6,7 +6,6 @@ import type { Application } from '../workflows/domain/model.ts';
 import { workflowId } from '../workflows/messages.ts';
 import { auditEntry } from './audit-entry.ts';
 import type { ApiDeps } from './deps.ts';
-import { entryOf } from './once.ts';
 import { notFound, problem } from './problems.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
@@ -95,10 +94,9 @@ export const applicationRoutes = (deps: ApiDeps): readonly Route[] => {
       scope: () => ({ own: true, found: undefined }),
       response: rowsOf(applicationView),
       async handler({ params: { project }, principal, grant }) {
-        const rows = await records.applications({ project });
-        return {
-          body: { rows: grant === 'yes' ? rows : rows.filter(({ application }) => application === principal.name) },
-        };
+        if (grant === 'yes') return { body: { rows: await records.applications({ project }) } };
+        const own = await records.application(principal.name);
+        return { body: { rows: own?.project === project ? [own] : [] } };
       },
     }),
     route({
@@ -199,6 +197,6 @@ const createdKey = (application: string): string => `application.created/${appli
 
 /** The key that an application's workflows were started with. */
 export async function keyOfApplication(records: Records, application: string): Promise<string> {
-  const created = await entryOf(records, applicationSubject(application), createdKey(application));
+  const created = await records.audited(createdKey(application));
   return z.string().parse(created?.detail['keyId']);
 }

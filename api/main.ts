@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { createAdaptorServer } from '@hono/node-server';
 import { Client, Connection } from '@temporalio/client';
 import { keepAdmitted } from '../workers/admission.ts';
+import { keepLinked } from '../workers/chainer.ts';
 import { createLog, letGo, onEnd, run, tellReady } from '../workers/process.ts';
 import { openStores } from '../workers/wiring.ts';
 import { createApp } from './app.ts';
@@ -37,6 +38,7 @@ async function main(): Promise<void> {
     const { admission: store } = stores;
     const admission = store && keepAdmitted({ records: stores.records, store, onWarn });
     const records = admission?.records ?? stores.records;
+    const chainer = keepLinked({ records: stores.records, onWarn });
     const { app } = createApp({
       ...stores,
       records,
@@ -52,6 +54,7 @@ async function main(): Promise<void> {
     onEnd(log, async () => {
       await drain(server);
       await admission?.stop();
+      await chainer.stop();
       await connection.close();
       await stores.close();
       letGo();

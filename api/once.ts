@@ -13,25 +13,13 @@ export async function recordOnce(
   projections: readonly Projection[],
   exists: () => Promise<boolean>,
 ): Promise<void> {
-  const before = await entryOf(records, entry.subject, entry.key);
+  const before = await records.audited(entry.key);
   if (!before) await records.record([entry], []);
   // Read again: of two at once only one has written.
-  const after = before ?? (await entryOf(records, entry.subject, entry.key));
+  const after = before ?? (await records.audited(entry.key));
   if (!after) throw new Error(`audit entry ${entry.key} was written and is not there`);
   if (canonicalize(after.detail['request']) !== canonicalize(entry.detail['request']))
     throw problem(409, 'conflict', `${entry.subject} exists and was made from something else: choose another id`);
   // Only now, since rows are written whoever's the entry is; a row that has moved on is left as it is.
   if (!(await exists())) await records.record([entry], projections);
-}
-
-/** An entry by its key among those of its subject. */
-export async function entryOf(records: Records, subject: string, key: string): Promise<AuditEntry | undefined> {
-  let after: string | undefined;
-  do {
-    const page = await records.audit({ subject, limit: 500, ...(after !== undefined && { after }) });
-    const row = page.rows.find(({ entry }) => entry.key === key);
-    if (row) return row.entry;
-    after = page.next;
-  } while (after !== undefined);
-  return undefined;
 }

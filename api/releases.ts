@@ -27,10 +27,10 @@ export const releaseRoutes = (deps: ApiDeps): readonly Route[] => {
       summary: 'Releases of a type by number; `after` is the last number known: this is how an application catches up',
       action: 'release.read',
       scope: async ({ params: { type }, principal }) => {
-        const owner = (await records.projects(null)).find(({ types }) => types.includes(type));
+        const project = await records.projectOfType(type);
         const own = await consumes(records, principal, type);
-        if (!owner || (principal.kind === 'application' && !own)) return undefined;
-        return { own, project: owner.project, found: undefined };
+        if (project === undefined || (principal.kind === 'application' && !own)) return undefined;
+        return { own, project, found: undefined };
       },
       query: z.strictObject({
         limit: pageFields.limit,
@@ -42,9 +42,10 @@ export const releaseRoutes = (deps: ApiDeps): readonly Route[] => {
       }),
       response: rowsOf(releaseView),
       async handler({ params: { type }, principal, query: { after, limit } }) {
-        const rows = await records.releases({ type, limit, ...(after !== undefined && { after }) });
-        const isApplication = principal.kind === 'application';
-        return { body: { rows: isApplication ? rows.filter(({ state }) => state === 'announced') : rows } };
+        const announced = principal.kind === 'application';
+        return {
+          body: { rows: await records.releases({ type, limit, announced, ...(after !== undefined && { after }) }) },
+        };
       },
     }),
     route({

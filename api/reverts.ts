@@ -1,12 +1,12 @@
 // Reverts: an application's live version goes back to an earlier one, by command to its workflow.
-import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { applicationCommands } from '../workflows/domain/command.ts';
 import { workflowId } from '../workflows/messages.ts';
 import { applicationScope, keyOfApplication } from './applications.ts';
-import { carryOut, commandAnswer, commandFields, lookUpCommand, recordRefusal } from './commands.ts';
+import { carryOut, commandAnswer, commandFields, lookUpCommand } from './commands.ts';
 import type { ApiDeps } from './deps.ts';
 import { notFound } from './problems.ts';
+import { recordRefused } from './refusals.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
 import { releaseSchema, textSchema } from './schemas.ts';
@@ -34,13 +34,8 @@ export const revertRoutes = (deps: ApiDeps): readonly Route[] => {
       onRefused: async ({ params, principal, roles, body }, action) => {
         const application = await records.application(params.application);
         if (!application) return;
-        await recordRefusal(
-          records,
-          { principal, roles, project: application.project, subject: subjectOf(params), body },
-          body.commandId ?? randomUUID(),
-          'not-authorized',
-          `${principal.name} (${roles.join(', ')}) does not hold ${action}`,
-        );
+        const { project } = application;
+        await recordRefused(records, { principal, roles, action, body, project, subject: subjectOf(params) });
       },
       body: z.strictObject({
         ...commandFields,

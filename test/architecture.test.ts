@@ -90,7 +90,7 @@ const rules: readonly Rule[] = [
   { of: 'api/temporal.ts', own: ['api/', 'workflows/'], packages: ['@temporalio/client', '@temporalio/common'] },
   {
     of: 'api/main.ts',
-    own: ['api/', 'workers/wiring.ts', 'workers/process.ts', 'workers/admission.ts'],
+    own: ['api/', 'workers/wiring.ts', 'workers/process.ts', 'workers/admission.ts', 'workers/chainer.ts'],
     packages: ['@hono/node-server', '@temporalio/client'],
   },
   {

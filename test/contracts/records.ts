@@ -1,16 +1,25 @@
 // What every Records must do, as a list of cases, and the function that registers them as tests.
 import type { Records } from '../../activities/records.ts';
 import { importCases } from './records/imports.ts';
+import { auditCases } from './records/audit.ts';
+import { listCases } from './records/lists.ts';
 import { passageCases } from './records/passage.ts';
 import { peopleCases } from './records/people.ts';
 import { releaseCases } from './records/releases.ts';
 import type { RecordsCase } from './records/scene.ts';
-import { createScene } from './records/scene.ts';
+import { createScene, linkAll } from './records/scene.ts';
 
-export { createScene };
+export { createScene, linkAll };
 
 /** Each case makes its own project and application, so that all may run on one database, also at once. */
-export const recordsCases: readonly RecordsCase[] = [...peopleCases, ...passageCases, ...releaseCases, ...importCases];
+export const recordsCases: readonly RecordsCase[] = [
+  ...peopleCases,
+  ...auditCases,
+  ...passageCases,
+  ...listCases,
+  ...releaseCases,
+  ...importCases,
+];
 
 /** Registers the contract as jest tests over one Records that `open` makes. */
 export function recordsContract(name: string, open: () => Promise<Records>): void {

@@ -87,7 +87,9 @@ async function writeVersion(trx: Work, version: Version): Promise<void> {
 async function writeEvaluation(trx: Work, row: Evaluation): Promise<void> {
   const { project, evaluation, model, submission, state, updatedAt } = row;
   const standing = evaluationStanding[state];
-  const columns = { project, evaluation, model, submission, standing, updated_at: updatedAt, row: json(row) };
+  const author = sql<string | null>`(select author from projection.versions
+    where project = ${project} and model = ${model} and submission = ${submission})`;
+  const columns = { project, evaluation, model, submission, author, standing, updated_at: updatedAt, row: json(row) };
   await trx
     .insertInto('projection.evaluations')
     .values(columns)

@@ -12,6 +12,7 @@ type ProjectRecords = Pick<
   | 'createProject'
   | 'project'
   | 'projects'
+  | 'projectOfType'
   | 'setPolicy'
   | 'setMember'
   | 'members'
@@ -34,6 +35,15 @@ export function projectRecords(db: Database): ProjectRecords {
 
     async projects(user) {
       return selectProjects(db, user === null ? {} : { user });
+    },
+
+    async projectOfType(type) {
+      const found = await db
+        .selectFrom('authoritative.types')
+        .select('project')
+        .where('type', '=', type)
+        .executeTakeFirst();
+      return found?.project;
     },
 
     async setPolicy(project, policy, audit) {
