@@ -91,8 +91,8 @@ function registry(address: string): Contender {
     async ask([, , filter]) {
       const query = new URLSearchParams({ max_results: String(PAGE), order_by: 'last_updated_timestamp DESC' });
       if (filter) query.set('filter', filter);
-      return schema.parse(await get(`${address}/api/2.0/mlflow/model-versions/search?${query}`, {})).model_versions
-        .length;
+      return schema.parse(await get(`${address}/api/2.0/mlflow/model-versions/search?${query.toString()}`, {}))
+        .model_versions.length;
     },
   };
 }

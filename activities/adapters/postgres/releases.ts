@@ -43,10 +43,11 @@ const standing = (db: Database, type: string) =>
     .select(['releases.row', 'releases.announced'])
     .where('releases.type', '=', type)
     .where('releases.announced', '=', true)
-    .where(({ not, exists, selectFrom }) =>
-      not(
-        exists(
-          selectFrom('authoritative.fences as fence')
+    .where((eb) =>
+      eb.not(
+        eb.exists(
+          eb
+            .selectFrom('authoritative.fences as fence')
             .select('fence.release')
             .whereRef('fence.release', '=', 'releases.release'),
         ),
@@ -94,10 +95,11 @@ export function releaseRecords(db: Database): ReleaseRecords {
     async nextRelease(application, type, floor) {
       const found = await standing(db, type)
         .where('sequence', '>', floor)
-        .where(({ not, exists, selectFrom }) =>
-          not(
-            exists(
-              selectFrom('projection.deliveries as delivery')
+        .where((eb) =>
+          eb.not(
+            eb.exists(
+              eb
+                .selectFrom('projection.deliveries as delivery')
                 .select('delivery.release')
                 .where('delivery.application', '=', application)
                 .whereRef('delivery.release', '=', 'releases.release')
