@@ -183,7 +183,7 @@ export function createLauncherActivities(deps: {
     if (card.name !== model) problems.push(`model.json: name is "${card.name}", the submission is of model "${model}"`);
     if (card.type !== type) problems.push(`model.json: type is "${card.type}", the submission is of type "${type}"`);
     const revises = card.revises ?? null;
-    if (revises !== null && !(await hasVersion(project, model, revises)))
+    if (revises !== null && !(await records.versionByNumber(project, model, revises)))
       problems.push(`model.json: revises version ${revises}, which ${model} does not have`);
     return problems.length > 0 ? { problems } : { digest, revises };
   }
@@ -231,15 +231,6 @@ export function createLauncherActivities(deps: {
       return unfit.length > 0 ? { problems: unfit } : { card, digest: model.sha256 };
     } finally {
       await rm(folder, { recursive: true, force: true });
-    }
-  }
-
-  async function hasVersion(project: string, model: string, number: number): Promise<boolean> {
-    for (let after: string | undefined; ;) {
-      const page = await records.versions({ project, model, limit: 200, ...(after !== undefined && { after }) });
-      if (page.rows.some(({ version }) => version === number)) return true;
-      if (!page.next) return false;
-      after = page.next;
     }
   }
 }

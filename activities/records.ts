@@ -43,12 +43,46 @@ export interface AuditEntry {
   readonly at: string;
 }
 
-/** A stored audit row: `hash` = SHA-256 over RFC 8785 JSON of `{ seq, previous, entry }`. */
+/**
+ * A stored audit row: `hash` = SHA-256 over RFC 8785 JSON of `{ seq, previous, entry }`. All three are null until the row
+ * is linked into the chain, about a second after it was written.
+ */
 export interface AuditRow {
-  readonly seq: number;
-  readonly previous: string;
-  readonly hash: string;
+  readonly seq: number | null;
+  readonly previous: string | null;
+  readonly hash: string | null;
   readonly entry: AuditEntry;
+}
+
+/** What a walk of the audit found. */
+export interface AuditCheck {
+  /** All rows, linked or not. */
+  readonly rows: number;
+  /** The sequence number of the first broken row. */
+  readonly broken: number | null;
+  /** Rows that are not linked yet. */
+  readonly unlinked: number;
+  /** Of those, rows that should have been linked seconds ago: no process links them. */
+  readonly overdue: number;
+}
+
+/** A version as lists show it: without its files, run and decisions. */
+export type VersionSummary = Omit<Version, 'files' | 'run' | 'decisions' | 'keyId'>;
+
+/** How a list of versions is sorted: last updated first, last updated last, highest version number first. */
+export const versionOrders = ['newest', 'oldest', 'number'] as const;
+
+export interface VersionFilter extends Page {
+  readonly project: string;
+  readonly model?: string;
+  readonly type?: string;
+  readonly state?: string;
+  readonly author?: string;
+  readonly tag?: string;
+  /** Each of its words begins a word of the model's name, the submission or the detail. */
+  readonly text?: string;
+  /** `newest` unless given. A cursor is good for the order it was made in. */
+  readonly order?: (typeof versionOrders)[number];
 }
 
 /** Rows that are made again from staging when lost; written together with the audit row that explains them. */
@@ -289,6 +323,8 @@ export interface Records {
   ): Promise<void>;
   /** May applications of this project consume the type now? */
   mayConsume(project: string, type: string): Promise<boolean>;
+  /** The project that owns a type. */
+  projectOfType(type: string): Promise<string | undefined>;
   setPolicy(project: string, policy: Policy, audit: AuditEntry): Promise<void>;
   /** Replaces a person's roles in a project; an empty list removes them. `NotFound` for an unknown user. */
   setMember(project: string, member: Member, audit: AuditEntry): Promise<void>;
@@ -335,18 +371,33 @@ export interface Records {
   sweptDataSet(project: string, dataset: string): Promise<void>;
 
   // the record of a passage
-  /** Appends to the hash-chained audit and writes the projections with it; a key that is there already changes nothing. */
+  /** Adds to the audit and writes the projections with it; a key that is there already adds nothing. Writers do not wait for each other. */
   record(entries: readonly AuditEntry[], projections: readonly Projection[]): Promise<void>;
+  /**
+   * Counts a request that was refused. Per principal, action, project and minute the audit gets the first entry at once
+   * and, when the minute is over, one that tells how many there were. `request` tells one request from the next.
+   */
+  recordRefused(
+    entry: AuditEntry,
+    by: { readonly principal: string; readonly action: string; readonly request: string },
+  ): Promise<void>;
+  /** Oldest first: linked rows in the order of the chain, then those that are not linked yet. */
   audit(
     filter: { project?: string | null; subject?: string } & Page,
   ): Promise<{ rows: readonly AuditRow[]; next?: string }>;
-  /** Walks the whole chain: the sequence number of the first broken row, or null. */
-  verifyAudit(): Promise<{ rows: number; broken: number | null }>;
+  /** The audit entry of a key. */
+  audited(key: string): Promise<AuditEntry | undefined>;
+  /**
+   * Links a batch of rows into the chain, oldest first, and returns how many: 0 when none is left or another process is
+   * at it. Any number of processes may call it again and again.
+   */
+  linkAudit(): Promise<number>;
+  /** Walks the whole chain. */
+  verifyAudit(): Promise<AuditCheck>;
 
   version(project: string, model: string, submission: string): Promise<Version | undefined>;
-  versions(
-    filter: { project: string; model?: string; state?: string; author?: string } & Page,
-  ): Promise<{ rows: readonly Version[]; next?: string }>;
+  versionByNumber(project: string, model: string, number: number): Promise<Version | undefined>;
+  versions(filter: VersionFilter): Promise<{ rows: readonly VersionSummary[]; next?: string }>;
   /** The number of this submission, the model's next one the first time; kept for ever. */
   versionNumber(project: string, model: string, submission: string): Promise<number>;
   /** Claims a digest for an open submission; another open one with the same bytes is a `Conflict` that names it. */
@@ -355,8 +406,17 @@ export interface Records {
   freeDigest(project: string, model: string, submission: string): Promise<void>;
 
   evaluation(project: string, evaluation: string): Promise<Evaluation | undefined>;
+  /**
+   * Newest first. `seenBy` leaves those that a person may see: their own, those of versions they are the author of and,
+   * with `all`, those of every version.
+   */
   evaluations(
-    filter: { project: string; model?: string; submission?: string } & Page,
+    filter: {
+      project: string;
+      model?: string;
+      submission?: string;
+      seenBy?: { readonly user: string; readonly all: boolean };
+    } & Page,
   ): Promise<{ rows: readonly Evaluation[]; next?: string }>;
 
   // releases and applications
@@ -364,7 +424,12 @@ export interface Records {
   allotRelease(commandId: string, release: Omit<Release, 'release' | 'sequence' | 'state'>): Promise<Release>;
   announced(release: string): Promise<void>;
   release(release: string): Promise<Release | undefined>;
-  releases(filter: { type: string; after?: number; limit?: number }): Promise<readonly Release[]>;
+  /** By number. `announced` leaves out those whose bytes may not all be there yet. */
+  releases(filter: { type: string; after?: number; limit?: number; announced?: boolean }): Promise<readonly Release[]>;
+  /** The oldest announced release above the floor that is not fenced and whose delivery to the application has not ended. */
+  nextRelease(application: string, type: string, floor: number): Promise<Release | undefined>;
+  /** The newest announced release that is not fenced. */
+  newestRelease(type: string): Promise<Release | undefined>;
   releasesOf(project: string, model: string, submission: string): Promise<readonly Release[]>;
   /** No application may make these releases live from now on. `live` names those where one is: then nothing is fenced. */
   fence(releases: readonly string[], commandId: string): Promise<{ readonly live: readonly string[] }>;

@@ -102,10 +102,9 @@ export const applicationRoutes = (deps: ApiDeps): readonly Route[] => {
       scope: () => ({ own: true, found: undefined }),
       response: rowsOf(applicationView),
       async handler({ params: { project }, principal, grant }) {
-        const rows = await records.applications({ project });
-        return {
-          body: { rows: grant === 'yes' ? rows : rows.filter(({ application }) => application === principal.name) },
-        };
+        if (grant === 'yes') return { body: { rows: await records.applications({ project }) } };
+        const own = await records.application(principal.name);
+        return { body: { rows: own?.project === project ? [own] : [] } };
       },
     }),
     route({

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { createAdaptorServer } from '@hono/node-server';
 import { Client, Connection } from '@temporalio/client';
 import { keepAdmitted } from '../workers/admission.ts';
+import { keepLinked } from '../workers/chainer.ts';
 import { createLog, letGo, onEnd, run, tellReady } from '../workers/process.ts';
 import { openStores } from '../workers/wiring.ts';
 import { createSigner } from '../activities/signing.ts';
@@ -41,6 +42,7 @@ async function main(): Promise<void> {
     const admission = store && keepAdmitted({ records: stores.records, store, onWarn });
     const records = admission?.records ?? stores.records;
     const areas = stores.cachedAreas;
+    const chainer = keepLinked({ records: stores.records, onWarn });
     const { app } = createApp({
       ...stores,
       records,
@@ -58,6 +60,7 @@ async function main(): Promise<void> {
       await drain(server);
       await sweeping.stop();
       await admission?.stop();
+      await chainer.stop();
       await connection.close();
       await stores.close();
       letGo();

@@ -28,11 +28,11 @@ export const releaseRoutes = (deps: RouteDeps): readonly Route[] => {
       summary: 'Releases of a type by number; `after` is the last number known: this is how an application catches up',
       action: 'release.read',
       scope: async ({ params: { type }, principal }) => {
-        const owner = (await records.projects(null)).find(({ types }) => types.includes(type));
+        const owner = await records.projectOfType(type);
         const consumer = await consumerOf(records, principal, type);
         const own = consumer !== undefined;
-        if (!owner || (principal.kind === 'application' && !own)) return undefined;
-        return { own, project: consumer ?? owner.project, found: undefined };
+        if (owner === undefined || (principal.kind === 'application' && !own)) return undefined;
+        return { own, project: consumer ?? owner, found: undefined };
       },
       query: z.strictObject({
         limit: pageFields.limit,
@@ -44,9 +44,10 @@ export const releaseRoutes = (deps: RouteDeps): readonly Route[] => {
       }),
       response: rowsOf(releaseView),
       async handler({ params: { type }, principal, query: { after, limit } }) {
-        const rows = await records.releases({ type, limit, ...(after !== undefined && { after }) });
-        const isApplication = principal.kind === 'application';
-        return { body: { rows: isApplication ? rows.filter(({ state }) => state === 'announced') : rows } };
+        const announced = principal.kind === 'application';
+        return {
+          body: { rows: await records.releases({ type, limit, announced, ...(after !== undefined && { after }) }) },
+        };
       },
     }),
     route({

@@ -1,5 +1,4 @@
 // Scans: findings that an application's model flagged, and the engineers' word on them.
-import { randomUUID } from 'node:crypto';
 import canonicalize from 'canonicalize';
 import { z } from 'zod';
 import { feedbackCommands } from '../workflows/domain/command.ts';
@@ -7,10 +6,11 @@ import type { Finding, Scan } from '../workflows/domain/model.ts';
 import { workflowId } from '../workflows/messages.ts';
 import { applicationScope } from './applications.ts';
 import { auditEntry } from './audit-entry.ts';
-import { carryOut, commandAnswer, commandFields, lookUpCommand, recordRefusal } from './commands.ts';
+import { carryOut, commandAnswer, commandFields, lookUpCommand } from './commands.ts';
 import type { ApiDeps } from './deps.ts';
 import { recordStart } from './once.ts';
 import { problem } from './problems.ts';
+import { recordRefused } from './refusals.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
 import { digestSchema, distinct, findingSchema, nameSchema, pageFields, releaseSchema, textSchema } from './schemas.ts';
@@ -150,14 +150,8 @@ export const scanRoutes = (deps: ApiDeps): readonly Route[] => {
       summary: 'Confirms or denies findings',
       action: 'finding.label',
       scope,
-      onRefused: async ({ params, principal, roles, body }, action) =>
-        recordRefusal(
-          records,
-          { principal, roles, project: params.project, subject: subjectOf(params), body },
-          body.commandId ?? randomUUID(),
-          'not-authorized',
-          `${principal.name} (${roles.join(', ')}) does not hold ${action}`,
-        ),
+      onRefused: ({ params, principal, roles, body }, action) =>
+        recordRefused(records, { principal, roles, action, body, project: params.project, subject: subjectOf(params) }),
       body: z.strictObject({
         ...commandFields,
         name: z.enum(feedbackCommands),

@@ -1,6 +1,15 @@
 // What goes out: the domain's nouns as the API shows them. Where bytes lie (their URIs) stays inside.
 import { z } from 'zod';
-import type { AuditRow, IssuedToken, Project, StandingMember, TypeAccess, User } from '../activities/records.ts';
+import type {
+  AuditCheck,
+  AuditRow,
+  IssuedToken,
+  Project,
+  StandingMember,
+  TypeAccess,
+  User,
+  VersionSummary,
+} from '../activities/records.ts';
 import type { Outcome } from '../workflows/domain/command.ts';
 import { versionStates } from '../workflows/domain/lifecycle.ts';
 import type {
@@ -90,7 +99,7 @@ export const waitingView = z.object({
   nextTryAt: textOrNull,
 }) satisfies z.ZodType<Shown<Waiting>>;
 
-export const versionView = z.object({
+export const versionSummaryView = z.object({
   project: text,
   model: text,
   type: text,
@@ -101,6 +110,12 @@ export const versionView = z.object({
   version: z.number().nullable(),
   revises: z.number().nullable(),
   digest: digestSchema.nullable(),
+  tags: list(text),
+  detail: text,
+  updatedAt: text,
+}) satisfies z.ZodType<Shown<VersionSummary>>;
+
+export const versionView = versionSummaryView.extend({
   files: list(fileView),
   run: runView.nullable(),
   tags: list(text),
@@ -112,7 +127,6 @@ export const versionView = z.object({
   ),
   detail: text,
   keyId: text,
-  updatedAt: text,
 }) satisfies z.ZodType<Shown<Version>>;
 
 export const evaluationView = z.object({
@@ -218,10 +232,11 @@ export const outcomeView = z.discriminatedUnion('status', [
   z.object({ status: z.literal('done'), message: text }),
   z.object({ status: z.literal('failed'), reason: text, message: text }),
 ]) satisfies z.ZodType<Shown<Outcome> | { status: 'refused'; reason: string; message: string }>;
+/** `seq`, `previous` and `hash` are null until the row is linked into the chain, about a second after it was written. */
 export const auditRowView = z.object({
-  seq: z.number(),
-  previous: text,
-  hash: text,
+  seq: z.number().nullable(),
+  previous: textOrNull,
+  hash: textOrNull,
   entry: z.object({
     key: text,
     project: textOrNull,
@@ -235,6 +250,18 @@ export const auditRowView = z.object({
     at: text,
   }),
 }) satisfies z.ZodType<AuditRow>;
+
+export const auditCheckView = z.object({
+  rows: z.number().meta({ description: 'All rows, linked or not' }),
+  broken: z
+    .number()
+    .nullable()
+    .meta({ description: 'The number of the first row that does not fit; null: the chain is whole' }),
+  unlinked: z.number().meta({ description: 'Rows that have no place in the chain yet: those of the last second' }),
+  overdue: z.number().meta({
+    description: 'Of those, rows older than ten seconds: anything but 0 means that no process links rows',
+  }),
+}) satisfies z.ZodType<AuditCheck>;
 
 /** Shown once, when it is made. */
 export const newTokenView = z.object({ tokenId: text, token: text, expiresAt: textOrNull });

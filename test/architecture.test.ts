@@ -92,7 +92,11 @@ const rules: readonly Rule[] = [
   { of: 'api/temporal.ts', own: ['api/', 'workflows/'], packages: ['@temporalio/client', '@temporalio/common'] },
   {
     of: 'api/main.ts',
-    own: ['api/', 'activities/signing.ts', 'workers/wiring.ts', 'workers/process.ts', 'workers/admission.ts'],
+    own: [
+      'api/',
+      'activities/signing.ts',
+      ...['wiring', 'process', 'admission', 'chainer'].map((name) => `workers/${name}.ts`),
+    ],
     packages: ['@hono/node-server', '@temporalio/client'],
   },
   {

@@ -6,6 +6,7 @@ import { createSigner } from '../activities/signing.ts';
 import { ensureSearchAttributes } from '../deploy/local/search-attributes.ts';
 import { taskQueues } from '../workflows/messages.ts';
 import { admitting, dataConverter, workflowBundle, workflowTime } from './bundle.ts';
+import { keepLinked } from './chainer.ts';
 import { workerConfig } from './config.ts';
 import { createLog, letGo, onEnd, run, tellReady } from './process.ts';
 import { createJobWorkers } from './queues.ts';
@@ -30,6 +31,7 @@ async function main(): Promise<void> {
     openStores(config, log),
     openBus(config, log),
   ]);
+  const chainer = keepLinked({ records: stores.records, onWarn: (message) => log.warn(message) });
   await ensureSearchAttributes(connection, config.temporal.namespace);
   const cluster = await openCluster({ ...config, log }, stores);
   const signer = await createSigner(join(config.home, 'keys'));
@@ -74,6 +76,7 @@ async function main(): Promise<void> {
   await cluster.close();
   for (const end of ends) if (end.status === 'rejected') throw end.reason;
   await bus.close();
+  await chainer.stop();
   await stores.close();
   await connection.close();
   letGo();

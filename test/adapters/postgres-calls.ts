@@ -106,6 +106,18 @@ const writes = {
         { kind: 'scan', row: scan },
       ]);
   },
+  recordRefused: async (direct, scene) => {
+    const entry = scene.entry({ kind: 'command.refused' });
+    const by = { principal: `user/${scene.user}`, action: 'version.decide' };
+    await direct.recordRefused(entry, { ...by, request: 'first' });
+    return (records) => records.recordRefused(entry, { ...by, request: 'second' });
+  },
+  linkAudit: async (direct, scene) => {
+    await set.linkAll(direct);
+    await direct.record([scene.entry(), scene.entry()], []);
+    // How many it linked is lost with the answer.
+    return async (records) => void (await records.linkAudit());
+  },
   versionNumber: async (direct, { project }) => {
     await direct.versionNumber(project, 'forest', 'rf-1');
     return (records) => records.versionNumber(project, 'forest', 'rf-2');
@@ -252,9 +264,18 @@ const reads = {
     await withDataSet(direct, scene);
     return (records) => records.dataSets(scene.project);
   },
+  projectOfType: async (direct, scene) => {
+    await set.setProject(direct, scene);
+    return (records) => records.projectOfType(scene.type);
+  },
   audit: async (direct, scene) => {
     await withRows(direct, scene);
     return async (records) => (await records.audit({ project: scene.project })).rows.map(({ entry }) => entry);
+  },
+  audited: async (direct, scene) => {
+    const entry = scene.entry();
+    await direct.record([entry], []);
+    return (records) => records.audited(entry.key);
   },
   // How many rows there are is of all tests together.
   verifyAudit: async (direct, scene) => {
@@ -264,6 +285,10 @@ const reads = {
   version: async (direct, scene) => {
     await withRows(direct, scene);
     return (records) => records.version(scene.project, 'forest', 'rf-1');
+  },
+  versionByNumber: async (direct, scene) => {
+    await withRows(direct, scene);
+    return (records) => records.versionByNumber(scene.project, 'forest', 1);
   },
   versions: async (direct, scene) => {
     await withRows(direct, scene);
@@ -284,6 +309,14 @@ const reads = {
   releases: async (direct, scene) => {
     await withRelease(direct, scene);
     return (records) => records.releases({ type: scene.type });
+  },
+  nextRelease: async (direct, scene) => {
+    await direct.announced(await withRelease(direct, scene));
+    return (records) => records.nextRelease(scene.application, scene.type, 0);
+  },
+  newestRelease: async (direct, scene) => {
+    await direct.announced(await withRelease(direct, scene));
+    return (records) => records.newestRelease(scene.type);
   },
   releasesOf: async (direct, scene) => {
     await withRelease(direct, scene);

@@ -1,6 +1,5 @@
 // How long a decision takes through the API, beside a bare signal and query on the same server: `npm run bench`.
 import { randomUUID } from 'node:crypto';
-import { cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client, Connection } from '@temporalio/client';
@@ -10,6 +9,7 @@ import { createSigner } from '../../activities/signing.ts';
 import { openRecords } from '../../workers/wiring.ts';
 import type { CommandBody } from '../../workflows/domain/command.ts';
 import { command, status, wake, workflowId } from '../../workflows/messages.ts';
+import { machine } from './database.ts';
 import { openStage, type Stage, type Subject } from './stage.ts';
 import { figuresOf, headOf, lineOf } from './statistics.ts';
 
@@ -148,9 +148,7 @@ function report(taken: Readonly<Record<Arm, readonly number[]>>, failures: reado
   for (const arm of arms)
     if (taken[arm].length < options.BENCH_N * 0.99) throw new Error(`${arm}: only ${taken[arm].length} came to an end`);
   const bare = figuresOf(taken['bare signal and query']);
-  const processors = cpus();
-  const gigabytes = (totalmem() / 2 ** 30).toFixed(0);
-  say(`\n${processors.length} × ${processors[0]?.model ?? 'unknown'}, ${gigabytes} GiB, Node ${process.version}`);
+  say(`\n${machine()}`);
   say(headOf());
   for (const arm of arms) say(lineOf(arm, figuresOf(taken[arm]), bare));
   const { p50, p95 } = figuresOf(taken.decision);

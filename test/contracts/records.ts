@@ -3,18 +3,20 @@ import type { Records } from '../../activities/records.ts';
 import { dataSetCases } from './records/data-sets.ts';
 import { byteCases } from './records/bytes.ts';
 import { approvalCases } from './records/approvals.ts';
-import { auditCases, decisionCases } from './records/decisions.ts';
+import { auditCases as decisionAuditCases, decisionCases } from './records/decisions.ts';
 import { importCases } from './records/imports.ts';
+import { auditCases } from './records/audit.ts';
+import { listCases } from './records/lists.ts';
 import { passageCases } from './records/passage.ts';
 import { peopleCases } from './records/people.ts';
 import { labelCases, pointerCases } from './records/pointers.ts';
 import { releaseCases } from './records/releases.ts';
 import type { RecordsCase } from './records/scene.ts';
-import { createScene } from './records/scene.ts';
 import { typeCases } from './records/model-types.ts';
 import { commandCases, startCases } from './records/starts.ts';
+import { createScene, linkAll } from './records/scene.ts';
 
-export { createScene };
+export { createScene, linkAll };
 
 /** Each case makes its own project and application, so that all may run on one database, also at once. */
 export const recordsCases: readonly RecordsCase[] = [
@@ -32,8 +34,10 @@ export const recordsCases: readonly RecordsCase[] = [
     ...approvalCases,
     ...pointerCases,
     ...labelCases,
+    ...decisionAuditCases,
     ...auditCases,
   ],
+  ...listCases,
 ];
 
 /** Registers the contract as jest tests over one Records that `open` makes. */

@@ -19,7 +19,7 @@ export type Snapshot = Readonly<Record<string, readonly string[]>>;
  */
 const masked: Readonly<Record<string, readonly string[]>> = {
   'authoritative.tokens': ['token_id', 'sha256'],
-  'authoritative.audit': ['seq', 'previous', 'hash'],
+  'authoritative.audit': ['arrival', 'seq', 'previous', 'hash'],
   'authoritative.audit_head': ['hash'],
   'authoritative.starts': ['ordinal', 'run_id'],
   'projection.versions': ['ordinal'],
@@ -39,6 +39,7 @@ const plain = (value: unknown): string =>
 
 /** Takes the snapshot of a scene that is at rest. */
 export async function snapshot(scene: Scene): Promise<Snapshot> {
+  while ((await scene.records.linkAudit()) > 0);
   const { rows, broken } = await scene.records.verifyAudit();
   const [announced, dead] = await Promise.all([events(scene, 'kind'), events(scene, deadLetterTopic('kind'))]);
   return {

@@ -62,7 +62,8 @@ test('a pause of 10 s, 6,000 signals sent in it, and another one while they are 
       const { events } = await client.workflow.getHandle(workflowId, runId).fetchHistory();
       for (const { workflowTaskFailedEventAttributes: failed } of events ?? [])
         // Where a signal comes during a task, the server gives the task out again: no failure of the worker's.
-        if (failed && Number(failed.cause) !== UNHANDLED_COMMAND) failures.push(`${workflowId}: ${failed.failure?.message ?? failed.cause}`);
+        if (failed && Number(failed.cause) !== UNHANDLED_COMMAND)
+          failures.push(`${workflowId}: ${failed.failure?.message ?? failed.cause}`);
     }
     expect(failures).toEqual([]);
   } finally {

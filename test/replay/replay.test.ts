@@ -83,7 +83,11 @@ describe('what must be noticed', () => {
     });
     const [name = ''] = Object.keys(list).filter((one) => one.startsWith('release-'));
     await expect(
-      Worker.runReplayHistory({ workflowBundle: { code }, dataConverter, ...workflowTime }, JSON.parse(read(name)), idOf(name)),
+      Worker.runReplayHistory(
+        { workflowBundle: { code }, dataConverter, ...workflowTime },
+        JSON.parse(read(name)),
+        idOf(name),
+      ),
     ).rejects.toThrow(/nondeterminism|does not match/i);
   });
 

@@ -460,6 +460,87 @@ export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = 
     last_at timestamptz not null
   );
   `,
+  // Entries are inserted without a place in the chain and get one later: writers wait for nobody.
+  `
+  alter table authoritative.audit
+    drop constraint audit_pkey,
+    alter column seq drop not null,
+    alter column previous drop not null,
+    alter column hash drop not null,
+    add column arrival bigint generated always as identity primary key,
+    add column recorded_at timestamptz not null default clock_timestamp(),
+    add unique (seq),
+    add check (num_nulls(seq, previous, hash) in (0, 3));
+  create index audit_unlinked on authoritative.audit (arrival) where seq is null;
+  create function authoritative.link_once() returns trigger language plpgsql as $$
+    begin
+      if old.seq is null and new.seq is not null
+        and (new.arrival, new.recorded_at, new.key, new.project, new.subject, new.entry)
+          is not distinct from (old.arrival, old.recorded_at, old.key, old.project, old.subject, old.entry)
+      then return new;
+      end if;
+      raise exception 'the audit is append-only: % on % is refused', tg_op, tg_table_name using errcode = '42501';
+    end
+  $$;
+  drop trigger append_only on authoritative.audit;
+  create trigger append_only before delete or truncate on authoritative.audit
+    for each statement execute function authoritative.refuse_change();
+  create trigger link_once before update on authoritative.audit
+    for each row execute function authoritative.link_once();
+  alter table authoritative.audit enable always trigger append_only, enable always trigger link_once;
+
+  -- How often a person was refused an action within a minute, until the audit tells it.
+  create table authoritative.refusals (
+    refusal bigint generated always as identity,
+    principal text,
+    action text,
+    project text,
+    minute timestamptz,
+    count integer not null,
+    request text not null,
+    entry text not null,
+    primary key (principal, action, project, minute)
+  );
+  create index on authoritative.refusals (minute);
+  create index on authoritative.releases (type, sequence) where announced;
+  `,
+  // Lists: what a page shows, and by what it is filtered and sorted, without the whole rows.
+  `
+  alter table projection.versions
+    add column summary jsonb not null generated always as (row - '{files,run,decisions,keyId}'::text[]) stored,
+    add column type text generated always as (row->>'type') stored,
+    add column number integer generated always as (coalesce((row->>'version')::integer, 0)) stored,
+    add column tags jsonb generated always as (row->'tags') stored,
+    add column words tsvector generated always as (to_tsvector('simple', regexp_replace(
+      (row->>'model') || ' ' || (row->>'submission') || ' ' || left(row->>'detail', 2000),
+      '[\\x01-\\x2f\\x3a-\\x40\\x5b-\\x60\\x7b-\\x7f]+', ' ', 'g'))) stored;
+  drop index projection.versions_project_ordinal_idx;
+  create index on projection.versions (project, updated_at, ordinal);
+  create index on projection.versions (project, model, updated_at, ordinal);
+  create index on projection.versions (project, type, updated_at, ordinal);
+  create index on projection.versions (project, state, updated_at, ordinal);
+  create index on projection.versions (project, author, updated_at, ordinal);
+  create index on projection.versions (project, number, ordinal);
+  create index on projection.versions (project, model, number, ordinal);
+  create index on projection.versions using gin (tags jsonb_path_ops);
+  create index on projection.versions using gin (words);
+
+  -- The author of the version that was evaluated, who never changes; a private test has none.
+  alter table projection.evaluations
+    add column author text,
+    add column actor text generated always as (row->>'actor') stored;
+  update projection.evaluations e set author = v.author from projection.versions v
+    where (v.project, v.model, v.submission) = (e.project, e.model, e.submission);
+  create index on projection.evaluations (project, ordinal);
+  create index on projection.evaluations (project, model, ordinal);
+  create index on projection.evaluations (project, ordinal) where submission is not null;
+  create index on projection.evaluations (project, actor, ordinal);
+  create index on projection.evaluations (project, author, ordinal);
+  create index on projection.deliveries (application, ordinal);
+  create index on projection.deliveries (release, ordinal);
+  drop index projection.deliveries_release_idx;
+  create index on projection.scans (project, ordinal);
+  `,
 ];
 
 /**

@@ -8,7 +8,10 @@ import type { Database, Work } from './connection.ts';
 import { json } from './connection.ts';
 import { insertTypes } from './model-types.ts';
 
-type ProjectRecords = Pick<Records, 'createProject' | 'project' | 'projects' | 'setPolicy' | 'setMember' | 'members'>;
+type ProjectRecords = Pick<
+  Records,
+  'createProject' | 'project' | 'projects' | 'projectOfType' | 'setPolicy' | 'setMember' | 'members'
+>;
 
 /** The projects' part of Records. */
 export function projectRecords(db: Database): ProjectRecords {
@@ -27,6 +30,15 @@ export function projectRecords(db: Database): ProjectRecords {
 
     async projects(user) {
       return selectProjects(db, user === null ? {} : { user });
+    },
+
+    async projectOfType(type) {
+      const found = await db
+        .selectFrom('authoritative.types')
+        .select('project')
+        .where('type', '=', type)
+        .executeTakeFirst();
+      return found?.project;
     },
 
     async setPolicy(project, policy, audit) {

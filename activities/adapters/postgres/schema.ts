@@ -1,6 +1,6 @@
 // The tables as types: `authoritative.*` is backed up, `projection.*` is made again from staging.
-import type { ColumnType, Generated } from 'kysely';
-import type { JobGrant, Principal } from '../../records.ts';
+import type { ColumnType, Generated, GeneratedAlways } from 'kysely';
+import type { JobGrant, Principal, VersionSummary } from '../../records.ts';
 import type {
   Application,
   DataSet,
@@ -79,13 +79,30 @@ export interface Tables {
   };
   'authoritative.nodes': { project: string; node: string; row: Json<Node> };
   'authoritative.audit': {
-    seq: number;
-    previous: string;
-    hash: string;
+    /** In the order of insertion; a transaction that commits late has an early one. */
+    arrival: GeneratedAlways<number>;
+    /** Place in the chain; it, `previous` and `hash` are null until the entry is linked. */
+    seq: number | null;
+    previous: string | null;
+    hash: string | null;
     key: string;
     project: string | null;
     subject: string;
-    /** RFC 8785 text, as it was hashed: jsonb would change numbers and refuse U+0000. */
+    /** RFC 8785 text, as it is hashed: jsonb would change numbers and refuse U+0000. */
+    entry: string;
+    recorded_at: Generated<string>;
+  };
+  'authoritative.refusals': {
+    refusal: GeneratedAlways<number>;
+    principal: string;
+    action: string;
+    /** Empty for one of the platform. */
+    project: string;
+    minute: string;
+    count: number;
+    /** The last one that was counted: the same again is a call that is made again. */
+    request: string;
+    /** The audit entry of the first one, as RFC 8785 text. */
     entry: string;
   };
   'authoritative.audit_head': { seq: number; hash: string };
@@ -255,12 +272,21 @@ export interface Tables {
     state: string;
     author: string;
     revision: number;
+    summary: GeneratedAlways<VersionSummary>;
+    type: GeneratedAlways<string>;
+    /** The version's number; 0 while it has none. */
+    number: GeneratedAlways<number>;
+    tags: GeneratedAlways<readonly string[]>;
+    words: GeneratedAlways<string>;
   };
   'projection.evaluations': Projected<Evaluation> & {
     project: string;
     evaluation: string;
     model: string;
     submission: string | null;
+    /** Of the version that was evaluated. */
+    author: string | null;
+    actor: GeneratedAlways<string>;
     standing: number;
   };
   'projection.deliveries': Projected<Delivery> & {
