@@ -470,8 +470,6 @@ export interface Records {
   // findings
   scan(project: string, scan: string): Promise<Scan | undefined>;
   scans(filter: { project: string; application?: string } & Page): Promise<{ rows: readonly Scan[]; next?: string }>;
-  /** Creates the scan with its findings; the same id again changes nothing. */
-  createScan(scan: Scan, audit: AuditEntry): Promise<void>;
 
   // data acquisition
   /** Writes an import as it now stands, with an audit row where one belongs to it; an older state never replaces a newer one. */

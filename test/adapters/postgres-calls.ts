@@ -165,10 +165,6 @@ const writes = {
     const audit = scene.entry({ key: move.key });
     return (records) => records.moveLivePointer(move, audit);
   },
-  createScan: async (_, scene) => {
-    const audit = scene.entry();
-    return (records) => records.createScan(set.scanRow(scene), audit);
-  },
   recordImport: async (direct, scene) => {
     await direct.recordImport(dataImport(scene), null);
     const audit = scene.entry();

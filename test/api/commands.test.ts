@@ -1,23 +1,20 @@
 // Commands: signed and recorded before they are signalled, refused at once by the record, and answered by what their row says.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { ed25519 } from '@noble/curves/ed25519.js';
-import canonicalize from 'canonicalize';
-import { randomUUID } from 'node:crypto';
-import { readdir, stat } from 'node:fs/promises';
-import { join } from 'node:path';
-import { createSigner } from '../../activities/signing.ts';
-import { createApp } from '../../api/app.ts';
-import { auditEntry } from '../../api/audit-entry.ts';
-import { issueToken } from '../../api/tokens.ts';
-import type { CommandBody } from '../../workflows/domain/command.ts';
-import { parseSignedCommand } from '../../workflows/domain/command.ts';
-import type { SignedCommand } from '../../workflows/domain/command.ts';
-import type { Version } from '../../workflows/domain/model.ts';
-import type { Digest } from '../../workflows/domain/names.ts';
 import { isSigned } from '../../workflows/signature.ts';
-import { decides, DIGEST, populatePassage, recordVersion, REPORT, versionRow } from './passage.ts';
+import {
+  approve,
+  approveOf,
+  commandingIn,
+  forgetSent,
+  ofPointer,
+  ofScan,
+  submission,
+  tag,
+  WAIT,
+} from './commanding.ts';
+import { decides, DIGEST, populatePassage } from './passage.ts';
 import type { World } from './world.ts';
-import { json, openWorld, PROJECT, sha256, TYPE } from './world.ts';
+import { json, openWorld, PROJECT, TYPE } from './world.ts';
 
 const state: { world?: World } = {};
 const world = (): World => {
@@ -29,98 +26,8 @@ beforeAll(async () => {
   await populatePassage(state.world);
 });
 afterAll(() => state.world?.close());
-beforeEach(() => {
-  const { workflows } = world().deps;
-  workflows.onCommand = async () => undefined;
-  workflows.sent.length = 0;
-  delete workflows.throws.send;
-});
-
-const submission = `/v1/projects/${PROJECT}/models/random-forest/submissions/rf-1`;
-const ofPointer = `/v1/applications/scanner/types/${TYPE}`;
-const ofScan = `/v1/projects/${PROJECT}/scans/scan-1`;
-const approve = { name: 'approve', revision: 3, digest: DIGEST, report: sha256(REPORT) };
-const tag = { name: 'tag', revision: 3, args: { tags: ['tried'] } };
-const WAIT = { prefer: 'wait=5' };
-
-const give = (who: string, body: object, headers: Record<string, string> = {}, path = submission) =>
-  world().ask(who, 'POST', `${path}/commands`, body, headers);
-const sent = (): readonly string[] => world().deps.workflows.sent.map(({ command }) => command.body.commandId);
-const last = (): { workflowId: string; command: SignedCommand } => {
-  const one = world().deps.workflows.sent.at(-1);
-  if (!one) throw new Error('nothing was sent');
-  return one;
-};
-const refusals = async (subject: string) =>
-  (await world().deps.records.audit({ subject, limit: 500 })).rows
-    .map(({ entry }) => entry)
-    .filter(({ kind }) => kind === 'command.refused');
-
-/** A version of its own, with the path of its submission. */
-async function another(given: Partial<Version> = {}): Promise<string> {
-  const id = `rf-${randomUUID().slice(0, 8)}`;
-  await recordVersion(world(), versionRow({ submission: id, digest: sha256(id) as Digest, ...given }));
-  return submission.replace('rf-1', id);
-}
-
-/** The approval of another one, by its bytes. */
-const approveOf = (path: string) => ({ ...approve, digest: sha256(path.slice(path.lastIndexOf('/') + 1)) });
-
-describe('the signature', () => {
-  test('is one that the workflow accepts, over exactly what was asked', async () => {
-    const response = await give('mia', { ...approve, commandId: 'approve-1' });
-    expect(response.status).toBe(202);
-    const { workflowId, command } = last();
-    expect(Math.abs(Date.parse(command.body.issuedAt) - Date.now())).toBeLessThan(60_000);
-    expect(workflowId).toBe(`model/${PROJECT}/random-forest/rf-1`);
-    expect(parseSignedCommand(command)).toEqual({ command });
-    expect(command.body).toEqual({
-      ...{ v: 1, keyId: world().deps.signer.newest, workflowId, commandId: 'approve-1', name: 'approve', args: {} },
-      ...{ actor: 'mia', roles: ['manager'], policyVersion: 1, revision: 3, digest: DIGEST, report: sha256(REPORT) },
-      issuedAt: command.body.issuedAt,
-    });
-    const key = world().deps.signer.publicKeys()[command.body.keyId] ?? '';
-    const message = new TextEncoder().encode(canonicalize(command.body));
-    expect(ed25519.verify(Buffer.from(command.signature, 'base64url'), message, Buffer.from(key, 'hex'))).toBe(true);
-    expect(isSigned(command, world().deps.signer.publicKeys())).toBe(true);
-    const forged = { ...command, body: { ...command.body, actor: 'sam' } };
-    expect(isSigned(forged, world().deps.signer.publicKeys())).toBe(false);
-  });
-
-  test('keys stay over a restart, are for this user alone, and a second process on the folder agrees', async () => {
-    const folder = join(world().folder, 'keys');
-    const again = await createSigner(folder);
-    expect(again.publicKeys()).toEqual(world().deps.signer.publicKeys());
-    expect((await stat(folder)).mode & 0o777).toBe(0o700);
-    const [name = ''] = await readdir(folder);
-    expect(name).toBe(`${again.newest}.json`);
-    expect((await stat(join(folder, name))).mode & 0o777).toBe(0o600);
-    const body = { keyId: 'f'.repeat(16) } as CommandBody;
-    expect(() => again.sign(body)).toThrow('is not in');
-  });
-
-  test('is by the newest key, whichever a version was started with', async () => {
-    const path = await another({ keyId: 'f'.repeat(16) });
-    expect((await give('mia', tag, {}, path)).status).toBe(202);
-    expect(last().command.body.keyId).toBe(world().deps.signer.newest);
-  });
-
-  test('by a key that is not registered with the record is not taken: nothing is recorded, nothing sent', async () => {
-    const { deps } = world();
-    const stranger = await createSigner(join(world().folder, 'strange-keys'));
-    const { app } = createApp({ ...deps, signer: stranger });
-    const token = world().tokens['mia'] ?? '';
-    const response = await app.request(`http://localhost${submission}/commands`, {
-      method: 'POST',
-      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
-      body: JSON.stringify({ ...tag, commandId: 'from-a-stranger' }),
-    });
-    expect(response.status).toBeGreaterThanOrEqual(400);
-    expect(await response.text()).not.toContain(world().folder);
-    expect(deps.workflows.sent).toEqual([]);
-    expect(await deps.records.command(`model/${PROJECT}/random-forest/rf-1`, 'from-a-stranger')).toBeUndefined();
-  });
-});
+beforeEach(() => forgetSent(world()));
+const { give, sent, last, another, refusals } = commandingIn(world);
 
 describe('what is answered', () => {
   test('accepted: 202 with where to ask', async () => {
@@ -252,73 +159,6 @@ describe('what is answered', () => {
   });
 });
 
-describe('the same command id', () => {
-  test('again is the same command, also once it is done: recorded once, signalled while it is open', async () => {
-    const path = await another();
-    const command = { ...tag, commandId: 'tag-twice' };
-    expect((await give('mia', command, {}, path)).status).toBe(202);
-    expect((await give('mia', command, {}, path)).status).toBe(202);
-    expect(sent()).toEqual(['tag-twice', 'tag-twice']);
-    // Two signals of one command are the same one.
-    expect(world().deps.workflows.sent[1]?.workflowId).toBe(world().deps.workflows.sent[0]?.workflowId);
-    await decides(world())(last().workflowId, last().command);
-    world().deps.workflows.sent.length = 0;
-    const again = await give('mia', command, {}, path);
-    expect([again.status, await json(again)]).toMatchObject([200, { outcome: { status: 'done' } }]);
-    expect(sent()).toEqual([]);
-  });
-
-  test.each<[string, string, object]>([
-    ['from another person', 'max', {}],
-    ['with another reason', 'mia', { args: { tags: ['other'] } }],
-    ['at another revision', 'mia', { revision: 4 }],
-    ['as another command', 'mia', { ...approve }],
-  ])('%s: 409 repeated, nothing sent, and the first one stands', async (_, who, change) => {
-    const path = await another();
-    const commandId = 'one-id-for-two';
-    const caller = who === 'max' ? await anotherManager() : who;
-    expect((await give('mia', { ...tag, commandId }, {}, path)).status).toBe(202);
-    const { workflowId } = last();
-    world().deps.workflows.sent.length = 0;
-    const response = await give(caller, { ...tag, commandId, ...change }, {}, path);
-    expect([response.status, await json(response)]).toMatchObject([
-      409,
-      { type: 'urn:ocdl:problem:command-repeated', commandId, outcome: { status: 'refused', reason: 'repeated' } },
-    ]);
-    expect(sent()).toEqual([]);
-    const row = await world().deps.records.command(workflowId, commandId);
-    expect(row).toEqual({ commandId, actor: 'mia', isOpen: true, outcome: { status: 'accepted' } });
-  });
-
-  test('of two people at once: one is accepted, the other is told', async () => {
-    const path = await another();
-    const max = await anotherManager();
-    const statuses = await Promise.all(
-      ['mia', max, 'mia', max].map(
-        async (who) => (await give(who, { ...tag, commandId: 'a-race-of-two' }, {}, path)).status,
-      ),
-    );
-    expect([...statuses].sort()).toEqual([202, 202, 409, 409]);
-    expect(new Set(world().deps.workflows.sent.map(({ command }) => command.body.actor)).size).toBe(1);
-  });
-
-  test('to two versions is two commands', async () => {
-    const [one, two] = [await another(), await another()];
-    expect((await give('mia', { ...tag, commandId: 'same-in-both' }, {}, one)).status).toBe(202);
-    expect((await give('mia', { ...tag, commandId: 'same-in-both' }, {}, two)).status).toBe(202);
-  });
-});
-
-/** Max, a manager beside mia: his token. */
-async function anotherManager(): Promise<string> {
-  const { records } = world().deps;
-  const entry = (key: string) =>
-    auditEntry({ key: `test/${key}/max`, project: PROJECT, kind: 'test', actor: 'test', subject: 'test' });
-  await records.createUser('max', false, entry('user'));
-  await records.setMember(PROJECT, { user: 'max', roles: ['manager'] }, entry('member'));
-  return (await issueToken(records, { kind: 'user', name: 'max', actor: 'test' })).token;
-}
-
 test('moves of the live pointer and labels go to their own workflows', async () => {
   const revert = { name: 'revert', revision: 0, args: { release: `${TYPE}-1`, reason: 'it was better' } };
   expect((await give('dev', revert, {}, ofPointer)).status).toBe(202);
@@ -386,4 +226,18 @@ test('a version is shown as the record has it: approvals of how many, which laps
   expect(Date.parse(String(rejected['undoUntil']))).toBeGreaterThan(Date.now());
   const listed = (await json(world().ask('mia', 'GET', `/v1/projects/${PROJECT}/versions?state=rejected`)))['rows'];
   expect(listed).toEqual([rejected['version']]);
+});
+
+test('the verification of the audit says what rests on no decision', async () => {
+  const answer = await json(world().ask('admin', 'GET', '/v1/audit/verification'));
+  expect(answer).toEqual({
+    rows: expect.any(Number) as unknown,
+    broken: null,
+    decisions: {
+      checked: expect.any(Number) as unknown,
+      // The only release here was given its number by the tests.
+      problems: [`release ${TYPE}-1 has no decision`],
+    },
+  });
+  expect((answer['decisions'] as { checked: number }).checked).toBeGreaterThan(3);
 });

@@ -53,7 +53,7 @@ async function startVersion(submission = `rf-${randomUUID().slice(0, 8)}`): Prom
 
 /** Starts one of every root. */
 async function startOfEach() {
-  const { ask } = world();
+  const ask: World['ask'] = (...asked) => world().ask(...asked);
   const id = randomUUID().slice(0, 8);
   const lifecycle = await startVersion();
   await world().deps.records.registerDataSet(

@@ -7,11 +7,15 @@ import type { AuditRow, Principal, Records } from '../../activities/records.ts';
 import { freshDatabase } from '../servers.ts';
 import type { Import } from '../../workflows/domain/import.ts';
 import type { Delivery, Release } from '../../workflows/domain/model.ts';
-import type { RecordsFault } from './faulty/record-corrections.ts';
+import type { RecordsFault } from './faulty/command-faults.ts';
 import { correctionFaults } from './faulty/record-corrections.ts';
+import { commandFaults } from './faulty/command-faults.ts';
+import { decisionFaults } from './faulty/decision-faults.ts';
 import { createScene, recordsCases } from './records.ts';
 
 const faults: readonly RecordsFault[] = [
+  ...commandFaults,
+  ...decisionFaults,
   {
     fault: 'the live pointer moves without compare-and-set',
     seenBy: 'the live pointer moves by compare-and-set, with its deliveries and its audit',
@@ -403,7 +407,8 @@ const unproven = [
   'an application has a name of its own and types of its project',
   'of many moves from one generation one is made',
   'going back is a revert, to what was live there',
-  'a scan is created once',
+  'a scan is created once, with its start',
+  'a command is decided once: the same again returns how it stands',
 ];
 
 describe('the contract of Records sees', () => {

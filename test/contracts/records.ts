@@ -3,7 +3,9 @@ import type { Records } from '../../activities/records.ts';
 import { dataSetCases } from './records/data-sets.ts';
 import { byteCases } from './records/bytes.ts';
 import { approvalCases } from './records/approvals.ts';
-import { auditCases as decisionAuditCases, decisionCases } from './records/decisions.ts';
+import { commandCases } from './records/commands.ts';
+import { decisionCases } from './records/decisions.ts';
+import { auditCases as decisionAuditCases, effectCases } from './records/effects.ts';
 import { importCases } from './records/imports.ts';
 import { auditCases } from './records/audit.ts';
 import { listCases } from './records/lists.ts';
@@ -13,8 +15,8 @@ import { labelCases, pointerCases } from './records/pointers.ts';
 import { releaseCases } from './records/releases.ts';
 import type { RecordsCase } from './records/scene.ts';
 import { typeCases } from './records/model-types.ts';
-import { commandCases, startCases } from './records/starts.ts';
 import { createScene, linkAll } from './records/scene.ts';
+import { startCases } from './records/starts.ts';
 
 export { createScene, linkAll };
 
@@ -31,6 +33,7 @@ export const recordsCases: readonly RecordsCase[] = [
     ...startCases,
     ...commandCases,
     ...decisionCases,
+    ...effectCases,
     ...approvalCases,
     ...pointerCases,
     ...labelCases,

@@ -26,15 +26,6 @@ export async function writeProjections(trx: Work, projections: readonly Projecti
   for (const { projection } of keyed) await write(trx, projection);
 }
 
-/** Writes a scan unless it is there. */
-export async function insertScan(trx: Work, scan: Scan): Promise<void> {
-  await trx
-    .insertInto('projection.scans')
-    .values(scanColumns(scan))
-    .onConflict((conflict) => conflict.doNothing())
-    .execute();
-}
-
 /** Sets a delivery to what the live pointer says of it, whatever it was: only the pointer's move may take a state back. */
 export async function setDelivery(trx: Work, delivery: Delivery): Promise<void> {
   await trx

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
-import type { Delivery } from '../../../workflows/domain/model.ts';
+import type { Delivery, Scan } from '../../../workflows/domain/model.ts';
 import type { RecordsCase } from './scene.ts';
 import {
   addApplication,
@@ -318,18 +318,25 @@ export const releaseCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a scan is created once',
+    name: 'a scan is created once, with its start',
     async run(records, scene) {
-      const first = scanRow(scene);
-      const key = scene.entry();
-      await records.createScan(first, key);
-      await records.createScan(first, key);
+      const { project, application } = scene;
+      const create = (id: string, some: Partial<Scan> = {}) =>
+        records.recordStart(
+          {
+            ...{ workflowId: `feedback/${project}/${id}`, type: 'feedback', input: { project, scan: id } },
+            ...{ askedBy: application, roles: ['application'], project },
+          },
+          scene.entry(),
+          [{ kind: 'scan', row: scanRow(scene, { scan: id, ...some }) }],
+        );
+      await create('s-1');
+      await create('s-1');
       const labelled = scanRow(scene, { revision: 1, state: 'labelled', updatedAt: at(5) });
       await records.record([], [{ kind: 'scan', row: labelled }]);
-      await records.createScan(scanRow(scene, { commit: digestOf('no') }), scene.entry());
-      assert.deepEqual(await records.scan(scene.project, 's-1'), labelled);
-      await records.createScan(scanRow(scene, { scan: 's-2', application: 'other' }), scene.entry());
-      const { project, application } = scene;
+      await create('s-1', { commit: digestOf('no'), revision: 2 });
+      assert.deepEqual(await records.scan(project, 's-1'), labelled);
+      await create('s-2', { application: 'other' });
       assert.deepEqual((await records.scans({ project, application })).rows, [labelled]);
       const page = await records.scans({ project, limit: 1 });
       assert.equal(page.rows[0]?.scan, 's-2');
