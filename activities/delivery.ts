@@ -73,6 +73,7 @@ export function createDeliveryActivities(deps: {
       if (!Object.hasOwn(gates, gate))
         throw failure('GateUnavailable', `there is no gate "${gate}", only ${Object.keys(gates).join(', ')}`);
       const run = gates[gate as keyof typeof gates];
+      await records.beginGates(of);
       const started = performance.now();
       const verdict = await beating((signal, report) =>
         run({ application: app, release: row, files, cluster, releases, signal, report }),
@@ -177,6 +178,11 @@ export function createDeliveryActivities(deps: {
     const { type } = row;
     if (!app.types.includes(type))
       throw failure('InvalidInput', `release ${release} is of type ${type}, which ${application} does not take`);
+    if (!(await records.mayConsume(app.project, type)))
+      throw failure(
+        'NotAuthorized',
+        `project ${row.project} no longer lets project ${app.project} consume ${type}: ask its manager for the grant`,
+      );
     return { app, row, of: { application, type, release } };
   }
 

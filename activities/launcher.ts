@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { NamedArtifact, Version } from '../workflows/domain/model.ts';
 import type { Digest, Location } from '../workflows/domain/names.ts';
-import { locationOf, stagingFolder, storePath, subjectOf } from '../workflows/domain/names.ts';
+import { locationOf, stagingFolder, subjectOf } from '../workflows/domain/names.ts';
 import type { LifecycleInput } from '../workflows/messages.ts';
 import { failure } from './failures.ts';
 import { beating, currentWorkflow, ofWorkflow } from './heartbeat.ts';
@@ -20,6 +20,7 @@ import {
   parseGolden,
   parseModelJson,
 } from './model-format.ts';
+import { storePath } from './place.ts';
 import type { ArtifactStore } from './ports.ts';
 import type { Records } from './records.ts';
 import { runFolder } from './rover.ts';
@@ -117,8 +118,11 @@ export function createLauncherActivities(deps: {
         throw failure('NotAuthorized', `no decision returns the files of ${subjectOf(input)}`);
       const { version } = await records.versionStanding(input);
       const members = await records.members(project);
-      if (!members.some(({ user, roles }) => user === to && (roles.includes('scientist') || user === version.author)))
-        throw failure('InvalidInput', `${to} is not a scientist of project ${project}`);
+      const isReceiver = members.some(
+        ({ user, roles, disabled }) =>
+          user === to && !disabled && (roles.includes('scientist') || user === version.author),
+      );
+      if (!isReceiver) throw failure('InvalidInput', `${to} is not a scientist of project ${project}`);
       const folder = `returned/${model}/${submission}`;
       const theirs = (file: string) => storePath({ area: 'private', project, user: to, path: `${folder}/${file}` });
       const { report } = decision.command.body;
@@ -179,7 +183,7 @@ export function createLauncherActivities(deps: {
     if (card.name !== model) problems.push(`model.json: name is "${card.name}", the submission is of model "${model}"`);
     if (card.type !== type) problems.push(`model.json: type is "${card.type}", the submission is of type "${type}"`);
     const revises = card.revises ?? null;
-    if (revises !== null && !(await hasVersion(project, model, revises)))
+    if (revises !== null && !(await records.versionByNumber(project, model, revises)))
       problems.push(`model.json: revises version ${revises}, which ${model} does not have`);
     return problems.length > 0 ? { problems } : { digest, revises };
   }
@@ -227,15 +231,6 @@ export function createLauncherActivities(deps: {
       return unfit.length > 0 ? { problems: unfit } : { card, digest: model.sha256 };
     } finally {
       await rm(folder, { recursive: true, force: true });
-    }
-  }
-
-  async function hasVersion(project: string, model: string, number: number): Promise<boolean> {
-    for (let after: string | undefined; ;) {
-      const page = await records.versions({ project, model, limit: 200, ...(after !== undefined && { after }) });
-      if (page.rows.some(({ version }) => version === number)) return true;
-      if (!page.next) return false;
-      after = page.next;
     }
   }
 }

@@ -1,15 +1,15 @@
 // The Model Center's record (paper 4.3): how things stand when a workflow begins, each decision as one transaction, and its file beside the artifact.
 import type { SignedCommand } from '../workflows/domain/command.ts';
-import type { WorkflowName } from '../workflows/domain/ids.ts';
 import { parseWorkflowId, workflowId } from '../workflows/domain/ids.ts';
 import type { Import } from '../workflows/domain/import.ts';
 import type { Delivery, Evaluation, NamedArtifact, RunRecord, Version } from '../workflows/domain/model.ts';
 import type { Location } from '../workflows/domain/names.ts';
-import { releasePath, stagingFolder, storePath, subjectOf } from '../workflows/domain/names.ts';
+import { stagingFolder, subjectOf } from '../workflows/domain/names.ts';
 import type { ApplicationStanding, NextDelivery, ScanStanding, VersionStanding } from '../workflows/domain/standing.ts';
 import type { PublicKeys, RefusedCommand } from '../workflows/messages.ts';
 import { failure, isFailure } from './failures.ts';
 import { currentRun, currentWorkflow, ofWorkflow } from './heartbeat.ts';
+import { releasePath, storePath } from './place.ts';
 import type { ArtifactStore } from './ports.ts';
 import type { AuditEntry, Records } from './records.ts';
 import type { Signer } from './signing.ts';
@@ -54,7 +54,7 @@ export function createModelCenterActivities(deps: {
       const parsed = parseWorkflowId(id);
       const of = (name: string): string => parsed?.of[name] ?? '';
       const nothing = { keys: await records.keys(), version: null, application: null, scan: null, ended: null };
-      switch (parsed?.workflow satisfies WorkflowName | undefined) {
+      switch (parsed?.workflow) {
         case 'modelLifecycle':
           return { ...nothing, version: await records.versionStanding(key()) };
         case 'application':
@@ -75,7 +75,9 @@ export function createModelCenterActivities(deps: {
           const isOpen = !row || row.state === 'resolving' || row.state === 'fetching';
           return { ...nothing, ended: isOpen ? null : { import: row } };
         }
-        default:
+        case 'release':
+        case 'delivery':
+        case undefined:
           return nothing;
       }
     },
@@ -140,10 +142,18 @@ export function createModelCenterActivities(deps: {
       await records.record([{ ...entry, ...(await aboutWorkflow(records)), at: new Date().toISOString() }], []);
     },
 
-    /** An evaluation that came to nothing. One that has a report was recorded by the activity that ran it. */
-    async failEvaluation({ detail }: { detail: string }): Promise<Evaluation> {
+    /** An evaluation that came to nothing; without a reason it was cancelled. One that has a report was recorded by the activity that ran it. */
+    async failEvaluation({ why }: { why: string | null }): Promise<Evaluation> {
       const { project, evaluation } = ofWorkflow('evaluation', 'project', 'evaluation');
       const row = await mustHave(records.evaluation(project, evaluation), `evaluation ${evaluation}`);
+      // Cancelled: by whom, through the API, or by an operator in Temporal itself.
+      const filter = { project, subject: `${project}/evaluations/${evaluation}`, limit: 100 };
+      const cancelled = async (): Promise<string> => {
+        const { rows } = await records.audit(filter);
+        const by = rows.find(({ entry }) => entry.kind === 'evaluation.cancel')?.entry.actor;
+        return by === undefined ? 'ended by an operator: start another one' : `cancelled by ${by}`;
+      };
+      const detail = why ?? (await cancelled());
       const failed = { ...row, state: 'failed', detail, updatedAt: new Date().toISOString() } as const;
       return row.state === 'running' ? records.endEvaluation(failed, { inStaging: false }) : row;
     },
@@ -270,7 +280,12 @@ async function aboutWorkflow(records: Records): Promise<{ project: string | null
       return { project, subject: `${of('application')}/${of('type')}` };
     case 'feedback':
       return { project, subject: `${of('project')}/scans/${of('scan')}` };
-    default:
+    case 'trainingRun':
+    case 'evaluation':
+    case 'release':
+    case 'delivery':
+    case 'dataImport':
+    case undefined:
       return { project, subject: id };
   }
 }

@@ -18,7 +18,7 @@ import type { Outcome, PublicKeys, SignedCommand } from '../workflows/domain/com
 import type { WorkflowName } from '../workflows/domain/ids.ts';
 import type { VersionState } from '../workflows/domain/lifecycle.ts';
 import type { ApplicationStanding, NextDelivery, ScanStanding, VersionStanding } from '../workflows/domain/standing.ts';
-import type { Digest, StorePath } from '../workflows/domain/names.ts';
+import type { ArtifactUri, Digest, StorePath } from '../workflows/domain/names.ts';
 import type { Role } from '../workflows/domain/roles.ts';
 
 /** The `code` of the errors with which methods reject while the database does not answer: waiting mends them. */
@@ -43,12 +43,46 @@ export interface AuditEntry {
   readonly at: string;
 }
 
-/** A stored audit row: `hash` = SHA-256 over RFC 8785 JSON of `{ seq, previous, entry }`. */
+/**
+ * A stored audit row: `hash` = SHA-256 over RFC 8785 JSON of `{ seq, previous, entry }`. All three are null until the row
+ * is linked into the chain, about a second after it was written.
+ */
 export interface AuditRow {
-  readonly seq: number;
-  readonly previous: string;
-  readonly hash: string;
+  readonly seq: number | null;
+  readonly previous: string | null;
+  readonly hash: string | null;
   readonly entry: AuditEntry;
+}
+
+/** What a walk of the audit found. */
+export interface AuditCheck {
+  /** All rows, linked or not. */
+  readonly rows: number;
+  /** The sequence number of the first broken row. */
+  readonly broken: number | null;
+  /** Rows that are not linked yet. */
+  readonly unlinked: number;
+  /** Of those, rows that should have been linked seconds ago: no process links them. */
+  readonly overdue: number;
+}
+
+/** A version as lists show it: without its files, run and decisions. */
+export type VersionSummary = Omit<Version, 'files' | 'run' | 'decisions' | 'keyId'>;
+
+/** How a list of versions is sorted: last updated first, last updated last, highest version number first. */
+export const versionOrders = ['newest', 'oldest', 'number'] as const;
+
+export interface VersionFilter extends Page {
+  readonly project: string;
+  readonly model?: string;
+  readonly type?: string;
+  readonly state?: string;
+  readonly author?: string;
+  readonly tag?: string;
+  /** Each of its words begins a word of the model's name, the submission or the detail. */
+  readonly text?: string;
+  /** `newest` unless given. A cursor is good for the order it was made in. */
+  readonly order?: (typeof versionOrders)[number];
 }
 
 /** Rows that are made again from staging when lost; written together with the audit row that explains them. */
@@ -81,10 +115,54 @@ export interface JobGrant {
   readonly outputs: readonly { readonly name: string; readonly path: StorePath; readonly limit: number }[];
 }
 
+export interface User {
+  readonly user: string;
+  readonly admin: boolean;
+  /** Their tokens open nothing, and they count nowhere until they are enabled again. */
+  readonly disabled: boolean;
+}
+
+/** A token without its secret. */
+export interface IssuedToken {
+  readonly tokenId: string;
+  readonly kind: Principal['kind'];
+  /** Whose it is: a user, an application or a job. */
+  readonly name: string;
+  readonly createdAt: string;
+  readonly expiresAt: string | null;
+  readonly revokedAt: string | null;
+}
+
 export interface Member {
   readonly user: string;
   readonly roles: readonly Role[];
 }
+
+/** A member as they stand now: the roles of a disabled person are kept, and count for nothing. */
+export interface StandingMember extends Member {
+  readonly disabled: boolean;
+}
+
+/** A type that a project may use: its own, or one of another project that lets it be consumed. */
+export interface TypeAccess {
+  readonly type: string;
+  /** The project that owns it, which alone releases into it. */
+  readonly owner: string;
+  /** Projects whose applications may consume it besides; told to the owner only. */
+  readonly consumers: readonly string[];
+}
+
+/** What still names a data set, so that it cannot be deleted. */
+export interface DataSetReference {
+  readonly kind: 'run' | 'evaluation' | 'import';
+  /** `<model>/<submission>` of a run, else the id. */
+  readonly name: string;
+}
+
+/** Types that one project may own: every request reads them with its project. */
+export const TYPES_LIMIT = 50;
+/** References that are told of a data set that cannot be deleted. */
+export const REFERENCES_LIMIT = 20;
 
 export interface Project {
   readonly project: string;
@@ -163,11 +241,46 @@ interface Failed {
   readonly message: string;
 }
 
+/**
+ * Size of the chunks whose digests are kept. Reading and hashing 1 MiB takes about as long as asking a store for it (some
+ * milliseconds), and the digests of the largest model (512 MiB) are 16 KiB.
+ */
+export const CHUNK_BYTES = 2 ** 20;
+/** Of SHA-256. */
+export const DIGEST_BYTES = 32;
+
+/** A file that no record names by its digest, as it was when the digest was computed. */
+export interface FileDigest {
+  readonly uri: ArtifactUri;
+  readonly sha256: Digest;
+  readonly bytes: number;
+  /** By the store's clock: a file with another time or size is another one. */
+  readonly modifiedAt: string;
+}
+
+/** Stored bytes that are not those that are on record, as they were found when they were read. */
+export interface ByteFault {
+  readonly uri: ArtifactUri;
+  /** Digest of the file on record. */
+  readonly expected: Digest;
+  /** What is wrong, with the digests that were compared. */
+  readonly found: string;
+  /** ISO 8601 */
+  readonly at: string;
+}
+
 /** The database. Every method is one transaction; every write may come twice and counts once. */
 export interface Records {
   // people
   createUser(user: string, admin: boolean, audit: AuditEntry): Promise<void>;
-  users(): Promise<readonly { user: string; admin: boolean }[]>;
+  user(user: string): Promise<User | undefined>;
+  users(): Promise<readonly User[]>;
+  /** Makes somebody an administrator or no longer, disables or enables them. `Conflict` when no enabled administrator would be left. */
+  changeUser(
+    user: string,
+    change: { readonly admin?: boolean | undefined; readonly disabled?: boolean | undefined },
+    audit: AuditEntry,
+  ): Promise<void>;
   /** Stores only the SHA-256 of a token. `expiresAt` null: until revoked. */
   issueToken(
     token: {
@@ -187,15 +300,11 @@ export interface Records {
     sha256: Digest,
     project: string,
   ): Promise<{ readonly principal: Principal; readonly standing: Standing | undefined } | undefined>;
-  tokens(name: string): Promise<
-    readonly {
-      tokenId: string;
-      kind: Principal['kind'];
-      createdAt: string;
-      expiresAt: string | null;
-      revokedAt: string | null;
-    }[]
-  >;
+  /** Tokens of everything of this name, oldest first: a user, an application and a job may share one. */
+  tokens(name: string): Promise<readonly IssuedToken[]>;
+  token(tokenId: string): Promise<IssuedToken | undefined>;
+  /** The tokens of jobs that still work, by their ids. */
+  jobTokens(page: Page): Promise<{ rows: readonly IssuedToken[]; next?: string }>;
   revokeToken(tokenId: string, audit: AuditEntry): Promise<void>;
 
   // projects
@@ -203,27 +312,92 @@ export interface Records {
   createProject(project: Project, audit: AuditEntry): Promise<void>;
   project(project: string): Promise<Project | undefined>;
   projects(user: string | null): Promise<readonly Project[]>;
+  /** Gives a project more types; those it has already are fine. `Conflict` if one is another project's, `InvalidInput` beyond {@link TYPES_LIMIT}. */
+  addTypes(project: string, types: readonly string[], audit: AuditEntry): Promise<void>;
+  /** The project's own types, and those of others that it may consume. */
+  typeAccess(project: string): Promise<readonly TypeAccess[]>;
+  /** Lets the applications of another project consume a type, or no longer (`granted: false`). `NotFound` for a type that is not the owner's, and for no such consumer. */
+  setTypeGrant(
+    grant: { readonly owner: string; readonly type: string; readonly consumer: string; readonly granted: boolean },
+    audit: AuditEntry,
+  ): Promise<void>;
+  /** May applications of this project consume the type now? */
+  mayConsume(project: string, type: string): Promise<boolean>;
+  /** The project that owns a type. */
+  projectOfType(type: string): Promise<string | undefined>;
   setPolicy(project: string, policy: Policy, audit: AuditEntry): Promise<void>;
   /** Replaces a person's roles in a project; an empty list removes them. `NotFound` for an unknown user. */
   setMember(project: string, member: Member, audit: AuditEntry): Promise<void>;
-  members(project: string): Promise<readonly Member[]>;
-  registerDataSet(dataset: DataSet, audit: AuditEntry): Promise<void>;
+  members(project: string): Promise<readonly StandingMember[]>;
+
+  // data sets
+  /**
+   * Takes a name for one attempt to register a data set: the newest attempt has it. `clear`: the attempt has failed, and its
+   * files are being removed. `busy`: another attempt is clearing or, when this one wants to clear, has taken the name.
+   */
+  draftDataSet(draft: {
+    readonly project: string;
+    readonly dataset: string;
+    readonly attempt: string;
+    readonly step: 'write' | 'clear';
+  }): Promise<'taken' | 'busy' | 'registered' | 'deleted'>;
+  /** Lets go of the name after clearing. */
+  dropDraft(project: string, dataset: string, attempt: string): Promise<void>;
+  /** `Conflict` when the name has other files, was deleted, or (`attempt` given) a newer attempt has taken it. */
+  registerDataSet(dataset: DataSet, audit: AuditEntry, attempt?: string): Promise<void>;
+  /** Deleted ones are not there. */
   dataSet(project: string, dataset: string): Promise<DataSet | undefined>;
   dataSets(project: string): Promise<readonly DataSet[]>;
+  /** A data set that was deleted. */
+  deletedDataSet(project: string, dataset: string): Promise<DataSet | undefined>;
+  /** Writes down that a run or an evaluation, whose row is there, names these data sets. `NotFound` for one that is not there. */
+  nameDataSets(
+    project: string,
+    datasets: readonly string[],
+    by: { readonly kind: 'run' | 'evaluation'; readonly name: string },
+  ): Promise<void>;
+  /**
+   * Deletes a data set unless something names it; then it answers by what, at most {@link REFERENCES_LIMIT}. The name stays taken
+   * for ever: runs and reports name data sets, and must not come to mean other rows.
+   */
+  deleteDataSet(
+    project: string,
+    dataset: string,
+    audit: AuditEntry,
+  ): Promise<{ readonly references: readonly DataSetReference[] }>;
+  /** Deleted data sets whose files may still lie in the areas. */
+  unsweptDataSets(limit: number): Promise<readonly DataSet[]>;
+  /** The files of a deleted data set are gone. */
+  sweptDataSet(project: string, dataset: string): Promise<void>;
 
   // the record of a passage
-  /** Appends to the hash-chained audit and writes the projections with it; a key that is there already changes nothing. */
+  /** Adds to the audit and writes the projections with it; a key that is there already adds nothing. Writers do not wait for each other. */
   record(entries: readonly AuditEntry[], projections: readonly Projection[]): Promise<void>;
+  /**
+   * Counts a request that was refused. Per principal, action, project and minute the audit gets the first entry at once
+   * and, when the minute is over, one that tells how many there were. `request` tells one request from the next.
+   */
+  recordRefused(
+    entry: AuditEntry,
+    by: { readonly principal: string; readonly action: string; readonly request: string },
+  ): Promise<void>;
+  /** Oldest first: linked rows in the order of the chain, then those that are not linked yet. */
   audit(
     filter: { project?: string | null; subject?: string } & Page,
   ): Promise<{ rows: readonly AuditRow[]; next?: string }>;
-  /** Walks the whole chain: the sequence number of the first broken row, or null. */
-  verifyAudit(): Promise<{ rows: number; broken: number | null }>;
+  /** The audit entry of a key. */
+  audited(key: string): Promise<AuditEntry | undefined>;
+  /**
+   * Links a batch of rows into the chain, oldest first, and returns how many: 0 when none is left or another process is
+   * at it. Any number of processes may call it again and again.
+   */
+  linkAudit(): Promise<number>;
+  /** Walks the whole chain. */
+  verifyAudit(): Promise<AuditCheck>;
 
   version(project: string, model: string, submission: string): Promise<Version | undefined>;
-  versions(
-    filter: { project: string; model?: string; state?: string; author?: string } & Page,
-  ): Promise<{ rows: readonly Version[]; next?: string }>;
+  versionByNumber(project: string, model: string, number: number): Promise<Version | undefined>;
+  versions(filter: VersionFilter): Promise<{ rows: readonly VersionSummary[]; next?: string }>;
   /** The number of this submission, the model's next one the first time; kept for ever. */
   versionNumber(project: string, model: string, submission: string): Promise<number>;
   /** Claims a digest for an open submission; another open one with the same bytes is a `Conflict` that names it. */
@@ -232,8 +406,17 @@ export interface Records {
   freeDigest(project: string, model: string, submission: string): Promise<void>;
 
   evaluation(project: string, evaluation: string): Promise<Evaluation | undefined>;
+  /**
+   * Newest first. `seenBy` leaves those that a person may see: their own, those of versions they are the author of and,
+   * with `all`, those of every version.
+   */
   evaluations(
-    filter: { project: string; model?: string; submission?: string } & Page,
+    filter: {
+      project: string;
+      model?: string;
+      submission?: string;
+      seenBy?: { readonly user: string; readonly all: boolean };
+    } & Page,
   ): Promise<{ rows: readonly Evaluation[]; next?: string }>;
 
   // releases and applications
@@ -241,16 +424,29 @@ export interface Records {
   allotRelease(commandId: string, release: Omit<Release, 'release' | 'sequence' | 'state'>): Promise<Release>;
   announced(release: string): Promise<void>;
   release(release: string): Promise<Release | undefined>;
-  releases(filter: { type: string; after?: number; limit?: number }): Promise<readonly Release[]>;
+  /** By number. `announced` leaves out those whose bytes may not all be there yet. */
+  releases(filter: { type: string; after?: number; limit?: number; announced?: boolean }): Promise<readonly Release[]>;
+  /** The oldest announced release above the floor that is not fenced and whose delivery to the application has not ended. */
+  nextRelease(application: string, type: string, floor: number): Promise<Release | undefined>;
+  /** The newest announced release that is not fenced. */
+  newestRelease(type: string): Promise<Release | undefined>;
   releasesOf(project: string, model: string, submission: string): Promise<readonly Release[]>;
   /** No application may make these releases live from now on. `live` names those where one is: then nothing is fenced. */
   fence(releases: readonly string[], commandId: string): Promise<{ readonly live: readonly string[] }>;
   fenced(release: string): Promise<boolean>;
 
-  createApplication(application: Application, audit: AuditEntry): Promise<void>;
+  /** At revision 0. Its types are the project's own or granted to it. */
+  createApplication(application: Omit<Application, 'revision'>, audit: AuditEntry): Promise<void>;
+  /**
+   * Replaces types, gates, owner and repository; `application.revision` is the next one. `Conflict` when another change was first,
+   * when a type that goes is live there, and when another application has the repository.
+   */
+  changeApplication(application: Application, audit: AuditEntry): Promise<void>;
   application(application: string): Promise<Application | undefined>;
   applications(filter: { project?: string; type?: string }): Promise<readonly Application[]>;
   livePointer(application: string, type: string): Promise<LivePointer>;
+  /** Has this release ever been live there? */
+  wasLive(application: string, type: string, release: string): Promise<boolean>;
   /**
    * Compare-and-set on `generation`, and the delivery rows with it: the release becomes `live`, the former one `superseded`
    * or, by a revert, `reverted`. The same `key` again returns the first answer.
@@ -293,6 +489,9 @@ export interface Records {
   /** Compares a run with its start; one that is admitted is noted as the run that goes on. */
   admit(run: { workflowId: string; type: string; digest: string | null; runId: string }): Promise<AdmissionAnswer>;
   closeStart(workflowId: string, detail: string): Promise<void>;
+  /** What one activity of a workflow has established for the later ones: what was prepared, how a job ended. */
+  recordStep(workflowId: string, step: 'prepared' | 'ended', value: object): Promise<void>;
+  step<T extends object>(workflowId: string, step: 'prepared' | 'ended'): Promise<T | undefined>;
   /** Roots that are not closed, oldest first. */
   openStarts(page: Page): Promise<{ rows: readonly StartRow[]; next?: string }>;
   /** Counts a restart and says when at the earliest the next one comes; `null`: it goes on. */
@@ -367,6 +566,8 @@ export interface Records {
   openDelivery(workflowId: string): Promise<NextDelivery>;
   /** Gates, as they are configured now, that this release has not passed. */
   missingGates(delivery: DeliveryKey): Promise<readonly string[]>;
+  /** The delivery is at its gates. */
+  beginGates(delivery: DeliveryKey): Promise<void>;
   recordGate(delivery: DeliveryKey, result: GateResult): Promise<void>;
   /** What the delivery has come to by the results of its gates. `ended`: why it came to nothing. */
   concludeDelivery(delivery: DeliveryKey, ended?: string): Promise<Delivery>;
@@ -377,5 +578,16 @@ export interface Records {
 
   /** Does the work unless somebody else is at it, in this process or another; `undefined` then. */
   exclusively<T>(what: string, work: () => Promise<T>): Promise<T | undefined>;
+  // stored bytes
+  /** Digests (32 bytes each) of so many chunks of a file, from the chunk `first` on; `undefined` when they are not kept. */
+  chunkDigests(sha256: Digest, first: number, count: number): Promise<Uint8Array | undefined>;
+  /** Keeps the digests of all chunks of a file. They follow from its digest, so the first ones stay. */
+  keepChunkDigests(sha256: Digest, digests: Uint8Array): Promise<void>;
+  fileDigest(uri: ArtifactUri): Promise<FileDigest | undefined>;
+  /** Keeps the digest of a file in the place of an earlier one. */
+  keepFileDigest(file: FileDigest): Promise<void>;
+  /** Notes that a stored file is wrong or missing; again, it notes the time. */
+  recordByteFault(fault: ByteFault): Promise<void>;
+
   close(): Promise<void>;
 }

@@ -4,10 +4,12 @@ import { join } from 'node:path';
 import { createAdaptorServer } from '@hono/node-server';
 import { Client, Connection } from '@temporalio/client';
 import { keepAdmitted } from '../workers/admission.ts';
+import { keepLinked } from '../workers/chainer.ts';
 import { createLog, letGo, onEnd, run, tellReady } from '../workers/process.ts';
 import { openStores } from '../workers/wiring.ts';
 import { createSigner } from '../activities/signing.ts';
 import { createApp } from './app.ts';
+import { sweepDataSets } from './data-set-files.ts';
 import type { ApiConfig } from './config.ts';
 import { apiConfig, apiUrlOf } from './config.ts';
 import { firstAdmin } from './first-start.ts';
@@ -39,10 +41,12 @@ async function main(): Promise<void> {
     const { admission: store } = stores;
     const admission = store && keepAdmitted({ records: stores.records, store, onWarn });
     const records = admission?.records ?? stores.records;
+    const areas = stores.cachedAreas;
+    const chainer = keepLinked({ records: stores.records, onWarn });
     const { app } = createApp({
       ...stores,
       records,
-      areas: stores.cachedAreas,
+      areas,
       counters: stores.counters,
       workflows,
       signer,
@@ -56,11 +60,13 @@ async function main(): Promise<void> {
       await drain(server);
       await sweeping.stop();
       await admission?.stop();
+      await chainer.stop();
       await connection.close();
       await stores.close();
       letGo();
     });
     log.info({ url }, 'listening');
+    void sweepDataSets({ records, areas, log });
     tellReady({ url, ...(adminToken !== undefined && { adminToken }) });
     if (adminToken !== undefined && !process.send)
       process.stderr.write(`The administrator's token, shown this once: ${adminToken}\n`);

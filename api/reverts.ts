@@ -7,6 +7,7 @@ import { applicationScope } from './applications.ts';
 import { carryOut, commandAnswer, commandFields, lookUpCommand, recordRefusal } from './commands.ts';
 import type { ApiDeps } from './deps.ts';
 import { notFound } from './problems.ts';
+import { recordRefused } from './refusals.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
 import { releaseSchema, textSchema } from './schemas.ts';
@@ -35,13 +36,8 @@ export const revertRoutes = (deps: ApiDeps): readonly Route[] => {
       onRefused: async ({ params, principal, roles, body }, action) => {
         const application = await records.application(params.application);
         if (!application) return;
-        await recordRefusal(
-          records,
-          { principal, roles, project: application.project, subject: subjectOf(params), body },
-          body.commandId ?? randomUUID(),
-          'not-authorized',
-          `${principal.name} (${roles.join(', ')}) does not hold ${action}`,
-        );
+        const { project } = application;
+        await recordRefused(records, { principal, roles, action, body, project, subject: subjectOf(params) });
       },
       body: z.strictObject({
         ...commandFields,

@@ -1,5 +1,4 @@
 // Scans: findings that an application's model flagged, and the engineers' word on them.
-import { randomUUID } from 'node:crypto';
 import canonicalize from 'canonicalize';
 import { z } from 'zod';
 import { feedbackCommands } from '../workflows/domain/command.ts';
@@ -7,10 +6,11 @@ import type { Finding, Scan } from '../workflows/domain/model.ts';
 import { workflowId } from '../workflows/messages.ts';
 import { applicationScope } from './applications.ts';
 import { auditEntry } from './audit-entry.ts';
-import { carryOut, commandAnswer, commandFields, lookUpCommand, recordRefusal } from './commands.ts';
+import { carryOut, commandAnswer, commandFields, lookUpCommand } from './commands.ts';
 import type { ApiDeps } from './deps.ts';
 import { recordStart } from './once.ts';
 import { problem } from './problems.ts';
+import { recordRefused } from './refusals.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
 import { digestSchema, distinct, findingSchema, nameSchema, pageFields, releaseSchema, textSchema } from './schemas.ts';
@@ -55,7 +55,7 @@ export const scanRoutes = (deps: ApiDeps): readonly Route[] => {
       method: 'post',
       path: '/v1/applications/{application}/scans',
       operationId: 'reportScan',
-      summary: 'Reports what the live model flagged; the same again is harmless',
+      summary: 'Reports what a release that is or was live here flagged; the same again is harmless',
       action: 'finding.report',
       scope: applicationScope(records),
       body: report,
@@ -66,6 +66,12 @@ export const scanRoutes = (deps: ApiDeps): readonly Route[] => {
           throw problem(422, 'no-such-type', `type: ${application.application} does not consume "${body.type}"`);
         if ((await records.release(body.release))?.type !== body.type)
           throw problem(422, 'no-such-release', `release: there is no "${body.release}" of type "${body.type}"`);
+        if (!(await records.wasLive(application.application, body.type, body.release)))
+          throw problem(
+            422,
+            'never-live',
+            `release: "${body.release}" was never live in ${application.application}: report a scan under the release that was live while it ran`,
+          );
         const made: Scan = {
           scan: body.scan,
           project: application.project,
@@ -144,14 +150,8 @@ export const scanRoutes = (deps: ApiDeps): readonly Route[] => {
       summary: 'Confirms or denies findings',
       action: 'finding.label',
       scope,
-      onRefused: async ({ params, principal, roles, body }, action) =>
-        recordRefusal(
-          records,
-          { principal, roles, project: params.project, subject: subjectOf(params), body },
-          body.commandId ?? randomUUID(),
-          'not-authorized',
-          `${principal.name} (${roles.join(', ')}) does not hold ${action}`,
-        ),
+      onRefused: ({ params, principal, roles, body }, action) =>
+        recordRefused(records, { principal, roles, action, body, project: params.project, subject: subjectOf(params) }),
       body: z.strictObject({
         ...commandFields,
         name: z.enum(feedbackCommands),

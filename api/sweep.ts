@@ -131,7 +131,7 @@ export async function sweep({ records, workflows, log }: Deps): Promise<SweepRep
       case 'trainingRun':
       case 'release':
       case 'delivery':
-        // Children: their parents start them.
+        // Their parents start them.
         return;
     }
   }

@@ -33,7 +33,19 @@ export async function consumeReleases(deps: {
   const { records, bus, wakeUp, onError } = deps;
   const subscriptions = new Map<string, { stop(): Promise<void> }>();
   const look = async (): Promise<void> => {
-    for (const { application, types } of await records.applications({})) {
+    const applications = await records.applications({});
+    const wanted = new Set(
+      applications.flatMap(({ application, types }) =>
+        types.map((type) => workflowId.application({ application, type })),
+      ),
+    );
+    // A type that an application no longer consumes. If it comes back, it is subscribed and woken like a new one.
+    for (const [id, subscription] of subscriptions) {
+      if (wanted.has(id)) continue;
+      await subscription.stop();
+      subscriptions.delete(id);
+    }
+    for (const { application, types } of applications) {
       for (const type of types) {
         const id = workflowId.application({ application, type });
         if (subscriptions.has(id)) continue;

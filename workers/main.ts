@@ -6,12 +6,11 @@ import { createSigner } from '../activities/signing.ts';
 import { ensureSearchAttributes } from '../deploy/local/search-attributes.ts';
 import { taskQueues } from '../workflows/messages.ts';
 import { admitting, dataConverter, workflowBundle, workflowTime } from './bundle.ts';
+import { keepLinked } from './chainer.ts';
 import { workerConfig } from './config.ts';
 import { createLog, letGo, onEnd, run, tellReady } from './process.ts';
+import { createJobWorkers } from './queues.ts';
 import { createActivities, openBus, openCluster, openSources, openStores, patiently } from './wiring.ts';
-
-/** Long jobs side by side: one per core of a small machine; the rest wait in the queue, durably. */
-const JOBS_AT_ONCE = 2;
 
 /**
  * Told to end, it lets short activities finish for a second, then takes all others back: Temporal gives them to the next
@@ -32,6 +31,7 @@ async function main(): Promise<void> {
     openStores(config, log),
     openBus(config, log),
   ]);
+  const chainer = keepLinked({ records: stores.records, onWarn: (message) => log.warn(message) });
   await ensureSearchAttributes(connection, config.temporal.namespace);
   const cluster = await openCluster({ ...config, log }, stores);
   const signer = await createSigner(join(config.home, 'keys'));
@@ -43,6 +43,7 @@ async function main(): Promise<void> {
     cluster,
     apiUrl: config.apiUrl,
     outside: openSources(config),
+    onWarn: (message) => log.warn(message),
   });
   const common = {
     connection,
@@ -59,8 +60,8 @@ async function main(): Promise<void> {
       workflowBundle: { codePath: bundle },
       ...workflowTime,
     }),
-    Worker.create({ ...common, taskQueue: taskQueues.jobs, maxConcurrentActivityTaskExecutions: JOBS_AT_ONCE }),
-  ]);
+    createJobWorkers(common),
+  ]).then((made) => made.flat());
 
   const stop = (): void => {
     for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
@@ -75,6 +76,7 @@ async function main(): Promise<void> {
   await cluster.close();
   for (const end of ends) if (end.status === 'rejected') throw end.reason;
   await bus.close();
+  await chainer.stop();
   await stores.close();
   await connection.close();
   letGo();
@@ -91,7 +93,7 @@ function installRuntime(log: Logger): void {
   } as const satisfies Record<LogLevel, string>;
   Runtime.install({
     logger: new DefaultLogger('INFO', ({ level, message, meta }) => {
-      // The worker of the jobs' queue has none, on purpose.
+      // The workers of the long activities have none, on purpose.
       if (message.startsWith('No workflows registered')) return;
       const { workflowId, activityType, ...rest } = meta ?? {};
       log[levels[level]](

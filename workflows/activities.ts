@@ -11,7 +11,7 @@ import type { ReleaseActivities } from '../activities/release.ts';
 import type { RoverActivities } from '../activities/rover.ts';
 import { describeSource } from './domain/import.ts';
 import { LONGEST_RUN_SECONDS } from './domain/model.ts';
-import { taskQueues } from './messages.ts';
+import { LONGEST_EVALUATION_SECONDS, taskQueues } from './messages.ts';
 
 /** Pauses between tries grow to a minute: a store that is down for an hour is asked sixty times, not thousands. */
 const retry = { initialInterval: '500 milliseconds', maximumInterval: '1 minute', backoffCoefficient: 2 } as const;
@@ -51,22 +51,62 @@ export const launcher = group<LauncherActivities & ReleaseActivities>(
   },
 );
 
-/**
- * Compute: runs for as long as its own deadline says, on the queue with few slots; besides it there is a day to fetch what
- * goes in and to store what comes out. Twenty tries outlast a store that is away for a quarter of an hour, and end a job
- * whose worker dies of it each time.
- */
-export const rover = group<RoverActivities>(
+/** Around a job, before it: short, and on the core queue, so that what is wrong is said before a slot is free. */
+export const provisioning = group<Pick<RoverActivities, 'provisionRun' | 'prepareEvaluation'>>(
   {
-    taskQueue: taskQueues.jobs,
-    startToCloseTimeout: (LONGEST_RUN_SECONDS + 86_400) * 1_000,
+    taskQueue: taskQueues.core,
+    startToCloseTimeout: '2 hours',
+    scheduleToCloseTimeout: '1 day',
     heartbeatTimeout: '15 seconds',
-    retry: { ...retry, maximumAttempts: 20 },
+    retry,
   },
   {
     provisionRun: ({ spec }) => `${spec.compute} compute, ${spec.code.repository} at ${spec.code.commit.slice(0, 12)}`,
+    prepareEvaluation: ({ model, dataset }) => `${model} over ${dataset}`,
+  },
+);
+
+/**
+ * Compute: runs for as long as its own deadline says, on a queue with few slots, which the projects share fairly; besides it
+ * there is a day to fetch what goes in and to upload what comes out. What is thrown here passes (activities/jobs.ts); twenty
+ * tries end a job whose worker dies of it each time.
+ */
+const compute = {
+  startToCloseTimeout: (LONGEST_RUN_SECONDS + 86_400) * 1_000,
+  heartbeatTimeout: '15 seconds',
+  retry: { ...retry, maximumAttempts: 20 },
+} as const;
+
+export const training = group<Pick<RoverActivities, 'runTraining' | 'trainModel'>>(
+  { ...compute, taskQueue: taskQueues.training },
+  {
+    runTraining: ({ model, attempt, spec }) => `${model}: ${spec.entrypoint}, attempt ${attempt}`,
     trainModel: ({ model, attempt, spec }) => `${model}: ${spec.entrypoint}, attempt ${attempt}`,
+  },
+  ({ project }) => project,
+);
+
+export const evaluating = group<Pick<RoverActivities, 'runEvaluation' | 'evaluateModel'>>(
+  { ...compute, startToCloseTimeout: 2 * LONGEST_EVALUATION_SECONDS * 1_000, taskQueue: taskQueues.evaluation },
+  {
+    runEvaluation: ({ model, dataset }) => `${model} over ${dataset}`,
     evaluateModel: ({ model, dataset }) => `${model} over ${dataset}`,
+  },
+  ({ project }) => project,
+);
+
+/** Around a job, after it: reads what it has left, for as long as it takes a store to come back; a week of training waits for a week. */
+export const collecting = group<Pick<RoverActivities, 'collectRun' | 'collectReport'>>(
+  {
+    taskQueue: taskQueues.core,
+    startToCloseTimeout: '2 hours',
+    scheduleToCloseTimeout: '7 days',
+    heartbeatTimeout: '15 seconds',
+    retry,
+  },
+  {
+    collectRun: ({ model, attempt }) => `${model}, attempt ${attempt}`,
+    collectReport: ({ model, dataset }) => `${model} over ${dataset}`,
   },
 );
 
@@ -127,7 +167,7 @@ export const acquisition = group<Omit<AcquisitionActivities, 'acquireData'>>(
 /** An import's bytes: hours of them, on the queue of the long ones. A cut line or a limited rate is tried again for a day. */
 export const acquiring = group<Pick<AcquisitionActivities, 'acquireData'>>(
   {
-    taskQueue: taskQueues.jobs,
+    taskQueue: taskQueues.imports,
     startToCloseTimeout: '1 day',
     scheduleToCloseTimeout: '1 day',
     heartbeatTimeout: '15 seconds',
@@ -136,15 +176,24 @@ export const acquiring = group<Pick<AcquisitionActivities, 'acquireData'>>(
     retry,
   },
   { acquireData: ({ source, dataset }) => `${describeSource(source)} for ${dataset}` },
+  ({ project }) => project,
 );
 
 type Summaries<A> = {
   [K in keyof A]?: A[K] extends (input: infer Input) => unknown ? (input: Input) => string : never;
 };
+type InputOf<A> = A[keyof A] extends (input: infer Input) => unknown ? Input : never;
 type Call = (input: unknown) => Promise<unknown>;
 
-/** Activities with common options, each call summarised in one line for the Temporal Web UI. */
-function group<A>(options: ActivityOptions, summaries: Summaries<A>): ActivityInterfaceFor<A> {
+/**
+ * Activities with common options, each call summarised in one line for the Temporal Web UI. `ownerOf` names whose work a call
+ * is: Temporal hands out a queue's tasks to owners in turn, where its fairness is switched on.
+ */
+function group<A>(
+  options: ActivityOptions,
+  summaries: Summaries<A>,
+  ownerOf?: (input: InputOf<A>) => string,
+): ActivityInterfaceFor<A> {
   const activities = proxyActivities<Record<string, Call>>(options);
   const lines: Record<string, ((input: never) => string) | undefined> = summaries;
   return new Proxy(activities, {
@@ -153,7 +202,10 @@ function group<A>(options: ActivityOptions, summaries: Summaries<A>): ActivityIn
       const summary = lines[name] as ((input: unknown) => string) | undefined;
       if (!activity) throw new TypeError(`there is no activity ${name}`);
       // Temporal takes 400 bytes of a summary, and fails the workflow task for a longer one: 130 characters are at most 390.
-      return (input) => activity.executeWithOptions({ summary: summary?.(input).slice(0, 130) }, [input ?? {}]);
+      return (input) => {
+        const priority = ownerOf && { priority: { fairnessKey: ownerOf(input as InputOf<A>) } };
+        return activity.executeWithOptions({ summary: summary?.(input).slice(0, 130), ...priority }, [input ?? {}]);
+      };
     },
   }) as ActivityInterfaceFor<A>;
 }

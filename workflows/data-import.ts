@@ -30,7 +30,7 @@ export async function dataImport(input: DataImportInput): Promise<Import> {
     const importedAt = new Date().toISOString();
     // From here on it is too late to cancel: half a registration would be a data set without its bytes.
     const done = await CancellationScope.nonCancellable(() =>
-      acquisition.registerImport({ ...input, resolution, files, importedAt }),
+      acquisition.registerImport({ ...input, resolution, importedAt }),
     );
     setCurrentDetails([`**done** ${from}${at}`, ...files.map(({ name, sha256 }) => `- ${name}: ${sha256}`)].join('\n'));
     return done;

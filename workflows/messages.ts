@@ -10,8 +10,17 @@ export type { PublicKeys };
 export type { WorkflowName } from './domain/ids.ts';
 export { parseWorkflowId, workflowId } from './domain/ids.ts';
 
-/** `core`: workflows and short activities; `jobs`: long ones, with few slots, so that they never hold up a decision. */
-export const taskQueues = { core: 'ocdl', jobs: 'ocdl-jobs' } as const;
+/**
+ * `core`: workflows and short activities. The long ones have queues with few slots each, so that they hold up neither a decision
+ * nor each other: trainings, evaluations, imports. `jobs`: what earlier versions of the platform scheduled, all three in one.
+ */
+export const taskQueues = {
+  core: 'ocdl',
+  training: 'ocdl-training',
+  evaluation: 'ocdl-evaluation',
+  imports: 'ocdl-imports',
+  jobs: 'ocdl-jobs',
+} as const;
 
 /** The one signal people's commands travel by: one name keeps the order of arrival. Its payload is hostile until parsed. */
 export const command = defineSignal<[unknown]>('command');
@@ -78,7 +87,14 @@ export interface EvaluationInput {
   readonly subject: { readonly submission: string } | { readonly directory: string };
   /** A private test's own thresholds; without them, and for a version in staging, those of the project's policy. */
   readonly thresholds?: Readonly<Record<string, number>>;
+  /** How long the model may run over the rows; {@link EVALUATION_SECONDS} unless given. */
+  readonly deadlineSeconds?: number;
 }
+
+/** An evaluation of a few thousand rows takes seconds; one that takes an hour hangs. */
+export const EVALUATION_SECONDS = 3_600;
+/** Longest deadline an evaluation may ask for: a day. */
+export const LONGEST_EVALUATION_SECONDS = 86_400;
 
 export interface ReleaseInput {
   readonly project: string;

@@ -19,6 +19,9 @@ export interface Carried {
   readonly commands: readonly unknown[];
 }
 
+const INTERRUPTED = 'ended by an operator';
+const AGAIN_AFTER = '5 seconds';
+
 /** Carries one submission through its lifecycle; returns the version as it ended. */
 export async function modelLifecycle(input: LifecycleInput, carried?: Carried): Promise<Version> {
   if (!patched('the-record-decides')) return lifecycleBefore(input, carried);
@@ -129,12 +132,14 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
     life.working = scope;
     const working = scope
       .run(work)
-      .catch((error: unknown) => (isCancellation(error) ? 'ended by an operator' : explain(error).message))
+      .catch((error: unknown) => (isCancellation(error) ? INTERRUPTED : explain(error).message))
       .then((ended) => Object.assign(state, { ended, over: true }));
     for (let now = standing; ;) {
       await condition(() => state.over || inbox.waiting.length > 0 || inbox.hasRefused());
       if (state.over) {
         life.working = null;
+        // A training that was interrupted has failed; a validation that was begins again.
+        if (state.ended === INTERRUPTED && now.version.state === 'validating') return now;
         return see(await center.advanceVersion({ revision: now.version.revision, ended: state.ended ?? '' }));
       }
       now = await decideNext(now);
@@ -172,7 +177,13 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
     if (inbox.waiting.length > 0) return decideNext(standing);
     const isTold = life.woken && state === 'released';
     life.woken = false;
-    if (isTold || isDue) return see(await center.advanceVersion({ revision }));
+    if (isTold) return see(await center.advanceVersion({ revision }));
+    if (isDue) {
+      const after = see(await center.advanceVersion({ revision }));
+      // An undo that was recorded in time is signalled again, if its signal was lost.
+      if (!after.closed) await condition(something, AGAIN_AFTER);
+      return after;
+    }
     await write(standing);
     if (inbox.isFull() && inbox.waiting.length === 0 && !inbox.hasRefused())
       await continueAsNew<typeof modelLifecycle>(input, { commands: [] });

@@ -99,7 +99,13 @@ async function send(sample: Sample, method: string, caller: string): Promise<Res
     caller in people
       ? (await issueToken(world().deps.records, { kind: 'user', name: caller, actor: 'test' })).tokenId
       : 'f'.repeat(16);
-  const path = sample.path.includes('SPARE') ? sample.path.replace('SPARE', await spare()) : sample.path;
+  const ofApplication = async (): Promise<string> =>
+    (await issueToken(world().deps.records, { kind: 'application', name: 'scanner', actor: 'test' })).tokenId;
+  const path = sample.path.includes('SPARE')
+    ? sample.path.replace('SPARE', await spare())
+    : sample.path.includes('APPLICATION-TOKEN')
+      ? sample.path.replace('APPLICATION-TOKEN', await ofApplication())
+      : sample.path;
   const body =
     sample.body === undefined || sample.body instanceof Uint8Array
       ? sample.body

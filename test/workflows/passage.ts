@@ -1,5 +1,6 @@
 // What people and machines do in a test world: submit, evaluate, decide, release, revert, report, and look at what became of it.
 import { randomUUID } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import type { Client } from '@temporalio/client';
 import { once } from '../../activities/model-center.ts';
 import type { AuditEntry } from '../../activities/records.ts';
@@ -29,6 +30,12 @@ export const auditEntry = (kind: string): AuditEntry => ({
   detail: {},
   at: new Date().toISOString(),
 });
+
+/** What the audit calls it. */
+function subjectOfWorkflow(id: string): string {
+  const [kind, ...parts] = id.split('/');
+  return kind === 'feedback' ? `${parts[0]}/scans/${parts[1]}` : parts.join('/');
+}
 
 /** Everything is of project `p`, model `m`, type `kind`. */
 export function createPassage(deps: {
@@ -60,7 +67,7 @@ export function createPassage(deps: {
     more: { author?: string; policy?: Partial<Policy> } = {},
   ) {
     const { author = 'sam' } = more;
-    if (more.policy) await setPolicy(more.policy);
+    await setPolicy({ ...policy, ...more.policy });
     const input = { project: 'p', model: 'm', type: 'kind', submission, author, beginning };
     const row = newVersion(input, 'k', new Date().toISOString());
     const roles = people[author] ?? [];
@@ -76,7 +83,9 @@ export function createPassage(deps: {
   /** Sets the project's policy as a manager. */
   async function setPolicy(change: Partial<Policy>, actor = 'mia'): Promise<void> {
     const now = (await records.project('p'))?.policy ?? policy;
-    const next = { ...now, ...change, version: now.version + 1 };
+    const next = { ...now, ...change, version: now.version };
+    if (isDeepStrictEqual(next, now)) return;
+    next.version += 1;
     await records.setPolicy('p', next, { ...auditEntry('policy.set'), actor });
   }
 
@@ -115,7 +124,7 @@ export function createPassage(deps: {
   /** Records and signals a command as the API does, and waits for its outcome. */
   async function send(sent: SignedCommand): Promise<Outcome> {
     const { workflowId: id, commandId } = sent.body;
-    const row = await records.recordCommand(sent, { project: 'p', subject: id });
+    const row = await records.recordCommand(sent, { project: 'p', subject: subjectOfWorkflow(id) });
     if (row.isOpen) await gateway.sendCommand(id, sent).catch(() => undefined);
     return settled(id, commandId);
   }
@@ -209,19 +218,24 @@ export function createPassage(deps: {
     return release(submission);
   }
 
-  async function addApplication(application: string, gates: readonly string[] = ['function']): Promise<void> {
+  async function addApplication(
+    application: string,
+    gates: readonly string[] = ['function'],
+    project = 'p',
+  ): Promise<void> {
+    const repository = `${project}/app-${application}`;
     await stores.records.createApplication(
-      { application, project: 'p', owner: 'dev', types: ['kind'], gates, repository: `p/app-${application}` },
+      { application, project, owner: 'dev', types: ['kind'], gates, repository },
       auditEntry('application.created'),
     );
     const input = { application, type: 'kind' };
     const id = workflowId.application(input);
     await records.recordStart(
-      { workflowId: id, type: 'application', input, askedBy: 'dev', roles: ['developer'], project: 'p' },
+      { workflowId: id, type: 'application', input, askedBy: 'dev', roles: ['developer'], project },
       auditEntry('application.started'),
       [],
     );
-    await gateway.startApplication(input, 'p');
+    await gateway.startApplication(input, project);
   }
 
   /** Waits until a release is live in an application. */

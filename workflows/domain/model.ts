@@ -179,6 +179,8 @@ export interface Release {
 /** A consumer of one or more types. */
 export interface Application {
   readonly application: string;
+  /** Counts the changes of its types, gates, owner and repository: what a person must have seen to change it. */
+  readonly revision: number;
   readonly project: string;
   readonly owner: string;
   readonly types: readonly string[];

@@ -24,7 +24,15 @@ export function commandRecords(db: Database): CommandRecords {
           ]);
         // What is refused now is answered now; what looks possible is judged again where it is decided.
         const refusal = made ? await refusalNow(trx, body) : undefined;
-        if (refusal) await refuse(trx, { ...about, workflowId: body.workflowId, command, body, isOpen: true }, refusal);
+        const taken = {
+          ...about,
+          workflowId: body.workflowId,
+          command,
+          body,
+          isOpen: true,
+          recordedAt: row.recorded_at,
+        };
+        if (refusal) await refuse(trx, taken, refusal);
         const now = await find(trx, body.workflowId, body.commandId);
         if (!now) throw new Error(`command ${body.commandId} was written and is not there`);
         return now;

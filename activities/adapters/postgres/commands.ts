@@ -24,6 +24,8 @@ export interface Taken extends Subject {
   readonly command: SignedCommand;
   readonly body: CommandBody;
   readonly isOpen: boolean;
+  /** ISO 8601 */
+  readonly recordedAt: string;
 }
 
 /**
@@ -35,7 +37,7 @@ export async function takeCommand(trx: Work, workflowId: string, given: SignedCo
   const { row } = await take(trx, workflowId, given, about);
   const command = JSON.parse(row.command) as SignedCommand;
   return {
-    ...{ workflowId, command, body: command.body, isOpen: row.status === 'open' },
+    ...{ workflowId, command, body: command.body, isOpen: row.status === 'open', recordedAt: row.recorded_at },
     ...{ project: row.project, subject: row.subject },
   };
 }
@@ -101,7 +103,7 @@ export function markOf({ name, args, actor, revision, digest, report }: CommandB
 /** Writes a refusal: the command is consumed, nothing else changes. */
 export async function refuse(trx: Work, taken: Taken, { refused, message }: Refusal): Promise<void> {
   await settle(trx, taken, { status: 'refused', reason: refused, message });
-  await append(trx, [entryOf(taken, 'command.refused', 'refused', message, { refused })]);
+  await append(trx, [entryOf(taken, 'command.refused', 'refused', message, { reason: refused })]);
 }
 
 /** Writes that an accepted command could not be carried out: the state is as it was. */
@@ -134,9 +136,9 @@ export async function refuseOpen(trx: Work, workflowId: string, message: string)
     .where('status', '=', 'open')
     .forUpdate()
     .execute();
-  for (const { command: text, project, subject } of open) {
+  for (const { command: text, project, subject, recorded_at: recordedAt } of open) {
     const command = JSON.parse(text) as SignedCommand;
-    const taken = { workflowId, command, body: command.body, isOpen: true, project, subject };
+    const taken = { workflowId, command, body: command.body, isOpen: true, recordedAt, project, subject };
     await refuse(trx, taken, { refused: 'closed', message });
   }
 }
@@ -189,7 +191,7 @@ export async function decisionOf(
   const { project, subject, status, detail, at, policy_version: policyVersion } = found;
   return {
     ...{ command, status, detail, at, policyVersion },
-    taken: { workflowId, command, body: command.body, isOpen: false, project, subject },
+    taken: { workflowId, command, body: command.body, isOpen: false, recordedAt: at, project, subject },
   };
 }
 

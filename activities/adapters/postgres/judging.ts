@@ -35,7 +35,7 @@ export async function judgeNow(db: Database, id: string, body: CommandBody): Pro
   switch (parsed?.workflow) {
     case 'modelLifecycle': {
       const key = { project: of('project'), model: of('model'), submission: of('submission') };
-      return refusalOf(judgeVersion(await versionNow(db, key, false), body));
+      return refusalOf(judgeVersion(await versionNow(db, key, false), body, new Date().toISOString()));
     }
     case 'application': {
       const now = await pointerNow(db, { application: of('application'), type: of('type') }, false);
@@ -43,18 +43,23 @@ export async function judgeNow(db: Database, id: string, body: CommandBody): Pro
     }
     case 'feedback':
       return judgeScan(await scanNow(db, { project: of('project'), scan: of('scan') }, false), body);
-    default:
+    case 'trainingRun':
+    case 'evaluation':
+    case 'release':
+    case 'delivery':
+    case 'dataImport':
+    case undefined:
       return { refused: 'wrong-workflow', message: `${id} takes no commands` };
   }
 }
 
 const refusalOf = (verdict: object): Refusal | undefined => ('refused' in verdict ? (verdict as Refusal) : undefined);
 
-/** The lifecycle's table over a version as it stands. */
-export function judgeVersion(now: VersionNow, body: CommandBody): ReturnType<typeof judge> {
+/** The lifecycle's table over a version as it stands. `givenAt`: an undo that was recorded in time counts, however late it is decided. */
+export function judgeVersion(now: VersionNow, body: CommandBody, givenAt: string): ReturnType<typeof judge> {
   if (now.closed) return { refused: 'closed', message: closedMessage(now.version) };
   if (body.name === 'undo' && now.version.state === 'rejected' && now.undoUntil !== null)
-    if (Date.parse(now.undoUntil) <= Date.now())
+    if (Date.parse(now.undoUntil) <= Date.parse(givenAt))
       return { refused: 'wrong-state', message: `the rejection could be undone until ${now.undoUntil}` };
   return judge(standingFor(now), body, now.members.get(body.actor) ?? []);
 }

@@ -64,6 +64,7 @@ async function answer(trx: Work, move: Move, audit: AuditEntry): Promise<Answer>
     .forUpdate()
     .executeTakeFirst();
   if (!pointer) throw failure('NotFound', `there is no application ${application} that consumes type ${type}`);
+  await mustConsume(trx, application, type);
   // Not stored: generations only grow, so a retry gets the same answer.
   if (pointer.generation !== move.generation) return { moved: false, why: 'generation' };
   const isAllowed = revert
@@ -101,6 +102,17 @@ async function answer(trx: Work, move: Move, audit: AuditEntry): Promise<Answer>
   await moveDeliveries(trx, move, pointer.release, audit.at);
   await append(trx, [audit]);
   return { moved: true, pointer: { application, type, generation, release, movedAt: moved_at } };
+}
+
+/** Read with the pointer's row held: a change that takes the type away is either seen here, or waits and sees this move. */
+async function mustConsume(trx: Work, application: string, type: string): Promise<void> {
+  const found = await trx
+    .selectFrom('authoritative.applications')
+    .select('row')
+    .where('application', '=', application)
+    .executeTakeFirst();
+  if (!found?.row.types.includes(type))
+    throw failure('NotFound', `application ${application} no longer consumes type ${type}`);
 }
 
 /** What this key was answered at first; a key that stood for another move is a defect of the caller. */

@@ -25,6 +25,7 @@ type PointerDecisionRecords = Pick<
   | 'completePointer'
   | 'openDelivery'
   | 'missingGates'
+  | 'beginGates'
   | 'recordGate'
   | 'concludeDelivery'
 >;
@@ -74,7 +75,8 @@ export function pointerDecisionRecords(db: Database): PointerDecisionRecords {
       const of = applicationOf(workflowId);
       return transact(db, async (trx) => {
         const { app } = await pointerNow(trx, of, {});
-        const release = await nextRelease(trx, of);
+        // A type that the application has dropped is not delivered any more.
+        const release = app.types.includes(of.type) ? await nextRelease(trx, of) : undefined;
         if (!release) return { release: null };
         const { application, type } = of;
         const input = { application, type, release: release.release };
@@ -99,6 +101,12 @@ export function pointerDecisionRecords(db: Database): PointerDecisionRecords {
       return transact(db, async (trx) => {
         const results = await resultsOf(trx, of);
         return results.configured.filter((gate) => !results.latest.some((one) => one.gate === gate && one.passed));
+      });
+    },
+
+    async beginGates(of) {
+      await transact(db, async (trx) => {
+        await writeProjections(trx, [{ kind: 'delivery', row: await deliveryRow(trx, of, 'gating', '') }]);
       });
     },
 

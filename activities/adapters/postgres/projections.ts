@@ -64,7 +64,7 @@ async function write(trx: Work, { kind, row }: Projection): Promise<void> {
 async function writeVersion(trx: Work, version: Version): Promise<void> {
   const { project, model, submission, state, author, revision, updatedAt } = version;
   const columns = { project, model, submission, state, author, revision, updated_at: updatedAt, row: json(version) };
-  await trx
+  const written = await trx
     .insertInto('projection.versions')
     .values(columns)
     .onConflict((conflict) =>
@@ -73,13 +73,25 @@ async function writeVersion(trx: Work, version: Version): Promise<void> {
         .doUpdateSet(columns)
         .where(sql<boolean>`(excluded.revision, excluded.updated_at) >= (versions.revision, versions.updated_at)`),
     )
+    .returning(sql<boolean>`xmax = 0`.as('isNew'))
+    .executeTakeFirst();
+  if (!written?.isNew) return;
+  // Evaluations that were written before: their author may see them.
+  await trx
+    .updateTable('projection.evaluations')
+    .set({ author })
+    .where('project', '=', project)
+    .where('model', '=', model)
+    .where('submission', '=', submission)
     .execute();
 }
 
 async function writeEvaluation(trx: Work, row: Evaluation): Promise<void> {
   const { project, evaluation, model, submission, state, updatedAt } = row;
   const standing = evaluationStanding[state];
-  const columns = { project, evaluation, model, submission, standing, updated_at: updatedAt, row: json(row) };
+  const author = sql<string | null>`(select author from projection.versions
+    where project = ${project} and model = ${model} and submission = ${submission})`;
+  const columns = { project, evaluation, model, submission, author, standing, updated_at: updatedAt, row: json(row) };
   await trx
     .insertInto('projection.evaluations')
     .values(columns)

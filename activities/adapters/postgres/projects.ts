@@ -1,5 +1,4 @@
-// Projects with their types and policy, their members, their data sets.
-import { isDeepStrictEqual } from 'node:util';
+// Projects with their types and policy, and their members.
 import { sql } from 'kysely';
 import type { Project, Records } from '../../records.ts';
 import type { Policy } from '../../../workflows/domain/model.ts';
@@ -7,18 +6,11 @@ import { failure } from '../../failures.ts';
 import { once } from './audit.ts';
 import type { Database, Work } from './connection.ts';
 import { json } from './connection.ts';
+import { insertTypes } from './model-types.ts';
 
 type ProjectRecords = Pick<
   Records,
-  | 'createProject'
-  | 'project'
-  | 'projects'
-  | 'setPolicy'
-  | 'setMember'
-  | 'members'
-  | 'registerDataSet'
-  | 'dataSet'
-  | 'dataSets'
+  'createProject' | 'project' | 'projects' | 'projectOfType' | 'setPolicy' | 'setMember' | 'members'
 >;
 
 /** The projects' part of Records. */
@@ -38,6 +30,15 @@ export function projectRecords(db: Database): ProjectRecords {
 
     async projects(user) {
       return selectProjects(db, user === null ? {} : { user });
+    },
+
+    async projectOfType(type) {
+      const found = await db
+        .selectFrom('authoritative.types')
+        .select('project')
+        .where('type', '=', type)
+        .executeTakeFirst();
+      return found?.project;
     },
 
     async setPolicy(project, policy, audit) {
@@ -71,56 +72,13 @@ export function projectRecords(db: Database): ProjectRecords {
     },
 
     async members(project) {
-      const found = await db
-        .selectFrom('authoritative.members')
-        .select(['name', 'roles'])
-        .where('project', '=', project)
-        .orderBy(sql`name collate "C"`)
+      return db
+        .selectFrom('authoritative.members as member')
+        .innerJoin('authoritative.users as user', 'user.name', 'member.name')
+        .select(['member.name as user', 'member.roles', 'user.disabled'])
+        .where('member.project', '=', project)
+        .orderBy(sql`member.name collate "C"`)
         .execute();
-      return found.map(({ name, roles }) => ({ user: name, roles }));
-    },
-
-    async registerDataSet(dataset, audit) {
-      await once(db, audit, async (trx) => {
-        const key = { project: dataset.project, dataset: dataset.dataset };
-        await trx
-          .insertInto('authoritative.data_sets')
-          .values({ ...key, row: json(dataset) })
-          .onConflict((conflict) => conflict.doNothing())
-          .execute();
-        const { row } = await trx
-          .selectFrom('authoritative.data_sets')
-          .select('row')
-          .where('project', '=', key.project)
-          .where('dataset', '=', key.dataset)
-          .executeTakeFirstOrThrow();
-        // Who registered it, and when, stays with the first; what it holds must be the same.
-        if (row.kind !== dataset.kind || !isDeepStrictEqual(row.files, JSON.parse(json(dataset.files))))
-          throw failure(
-            'Conflict',
-            `data set ${dataset.dataset} of ${dataset.project} exists with other files: data sets do not change, give it a new name`,
-          );
-      });
-    },
-
-    async dataSet(project, dataset) {
-      const found = await db
-        .selectFrom('authoritative.data_sets')
-        .select('row')
-        .where('project', '=', project)
-        .where('dataset', '=', dataset)
-        .executeTakeFirst();
-      return found?.row;
-    },
-
-    async dataSets(project) {
-      const found = await db
-        .selectFrom('authoritative.data_sets')
-        .select('row')
-        .where('project', '=', project)
-        .orderBy(sql`dataset collate "C"`)
-        .execute();
-      return found.map(({ row }) => row);
     },
   };
 }
@@ -132,22 +90,7 @@ async function insertProject(trx: Work, { project, types, policy }: Project): Pr
     .onConflict((conflict) => conflict.doNothing())
     .executeTakeFirst();
   if (made.numInsertedOrUpdatedRows === 0n) throw failure('Conflict', `project ${project} exists`);
-  // Sorted: two projects that want the same types then wait for each other in one direction only.
-  const wanted = types.map((type, position) => ({ type, project, position }));
-  for (const row of wanted.sort((a, b) => (a.type < b.type ? -1 : 1))) {
-    const added = await trx
-      .insertInto('authoritative.types')
-      .values(row)
-      .onConflict((conflict) => conflict.doNothing())
-      .executeTakeFirst();
-    if (added.numInsertedOrUpdatedRows !== 0n) continue;
-    const { project: owner } = await trx
-      .selectFrom('authoritative.types')
-      .select('project')
-      .where('type', '=', row.type)
-      .executeTakeFirstOrThrow();
-    throw failure('Conflict', `type ${row.type} belongs to project ${owner}: a type has one project`);
-  }
+  await insertTypes(trx, project, types, 0);
 }
 
 /** The types of a project, in their order, as a column; `alias` is how the query calls the table of projects. */

@@ -1,6 +1,6 @@
 // The tables as types: `authoritative.*` is backed up, `projection.*` is made again from staging.
-import type { ColumnType, Generated } from 'kysely';
-import type { JobGrant, Principal } from '../../records.ts';
+import type { ColumnType, Generated, GeneratedAlways } from 'kysely';
+import type { JobGrant, Principal, VersionSummary } from '../../records.ts';
 import type {
   Application,
   DataSet,
@@ -31,6 +31,8 @@ export interface DecisionDetail {
   readonly to?: string;
   readonly commit?: string;
 }
+/** A time that is left out when the row is made. */
+type Nullable = ColumnType<string | null, string | null | undefined, string | null>;
 
 /** A projection keeps the whole domain object and, besides, what is asked for. `ordinal` counts the rows as they came: pages go by it. */
 interface Projected<T> {
@@ -40,7 +42,7 @@ interface Projected<T> {
 }
 
 export interface Tables {
-  'authoritative.users': { name: string; admin: boolean };
+  'authoritative.users': { name: string; admin: boolean; disabled: Generated<boolean> };
   'authoritative.tokens': {
     token_id: string;
     sha256: string;
@@ -53,17 +55,54 @@ export interface Tables {
   };
   'authoritative.projects': { project: string; policy: Json<Policy> };
   'authoritative.types': { type: string; project: string; position: number };
+  'authoritative.type_grants': { type: string; project: string };
   'authoritative.members': { project: string; name: string; roles: Json<readonly Role[]> };
-  'authoritative.data_sets': { project: string; dataset: string; row: Json<DataSet> };
+  'authoritative.data_sets': {
+    project: string;
+    dataset: string;
+    row: Json<DataSet>;
+    deleted_at: Nullable;
+    swept_at: Nullable;
+  };
+  'authoritative.data_set_drafts': {
+    project: string;
+    dataset: string;
+    attempt: string;
+    step: 'write' | 'clear';
+    drafted_at: string;
+  };
+  'authoritative.data_set_uses': {
+    project: string;
+    dataset: string;
+    kind: 'run' | 'evaluation';
+    name: string;
+  };
   'authoritative.nodes': { project: string; node: string; row: Json<Node> };
   'authoritative.audit': {
-    seq: number;
-    previous: string;
-    hash: string;
+    /** In the order of insertion; a transaction that commits late has an early one. */
+    arrival: GeneratedAlways<number>;
+    /** Place in the chain; it, `previous` and `hash` are null until the entry is linked. */
+    seq: number | null;
+    previous: string | null;
+    hash: string | null;
     key: string;
     project: string | null;
     subject: string;
-    /** RFC 8785 text, as it was hashed: jsonb would change numbers and refuse U+0000. */
+    /** RFC 8785 text, as it is hashed: jsonb would change numbers and refuse U+0000. */
+    entry: string;
+    recorded_at: Generated<string>;
+  };
+  'authoritative.refusals': {
+    refusal: GeneratedAlways<number>;
+    principal: string;
+    action: string;
+    /** Empty for one of the platform. */
+    project: string;
+    minute: string;
+    count: number;
+    /** The last one that was counted: the same again is a call that is made again. */
+    request: string;
+    /** The audit entry of the first one, as RFC 8785 text. */
     entry: string;
   };
   'authoritative.audit_head': { seq: number; hash: string };
@@ -182,6 +221,7 @@ export interface Tables {
     entry: string;
     filed: Generated<boolean>;
   };
+  'authoritative.steps': { workflow_id: string; step: string; value: Json<object> };
   'authoritative.runs': { project: string; model: string; submission: string; attempt: number; row: Json<RunRecord> };
   'authoritative.staged': {
     project: string;
@@ -215,6 +255,16 @@ export interface Tables {
     seconds: number;
     at: Generated<string>;
   };
+  /** What chunks of files have, by the file's digest: written once, the same for every store. */
+  'authoritative.chunk_digests': { sha256: string; chunk_bytes: number; digests: Buffer };
+  'authoritative.file_digests': { uri: string; sha256: string; bytes: number; modified_at: string };
+  'authoritative.byte_faults': {
+    uri: string;
+    expected: string;
+    found: string;
+    first_at: string;
+    last_at: string;
+  };
   'projection.versions': Projected<Version> & {
     project: string;
     model: string;
@@ -222,12 +272,21 @@ export interface Tables {
     state: string;
     author: string;
     revision: number;
+    summary: GeneratedAlways<VersionSummary>;
+    type: GeneratedAlways<string>;
+    /** The version's number; 0 while it has none. */
+    number: GeneratedAlways<number>;
+    tags: GeneratedAlways<readonly string[]>;
+    words: GeneratedAlways<string>;
   };
   'projection.evaluations': Projected<Evaluation> & {
     project: string;
     evaluation: string;
     model: string;
     submission: string | null;
+    /** Of the version that was evaluated. */
+    author: string | null;
+    actor: GeneratedAlways<string>;
     standing: number;
   };
   'projection.deliveries': Projected<Delivery> & {

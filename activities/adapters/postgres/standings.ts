@@ -62,9 +62,12 @@ export async function projectNow(db: Database, project: string, lock: boolean): 
   const found = await query.executeTakeFirst();
   if (!found) throw failure('NotFound', `there is no project ${project}`);
   const rows = await db
-    .selectFrom('authoritative.members')
-    .select(['name', 'roles'])
-    .where('project', '=', project)
+    .selectFrom('authoritative.members as member')
+    .innerJoin('authoritative.users as user', 'user.name', 'member.name')
+    .select(['member.name', 'member.roles'])
+    .where('member.project', '=', project)
+    // Who is disabled counts nowhere.
+    .where('user.disabled', '=', false)
     .execute();
   const editions = await db
     .selectFrom('authoritative.policies')

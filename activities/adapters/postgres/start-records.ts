@@ -6,7 +6,7 @@ import type { WorkflowName } from '../../../workflows/domain/ids.ts';
 import { append } from './audit.ts';
 import { refuseOpen } from './commands.ts';
 import type { Database } from './connection.ts';
-import { transact } from './connection.ts';
+import { json, transact } from './connection.ts';
 import { cursorOf, limitOf, pageOf } from './page.ts';
 import { writeProjections } from './projections.ts';
 import type { Tables } from './schema.ts';
@@ -24,6 +24,8 @@ type StartRecords = Pick<
   | 'registerKeys'
   | 'keys'
   | 'exclusively'
+  | 'recordStep'
+  | 'step'
 >;
 
 /** What a person starts; the others are started by their parents and resumed by them. */
@@ -99,6 +101,24 @@ export function startRecords(db: Database): StartRecords {
         // The same again counts once.
         .where('restart_at', 'is distinct from', restartAt)
         .execute();
+    },
+
+    async recordStep(workflowId, step, value) {
+      await db
+        .insertInto('authoritative.steps')
+        .values({ workflow_id: workflowId, step, value: json(value) })
+        .onConflict((conflict) => conflict.columns(['workflow_id', 'step']).doUpdateSet({ value: json(value) }))
+        .execute();
+    },
+
+    async step<T extends object>(workflowId: string, step: 'prepared' | 'ended') {
+      const found = await db
+        .selectFrom('authoritative.steps')
+        .select('value')
+        .where('workflow_id', '=', workflowId)
+        .where('step', '=', step)
+        .executeTakeFirst();
+      return found?.value as T | undefined;
     },
 
     async exclusively(what, work) {

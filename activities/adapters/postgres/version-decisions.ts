@@ -89,7 +89,7 @@ async function decide(
   doubt: { reason: string; message: string } | undefined,
 ): Promise<VersionStanding> {
   const { body } = taken;
-  const verdict = judgeVersion(now, body);
+  const verdict = judgeVersion(now, body, taken.recordedAt);
   if ('refused' in verdict) {
     await refuse(trx, taken, verdict);
     return shownStanding(now);
@@ -143,10 +143,14 @@ async function carryOut(
       pending: { commandId: body.commandId, name: body.name, release: allotted.release },
     });
   }
+  // Nothing is fenced for somebody who cannot get the files.
+  const to = body.args.to ?? version.author;
+  if (returns(body.name) && !mayReceive(now, to))
+    throw failure('InvalidInput', `${to} is not a scientist of project ${version.project}`);
   const withdrawn = letsGo(body.name) ? await letGo(trx, now, body) : { releases: [], wake: [] };
-  const to = completes ? (transition.to ?? version.state) : version.state;
+  const next = completes ? (transition.to ?? version.state) : version.state;
   if (letsGo(body.name) && (withdrawn.releases.length > 0 || returns(body.name))) {
-    const detail = returns(body.name) ? { to: body.args.to ?? version.author } : {};
+    const detail = returns(body.name) ? { to } : {};
     await insertDecision(trx, taken, { ...noted, pending: true, detail });
     await settle(trx, taken, { status: 'accepted' });
     return shownStanding(
@@ -155,8 +159,8 @@ async function carryOut(
     );
   }
   await insertDecision(trx, taken, { ...noted, pending: false });
-  const { change, message } = changeOf(now, body, to, at);
-  const moved = await move(trx, now, to, change, taken.command);
+  const { change, message } = changeOf(now, body, next, at);
+  const moved = await move(trx, now, next, change, taken.command);
   await settle(trx, taken, { status: 'done', message });
   return shownStanding(moved, withdrawn.wake);
 }
@@ -192,6 +196,11 @@ const endStates: Readonly<Record<string, VersionState | undefined>> = {
 const letsGo = (name: string): boolean => ['reject', 'rollback', 'reassign', 'retire'].includes(name);
 /** Commands that bring the files back to a scientist. */
 const returns = (name: string): boolean => name === 'rollback' || name === 'reassign';
+
+const mayReceive = ({ members, version }: VersionNow, user: string): boolean => {
+  const roles = members.get(user);
+  return roles !== undefined && (roles.includes('scientist') || user === version.author);
+};
 
 /** What a command changes in the version, and what its giver reads of it. */
 function changeOf(

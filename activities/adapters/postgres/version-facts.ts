@@ -145,9 +145,19 @@ async function advance(trx: Work, now: VersionNow, ended: string | undefined): P
     }
     case 'rejected':
       if (now.undoUntil !== null && Date.parse(now.undoUntil) > Date.now()) return shownStanding(now);
+      // One that was recorded in time is on its way.
+      if (await hasOpenUndo(trx, now)) return shownStanding(now);
       await close(trx, now);
       return shownStanding({ ...now, closed: true });
-    default:
+    case 'failed':
+    case 'trained':
+    case 'new':
+    case 'approved':
+    case 'invalid':
+    case 'rolled-back':
+    case 'reassigned':
+    case 'retired':
+    case 'withdrawn':
       return shownStanding(now);
   }
 }
@@ -169,6 +179,18 @@ async function validated(trx: Work, now: VersionNow, ended: string | undefined):
   }
   const set = { digest, files, revises, version: await numberOf(trx, version), detail: '' };
   return move(trx, now, 'new', { set, approvals: [] }, null);
+}
+
+async function hasOpenUndo(trx: Work, { workflowId, undoUntil }: VersionNow): Promise<boolean> {
+  const found = await trx
+    .selectFrom('authoritative.commands')
+    .select('command_id')
+    .where('workflow_id', '=', workflowId)
+    .where('status', '=', 'open')
+    .where('name', '=', 'undo')
+    .where('recorded_at', '<=', undoUntil ?? new Date(0).toISOString())
+    .executeTakeFirst();
+  return undoUntil !== null && found !== undefined;
 }
 
 async function specOf(trx: Work, { workflowId }: VersionNow): Promise<RunSpec | undefined> {

@@ -4,11 +4,18 @@ import { failure } from '../../failures.ts';
 import type { Version } from '../../../workflows/domain/model.ts';
 import type { Database, Work } from './connection.ts';
 import { lock, transact } from './connection.ts';
-import { cursorOf, limitOf, pageOf } from './page.ts';
+import { listEvaluations, listVersions } from './lists.ts';
 
 type VersionRecords = Pick<
   Records,
-  'version' | 'versions' | 'versionNumber' | 'claimDigest' | 'freeDigest' | 'evaluation' | 'evaluations'
+  | 'version'
+  | 'versionByNumber'
+  | 'versions'
+  | 'versionNumber'
+  | 'claimDigest'
+  | 'freeDigest'
+  | 'evaluation'
+  | 'evaluations'
 >;
 
 /** The versions' part of Records. Lists come newest first. */
@@ -25,25 +32,20 @@ export function versionRecords(db: Database): VersionRecords {
       return found?.row;
     },
 
-    async versions({ project, model, state, author, ...page }) {
-      const [after, limit] = [cursorOf(page), limitOf(page.limit)];
-      let query = db
+    async versionByNumber(project, model, number) {
+      const found = await db
         .selectFrom('projection.versions')
-        .select(['ordinal', 'row'])
+        .select('row')
         .where('project', '=', project)
-        .orderBy('ordinal', 'desc')
-        .limit(limit + 1);
-      if (model !== undefined) query = query.where('model', '=', model);
-      if (state !== undefined) query = query.where('state', '=', state);
-      if (author !== undefined) query = query.where('author', '=', author);
-      if (after !== undefined) query = query.where('ordinal', '<', after);
-      return pageOf(
-        await query.execute(),
-        limit,
-        ({ ordinal }) => ordinal,
-        ({ row }) => row,
-      );
+        .where('model', '=', model)
+        .where('number', '=', number)
+        // 0 stands for versions without a number.
+        .where('number', '>', 0)
+        .executeTakeFirst();
+      return found?.row;
     },
+
+    versions: (filter) => listVersions(db, filter),
 
     async versionNumber(project, model, submission) {
       return transact(db, (trx) => numberOf(trx, { project, model, submission }));
@@ -74,24 +76,7 @@ export function versionRecords(db: Database): VersionRecords {
       return found?.row;
     },
 
-    async evaluations({ project, model, submission, ...page }) {
-      const [after, limit] = [cursorOf(page), limitOf(page.limit)];
-      let query = db
-        .selectFrom('projection.evaluations')
-        .select(['ordinal', 'row'])
-        .where('project', '=', project)
-        .orderBy('ordinal', 'desc')
-        .limit(limit + 1);
-      if (model !== undefined) query = query.where('model', '=', model);
-      if (submission !== undefined) query = query.where('submission', '=', submission);
-      if (after !== undefined) query = query.where('ordinal', '<', after);
-      return pageOf(
-        await query.execute(),
-        limit,
-        ({ ordinal }) => ordinal,
-        ({ row }) => row,
-      );
-    },
+    evaluations: (filter) => listEvaluations(db, filter),
   };
 }
 
@@ -137,7 +122,7 @@ export async function claim(trx: Work, { project, model, submission }: Key, dige
   if (other)
     throw failure(
       'Conflict',
-      `submission ${other.submission} of ${project}/${model} is open with the same bytes (SHA-256 ${digest}): withdraw it or wait for its end`,
+      `submission ${other.submission} of ${project}/${model} is open with the same bytes (model.onnx with SHA-256 ${digest}), and decisions name them: withdraw it, or have a manager reject it, roll it back or retire it, then submit again`,
       [other.submission],
     );
   await trx
