@@ -126,7 +126,7 @@ it('neither trains what is not provisioned nor collects what has not ended', asy
   const { rover, seen } = roverOf();
   const other = { workflowId: 'run/p/m/other/1' };
   for (const work of [() => rover.runTraining(input), () => rover.collectRun(input), () => rover.trainModel(input)]) {
-    const error = await thrown(inActivity(work, other));
+    const error = await thrown(inActivity<unknown>(work, other));
     expect(isFailure(error, 'NotAuthorized')).toBe(true);
     expect(String(error)).toContain('run/p/m/other/1 has prepared nothing');
   }

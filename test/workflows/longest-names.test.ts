@@ -58,7 +58,7 @@ async function give(to: string, actor: string, what: string, more: Partial<Comma
   const found = await world.send(
     world.signed({ workflowId: to, name: what, actor, roles: roles[actor] ?? [], ...more }),
   );
-  expect(found).toMatchObject({ status: 'done' });
+  if (found.status !== 'done') throw new Error(`${what}: ${JSON.stringify(found)}`);
   return found.message;
 }
 async function decide(actor: string, what: string, more: Partial<CommandBody> = {}): Promise<string> {
@@ -113,7 +113,7 @@ it('is trained, evaluated, approved, released, live and labelled', async () => {
   const spec = {
     ...{ code: { repository: `${project}/code`, commit }, entrypoint: path('train.py'), lock: path('x.lock') },
     ...{ data: [name('g')], parameters: {}, seed: 1, compute: 'cpu', deadlineSeconds: 60 },
-  };
+  } as const;
   await submit({ ...ids, type, author: scientist, beginning: { run: spec } });
   await untilState('trained');
   await decide(scientist, 'submit');

@@ -436,6 +436,11 @@ export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = 
     ) found
     join authoritative.data_sets d on d.project = found.project and d.dataset = found.dataset;
   `,
+  // What one run of a delivery finds of a gate counts once, however often the worker died before it could say so.
+  `
+  alter table authoritative.gate_results add column run text;
+  create unique index on authoritative.gate_results (application, release, gate, run);
+  `,
 ];
 
 /** Brings the schema to this program's version. A database of a later version is refused: an older program would misread it. */

@@ -108,11 +108,25 @@ export function pointerDecisionRecords(db: Database): PointerDecisionRecords {
       });
     },
 
-    async recordGate(of, { gate, passed, detail, seconds }) {
-      await transact(db, async (trx) => {
-        const values = { application: of.application, release: of.release, gate, passed, detail, seconds };
-        await trx.insertInto('authoritative.gate_results').values(values).execute();
-        await writeProjections(trx, [{ kind: 'delivery', row: await deliveryRow(trx, of, 'gating', '') }]);
+    async recordGate({ application, type, release }, { gate, passed, detail, seconds }, run) {
+      return transact(db, async (trx) => {
+        const values = { application, release, gate, passed, detail, seconds, run: run ?? null };
+        const made = await trx
+          .insertInto('authoritative.gate_results')
+          .values(values)
+          .onConflict((conflict) => conflict.doNothing())
+          .executeTakeFirst();
+        const row = await deliveryRow(trx, { application, type, release }, 'gating', '');
+        await writeProjections(trx, [{ kind: 'delivery', row }]);
+        if (made.numInsertedOrUpdatedRows !== 0n) return { gate, passed, detail, seconds };
+        return trx
+          .selectFrom('authoritative.gate_results')
+          .select(['gate', 'passed', 'detail', 'seconds'])
+          .where('application', '=', application)
+          .where('release', '=', release)
+          .where('gate', '=', gate)
+          .where('run', '=', run ?? '')
+          .executeTakeFirstOrThrow();
       });
     },
 

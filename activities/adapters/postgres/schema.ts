@@ -237,6 +237,8 @@ export interface Tables {
     detail: string;
     seconds: number;
     at: Generated<string>;
+    /** The delivery's run that found it; null: recorded before runs were. */
+    run: string | null;
   };
   'projection.versions': Projected<Version> & {
     project: string;
