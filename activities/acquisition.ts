@@ -150,7 +150,7 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
           once(Buffer.from(text, 'utf8')),
         );
       const stored = { ...(await put('json', JSON.stringify(sheet, null, 1))), name: 'datasheet.json' };
-      await put('md', sheetText(sheet));
+      const text = { ...(await put('md', sheetText(sheet))), name: 'datasheet.md' };
       await records.registerDataSet(
         {
           ...{ project, dataset, kind: 'training', registeredBy: actor, registeredAt: importedAt },
@@ -169,6 +169,7 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
         ...{
           files,
           sheet: stored,
+          sheetText: text,
           bytes: before?.bytes ?? bytes,
           detail: `data set ${dataset}`,
           updatedAt: importedAt,

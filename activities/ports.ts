@@ -65,6 +65,8 @@ export interface JobSpec {
   readonly argv: readonly string[];
   /** Text of the pinned requirements that the environment is made from. */
   readonly lock: string;
+  /** Whose packages these are (a project's unless given): environments of the platform are not shared with projects. */
+  readonly lockOwner?: 'platform' | 'project';
   readonly parameters: Readonly<Record<string, unknown>>;
   readonly compute: 'cpu' | 'gpu';
   readonly resources: { readonly cpus: number; readonly memoryBytes: number; readonly diskBytes: number };

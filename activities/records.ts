@@ -18,7 +18,7 @@ import type { Outcome, PublicKeys, SignedCommand } from '../workflows/domain/com
 import type { WorkflowName } from '../workflows/domain/ids.ts';
 import type { VersionState } from '../workflows/domain/lifecycle.ts';
 import type { ApplicationStanding, NextDelivery, ScanStanding, VersionStanding } from '../workflows/domain/standing.ts';
-import type { Digest, StorePath } from '../workflows/domain/names.ts';
+import type { ArtifactUri, Digest, StorePath } from '../workflows/domain/names.ts';
 import type { Role } from '../workflows/domain/roles.ts';
 
 /** The `code` of the errors with which methods reject while the database does not answer: waiting mends them. */
@@ -207,6 +207,34 @@ interface Failed {
   readonly message: string;
 }
 
+/**
+ * Size of the chunks whose digests are kept. Reading and hashing 1 MiB takes about as long as asking a store for it (some
+ * milliseconds), and the digests of the largest model (512 MiB) are 16 KiB.
+ */
+export const CHUNK_BYTES = 2 ** 20;
+/** Of SHA-256. */
+export const DIGEST_BYTES = 32;
+
+/** A file that no record names by its digest, as it was when the digest was computed. */
+export interface FileDigest {
+  readonly uri: ArtifactUri;
+  readonly sha256: Digest;
+  readonly bytes: number;
+  /** By the store's clock: a file with another time or size is another one. */
+  readonly modifiedAt: string;
+}
+
+/** Stored bytes that are not those that are on record, as they were found when they were read. */
+export interface ByteFault {
+  readonly uri: ArtifactUri;
+  /** Digest of the file on record. */
+  readonly expected: Digest;
+  /** What is wrong, with the digests that were compared. */
+  readonly found: string;
+  /** ISO 8601 */
+  readonly at: string;
+}
+
 /** The database. Every method is one transaction; every write may come twice and counts once. */
 export interface Records {
   // people
@@ -393,7 +421,7 @@ export interface Records {
 
   // starts and commands
   /** Records what may run, with its first rows. `Conflict` when the id stands for another input. */
-  recordStart(start: NewStart, audit: AuditEntry, projections: readonly Projection[]): Promise<'recorded' | 'there'>;
+  recordStart(start: NewStart, audit: AuditEntry, projections: readonly Projection[]): Promise<void>;
   start(workflowId: string): Promise<StartRow | undefined>;
   /** Compares a run with its start; one that is admitted is noted as the run that goes on. */
   admit(run: { workflowId: string; type: string; digest: string | null; runId: string }): Promise<AdmissionAnswer>;
@@ -419,6 +447,11 @@ export interface Records {
   /** Commands that wait for their workflow since before a time, oldest first. */
   openCommands(filter: { before: string; limit: number }): Promise<readonly SignedCommand[]>;
   decision(workflowId: string, commandId: string): Promise<DecisionNote | undefined>;
+  /**
+   * Checks each decision: its command is signed by the platform and says just this; and each approval, release and move of
+   * a live pointer has its decision. `problems` names what does not fit, the first hundred.
+   */
+  verifyDecisions(): Promise<{ readonly checked: number; readonly problems: readonly string[] }>;
 
   // decisions about versions, and the facts that they follow from
   versionStanding(key: VersionKey): Promise<VersionStanding>;
@@ -472,7 +505,7 @@ export interface Records {
   missingGates(delivery: DeliveryKey): Promise<readonly string[]>;
   /** The delivery is at its gates. */
   beginGates(delivery: DeliveryKey): Promise<void>;
-  /** Records what a gate has found. `run`: the delivery's run; what it finds of a gate first counts, and is returned. */
+  /** Records what a gate has found; the same again is one. `run`: the delivery's run: what it found of a gate first counts, and is returned. */
   recordGate(delivery: DeliveryKey, result: GateResult, run?: string): Promise<GateResult>;
   /** What the delivery has come to by the results of its gates. `ended`: why it came to nothing. */
   concludeDelivery(delivery: DeliveryKey, ended?: string): Promise<Delivery>;
@@ -483,5 +516,16 @@ export interface Records {
 
   /** Does the work unless somebody else is at it, in this process or another; `undefined` then. */
   exclusively<T>(what: string, work: () => Promise<T>): Promise<T | undefined>;
+  // stored bytes
+  /** Digests (32 bytes each) of so many chunks of a file, from the chunk `first` on; `undefined` when they are not kept. */
+  chunkDigests(sha256: Digest, first: number, count: number): Promise<Uint8Array | undefined>;
+  /** Keeps the digests of all chunks of a file. They follow from its digest, so the first ones stay. */
+  keepChunkDigests(sha256: Digest, digests: Uint8Array): Promise<void>;
+  fileDigest(uri: ArtifactUri): Promise<FileDigest | undefined>;
+  /** Keeps the digest of a file in the place of an earlier one. */
+  keepFileDigest(file: FileDigest): Promise<void>;
+  /** Notes that a stored file is wrong or missing; again, it notes the time. */
+  recordByteFault(fault: ByteFault): Promise<void>;
+
   close(): Promise<void>;
 }

@@ -270,6 +270,7 @@ export function createRoverActivities(
         outputs: [{ name: 'report.json', required: true, location: prepared.report }],
         argv: ['python', '-m', 'ocdl.evaluate'],
         lock: deps.platformLock,
+        lockOwner: 'platform',
         parameters: { thresholds, seed: 0 },
         compute: 'cpu',
         deadlineSeconds,

@@ -39,11 +39,17 @@ export const auditRoutes = ({ records }: ApiDeps): readonly Route[] => [
     method: 'get',
     path: '/v1/audit/verification',
     operationId: 'verifyAudit',
-    summary: 'Walks the whole chain and names the first row that does not fit',
+    summary: 'Walks the whole chain and every decision, and names what does not fit',
     action: 'platform.see',
-    response: z.object({ rows: z.number(), broken: z.number().nullable() }),
+    response: z.object({
+      rows: z.number(),
+      broken: z.number().nullable(),
+      /** Decisions whose signature was checked, and approvals, releases and live versions that rest on none. */
+      decisions: z.object({ checked: z.number(), problems: z.array(z.string()).readonly() }),
+    }),
     async handler() {
-      return { body: await records.verifyAudit() };
+      const [chain, decisions] = await Promise.all([records.verifyAudit(), records.verifyDecisions()]);
+      return { body: { ...chain, decisions } };
     },
   }),
 ];

@@ -1,6 +1,6 @@
 // The files of data sets as the areas hold them: a registration that fails leaves none, a deletion removes them.
 import type { ArtifactUri } from '../workflows/domain/names.ts';
-import { storePath } from '../workflows/domain/names.ts';
+import { dataSetsFolder, storePath } from '../workflows/domain/names.ts';
 import type { ApiDeps } from './deps.ts';
 import { problem } from './problems.ts';
 
@@ -18,7 +18,7 @@ export interface Draft {
 const SWEEP_LIMIT = 20;
 
 /** Where a registered data set's files lie in its area. */
-export const dataSetFolder = (dataset: string): string => `datasets/${dataset}`;
+export const dataSetFolder = (dataset: string): string => `${dataSetsFolder}/${dataset}`;
 
 /**
  * Runs one attempt to register a data set, which writes below {@link dataSetFolder} and then registers. What an attempt left

@@ -8,8 +8,7 @@ import { unknownName } from '../workflows/domain/known-names.ts';
 import type { Action } from '../workflows/domain/roles.ts';
 import { EVALUATION_SECONDS, LONGEST_EVALUATION_SECONDS, workflowId } from '../workflows/messages.ts';
 import { auditEntry } from './audit-entry.ts';
-import { sendBytes, storeOf } from './byte-stream.ts';
-import type { ApiDeps } from './deps.ts';
+import type { RouteDeps } from './deps.ts';
 import { isGatewayError } from './gateway.ts';
 import { recordStart } from './once.ts';
 import { notFound, problem } from './problems.ts';
@@ -40,7 +39,7 @@ type Given = z.output<typeof request>;
 /** States in which a version's bytes are still its author's affair. */
 const unsubmitted: readonly Version['state'][] = ['provisioning', 'training', 'failed', 'trained'];
 
-export const evaluationRoutes = (deps: ApiDeps): readonly Route[] => {
+export const evaluationRoutes = (deps: RouteDeps): readonly Route[] => {
   const { records, workflows } = deps;
 
   const subjectVersion = async (project: string, { model, subject }: Given): Promise<Version | undefined> =>
@@ -201,9 +200,7 @@ export const evaluationRoutes = (deps: ApiDeps): readonly Route[] => {
       statuses: [200, 206, 304],
       async handler({ found: { report, evaluation }, request: asked }) {
         if (!report) throw notFound(`report of evaluation "${evaluation}" yet`);
-        const sent = await sendBytes(storeOf(deps, report.uri), report.uri, asked, 'report', report.sha256);
-        sent.headers.set('content-type', 'application/json');
-        return sent;
+        return deps.send.recorded(report, { request: asked, what: 'report', contentType: 'application/json' });
       },
     }),
   ];

@@ -6,8 +6,7 @@ import type { Import, ImportedFile } from '../workflows/domain/import.ts';
 import { storePath } from '../workflows/domain/names.ts';
 import { workflowId } from '../workflows/messages.ts';
 import { auditEntry } from './audit-entry.ts';
-import { sendBytes } from './byte-stream.ts';
-import type { ApiDeps } from './deps.ts';
+import type { RouteDeps } from './deps.ts';
 import { isGatewayError } from './gateway.ts';
 import { recordStart } from './once.ts';
 import { notFound, problem } from './problems.ts';
@@ -67,7 +66,7 @@ const importView = z.object({
 
 const one = '/v1/projects/{project}/imports/{import}';
 
-export const importRoutes = ({ records, areas, workflows }: ApiDeps): readonly Route[] => {
+export const importRoutes = ({ records, areas, workflows, send }: RouteDeps): readonly Route[] => {
   const found = async ({ project, import: id }: { project: string; import: string }): Promise<Import> => {
     const row = await records.import(project, id);
     if (!row) throw notFound(`import "${id}"`);
@@ -184,11 +183,13 @@ export const importRoutes = ({ records, areas, workflows }: ApiDeps): readonly R
       async handler({ params, query: { format }, request: asked }) {
         const row = await found(params);
         if (!row.sheet) throw notFound(`data sheet of import "${row.import}" (it is ${row.state})`);
-        const name = format === 'json' ? 'datasheet.json' : 'datasheet.md';
-        const at = storePath({ area: 'common', project: row.project, path: `${importFolder(row)}/${name}` });
-        const sent = await sendBytes(areas, areas.uri(at), asked, 'data sheet');
-        sent.headers.set('content-type', format === 'json' ? 'application/json' : 'text/markdown; charset=utf-8');
-        return sent;
+        const wanted = { request: asked, what: 'data sheet' };
+        if (format === 'json') return send.recorded(row.sheet, { ...wanted, contentType: 'application/json' });
+        const markdown = { ...wanted, contentType: 'text/markdown; charset=utf-8' };
+        if (row.sheetText) return send.recorded(row.sheetText, markdown);
+        // An import of former times recorded no digest of it.
+        const path = `${importFolder(row)}/datasheet.md`;
+        return send.named(areas.uri(storePath({ area: 'common', project: row.project, path })), markdown);
       },
     }),
   ];

@@ -1,16 +1,15 @@
 // Releases: what managers released, for developers and for the applications that consume their types.
 import { z } from 'zod';
 import type { Principal, Records } from '../activities/records.ts';
-import { sendBytes, storeOf } from './byte-stream.ts';
-import type { ApiDeps } from './deps.ts';
+import type { RouteDeps } from './deps.ts';
 import { notFound } from './problems.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
 import { pageFields } from './schemas.ts';
 import { releaseView, rowsOf } from './views.ts';
 
-export const releaseRoutes = (deps: ApiDeps): readonly Route[] => {
-  const { records } = deps;
+export const releaseRoutes = (deps: RouteDeps): readonly Route[] => {
+  const { records, send } = deps;
   const scope = async ({ params, principal }: { params: { release: string }; principal: Principal }) => {
     const found = await records.release(params.release);
     if (!found) return undefined;
@@ -73,8 +72,10 @@ export const releaseRoutes = (deps: ApiDeps): readonly Route[] => {
       statuses: [200, 206, 304],
       async handler({ found, params: { name }, request }) {
         const file = found.files.find((one) => one.name === name);
-        if (!file) throw notFound(`file "${name}"`);
-        return sendBytes(storeOf(deps, file.uri), file.uri, request, `file "${name}"`, file.sha256);
+        // Until it is announced its bytes are still on their way to the store.
+        if (!file || (found.state === 'allotted' && !(await deps.releases.stat(file.uri))))
+          throw notFound(`file "${name}"`);
+        return send.recorded(file, { request, what: `file "${name}"` });
       },
     }),
   ];

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import type { CodeHost } from '../activities/ports.ts';
 import type { Project, Records } from '../activities/records.ts';
+import { lockMessage, lockProblems } from '../workflows/domain/lock.ts';
 import type { RunSpec } from '../workflows/domain/model.ts';
 import { LONGEST_RUN_SECONDS, newVersion } from '../workflows/domain/model.ts';
 import { subjectOf } from '../workflows/domain/names.ts';
@@ -99,9 +100,17 @@ async function runSpec(
   const commit = await code.resolve(repository, given.commit);
   if (commit === undefined)
     throw problem(422, 'no-such-commit', `from.run.commit: ${repository} has none of that name`);
-  for (const file of [given.entrypoint, given.lock])
-    if (!(await code.read(repository, commit, file)))
-      throw problem(422, 'no-such-file', `from.run: there is no ${file} at commit ${commit}`);
+  const read = async (file: string): Promise<Uint8Array> => {
+    const bytes = await code.read(repository, commit, file);
+    if (!bytes) throw problem(422, 'no-such-file', `from.run: there is no ${file} at commit ${commit}`);
+    return bytes;
+  };
+  await read(given.entrypoint);
+  const problems = lockProblems(Buffer.from(await read(given.lock)).toString('utf8'));
+  if (problems.length > 0) {
+    const errors = problems.map(({ line, message }) => ({ where: `${given.lock}, line ${line}`, message }));
+    throw problem(422, 'improper-lock', `from.run.lock: ${lockMessage(given.lock, problems)}`, { errors });
+  }
   for (const name of given.data) {
     const found = await records.dataSet(project, name);
     if (!found) throw problem(422, 'no-such-data-set', `from.run.data: there is no data set "${name}": register it`);

@@ -43,19 +43,24 @@ export async function sweep({ records, workflows, log }: Deps): Promise<SweepRep
     terminated: [] as string[],
     signalled: 0,
   };
+  // While the server is away nothing can be looked at, and each look would wait for it.
+  let isAway = false;
   let after: string | undefined;
   do {
     const page = await records.exclusively('sweep', async () => {
       const found = await records.openStarts({ limit: PAGE, ...(after !== undefined && { after }) });
-      for (const start of found.rows)
+      for (const start of found.rows) {
+        if (isAway) break;
         await one(start).catch((error: unknown) => {
+          isAway = isGatewayError(error, 'unavailable');
           // One that cannot be looked at delays no other.
           log.warn({ workflowId: start.workflowId, error: String(error) }, 'could not be resumed yet');
         });
+      }
       return found;
     });
-    // Another process is sweeping.
-    if (!page) return report;
+    // Another process is sweeping, or there is nothing to ask.
+    if (!page || isAway) return report;
     after = page.next;
   } while (after !== undefined);
   await signalAgain();

@@ -40,6 +40,8 @@ export function createWorkflowGateway(client: Client): WorkflowGateway {
         await client.workflow.start(name, {
           workflowId: id,
           taskQueue: taskQueues.core,
+          // As in the embedded server (deploy/temporal/main.go): the default of 10 s is too short for thousands of signals.
+          workflowTaskTimeout: '30 seconds',
           args: [input],
           // One that was ended by hand goes on from the record. Whether it may run at all is not decided here.
           workflowIdReusePolicy: 'ALLOW_DUPLICATE',

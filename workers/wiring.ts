@@ -15,6 +15,7 @@ import { createPostgresRecords } from '../activities/adapters/postgres/records.t
 import { createArchives } from '../activities/adapters/sources/archives.ts';
 import { createSources } from '../activities/adapters/sources/sources.ts';
 import { createAcquisitionActivities } from '../activities/acquisition.ts';
+import { keepingDigests } from '../activities/chunk-digests.ts';
 import { createDeliveryActivities } from '../activities/delivery.ts';
 import { createEarlierActivities } from '../activities/earlier.ts';
 import { failure } from '../activities/failures.ts';
@@ -27,7 +28,7 @@ import type { Records } from '../activities/records.ts';
 import { createReleaseActivities } from '../activities/release.ts';
 import { createRoverActivities } from '../activities/rover.ts';
 import type { Signer } from '../activities/signing.ts';
-import { ensureEnvironment } from '../deploy/local/environments.ts';
+import { createEnvironments } from '../deploy/local/environments.ts';
 import type { Artifact } from '../workflows/domain/model.ts';
 import type { Admission } from './admission.ts';
 import type { Config } from './config.ts';
@@ -134,18 +135,20 @@ export async function patiently<T>(open: () => Promise<T>, onWarn: OnWarn): Prom
     }
 }
 
-/** Opens the compute: local processes, in a sandbox where there is one. */
+/** Opens the compute: local processes, in a sandbox unless the operator goes without. */
 export function openCluster(
-  { home, cache, python, log }: { home: string; cache: string; python?: string | undefined; log: Logger },
+  given: Pick<Config, 'home' | 'cache'> &
+    Partial<Pick<Config, 'python' | 'environments' | 'jobsWithoutSandbox'>> & { readonly log: Logger },
   { areas, releases }: Stores,
 ): ReturnType<typeof createLocalProcessCluster> {
+  const { home, cache, python, environments, jobsWithoutSandbox, log } = given;
   return createLocalProcessCluster({
     home,
+    ...(jobsWithoutSandbox && { sandbox: 'if-possible' as const }),
     capsule: join(checkout, 'deploy', 'capsule'),
     checkout,
     inferenceEntry: join(checkout, 'api', 'inference', 'main.ts'),
-    environment: ({ lock, onProgress }) =>
-      ensureEnvironment({ lock, cache: join(cache, 'environments'), onProgress, python }),
+    environment: createEnvironments({ home, cache: join(cache, 'environments'), python, ...environments }),
     fetchFile: (artifact, destination, signal) => fetchFile({ areas, releases }, artifact, destination, signal),
     onWarn: (message) => log.warn(message),
   });
@@ -205,9 +208,9 @@ export const openSources = ({ home, imports }: Pick<Config, 'home' | 'imports'>)
   importBytes: imports.limitBytes,
 });
 
-/** All activities, over given ports; without sources those of imports are left out. */
+/** All activities, over given ports; without sources those of imports are left out. Digests of what they write are kept. */
 export async function createActivities(
-  ports: Stores & {
+  given: Stores & {
     bus: EventBus;
     cluster: Cluster;
     apiUrl: string;
@@ -216,6 +219,12 @@ export async function createActivities(
     onWarn?: OnWarn;
   },
 ) {
+  const { onWarn = () => undefined } = given;
+  const ports = {
+    ...given,
+    areas: keepingDigests(given.areas, given.records, onWarn),
+    releases: keepingDigests(given.releases, given.records, onWarn),
+  };
   const platformLock = await readFile(join(checkout, 'deploy', 'capsule', 'requirements.lock'), 'utf8');
   return allBeating({
     ...createModelCenterActivities(ports),

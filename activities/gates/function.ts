@@ -1,4 +1,5 @@
 // The function gate: the model behind its REST service, in a process of its own, answers the golden samples within tolerance, in time.
+import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { checkGolden, createInferenceClient, InferenceError } from '../../api/inference/client.ts';
 import { systemName } from '../../workflows/domain/names.ts';
@@ -88,5 +89,9 @@ async function readFile({ files, releases }: Pick<GateContext, 'files' | 'releas
   if (!file) throw failure('Corrupt', `the release has no ${name}`);
   const chunks: Uint8Array[] = [];
   for await (const chunk of await releases.read(file.uri)) chunks.push(chunk);
-  return Buffer.concat(chunks).toString('utf8');
+  const bytes = Buffer.concat(chunks);
+  const sha256 = createHash('sha256').update(bytes).digest('hex');
+  if (sha256 !== file.sha256)
+    throw failure('DigestMismatch', `${file.uri} has digest ${sha256}, not ${file.sha256}: restore it from a backup`);
+  return bytes.toString('utf8');
 }

@@ -15,6 +15,10 @@ const commands: Readonly<Record<string, Command>> = {
     summary: 'check what this machine has and say what is missing and how to get it',
     run: async (argv) => await (await import('./doctor.ts')).doctor(argv),
   },
+  lock: {
+    summary: 'make the requirements lock of a training run from a list of packages',
+    run: async (argv) => await (await import('./lock.ts')).lock(argv),
+  },
   demo: {
     summary: 'play the case study from training to feedback on a platform of its own',
     run: async (argv) => await (await import('./demo.ts')).demo(argv),

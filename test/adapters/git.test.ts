@@ -149,7 +149,8 @@ describe('git', () => {
       cwd: fileURLToPath(new URL('../..', import.meta.url)),
     });
     const head = await host.resolve(repository, 'main');
-    const refused = /^meanwhile: Error: the program git: too many files are open: raise the limit of open files/;
+    const refused =
+      /^meanwhile: SystemUnavailable: the program git: too many files are open: raise the limit of open files/;
     const [before, ask, stream, after] = stdout.trim().split('\n');
     assert.deepEqual([before, after], [`before: ${head}`, `after: ${head}`]);
     for (const line of [ask, stream]) assert.match(line ?? '', refused);

@@ -10,7 +10,7 @@ import {
   type LocalProcessCluster,
   type LocalProcessOptions,
 } from '../../activities/adapters/local-process/cluster.ts';
-import { findPython } from '../../deploy/local/environments.ts';
+import { findPython } from '../../deploy/local/python.ts';
 import type { NamedArtifact } from '../../workflows/domain/model.ts';
 import type { ClusterHarness } from '../contracts/cluster.ts';
 import { artifactOf, startJobApi } from '../contracts/cluster-job-api.ts';
@@ -44,7 +44,8 @@ export async function openLocalCluster(given: Partial<LocalProcessOptions> = {})
     capsule: join(CHECKOUT, 'deploy/capsule'),
     checkout: CHECKOUT,
     inferenceEntry: join(CHECKOUT, 'api/inference/main.ts'),
-    environment: () => Promise.resolve({ python: python.executable, folders: [python.prefix] }),
+    environment: () =>
+      Promise.resolve({ python: python.executable, base: python.executable, folders: [python.prefix] }),
     fetchFile: async (artifact, destination) => writeFile(destination, files.get(artifact.uri) ?? ''),
     onWarn: (message) => warnings.push(message),
     // Tests of an API that is unavailable do not wait for it.

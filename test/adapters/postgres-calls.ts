@@ -2,13 +2,15 @@
 import type { Records } from '../../activities/records.ts';
 import { defaultPolicy } from '../../workflows/domain/model.ts';
 import * as set from '../contracts/records/scene.ts';
-import type { Scene } from '../contracts/records/scene.ts';
+import { decisionReads, decisionWrites } from './postgres-decision-calls.ts';
+import type { Prepare } from './postgres-material.ts';
 import {
   token,
   dataSet,
   unallotted,
   dataImport,
   node,
+  storedFile,
   withUser,
   withToken,
   withRelease,
@@ -18,9 +20,6 @@ import {
   withLiveRelease,
   withRows,
 } from './postgres-material.ts';
-
-/** Makes what must be there over an undisturbed Records, and returns the call. */
-type Prepare = (direct: Records, scene: Scene) => Promise<(records: Records) => Promise<unknown>>;
 
 const writes = {
   createUser: async (_, { user, entry }) => {
@@ -173,6 +172,13 @@ const writes = {
     await direct.setNode(node(scene), scene.entry());
     const audit = scene.entry();
     return (records) => records.removeNode(scene.project, node(scene).node, audit);
+  },
+  keepChunkDigests: async (_, scene) => (records) =>
+    records.keepChunkDigests(storedFile(scene).sha256, Buffer.alloc(96, 7)),
+  keepFileDigest: async (_, scene) => (records) => records.keepFileDigest(storedFile(scene)),
+  recordByteFault: async (_, scene) => {
+    const { uri, sha256: expected, modifiedAt: at } = storedFile(scene);
+    return (records) => records.recordByteFault({ uri, expected, found: 'nothing', at });
   },
 } satisfies Partial<Record<keyof Records, Prepare>>;
 
@@ -341,12 +347,31 @@ const reads = {
     await direct.setNode(node(scene), scene.entry());
     return (records) => records.nodes(scene.project);
   },
+  chunkDigests: async (direct, scene) => {
+    const { sha256 } = storedFile(scene);
+    await direct.keepChunkDigests(sha256, Buffer.alloc(96, 7));
+    return (records) => records.chunkDigests(sha256, 1, 2);
+  },
+  fileDigest: async (direct, scene) => {
+    await direct.keepFileDigest(storedFile(scene));
+    return (records) => records.fileDigest(storedFile(scene).uri);
+  },
 } satisfies Partial<Record<keyof Records, Prepare>>;
 
 /** Every write of Records, by its name. */
-export const writingCalls: readonly (readonly [name: string, prepare: Prepare])[] = Object.entries(writes);
+export const writingCalls: readonly (readonly [name: string, prepare: Prepare])[] = [
+  ...Object.entries(writes),
+  ...Object.entries(decisionWrites),
+];
 /** Every read of Records, by its name; each answers something. */
-export const readingCalls: readonly (readonly [name: string, prepare: Prepare])[] = Object.entries(reads);
+export const readingCalls: readonly (readonly [name: string, prepare: Prepare])[] = [
+  ...Object.entries(reads),
+  ...Object.entries(decisionReads),
+];
 
 // A call that Records gets and these tables lack does not compile.
-({ ...writes, ...reads }) satisfies Record<Exclude<keyof Records, 'close'>, Prepare>;
+// `exclusively` is left out: a connection that is cut may hold its lock a moment longer, and then somebody else is at it.
+({ ...writes, ...reads, ...decisionWrites, ...decisionReads }) satisfies Record<
+  Exclude<keyof Records, 'close' | 'exclusively'>,
+  Prepare
+>;

@@ -3,8 +3,12 @@ import type { Records } from '../../activities/records.ts';
 import type { Import, Node } from '../../workflows/domain/import.ts';
 import type { DataSet } from '../../workflows/domain/model.ts';
 import { defaultPolicy } from '../../workflows/domain/model.ts';
+import type { ArtifactUri, Digest } from '../../workflows/domain/names.ts';
 import * as set from '../contracts/records/scene.ts';
 import type { Scene } from '../contracts/records/scene.ts';
+
+/** Makes what must be there over an undisturbed Records, and returns the call. */
+export type Prepare = (direct: Records, scene: Scene) => Promise<(records: Records) => Promise<unknown>>;
 
 export const token = ({ user }: Scene) => ({
   tokenId: `${user}-token`,
@@ -21,6 +25,13 @@ export const dataSet = ({ project }: Scene): DataSet => ({
   files: [],
   registeredBy: 'sam',
   registeredAt: set.START,
+});
+/** The digest is none, so that its row can be found by the scene. */
+export const storedFile = ({ project }: Scene) => ({
+  uri: `local:areas/common/${project}/rows.csv` as ArtifactUri,
+  sha256: `sha256-${project}` as Digest,
+  bytes: 3 * 2 ** 20,
+  modifiedAt: set.START,
 });
 export const unallotted = ({ project, type }: Scene) => ({
   type,

@@ -41,6 +41,7 @@ export const expected = {
   'audit.read': 'ma',
   'users.manage': 'a',
   'platform.see': 'a',
+  'platform.operate': 'a',
   'token.own': 'smdea',
   'job.data': 'J',
 } as const satisfies Record<string, string>;
@@ -157,7 +158,12 @@ export const samples: Record<string, readonly Sample[]> = {
   getVersion: [{ action: 'version.see', path: submission, owners: ['sam'] }],
   getVersionFile: [{ action: 'staging.read', path: `${submission}/files/model.onnx` }],
   commandVersion: [
-    { action: 'version.author', path: `${submission}/commands`, body: { ...command, name: 'withdraw' }, owners: 'all' },
+    {
+      action: 'version.author',
+      path: `${submission}/commands`,
+      body: { ...command, name: 'withdraw' },
+      owners: ['sam'],
+    },
     { action: 'version.decide', path: `${submission}/commands`, body: { ...command, name: 'reject' } },
   ],
   getVersionCommand: [{ action: 'version.see', path: `${submission}/commands/some-command`, owners: ['sam'] }],
@@ -220,7 +226,7 @@ export const samples: Record<string, readonly Sample[]> = {
     {
       action: 'application.revert',
       path: `${ofType}/commands`,
-      body: { name: 'revert', revision: 0, args: { release } },
+      body: { name: 'revert', revision: 0, args: { release, reason: 'it was better' } },
       owners: ['dev'],
     },
   ],
@@ -246,6 +252,7 @@ export const samples: Record<string, readonly Sample[]> = {
     { action: 'finding.see', path: inProject('/scans/scan-1/commands/some-command'), owners: ['scanner'] },
   ],
   readProjectAudit: [{ action: 'audit.read', path: inProject('/audit') }],
+  sweep: [{ action: 'platform.operate', path: '/v1/platform/sweep' }],
   getMetrics: [{ action: 'platform.see', path: '/metrics' }],
   readAudit: [{ action: 'platform.see', path: '/v1/audit' }],
   verifyAudit: [{ action: 'platform.see', path: '/v1/audit/verification' }],

@@ -5,7 +5,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { findPython } from '../../deploy/local/environments.ts';
+import { findPython } from '../../deploy/local/python.ts';
 import { type Ended, runProgram } from './programs.ts';
 
 type Answer = (request: IncomingMessage, response: ServerResponse, body: Buffer) => void;

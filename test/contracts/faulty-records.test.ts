@@ -208,6 +208,20 @@ const faults: readonly RecordsFault[] = [
     plant: (records) => ({ setNode: (node, audit) => records.setNode(node, { ...audit, key: randomUUID() }) }),
   },
   ...correctionFaults,
+  {
+    fault: 'the digests of chunks before a part are given with it',
+    seenBy: 'digests of chunks come in parts, and the first ones stay',
+    plant: (records) => ({ chunkDigests: (sha256, first, count) => records.chunkDigests(sha256, 0, first + count) }),
+  },
+  {
+    fault: 'the first digest of a file is kept for ever',
+    seenBy: 'the digest of a file replaces that of the file before it',
+    plant: (records) => ({
+      async keepFileDigest(file) {
+        if (!(await records.fileDigest(file.uri))) await records.keepFileDigest(file);
+      },
+    }),
+  },
 ];
 
 /** Cases that no fault here has ever made fail. */

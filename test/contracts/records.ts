@@ -1,13 +1,18 @@
 // What every Records must do, as a list of cases, and the function that registers them as tests.
 import type { Records } from '../../activities/records.ts';
 import { dataSetCases } from './records/data-sets.ts';
+import { byteCases } from './records/bytes.ts';
+import { approvalCases } from './records/approvals.ts';
+import { auditCases, decisionCases } from './records/decisions.ts';
 import { importCases } from './records/imports.ts';
 import { passageCases } from './records/passage.ts';
 import { peopleCases } from './records/people.ts';
+import { labelCases, pointerCases } from './records/pointers.ts';
 import { releaseCases } from './records/releases.ts';
 import type { RecordsCase } from './records/scene.ts';
 import { createScene } from './records/scene.ts';
 import { typeCases } from './records/model-types.ts';
+import { commandCases, startCases } from './records/starts.ts';
 
 export { createScene };
 
@@ -19,6 +24,16 @@ export const recordsCases: readonly RecordsCase[] = [
   ...passageCases,
   ...releaseCases,
   ...importCases,
+  ...byteCases,
+  ...[
+    ...startCases,
+    ...commandCases,
+    ...decisionCases,
+    ...approvalCases,
+    ...pointerCases,
+    ...labelCases,
+    ...auditCases,
+  ],
 ];
 
 /** Registers the contract as jest tests over one Records that `open` makes. */

@@ -6,7 +6,7 @@ import { z } from 'zod';
 import type { EventBus } from '../../activities/ports.ts';
 import type { Records } from '../../activities/records.ts';
 import { createSigner } from '../../activities/signing.ts';
-import { admitting, dataConverter } from '../../workers/bundle.ts';
+import { admitting, dataConverter, workflowTime } from '../../workers/bundle.ts';
 import { workerConfig } from '../../workers/config.ts';
 import { createJobWorkers } from '../../workers/queues.ts';
 import { createActivities, openBus, openStores } from '../../workers/wiring.ts';
@@ -49,6 +49,7 @@ const workers = await Promise.all([
     ...common,
     taskQueue: taskQueues.core,
     workflowBundle: { codePath: faults.WORKFLOW_BUNDLE },
+    ...workflowTime,
     maxCachedWorkflows: 100,
     // What waits for a dead worker's own queue is soon anybody's.
     stickyQueueScheduleToStartTimeout: '1 second',

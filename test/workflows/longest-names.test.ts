@@ -2,7 +2,7 @@
 import { once } from '../../activities/model-center.ts';
 import type { Projection } from '../../activities/records.ts';
 import type { CommandBody } from '../../workflows/domain/command.ts';
-import type { Evaluation, Scan, Version } from '../../workflows/domain/model.ts';
+import type { Evaluation, RunSpec, Scan, Version } from '../../workflows/domain/model.ts';
 import { defaultPolicy, newVersion } from '../../workflows/domain/model.ts';
 import type { Digest } from '../../workflows/domain/names.ts';
 import { NAME_LIMIT, storePath } from '../../workflows/domain/names.ts';
@@ -110,10 +110,10 @@ it('is trained, evaluated, approved, released, live and labelled', async () => {
     ...{ repository: `${project}/code`, branch: 'main', message: 'training', author: scientist },
     files: { [path('train.py')]: 'print()', [path('x.lock')]: '' },
   });
-  const spec = {
+  const spec: RunSpec = {
     ...{ code: { repository: `${project}/code`, commit }, entrypoint: path('train.py'), lock: path('x.lock') },
     ...{ data: [name('g')], parameters: {}, seed: 1, compute: 'cpu', deadlineSeconds: 60 },
-  } as const;
+  };
   await submit({ ...ids, type, author: scientist, beginning: { run: spec } });
   await untilState('trained');
   await decide(scientist, 'submit');

@@ -1,4 +1,5 @@
 // Training inside a lifecycle: failed and tried again, withdrawn in the middle, and trained outside of it.
+import { jest } from '@jest/globals';
 import { until } from './until.ts';
 import type { World } from './world.ts';
 import { openWorld } from './world.ts';
@@ -10,6 +11,8 @@ beforeAll(async () => {
 afterAll(() => world.close());
 beforeEach(() => Object.assign(world.script, { train: 'succeed' }));
 
+const runOf = (submission: string) => world.client.workflow.getHandle(`run/p/m/${submission}/1`);
+const jobsOf = (submission: string) => world.begunJobs.filter((name) => name.includes(`-${submission}-`));
 const ended = (submission: string) => world.client.workflow.getHandle(world.idOf(submission)).result();
 
 it('fails, is tried again as the next attempt, and goes on to be new', async () => {
@@ -46,19 +49,43 @@ it('is withdrawn while it trains: the job is ended, by its author alone', async 
   world.script.train = 'hang';
   await world.startLifecycle('rf-3', world.run);
   await world.untilState('rf-3', 'training');
-  // It is `training` from the first step on: a job that has not begun yet would never be ended.
-  await until('the job to begin', async () => world.begunJobs.some((name) => name.startsWith('run-p-m-rf-3-1')));
+  // The state begins with the run, which first looks for the code and the data: the job comes later.
+  const job = await until('the job to begin', async () => jobsOf('rf-3')[0]);
   expect(await world.give('rf-3', 'sue', 'withdraw')).toMatchObject({ status: 'refused', reason: 'not-authorized' });
   expect(await world.give('rf-3', 'sam', 'withdraw', { reason: 'wrong data' })).toMatchObject({ status: 'done' });
   expect(await ended('rf-3')).toMatchObject({ state: 'withdrawn', detail: 'wrong data', version: null });
-  const run = world.client.workflow.getHandle('run/p/m/rf-3/1');
+  const run = runOf('rf-3');
   await expect(run.result()).rejects.toThrow();
   expect((await run.describe()).status.name).toBe('CANCELLED');
-  await until('the job to be ended', async () => world.endedJobs.some((name) => name.startsWith('run-p-m-rf-3-1')));
+  await until('the job to be ended', async () => world.endedJobs.includes(job));
   const audit = await world.auditOf('p/m/rf-3');
   expect(audit.map(({ kind, actor }) => `${kind} by ${actor}`)).toEqual(
     expect.arrayContaining(['version.withdraw by sam', 'command.refused by sue']),
   );
+});
+
+it('is withdrawn before its job has begun: none ever begins', async () => {
+  const asked: { answer?: () => void } = {};
+  const read = jest
+    .spyOn(world.code, 'read')
+    .mockImplementation(() => new Promise((resolve) => (asked.answer = () => resolve(undefined))));
+  try {
+    await world.startLifecycle('rf-9', world.run);
+    await world.untilState('rf-9', 'training');
+    await until('the code to be looked for', async () => asked.answer);
+    expect(await world.give('rf-9', 'sam', 'withdraw')).toMatchObject({ status: 'done' });
+    expect(await ended('rf-9')).toMatchObject({ state: 'withdrawn' });
+    await expect(runOf('rf-9').result()).rejects.toThrow();
+  } finally {
+    read.mockRestore();
+    asked.answer?.();
+  }
+  const { events } = await runOf('rf-9').fetchHistory();
+  const steps = (events ?? []).flatMap(
+    ({ activityTaskScheduledEventAttributes: step }) => step?.activityType?.name ?? [],
+  );
+  expect(steps).not.toContain('trainModel');
+  expect(jobsOf('rf-9')).toEqual([]);
 });
 
 it('is withdrawn while it is new: its bytes may be submitted again', async () => {

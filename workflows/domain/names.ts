@@ -86,6 +86,9 @@ export function storePath(location: Location): StorePath {
   return [location.area, ...owner, location.path].join('/') as StorePath;
 }
 
+/** The folder of registered data sets in an area: the platform alone writes there. */
+export const dataSetsFolder = 'datasets';
+
 /** Inverse of {@link storePath}; `undefined` for what is none. */
 export function locationOf(path: string): Location | undefined {
   const [area, project = '', third = '', ...rest] = path.split('/');

@@ -25,8 +25,13 @@ export interface LocalProcessOptions {
   readonly inferenceEntry: string;
   readonly environment: MakeEnvironment;
   readonly fetchFile: FetchFile;
-  /** `none` goes without on purpose; otherwise bubblewrap is used where it works. */
-  readonly sandbox?: 'bubblewrap' | 'none';
+  /**
+   * `none` goes without on purpose. `if-possible` goes without where bubblewrap does not work. Otherwise nothing runs without
+   * bubblewrap: with `bubblewrap` the cluster does not open, without the option each job and service is refused.
+   */
+  readonly sandbox?: 'bubblewrap' | 'if-possible' | 'none';
+  /** How the sandbox is found; by trying unless given. */
+  readonly detect?: typeof detectSandbox;
   /** Told once when there is no sandbox. */
   readonly onWarn?: (message: string) => void;
   /** How long a job's wrapper asks an API again that does not answer; 15 minutes for inputs, 12 hours for outputs unless given. */
@@ -41,9 +46,13 @@ export interface LocalProcessCluster extends Cluster {
   close(): Promise<void>;
 }
 
-/** Opens the cluster. With `sandbox: 'bubblewrap'` it throws where that does not work; without the option it warns. */
+/** Opens the cluster. With `sandbox: 'bubblewrap'` it throws where that does not work. */
 export async function createLocalProcessCluster(options: LocalProcessOptions): Promise<LocalProcessCluster> {
   const sandbox = await chooseSandbox(options);
+  const mayRun = (what: string): void => {
+    if (sandbox.kind === 'none' && options.sandbox === undefined)
+      throw failure('JobFailed', `${what}: ${noSandbox(sandbox.why)}`);
+  };
   const jobs = join(options.home, 'jobs');
   const services = join(options.home, 'services');
   for (const folder of [jobs, services]) await mkdir(folder, { recursive: true, mode: 0o700 });
@@ -116,10 +125,12 @@ export async function createLocalProcessCluster(options: LocalProcessOptions): P
     sandbox: sandbox.kind === 'none' ? 'none' : 'bubblewrap',
     async runJob(spec, watch) {
       checkJob(spec);
+      mayRun(`job ${spec.name}`);
       return alone(`job ${spec.name}`, watch.signal, (signal) => job(spec, { ...watch, signal }));
     },
     async startService(spec, signal) {
       checkName(spec.name);
+      mayRun(`service ${spec.name}`);
       if (spec.compute === 'gpu') throw failure('InvalidInput', `service ${spec.name}: local services run on cpu`);
       return alone(`service ${spec.name}`, signal, async (stopped) => {
         await stop(spec.name);
@@ -160,18 +171,29 @@ const FIRST_USER = 1_868_759_040;
 
 async function chooseSandbox(options: LocalProcessOptions): Promise<Sandbox> {
   const found: Sandbox =
-    options.sandbox === 'none' ? { kind: 'none', why: 'it is switched off' } : await detectSandbox();
+    options.sandbox === 'none'
+      ? { kind: 'none', why: 'it is switched off' }
+      : await (options.detect ?? detectSandbox)();
   if (found.kind !== 'none') return found;
   if (options.sandbox === 'bubblewrap')
     throw new Error(
       `bubblewrap was asked for and does not work here: ${found.why}. Install it with util-linux (Debian, Ubuntu: apt-get install bubblewrap)`,
     );
+  if (options.sandbox === undefined) {
+    options.onWarn?.(noSandbox(found.why));
+    return found;
+  }
   options.onWarn?.(
     `Jobs and services run WITHOUT a sandbox (${found.why}): their code can read this user's files, use the network and outlive its end. ` +
       'Install bubblewrap (Debian, Ubuntu: apt-get install bubblewrap), or run only code you trust.',
   );
   return found;
 }
+
+const noSandbox = (why: string): string =>
+  `no job and no model service runs on this machine, because bubblewrap does not work here (${why}). Install it with util-linux ` +
+  '(Debian, Ubuntu: apt-get install bubblewrap) and start again, or, if you trust all code of all users with the rights of this ' +
+  'user, set OCDL_JOBS_WITHOUT_SANDBOX=true';
 
 function userNumbers(): () => number {
   // Begins anywhere, so that two workers of one machine rarely use the same ones at a time.

@@ -3,6 +3,7 @@ import { lstatSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { chmod, writeFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { join } from 'node:path';
+
 import type { Cluster, JobOutcome, JobSpec } from '../../ports.ts';
 import { isFinal } from '../../failures.ts';
 import { giveTo } from './folders.ts';
@@ -16,14 +17,21 @@ const { signals } = constants;
 
 export type JobWatch = Parameters<Cluster['runJob']>[1];
 
-/**
- * Gives the Python environment of a lock's text; the folders are those its interpreter needs to see. Rejects with a
- * non-retryable failure for a lock that no environment can be made of, and with any other error for what may pass.
- */
-export type MakeEnvironment = (request: { lock: string; onProgress: (line: string) => void }) => Promise<Environment>;
+/** Gives the Python environment of a lock's text, made in the sandbox: an InvalidInput where that lock can never be one. */
+export type MakeEnvironment = (request: {
+  lock: string;
+  owner: 'platform' | 'project';
+  sandbox: Sandbox;
+  signal: AbortSignal;
+  onProgress: (line: string) => void;
+}) => Promise<JobEnvironment>;
 
-interface Environment {
+export interface JobEnvironment {
+  /** The interpreter that has the lock's packages: never run outside the sandbox. */
   readonly python: string;
+  /** The interpreter that has none of them: for the wrapper, which holds the job's token. */
+  readonly base: string;
+  /** Folders that `python` needs to see. */
   readonly folders: readonly string[];
 }
 
@@ -91,8 +99,7 @@ async function passThrough(
   const patience = setting.patience ?? PATIENCE;
   const wrap = (step: 'fetch' | 'upload'): Promise<Ended> =>
     startProgram({
-      program: environment.python,
-      // Without the environment's packages: installed code must not run outside the sandbox.
+      program: environment.base,
       args: ['-S', '-s', '-m', 'ocdl.job', step, paths.root],
       env: {
         PATH: '/usr/bin:/bin',
@@ -128,7 +135,7 @@ async function runProgram(running: {
   abort: AbortSignal;
   paths: JobPaths;
   log: ProgramLog;
-  environment: Environment;
+  environment: JobEnvironment;
 }): Promise<JobOutcome | undefined> {
   const { setting, spec, abort, paths, log, environment } = running;
   const failed = (reason: Failed['reason'], exitCode: number | null): JobOutcome => {
@@ -226,29 +233,20 @@ async function makeEnvironment(
   paths: JobPaths,
   abort: AbortSignal,
   log: ProgramLog,
-): Promise<{ environment: Environment } | { failed: 'lock' | 'environment' }> {
+): Promise<{ environment: JobEnvironment } | { failed: 'lock' | 'environment' }> {
   abort.throwIfAborted();
   await writeAccounts(paths.passwd, setting.sandbox, setting.uid);
   if (!setting.finished) await chmod(paths.parameters, 0o644);
-  const state = { over: false };
-  const aborted = new Promise<never>((_, reject) => {
-    abort.addEventListener('abort', () => reject(abort.reason as Error), { once: true });
-  });
-  const onProgress = (line: string): void => {
-    if (!state.over) log.note(line);
-  };
-  const made = setting.environment({ lock: spec.lock, onProgress });
+  const { sandbox } = setting;
+  const owner = spec.lockOwner ?? 'project';
+  const onProgress = (line: string): void => log.note(line);
   try {
-    return { environment: await Promise.race([made, aborted]) };
+    // Aborted, it rejects once nothing of it runs any more.
+    return { environment: await setting.environment({ lock: spec.lock, owner, sandbox, signal: abort, onProgress }) };
   } catch (error) {
-    // An installation that goes on is left to end by itself: the next job needs it.
-    made.catch(() => undefined);
     abort.throwIfAborted();
     log.note(error instanceof Error ? error.message : String(error));
     return { failed: isFinal(error) ? 'lock' : 'environment' };
-  } finally {
-    state.over = true;
-    aborted.catch(() => undefined);
   }
 }
 

@@ -1,33 +1,60 @@
-// Looks at a database without changing it: is it there, who are we, may the platform make its schemas?
+// Looks at a database without changing it: is it there, who are we, may the platform make its schemas, which files were found wrong?
 import { sql } from 'kysely';
+import type { ArtifactUri, Digest } from '../../../workflows/domain/names.ts';
 import { failure } from '../../failures.ts';
-import { openDatabase } from './connection.ts';
+import type { ByteFault } from '../../records.ts';
+import { openDatabase, type Database } from './connection.ts';
 import { createOutlast } from './losses.ts';
 
 /** A look takes milliseconds; what has not answered by then stands still. */
 const STATEMENT_MS = 10_000;
 
-/** The server's version. Rejects with what is wrong and how to mend it. */
-export async function checkPostgres(options: {
+interface Asked {
   readonly url: string;
   readonly ca?: string | undefined;
-}): Promise<string> {
+}
+
+/** The server's version. Rejects with what is wrong and how to mend it. */
+export function checkPostgres(options: Asked): Promise<string> {
+  return look(options, async (db, server) => {
+    const { rows } = await sql<{ version: string; user: string; database: string; may: boolean }>`
+      select current_setting('server_version') as version, current_user as user, current_database() as database,
+             has_database_privilege(current_database(), 'CREATE') as may`.execute(db);
+    const [found] = rows;
+    if (!found?.may)
+      throw failure(
+        'NotAuthorized',
+        `${server}: the user may not make the platform's schemas: grant create on database "${found?.database}" to "${found?.user}"`,
+      );
+    return found.version;
+  });
+}
+
+/** The stored files that were found wrong or missing when they were served, the newest faults first; at most `limit`. */
+export function listByteFaults(options: Asked, limit: number): Promise<readonly ByteFault[]> {
+  return look(options, async (db) => {
+    const { rows: tables } = await sql<{ there: boolean }>`
+      select to_regclass('authoritative.byte_faults') is not null as there`.execute(db);
+    // A database that no platform of this version has opened yet.
+    if (!tables[0]?.there) return [];
+    const rows = await db
+      .selectFrom('authoritative.byte_faults')
+      .selectAll()
+      .orderBy('last_at', 'desc')
+      .limit(limit)
+      .execute();
+    return rows.map(({ uri, expected, found, last_at }) => ({
+      ...{ uri: uri as ArtifactUri, expected: expected as Digest, found, at: last_at },
+    }));
+  });
+}
+
+async function look<T>(options: Asked, work: (db: Database, server: string) => Promise<T>): Promise<T> {
   const onWarn = (): void => undefined;
   const { db, server } = openDatabase({ ...options, poolSize: 1, statementMs: STATEMENT_MS, onWarn });
   try {
     // No patience: a person waits for the answer.
-    return await createOutlast({ server, patienceMs: 0, onWarn })(async () => {
-      const { rows } = await sql<{ version: string; user: string; database: string; may: boolean }>`
-        select current_setting('server_version') as version, current_user as user, current_database() as database,
-               has_database_privilege(current_database(), 'CREATE') as may`.execute(db);
-      const [found] = rows;
-      if (!found?.may)
-        throw failure(
-          'NotAuthorized',
-          `${server}: the user may not make the platform's schemas: grant create on database "${found?.database}" to "${found?.user}"`,
-        );
-      return found.version;
-    });
+    return await createOutlast({ server, patienceMs: 0, onWarn })(() => work(db, server));
   } finally {
     await db.destroy();
   }

@@ -1,11 +1,13 @@
 // The commands' part of Records: recorded with a first verdict, found again with what became of them.
 import type { CommandRow, Records } from '../../records.ts';
 import { failure } from '../../failures.ts';
-import type { SignedCommand } from '../../../workflows/domain/command.ts';
+import type { CommandBody, SignedCommand } from '../../../workflows/domain/command.ts';
+import type { Refusal } from '../../../workflows/domain/lifecycle.ts';
 import { decisionOf, markOf, outcomeOf, refuse, take } from './commands.ts';
-import type { Database } from './connection.ts';
+import type { Database, Work } from './connection.ts';
 import { transact } from './connection.ts';
 import { judgeNow } from './judging.ts';
+import { endedMessage, hasEnded } from './starts.ts';
 
 type CommandRecords = Pick<Records, 'recordCommand' | 'command' | 'openCommands' | 'decision'>;
 
@@ -20,8 +22,8 @@ export function commandRecords(db: Database): CommandRecords {
           throw failure('Conflict', `command ${body.commandId} of ${row.subject} was another one: choose another id`, [
             'repeated',
           ]);
-        // A refusal is told at once; what looks possible is judged again where it is decided.
-        const refusal = made ? await judgeNow(trx, body.workflowId, body) : undefined;
+        // What is refused now is answered now; what looks possible is judged again where it is decided.
+        const refusal = made ? await refusalNow(trx, body) : undefined;
         const taken = {
           ...about,
           workflowId: body.workflowId,
@@ -60,6 +62,13 @@ export function commandRecords(db: Database): CommandRecords {
       return note;
     },
   };
+}
+
+/** Why a command is refused as things stand. Nothing takes the commands of a workflow that has ended. */
+async function refusalNow(trx: Work, body: CommandBody): Promise<Refusal | undefined> {
+  const ended = await hasEnded(trx, body.workflowId);
+  const refusal = await judgeNow(trx, body.workflowId, body);
+  return refusal ?? (ended ? { refused: 'closed', message: endedMessage(body.workflowId) } : undefined);
 }
 
 async function find(db: Database, workflowId: string, commandId: string): Promise<CommandRow | undefined> {

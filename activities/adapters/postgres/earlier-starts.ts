@@ -8,11 +8,12 @@ import type { Import } from '../../../workflows/domain/import.ts';
 import type { NewStart } from '../../records.ts';
 import type { Work } from './connection.ts';
 import { json } from './connection.ts';
+import { recordEarlierCommands } from './earlier-commands.ts';
 import { inputDigest } from './starts.ts';
 
 type Open = Omit<NewStart, 'roles'>;
 
-/** Writes standings, facts and start rows for everything that the projections show as open. */
+/** Writes standings, facts and start rows for everything that the projections show as open, and the commands of before. */
 export async function recordEarlierStarts(trx: Work): Promise<void> {
   const requests = await startedRequests(trx);
   for (const { row } of await trx.selectFrom('projection.versions').select('row').orderBy('ordinal').execute())
@@ -27,6 +28,7 @@ export async function recordEarlierStarts(trx: Work): Promise<void> {
     await bringScan(trx, row);
   for (const { row } of await trx.selectFrom('projection.imports').select('row').orderBy('ordinal').execute())
     await bringImport(trx, row, requests);
+  await recordEarlierCommands(trx);
 }
 
 /** What people asked for when they started something, by the key of its audit row. */

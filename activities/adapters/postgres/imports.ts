@@ -39,6 +39,7 @@ export function importRecords(db: Database): ImportRecords {
               ),
           )
           .execute();
+        // What has ended is not resumed.
         if (standing[state] === standing.done) await closeStart(trx, workflowId.dataImport(row), state);
         if (audit) await append(trx, [audit]);
       });

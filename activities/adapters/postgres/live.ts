@@ -157,10 +157,10 @@ async function isOlderVersion(trx: Work, release: string, live: string): Promise
 /** Is there a gate of the application whose newest result for this release is not a pass? */
 async function hasOpenGates(trx: Work, application: string, release: string): Promise<boolean> {
   const found = await sql<{ gate: string }>`
-    select gate from authoritative.applications a, jsonb_array_elements_text(a.row->'gates') as gate
+    select wanted.gate from authoritative.applications a, jsonb_array_elements_text(a.row->'gates') as wanted(gate)
     where a.application = ${application} and not coalesce((
       select g.passed from authoritative.gate_results g
-      where g.application = a.application and g.release = ${release} and g.gate = gate
+      where g.application = a.application and g.release = ${release} and g.gate = wanted.gate
       order by g.ordinal desc limit 1), false)`.execute(trx);
   return found.rows.length > 0;
 }

@@ -436,6 +436,30 @@ export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = 
     ) found
     join authoritative.data_sets d on d.project = found.project and d.dataset = found.dataset;
   `,
+  // What stored bytes are checked by when they are served, and those that were found wrong.
+  `
+  create table authoritative.chunk_digests (
+    sha256 text,
+    chunk_bytes integer,
+    -- SHA-256 of each chunk, one after the other. Not compressed: a part is then read without the rest.
+    digests bytea not null check (length(digests) % 32 = 0),
+    primary key (sha256, chunk_bytes)
+  );
+  alter table authoritative.chunk_digests alter column digests set storage external;
+  create table authoritative.file_digests (
+    uri text primary key,
+    sha256 text not null,
+    bytes bigint not null,
+    modified_at text not null
+  );
+  create table authoritative.byte_faults (
+    uri text primary key,
+    expected text not null,
+    found text not null,
+    first_at timestamptz not null,
+    last_at timestamptz not null
+  );
+  `,
   // What one run of a delivery finds of a gate counts once, however often the worker died before it could say so.
   `
   alter table authoritative.gate_results add column run text;
@@ -443,8 +467,11 @@ export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = 
   `,
 ];
 
-/** Brings the schema to this program's version. A database of a later version is refused: an older program would misread it. */
-export async function migrate(db: Kysely<Tables>): Promise<void> {
+/**
+ * Brings the schema to this program's version, or to an earlier one. A database of a later version is refused: an older
+ * program would misread it.
+ */
+export async function migrate(db: Kysely<Tables>, to: number = migrations.length): Promise<void> {
   await transact(db, async (trx) => {
     await lock(trx, 'migrations');
     await sql
@@ -463,7 +490,7 @@ export async function migrate(db: Kysely<Tables>): Promise<void> {
         `the database's schema has version ${version}, this program knows ${migrations.length}: run the newer program`,
       );
     for (const [index, statements] of migrations.entries()) {
-      if (index < version) continue;
+      if (index < version || index >= to) continue;
       if (typeof statements === 'string') await sql.raw(statements).execute(trx);
       else await statements(trx);
       await sql`insert into authoritative.migrations (version) values (${index + 1})`.execute(trx);

@@ -1,4 +1,5 @@
 // What is decided about an application: the next delivery, what its gates came to, and people's moves of the live pointer.
+import { isDeepStrictEqual } from 'node:util';
 import { sql } from 'kysely';
 import type { AuditEntry, Records } from '../../records.ts';
 import { failure } from '../../failures.ts';
@@ -51,7 +52,9 @@ export function pointerDecisionRecords(db: Database): PointerDecisionRecords {
         const now = await pointerNow(trx, of, { release: to });
         const subject = `${of.application}/${of.type}`;
         const taken = await takeCommand(trx, workflowId, command, { project: now.app.project, subject });
-        return taken.isOpen ? decide(trx, now, taken, doubt) : standingOf(now);
+        if (taken.isOpen) return decide(trx, now, taken, doubt);
+        // Whoever did not hear of the decision must still hear whom to wake.
+        return { ...standingOf(now), wake: await touchedBy(trx, of, `${workflowId}/${taken.body.commandId}`) };
       });
     },
 
@@ -108,25 +111,23 @@ export function pointerDecisionRecords(db: Database): PointerDecisionRecords {
       });
     },
 
-    async recordGate({ application, type, release }, { gate, passed, detail, seconds }, run) {
+    async recordGate(of, { gate, passed, detail, seconds }, run) {
       return transact(db, async (trx) => {
-        const values = { application, release, gate, passed, detail, seconds, run: run ?? null };
-        const made = await trx
-          .insertInto('authoritative.gate_results')
-          .values(values)
-          .onConflict((conflict) => conflict.doNothing())
-          .executeTakeFirst();
-        const row = await deliveryRow(trx, { application, type, release }, 'gating', '');
-        await writeProjections(trx, [{ kind: 'delivery', row }]);
-        if (made.numInsertedOrUpdatedRows !== 0n) return { gate, passed, detail, seconds };
-        return trx
-          .selectFrom('authoritative.gate_results')
-          .select(['gate', 'passed', 'detail', 'seconds'])
-          .where('application', '=', application)
-          .where('release', '=', release)
-          .where('gate', '=', gate)
-          .where('run', '=', run ?? '')
-          .executeTakeFirstOrThrow();
+        const result = { gate, passed, detail, seconds };
+        const { rows } = await sql<GateResult>`
+          select gate, passed, detail, seconds from authoritative.gate_results
+          where application = ${of.application} and release = ${of.release} and gate = ${gate}
+            and (${run ?? null}::text is null or run = ${run ?? null})
+          order by ordinal desc limit 1`.execute(trx);
+        const known = rows.find((row) => run !== undefined || isDeepStrictEqual({ ...row }, result));
+        // What is there already was written and not heard of.
+        if (!known)
+          await trx
+            .insertInto('authoritative.gate_results')
+            .values({ application: of.application, release: of.release, ...result, run: run ?? null })
+            .execute();
+        await writeProjections(trx, [{ kind: 'delivery', row: await deliveryRow(trx, of, 'gating', '') }]);
+        return known ?? result;
       });
     },
 
@@ -192,7 +193,8 @@ async function decide(
   const at = new Date().toISOString();
   await moveDeliveries(trx, { application, type, release: to, revert: true }, former, at);
   const { policy } = now;
-  await insertDecision(trx, taken, { revision: generation, policyVersion: policy.version, at, pending: true });
+  const detail = to === null ? {} : { release: to };
+  await insertDecision(trx, taken, { revision: generation, policyVersion: policy.version, at, pending: true, detail });
   await settle(trx, taken, { status: 'accepted' });
   const about = await releaseOf(trx, to ?? former ?? '');
   await append(trx, [
@@ -210,12 +212,26 @@ async function decide(
     },
   ]);
   const pointer = { application, type, generation: generation + 1, release: to, movedAt: moved_at };
-  const wake = [...new Set([to, former])].filter((one) => one !== null);
-  const versions = await Promise.all(wake.map((release) => releaseOf(trx, release)));
   return {
     ...standingOf({ ...now, pointer, pending: { commandId: body.commandId, name: body.name, release: to } }),
-    wake: versions.map((row) => ids.modelLifecycle(row)),
+    wake: await touchedBy(trx, now.pointer, `${taken.workflowId}/${body.commandId}`),
   };
+}
+
+/** The lifecycles of the versions that a move made live, and that were live before it. */
+async function touchedBy(
+  trx: Work,
+  { application, type }: Pick<LivePointer, 'application' | 'type'>,
+  key: string,
+): Promise<readonly string[]> {
+  const found = await sql<{ row: Release }>`
+    select r.row from authoritative.moves m
+    join authoritative.moves n on n.application = m.application and n.type = m.type
+      and n.generation in (m.generation, m.generation - 1)
+    join authoritative.releases r on r.release = n.release
+    where m.key = ${key} and m.application = ${application} and m.type = ${type}
+    order by n.generation desc`.execute(trx);
+  return [...new Set(found.rows.map(({ row }) => ids.modelLifecycle(row)))];
 }
 
 async function revertProblem(trx: Work, pointer: LivePointer, to: string): Promise<string | undefined> {

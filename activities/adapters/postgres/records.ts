@@ -3,7 +3,9 @@ import type { Records } from '../../records.ts';
 import { applicationRecords } from './applications.ts';
 import { auditRecords } from './audit.ts';
 import { commandRecords } from './command-records.ts';
+import { byteRecords } from './bytes.ts';
 import { openDatabase } from './connection.ts';
+import { decisionAuditRecords } from './decision-audit.ts';
 import { evidenceRecords } from './evidence.ts';
 import { dataSetRecords } from './data-sets.ts';
 import { findingRecords } from './findings.ts';
@@ -72,10 +74,12 @@ export async function createPostgresRecords(options: PostgresOptions): Promise<R
     ...startRecords(db),
     ...commandRecords(db),
     ...versionDecisionRecords(db),
+    ...decisionAuditRecords(db),
     ...versionFactRecords(db),
     ...evidenceRecords(db),
     ...pointerDecisionRecords(db),
     ...labelDecisionRecords(db),
+    ...byteRecords(db),
     async close() {
       await db.destroy();
     },

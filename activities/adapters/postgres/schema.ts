@@ -240,6 +240,16 @@ export interface Tables {
     /** The delivery's run that found it; null: recorded before runs were. */
     run: string | null;
   };
+  /** What chunks of files have, by the file's digest: written once, the same for every store. */
+  'authoritative.chunk_digests': { sha256: string; chunk_bytes: number; digests: Buffer };
+  'authoritative.file_digests': { uri: string; sha256: string; bytes: number; modified_at: string };
+  'authoritative.byte_faults': {
+    uri: string;
+    expected: string;
+    found: string;
+    first_at: string;
+    last_at: string;
+  };
   'projection.versions': Projected<Version> & {
     project: string;
     model: string;

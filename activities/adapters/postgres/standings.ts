@@ -216,7 +216,6 @@ export async function close(trx: Work, now: VersionNow): Promise<void> {
     .where('model', '=', model)
     .where('submission', '=', submission)
     .execute();
-  await refuseOpen(trx, now.workflowId, closedMessage(now.version));
   await closeStart(trx, now.workflowId, state);
   const children = await trx
     .selectFrom('authoritative.starts')
@@ -225,6 +224,8 @@ export async function close(trx: Work, now: VersionNow): Promise<void> {
     .where('closed_at', 'is', null)
     .execute();
   for (const { workflow_id } of children) await closeStart(trx, workflow_id, state);
+  // After the start is closed: a command that is being recorded holds it, and is seen here or sees that it is closed.
+  await refuseOpen(trx, now.workflowId, closedMessage(now.version));
 }
 
 export const closedMessage = ({ submission, state }: Version): string =>

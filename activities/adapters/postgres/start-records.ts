@@ -4,13 +4,14 @@ import { sql } from 'kysely';
 import type { Records, StartRow } from '../../records.ts';
 import type { WorkflowName } from '../../../workflows/domain/ids.ts';
 import { append } from './audit.ts';
+import { refuseOpen } from './commands.ts';
 import type { Database } from './connection.ts';
 import { json, transact } from './connection.ts';
 import { cursorOf, limitOf, pageOf } from './page.ts';
 import { writeProjections } from './projections.ts';
 import type { Tables } from './schema.ts';
 import { insertStanding } from './standings.ts';
-import { closeStart, insertStart } from './starts.ts';
+import { closeStart, endedMessage, insertStart } from './starts.ts';
 
 type StartRecords = Pick<
   Records,
@@ -34,14 +35,12 @@ const roots: readonly WorkflowName[] = ['modelLifecycle', 'evaluation', 'applica
 export function startRecords(db: Database): StartRecords {
   return {
     async recordStart(start, audit, projections) {
-      return transact(db, async (trx) => {
-        const made = await insertStart(trx, start);
-        if (made === 'there') return made;
+      await transact(db, async (trx) => {
+        if ((await insertStart(trx, start)) === 'there') return;
         for (const projection of projections)
           if (projection.kind === 'version') await insertStanding(trx, projection.row);
         await writeProjections(trx, projections);
         await append(trx, [audit]);
-        return made;
       });
     },
 
@@ -74,7 +73,10 @@ export function startRecords(db: Database): StartRecords {
     },
 
     async closeStart(workflowId, detail) {
-      await transact(db, (trx) => closeStart(trx, workflowId, detail));
+      await transact(db, async (trx) => {
+        await closeStart(trx, workflowId, detail);
+        await refuseOpen(trx, workflowId, endedMessage(workflowId));
+      });
     },
 
     async openStarts(page) {
@@ -96,6 +98,8 @@ export function startRecords(db: Database): StartRecords {
         .updateTable('authoritative.starts')
         .set((eb) => ({ restarts: restartAt === null ? 0 : eb('restarts', '+', 1), restart_at: restartAt }))
         .where('workflow_id', '=', workflowId)
+        // The same again counts once.
+        .where('restart_at', 'is distinct from', restartAt)
         .execute();
     },
 

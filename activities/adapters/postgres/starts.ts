@@ -42,6 +42,22 @@ export async function insertStart(trx: Work, start: NewStart, reopen = false): P
   return 'there';
 }
 
+/**
+ * Has the workflow ended? Its start stays as it is until the transaction ends: whoever closes it afterwards sees what this
+ * transaction has written.
+ */
+export async function hasEnded(trx: Work, workflowId: string): Promise<boolean> {
+  const found = await trx
+    .selectFrom('authoritative.starts')
+    .select('closed_at')
+    .where('workflow_id', '=', workflowId)
+    .forShare()
+    .executeTakeFirst();
+  return found !== undefined && found.closed_at !== null;
+}
+
+export const endedMessage = (workflowId: string): string => `${workflowId} has ended and takes no more commands`;
+
 /** Closes a start: from here on only the run that closed it may still tidy up. */
 export async function closeStart(trx: Work, workflowId: string, detail = ''): Promise<void> {
   await trx

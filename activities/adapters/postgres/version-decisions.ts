@@ -42,7 +42,8 @@ export function versionDecisionRecords(db: Database): VersionDecisionRecords {
       return transact(db, async (trx) => {
         const now = await versionNow(trx, key, true);
         const taken = await takeCommand(trx, workflowId, command, { project: key.project, subject: subjectOf(key) });
-        if (!taken.isOpen) return shownStanding(now);
+        // Whoever did not hear of the decision must still hear whom to wake.
+        if (!taken.isOpen) return shownStanding(now, letsGo(taken.body.name) ? await consumersOf(trx, now) : []);
         return decide(trx, now, taken, place, doubt);
       });
     },
@@ -63,8 +64,15 @@ export function versionDecisionRecords(db: Database): VersionDecisionRecords {
         const now = await versionNow(trx, versionKeyOf(workflowId), true);
         if (now.pending?.commandId !== commandId) return shownStanding(now);
         const found = await mustFind(trx, workflowId, commandId);
-        // What was allotted and did not get out must not get out later.
-        if (now.pending.release !== null) await fence(trx, [now.pending.release], commandId);
+        const release = now.pending.release;
+        if (release !== null) {
+          // What got out is out: whoever awaited it only did not hear of it.
+          const rows = await releasesOfVersion(trx, now.version);
+          if (rows.some((row) => row.release === release && row.state === 'announced'))
+            return complete(trx, now, commandId);
+          // What was allotted and did not get out must not get out later.
+          await fence(trx, [release], commandId);
+        }
         await noteEffect(trx, workflowId, commandId, {}, 'failed');
         await failCommand(trx, found.taken, reason, message);
         return shownStanding({ ...now, pending: null });
@@ -297,13 +305,18 @@ async function letGo(
   const { live } = await fence(trx, [...names].sort(), body.commandId);
   if (live.length > 0)
     throw failure('Conflict', `live in ${live.join(', ')}: revert or take down there first, then ${body.name}`);
-  const { type } = now.version;
+  return { releases: names, wake: await consumersOf(trx, now) };
+}
+
+/** The workflows of all applications that consume the version's type. */
+async function consumersOf(trx: Work, { version: { type } }: VersionNow): Promise<readonly string[]> {
   const applications = await trx
     .selectFrom('authoritative.live_pointers')
     .select('application')
     .where('type', '=', type)
+    .orderBy('application')
     .execute();
-  return { releases: names, wake: applications.map(({ application }) => ids.application({ application, type })) };
+  return applications.map(({ application }) => ids.application({ application, type }));
 }
 
 async function mustFind(trx: Work, workflowId: string, commandId: string) {

@@ -81,7 +81,7 @@ export async function addApplication(records: Records, scene: Scene, application
       project,
       owner: 'dan',
       types: [type],
-      gates: ['function'],
+      gates: [],
       repository: `${project}/app-${application}`,
     },
     entry(),
