@@ -8,7 +8,7 @@ import { subjectOf } from '../workflows/domain/names.ts';
 import type { ApplicationStanding } from '../workflows/domain/standing.ts';
 import { failure, isFinal } from './failures.ts';
 import { gates } from './gates/gate.ts';
-import { beating, currentWorkflow, ofWorkflow } from './heartbeat.ts';
+import { beating, currentRun, currentWorkflow, ofWorkflow } from './heartbeat.ts';
 import { mustHave } from './model-center.ts';
 import type { ArtifactStore, Cluster, CodeHost } from './ports.ts';
 import type { Records } from './records.ts';
@@ -79,8 +79,7 @@ export function createDeliveryActivities(deps: {
         run({ application: app, release: row, files, cluster, releases, signal, report }),
       );
       const result = { gate, ...verdict, seconds: Math.round(performance.now() - started) / 1000 };
-      await records.recordGate(of, result);
-      return result;
+      return records.recordGate(of, result, currentRun());
     },
 
     /** A person's move of the live pointer: back to an earlier release, whose bytes must be whole, or to nothing. */

@@ -568,7 +568,8 @@ export interface Records {
   missingGates(delivery: DeliveryKey): Promise<readonly string[]>;
   /** The delivery is at its gates. */
   beginGates(delivery: DeliveryKey): Promise<void>;
-  recordGate(delivery: DeliveryKey, result: GateResult): Promise<void>;
+  /** Records what a gate has found; the same again is one. `run`: the delivery's run: what it found of a gate first counts, and is returned. */
+  recordGate(delivery: DeliveryKey, result: GateResult, run?: string): Promise<GateResult>;
   /** What the delivery has come to by the results of its gates. `ended`: why it came to nothing. */
   concludeDelivery(delivery: DeliveryKey, ended?: string): Promise<Delivery>;
   scanStanding(workflowId: string): Promise<ScanStanding>;

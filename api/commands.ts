@@ -3,10 +3,9 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { isFailure } from '../activities/failures.ts';
-import type { CommandRow, Principal, Records } from '../activities/records.ts';
+import type { CommandRow, Principal } from '../activities/records.ts';
 import type { CommandArgs, CommandBody, Outcome } from '../workflows/domain/command.ts';
 import type { Role } from '../workflows/domain/roles.ts';
-import { auditEntry } from './audit-entry.ts';
 import type { ApiDeps } from './deps.ts';
 import { isGatewayError } from './gateway.ts';
 import { notFound, problem } from './problems.ts';
@@ -88,31 +87,6 @@ export async function carryOut(deps: ApiDeps, given: Given): Promise<Answer<Comm
     deps.log.warn({ workflowId, commandId, error: error.message }, 'a command is recorded and not signalled yet');
   });
   return answerOf(await waitFor(deps, row, workflowId, wait, given.request.signal), address, wait);
-}
-
-/** Writes a refusal of what did not become a command. */
-export async function recordRefusal(
-  records: Records,
-  { principal, roles, project, subject, body }: Pick<Given, 'principal' | 'roles' | 'project' | 'subject' | 'body'>,
-  commandId: string,
-  reason: string,
-  message: string,
-): Promise<void> {
-  const entry = auditEntry({
-    key: `command.refused/${subject}/${commandId}/${reason}`,
-    project,
-    kind: 'command.refused',
-    actor: principal.name,
-    subject,
-    digest: body.digest,
-    report: body.report,
-    reason: message,
-    detail: {
-      ...{ commandId, name: body.name, refused: reason },
-      command: { body: { ...body, actor: principal.name, roles }, signature: null },
-    },
-  });
-  await records.record([entry], []);
 }
 
 /** What became of a command, as its row says. */

@@ -1,10 +1,9 @@
 // Commands to an application: its live version goes back to an earlier one, or is taken down.
-import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { applicationCommands } from '../workflows/domain/command.ts';
 import { workflowId } from '../workflows/messages.ts';
 import { applicationScope } from './applications.ts';
-import { carryOut, commandAnswer, commandFields, lookUpCommand, recordRefusal } from './commands.ts';
+import { carryOut, commandAnswer, commandFields, lookUpCommand } from './commands.ts';
 import type { ApiDeps } from './deps.ts';
 import { notFound } from './problems.ts';
 import { recordRefused } from './refusals.ts';

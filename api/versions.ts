@@ -6,7 +6,7 @@ import { lifecycleCommands } from '../workflows/domain/command.ts';
 import { transitions, versionStates } from '../workflows/domain/lifecycle.ts';
 import { subjectOf } from '../workflows/domain/names.ts';
 import { workflowId } from '../workflows/messages.ts';
-import { carryOut, commandAnswer, commandFields, lookUpCommand, recordRefusal } from './commands.ts';
+import { carryOut, commandAnswer, commandFields, lookUpCommand } from './commands.ts';
 import type { RouteDeps } from './deps.ts';
 import { notFound } from './problems.ts';
 import { recordRefused } from './refusals.ts';

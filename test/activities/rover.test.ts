@@ -125,8 +125,13 @@ it('acts on what is recorded of a run, whatever its workflow hands around', asyn
 it('neither trains what is not provisioned nor collects what has not ended', async () => {
   const { rover, seen } = roverOf();
   const other = { workflowId: 'run/p/m/other/1' };
-  for (const work of [() => rover.runTraining(input), () => rover.collectRun(input), () => rover.trainModel(input)]) {
-    const error = await thrown(inActivity(work, other));
+  const works: readonly (() => Promise<unknown>)[] = [
+    () => rover.runTraining(input),
+    () => rover.collectRun(input),
+    () => rover.trainModel(input),
+  ];
+  for (const work of works) {
+    const error = await thrown(inActivity<unknown>(work, other));
     expect(isFailure(error, 'NotAuthorized')).toBe(true);
     expect(String(error)).toContain('run/p/m/other/1 has prepared nothing');
   }

@@ -203,6 +203,15 @@ export const decisionWrites = {
     const { pointerId } = await withDelivery(direct, scene);
     return (records) => records.openDelivery(pointerId);
   },
+  recordStep: async (direct, scene) => {
+    await withStart(direct, scene);
+    return (records) => records.recordStep(startOf(scene).workflowId, 'prepared', { inputs: [] });
+  },
+  beginGates: async (direct, scene) => {
+    const { pointerId, of } = await withDelivery(direct, scene);
+    await direct.openDelivery(pointerId);
+    return (records) => records.beginGates(of);
+  },
   recordGate: async (direct, scene) => {
     const { pointerId, of } = await withDelivery(direct, scene);
     await direct.openDelivery(pointerId);
@@ -234,6 +243,11 @@ export const decisionReads = {
   start: async (direct, scene) => {
     await withStart(direct, scene);
     return (records) => records.start(startOf(scene).workflowId);
+  },
+  step: async (direct, scene) => {
+    const { workflowId } = startOf(scene);
+    await direct.recordStep(workflowId, 'ended', { status: 'succeeded' });
+    return (records) => records.step(workflowId, 'ended');
   },
   openStarts: async (direct, scene) => {
     // The last page: other tests' starts come before.

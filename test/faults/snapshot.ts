@@ -14,14 +14,18 @@ export type Snapshot = Readonly<Record<string, readonly string[]>>;
 
 /**
  * What differs between two passages without meaning anything, and only that:
- * times; how long a gate took; random token ids and digests; the counters and hashes that depend on the order in which
- * independent workflows wrote (the chain itself is verified); signatures over times, each of which is verified.
+ * times; how long a gate took; random token ids and digests, ids of Temporal's runs; the counters and hashes that depend on
+ * the order in which independent workflows wrote (the chain itself is verified); signatures over times, each of which is
+ * verified.
  */
 const masked: Readonly<Record<string, readonly string[]>> = {
   'authoritative.tokens': ['token_id', 'sha256'],
   'authoritative.audit': ['arrival', 'seq', 'previous', 'hash'],
   'authoritative.audit_head': ['hash'],
   'authoritative.starts': ['ordinal', 'run_id'],
+  'authoritative.commands': ['ordinal'],
+  'authoritative.decisions': ['ordinal'],
+  'authoritative.gate_results': ['ordinal', 'run'],
   'projection.versions': ['ordinal'],
   'projection.evaluations': ['ordinal'],
   'projection.deliveries': ['ordinal'],

@@ -3,6 +3,7 @@
 // changed workflow uses `patched`. What ends in `-decided` was recorded since Records decide; the others are of before.
 import { randomBytes } from 'node:crypto';
 import type { Digest } from '../../workflows/domain/names.ts';
+import type { LifecycleInput } from '../../workflows/messages.ts';
 import { workflowId } from '../../workflows/messages.ts';
 import stopServers from '../servers-stop.ts';
 import type { ImportWorld } from '../workflows/import-world.ts';
@@ -153,6 +154,7 @@ const paths: readonly Path[] = [
     world.script.service = 'golden';
     return {
       'model-lifecycle-reassigned-decided': world.idOf('reassigned'),
+      'model-lifecycle-taken-back-decided': world.idOf('taken-back'),
       'delivery-failed-decided': workflowId.delivery({ application: 'shop', release: failed }),
       'delivery-stopped-decided': workflowId.delivery({ application: 'shop', release: slow }),
     };
@@ -167,6 +169,34 @@ const paths: readonly Path[] = [
     return {
       'evaluation-failed-decided': workflowId.evaluation(failed),
       'model-lifecycle-no-evidence-decided': world.idOf('lied-about'),
+    };
+  },
+  /** Terminated and started again from the record, released, taken down where it was live, rolled back. */
+  async (world) => {
+    await world.addApplication('kiosk');
+    const report = await world.submitted('resumed');
+    const handle = world.client.workflow.getHandle(world.idOf('resumed'));
+    await handle.terminate('by mistake');
+    const start = await world.records.start(handle.workflowId);
+    await world.gateway.startLifecycle(start?.input as LifecycleInput);
+    await done(world.give('resumed', 'mia', 'approve', {}, { report }));
+    const release = await world.release('resumed');
+    for (const name of ['kiosk', 'shop']) await world.untilLive(name, release);
+    for (const application of ['kiosk', 'shop']) {
+      const { generation: revision } = await world.records.livePointer(application, 'kind');
+      const id = workflowId.application({ application, type: 'kind' });
+      const args = { reason: 'found a leak' };
+      await done(world.send(world.signed({ workflowId: id, name: 'take-down', actor: 'mia', revision, args })));
+    }
+    await until('what was taken down to be told', async () => {
+      const { version, pending } = await world.standing('resumed');
+      return !pending && !version.detail.includes(': live');
+    });
+    await done(world.give('resumed', 'mia', 'rollback', { reason: 'found a leak' }, { report }));
+    await ended(world, 'resumed');
+    return {
+      'model-lifecycle-resumed-decided': world.idOf('resumed'),
+      'application-taken-down-decided': workflowId.application({ application: 'kiosk', type: 'kind' }),
     };
   },
   /** Hostile signals of every kind, then a command of the platform. */

@@ -78,6 +78,6 @@ describe('interrupted in the middle', () => {
     const resumed = Number(/\d+/.exec(world().site.asked.at(-1)?.headers.range ?? '')?.[0]);
     expect(resumed).toBeGreaterThan(0);
     const { rows } = await world().records.audit({ subject: 'p/imports/killed' });
-    expect(rows.map(({ entry }) => entry.kind)).toEqual(['import.done']);
+    expect(rows.map(({ entry }) => entry.kind)).toEqual(['import.started', 'import.done']);
   });
 });

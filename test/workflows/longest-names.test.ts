@@ -2,7 +2,7 @@
 import { once } from '../../activities/model-center.ts';
 import type { Projection } from '../../activities/records.ts';
 import type { CommandBody } from '../../workflows/domain/command.ts';
-import type { Evaluation, Scan, Version } from '../../workflows/domain/model.ts';
+import type { Evaluation, RunSpec, Scan, Version } from '../../workflows/domain/model.ts';
 import { defaultPolicy, newVersion } from '../../workflows/domain/model.ts';
 import type { Digest } from '../../workflows/domain/names.ts';
 import { NAME_LIMIT, storePath } from '../../workflows/domain/names.ts';
@@ -58,7 +58,7 @@ async function give(to: string, actor: string, what: string, more: Partial<Comma
   const found = await world.send(
     world.signed({ workflowId: to, name: what, actor, roles: roles[actor] ?? [], ...more }),
   );
-  expect(found).toMatchObject({ status: 'done' });
+  if (found.status !== 'done') throw new Error(`${what}: ${JSON.stringify(found)}`);
   return found.message;
 }
 async function decide(actor: string, what: string, more: Partial<CommandBody> = {}): Promise<string> {
@@ -110,7 +110,7 @@ it('is trained, evaluated, approved, released, live and labelled', async () => {
     ...{ repository: `${project}/code`, branch: 'main', message: 'training', author: scientist },
     files: { [path('train.py')]: 'print()', [path('x.lock')]: '' },
   });
-  const spec = {
+  const spec: RunSpec = {
     ...{ code: { repository: `${project}/code`, commit }, entrypoint: path('train.py'), lock: path('x.lock') },
     ...{ data: [name('g')], parameters: {}, seed: 1, compute: 'cpu', deadlineSeconds: 60 },
   };

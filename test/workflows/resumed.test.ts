@@ -287,7 +287,7 @@ it('an empty Temporal gets everything back that is open, and all of it can be fi
     ...{ release: next, generation: pointer.generation + 2 },
   });
   expect(await after.give('r-11', 'mia', 'retire')).toMatchObject({ status: 'done' });
-  const ended = await after.client.workflow.getHandle(after.idOf('r-11')).result();
+  const ended: unknown = await after.client.workflow.getHandle(after.idOf('r-11')).result();
   expect(ended).toMatchObject({ state: 'retired' });
   expect(await after.give('r-13', 'sam', 'submit')).toMatchObject({ status: 'done' });
   await after.untilState('r-13', 'new');

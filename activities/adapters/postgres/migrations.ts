@@ -541,6 +541,11 @@ export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = 
   drop index projection.deliveries_release_idx;
   create index on projection.scans (project, ordinal);
   `,
+  // What one run of a delivery finds of a gate counts once, however often the worker died before it could say so.
+  `
+  alter table authoritative.gate_results add column run text;
+  create unique index on authoritative.gate_results (application, release, gate, run);
+  `,
 ];
 
 /**

@@ -1,4 +1,5 @@
 // What is decided about an application: the next delivery, what its gates came to, and people's moves of the live pointer.
+import { isDeepStrictEqual } from 'node:util';
 import { sql } from 'kysely';
 import type { AuditEntry, Records } from '../../records.ts';
 import { failure } from '../../failures.ts';
@@ -110,20 +111,23 @@ export function pointerDecisionRecords(db: Database): PointerDecisionRecords {
       });
     },
 
-    async recordGate(of, { gate, passed, detail, seconds }) {
-      await transact(db, async (trx) => {
+    async recordGate(of, { gate, passed, detail, seconds }, run) {
+      return transact(db, async (trx) => {
+        const result = { gate, passed, detail, seconds };
         const { rows } = await sql<GateResult>`
           select gate, passed, detail, seconds from authoritative.gate_results
           where application = ${of.application} and release = ${of.release} and gate = ${gate}
+            and (${run ?? null}::text is null or run = ${run ?? null})
           order by ordinal desc limit 1`.execute(trx);
-        const [newest] = rows;
-        // The same result twice is one that was written and not heard of.
-        if (newest?.passed !== passed || newest.detail !== detail || newest.seconds !== seconds)
+        const known = rows.find((row) => run !== undefined || isDeepStrictEqual({ ...row }, result));
+        // What is there already was written and not heard of.
+        if (!known)
           await trx
             .insertInto('authoritative.gate_results')
-            .values({ application: of.application, release: of.release, gate, passed, detail, seconds })
+            .values({ application: of.application, release: of.release, ...result, run: run ?? null })
             .execute();
         await writeProjections(trx, [{ kind: 'delivery', row: await deliveryRow(trx, of, 'gating', '') }]);
+        return known ?? result;
       });
     },
 

@@ -254,6 +254,8 @@ export interface Tables {
     detail: string;
     seconds: number;
     at: Generated<string>;
+    /** The delivery's run that found it; null: recorded before runs were. */
+    run: string | null;
   };
   /** What chunks of files have, by the file's digest: written once, the same for every store. */
   'authoritative.chunk_digests': { sha256: string; chunk_bytes: number; digests: Buffer };
