@@ -74,7 +74,7 @@ async function startOfEach() {
       ...{ reason: '', detail: {}, at: HOUR_AGO },
     },
   );
-  const application = { application: `a-${id}`, types: [TYPE], gates: ['smoke'] };
+  const application = { application: `a-${id}`, types: [TYPE], gates: ['function'] };
   const evaluation = { model: 'random-forest', dataset: 'training-1', subject: { directory: 'runs' } };
   const source = { kind: 'maven', coordinate: 'org.example:rows:1.0' };
   const statuses = [
