@@ -302,9 +302,9 @@ look()
         ...pythonJob(harness.api, { code: 'print("THE JOB RAN")' }),
         lock: lockFor(index.url, folder, source),
       };
-      await expect(harness.cluster.runJob(spec, { signal: new AbortController().signal })).rejects.toMatchObject({
-        ...{ type: 'InvalidInput', nonRetryable: true },
-      });
+      const outcome = await harness.cluster.runJob(spec, { signal: new AbortController().signal });
+      expect(outcome).toMatchObject({ status: 'failed', reason: 'lock' });
+      expect(outcome.log).not.toContain('THE JOB RAN');
       expect(existsSync(canary)).toBe(false);
       expect(index.asked.filter((path) => path.startsWith('/files/'))).toEqual([]);
     } finally {

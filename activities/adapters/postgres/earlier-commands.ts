@@ -50,8 +50,8 @@ async function bring(trx: Work, { entry, command }: Kept): Promise<void> {
   const { body } = command;
   const failed = entry.kind === 'command.failed';
   const release = body.name === 'release' ? await releaseOf(trx, body) : undefined;
-  const why = entry.detail['reason'];
-  const reason = failed ? (typeof why === 'string' ? why : '') : null;
+  const { reason: why } = entry.detail;
+  const reason = failed && typeof why === 'string' ? why : null;
   const made = await trx
     .insertInto('authoritative.commands')
     .values({
