@@ -152,6 +152,10 @@ describe('a scan', () => {
     );
     expect(await records.scan(PROJECT, 'early')).toBeUndefined();
     const { auditEntry } = await import('../../api/audit-entry.ts');
+    await records.recordGate(
+      { application: 'scanner', type: TYPE, release: next.release },
+      { gate: 'function', passed: true, detail: '', seconds: 0 },
+    );
     const move = { key: 'live-2', application: 'scanner', type: TYPE, generation: 1, release: next.release };
     await records.moveLivePointer(
       { ...move, revert: false },
