@@ -73,7 +73,7 @@ describe('what is answered', () => {
     const row = (await refusals(`${PROJECT}/random-forest/rf-1`)).find(
       ({ detail }) => detail['commandId'] === commandId,
     );
-    expect(row).toMatchObject({ actor: who, detail: { refused: reason, command: { body: { commandId } } } });
+    expect(row).toMatchObject({ actor: who, detail: { reason, command: { body: { commandId } } } });
     // Asked for later, and sent again, it is as it was.
     expect(await json(world().ask('mia', 'GET', `${submission}/commands/${commandId}`))).toMatchObject({ outcome });
     expect([(await give(who, { ...command, commandId })).status, sent()]).toEqual([409, []]);
@@ -160,10 +160,10 @@ describe('what is answered', () => {
 });
 
 test('moves of the live pointer and labels go to their own workflows', async () => {
-  const revert = { name: 'revert', revision: 0, args: { release: `${TYPE}-1`, reason: 'it was better' } };
-  expect((await give('dev', revert, {}, ofPointer)).status).toBe(202);
+  const takeDown = { name: 'take-down', revision: 1, args: { reason: 'it harms' } };
+  expect((await give('dev', takeDown, {}, ofPointer)).status).toBe(202);
   expect(last().workflowId).toBe(`application/scanner/${TYPE}`);
-  expect(last().command.body).toMatchObject({ name: 'revert', revision: 0, roles: ['developer'], actor: 'dev' });
+  expect(last().command.body).toMatchObject({ name: 'take-down', revision: 1, roles: ['developer'], actor: 'dev' });
   const label = { name: 'deny', revision: 0, args: { findings: ['f-1'] } };
   expect((await give('eng', label, {}, ofScan)).status).toBe(202);
   expect(last().workflowId).toBe(`feedback/${PROJECT}/scan-1`);
@@ -171,9 +171,9 @@ test('moves of the live pointer and labels go to their own workflows', async () 
 });
 
 test.each<[string, string, object]>([
-  ['wrong-state', ofPointer, { name: 'take-down', revision: 0, args: { reason: 'it harms' } }],
-  ['stale', ofPointer, { name: 'revert', revision: 1, args: { release: `${TYPE}-1`, reason: 'r' } }],
-  ['invalid', ofPointer, { name: 'revert', revision: 0, args: { reason: 'r' } }],
+  ['stale', ofPointer, { name: 'revert', revision: 0, args: { release: `${TYPE}-1`, reason: 'r' } }],
+  ['invalid', ofPointer, { name: 'revert', revision: 1, args: { reason: 'r' } }],
+  ['invalid', ofPointer, { name: 'take-down', revision: 1, args: { reason: ' ' } }],
   ['stale', ofScan, { name: 'confirm', revision: 7, args: { findings: ['f-1'] } }],
   ['invalid', ofScan, { name: 'confirm', revision: 0, args: { findings: ['f-9'] } }],
 ])('what cannot be is refused there, too: %s at %s', async (reason, path, command) => {
@@ -216,6 +216,14 @@ test('a version is shown as the record has it: approvals of how many, which laps
   const approved = await give('mia', { ...approve, revision: 4 }, WAIT);
   expect([approved.status, await shown()]).toMatchObject([200, { version: { state: 'approved', revision: 5 } }]);
   const reject = { name: 'reject', revision: 5, digest: DIGEST, args: { reason: 'no' } };
+  const live = await json(give('mia', reject, WAIT));
+  expect(live).toMatchObject({ detail: 'live in scanner: revert or take down there first, then reject' });
+  const takeDown = { name: 'take-down', revision: 1, args: { reason: 'it harms' } };
+  await give('dev', takeDown, WAIT, ofPointer);
+  // The main branch follows; then a taken-down type takes no second one.
+  await records.completePointer(last().workflowId, last().command.body.commandId, '');
+  const again = await json(give('dev', { ...takeDown, revision: 2 }, WAIT, ofPointer));
+  expect(again).toMatchObject({ outcome: { reason: 'wrong-state' } });
   await give('mia', reject, WAIT);
   // Its release is fenced first, and that is announced: it is busy until then.
   const busy = await shown();
@@ -225,7 +233,8 @@ test('a version is shown as the record has it: approvals of how many, which laps
   expect(rejected).toMatchObject({ busy: null, closed: false, version: { state: 'rejected' } });
   expect(Date.parse(String(rejected['undoUntil']))).toBeGreaterThan(Date.now());
   const listed = (await json(world().ask('mia', 'GET', `/v1/projects/${PROJECT}/versions?state=rejected`)))['rows'];
-  expect(listed).toEqual([rejected['version']]);
+  const { submission: id, state, revision } = rejected['version'] as Record<string, unknown>;
+  expect(listed).toMatchObject([{ submission: id, state, revision }]);
 });
 
 test('the verification of the audit says what rests on no decision', async () => {
@@ -233,10 +242,13 @@ test('the verification of the audit says what rests on no decision', async () =>
   expect(answer).toEqual({
     rows: expect.any(Number) as unknown,
     broken: null,
+    // Nothing links rows here.
+    unlinked: expect.any(Number) as unknown,
+    overdue: expect.any(Number) as unknown,
     decisions: {
       checked: expect.any(Number) as unknown,
-      // The only release here was given its number by the tests.
-      problems: [`release ${TYPE}-1 has no decision`],
+      // The only release here was given its number, and made live, by the tests.
+      problems: [`release ${TYPE}-1 has no decision`, `move 1 of scanner/${TYPE} to ${TYPE}-1 has no decision`],
     },
   });
   expect((answer['decisions'] as { checked: number }).checked).toBeGreaterThan(3);

@@ -226,7 +226,7 @@ export const samples: Record<string, readonly Sample[]> = {
     {
       action: 'application.revert',
       path: `${ofType}/commands`,
-      body: { name: 'revert', revision: 0, args: { release, reason: 'it was better' } },
+      body: { name: 'take-down', revision: 1, args: { reason: 'it harms' } },
       owners: ['dev'],
     },
   ],

@@ -209,4 +209,6 @@ export const evaluationRow = (given: Partial<Evaluation> = {}): Evaluation => ({
 export const decides =
   ({ deps: { records } }: World) =>
   (id: string, command: SignedCommand): Promise<unknown> =>
-    records.decideVersion(id, command, { place: (_, file) => file });
+    id.startsWith('application/')
+      ? records.decidePointer(id, command)
+      : records.decideVersion(id, command, { place: (_, file) => file });
