@@ -1,4 +1,5 @@
 // The function gate against services that never answer, refuse, crash or are killed: a verdict at once where trying again cannot help.
+import { createHash } from 'node:crypto';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { GateContext } from '../../activities/gates/gate.ts';
@@ -43,7 +44,10 @@ function run(cluster: unknown, more: Partial<GateContext> = {}) {
   const context = {
     application: { application: long },
     release: { release: `${long}-1`, version: 1 },
-    files: Object.keys(files).map((name) => ({ name, uri: name })),
+    files: Object.entries(files).map(([name, text]) => ({
+      ...{ name, uri: name },
+      sha256: createHash('sha256').update(text).digest('hex'),
+    })),
     releases: { read: async (uri: string) => once(Buffer.from(files[uri] ?? '')) },
     ...{ cluster, signal: new AbortController().signal, report: () => undefined },
     limits: { answerMs: 300, gateMs: 60_000 },
