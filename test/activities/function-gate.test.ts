@@ -145,7 +145,11 @@ it('gives no verdict when the delivery is stopped', async () => {
 it('fails a release whose files do not parse, and names the one that is missing', async () => {
   const { cluster, seen } = serving(golden);
   const releases = { read: async () => once(Buffer.from('{')) } as unknown as GateContext['releases'];
-  expect(await run(cluster, { releases })).toMatchObject({ passed: false });
+  const sha256 = createHash('sha256').update('{').digest('hex');
+  const broken = Object.keys(files).map((name) => ({ name, uri: name, sha256 })) as unknown as GateContext['files'];
+  expect(await run(cluster, { releases, files: broken })).toMatchObject({ passed: false });
+  // Bytes that are not those on record are no verdict on the model.
+  expect(isFinal(await thrown(run(cluster, { releases })))).toBe(true);
   expect(isFinal(await thrown(run(cluster, { files: [] })))).toBe(true);
   expect(seen.starts).toBe(0);
 });
