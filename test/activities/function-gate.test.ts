@@ -1,4 +1,5 @@
 // The function gate against services that never answer, refuse, crash or are killed: a verdict at once where trying again cannot help.
+import { createHash } from 'node:crypto';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { GateContext } from '../../activities/gates/gate.ts';
@@ -43,7 +44,10 @@ function run(cluster: unknown, more: Partial<GateContext> = {}) {
   const context = {
     application: { application: long },
     release: { release: `${long}-1`, version: 1 },
-    files: Object.keys(files).map((name) => ({ name, uri: name })),
+    files: Object.entries(files).map(([name, text]) => ({
+      ...{ name, uri: name },
+      sha256: createHash('sha256').update(text).digest('hex'),
+    })),
     releases: { read: async (uri: string) => once(Buffer.from(files[uri] ?? '')) },
     ...{ cluster, signal: new AbortController().signal, report: () => undefined },
     limits: { answerMs: 300, gateMs: 60_000 },
@@ -141,7 +145,11 @@ it('gives no verdict when the delivery is stopped', async () => {
 it('fails a release whose files do not parse, and names the one that is missing', async () => {
   const { cluster, seen } = serving(golden);
   const releases = { read: async () => once(Buffer.from('{')) } as unknown as GateContext['releases'];
-  expect(await run(cluster, { releases })).toMatchObject({ passed: false });
+  const sha256 = createHash('sha256').update('{').digest('hex');
+  const broken = Object.keys(files).map((name) => ({ name, uri: name, sha256 })) as unknown as GateContext['files'];
+  expect(await run(cluster, { releases, files: broken })).toMatchObject({ passed: false });
+  // Bytes that are not those on record are no verdict on the model.
+  expect(isFinal(await thrown(run(cluster, { releases })))).toBe(true);
   expect(isFinal(await thrown(run(cluster, { files: [] })))).toBe(true);
   expect(seen.starts).toBe(0);
 });
