@@ -71,9 +71,12 @@ async function stateOf(scene: Scene): Promise<string> {
 
 const tagOf = ({ project }: Scene): string => project.slice('p-'.length);
 
-/** Places in the one chain of all tests, and the database's own clock: only whether they are there is compared. */
+/**
+ * Places in the one chain of all tests, the database's own clock, and the words that the database makes of a row (of a
+ * run's own tag, too): only whether they are there is compared.
+ */
 const OWN_TO_A_RUN =
-  /^(seq|previous|hash|ordinal|arrival|refusal|minute|(created|revoked|moved|deleted|swept|drafted|recorded|registered|settled|closed)(_at|At))$/;
+  /^(seq|previous|hash|ordinal|arrival|refusal|minute|words|(created|revoked|moved|deleted|swept|drafted|recorded|registered|settled|closed)(_at|At))$/;
 const TIME = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)/g;
 const DAY_MS = 86_400_000;
 /** A time of the clock, around now: what a decision was made at. */
