@@ -1,7 +1,8 @@
 // A database of an earlier program: what is in it already is found by what the newer program asks of it.
 import assert from 'node:assert/strict';
 import pg from 'pg';
-import { migrations } from '../../activities/adapters/postgres/migrations.ts';
+import { openDatabase } from '../../activities/adapters/postgres/connection.ts';
+import { migrate, migrations } from '../../activities/adapters/postgres/migrations.ts';
 import { createPostgresRecords } from '../../activities/adapters/postgres/records.ts';
 import type { Records } from '../../activities/records.ts';
 import { createScene, evaluationRow, START, versionRow } from '../contracts/records/scene.ts';
@@ -15,20 +16,13 @@ async function upgraded(
   work: (records: Records) => Promise<void>,
 ): Promise<void> {
   const url = await freshDatabase();
+  const count = migrations.findIndex((statements) => typeof statements === 'string' && statements.includes(word));
+  assert.ok(count > 0, `no migration holds ${word}`);
+  const { db } = openDatabase({ url, poolSize: 1, statementMs: 30_000, onWarn: () => undefined });
+  await migrate(db, count).finally(() => db.destroy());
   const sql = new pg.Client({ connectionString: url });
   await sql.connect();
   try {
-    const count = migrations.findIndex((statements) => typeof statements === 'string' && statements.includes(word));
-    assert.ok(count > 0, `no migration holds ${word}`);
-    await sql.query('create schema authoritative; create schema projection');
-    await sql.query(
-      'create table authoritative.migrations (version integer primary key, applied_at timestamptz not null default now())',
-    );
-    for (const [i, statements] of migrations.slice(0, count).entries()) {
-      assert.ok(typeof statements === 'string', 'a migration that is a program needs its own way');
-      await sql.query(statements);
-      await sql.query('insert into authoritative.migrations (version) values ($1)', [i + 1]);
-    }
     await fill(sql);
   } finally {
     await sql.end();
