@@ -5,13 +5,13 @@ import { join } from 'node:path';
 import { ApplicationFailure } from '@temporalio/common';
 import type { DataSheet, Import, ImportedFile, ImportState, Resolution } from '../workflows/domain/import.ts';
 import { importFolder, newImport } from '../workflows/domain/import.ts';
-import { storePath } from '../workflows/domain/names.ts';
 import type { DataImportInput } from '../workflows/messages.ts';
 import { sheetText } from './acquisition/data-sheet.ts';
 import { createFetcher } from './acquisition/fetch.ts';
 import { failure } from './failures.ts';
 import { beating, currentWorkflow } from './heartbeat.ts';
 import { once } from './model-center.ts';
+import { storePath } from './place.ts';
 import type { Archives, ArtifactStore, DataSources, SourceSession } from './ports.ts';
 import { TryLater } from './ports.ts';
 import type { AuditEntry, Records } from './records.ts';
@@ -82,6 +82,8 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
             'InvalidInput',
             `a digest was given, but the source is ${resolution.files.length} files, or a folder`,
           );
+        const known = (await records.import(input.project, input.import)) ?? rowOf(input, 'resolving');
+        await tell({ ...known, resolution });
         return resolution;
       });
     },
@@ -89,6 +91,7 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
     /** Fetches, checks and stores every file that is not there yet; goes on where an earlier attempt was interrupted. */
     async acquireData(input: DataImportInput & { resolution: Resolution }): Promise<readonly ImportedFile[]> {
       await sweep(scratch);
+      const resolution = await resolutionOf(input);
       const before = (await records.import(input.project, input.import)) ?? rowOf(input, 'fetching');
       const row = { ...before, state: 'fetching' as const };
       return withSource(row, async (session, signal, report) => {
@@ -102,7 +105,7 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
           );
           await tell({ ...row, files: [...state.files, ...known], bytes: state.bytes, detail });
         };
-        const { files } = input.resolution;
+        const { files } = resolution;
         for (const file of files) {
           signal.throwIfAborted();
           const onBytes = (bytes: number): void => {
@@ -124,10 +127,16 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
     },
 
     /** Lays the data sheet beside the files and registers them as a data set: from here on they are there. */
-    async registerImport(
-      input: DataImportInput & { resolution: Resolution; files: readonly ImportedFile[]; importedAt: string },
-    ): Promise<Import> {
-      const { project, dataset, resolution, files, importedAt, actor } = input;
+    async registerImport(input: DataImportInput & { resolution: Resolution; importedAt: string }): Promise<Import> {
+      const { project, dataset, importedAt, actor } = input;
+      const resolution = await resolutionOf(input);
+      // What was fetched is what the activity that fetched it has recorded.
+      const recorded = (await records.import(project, input.import))?.files ?? [];
+      const files = resolution.files.map(({ address, name }) => {
+        const found = recorded.find(({ origin }) => origin.address === address);
+        if (!found) throw failure('Corrupt', `${name} of import ${input.import} was not recorded when it was fetched`);
+        return found;
+      });
       const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
       const described = files.map(({ uri: _, ...file }) => file);
       const { revision, licence, notes } = resolution;
@@ -141,7 +150,7 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
           once(Buffer.from(text, 'utf8')),
         );
       const stored = { ...(await put('json', JSON.stringify(sheet, null, 1))), name: 'datasheet.json' };
-      await put('md', sheetText(sheet));
+      const text = { ...(await put('md', sheetText(sheet))), name: 'datasheet.md' };
       await records.registerDataSet(
         {
           ...{ project, dataset, kind: 'training', registeredBy: actor, registeredAt: importedAt },
@@ -160,6 +169,7 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
         ...{
           files,
           sheet: stored,
+          sheetText: text,
           bytes: before?.bytes ?? bytes,
           detail: `data set ${dataset}`,
           updatedAt: importedAt,
@@ -192,6 +202,14 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
       });
     },
   };
+
+  /** What the source meant when it was resolved. An import of before it was recorded brings it along. */
+  async function resolutionOf(input: DataImportInput & { resolution: Resolution }): Promise<Resolution> {
+    const known = (await records.import(input.project, input.import))?.resolution;
+    if (known) return known;
+    if ((await records.start(currentWorkflow()))?.earlier) return input.resolution;
+    throw failure('NotAuthorized', `import ${input.import} was not resolved: there is nothing to fetch`);
+  }
 
   /** Is the data set made of this import's files? */
   async function ownsDataSet(input: DataImportInput): Promise<boolean> {

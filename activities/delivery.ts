@@ -1,11 +1,14 @@
 // One release into one application: the checks, the lock in its repository, the gates, the live pointer.
 import { isDeepStrictEqual } from 'node:util';
 import type { SignedCommand } from '../workflows/domain/command.ts';
-import type { Application, GateResult, LivePointer, NamedArtifact, Release } from '../workflows/domain/model.ts';
+import { ApplicationFailure } from '@temporalio/common';
+import { parseWorkflowId, workflowId } from '../workflows/domain/ids.ts';
+import type { Application, GateResult, Release } from '../workflows/domain/model.ts';
 import { subjectOf } from '../workflows/domain/names.ts';
-import { failure } from './failures.ts';
+import type { ApplicationStanding } from '../workflows/domain/standing.ts';
+import { failure, isFinal } from './failures.ts';
 import { gates } from './gates/gate.ts';
-import { beating } from './heartbeat.ts';
+import { beating, currentRun, currentWorkflow, ofWorkflow } from './heartbeat.ts';
 import { mustHave } from './model-center.ts';
 import type { ArtifactStore, Cluster, CodeHost } from './ports.ts';
 import type { Records } from './records.ts';
@@ -13,9 +16,6 @@ import type { Records } from './records.ts';
 export type DeliveryActivities = ReturnType<typeof createDeliveryActivities>;
 
 type Which = { readonly application: string; readonly type: string; readonly release: string };
-
-type VersionKey = Pick<Release, 'project' | 'model' | 'submission'>;
-const keyOf = ({ project, model, submission }: VersionKey): VersionKey => ({ project, model, submission });
 
 /** Content of `model.lock`: what the application runs, per type. */
 export interface ModelLock {
@@ -41,106 +41,98 @@ export function createDeliveryActivities(deps: {
 
   return {
     /** Takes a release in: it is announced, approved, not taken back, and every byte in the store is what was approved. */
-    async receiveRelease({
-      application,
-      type,
-      release,
-    }: Which): Promise<{ gates: readonly string[]; files: readonly NamedArtifact[] }> {
-      const { app, row } = await find({ application, type, release });
+    async receiveRelease({ release }: Pick<Which, 'release'>): Promise<{
+      gates: readonly string[];
+      missing: readonly string[];
+    }> {
+      const { app, row, of } = await find(release);
       if (row.state !== 'announced') throw failure('Conflict', `release ${release} is not announced yet`);
       if (await records.fenced(release)) throw failure('Fenced', `release ${release} was taken back`);
-      const version = await mustHave(
-        records.version(row.project, row.model, row.submission),
-        `version ${row.model}/${row.submission}`,
-      );
+      const { version } = await records.versionStanding(row);
       if (
         version.digest !== row.digest ||
         row.approvedBy.length === 0 ||
         !version.decisions.some(({ name }) => name === 'approve')
       )
         throw failure('NotAuthorized', `release ${release} has no approval of ${row.digest}`);
-      await beating(async (signal, report) => {
-        for (const { name, uri, sha256 } of row.files) {
-          report({ checking: name });
-          const stored = await releases.digest(uri, signal);
-          if (stored !== sha256)
-            throw failure(
-              'DigestMismatch',
-              `${name} of ${release} has digest ${stored} in the release store, approved was ${sha256}`,
-            );
-        }
-      });
-      return { gates: app.gates, files: row.files };
+      await bytesAreWhole(row);
+      return { gates: app.gates, missing: await records.missingGates(of) };
     },
 
     /** Commits `model.lock` on the branch `ocdl/<release>` of the application's repository: the entrance to its own CI/CD (paper 3.3). */
-    async lockModel(which: Which): Promise<{ commit: string }> {
-      const { app, row } = await find(which);
-      const others = (await liveReleases(app)).filter(({ type }) => type !== which.type);
+    async lockModel({ release }: Pick<Which, 'release'>): Promise<{ commit: string }> {
+      const { app, row } = await find(release);
+      const others = (await liveReleases(app)).filter(({ type }) => type !== row.type);
       return beating((signal) => commitLock(app, [...others, row], row, `ocdl/${row.release}`, 'candidate', signal));
     },
 
-    /** Runs one gate. What is thrown here says that it could not be run. */
-    async runGate(input: Which & { gate: string; files: readonly NamedArtifact[] }): Promise<GateResult> {
-      const { gate, files } = input;
-      const { app, row } = await find(input);
+    /** Runs one gate and records its result. What is thrown here says that it could not be run: it has not passed. */
+    async runGate({ gate, release }: Pick<Which, 'release'> & { gate: string }): Promise<GateResult> {
+      const { app, row, of } = await find(release);
+      const { files } = row;
       if (!Object.hasOwn(gates, gate))
         throw failure('GateUnavailable', `there is no gate "${gate}", only ${Object.keys(gates).join(', ')}`);
       const run = gates[gate as keyof typeof gates];
+      await records.beginGates(of);
       const started = performance.now();
       const verdict = await beating((signal, report) =>
         run({ application: app, release: row, files, cluster, releases, signal, report }),
       );
-      return { gate, ...verdict, seconds: Math.round(performance.now() - started) / 1000 };
+      const result = { gate, ...verdict, seconds: Math.round(performance.now() - started) / 1000 };
+      return records.recordGate(of, result, currentRun());
+    },
+
+    /** A person's move of the live pointer: back to an earlier release, whose bytes must be whole, or to nothing. */
+    async decidePointer({ command }: { command: SignedCommand }): Promise<ApplicationStanding> {
+      const id = currentWorkflow();
+      const to = command.body.args.release;
+      const row = command.body.name === 'revert' && to !== undefined ? await records.release(to) : undefined;
+      const doubt = row && (await beatingReason(() => bytesAreWhole(row)));
+      return records.decidePointer(id, command, doubt);
     },
 
     /**
-     * Compare-and-set of the live pointer; `why` says what stood against it, and then `pointer` is as it stands.
-     * `touched`: the versions whose deliveries changed, what is live now and what was.
+     * Moves the live pointer to a release that has passed, by compare-and-set; `why` says what stood against it.
+     * `wake`: the versions whose deliveries changed, what is live now and what was.
      */
-    async moveLivePointer(
-      input: Which & {
-        key: string;
-        generation: number;
-        revert: boolean;
-        actor: string;
-        reason: string;
-        command?: SignedCommand;
-      },
-    ): Promise<{ pointer: LivePointer; why: string | null; touched: readonly VersionKey[] }> {
-      const { key, application, type, generation, release, revert, actor, reason, command } = input;
-      const { row } = await find(input);
-      const result = await records.moveLivePointer(
-        { key, application, type, generation, release, revert },
-        {
-          key,
-          project: row.project,
-          kind: revert ? 'application.revert' : 'application.live',
-          actor,
-          subject: `${application}/${type}`,
-          digest: row.digest,
-          report: row.report,
-          reason,
-          detail: { release, version: subjectOf(row), generation, ...(command && { command }) },
-          at: new Date().toISOString(),
-        },
-      );
-      if (result.moved) {
-        const history = await records.liveHistory(application, type);
-        const former = history.find(({ generation: before }) => before === result.pointer.generation - 1)?.release;
-        const formerRow = former ? await records.release(former) : undefined;
-        return { pointer: result.pointer, why: null, touched: [row, ...(formerRow ? [formerRow] : [])].map(keyOf) };
+    async moveLivePointer({ release }: Pick<Which, 'release'>): Promise<{
+      why: string | null;
+      wake: readonly string[];
+    }> {
+      const { app, row, of } = await find(release);
+      const { application, type } = of;
+      const key = `${workflowId.delivery(of)}/live`;
+      const subject = `${application}/${type}`;
+      for (;;) {
+        const { generation } = await records.livePointer(application, type);
+        const result = await records.moveLivePointer(
+          { key, application, type, generation, release, revert: false },
+          {
+            ...{ key, project: app.project, kind: 'application.live', actor: application, subject },
+            ...{ digest: row.digest, report: row.report, reason: 'all gates passed' },
+            detail: { release, version: subjectOf(row), generation, gates: app.gates },
+            at: new Date().toISOString(),
+          },
+        );
+        if (result.moved) {
+          const history = await records.liveHistory(application, type);
+          const former = history.find((one) => one.generation === result.pointer.generation - 1)?.release;
+          const formerRow = former ? await records.release(former) : undefined;
+          const touched = [row, ...(formerRow ? [formerRow] : [])];
+          return { why: null, wake: touched.map((one) => workflowId.modelLifecycle(one)) };
+        }
+        // A person has moved the pointer meanwhile: a newer release still goes over it.
+        if (result.why === 'generation') continue;
+        // Another gate was configured meanwhile: the delivery begins again with it.
+        if (result.why === 'gates') return { why: 'gates that are configured now have not passed', wake: [] };
+        const now = (await records.livePointer(application, type)).release ?? 'nothing';
+        const why =
+          result.why === 'fenced'
+            ? `${release} was taken back by a manager`
+            : `${release} is not newer than ${now}, which is live`;
+        await records.concludeDelivery(of, why);
+        return { why, wake: [] };
       }
-      const pointer = await records.livePointer(application, type);
-      const now = pointer.release ?? 'nothing';
-      const why = {
-        generation: `the live pointer has moved meanwhile: ${now} is live, generation ${pointer.generation}`,
-        fenced: `${release} was taken back by a manager`,
-        older: revert
-          ? `${release} cannot be reverted to: it was never live in ${application}, or is live now`
-          : `${release} is not newer than ${now}, which is live`,
-      }[result.why];
-      return { pointer, why, touched: [] };
     },
 
     /**
@@ -152,8 +144,9 @@ export function createDeliveryActivities(deps: {
       return beating(async (signal) => {
         for (let live = await liveReleases(app); ;) {
           const row = live.find((one) => one.type === type);
-          if (!row) throw failure('Conflict', `nothing of type ${type} is live in ${application}`);
-          const committed = await commitLock(app, live, row, 'main', 'live', signal);
+          const committed = row
+            ? await commitLock(app, live, row, 'main', 'live', signal)
+            : await commitNothing(app, live, type, signal);
           const now = await liveReleases(app);
           if (isDeepStrictEqual(now, live)) return committed;
           live = now;
@@ -170,18 +163,59 @@ export function createDeliveryActivities(deps: {
     );
   }
 
-  async function find({ application, type, release }: Which): Promise<{ app: Application; row: Release }> {
+  /** A release on its way into the application that this activity works for, be it as its delivery. */
+  async function find(release: string): Promise<{ app: Application; row: Release; of: Which }> {
+    const parsed = parseWorkflowId(currentWorkflow());
+    const application =
+      parsed?.workflow === 'delivery'
+        ? ofWorkflow('delivery', 'application').application
+        : ofWorkflow('application', 'application').application;
+    if (parsed?.workflow === 'delivery' && parsed.of['release'] !== release)
+      throw failure('NotAuthorized', `workflow ${currentWorkflow()} does not deliver ${release}`);
     const app = await mustHave(records.application(application), `application ${application}`);
     const row = await mustHave(records.release(release), `release ${release}`);
-    if (row.type !== type || !app.types.includes(type))
+    const { type } = row;
+    if (!app.types.includes(type))
+      throw failure('InvalidInput', `release ${release} is of type ${type}, which ${application} does not take`);
+    if (!(await records.mayConsume(app.project, type)))
       throw failure(
-        'InvalidInput',
-        `release ${release} is of type ${row.type}, which ${application} does not take here`,
+        'NotAuthorized',
+        `project ${row.project} no longer lets project ${app.project} consume ${type}: ask its manager for the grant`,
       );
-    return { app, row };
+    return { app, row, of: { application, type, release } };
   }
 
-  /** Makes the lock anew from the records, whatever the file says: a person may have written into it. `row` is what it is committed for. */
+  /** Every byte in the release store is what was approved. */
+  async function bytesAreWhole({ release, files }: Release): Promise<void> {
+    await beating(async (signal, report) => {
+      for (const { name, uri, sha256 } of files) {
+        report({ checking: name });
+        const stored = await releases.digest(uri, signal);
+        if (stored !== sha256)
+          throw failure(
+            'DigestMismatch',
+            `${name} of ${release} has digest ${stored} in the release store, approved was ${sha256}`,
+          );
+      }
+    });
+  }
+
+  /** `model.lock` without this type: nothing of it is live. */
+  async function commitNothing(
+    app: Application,
+    rows: readonly Release[],
+    type: string,
+    signal: AbortSignal,
+  ): Promise<{ commit: string }> {
+    await code.ensure(app.repository);
+    return code.commit({
+      ...{ repository: app.repository, branch: 'main', author: app.owner, signal },
+      files: { 'model.lock': `${JSON.stringify(lockOf(app, rows), null, 2)}\n` },
+      message: `taken down: ${type}`,
+    });
+  }
+
+  /** Makes the lock again from the records, whatever the file says: a person may have written into it. `row` is what it is committed for. */
   async function commitLock(
     app: Application,
     rows: readonly Release[],
@@ -199,6 +233,17 @@ export function createDeliveryActivities(deps: {
       author: row.releasedBy,
       signal,
     });
+  }
+}
+
+/** Why the work failed for good; undefined when it did not. What can be tried again is. */
+async function beatingReason(work: () => Promise<void>): Promise<{ reason: string; message: string } | undefined> {
+  try {
+    await work();
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof ApplicationFailure) || !isFinal(error)) throw error;
+    return { reason: error.type ?? 'Conflict', message: error.message };
   }
 }
 

@@ -1,8 +1,8 @@
 // Feedback (paper 5): the engineer's true or false, kept in Git, becomes labelled data for the next training.
-import type { SignedCommand } from '../workflows/domain/command.ts';
-import { labelled } from '../workflows/domain/labels.ts';
 import type { Finding, Scan } from '../workflows/domain/model.ts';
-import { beating } from './heartbeat.ts';
+import type { ScanStanding } from '../workflows/domain/standing.ts';
+import { failure } from './failures.ts';
+import { beating, currentWorkflow, ofWorkflow } from './heartbeat.ts';
 import { mustHave } from './model-center.ts';
 import type { CodeHost } from './ports.ts';
 import type { Records } from './records.ts';
@@ -14,16 +14,14 @@ export const labelsRepository = (project: string): string => `${project}/labels`
 
 export function createFeedbackActivities({ records, code }: { records: Records; code: CodeHost }) {
   return {
-    /** Commits a scan's labels, this command's with them, as one CSV (RFC 4180); the same labels again make no commit. */
-    async commitLabels(input: {
-      project: string;
-      scan: string;
-      command: SignedCommand;
-      at: string;
-    }): Promise<{ commit: string }> {
-      const { project, command, at } = input;
-      const scan = await mustHave(records.scan(project, input.scan), `scan ${input.scan} of project ${project}`);
-      const { actor } = command.body;
+    /** Commits a scan's labels as they stand, as one CSV (RFC 4180), and completes the decision; the same labels again make no commit. */
+    async commitLabels({ commandId }: { commandId: string }): Promise<ScanStanding> {
+      const of = ofWorkflow('feedback', 'project', 'scan');
+      const id = currentWorkflow();
+      const decision = await records.decision(id, commandId ?? '');
+      if (!decision) throw failure('NotAuthorized', `no decision labels scan ${of.scan}`);
+      const { actor } = decision.command.body;
+      const scan = await mustHave(records.scan(of.project, of.scan), `scan ${of.scan} of project ${of.project}`);
       const release = await mustHave(records.release(scan.release), `release ${scan.release}`);
       const repository = labelsRepository(scan.project);
       const header = [
@@ -40,13 +38,13 @@ export function createFeedbackActivities({ records, code }: { records: Records; 
         'release',
         'model_sha256',
       ];
-      const rows = labelled(scan, command.body, at).flatMap((finding) =>
+      const rows = scan.findings.flatMap((finding) =>
         finding.label ? [row(finding, finding.label, scan, release.digest)] : [],
       );
       const text = [header, ...rows].map((cells) => cells.map(quote).join(',')).join('\r\n');
       const count = rows.length;
       await code.ensure(repository);
-      return beating((signal) =>
+      const { commit } = await beating((signal) =>
         code.commit({
           repository,
           branch: 'main',
@@ -56,6 +54,7 @@ export function createFeedbackActivities({ records, code }: { records: Records; 
           signal,
         }),
       );
+      return records.completeLabels(id, commandId, commit);
     },
   };
 }

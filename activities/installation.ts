@@ -2,8 +2,8 @@
 import { z } from 'zod';
 import type { Marker } from './ports.ts';
 
-export const systemNames = ['records', 'home', 'temporal', 'areas', 'releases', 'events', 'git'] as const;
-export type SystemName = (typeof systemNames)[number];
+export const markedNames = ['records', 'home', 'temporal', 'areas', 'releases', 'events', 'git'] as const;
+export type MarkedName = (typeof markedNames)[number];
 
 const checkpointSchema = z.object({
   v: z.literal(1),
@@ -31,7 +31,7 @@ export function readCheckpoint(text: string): Checkpoint | undefined {
 
 /** A system that carries the installation's marker, and perhaps its checkpoints. */
 export interface MarkedSystem extends Marker {
-  readonly name: SystemName;
+  readonly name: MarkedName;
   /** For messages: what it is and where. */
   readonly where: string;
   readonly checkpoints?: {
@@ -44,7 +44,7 @@ export interface MarkedSystem extends Marker {
 
 /** Something that does not agree. */
 export interface Finding {
-  readonly system: SystemName;
+  readonly system: MarkedName;
   readonly kind: 'emptied' | 'older';
   /** What was found, and what it means. */
   readonly text: string;
@@ -77,7 +77,7 @@ export interface RecordsKnow {
   readonly kept: Readonly<Record<string, number>>;
   /** Ids of the signing keys. */
   readonly keys: readonly string[];
-  /** Per type: the newest number that was given or burnt, and the newest that has a manifest (0: none above the floor). */
+  /** Per type: the newest number that was given or lies below the floor, and the newest that has a manifest (0: none above the floor). */
   readonly numbers: readonly { readonly type: string; readonly newest: number; readonly written: number }[];
 }
 
@@ -94,7 +94,7 @@ export interface Seen {
 }
 
 export interface SeenSystem {
-  readonly name: SystemName;
+  readonly name: MarkedName;
   readonly where: string;
   readonly owner: string | undefined;
   readonly newest: Checkpoint | undefined;

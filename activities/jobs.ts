@@ -1,43 +1,95 @@
-// One job of a workflow on the cluster: its token, its limits, its progress, and its end in words.
-import { createHash } from 'node:crypto';
+// One job of a workflow on the cluster: its token, its limits, its progress, and its end, sorted once into final and passing.
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Location } from '../workflows/domain/names.ts';
-import { storePath } from '../workflows/domain/names.ts';
+import { systemName } from '../workflows/domain/names.ts';
 import { failure } from './failures.ts';
 import { currentWorkflow } from './heartbeat.ts';
-import type { Cluster, JobSpec } from './ports.ts';
-import type { Records } from './records.ts';
+import { storePath } from './place.ts';
+import type { Cluster, FinalJobReason, JobOutcome, JobSpec, PassingJobReason } from './ports.ts';
+import type { AuditEntry, Records } from './records.ts';
 import { newToken } from './tokens.ts';
 
 /** What a job may use at most, until projects can say so themselves: fits a small machine. */
 const RESOURCES = { cpus: 2, memoryBytes: 4 * 2 ** 30, diskBytes: 2 * 2 ** 30 } as const;
 /** Largest file a job may leave: the limit of a model (model-format.ts). */
 const OUTPUT_LIMIT = 512 * 2 ** 20;
-/** Tokens outlive the job's deadline by this, for fetching and uploading. */
-const TOKEN_GRACE_SECONDS = 3600;
+/** Tokens outlive the job's deadline by this, for fetching and uploading: longer than the wrapper asks an API that does not answer. */
+const TOKEN_GRACE_SECONDS = 86_400;
+/** A job that was killed this often is not killed by chance: each time may have cost what the whole training costs. */
+const MOST_KILLS = 3;
+/** Pauses between tries to revoke a token: soon for a restart of the database, seldom for a long outage. */
+const FIRST_PAUSE_MS = 1_000;
+const LONGEST_PAUSE_MS = 10 * 60_000;
 
-export function createJobRunner(deps: { records: Records; cluster: Cluster; apiUrl: string }) {
-  const { records, cluster } = deps;
+/** How a job ended for good. */
+export type JobEnd =
+  | { readonly status: 'succeeded'; readonly log: string }
+  | {
+      readonly status: 'failed';
+      readonly type: 'JobFailed' | 'JobTimedOut';
+      /** Why, for people, with the last lines of the log. */
+      readonly message: string;
+      readonly log: string;
+    };
+
+/** The job, without what the runner adds: its name, limits and the way of its data. */
+export type Job = Omit<JobSpec, 'name' | 'outputs' | 'resources' | 'data'> & {
+  readonly outputs: readonly { readonly name: string; readonly required: boolean; readonly location: Location }[];
+};
+
+export interface JobDeps {
+  readonly records: Records;
+  readonly cluster: Cluster;
+  /** Address of the API as jobs' wrappers reach it. */
+  readonly apiUrl: string;
+  /** Hears of what went wrong beside a job without harm to it. */
+  readonly onWarn?: (message: string) => void;
+}
+
+/**
+ * Makes the function that runs a job to its end with a token that is good for its own inputs and outputs alone. What lies in the
+ * job itself is an end; what lies around it (an API or store that does not answer, a killed process) is thrown, to be tried again.
+ */
+export function createJobRunner({ records, cluster, apiUrl, onWarn = () => undefined }: JobDeps) {
+  /** How often each job was killed here; a new worker counts from zero, and Temporal bounds the tries over all of them. */
+  const kills = new Map<string, number>();
   return runJob;
 
-  /** Runs a job with a token that is good for its own inputs and outputs alone; returns the tail of its log. */
-  async function runJob(
-    job: Omit<JobSpec, 'name' | 'outputs' | 'resources' | 'data'> & {
-      outputs: readonly { name: string; required: boolean; location: Location }[];
-    },
-    watch: Parameters<Cluster['runJob']>[1],
-  ): Promise<string> {
-    const { token, tokenId, sha256 } = newToken();
+  async function runJob(job: Job, watch: Parameters<Cluster['runJob']>[1]): Promise<JobEnd> {
     const name = jobName(currentWorkflow());
+    await revokeFormer(name);
+    const { tokenId, token } = await issueToken(name, job);
+    try {
+      const outcome = await cluster.runJob(
+        {
+          ...job,
+          name,
+          outputs: job.outputs.map((output) => ({ name: output.name, required: output.required })),
+          resources: RESOURCES,
+          data: { api: apiUrl, job: name, token },
+        },
+        watch,
+      );
+      return settle(name, job, outcome);
+    } finally {
+      await revoke(name, tokenId);
+    }
+  }
+
+  function settle(name: string, job: Job, outcome: JobOutcome): JobEnd {
+    const killed = outcome.status === 'failed' && outcome.reason === 'killed';
+    const times = killed ? (kills.get(name) ?? 0) + 1 : 0;
+    const end = sorted(job, outcome, times);
+    if ('again' in end && killed) kills.set(name, times);
+    else kills.delete(name);
+    // A plain error: Temporal tries it again, and shows why meanwhile.
+    if ('again' in end) throw new Error(end.again);
+    return end;
+  }
+
+  async function issueToken(name: string, job: Job): Promise<{ tokenId: string; token: string }> {
+    const { token, tokenId, sha256 } = newToken();
     const expiresAt = new Date(Date.now() + (job.deadlineSeconds + TOKEN_GRACE_SECONDS) * 1000).toISOString();
-    const entry = {
-      project: null,
-      actor: 'platform',
-      subject: currentWorkflow(),
-      digest: null,
-      report: null,
-      reason: '',
-      at: new Date().toISOString(),
-    };
     const grant = {
       job: name,
       inputs: job.inputs,
@@ -49,47 +101,98 @@ export function createJobRunner(deps: { records: Records; cluster: Cluster; apiU
     };
     await records.issueToken(
       { tokenId, sha256, kind: 'job', name, expiresAt, job: grant },
-      { ...entry, key: `token/${tokenId}`, kind: 'token.issued', detail: { job: name } },
+      entryOf(name, tokenId, 'token.issued'),
     );
+    return { tokenId, token };
+  }
+
+  /** Tokens that earlier tries of this job left, because their worker died or the database did not answer. */
+  async function revokeFormer(name: string): Promise<void> {
     try {
-      const outcome = await cluster.runJob(
-        {
-          ...job,
-          name,
-          outputs: job.outputs.map((output) => ({ name: output.name, required: output.required })),
-          resources: RESOURCES,
-          data: { api: deps.apiUrl, job: name, token },
-        },
-        watch,
-      );
-      if (outcome.status === 'succeeded') return outcome.log;
-      const tail = outcome.log.trim().split('\n').slice(-15).join('\n');
-      if (outcome.status === 'timed-out')
-        throw failure('JobTimedOut', `the job ran longer than its ${job.deadlineSeconds} s\n${tail}`);
-      throw failure('JobFailed', `${reasons[outcome.reason]} (exit code ${outcome.exitCode ?? 'none'})\n${tail}`, [
-        { reason: outcome.reason },
-      ]);
-    } finally {
-      await records.revokeToken(tokenId, {
-        ...entry,
-        key: `token/${tokenId}/revoked`,
-        kind: 'token.revoked',
-        detail: { job: name },
-      });
+      for (const { tokenId, revokedAt, expiresAt } of await records.tokens(name))
+        if (revokedAt === null && (expiresAt === null || Date.parse(expiresAt) > Date.now()))
+          await records.revokeToken(tokenId, entryOf(name, tokenId, 'token.revoked'));
+    } catch (error) {
+      onWarn(`the tokens of earlier tries of job ${name} were not revoked, they expire: ${messageOf(error)}`);
     }
+  }
+
+  /**
+   * Revokes a token. The job does not fail by it: where it cannot be done now, it is tried again behind the job's back until the
+   * process ends; then the job's next try does it, or the token's expiry.
+   */
+  async function revoke(name: string, tokenId: string): Promise<void> {
+    const entry = entryOf(name, tokenId, 'token.revoked');
+    const attempt = async (): Promise<boolean> => {
+      try {
+        await records.revokeToken(tokenId, entry);
+        return true;
+      } catch (error) {
+        onWarn(`the token of job ${name} was not revoked, it is tried again: ${messageOf(error)}`);
+        return false;
+      }
+    };
+    if (await attempt()) return;
+    void (async () => {
+      for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+        await sleep(pause, undefined, { ref: false });
+        if (await attempt()) return;
+      }
+    })();
   }
 }
 
-const reasons = {
-  exit: 'the job ended with an error',
-  fetch: 'the inputs could not be fetched',
-  upload: 'the outputs could not be taken: something is missing or is no plain file',
-  environment: 'the environment could not be made from the lock',
-  memory: 'the job needed more memory than it may use',
-} as const;
-
-/** A cluster name for a workflow's job: readable, within 63 characters, and distinct for distinct workflows. */
-export function jobName(workflow: string): string {
-  const slug = workflow.replace(/[^a-z0-9]+/g, '-').slice(0, 46);
-  return `${slug}-${createHash('sha256').update(workflow).digest('hex').slice(0, 16)}`;
+function entryOf(job: string, tokenId: string, kind: 'token.issued' | 'token.revoked'): AuditEntry {
+  return {
+    ...{ project: null, actor: 'platform', digest: null, report: null, reason: '', at: new Date().toISOString() },
+    subject: currentWorkflow(),
+    key: kind === 'token.issued' ? `token/${tokenId}` : `token/${tokenId}/revoked`,
+    kind,
+    detail: { job },
+  };
 }
+
+const final: Readonly<Record<FinalJobReason, string>> = {
+  exit: 'the job ended with an error',
+  inputs: 'the inputs are not what was recorded, or the API does not have them',
+  outputs: 'the outputs could not be taken: something is missing, is no plain file, or the API refused it',
+  lock: 'no environment can be made from the lock',
+  memory: 'the job needed more memory than it may use',
+};
+const passing: Readonly<Record<PassingJobReason, string>> = {
+  fetch: 'the inputs could not be fetched',
+  upload: 'the job is done, but its outputs could not be uploaded yet',
+  environment: 'the environment could not be made',
+  killed: 'the job was killed from outside',
+};
+
+/** Is it an end, or what is to be tried again? `kills`: how often it was killed, this time included. */
+function sorted(job: Job, outcome: JobOutcome, kills: number): JobEnd | { readonly again: string } {
+  if (outcome.status === 'succeeded') return { status: 'succeeded', log: outcome.log };
+  const { log } = outcome;
+  const tail = log.trim().split('\n').slice(-15).join('\n');
+  const failed = (type: 'JobFailed' | 'JobTimedOut', why: string): JobEnd => ({
+    ...{ status: 'failed', type, log },
+    message: `${why}\n${tail}`,
+  });
+  if (outcome.status === 'timed-out')
+    return failed('JobTimedOut', `the job ran longer than its ${job.deadlineSeconds} s`);
+  const { reason } = outcome;
+  const code = `(exit code ${outcome.exitCode ?? 'none'})`;
+  if (isFinalReason(reason)) return failed('JobFailed', `${final[reason]} ${code}`);
+  if (reason === 'killed' && kills >= MOST_KILLS)
+    return failed('JobFailed', `${passing.killed} ${kills} times ${code}: find out by whom, then start it again`);
+  return { again: `${passing[reason]} ${code}: it is tried again\n${tail}` };
+}
+
+const isFinalReason = (reason: FinalJobReason | PassingJobReason): reason is FinalJobReason => reason in final;
+
+/** The failure that an end of a job is; `kept` says where its log lies. */
+export function failureOf(end: Extract<JobEnd, { status: 'failed' }>, kept: string) {
+  return failure(end.type, kept ? `${end.message}\n${kept}` : end.message);
+}
+
+/** A cluster name for a workflow's job. */
+export const jobName = (workflow: string): string => systemName(workflow);
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

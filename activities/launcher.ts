@@ -4,12 +4,12 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { z } from 'zod';
 import type { NamedArtifact, Version } from '../workflows/domain/model.ts';
 import type { Digest, Location } from '../workflows/domain/names.ts';
-import { locationOf, stagingFolder, storePath } from '../workflows/domain/names.ts';
-import { failure, isFailure } from './failures.ts';
-import { beating } from './heartbeat.ts';
+import { locationOf, stagingFolder, subjectOf } from '../workflows/domain/names.ts';
+import type { LifecycleInput } from '../workflows/messages.ts';
+import { failure } from './failures.ts';
+import { beating, currentWorkflow, ofWorkflow } from './heartbeat.ts';
 import { mustHave, once } from './model-center.ts';
 import {
   checkSubmission,
@@ -20,8 +20,11 @@ import {
   parseGolden,
   parseModelJson,
 } from './model-format.ts';
+import { storePath } from './place.ts';
 import type { ArtifactStore } from './ports.ts';
 import type { Records } from './records.ts';
+import { runFolder } from './rover.ts';
+import type { Signer } from './signing.ts';
 
 export type LauncherActivities = ReturnType<typeof createLauncherActivities>;
 
@@ -34,16 +37,18 @@ const submissionFiles = {
 const REPORT_LIMIT = 2 * 2 ** 20;
 type Which = Pick<Version, 'project' | 'model' | 'submission'>;
 
-export function createLauncherActivities({ records, areas }: { records: Records; areas: ArtifactStore }) {
+export function createLauncherActivities(deps: {
+  records: Records;
+  areas: ArtifactStore;
+  signer: Pick<Signer, 'seal'>;
+}) {
+  const { records, areas, signer } = deps;
   return {
-    /**
-     * Copies a submission from the author's private area to staging: from here on its bytes are fixed. Its reports travel with it.
-     * @param input `made` are the outputs of the run that the version is said to come from: other bytes are refused.
-     */
-    async stageModel(
-      input: Which & { author: string; directory: string; made: readonly NamedArtifact[] },
-    ): Promise<{ files: readonly NamedArtifact[] }> {
-      const { project, author, directory, made } = input;
+    /** Copies a submission from the author's private area to staging: from here on its bytes are fixed. Its reports travel with it. */
+    async stageModel(): Promise<{ files: readonly NamedArtifact[] }> {
+      const input = key();
+      const { project } = input;
+      const { author, directory, made } = await whatToStage(input);
       const mine = (path: string): Location => ({
         area: 'private',
         project,
@@ -77,105 +82,120 @@ export function createLauncherActivities({ records, areas }: { records: Records;
             signal,
           });
         }
+        await records.recordStaged(input, files);
         return { files };
       });
     },
 
     /** Undoes {@link stageModel}; the record of the passage stays. */
-    async unstageModel(input: Which): Promise<void> {
+    async unstageModel(): Promise<void> {
+      const input = key();
+      const { state } = (await records.versionStanding(input)).version;
+      if (state !== 'invalid' && state !== 'withdrawn')
+        throw failure('NotAuthorized', `${subjectOf(input)} is ${state}: its files stay in staging`);
       for (const name of Object.keys(submissionFiles)) await areas.remove(areas.uri(staged(input, name)));
       for (const { uri } of (await areas.list(staged(input, 'reports'), { limit: 100 })).files) await areas.remove(uri);
     },
 
-    /** Is it a lawful model? Only then it gets its number. All problems are named at once. */
-    async validateModel(
-      input: Which & { type: string; files: readonly NamedArtifact[] },
-    ): Promise<
-      | { valid: { digest: Digest; files: readonly NamedArtifact[]; revises: number | null; version: number } }
-      | { problems: readonly string[] }
-    > {
-      const { project, model, submission, type, files } = input;
-      const checked = await beating((signal) => check(files, signal));
-      if ('problems' in checked) return checked;
-      const { card, digest } = checked;
-      const problems: string[] = [];
-      if (card.name !== model)
-        problems.push(`model.json: name is "${card.name}", the submission is of model "${model}"`);
-      if (card.type !== type) problems.push(`model.json: type is "${card.type}", the submission is of type "${type}"`);
-      const revises = card.revises ?? null;
-      if (revises !== null && !(await hasVersion(project, model, revises)))
-        problems.push(`model.json: revises version ${revises}, which ${model} does not have`);
-      if (problems.length > 0) return { problems };
-      try {
-        await records.claimDigest(project, model, submission, digest);
-      } catch (error) {
-        if (isFailure(error, 'Conflict') && error instanceof Error) return { problems: [error.message] };
-        throw error;
-      }
-      return { valid: { digest, files, revises, version: await records.versionNumber(project, model, submission) } };
+    /** Is it a valid model? All problems are reported together, into the record: the version's next state follows from it. */
+    async validateModel(): Promise<void> {
+      const input = key();
+      const files = await mustHave(records.staged(input), `staged files of ${subjectOf(input)}`);
+      await records.recordValidation(input, await validate(input, files));
     },
 
-    /** Does the report exist, is it about these very bytes, and does it pass the project's thresholds? */
-    async checkEvidence(
-      input: Which & { digest: string; report: string; thresholds: Readonly<Record<string, number>> },
-    ): Promise<void> {
-      const { model, submission, digest, report } = input;
-      const found = (await stagedReports(input)).find((row) => row.state === 'done' && row.report.sha256 === report);
-      if (!found)
-        throw failure(
-          'EvidenceMissing',
-          `no evaluation of ${model}/${submission} in staging has a report with digest ${report}: evaluate the version after its submission`,
-        );
-      if (found.digest !== digest)
-        throw failure('EvidenceMissing', `report ${report} is about ${found.digest}, not about ${digest}`);
-      const bytes = await beating(async (signal) => {
-        const stored = await areas.digest(found.report.uri, signal);
-        if (stored !== report)
-          throw failure('DigestMismatch', `the stored report has digest ${stored} now, not ${report}: it was changed`);
-        return collect(await areas.read(found.report.uri, { signal }), REPORT_LIMIT);
-      });
-      const { model: about, metrics } = evidenceSchema.parse(JSON.parse(bytes.toString('utf8')));
-      if (about.sha256 !== digest)
-        throw failure('EvidenceMissing', `report ${report} is about ${about.sha256}, not about ${digest}`);
-      for (const [metric, minimum] of Object.entries(input.thresholds)) {
-        const value = metrics[metric] ?? null;
-        if (value === null || value < minimum)
-          throw failure(
-            'EvidenceMissing',
-            `${metric} is ${value ?? 'not in the report'}, the project asks for at least ${minimum}`,
-          );
-      }
-    },
-
-    /** Brings a version's bytes, and the report the decision rests on, back to a scientist's private area (paper 3.2). */
-    async returnToPrivate(input: Which & { to: string; report: string | null }): Promise<{ folder: string }> {
-      const { project, model, submission, to, report } = input;
-      const version = await mustHave(records.version(project, model, submission), `version ${model}/${submission}`);
+    /**
+     * Brings a version's bytes back to a scientist's private area (paper 3.2), with the decision that returns them, its
+     * reports, and what the gates found where a delivery failed.
+     */
+    async returnToPrivate({ commandId }: { commandId: string }): Promise<{ folder: string }> {
+      const input = key();
+      const { project, model, submission } = input;
+      const id = currentWorkflow();
+      const decision = await records.decision(id, commandId ?? '');
+      const to = decision?.detail.to;
+      if (decision?.status !== 'pending' || to === undefined)
+        throw failure('NotAuthorized', `no decision returns the files of ${subjectOf(input)}`);
+      const { version } = await records.versionStanding(input);
       const members = await records.members(project);
-      if (!members.some(({ user, roles }) => user === to && (roles.includes('scientist') || user === version.author)))
-        throw failure('InvalidInput', `${to} is no scientist of project ${project}`);
+      const isReceiver = members.some(
+        ({ user, roles, disabled }) =>
+          user === to && !disabled && (roles.includes('scientist') || user === version.author),
+      );
+      if (!isReceiver) throw failure('InvalidInput', `${to} is not a scientist of project ${project}`);
       const folder = `returned/${model}/${submission}`;
       const theirs = (file: string) => storePath({ area: 'private', project, user: to, path: `${folder}/${file}` });
+      const { report } = decision.command.body;
       const enclosed = (await stagedReports(input)).flatMap((row) =>
         report === null || row.report.sha256 === report
           ? [{ ...row.report, name: `reports/${row.evaluation}.json` }]
           : [],
       );
+      const { body } = decision.command;
+      const { name, actor, args } = body;
+      const note = { name, actor, reason: args.reason ?? '', to, report, at: decision.at, command: decision.command };
+      const written: Record<string, unknown> = {
+        'decision.json': signer.seal(note),
+        'decisions.json': version.decisions,
+        ...(await failedDeliveries(input)),
+      };
       await beating(async (signal) => {
-        for (const { name, uri, sha256 } of [...version.files, ...enclosed])
-          await areas.write(theirs(name), await areas.read(uri, { signal }), {
-            expect: { sha256 },
-            ifExists: 'replace',
-            signal,
-          });
-        await areas.write(theirs('decisions.json'), once(Buffer.from(JSON.stringify(version.decisions, null, 1))), {
-          ifExists: 'replace',
-          signal,
-        });
+        const options = { ifExists: 'replace', signal } as const;
+        for (const { name: file, uri, sha256 } of [...version.files, ...enclosed])
+          await areas.write(theirs(file), await areas.read(uri, { signal }), { expect: { sha256 }, ...options });
+        for (const [file, content] of Object.entries(written))
+          await areas.write(theirs(file), once(Buffer.from(JSON.stringify(content, null, 1))), options);
+        await records.noteReturned(id, commandId, folder);
       });
       return { folder };
     },
   };
+
+  function key(): Which {
+    return ofWorkflow('modelLifecycle', 'project', 'model', 'submission');
+  }
+
+  /** Author, directory and, of a run, the outputs it made: by the record of how the lifecycle began. */
+  async function whatToStage(input: Which) {
+    const start = await mustHave(records.start(currentWorkflow()), `start of ${subjectOf(input)}`);
+    const { beginning, author } = start.input as Pick<LifecycleInput, 'beginning' | 'author'>;
+    const { version, attempt } = await records.versionStanding(input);
+    if (version.state !== 'validating')
+      throw failure('NotAuthorized', `${subjectOf(input)} is ${version.state}: its files are fixed`);
+    return {
+      author,
+      directory: 'directory' in beginning ? beginning.directory : runFolder(input.submission, attempt),
+      // Of a run only the bytes that it has made are taken.
+      made: version.run?.outputs ?? [],
+    };
+  }
+
+  async function validate(
+    input: Which,
+    files: readonly NamedArtifact[],
+  ): Promise<{ problems: readonly string[] } | { digest: Digest; revises: number | null }> {
+    const { project, model } = input;
+    const checked = await beating((signal) => check(files, signal));
+    if ('problems' in checked) return checked;
+    const { card, digest } = checked;
+    const { type } = (await records.versionStanding(input)).version;
+    const problems: string[] = [];
+    if (card.name !== model) problems.push(`model.json: name is "${card.name}", the submission is of model "${model}"`);
+    if (card.type !== type) problems.push(`model.json: type is "${card.type}", the submission is of type "${type}"`);
+    const revises = card.revises ?? null;
+    if (revises !== null && !(await records.versionByNumber(project, model, revises)))
+      problems.push(`model.json: revises version ${revises}, which ${model} does not have`);
+    return problems.length > 0 ? { problems } : { digest, revises };
+  }
+
+  /** What the gates found where deliveries of the version failed, as files to enclose. */
+  async function failedDeliveries({ project, model, submission }: Which): Promise<Record<string, unknown>> {
+    const files: Record<string, unknown> = {};
+    for (const { release } of await records.releasesOf(project, model, submission))
+      for (const row of (await records.deliveries({ release, limit: 100 })).rows)
+        if (row.state === 'failed') files[`deliveries/${row.application}-${release}.json`] = row;
+    return files;
+  }
 
   /** Evaluations of a version with their reports, those alone that nobody could write but the platform: in its author's area they prove nothing. */
   async function stagedReports({ project, model, submission }: Which) {
@@ -213,21 +233,7 @@ export function createLauncherActivities({ records, areas }: { records: Records;
       await rm(folder, { recursive: true, force: true });
     }
   }
-
-  async function hasVersion(project: string, model: string, number: number): Promise<boolean> {
-    for (let after: string | undefined; ;) {
-      const page = await records.versions({ project, model, limit: 200, ...(after !== undefined && { after }) });
-      if (page.rows.some(({ version }) => version === number)) return true;
-      if (!page.next) return false;
-      after = page.next;
-    }
-  }
 }
-
-const evidenceSchema = z.object({
-  model: z.object({ sha256: z.string() }),
-  metrics: z.record(z.string(), z.number().nullable()),
-});
 
 const staged = ({ project, model, submission }: Which, file: string) =>
   storePath({ area: 'staging', project, path: `${stagingFolder(model, submission)}/${file}` });

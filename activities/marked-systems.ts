@@ -1,7 +1,7 @@
 // Markers and checkpoints in the systems behind the ports: as files of a store, as commits, as the bus's own marker.
 import type { ArtifactUri, StorePath } from '../workflows/domain/names.ts';
 import { isFailure } from './failures.ts';
-import { readCheckpoint, writeCheckpoint, type MarkedSystem, type SystemName } from './installation.ts';
+import { readCheckpoint, writeCheckpoint, type MarkedSystem, type MarkedName } from './installation.ts';
 import { once } from './model-center.ts';
 import type { ArtifactStore, CodeHost, EventBus } from './ports.ts';
 
@@ -14,7 +14,7 @@ const checkpointPath = (tick: number): StorePath =>
   `${CHECKPOINTS}/${String(tick).padStart(12, '0')}.json` as StorePath;
 
 /** A store of bytes as a marked system. */
-export function markedStore(name: SystemName, where: string, store: ArtifactStore): MarkedSystem {
+export function markedStore(name: MarkedName, where: string, store: ArtifactStore): MarkedSystem {
   const textOf = async (uri: ArtifactUri): Promise<string | undefined> => {
     try {
       return await text(await store.read(uri));

@@ -63,7 +63,11 @@ export interface ArtifactStore {
 // ---------------------------------------------------------------- Cluster
 
 export interface JobSpec {
-  /** Cluster-wide name: 1 to 63 of a-z, 0-9 and `-`. Running the same name again ends what is left of the earlier one, then starts over. */
+  /**
+   * Cluster-wide name: 1 to 63 of a-z, 0-9 and `-`. Running the same name again ends what is left of the earlier one. Of the same
+   * job (inputs, program, lock, parameters) what is finished is kept: its outputs are uploaded, or its outcome is given again.
+   * Another job starts over.
+   */
   readonly name: string;
   readonly inputs: readonly (NamedArtifact & { readonly unpack?: boolean })[];
   readonly outputs: readonly { readonly name: string; readonly required: boolean }[];
@@ -71,9 +75,12 @@ export interface JobSpec {
   readonly argv: readonly string[];
   /** Text of the pinned requirements that the environment is made from. */
   readonly lock: string;
+  /** Whose packages these are (a project's unless given): environments of the platform are not shared with projects. */
+  readonly lockOwner?: 'platform' | 'project';
   readonly parameters: Readonly<Record<string, unknown>>;
   readonly compute: 'cpu' | 'gpu';
   readonly resources: { readonly cpus: number; readonly memoryBytes: number; readonly diskBytes: number };
+  /** How long the program itself may run: fetching and uploading are not its time. */
   readonly deadlineSeconds: number;
   /** Where the wrapper fetches inputs and leaves outputs: the API's job resource, with a token good for this job only. */
   readonly data: { readonly api: string; readonly job: string; readonly token: string };
@@ -85,15 +92,39 @@ export interface JobProgress {
   readonly message: string;
 }
 
+/**
+ * Why a job failed, in two kinds. What lies in the job itself fails the same way each time: `exit` (it ended with an error),
+ * `inputs` and `outputs` (something is missing, has other bytes or is no plain file), `lock`, `memory`. What lies around it
+ * passes: `fetch` and `upload` (the API or a store did not answer), `environment` (no index, no disk), `killed` (by somebody
+ * else, for no limit of its own). Run again under its name, a job that had finished only uploads its outputs.
+ */
+export type FinalJobReason = 'exit' | 'inputs' | 'outputs' | 'lock' | 'memory';
+export type PassingJobReason = 'fetch' | 'upload' | 'environment' | 'killed';
+
 export type JobOutcome =
   | { readonly status: 'succeeded'; readonly seconds: number; readonly log: string }
   | {
       readonly status: 'failed';
-      readonly reason: 'exit' | 'fetch' | 'upload' | 'environment' | 'memory';
+      readonly reason: FinalJobReason | PassingJobReason;
       readonly exitCode: number | null;
       readonly log: string;
     }
   | { readonly status: 'timed-out'; readonly log: string };
+
+/** How a service ended that nobody stopped: `killed` from outside, or by itself, which it will do again. */
+export interface ServiceEnd {
+  readonly killed: boolean;
+  /** Its status and last lines. */
+  readonly detail: string;
+}
+
+/** A service that took too long to be ready: its model is too large or never ends to load, or the machine is busy. */
+export class ServiceNotReady extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'ServiceNotReady';
+  }
+}
 
 export interface ServiceSpec {
   readonly name: string;
@@ -113,11 +144,14 @@ export interface Cluster {
     spec: JobSpec,
     watch: { signal: AbortSignal; onProgress?: (progress: JobProgress) => void; onLog?: (line: string) => void },
   ): Promise<JobOutcome>;
-  /** Starts a service of one model and waits until it is ready; the same name again first ends the earlier one. */
+  /**
+   * Starts a service of one model and waits until it is ready; the same name again first ends the earlier one. Rejects with
+   * `ServiceNotReady` where it takes too long. `ended`, from clusters that can tell: resolves when it ends unstopped.
+   */
   startService(
     spec: ServiceSpec,
     signal: AbortSignal,
-  ): Promise<{ readonly address: `unix:${string}` | `http://${string}` }>;
+  ): Promise<{ readonly address: `unix:${string}` | `http://${string}`; readonly ended?: Promise<ServiceEnd> }>;
   /** Ends a service; a missing one is fine. */
   stopService(name: string): Promise<void>;
 }

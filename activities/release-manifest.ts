@@ -8,8 +8,6 @@ import type { ArtifactStore } from './ports.ts';
 import type { Records } from './records.ts';
 
 const FOLDER = 'manifests';
-/** Numbers in a row that other commands may hold before it is a restore that nobody has accepted. */
-const MOST_BURNT = 100;
 /** Sorts behind every number of a type. */
 const BEHIND = 'z';
 
@@ -40,41 +38,26 @@ function manifestOf(command: string, row: Release): Manifest {
 }
 
 /**
- * Gives a command its release with a number that is its own in the records and in the release store. A number that another
- * command holds in the store, as after a restore of the records, is burnt, and the next one is tried.
+ * Fixes a release's number in the release store, before anything is published under it.
+ * @throws Conflict when the store holds the number for another command, as after a restore of the records: the number is not
+ * used again, and the next release gets the one after it
  */
-export async function allotNumber(
+export async function keepManifest(
   { records, releases }: { readonly records: Records; readonly releases: ArtifactStore },
-  commandId: string,
-  wanted: Parameters<Records['allotRelease']>[1],
-): Promise<Release> {
-  for (let burnt = 0; burnt < MOST_BURNT; burnt += 1) {
-    const row = await records.allotRelease(commandId, wanted);
-    const taken = await fixNumber(releases, manifestOf(commandId, row));
-    if (!taken) {
-      await records.manifested(row.release);
-      return row;
-    }
-    const takenBy = `${taken.project}/${taken.model}/${taken.submission}/${taken.command}`;
-    const { project, model, submission, release } = row;
-    await records.burnRelease(release, takenBy, {
-      key: `release.burnt/${release}/${project}/${model}/${submission}/${commandId}`,
-      project,
-      kind: 'release.burnt',
-      actor: 'platform',
-      subject: `${project}/${model}/${submission}`,
-      digest: row.digest,
-      report: null,
-      reason: `number ${row.sequence} of ${row.type} is held in the release store by ${takenBy}`,
-      detail: { release, taken },
-      at: new Date().toISOString(),
-    });
-  }
-  throw new Error(
-    `${MOST_BURNT} numbers in a row of ${wanted.type} are held in the release store by other commands: the records were restored ` +
-      'from an older backup, so run "ocdl restore list" on the machine of the platform; it is tried again',
-  );
+  release: Release,
+): Promise<void> {
+  const taken = await fixNumber(releases, manifestOf(await records.releaseCommand(release.release), release));
+  if (taken)
+    throw failure(
+      'Conflict',
+      `number ${release.sequence} of type ${release.type} is held in the release store by ${takenBy(taken)}: the records were ` +
+        'restored from an older backup. The number is not used again: release the version again',
+    );
+  await records.manifested(release.release);
 }
+
+const takenBy = ({ project, model, submission, command }: Manifest): string =>
+  `command ${command} to ${project}/${model}/${submission}`;
 
 /** Writes manifests for releases that were announced before there were any. */
 export async function addManifests(records: Records, releases: ArtifactStore): Promise<void> {
@@ -85,7 +68,7 @@ export async function addManifests(records: Records, releases: ArtifactStore): P
       if (taken)
         throw failure(
           'Corrupt',
-          `release ${release.release} is announced, and the release store holds its number for ${taken.command}: run "ocdl restore list"`,
+          `release ${release.release} is announced, and the release store holds its number for ${takenBy(taken)}: run "ocdl restore list"`,
         );
       await records.manifested(release.release);
     }

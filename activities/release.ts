@@ -1,20 +1,33 @@
 // Releases (paper 4.3): a number, the approved bytes into the release store, one event on the topic of the type; and taking them back.
-import type { NamedArtifact, Release, Version } from '../workflows/domain/model.ts';
-import { releasePath } from '../workflows/domain/names.ts';
-import { workflowId } from '../workflows/messages.ts';
+import type { NamedArtifact, Release } from '../workflows/domain/model.ts';
 import { failure } from './failures.ts';
-import { beating } from './heartbeat.ts';
+import { beating, currentWorkflow, ofWorkflow } from './heartbeat.ts';
 import { mustHave } from './model-center.ts';
 import type { ArtifactStore, CloudEvent, EventBus } from './ports.ts';
 import type { Records } from './records.ts';
-import { allotNumber } from './release-manifest.ts';
+import { keepManifest } from './release-manifest.ts';
 
 export type ReleaseActivities = ReturnType<typeof createReleaseActivities>;
 
 /** Type of the CloudEvent that announces a release; its data is {@link ReleaseAnnounced}. */
 export const releaseEventType = 'io.ocdl.model.released.v1';
 
-type Which = Pick<Version, 'project' | 'model' | 'submission'>;
+/** CloudEvents type of a release that was taken back; its data is {@link ReleaseWithdrawn}. */
+export const withdrawalEventType = 'io.ocdl.model.withdrawn.v1';
+
+/** Data of the event: do not take this release, and let go of it where it is kept. */
+export interface ReleaseWithdrawn {
+  readonly release: string;
+  readonly sequence: number;
+  readonly project: string;
+  readonly model: string;
+  readonly type: string;
+  readonly version: number;
+  /** The command that took it back. */
+  readonly decision: string;
+  readonly withdrawnBy: string;
+  readonly reason: string;
+}
 
 /** Data of the event, documented in the README: enough to fetch and check, nothing secret. */
 export interface ReleaseAnnounced {
@@ -39,42 +52,24 @@ export function createReleaseActivities(deps: {
 }) {
   const { records, areas, releases, bus } = deps;
 
-  return {
-    /** Gives a release its id and number, fixed in the release store. The command's id makes it the same one however often this runs. */
-    async allotRelease(
-      input: Which & { commandId: string; releasedBy: string; approvedBy: readonly string[] },
-    ): Promise<Release> {
-      const version = await mustHave(
-        records.version(input.project, input.model, input.submission),
-        `version ${input.model}/${input.submission}`,
-      );
-      const { project, model, submission, type, digest, files, decisions } = version;
-      if (!digest || version.version === null)
-        throw failure('Corrupt', `version ${model}/${submission} has no digest or number`);
-      const released = files.map((file) => ({ ...file, uri: releases.uri(releasePath(type, digest, file.name)) }));
-      const report = decisions.findLast(({ name }) => name === 'approve')?.report ?? null;
-      return allotNumber({ records, releases }, input.commandId, {
-        type,
-        project,
-        model,
-        submission,
-        version: version.version,
-        digest,
-        files: released,
-        report,
-        approvedBy: input.approvedBy,
-        releasedBy: input.releasedBy,
-        releasedAt: new Date().toISOString(),
-      });
-    },
+  /** The release that this activity works for, if it may still get out. */
+  async function ownRelease(): Promise<Release> {
+    const { release } = ofWorkflow('release', 'release');
+    const row = await mustHave(records.release(release), `release ${release}`);
+    if (await records.fenced(release))
+      throw failure('Fenced', `release ${release} was taken back: it does not get out`);
+    return row;
+  }
 
-    /** Copies the approved bytes into the release store: create-only, and only if they still have the approved digest. */
-    async publishRelease(input: Which & { release: string }): Promise<{ files: readonly NamedArtifact[] }> {
-      const release = await mustHave(records.release(input.release), `release ${input.release}`);
-      const version = await mustHave(
-        records.version(input.project, input.model, input.submission),
-        `version ${input.model}/${input.submission}`,
-      );
+  return {
+    /**
+     * Fixes the release's number in the release store, then copies the approved bytes there: create-only, and only if they
+     * still have the approved digest.
+     */
+    async publishRelease(_: object): Promise<{ files: readonly NamedArtifact[] }> {
+      const release = await ownRelease();
+      await keepManifest({ records, releases }, release);
+      const { version } = await records.versionStanding(release);
       return beating(async (signal, report) => {
         for (const file of release.files) {
           const source = version.files.find(({ name }) => name === file.name);
@@ -88,8 +83,8 @@ export function createReleaseActivities(deps: {
     },
 
     /** One CloudEvent on the topic of the model's type, keyed by model. Its id is the release id: sent twice it is still one event. */
-    async announceRelease(input: { release: string }): Promise<void> {
-      const row = await mustHave(records.release(input.release), `release ${input.release}`);
+    async announceRelease(_: object): Promise<void> {
+      const row = await ownRelease();
       const { release, sequence, project, model, type, version, digest, approvedBy, releasedBy, report } = row;
       const files = row.files.map(({ name, sha256, bytes }) => ({ name, sha256, bytes }));
       const event: CloudEvent = {
@@ -117,23 +112,33 @@ export function createReleaseActivities(deps: {
       await beating(() => bus.publish(type, model, event));
     },
 
-    /** No application may take this version's releases any more. `live` names those that have it live: then nothing is done. `wake`: who must look. */
-    async fenceReleases(
-      input: Which & { commandId: string },
-    ): Promise<{ live: readonly string[]; wake: readonly string[] }> {
-      const rows = await records.releasesOf(input.project, input.model, input.submission);
-      if (rows.length === 0) return { live: [], wake: [] };
-      const { live } = await records.fence(
-        rows.map(({ release }) => release),
-        input.commandId,
-      );
-      const type = rows[0]?.type ?? '';
-      const applications = await records.applications({ type });
-      return {
-        live,
-        wake:
-          live.length > 0 ? [] : applications.map(({ application }) => workflowId.application({ application, type })),
-      };
+    /** One CloudEvent for each announced release that a decision has taken back: whoever keeps a copy must hear of it. */
+    async announceWithdrawal({ commandId }: { commandId: string }): Promise<void> {
+      const { project, model, submission } = ofWorkflow('modelLifecycle', 'project', 'model', 'submission');
+      const decision = await records.decision(currentWorkflow(), commandId);
+      if (decision?.status !== 'pending')
+        throw failure('NotAuthorized', `no decision takes releases of ${model}/${submission} back`);
+      const { args, name, actor } = decision.command.body;
+      const rows = await records.releasesOf(project, model, submission);
+      await beating(async () => {
+        for (const { release, sequence, type, version, state } of rows) {
+          if (state !== 'announced' || !(await records.fenced(release))) continue;
+          await bus.publish(type, model, {
+            specversion: '1.0',
+            // One release is taken back once, whichever decision says so again.
+            id: `${release}-withdrawn`,
+            source: `/projects/${project}/models/${model}`,
+            type: withdrawalEventType,
+            subject: `${model}/${version}`,
+            time: decision.at,
+            datacontenttype: 'application/json',
+            data: {
+              ...{ release, sequence, project, model, type, version },
+              ...{ decision: name, withdrawnBy: actor, reason: args.reason ?? '' },
+            } satisfies ReleaseWithdrawn,
+          });
+        }
+      });
     },
   };
 }

@@ -1,21 +1,23 @@
 // Rover (paper 4.2): provisions compute and data, trains, and runs models over data sets.
 import { createHash } from 'node:crypto';
-import { z } from 'zod';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Context } from '@temporalio/activity';
 import type { Evaluation, NamedArtifact, RunRecord, Version } from '../workflows/domain/model.ts';
 import type { Digest, Location } from '../workflows/domain/names.ts';
-import { stagingFolder, storePath } from '../workflows/domain/names.ts';
+import { stagingFolder } from '../workflows/domain/names.ts';
 import type { EvaluationInput, TrainingRunInput } from '../workflows/messages.ts';
-import { failure } from './failures.ts';
-import { beating } from './heartbeat.ts';
-import { createJobRunner } from './jobs.ts';
-import { mustHave, once } from './model-center.ts';
+import { EVALUATION_SECONDS } from '../workflows/messages.ts';
+import { failure, isFinal } from './failures.ts';
+import { beating, currentWorkflow, ofWorkflow } from './heartbeat.ts';
+import { sharedName } from './input-names.ts';
+import type { Job, JobDeps, JobEnd } from './jobs.ts';
+import { createJobRunner, failureOf } from './jobs.ts';
+import { mustHave } from './model-center.ts';
+import { storePath } from './place.ts';
 import type { ArtifactStore, Cluster, CodeHost } from './ports.ts';
-import type { Records } from './records.ts';
+import { openResults, readMetrics, readReport } from './run-results.ts';
 
 export type RoverActivities = ReturnType<typeof createRoverActivities>;
-
-/** An evaluation of a few thousand rows takes seconds; one that takes an hour hangs. */
-const EVALUATION_DEADLINE_SECONDS = 3600;
 
 export interface ProvisionedRun {
   readonly inputs: readonly NamedArtifact[];
@@ -34,41 +36,73 @@ export interface PreparedEvaluation {
   readonly report: Location;
 }
 
-export function createRoverActivities(deps: {
-  records: Records;
-  areas: ArtifactStore;
-  releases: ArtifactStore;
-  cluster: Cluster;
-  code: CodeHost;
-  /** Address of the API as jobs' wrappers reach it. */
-  apiUrl: string;
-  /** Text of the lock of the platform's own Python environment. */
-  platformLock: string;
-}) {
+type TrainingInput = TrainingRunInput & { readonly provisioned: ProvisionedRun };
+type EvaluatingInput = EvaluationInput & { readonly prepared: PreparedEvaluation };
+
+export function createRoverActivities(
+  deps: JobDeps & {
+    areas: ArtifactStore;
+    releases: ArtifactStore;
+    code: CodeHost;
+    /** Text of the lock of the platform's own Python environment. */
+    platformLock: string;
+  },
+) {
   const { records, areas, releases, code } = deps;
   const runJob = createJobRunner(deps);
+  const results = openResults(areas);
 
   return {
     /** Resolves everything a run is made from to bytes with digests: commit, environment lock, data. */
     async provisionRun(input: TrainingRunInput): Promise<ProvisionedRun> {
-      return beating((signal) => provision(input, signal));
+      const provisioned = await beating((signal) => provision(input, signal));
+      await records.recordStep(currentWorkflow(), 'prepared', provisioned);
+      return provisioned;
     },
 
-    /** Trains: runs the job to its end and returns the whole record of the run. */
-    async trainModel(input: TrainingRunInput & { provisioned: ProvisionedRun }): Promise<RunRecord> {
-      return beating((signal, report) => train(input, { signal, onProgress: report }));
+    /** Trains: runs the job to its end. Its outputs lie in the author's area then; {@link collectRun} makes the record of them. */
+    async runTraining(input: TrainingInput): Promise<void> {
+      await beating(async (signal, report) => train(await provisionedFor(input), { signal, onProgress: report }));
+    },
+
+    /** Keeps the log of a run that has ended, and makes its record. Only reads and writes: it may be done as often as it takes. */
+    async collectRun(input: TrainingInput): Promise<RunRecord> {
+      return beating(async (signal) => collectRun(await provisionedFor(input), signal));
+    },
+
+    /** Both in one, as runs of earlier versions of the platform ask for it. */
+    async trainModel(input: TrainingInput): Promise<RunRecord> {
+      return beating(async (signal, report) => {
+        const known = await provisionedFor(input);
+        await train(known, { signal, onProgress: report });
+        return untilDone(() => collectRun(known, signal), signal, report);
+      });
     },
 
     /** Finds the exact bytes an evaluation is about: the model's, the rows', and the live version's to compare with. */
     async prepareEvaluation(input: EvaluationInput): Promise<PreparedEvaluation> {
-      return beating((signal) => prepare(input, signal));
+      const prepared = await beating((signal) => prepare(input, signal));
+      await records.recordStep(currentWorkflow(), 'prepared', prepared);
+      return prepared;
     },
 
-    /** Runs the model over the rows in the sandbox and reads the report. */
-    async evaluateModel(
-      input: EvaluationInput & { prepared: PreparedEvaluation },
-    ): Promise<Pick<Evaluation, 'digest' | 'report' | 'passed' | 'metrics'>> {
-      return beating((signal, report) => evaluate(input, { signal, onProgress: report }));
+    /** Runs the model over the rows in the sandbox. Its report lies where it should then; {@link collectReport} reads it. */
+    async runEvaluation(input: EvaluatingInput): Promise<void> {
+      await beating(async (signal, report) => evaluate(await preparedFor(input), { signal, onProgress: report }));
+    },
+
+    /** Reads and records the report of an evaluation that has ended, or keeps the log of a failed one beside where it would be. */
+    async collectReport(input: EvaluatingInput): Promise<Evaluation> {
+      return beating(async (signal) => collectReport(await preparedFor(input), signal));
+    },
+
+    /** Both in one, as evaluations of earlier versions of the platform ask for it. */
+    async evaluateModel(input: EvaluatingInput): Promise<Evaluation> {
+      return beating(async (signal, report) => {
+        const known = await preparedFor(input);
+        await evaluate(known, { signal, onProgress: report });
+        return untilDone(() => collectReport(known, signal), signal, report);
+      });
     },
   };
 
@@ -88,11 +122,12 @@ export function createRoverActivities(deps: {
     const inputs: NamedArtifact[] = [];
     for (const name of spec.data)
       inputs.push(...(await mustHave(records.dataSet(project, name), `data set ${name} in project ${project}`)).files);
-    const twice = inputs.find(
-      ({ name }, i) => name === 'code.tar' || inputs.findIndex((other) => other.name === name) !== i,
-    );
-    if (twice)
-      throw failure('InvalidInput', `two inputs of the run are called ${twice.name}: rename one in its data set`);
+    const shared = sharedName([...inputs, { name: 'code.tar', unpack: true }]);
+    if (shared !== undefined)
+      throw failure(
+        'InvalidInput',
+        `two inputs of the run would lie at ${shared}: rename one in its data set (the code lies at code)`,
+      );
     return {
       inputs,
       code: { ...archived, name: 'code.tar' },
@@ -101,42 +136,88 @@ export function createRoverActivities(deps: {
     };
   }
 
-  async function train(input: TrainingRunInput & { provisioned: ProvisionedRun }, watch: Watch): Promise<RunRecord> {
-    const { project, submission, attempt, author, spec, provisioned } = input;
-    const { signal } = watch;
-    const folder = (file: string): Location => ({
-      area: 'private',
-      project,
-      user: author,
-      path: `${runFolder(submission, attempt)}/${file}`,
-    });
-    const outputs = ['model.onnx', 'model.json', 'golden.json', 'metrics.json'];
-    const job = {
-      inputs: [...provisioned.inputs, { ...provisioned.code, unpack: true }],
-      outputs: outputs.map((name) => ({ name, required: true, location: folder(name) })),
-      argv: ['python', '-m', 'ocdl.run', 'code', spec.entrypoint],
-      lock: await readLock(input),
-      parameters: { ...spec.parameters, seed: spec.seed },
-      compute: spec.compute,
-      deadlineSeconds: spec.deadlineSeconds,
-    };
-    const log = await runJob(job, watch);
-    const stored = await Promise.all(
-      outputs.map(async (name) => ({ ...(await artifactAt(folder(name), signal)), name })),
+  async function train(input: TrainingInput, watch: Watch): Promise<void> {
+    const { spec, provisioned } = input;
+    await runRecorded(
+      {
+        inputs: [...provisioned.inputs, { ...provisioned.code, unpack: true }],
+        outputs: RUN_OUTPUTS.map((name) => ({ name, required: true, location: inRun(input, name) })),
+        argv: ['python', '-m', 'ocdl.run', 'code', spec.entrypoint],
+        lock: await readLock(input),
+        parameters: { ...spec.parameters, seed: spec.seed },
+        compute: spec.compute,
+        deadlineSeconds: spec.deadlineSeconds,
+      },
+      watch,
     );
-    const options = { ifExists: 'replace', signal } as const;
-    const kept = await areas.write(storePath(folder('log.txt')), once(Buffer.from(log)), options);
-    return {
+  }
+
+  /** What was provisioned, as it was recorded then: a workflow only hands it around. */
+  async function provisionedFor(input: TrainingInput): Promise<TrainingInput> {
+    const provisioned = await records.step<ProvisionedRun>(currentWorkflow(), 'prepared');
+    return provisioned ? { ...input, provisioned } : onlyEarlier(input);
+  }
+
+  /** The same of an evaluation. */
+  async function preparedFor(input: EvaluatingInput): Promise<EvaluatingInput> {
+    const prepared = await records.step<PreparedEvaluation>(currentWorkflow(), 'prepared');
+    return prepared ? { ...input, prepared } : onlyEarlier(input);
+  }
+
+  /** Work from before its steps were recorded brings them along; any other has none. */
+  async function onlyEarlier<Input>(input: Input): Promise<Input> {
+    if ((await records.start(currentWorkflow()))?.earlier) return input;
+    throw failure('NotAuthorized', `${currentWorkflow()} has prepared nothing: there is nothing to run`);
+  }
+
+  /** Runs a job and records how it ended. */
+  async function runRecorded(job: Job, watch: Watch): Promise<void> {
+    await records.recordStep(currentWorkflow(), 'ended', await runJob(job, watch));
+  }
+
+  async function endOfJob(): Promise<JobEnd> {
+    const ended = await records.step<JobEnd>(currentWorkflow(), 'ended');
+    if (!ended)
+      throw failure('NotAuthorized', `the job of ${currentWorkflow()} has not ended: there is nothing to collect`);
+    return ended;
+  }
+
+  async function collectRun(input: TrainingInput, signal: AbortSignal): Promise<RunRecord> {
+    const { attempt, spec, provisioned } = input;
+    const ended = await endOfJob();
+    const at = inRun(input, 'log.txt');
+    if (ended.status === 'failed') throw failureOf(ended, await keepLog(at, ended.log, signal));
+    const { metrics, notes } = readMetrics(await results.textAt(inRun(input, 'metrics.json'), signal));
+    const outputs: NamedArtifact[] = [];
+    for (const name of RUN_OUTPUTS) outputs.push({ ...(await results.artifactAt(inRun(input, name), signal)), name });
+    const kept = await results.keep(at, [ended.log.trimEnd(), ...notes, ''].join('\n'), signal);
+    const run: RunRecord = {
       attempt,
       spec,
       inputs: [...provisioned.inputs, provisioned.code],
       environment: provisioned.environment,
-      outputs: stored,
-      metrics: parse(metricsSchema, await readText(folder('metrics.json'), signal), 'metrics.json'),
+      outputs,
+      metrics,
       log: { ...kept, name: 'log.txt' },
       startedAt: provisioned.startedAt,
       endedAt: new Date().toISOString(),
     };
+    const { project, model, submission } = ofWorkflow('trainingRun', 'project', 'model', 'submission');
+    await records.recordRun({ project, model, submission }, attempt, run);
+    return run;
+  }
+
+  /** Keeps a failed job's log and says where it lies. A store that stays unavailable does not hold up why the job failed. */
+  async function keepLog(location: Location, log: string, signal: AbortSignal): Promise<string> {
+    try {
+      await results.keep(location, log, signal);
+      const owner = location.area === 'private' ? `${location.user}'s private area` : `${location.area} area`;
+      return `its log: ${location.path} in ${owner}`;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!isFinal(error) && tries() < LOG_TRIES) throw error;
+      return `its log could not be kept: ${error instanceof Error ? error.message : String(error)}`;
+    }
   }
 
   async function prepare(input: EvaluationInput, signal: AbortSignal): Promise<PreparedEvaluation> {
@@ -146,7 +227,7 @@ export function createRoverActivities(deps: {
     if (set.files.length !== 1 || !rows || !/\.jsonl(\.gz)?$/.test(rows.name))
       throw failure(
         'InvalidInput',
-        `data set ${dataset} is no labelled rows: an evaluation needs one file *.jsonl or *.jsonl.gz`,
+        `data set ${dataset} has no labelled rows: an evaluation needs one file *.jsonl or *.jsonl.gz`,
       );
     const version =
       'submission' in subject
@@ -161,7 +242,10 @@ export function createRoverActivities(deps: {
       ? version.files.filter(({ name }) => name === 'model.onnx' || name === 'model.json')
       : await Promise.all(
           ['model.onnx', 'model.json'].map(async (name) => ({
-            ...(await artifactAt({ area: 'private', project, user: actor, path: `${directory}/${name}` }, signal)),
+            ...(await results.artifactAt(
+              { area: 'private', project, user: actor, path: `${directory}/${name}` },
+              signal,
+            )),
             name,
           })),
         );
@@ -175,28 +259,41 @@ export function createRoverActivities(deps: {
     return { digest: bytes.sha256, inputs: [...files, { ...rows, name }, ...baseline], report };
   }
 
-  async function evaluate(input: EvaluationInput & { prepared: PreparedEvaluation }, watch: Watch) {
-    const { prepared, thresholds } = input;
-    const job = {
-      inputs: prepared.inputs,
-      outputs: [{ name: 'report.json', required: true, location: prepared.report }],
-      argv: ['python', '-m', 'ocdl.evaluate'],
-      lock: deps.platformLock,
-      parameters: { thresholds, seed: 0 },
-      compute: 'cpu',
-      deadlineSeconds: EVALUATION_DEADLINE_SECONDS,
-    } as const;
-    await runJob(job, watch);
-    const report = parse(reportSchema, await readText(prepared.report, watch.signal), 'report.json');
-    if (report.model.sha256 !== prepared.digest)
-      throw failure('DigestMismatch', `the report speaks of ${report.model.sha256}, not of ${prepared.digest}`);
-    const stored = await artifactAt(prepared.report, watch.signal);
-    return {
-      digest: prepared.digest,
-      report: { ...stored, name: 'report.json' },
-      passed: report.passed,
-      metrics: report.metrics,
-    };
+  async function evaluate(input: EvaluatingInput, watch: Watch): Promise<void> {
+    const { prepared, deadlineSeconds = EVALUATION_SECONDS } = input;
+    // A version in staging is measured by the project's policy, whatever was asked for.
+    const own = prepared.report.area === 'private' ? input.thresholds : undefined;
+    const thresholds = own ?? (await records.project(input.project))?.policy.thresholds ?? {};
+    await runRecorded(
+      {
+        inputs: prepared.inputs,
+        outputs: [{ name: 'report.json', required: true, location: prepared.report }],
+        argv: ['python', '-m', 'ocdl.evaluate'],
+        lock: deps.platformLock,
+        lockOwner: 'platform',
+        parameters: { thresholds, seed: 0 },
+        compute: 'cpu',
+        deadlineSeconds,
+      },
+      watch,
+    );
+  }
+
+  async function collectReport(input: EvaluatingInput, signal: AbortSignal): Promise<Evaluation> {
+    const { project, evaluation } = ofWorkflow('evaluation', 'project', 'evaluation');
+    const { digest, report: at } = input.prepared;
+    const ended = await endOfJob();
+    if (ended.status === 'failed') {
+      const beside = { ...at, path: `${at.path.replace(/\.json$/, '')}.log.txt` };
+      throw failureOf(ended, await keepLog(beside, ended.log, signal));
+    }
+    const { passed, metrics } = readReport(await results.textAt(at, signal), digest);
+    const report = { ...(await results.artifactAt(at, signal)), name: 'report.json' };
+    const row = await mustHave(records.evaluation(project, evaluation), `evaluation ${evaluation}`);
+    return records.endEvaluation(
+      { ...row, digest, report, passed, metrics, state: 'done', detail: '', updatedAt: new Date().toISOString() },
+      { inStaging: at.area === 'staging' },
+    );
   }
 
   async function readLock({ spec }: TrainingRunInput): Promise<string> {
@@ -205,21 +302,6 @@ export function createRoverActivities(deps: {
     if (!bytes)
       throw failure('InvalidInput', `the environment's lock ${spec.lock} is not in ${repository} at ${commit}`);
     return Buffer.from(bytes).toString('utf8');
-  }
-
-  async function artifactAt(location: Location, signal: AbortSignal) {
-    const uri = areas.uri(storePath(location));
-    const found = await areas.stat(uri);
-    if (!found)
-      throw failure('NotFound', `there is no ${location.path} in the ${location.area} area of ${location.project}`);
-    return { uri, sha256: await areas.digest(uri, signal), bytes: found.bytes };
-  }
-
-  async function readText(location: Location, signal: AbortSignal): Promise<string> {
-    const chunks: Uint8Array[] = [];
-    const options = { range: { start: 0, end: TEXT_LIMIT }, signal };
-    for await (const chunk of await areas.read(areas.uri(storePath(location)), options)) chunks.push(chunk);
-    return Buffer.concat(chunks).toString('utf8');
   }
 
   /** Files of the version that is live somewhere for this type, as `baseline.*`; none when nothing else is live. */
@@ -238,26 +320,36 @@ export function createRoverActivities(deps: {
   }
 }
 
-/** A report's largest size: its curves are thinned to 200 points. */
-const TEXT_LIMIT = 2 * 2 ** 20;
+/** What a run leaves: the submission, and the figures that its author looks at. */
+const RUN_OUTPUTS = ['model.onnx', 'model.json', 'golden.json', 'metrics.json'] as const;
+/** About three minutes of tries to keep the log of a job that failed anyway. */
+const LOG_TRIES = 10;
+const FIRST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 60_000;
 
-const metricsSchema = z.record(z.string().max(64), z.number());
-const reportSchema = z.object({
-  v: z.literal(1),
-  model: z.object({ sha256: z.string() }),
-  metrics: z.record(z.string().max(64), z.number().nullable()),
-  passed: z.boolean(),
+/** Which try of the activity this is. */
+const tries = (): number => Context.current().info.attempt;
+
+const inRun = ({ project, author, submission, attempt }: TrainingRunInput, file: string): Location => ({
+  ...{ area: 'private', project, user: author },
+  path: `${runFolder(submission, attempt)}/${file}`,
 });
 
-function parse<T>(schema: z.ZodType<T>, text: string, what: string): T {
-  try {
-    return schema.parse(JSON.parse(text));
-  } catch (error) {
-    throw failure(
-      'JobFailed',
-      `the job's ${what} is malformed: ${error instanceof Error ? error.message.slice(0, 500) : String(error)}`,
-    );
-  }
+/** Does again, within the activity, what fails and may pass: to try the activity again would run its job again. */
+async function untilDone<R>(
+  work: () => Promise<R>,
+  signal: AbortSignal,
+  report: (progress: unknown) => void,
+): Promise<R> {
+  for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(2 * pause, LONGEST_PAUSE_MS))
+    try {
+      return await work();
+    } catch (error) {
+      signal.throwIfAborted();
+      if (isFinal(error)) throw error;
+      report({ waits: error instanceof Error ? error.message : String(error) });
+      await sleep(pause, undefined, { signal });
+    }
 }
 
 /** Where a run's outputs lie in its author's private area. */

@@ -2,11 +2,14 @@
 import { randomUUID } from 'node:crypto';
 import { OpenAPIHono } from '@hono/zod-openapi';
 import type { MiddlewareHandler } from 'hono';
+import { applicationSettingRoutes } from './application-settings.ts';
+import { keepingDigests } from '../activities/chunk-digests.ts';
 import { applicationRoutes } from './applications.ts';
 import { auditRoutes } from './audit.ts';
 import { codeRoutes } from './code.ts';
 import { dataSetRoutes } from './data-sets.ts';
-import type { ApiDeps } from './deps.ts';
+import { createSendBytes } from './byte-stream.ts';
+import type { ApiDeps, RouteDeps } from './deps.ts';
 import { evaluationRoutes } from './evaluations.ts';
 import { fileRoutes } from './files.ts';
 import { healthRoutes } from './health.ts';
@@ -15,6 +18,7 @@ import { jobRoutes } from './jobs.ts';
 import { nodeRoutes } from './nodes.ts';
 import { describe, describeParts, documentOf, documentRoute } from './openapi.ts';
 import { notFound, problem, problemOf, problemResponse } from './problems.ts';
+import { operationRoutes } from './operations.ts';
 import { projectRoutes } from './projects.ts';
 import { releaseRoutes } from './releases.ts';
 import { revertRoutes } from './reverts.ts';
@@ -23,6 +27,7 @@ import { scanRoutes } from './scans.ts';
 import { isTail } from './schemas.ts';
 import { submissionRoutes } from './submissions.ts';
 import { tokenRoutes } from './tokens.ts';
+import { typeRoutes } from './model-types.ts';
 import { userRoutes } from './users.ts';
 import { versionRoutes } from './versions.ts';
 
@@ -33,7 +38,8 @@ export interface Api {
 }
 
 /** Makes the API from what it needs; touches nothing until a request comes. */
-export function createApp(deps: ApiDeps): Api {
+export function createApp(given: ApiDeps): Api {
+  const deps = withCheckedBytes(given);
   const app = new OpenAPIHono<Env>();
   app.use(observe(deps));
   app.use(addressedHere(deps.limits.hosts));
@@ -46,12 +52,20 @@ export function createApp(deps: ApiDeps): Api {
   app.notFound((context) => problemResponse(notFound('such address'), context.get('requestId')));
 
   const routes: readonly Route[] = [
-    ...[healthRoutes, tokenRoutes, userRoutes, projectRoutes, fileRoutes, dataSetRoutes, codeRoutes].flatMap((of) =>
-      of(deps),
-    ),
+    ...[
+      healthRoutes,
+      tokenRoutes,
+      userRoutes,
+      projectRoutes,
+      typeRoutes,
+      fileRoutes,
+      dataSetRoutes,
+      codeRoutes,
+    ].flatMap((of) => of(deps)),
     ...[importRoutes, nodeRoutes].flatMap((of) => of(deps)),
     ...[submissionRoutes, versionRoutes, evaluationRoutes, releaseRoutes].flatMap((of) => of(deps)),
-    ...[applicationRoutes, revertRoutes, scanRoutes, auditRoutes, jobRoutes].flatMap((of) => of(deps)),
+    ...[applicationRoutes, applicationSettingRoutes, revertRoutes, scanRoutes].flatMap((of) => of(deps)),
+    ...[auditRoutes, jobRoutes, operationRoutes].flatMap((of) => of(deps)),
     documentRoute(() => documentOf(app)),
   ];
   describeParts(app);
@@ -60,6 +74,23 @@ export function createApp(deps: ApiDeps): Api {
     describe(app, route);
   }
   return { app, routes };
+}
+
+/** The same, with stores that keep the digests of what is written to them, and with the way by which their bytes are sent. */
+function withCheckedBytes(given: ApiDeps): RouteDeps {
+  const { records, log } = given;
+  const onWarn = (message: string): void => log.warn(message);
+  const deps = {
+    ...given,
+    areas: keepingDigests(given.areas, records, onWarn),
+    releases: keepingDigests(given.releases, records, onWarn),
+  };
+  const faults = { mismatch: 0, missing: 0 };
+  return {
+    ...deps,
+    send: createSendBytes(deps, (kind) => (faults[kind] += 1)),
+    counters: () => ({ bytes_mismatch: faults.mismatch, bytes_missing: faults.missing, ...given.counters() }),
+  };
 }
 
 /** `{name}` as Hono writes it; the last part of some runs over slashes. */

@@ -3,19 +3,28 @@ import canonicalize from 'canonicalize';
 import { z } from 'zod';
 import type { Principal, Records } from '../activities/records.ts';
 import type { Application } from '../workflows/domain/model.ts';
+import type { Role } from '../workflows/domain/roles.ts';
+import type { ApplicationInput } from '../workflows/messages.ts';
 import { workflowId } from '../workflows/messages.ts';
 import { auditEntry } from './audit-entry.ts';
 import type { ApiDeps } from './deps.ts';
-import { entryOf } from './once.ts';
+import { recordStart } from './once.ts';
 import { notFound, problem } from './problems.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
-import { actorSchema, distinct, nameSchema, pageQuery, whenSchema } from './schemas.ts';
-import { expiryFields, issueToken } from './tokens.ts';
-import { applicationView, deliveryView, liveView, newTokenView, pageOf, rowsOf, waitingView } from './views.ts';
+import { actorSchema, distinct, gateSchema, nameSchema, pageQuery, whenSchema } from './schemas.ts';
+import { applicationView, deliveryView, liveView, pageOf, rowsOf, subscriptionView, waitingView } from './views.ts';
 
 const one = '/v1/applications/{application}';
-const names = distinct<string>((name) => name, 'a name');
+const types = distinct<string>((type) => type, 'a type');
+const gates = distinct<string>((gate) => gate, 'a gate');
+
+/** What an application consumes, and what must pass there before a release goes live. */
+export const applicationFields = {
+  types: z.array(nameSchema).min(1).max(20).refine(types.check, types.message),
+  gates: z.array(gateSchema).min(1).max(20).refine(gates.check, gates.message),
+  owner: nameSchema,
+} as const;
 
 /** Its owner's own, and its own token's. */
 export const applicationScope =
@@ -30,7 +39,7 @@ export const applicationScope =
   };
 
 export const applicationRoutes = (deps: ApiDeps): readonly Route[] => {
-  const { records, code, workflows, signer } = deps;
+  const { records, code } = deps;
   const scope = applicationScope(records);
 
   const typeOf = (found: Application, type: string): string => {
@@ -47,21 +56,19 @@ export const applicationRoutes = (deps: ApiDeps): readonly Route[] => {
       action: 'application.manage',
       scope: ({ body, principal }) => ({ own: (body.owner ?? principal.name) === principal.name, found: undefined }),
       body: z.strictObject({
+        ...applicationFields,
         application: actorSchema,
-        types: z.array(nameSchema).min(1).max(20).refine(names.check, names.message),
-        gates: z.array(nameSchema).min(1).max(20).refine(names.check, names.message),
-        owner: nameSchema.optional(),
+        owner: applicationFields.owner.optional(),
       }),
       response: applicationView,
       statuses: [200, 201],
-      async handler({ project, principal, body: { application, types, gates, owner = principal.name } }) {
-        const foreign = types.find((type) => !project.types.includes(type));
-        if (foreign !== undefined)
-          throw problem(422, 'no-such-type', `types: project ${project.project} does not own "${foreign}"`);
-        if (!(await records.members(project.project)).some(({ user }) => user === owner))
-          throw problem(422, 'no-such-member', `owner: "${owner}" is no member of project ${project.project}`);
+      async handler({ project, principal, roles, body: { application, types, gates, owner = principal.name } }) {
+        for (const type of types) await mustBeConsumable(records, project.project, type);
+        await mustBeMember(records, project.project, owner);
         const repository = `${project.project}/app-${application}`;
-        const made: Application = { application, project: project.project, owner, types, gates, repository };
+        const made: Application = {
+          ...{ application, revision: 0, project: project.project, owner, types, gates, repository },
+        };
         const before = await records.application(application);
         const taken = problem(409, 'conflict', `application "${application}" exists already: choose another name`);
         if (before && canonicalize(before) !== canonicalize(made)) throw taken;
@@ -70,18 +77,18 @@ export const applicationRoutes = (deps: ApiDeps): readonly Route[] => {
           await records.createApplication(
             made,
             auditEntry({
-              key: createdKey(application),
+              key: `application.created/${application}`,
               project: project.project,
               kind: 'application.created',
               actor: principal.name,
               subject: applicationSubject(application),
-              detail: { application: made, keyId: signer.newest },
+              detail: { application: made },
             }),
           );
         const stored = await records.application(application);
         if (!stored || canonicalize(stored) !== canonicalize(made)) throw taken;
-        const keys = signer.publicKeys();
-        for (const type of types) await workflows.startApplication({ application, type, owner, keys }, project.project);
+        const by = { askedBy: principal.name, roles, project: project.project };
+        for (const type of types) await startApplicationType(deps, { application, type }, by);
         return { status: before ? 200 : 201, body: stored };
       },
     }),
@@ -95,25 +102,9 @@ export const applicationRoutes = (deps: ApiDeps): readonly Route[] => {
       scope: () => ({ own: true, found: undefined }),
       response: rowsOf(applicationView),
       async handler({ params: { project }, principal, grant }) {
-        const rows = await records.applications({ project });
-        return {
-          body: { rows: grant === 'yes' ? rows : rows.filter(({ application }) => application === principal.name) },
-        };
-      },
-    }),
-    route({
-      method: 'post',
-      path: `${one}/tokens`,
-      operationId: 'issueApplicationToken',
-      summary: "Makes a token for the application's own pipeline; it is shown this once",
-      action: 'application.manage',
-      scope,
-      body: z.strictObject(expiryFields),
-      response: newTokenView,
-      statuses: [201],
-      async handler({ found: { application: name, project }, principal, body }) {
-        const given = { kind: 'application', name, actor: principal.name, project, ...body } as const;
-        return { status: 201, body: await issueToken(records, given) };
+        if (grant === 'yes') return { body: { rows: await records.applications({ project }) } };
+        const own = await records.application(principal.name);
+        return { body: { rows: own?.project === project ? [own] : [] } };
       },
     }),
     route({
@@ -123,10 +114,21 @@ export const applicationRoutes = (deps: ApiDeps): readonly Route[] => {
       summary: 'An application and what is live in it',
       action: 'application.see',
       scope,
-      response: z.object({ application: applicationView, live: z.array(liveView).readonly() }),
+      response: z.object({
+        application: applicationView,
+        live: z.array(liveView).readonly(),
+        subscriptions: z.array(subscriptionView).readonly(),
+      }),
       async handler({ found }) {
-        const live = await Promise.all(found.types.map((type) => records.livePointer(found.application, type)));
-        return { body: { application: found, live } };
+        const [live, access] = await Promise.all([
+          Promise.all(found.types.map((type) => records.livePointer(found.application, type))),
+          records.typeAccess(found.project),
+        ]);
+        const subscriptions = found.types.map((type) => {
+          const owner = access.find((one) => one.type === type)?.owner ?? null;
+          return { type, owner, granted: owner !== null };
+        });
+        return { body: { application: found, live, subscriptions } };
       },
     }),
     route({
@@ -193,12 +195,40 @@ export const applicationRoutes = (deps: ApiDeps): readonly Route[] => {
   ];
 };
 
+/** Starts the workflow that takes one type in, once it is recorded. */
+export async function startApplicationType(
+  { records, workflows }: ApiDeps,
+  input: ApplicationInput,
+  by: { readonly askedBy: string; readonly roles: readonly Role[]; readonly project: string },
+): Promise<void> {
+  const id = workflowId.application(input);
+  await recordStart(
+    records,
+    { workflowId: id, type: 'application', input, ...by },
+    auditEntry({
+      key: `application.started/${id}`,
+      project: by.project,
+      kind: 'application.started',
+      actor: by.askedBy,
+      subject: `${input.application}/${input.type}`,
+    }),
+    [],
+  );
+  await workflows.startApplication(input, by.project);
+}
+
+/** A type that the project's applications may consume: its own, or granted to it. */
+export async function mustBeConsumable(records: Records, project: string, type: string): Promise<void> {
+  if (!(await records.mayConsume(project, type)))
+    throw problem(422, 'no-such-type', `types: project ${project} neither owns "${type}" nor was granted it`);
+}
+
+/** Somebody who can act for the application. */
+export async function mustBeMember(records: Records, project: string, owner: string): Promise<void> {
+  const member = (await records.members(project)).find(({ user }) => user === owner);
+  if (!member) throw problem(422, 'no-such-member', `owner: "${owner}" is not a member of project ${project}`);
+  if (member.disabled) throw problem(422, 'no-such-member', `owner: "${owner}" is disabled`);
+}
+
 /** What an application is called in the audit. */
 export const applicationSubject = (application: string): string => `applications/${application}`;
-const createdKey = (application: string): string => `application.created/${application}`;
-
-/** The key that an application's workflows were started with. */
-export async function keyOfApplication(records: Records, application: string): Promise<string> {
-  const created = await entryOf(records, applicationSubject(application), createdKey(application));
-  return z.string().parse(created?.detail['keyId']);
-}

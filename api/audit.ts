@@ -4,7 +4,7 @@ import type { ApiDeps } from './deps.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
 import { pageFields, textSchema } from './schemas.ts';
-import { auditRowView, pageOf } from './views.ts';
+import { auditCheckView, auditRowView, pageOf } from './views.ts';
 
 const query = z.strictObject({ ...pageFields, subject: textSchema(300).min(1).optional() });
 
@@ -13,7 +13,8 @@ export const auditRoutes = ({ records }: ApiDeps): readonly Route[] => [
     method: 'get',
     path: '/v1/projects/{project}/audit',
     operationId: 'readProjectAudit',
-    summary: "The project's audit, oldest first",
+    summary:
+      "The project's audit, oldest first; rows of the last second are not linked into the chain yet and come last",
     action: 'audit.read',
     query,
     response: pageOf(auditRowView),
@@ -26,7 +27,7 @@ export const auditRoutes = ({ records }: ApiDeps): readonly Route[] => [
     method: 'get',
     path: '/v1/audit',
     operationId: 'readAudit',
-    summary: 'The whole audit, oldest first',
+    summary: 'The whole audit, oldest first; rows of the last second are not linked into the chain yet and come last',
     action: 'platform.see',
     query,
     response: pageOf(auditRowView),
@@ -39,11 +40,18 @@ export const auditRoutes = ({ records }: ApiDeps): readonly Route[] => [
     method: 'get',
     path: '/v1/audit/verification',
     operationId: 'verifyAudit',
-    summary: 'Walks the whole chain and names the first row that does not fit',
+    summary:
+      'Walks the whole chain and every decision, names what does not fit, and counts rows that are not linked yet',
     action: 'platform.see',
-    response: z.object({ rows: z.number(), broken: z.number().nullable() }),
+    response: auditCheckView.extend({
+      decisions: z.object({ checked: z.number(), problems: z.array(z.string()).readonly() }).meta({
+        description:
+          'Decisions whose signature was checked, and approvals, releases and live versions that rest on none',
+      }),
+    }),
     async handler() {
-      return { body: await records.verifyAudit() };
+      const [chain, decisions] = await Promise.all([records.verifyAudit(), records.verifyDecisions()]);
+      return { body: { ...chain, decisions } };
     },
   }),
 ];

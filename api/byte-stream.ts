@@ -1,9 +1,14 @@
-// Sends stored bytes: digest, entity tag and ranges in the headers, the bytes as a stream; and reads a digest header.
+// Sends stored bytes: digest, entity tag and ranges in the headers, the bytes as a checked stream; and reads a digest header.
+import { createHash } from 'node:crypto';
+import { createChunkHasher } from '../activities/chunk-digests.ts';
 import { isFailure } from '../activities/failures.ts';
-import type { ArtifactStore, WriteOptions } from '../activities/ports.ts';
+import type { ArtifactStore, StoredFile, WriteOptions } from '../activities/ports.ts';
+import { CHUNK_BYTES } from '../activities/records.ts';
 import type { Artifact } from '../workflows/domain/model.ts';
 import type { ArtifactUri, Digest, StorePath } from '../workflows/domain/names.ts';
+import { createRanges, wholeFile, WrongBytes } from './checked-bytes.ts';
 import type { ApiDeps } from './deps.ts';
+import type { Problem } from './problems.ts';
 import { notFound, problem } from './problems.ts';
 
 /** RFC 9530: a dictionary of which the member `sha-256` counts. */
@@ -36,39 +41,156 @@ export function storeOf({ areas, releases }: Pick<ApiDeps, 'areas' | 'releases'>
   }
 }
 
-/** Answers GET and HEAD of stored bytes. `sha256` is asked of the store when it is not on record. */
-export async function sendBytes(
-  store: ArtifactStore,
-  uri: ArtifactUri,
-  request: Request,
-  what: string,
-  recorded?: Digest,
-): Promise<Response> {
-  const stored = await store.stat(uri);
-  if (!stored) throw notFound(what);
-  const sha256 = recorded ?? (await store.digest(uri, request.signal));
-  const headers: Record<string, string> = {
-    ...digestHeaders(sha256),
-    'accept-ranges': 'bytes',
-    'content-type': 'application/octet-stream',
-    // Uploaded by people and shown by nobody: never a page in this origin.
-    'content-disposition': 'attachment',
-    'x-content-type-options': 'nosniff',
-    'cache-control': 'private, no-cache',
-  };
-  if (tagsOf(request.headers.get('if-none-match')).some((tag) => tag === '*' || tag === headers['etag']))
-    return new Response(null, { status: 304, headers });
-  const range = rangeOf(request, stored.bytes, headers['etag']);
-  if (range === 'unsatisfiable')
-    throw problem(416, 'range', `there are ${stored.bytes} bytes`, {}, { 'content-range': `bytes */${stored.bytes}` });
-  const { start, end } = range ?? { start: 0, end: stored.bytes };
-  headers['content-length'] = String(end - start);
-  if (range) headers['content-range'] = `bytes ${start}-${end - 1}/${stored.bytes}`;
-  const status = range ? 206 : 200;
-  if (request.method === 'HEAD') return new Response(null, { status, headers });
-  const bytes = await store.read(uri, { ...(range && { range }), signal: request.signal });
-  return new Response(ReadableStream.from(bytes), { status, headers });
+/** What is asked for, in which words it is missing, and how it is shown. */
+interface Wanted {
+  readonly request: Request;
+  readonly what: string;
+  readonly contentType?: string;
 }
+
+/** Answers GET and HEAD of stored bytes. Not a byte is given on that was not checked, and a wrong file is never complete. */
+export interface SendBytes {
+  /** Of a file that is on record: whatever else lies there now is an error of the platform's own. */
+  recorded(file: Artifact, wanted: Wanted): Promise<Response>;
+  /** Of a file that people name by its path: it is what lies there now. */
+  named(uri: ArtifactUri, wanted: Wanted): Promise<Response>;
+}
+
+/** Makes the one way by which stored bytes leave the platform. `onFault` is told of each file that is not what is on record. */
+export function createSendBytes(
+  deps: Pick<ApiDeps, 'areas' | 'releases' | 'records' | 'log'>,
+  onFault: (kind: 'mismatch' | 'missing') => void,
+): SendBytes {
+  const { areas, records, log } = deps;
+  const onWarn = (message: string): void => log.warn(message);
+  const rangeOfFile = createRanges(records, onWarn);
+
+  function fault(kind: 'mismatch' | 'missing', { uri, sha256 }: Artifact, found: string): Problem {
+    onFault(kind);
+    log.error({ uri, expected: sha256, found }, `stored bytes are ${kind === 'missing' ? 'missing' : 'wrong'}: ${uri}`);
+    records
+      .recordByteFault({ uri, expected: sha256, found, at: new Date().toISOString() })
+      .catch((error: unknown) => onWarn(`the fault of ${uri} is not recorded: ${String(error)}`));
+    const again = 'the platform has noted it: ask whoever runs it to restore the file';
+    return kind === 'missing'
+      ? problem(502, 'missing', `the file is on record, but its store does not have it; ${again}`)
+      : problem(502, 'digest-mismatch', `the stored bytes are not those on record, and are not sent; ${again}`);
+  }
+
+  /** The bytes, of which the first are read and checked when this returns: until then the answer can still be another one. */
+  async function begun(file: Artifact, part: Part | undefined, { signal }: Request, onWrong: OnWrong) {
+    const store = storeOf(deps, file.uri);
+    const told = async function* (bytes: AsyncIterable<Uint8Array>) {
+      try {
+        yield* bytes;
+      } catch (error) {
+        if (signal.aborted) throw error;
+        if (error instanceof WrongBytes) throw onWrong('mismatch', file, error.message);
+        if (isFailure(error, 'NotFound')) throw onWrong('missing', file, 'nothing');
+        log.warn({ err: error, uri: file.uri }, 'reading stored bytes failed');
+        throw error;
+      }
+    };
+    const bytes = told(
+      part ? rangeOfFile(store, file, part, signal) : wholeFile(readAll(store, file.uri, signal), file),
+    );
+    const first = await bytes.next();
+    const end = async () => bytes.return();
+    // A client that left before the response began has nobody end the read.
+    signal.addEventListener('abort', () => void end().catch(() => undefined), { once: true });
+    return startingWith(first, bytes, end);
+  }
+
+  async function send(file: Artifact, { request, contentType }: Wanted, onWrong: OnWrong): Promise<Response> {
+    const headers: Record<string, string> = {
+      ...digestHeaders(file.sha256),
+      'accept-ranges': 'bytes',
+      'content-type': contentType ?? 'application/octet-stream',
+      // Uploaded by people: never shown as a page of this origin.
+      'content-disposition': 'attachment',
+      'x-content-type-options': 'nosniff',
+      'cache-control': 'private, no-cache',
+    };
+    if (tagsOf(request.headers.get('if-none-match')).some((tag) => tag === '*' || tag === headers['etag']))
+      return new Response(null, { status: 304, headers });
+    const range = rangeOf(request, file.bytes, headers['etag']);
+    if (range === 'unsatisfiable')
+      throw problem(416, 'range', `there are ${file.bytes} bytes`, {}, { 'content-range': `bytes */${file.bytes}` });
+    const { start, end } = range ?? { start: 0, end: file.bytes };
+    headers['content-length'] = String(end - start);
+    if (range) headers['content-range'] = `bytes ${start}-${end - 1}/${file.bytes}`;
+    const status = range ? 206 : 200;
+    if (request.method === 'HEAD') return new Response(null, { status, headers });
+    return new Response(ReadableStream.from(await begun(file, range, request, onWrong)), { status, headers });
+  }
+
+  /** The digest of a file as it lies there now: as kept while it is the same file, else computed in one read. */
+  async function described(stored: StoredFile, signal: AbortSignal): Promise<Artifact> {
+    const { uri, bytes, modifiedAt } = stored;
+    const kept = await records.fileDigest(uri);
+    if (kept?.bytes === bytes && kept.modifiedAt === modifiedAt) return { uri, bytes, sha256: kept.sha256 };
+    const [hash, chunks] = [createHash('sha256'), createChunkHasher()];
+    for await (const piece of await areas.read(uri, { signal })) {
+      hash.update(piece);
+      chunks.update(piece);
+    }
+    const found = { uri, bytes: chunks.bytes(), sha256: hash.digest('hex') as Digest };
+    if (found.bytes > CHUNK_BYTES) await records.keepChunkDigests(found.sha256, chunks.digests());
+    // Replaced meanwhile, it is found to be another file the next time.
+    await records.keepFileDigest({ ...found, modifiedAt });
+    return found;
+  }
+
+  return {
+    async recorded(file, wanted) {
+      const stored = await storeOf(deps, file.uri).stat(file.uri);
+      if (!stored) throw fault('missing', file, 'nothing');
+      if (stored.bytes !== file.bytes)
+        throw fault('mismatch', file, `${stored.bytes} bytes instead of ${file.bytes} (digest not computed)`);
+      return send(file, wanted, fault);
+    },
+    async named(uri, wanted) {
+      const stored = await areas.stat(uri);
+      if (!stored) throw notFound(wanted.what);
+      const file = await described(stored, wanted.request.signal);
+      return send(file, wanted, (kind) => {
+        if (kind === 'missing') return notFound(wanted.what);
+        // Whoever may write it has changed it in place. The digest that was kept is no longer true.
+        records
+          .keepFileDigest({ ...file, modifiedAt: '' })
+          .catch((error: unknown) => onWarn(`the digest of ${uri} stays: ${String(error)}`));
+        return problem(503, 'changed', `${wanted.what} was changed while it was read`, {}, { 'retry-after': '1' });
+      });
+    },
+  };
+}
+
+/**
+ * An iteration of which the first step is taken already. No generator: one that is ended before its first step would not end
+ * what it reads from. An error in it destroys the connection, so that the end of what came is not taken for that of the file.
+ */
+function startingWith<T>(first: IteratorResult<T>, rest: AsyncIterator<T>, end: () => Promise<unknown>) {
+  const steps = [first];
+  return {
+    [Symbol.asyncIterator]: (): AsyncIterator<T> => ({
+      next: async () => steps.shift() ?? rest.next(),
+      async return() {
+        await end();
+        return { done: true, value: undefined };
+      },
+    }),
+  };
+}
+
+async function* readAll(store: ArtifactStore, uri: ArtifactUri, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  yield* await store.read(uri, { signal });
+}
+
+interface Part {
+  readonly start: number;
+  readonly end: number;
+}
+type OnWrong = (kind: 'mismatch' | 'missing', file: Artifact, found: string) => Problem;
 
 /** Streams bytes into a store; what it refuses is said in the caller's words: the store knows of folders they never saw. */
 export async function storeBytes(

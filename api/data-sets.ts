@@ -1,13 +1,16 @@
 // Data sets: copied once to where nobody changes them, digested, and from then on known by name.
+import { randomUUID } from 'node:crypto';
 import canonicalize from 'canonicalize';
 import { z } from 'zod';
 import type { ArtifactStore } from '../activities/ports.ts';
-import type { Records } from '../activities/records.ts';
+import type { DataSetReference, Records } from '../activities/records.ts';
+import { REFERENCES_LIMIT } from '../activities/records.ts';
 import type { DataSet, NamedArtifact } from '../workflows/domain/model.ts';
 import type { Digest } from '../workflows/domain/names.ts';
 import { storePath } from '../workflows/domain/names.ts';
 import { auditEntry } from './audit-entry.ts';
 import { storeBytes } from './byte-stream.ts';
+import { asDraft, dataSetFolder, sweepDataSets } from './data-set-files.ts';
 import type { ApiDeps } from './deps.ts';
 import { notFound, problem } from './problems.ts';
 import type { Route } from './route.ts';
@@ -34,61 +37,114 @@ const registration = z.strictObject({
 });
 type Registration = z.output<typeof registration>;
 
-export const dataSetRoutes = ({ records, areas }: ApiDeps): readonly Route[] => [
-  route({
-    method: 'post',
-    path: '/v1/projects/{project}/datasets',
-    operationId: 'registerDataSet',
-    summary: 'Copies files into a data set; a test set goes to staging, where only managers see its rows',
-    action: ['dataset.register', 'testset.register'],
-    actionOf: ({ body }) => (body.kind === 'test' ? 'testset.register' : 'dataset.register'),
-    body: registration,
-    response: dataSetView,
-    statuses: [200, 201],
-    async handler({ params: { project }, principal, body, request }) {
-      const before = await records.dataSet(project, body.dataset);
-      const sources = await Promise.all(body.files.map((file) => sourceOf(areas, project, principal.name, file)));
-      if (before) return { status: 200, body: await unchanged(areas, before, body, sources) };
-      const files: NamedArtifact[] = [];
-      for (const source of sources) {
-        const path = `datasets/${body.dataset}/${source.name}`;
-        const target = storePath({ area: body.kind === 'test' ? 'staging' : 'common', project, path });
-        const bytes = await areas.read(source.uri, { signal: request.signal });
-        const written = await storeBytes(areas, target, path, bytes, {
-          signal: request.signal,
-          expect: { bytes: source.bytes, ...(source.sha256 && { sha256: source.sha256 }) },
+const one = '/v1/projects/{project}/datasets/{dataset}';
+
+export const dataSetRoutes = (deps: ApiDeps): readonly Route[] => {
+  const { records, areas } = deps;
+  /** Also one that was deleted: the same request again gets the same answer. */
+  const eitherWay = async ({ project, dataset }: { project: string; dataset: string }) =>
+    (await records.dataSet(project, dataset)) ?? (await records.deletedDataSet(project, dataset));
+  return [
+    route({
+      method: 'post',
+      path: '/v1/projects/{project}/datasets',
+      operationId: 'registerDataSet',
+      summary: 'Copies files into a data set; a test set goes to staging, where only managers see its rows',
+      action: ['dataset.register', 'testset.register'],
+      actionOf: ({ body }) => (body.kind === 'test' ? 'testset.register' : 'dataset.register'),
+      body: registration,
+      response: dataSetView,
+      statuses: [200, 201],
+      async handler({ params: { project }, principal, body, request }) {
+        const before = await records.dataSet(project, body.dataset);
+        const sources = await Promise.all(body.files.map((file) => sourceOf(areas, project, principal.name, file)));
+        if (before) return { status: 200, body: await unchanged(areas, before, body, sources) };
+        const area = body.kind === 'test' ? 'staging' : 'common';
+        const draft = { project, dataset: body.dataset, area, attempt: randomUUID() } as const;
+        const made = await asDraft(deps, draft, async () => {
+          const files: NamedArtifact[] = [];
+          for (const source of sources) {
+            const path = `${dataSetFolder(body.dataset)}/${source.name}`;
+            const target = storePath({ area, project, path });
+            const bytes = await areas.read(source.uri, { signal: request.signal });
+            const written = await storeBytes(areas, target, path, bytes, {
+              signal: request.signal,
+              expect: { bytes: source.bytes, ...(source.sha256 && { sha256: source.sha256 }) },
+            });
+            files.push({ name: source.name, ...written });
+          }
+          return register(records, project, principal.name, body, files, draft.attempt);
         });
-        files.push({ name: source.name, ...written });
-      }
-      const made = await register(records, project, principal.name, body, files);
-      return { status: 201, body: made };
-    },
-  }),
-  route({
-    method: 'get',
-    path: '/v1/projects/{project}/datasets',
-    operationId: 'listDataSets',
-    summary: 'The data sets with names, digests and sizes of their files',
-    action: 'dataset.list',
-    response: rowsOf(dataSetView),
-    async handler({ params: { project } }) {
-      return { body: { rows: await records.dataSets(project) } };
-    },
-  }),
-  route({
-    method: 'get',
-    path: '/v1/projects/{project}/datasets/{dataset}',
-    operationId: 'getDataSet',
-    summary: 'A data set',
-    action: 'dataset.list',
-    response: dataSetView,
-    async handler({ params: { project, dataset } }) {
-      const found = await records.dataSet(project, dataset);
-      if (!found) throw notFound(`data set "${dataset}"`);
-      return { body: found };
-    },
-  }),
-];
+        return { status: 201, body: made };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/v1/projects/{project}/datasets',
+      operationId: 'listDataSets',
+      summary: 'The data sets with names, digests and sizes of their files',
+      action: 'dataset.list',
+      response: rowsOf(dataSetView),
+      async handler({ params: { project } }) {
+        return { body: { rows: await records.dataSets(project) } };
+      },
+    }),
+    route({
+      method: 'get',
+      path: one,
+      operationId: 'getDataSet',
+      summary: 'A data set',
+      action: 'dataset.list',
+      response: dataSetView,
+      async handler({ params: { project, dataset } }) {
+        const found = await records.dataSet(project, dataset);
+        if (!found) throw notFound(`data set "${dataset}"`);
+        return { body: found };
+      },
+    }),
+    route({
+      method: 'delete',
+      path: one,
+      operationId: 'deleteDataSet',
+      summary:
+        'Deletes a data set that no run, open evaluation, decision or import names; its name stays taken for ever',
+      action: ['dataset.delete', 'testset.delete'],
+      actionOf: async ({ params }) =>
+        (await eitherWay(params))?.kind === 'test' ? 'testset.delete' : 'dataset.delete',
+      scope: async ({ params, principal }) => {
+        const found = await eitherWay(params);
+        return found && { own: found.registeredBy === principal.name, found };
+      },
+      response: z.object({ dataset: z.string(), deleted: z.boolean() }),
+      async handler({ params: { project, dataset }, principal, found: { kind, files } }) {
+        const { references } = await records.deleteDataSet(
+          project,
+          dataset,
+          auditEntry({
+            ...{
+              key: `dataset.deleted/${project}/${dataset}`,
+              project,
+              kind: 'dataset.deleted',
+              actor: principal.name,
+            },
+            subject: `${project}/datasets/${dataset}`,
+            detail: { kind, files: files.map(({ name, sha256, bytes }) => ({ name, sha256, bytes })) },
+          }),
+        );
+        if (references.length > 0) throw problem(409, 'in-use', inUse(dataset, references), { references });
+        await sweepDataSets(deps);
+        return { body: { dataset, deleted: true } };
+      },
+    }),
+  ];
+};
+
+/** What keeps a data set, in words. The list ends where Records end it. */
+function inUse(dataset: string, references: readonly DataSetReference[]): string {
+  const named = references.map(({ kind, name }) => `${kind} ${name}`).join(', ');
+  const more = references.length === REFERENCES_LIMIT ? ' and possibly more' : '';
+  return `data set "${dataset}" is named by ${named}${more}: it stays as long as they do`;
+}
 
 interface Source {
   readonly name: string;
@@ -132,6 +188,7 @@ async function register(
   actor: string,
   { dataset, kind }: Registration,
   files: readonly NamedArtifact[],
+  attempt: string,
 ): Promise<DataSet> {
   const made: DataSet = { project, dataset, kind, files, registeredBy: actor, registeredAt: new Date().toISOString() };
   await records.registerDataSet(
@@ -144,6 +201,7 @@ async function register(
       subject: `${project}/datasets/${dataset}`,
       detail: { kind, files: files.map(({ name, sha256, bytes }) => ({ name, sha256, bytes })) },
     }),
+    attempt,
   );
   const stored = await records.dataSet(project, dataset);
   // Of two at once one was first.

@@ -2,8 +2,9 @@
 import type { Logger } from 'pino';
 import type { ArtifactStore, CodeHost } from '../activities/ports.ts';
 import type { Records } from '../activities/records.ts';
+import type { SendBytes } from './byte-stream.ts';
 import type { WorkflowGateway } from './gateway.ts';
-import type { Signer } from './signer.ts';
+import type { Signer } from '../activities/signing.ts';
 
 export interface Limits {
   /** Largest file that may be uploaded. */
@@ -40,4 +41,10 @@ export interface ApiDeps {
   readonly limits: Limits;
   /** What has happened so often since the start, by the name of a metric. */
   readonly counters: () => Readonly<Record<string, number>>;
+}
+
+/** What routes are made from. */
+export interface RouteDeps extends ApiDeps {
+  /** The one way by which stored bytes leave the platform. */
+  readonly send: SendBytes;
 }

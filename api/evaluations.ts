@@ -4,16 +4,17 @@ import canonicalize from 'canonicalize';
 import { z } from 'zod';
 import type { Records } from '../activities/records.ts';
 import type { Evaluation, Version } from '../workflows/domain/model.ts';
+import { unknownName } from '../workflows/domain/known-names.ts';
 import type { Action } from '../workflows/domain/roles.ts';
-import { workflowId } from '../workflows/messages.ts';
+import { EVALUATION_SECONDS, LONGEST_EVALUATION_SECONDS, workflowId } from '../workflows/messages.ts';
 import { auditEntry } from './audit-entry.ts';
-import { sendBytes, storeOf } from './byte-stream.ts';
-import type { ApiDeps } from './deps.ts';
-import { recordOnce } from './once.ts';
+import type { RouteDeps } from './deps.ts';
+import { isGatewayError } from './gateway.ts';
+import { recordStart } from './once.ts';
 import { notFound, problem } from './problems.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
-import { metricsSchema, nameSchema, pageFields, pathSchema } from './schemas.ts';
+import { nameSchema, pageFields, pathSchema, thresholdsSchema } from './schemas.ts';
 import { evaluationView, pageOf } from './views.ts';
 
 const one = '/v1/projects/{project}/evaluations/{evaluation}';
@@ -25,14 +26,20 @@ const request = z.strictObject({
   subject: z.union([z.strictObject({ submission: nameSchema }), z.strictObject({ directory: pathSchema })], {
     error: 'subject must be { submission: "…" } or { directory: "path in your private area" }',
   }),
-  thresholds: metricsSchema.optional(),
+  thresholds: thresholdsSchema.optional(),
+  deadlineSeconds: z
+    .int()
+    .min(1)
+    .max(LONGEST_EVALUATION_SECONDS)
+    .optional()
+    .meta({ description: `How long the model may run over the rows; ${EVALUATION_SECONDS} unless given` }),
 });
 type Given = z.output<typeof request>;
 
 /** States in which a version's bytes are still its author's affair. */
 const unsubmitted: readonly Version['state'][] = ['provisioning', 'training', 'failed', 'trained'];
 
-export const evaluationRoutes = (deps: ApiDeps): readonly Route[] => {
+export const evaluationRoutes = (deps: RouteDeps): readonly Route[] => {
   const { records, workflows } = deps;
 
   const subjectVersion = async (project: string, { model, subject }: Given): Promise<Version | undefined> =>
@@ -70,33 +77,40 @@ export const evaluationRoutes = (deps: ApiDeps): readonly Route[] => {
       statuses: [200, 201],
       async handler({ project, principal, roles, body }) {
         await checkDataSet(records, project.project, body.dataset, roles.includes('manager'));
-        const thresholds = body.thresholds ?? project.policy.thresholds;
-        const { evaluation, model, dataset, subject } = body;
+        const { evaluation, model, dataset, subject, thresholds, deadlineSeconds } = body;
+        const wrong = Object.keys(thresholds ?? project.policy.thresholds)
+          .map((name) => unknownName('metric', name))
+          .find(Boolean);
+        // A policy that was set before metrics were checked.
+        if (wrong !== undefined)
+          throw problem(
+            422,
+            'wrong-policy',
+            `the policy of project ${project.project} has a threshold that no report can pass: ${wrong}; a manager must correct the policy first`,
+          );
         const input = {
-          project: project.project,
-          evaluation,
-          model,
-          actor: principal.name,
-          dataset,
-          subject,
-          thresholds,
+          ...{ project: project.project, evaluation, model, actor: principal.name, dataset, subject },
+          ...(thresholds !== undefined && { thresholds }),
+          ...(deadlineSeconds !== undefined && { deadlineSeconds }),
         };
-        const read = () => records.evaluation(project.project, evaluation);
-        await recordOnce(
+        const id = workflowId.evaluation(input);
+        await recordStart(
           records,
+          { workflowId: id, type: 'evaluation', input, askedBy: principal.name, roles, project: project.project },
           auditEntry({
-            key: `evaluation.started/${workflowId.evaluation(input)}`,
+            key: `evaluation.started/${id}`,
             project: project.project,
             kind: 'evaluation.started',
             actor: principal.name,
             subject: `${project.project}/evaluations/${evaluation}`,
-            detail: startedDetail(body, principal.name, thresholds),
+            detail: startedDetail(body, principal.name),
           }),
           [{ kind: 'evaluation', row: firstRow(input) }],
-          async () => (await read()) !== undefined,
         );
-        const row = await read();
+        const row = await records.evaluation(project.project, evaluation);
         if (!row) throw new Error(`evaluation ${evaluation} was written and is not there`);
+        // Only now: a refused request for the same id names nothing.
+        await records.nameDataSets(project.project, [dataset], { kind: 'evaluation', name: evaluation });
         const { started } = row.state === 'running' ? await workflows.startEvaluation(input) : { started: false };
         return { status: started ? 201 : 200, body: row };
       },
@@ -107,29 +121,22 @@ export const evaluationRoutes = (deps: ApiDeps): readonly Route[] => {
       operationId: 'listEvaluations',
       summary: 'Evaluations with their figures: your own, those of your versions, for managers all but private ones',
       action: 'version.report',
-      // The rows are narrowed to what the caller may see below.
+      // The query leaves what the caller may see.
       scope: () => ({ own: true, found: undefined }),
       query: z
         .strictObject({ ...pageFields, model: nameSchema, submission: nameSchema })
         .partial({ model: true, submission: true }),
       response: pageOf(evaluationView),
       async handler({ params: { project }, principal, grant, query: { after, limit, model, submission } }) {
-        const page = await records.evaluations({
+        const body = await records.evaluations({
           project,
           limit,
+          seenBy: { user: principal.name, all: grant === 'yes' },
           ...(after !== undefined && { after }),
           ...(model !== undefined && { model }),
           ...(submission !== undefined && { submission }),
         });
-        const visible = await Promise.all(
-          page.rows.map(async (row) => {
-            if (row.actor === principal.name) return true;
-            if (row.submission === null) return false;
-            if (grant === 'yes') return true;
-            return (await records.version(project, row.model, row.submission))?.author === principal.name;
-          }),
-        );
-        return { body: { ...page, rows: page.rows.filter((_, i) => visible[i]) } };
+        return { body };
       },
     }),
     route({
@@ -145,6 +152,37 @@ export const evaluationRoutes = (deps: ApiDeps): readonly Route[] => {
       },
     }),
     route({
+      method: 'delete',
+      path: one,
+      operationId: 'cancelEvaluation',
+      summary: 'Cancels an evaluation that has not ended; it is recorded as failed, with who cancelled it',
+      action: 'evaluation.cancel',
+      scope: async (asked) => {
+        const scoped = await scope(asked);
+        return scoped && { own: scoped.found.actor === asked.principal.name, found: scoped.found };
+      },
+      response: evaluationView,
+      statuses: [200, 202],
+      async handler({ params: { project }, principal, found }) {
+        if (found.state !== 'running') return { status: 200, body: found };
+        const id = workflowId.evaluation(found);
+        // First: the workflow reads here who cancelled it.
+        const entry = auditEntry({
+          key: `evaluation.cancel/${id}/${principal.name}`,
+          project,
+          kind: 'evaluation.cancel',
+          actor: principal.name,
+          subject: `${project}/evaluations/${found.evaluation}`,
+        });
+        await records.record([entry], []);
+        await workflows.cancel(id).catch((error: unknown) => {
+          // It has just ended by itself.
+          if (!isGatewayError(error, 'closed')) throw error;
+        });
+        return { status: 202, body: (await records.evaluation(project, found.evaluation)) ?? found };
+      },
+    }),
+    route({
       method: 'get',
       path: `${one}/report`,
       operationId: 'getReport',
@@ -155,9 +193,7 @@ export const evaluationRoutes = (deps: ApiDeps): readonly Route[] => {
       statuses: [200, 206, 304],
       async handler({ found: { report, evaluation }, request: asked }) {
         if (!report) throw notFound(`report of evaluation "${evaluation}" yet`);
-        const sent = await sendBytes(storeOf(deps, report.uri), report.uri, asked, 'report', report.sha256);
-        sent.headers.set('content-type', 'application/json');
-        return sent;
+        return deps.send.recorded(report, { request: asked, what: 'report', contentType: 'application/json' });
       },
     }),
   ];
@@ -166,10 +202,9 @@ export const evaluationRoutes = (deps: ApiDeps): readonly Route[] => {
 type Ids = { readonly project: string; readonly evaluation: string };
 
 /** What the audit keeps of a start. Managers read it: of a private test it says only enough to tell whether another one is the same. */
-function startedDetail(body: Given, actor: string, thresholds: Readonly<Record<string, number>>) {
-  // Defaults may change between two requests: what counts is what was asked.
+function startedDetail(body: Given, actor: string) {
   const request = { ...body, thresholds: body.thresholds ?? null, actor };
-  if ('submission' in body.subject) return { request, thresholds };
+  if ('submission' in body.subject) return { request };
   return {
     request: createHash('sha256')
       .update(canonicalize(request) ?? '')

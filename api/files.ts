@@ -3,11 +3,11 @@ import { z } from 'zod';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
 import type { Location, StorePath } from '../workflows/domain/names.ts';
-import { storePath } from '../workflows/domain/names.ts';
-import { declaredDigest, digestHeaders, sendBytes, storeBytes } from './byte-stream.ts';
-import type { ApiDeps } from './deps.ts';
+import { dataSetsFolder, storePath } from '../workflows/domain/names.ts';
+import { declaredDigest, digestHeaders, storeBytes } from './byte-stream.ts';
+import type { RouteDeps } from './deps.ts';
 import { problem } from './problems.ts';
-import { flagSchema, pageFields, pathSchema } from './schemas.ts';
+import { flagSchema, pageFields, storedPathSchema } from './schemas.ts';
 import { pageOf } from './views.ts';
 
 const readActions = ['private.read', 'common.read', 'staging.read'] as const;
@@ -31,7 +31,7 @@ const own = () => ({ own: true, found: undefined });
 
 const fileView = z.object({ path: z.string(), bytes: z.number(), modifiedAt: z.string() });
 
-export const fileRoutes = ({ areas }: ApiDeps): readonly Route[] => [
+export const fileRoutes = ({ areas, send }: RouteDeps): readonly Route[] => [
   route({
     method: 'get',
     path: '/v1/projects/{project}/files/{area}',
@@ -40,7 +40,7 @@ export const fileRoutes = ({ areas }: ApiDeps): readonly Route[] => [
     action: readActions,
     actionOf: readAction,
     scope: own,
-    query: z.strictObject({ ...pageFields, folder: pathSchema.optional(), after: pathSchema.optional() }),
+    query: z.strictObject({ ...pageFields, folder: storedPathSchema.optional(), after: storedPathSchema.optional() }),
     response: pageOf(fileView),
     async handler(asked) {
       const { folder, after, limit } = asked.query;
@@ -64,7 +64,8 @@ export const fileRoutes = ({ areas }: ApiDeps): readonly Route[] => [
     scope: own,
     response: 'bytes',
     statuses: [200, 206, 304],
-    handler: (asked) => sendBytes(areas, areas.uri(pathOf(asked)), asked.request, `file "${asked.params.path}"`),
+    handler: (asked) =>
+      send.named(areas.uri(pathOf(asked)), { request: asked.request, what: `file "${asked.params.path}"` }),
   }),
   route({
     method: 'put',
@@ -82,7 +83,7 @@ export const fileRoutes = ({ areas }: ApiDeps): readonly Route[] => [
     async handler(asked) {
       const { area, path } = asked.params;
       if (area === 'staging') throw problem(403, 'forbidden', 'the platform alone writes to staging: submit a version');
-      if (area === 'common' && path.split('/')[0] === 'datasets')
+      if (area === 'common' && path.split('/')[0] === dataSetsFolder)
         throw problem(403, 'forbidden', 'common/datasets holds registered data sets, which never change: register one');
       const sha256 = declaredDigest(asked.request);
       const target = pathOf(asked);

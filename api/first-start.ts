@@ -6,14 +6,15 @@ import { issueToken } from './tokens.ts';
 const ADMIN = 'admin';
 
 /**
- * Makes the user `admin` with a token, unless there is an administrator who has ever had one.
+ * Makes the user `admin` with a token, unless there is an enabled administrator who has ever had one.
  * @returns the token, the one time it is seen
  */
 export async function firstAdmin(records: Records): Promise<string | undefined> {
   const users = await records.users();
-  for (const { user, admin } of users)
-    if (admin && (await records.tokens(user)).some(({ kind }) => kind === 'user')) return undefined;
-  if (!users.some(({ user }) => user === ADMIN))
+  const admins = users.filter(({ admin, disabled }) => admin && !disabled).map(({ user }) => user);
+  for (const user of admins) if ((await records.tokens(user)).some(({ kind }) => kind === 'user')) return undefined;
+  const [holder = ADMIN] = admins;
+  if (admins.length === 0)
     await records.createUser(
       ADMIN,
       true,
@@ -25,5 +26,5 @@ export async function firstAdmin(records: Records): Promise<string | undefined> 
         detail: { admin: true },
       }),
     );
-  return (await issueToken(records, { kind: 'user', name: ADMIN, actor: 'platform' })).token;
+  return (await issueToken(records, { kind: 'user', name: holder, actor: 'platform' })).token;
 }

@@ -1,12 +1,11 @@
-// What the API asks of the workflows: start one, send it a command, ask what became of it. `temporal.ts` fulfils it.
-import type { Outcome, SignedCommand } from '../workflows/domain/command.ts';
+// What the API asks of the workflows: start one, send it a command, look how it stands. `temporal.ts` fulfils it.
+import type { SignedCommand } from '../workflows/domain/command.ts';
 import type {
   ApplicationInput,
   DataImportInput,
   EvaluationInput,
   FeedbackInput,
   LifecycleInput,
-  LifecycleStatus,
 } from '../workflows/messages.ts';
 
 /** `closed`: it has ended. `missing`: there is none of that id (any more). `unavailable`: the server does not answer. */
@@ -47,15 +46,28 @@ export interface WorkflowGateway {
   startApplication(input: ApplicationInput, project: string): Promise<Started>;
   startFeedback(input: FeedbackInput): Promise<Started>;
   startImport(input: DataImportInput): Promise<Started>;
-  /** Asks an import to end and take away what it has stored; it does so in its own time. */
-  cancelImport(workflowId: string): Promise<void>;
+  /** Asks a workflow to interrupt what it runs; an import then takes away what it has stored. */
+  cancel(workflowId: string): Promise<void>;
   sendCommand(workflowId: string, command: SignedCommand): Promise<void>;
-  /** `null`: the workflow knows no such command; `undefined`: no answer in that time. */
-  outcome(workflowId: string, commandId: string, timeoutMs: number): Promise<Outcome | null | undefined>;
-  /** `undefined`: no answer in that time. */
-  lifecycleStatus(workflowId: string, timeoutMs: number): Promise<LifecycleStatus | undefined>;
+  /** Tells a workflow to read the records again. */
+  wake(workflowId: string): Promise<void>;
+  /** How a workflow stands in Temporal; `undefined`: it has none of that id (any more). */
+  look(workflowId: string): Promise<Seen | undefined>;
+  /** Ends one run. */
+  terminate(workflowId: string, runId: string, reason: string): Promise<void>;
   /** What the workflow, and those it waits for itself, are kept from by failures; nothing when it has ended or the server does not answer in that time. */
   waiting(workflowId: string, timeoutMs: number): Promise<readonly Waiting[]>;
   /** Rejects when the server does not answer. */
   ready(): Promise<void>;
+}
+
+/** A workflow as Temporal sees it. */
+export interface Seen {
+  readonly isRunning: boolean;
+  /** Temporal's word for how it stands: RUNNING, TERMINATED, … */
+  readonly status: string;
+  readonly type: string;
+  readonly taskQueue: string;
+  readonly runId: string;
+  readonly startedAt: string;
 }

@@ -6,10 +6,9 @@ import type { Import, ImportedFile } from '../workflows/domain/import.ts';
 import { storePath } from '../workflows/domain/names.ts';
 import { workflowId } from '../workflows/messages.ts';
 import { auditEntry } from './audit-entry.ts';
-import { sendBytes } from './byte-stream.ts';
-import type { ApiDeps } from './deps.ts';
+import type { RouteDeps } from './deps.ts';
 import { isGatewayError } from './gateway.ts';
-import { recordOnce } from './once.ts';
+import { recordStart } from './once.ts';
 import { notFound, problem } from './problems.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
@@ -63,11 +62,11 @@ const importView = z.object({
   files: z.array(importedFileView).readonly(),
   sheet: fileView.nullable(),
   updatedAt: z.string(),
-}) satisfies z.ZodType<Shown<Import>>;
+}) satisfies z.ZodType<Omit<Shown<Import>, 'resolution'>>;
 
 const one = '/v1/projects/{project}/imports/{import}';
 
-export const importRoutes = ({ records, areas, workflows }: ApiDeps): readonly Route[] => {
+export const importRoutes = ({ records, areas, workflows, send }: RouteDeps): readonly Route[] => {
   const found = async ({ project, import: id }: { project: string; import: string }): Promise<Import> => {
     const row = await records.import(project, id);
     if (!row) throw notFound(`import "${id}"`);
@@ -85,7 +84,7 @@ export const importRoutes = ({ records, areas, workflows }: ApiDeps): readonly R
       body: request,
       response: importView,
       statuses: [200, 201],
-      async handler({ params: { project }, principal, body }) {
+      async handler({ params: { project }, principal, roles, body }) {
         const { sha256 = null, ...given } = body;
         const input = { ...given, project, sha256, actor: principal.name };
         const before = await records.import(project, body.import);
@@ -95,15 +94,20 @@ export const importRoutes = ({ records, areas, workflows }: ApiDeps): readonly R
             'conflict',
             `dataset: "${body.dataset}" exists, and data sets do not change: give a new name`,
           );
-        const entry = auditEntry({
-          key: `import.started/${workflowId.dataImport(input)}`,
-          project,
-          kind: 'import.started',
-          actor: principal.name,
-          subject: `${project}/imports/${body.import}`,
-          detail: { request: { ...body, sha256, actor: principal.name } },
-        });
-        await recordOnce(records, entry, [], async () => before !== undefined);
+        const id = workflowId.dataImport(input);
+        await recordStart(
+          records,
+          { workflowId: id, type: 'dataImport', input, askedBy: principal.name, roles, project },
+          auditEntry({
+            key: `import.started/${id}`,
+            project,
+            kind: 'import.started',
+            actor: principal.name,
+            subject: `${project}/imports/${body.import}`,
+            detail: { request: { ...body, sha256, actor: principal.name } },
+          }),
+          [],
+        );
         if (!before) await records.recordImport(newImport(input, 'resolving', new Date().toISOString()), null);
         const row = await found(input);
         const isOpen = row.state === 'resolving' || row.state === 'fetching';
@@ -160,7 +164,7 @@ export const importRoutes = ({ records, areas, workflows }: ApiDeps): readonly R
           ],
           [],
         );
-        await workflows.cancelImport(workflowId.dataImport(row)).catch((error: unknown) => {
+        await workflows.cancel(workflowId.dataImport(row)).catch((error: unknown) => {
           // It has just ended by itself.
           if (!isGatewayError(error, 'closed')) throw error;
         });
@@ -179,11 +183,13 @@ export const importRoutes = ({ records, areas, workflows }: ApiDeps): readonly R
       async handler({ params, query: { format }, request: asked }) {
         const row = await found(params);
         if (!row.sheet) throw notFound(`data sheet of import "${row.import}" (it is ${row.state})`);
-        const name = format === 'json' ? 'datasheet.json' : 'datasheet.md';
-        const at = storePath({ area: 'common', project: row.project, path: `${importFolder(row)}/${name}` });
-        const sent = await sendBytes(areas, areas.uri(at), asked, 'data sheet');
-        sent.headers.set('content-type', format === 'json' ? 'application/json' : 'text/markdown; charset=utf-8');
-        return sent;
+        const wanted = { request: asked, what: 'data sheet' };
+        if (format === 'json') return send.recorded(row.sheet, { ...wanted, contentType: 'application/json' });
+        const markdown = { ...wanted, contentType: 'text/markdown; charset=utf-8' };
+        if (row.sheetText) return send.recorded(row.sheetText, markdown);
+        // An import of former times recorded no digest of it.
+        const path = `${importFolder(row)}/datasheet.md`;
+        return send.named(areas.uri(storePath({ area: 'common', project: row.project, path })), markdown);
       },
     }),
   ];

@@ -1,8 +1,8 @@
 // The data path of a job: its inputs and outputs, by a token that is good for this job alone.
 import { z } from 'zod';
 import type { JobGrant, Principal } from '../activities/records.ts';
-import { declaredDigest, digestHeaders, sendBytes, storeBytes, storeOf } from './byte-stream.ts';
-import type { ApiDeps } from './deps.ts';
+import { declaredDigest, digestHeaders, storeBytes } from './byte-stream.ts';
+import type { RouteDeps } from './deps.ts';
 import { notFound, problem } from './problems.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
@@ -14,7 +14,7 @@ function scope({ params, principal }: { params: { job: string }; principal: Prin
   return { own: found !== null, found };
 }
 
-export const jobRoutes = (deps: ApiDeps): readonly Route[] => [
+export const jobRoutes = (deps: RouteDeps): readonly Route[] => [
   route({
     method: 'get',
     path: '/v1/jobs/{job}/inputs/{name}',
@@ -27,7 +27,7 @@ export const jobRoutes = (deps: ApiDeps): readonly Route[] => [
     async handler({ found, params: { name }, request }) {
       const input = found?.inputs.find((one) => one.name === name);
       if (!input) throw notFound(`input "${name}"`);
-      return sendBytes(storeOf(deps, input.uri), input.uri, request, `input "${name}"`, input.sha256);
+      return deps.send.recorded(input, { request, what: `input "${name}"` });
     },
   }),
   route({

@@ -4,15 +4,18 @@ import { join } from 'node:path';
 import { createAdaptorServer } from '@hono/node-server';
 import { Client, Connection } from '@temporalio/client';
 import { keepAdmitted } from '../workers/admission.ts';
+import { keepLinked } from '../workers/chainer.ts';
 import { belong } from '../workers/installation.ts';
 import { databaseOf, markedHome, markedNamespace, markedStores } from '../workers/marked-systems.ts';
 import { createLog, letGo, onEnd, refused, run, tellReady } from '../workers/process.ts';
 import { openStores } from '../workers/wiring.ts';
+import { createSigner } from '../activities/signing.ts';
 import { createApp } from './app.ts';
+import { sweepDataSets } from './data-set-files.ts';
 import type { ApiConfig } from './config.ts';
 import { apiConfig, apiUrlOf } from './config.ts';
 import { firstAdmin } from './first-start.ts';
-import { createSigner } from './signer.ts';
+import { keepSweeping } from './sweep.ts';
 import { createWorkflowGateway } from './temporal.ts';
 
 /** What requests under way may still take: less than the platform waits for this process (deploy/local/processes.ts). */
@@ -44,16 +47,18 @@ async function main(): Promise<void> {
       );
     const adminToken = await firstAdmin(stores.records);
     const signer = await createSigner(join(config.home, 'keys'));
-    await stores.records.addKeys(Object.keys(signer.publicKeys()));
+    await stores.records.registerKeys(signer.publicKeys());
     const workflows = createWorkflowGateway(new Client({ connection, namespace: config.temporal.namespace }));
     const onWarn = (message: string): void => log.warn(message);
     const { admission: store } = stores;
     const admission = store && keepAdmitted({ records: stores.records, store, onWarn });
     const records = admission?.records ?? stores.records;
+    const areas = stores.cachedAreas;
+    const chainer = keepLinked({ records: stores.records, onWarn });
     const { app } = createApp({
       ...stores,
       records,
-      areas: stores.cachedAreas,
+      areas,
       counters: stores.counters,
       workflows,
       signer,
@@ -62,15 +67,19 @@ async function main(): Promise<void> {
     });
     const server = createAdaptorServer({ fetch: app.fetch, serverOptions: { requestTimeout: REQUEST_MS } }) as Server;
     const url = await listen(server, config);
+    const sweeping = keepSweeping({ records, workflows, log });
     onEnd(log, async () => {
       await drain(server);
       await belonging.stop();
+      await sweeping.stop();
       await admission?.stop();
+      await chainer.stop();
       await connection.close();
       await stores.close();
       letGo();
     });
     log.info({ url }, 'listening');
+    void sweepDataSets({ records, areas, log });
     tellReady({ url, ...(adminToken !== undefined && { adminToken }) });
     if (adminToken !== undefined && !process.send)
       process.stderr.write(`The administrator's token, shown this once: ${adminToken}\n`);

@@ -1,37 +1,19 @@
-// Makes what people start happen once: its first request is in the audit, and every later one is held against it.
-import canonicalize from 'canonicalize';
-import type { AuditEntry, Projection, Records } from '../activities/records.ts';
+// Makes what people start happen once: the start is recorded first, and every later request is held against it.
+import { isFailure } from '../activities/failures.ts';
+import type { AuditEntry, NewStart, Projection, Records } from '../activities/records.ts';
 import { problem } from './problems.ts';
 
-/**
- * Writes the entry and its rows unless they are there; `detail.request` is what was asked. The same request again is
- * fine, another one under the same id is a conflict.
- */
-export async function recordOnce(
+/** Records a start with its first rows. The same request again is fine, another one under the same id is a conflict. */
+export async function recordStart(
   records: Records,
+  start: NewStart,
   entry: AuditEntry,
   projections: readonly Projection[],
-  exists: () => Promise<boolean>,
 ): Promise<void> {
-  const before = await entryOf(records, entry.subject, entry.key);
-  if (!before) await records.record([entry], []);
-  // Read again: of two at once only one has written.
-  const after = before ?? (await entryOf(records, entry.subject, entry.key));
-  if (!after) throw new Error(`audit entry ${entry.key} was written and is not there`);
-  if (canonicalize(after.detail['request']) !== canonicalize(entry.detail['request']))
+  try {
+    await records.recordStart(start, entry, projections);
+  } catch (error) {
+    if (!isFailure(error, 'Conflict')) throw error;
     throw problem(409, 'conflict', `${entry.subject} exists and was made from something else: choose another id`);
-  // Only now, since rows are written whoever's the entry is; a row that has moved on is left as it is.
-  if (!(await exists())) await records.record([entry], projections);
-}
-
-/** An entry by its key among those of its subject. */
-export async function entryOf(records: Records, subject: string, key: string): Promise<AuditEntry | undefined> {
-  let after: string | undefined;
-  do {
-    const page = await records.audit({ subject, limit: 500, ...(after !== undefined && { after }) });
-    const row = page.rows.find(({ entry }) => entry.key === key);
-    if (row) return row.entry;
-    after = page.next;
-  } while (after !== undefined);
-  return undefined;
+  }
 }

@@ -1,8 +1,7 @@
 // Problem details (RFC 9457): the one shape in which the API says that something did not go well.
 import { ApplicationFailure } from '@temporalio/common';
 import { z } from 'zod';
-import { codeOf } from '../activities/failures.ts';
-import { RECORDS_AWAY } from '../activities/records.ts';
+import { SystemUnavailable, type SystemName } from '../activities/failures.ts';
 import { GatewayError } from './gateway.ts';
 
 export const problemSchema = z
@@ -13,6 +12,9 @@ export const problemSchema = z
     detail: z.string(),
     requestId: z.string(),
     errors: z.array(z.object({ where: z.string(), message: z.string() })).optional(),
+    /** Of a 503 or 507: which system does not serve, and why. */
+    system: z.string().optional(),
+    reason: z.string().optional(),
   })
   .meta({ description: 'Problem details (RFC 9457)' });
 
@@ -66,7 +68,9 @@ const titles: Readonly<Record<number, string>> = {
   421: 'Not this server',
   422: 'The request cannot be carried out',
   500: 'Internal error',
+  502: 'The stored bytes are not those on record',
   503: 'Not available now',
+  507: 'No space left',
 };
 
 /** The response of a problem; `application/problem+json`. */
@@ -90,7 +94,7 @@ export function problemOf(error: unknown): Problem {
   for (let e: unknown = error; e instanceof Error; e = e.cause) {
     if (e instanceof Problem) return e;
     if (e instanceof GatewayError) return gatewayProblem(e);
-    if (codeOf(e) === RECORDS_AWAY) return away('the database does not answer');
+    if (e instanceof SystemUnavailable) return unavailable(e);
     if (e instanceof ApplicationFailure) return failureProblem(e);
   }
   return internal();
@@ -103,7 +107,26 @@ const internal = (): Problem =>
     'something went wrong here: try again, and give the request id to whoever runs the platform',
   );
 
-const away = (what: string): Problem => problem(503, 'unavailable', `${what}: try again`, {}, { 'retry-after': '5' });
+/** A server that starts again is back in some seconds. */
+const RETRY_AFTER_SECONDS = 5;
+/** Somebody has to make room first. */
+const RETRY_FULL_AFTER_SECONDS = 60;
+
+function unavailable({
+  system,
+  reason,
+  isFull = false,
+}: {
+  readonly system: SystemName;
+  readonly reason: string;
+  readonly isFull?: boolean;
+}): Problem {
+  const [status, kind, seconds] = isFull
+    ? ([507, 'no-space', RETRY_FULL_AFTER_SECONDS] as const)
+    : ([503, 'unavailable', RETRY_AFTER_SECONDS] as const);
+  const todo = isFull ? 'ask whoever runs the platform to make room, then try again' : 'try again';
+  return problem(status, kind, `${system}: ${reason}; ${todo}`, { system, reason }, { 'retry-after': String(seconds) });
+}
 
 function gatewayProblem({ kind }: GatewayError): Problem {
   switch (kind) {
@@ -112,7 +135,7 @@ function gatewayProblem({ kind }: GatewayError): Problem {
     case 'missing':
       return notFound('such workflow');
     case 'unavailable':
-      return away('the workflow server does not answer');
+      return unavailable({ system: 'Temporal', reason: 'the workflow server does not answer' });
     default:
       return kind satisfies never;
   }

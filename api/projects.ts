@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import canonicalize from 'canonicalize';
 import { z } from 'zod';
 import type { Project } from '../activities/records.ts';
+import { TYPES_LIMIT } from '../activities/records.ts';
 import { defaultPolicy } from '../workflows/domain/model.ts';
 import { auditEntry } from './audit-entry.ts';
 import type { ApiDeps } from './deps.ts';
@@ -24,7 +25,7 @@ export const projectRoutes = ({ records }: ApiDeps): readonly Route[] => [
     action: 'project.create',
     body: z.strictObject({
       project: nameSchema,
-      types: z.array(nameSchema).min(1).max(50).refine(types.check, types.message),
+      types: z.array(nameSchema).min(1).max(TYPES_LIMIT).refine(types.check, types.message),
       policy: z.strictObject(policyFields).partial().default({}),
     }),
     response: projectView,
@@ -104,7 +105,7 @@ export const projectRoutes = ({ records }: ApiDeps): readonly Route[] => [
     method: 'get',
     path: '/v1/projects/{project}/members',
     operationId: 'listMembers',
-    summary: 'Who is in the project, as what',
+    summary: 'Who is in the project, as what; the roles of a disabled person count for nothing',
     action: 'project.see',
     response: rowsOf(memberView),
     async handler({ params: { project } }) {
@@ -120,7 +121,8 @@ export const projectRoutes = ({ records }: ApiDeps): readonly Route[] => [
     body: z.strictObject({ roles: z.array(memberRoles).max(4) }),
     response: memberView,
     async handler({ principal, params: { project, user }, body }) {
-      if (!(await records.users()).some((one) => one.user === user)) throw notFound(`user "${user}"`);
+      const person = await records.user(user);
+      if (!person) throw notFound(`user "${user}"`);
       const member = { user, roles: [...new Set(body.roles)] };
       await records.setMember(
         project,
@@ -134,7 +136,7 @@ export const projectRoutes = ({ records }: ApiDeps): readonly Route[] => [
           detail: { roles: member.roles },
         }),
       );
-      return { body: member };
+      return { body: { ...member, disabled: person.disabled } };
     },
   }),
 ];

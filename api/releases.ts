@@ -1,23 +1,24 @@
 // Releases: what managers released, for developers and for the applications that consume their types.
 import { z } from 'zod';
 import type { Principal, Records } from '../activities/records.ts';
-import { sendBytes, storeOf } from './byte-stream.ts';
-import type { ApiDeps } from './deps.ts';
+import type { RouteDeps } from './deps.ts';
 import { notFound } from './problems.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
 import { pageFields } from './schemas.ts';
 import { releaseView, rowsOf } from './views.ts';
 
-export const releaseRoutes = (deps: ApiDeps): readonly Route[] => {
-  const { records } = deps;
+export const releaseRoutes = (deps: RouteDeps): readonly Route[] => {
+  const { records, send } = deps;
   const scope = async ({ params, principal }: { params: { release: string }; principal: Principal }) => {
     const found = await records.release(params.release);
     if (!found) return undefined;
-    const own = await consumes(records, principal, found.type);
+    const consumer = await consumerOf(records, principal, found.type);
+    const own = consumer !== undefined;
     // Until it is announced its bytes may not all be there: for an application there is none yet.
     if (principal.kind === 'application' && (!own || found.state !== 'announced')) return undefined;
-    return { own, project: found.project, found };
+    // An application's roles count in its own project, also where the type is another one's.
+    return { own, project: consumer ?? found.project, found };
   };
   return [
     route({
@@ -27,10 +28,11 @@ export const releaseRoutes = (deps: ApiDeps): readonly Route[] => {
       summary: 'Releases of a type by number; `after` is the last number known: this is how an application catches up',
       action: 'release.read',
       scope: async ({ params: { type }, principal }) => {
-        const owner = (await records.projects(null)).find(({ types }) => types.includes(type));
-        const own = await consumes(records, principal, type);
-        if (!owner || (principal.kind === 'application' && !own)) return undefined;
-        return { own, project: owner.project, found: undefined };
+        const owner = await records.projectOfType(type);
+        const consumer = await consumerOf(records, principal, type);
+        const own = consumer !== undefined;
+        if (owner === undefined || (principal.kind === 'application' && !own)) return undefined;
+        return { own, project: consumer ?? owner, found: undefined };
       },
       query: z.strictObject({
         limit: pageFields.limit,
@@ -42,9 +44,10 @@ export const releaseRoutes = (deps: ApiDeps): readonly Route[] => {
       }),
       response: rowsOf(releaseView),
       async handler({ params: { type }, principal, query: { after, limit } }) {
-        const rows = await records.releases({ type, limit, ...(after !== undefined && { after }) });
-        const isApplication = principal.kind === 'application';
-        return { body: { rows: isApplication ? rows.filter(({ state }) => state === 'announced') : rows } };
+        const announced = principal.kind === 'application';
+        return {
+          body: { rows: await records.releases({ type, limit, announced, ...(after !== undefined && { after }) }) },
+        };
       },
     }),
     route({
@@ -70,14 +73,18 @@ export const releaseRoutes = (deps: ApiDeps): readonly Route[] => {
       statuses: [200, 206, 304],
       async handler({ found, params: { name }, request }) {
         const file = found.files.find((one) => one.name === name);
-        if (!file) throw notFound(`file "${name}"`);
-        return sendBytes(storeOf(deps, file.uri), file.uri, request, `file "${name}"`, file.sha256);
+        // Until it is announced its bytes are still on their way to the store.
+        if (!file || (found.state === 'allotted' && !(await deps.releases.stat(file.uri))))
+          throw notFound(`file "${name}"`);
+        return send.recorded(file, { request, what: `file "${name}"` });
       },
     }),
   ];
 };
 
-/** Is the caller an application of this type? */
-async function consumes(records: Records, { kind, name }: Principal, type: string): Promise<boolean> {
-  return kind === 'application' && ((await records.application(name))?.types.includes(type) ?? false);
+/** The project of the calling application, if it may consume the type now. */
+async function consumerOf(records: Records, { kind, name }: Principal, type: string): Promise<string | undefined> {
+  const found = kind === 'application' ? await records.application(name) : undefined;
+  if (!found?.types.includes(type) || !(await records.mayConsume(found.project, type))) return undefined;
+  return found.project;
 }

@@ -1,12 +1,12 @@
-// Reverts: an application's live version goes back to an earlier one, by command to its workflow.
-import { randomUUID } from 'node:crypto';
+// Commands to an application: its live version goes back to an earlier one, or is taken down.
 import { z } from 'zod';
 import { applicationCommands } from '../workflows/domain/command.ts';
 import { workflowId } from '../workflows/messages.ts';
-import { applicationScope, keyOfApplication } from './applications.ts';
-import { carryOut, commandAnswer, commandFields, lookUpCommand, recordRefusal } from './commands.ts';
+import { applicationScope } from './applications.ts';
+import { carryOut, commandAnswer, commandFields, lookUpCommand } from './commands.ts';
 import type { ApiDeps } from './deps.ts';
 import { notFound } from './problems.ts';
+import { recordRefused } from './refusals.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
 import { releaseSchema, textSchema } from './schemas.ts';
@@ -28,24 +28,21 @@ export const revertRoutes = (deps: ApiDeps): readonly Route[] => {
       method: 'post',
       path: commands,
       operationId: 'commandApplication',
-      summary: 'Reverts to an earlier release that was live here; `revision` is the generation that was seen',
+      summary:
+        'Reverts to an earlier release that was live here, or takes down what is live; `revision` is the generation that was seen',
       action: 'application.revert',
       scope,
       onRefused: async ({ params, principal, roles, body }, action) => {
         const application = await records.application(params.application);
         if (!application) return;
-        await recordRefusal(
-          records,
-          { principal, roles, project: application.project, subject: subjectOf(params), body },
-          body.commandId ?? randomUUID(),
-          'not-authorized',
-          `${principal.name} (${roles.join(', ')}) does not hold ${action}`,
-        );
+        const { project } = application;
+        await recordRefused(records, { principal, roles, action, body, project, subject: subjectOf(params) });
       },
       body: z.strictObject({
         ...commandFields,
         name: z.enum(applicationCommands),
-        args: z.strictObject({ release: releaseSchema, reason: textSchema(2_000).default('') }),
+        /** `revert` names the release to go back to; `take-down` names none. */
+        args: z.strictObject({ release: releaseSchema.optional(), reason: textSchema(2_000).default('') }),
       }),
       response: commandAnswer,
       statuses: [200, 202],
@@ -57,7 +54,6 @@ export const revertRoutes = (deps: ApiDeps): readonly Route[] => {
           project: found.project,
           policyVersion: project.policy.version,
           workflowId: workflowId.application(params),
-          keyId: await keyOfApplication(records, found.application),
           subject: subjectOf(params),
           commands: addressOf(params),
         });
@@ -75,7 +71,6 @@ export const revertRoutes = (deps: ApiDeps): readonly Route[] => {
       handler: ({ params }) =>
         lookUpCommand(deps, {
           workflowId: workflowId.application(params),
-          subject: subjectOf(params),
           commandId: params.commandId,
           address: `${addressOf(params)}/${params.commandId}`,
         }),

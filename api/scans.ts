@@ -1,5 +1,4 @@
 // Scans: findings that an application's model flagged, and the engineers' word on them.
-import { randomUUID } from 'node:crypto';
 import canonicalize from 'canonicalize';
 import { z } from 'zod';
 import { feedbackCommands } from '../workflows/domain/command.ts';
@@ -7,9 +6,11 @@ import type { Finding, Scan } from '../workflows/domain/model.ts';
 import { workflowId } from '../workflows/messages.ts';
 import { applicationScope } from './applications.ts';
 import { auditEntry } from './audit-entry.ts';
-import { carryOut, commandAnswer, commandFields, lookUpCommand, recordRefusal } from './commands.ts';
+import { carryOut, commandAnswer, commandFields, lookUpCommand } from './commands.ts';
 import type { ApiDeps } from './deps.ts';
+import { recordStart } from './once.ts';
 import { problem } from './problems.ts';
+import { recordRefused } from './refusals.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
 import { digestSchema, distinct, findingSchema, nameSchema, pageFields, releaseSchema, textSchema } from './schemas.ts';
@@ -54,17 +55,23 @@ export const scanRoutes = (deps: ApiDeps): readonly Route[] => {
       method: 'post',
       path: '/v1/applications/{application}/scans',
       operationId: 'reportScan',
-      summary: 'Reports what the live model flagged; the same again is harmless',
+      summary: 'Reports what a release that is or was live here flagged; the same again is harmless',
       action: 'finding.report',
       scope: applicationScope(records),
       body: report,
       response: scanView,
       statuses: [200, 201],
-      async handler({ found: application, principal, body }) {
+      async handler({ found: application, principal, roles, body }) {
         if (!application.types.includes(body.type))
           throw problem(422, 'no-such-type', `type: ${application.application} does not consume "${body.type}"`);
         if ((await records.release(body.release))?.type !== body.type)
           throw problem(422, 'no-such-release', `release: there is no "${body.release}" of type "${body.type}"`);
+        if (!(await records.wasLive(application.application, body.type, body.release)))
+          throw problem(
+            422,
+            'never-live',
+            `release: "${body.release}" was never live in ${application.application}: report a scan under the release that was live while it ran`,
+          );
         const made: Scan = {
           scan: body.scan,
           project: application.project,
@@ -78,8 +85,11 @@ export const scanRoutes = (deps: ApiDeps): readonly Route[] => {
           keyId: signer.newest,
           updatedAt: new Date().toISOString(),
         };
-        await records.createScan(
-          made,
+        const input = { project: application.project, scan: body.scan };
+        const id = workflowId.feedback(input);
+        await recordStart(
+          records,
+          { workflowId: id, type: 'feedback', input, askedBy: principal.name, roles, project: application.project },
           auditEntry({
             key: `scan.reported/${application.project}/${body.scan}`,
             project: application.project,
@@ -88,14 +98,12 @@ export const scanRoutes = (deps: ApiDeps): readonly Route[] => {
             subject: subjectOf(made),
             detail: { release: body.release, findings: body.findings.length },
           }),
+          [{ kind: 'scan', row: made }],
         );
         const scan = await records.scan(application.project, body.scan);
         if (!scan || reported(scan) !== reported(made))
           throw problem(409, 'conflict', `scan "${body.scan}" exists with other findings: choose another id`);
-        const { started } =
-          scan.revision === 0
-            ? await workflows.startFeedback({ project: scan.project, scan: scan.scan, keys: signer.publicKeys() })
-            : { started: false };
+        const { started } = scan.revision === 0 ? await workflows.startFeedback(input) : { started: false };
         return { status: started ? 201 : 200, body: scan };
       },
     }),
@@ -142,14 +150,8 @@ export const scanRoutes = (deps: ApiDeps): readonly Route[] => {
       summary: 'Confirms or denies findings',
       action: 'finding.label',
       scope,
-      onRefused: async ({ params, principal, roles, body }, action) =>
-        recordRefusal(
-          records,
-          { principal, roles, project: params.project, subject: subjectOf(params), body },
-          body.commandId ?? randomUUID(),
-          'not-authorized',
-          `${principal.name} (${roles.join(', ')}) does not hold ${action}`,
-        ),
+      onRefused: ({ params, principal, roles, body }, action) =>
+        recordRefused(records, { principal, roles, action, body, project: params.project, subject: subjectOf(params) }),
       body: z.strictObject({
         ...commandFields,
         name: z.enum(feedbackCommands),
@@ -160,13 +162,12 @@ export const scanRoutes = (deps: ApiDeps): readonly Route[] => {
       }),
       response: commandAnswer,
       statuses: [200, 202],
-      handler: ({ params, found, principal, roles, project, body, request }) =>
+      handler: ({ params, principal, roles, project, body, request }) =>
         carryOut(deps, {
           ...{ principal, roles, body, request },
           project: project.project,
           policyVersion: project.policy.version,
           workflowId: workflowId.feedback(params),
-          keyId: found.keyId,
           subject: subjectOf(params),
           commands: addressOf(params),
         }),
@@ -183,7 +184,6 @@ export const scanRoutes = (deps: ApiDeps): readonly Route[] => {
       handler: ({ params }) =>
         lookUpCommand(deps, {
           workflowId: workflowId.feedback(params),
-          subject: subjectOf(params),
           commandId: params.commandId,
           address: `${addressOf(params)}/${params.commandId}`,
         }),

@@ -1,7 +1,15 @@
 // What may come in: names, paths, ids, pages and bodies' common parts, each through one schema.
 import { z } from 'zod';
 import { isCommandId } from '../workflows/domain/command.ts';
-import { NAME_LIMIT, NAME_PATTERN, nameProblem, pathProblem, reservedActors } from '../workflows/domain/names.ts';
+import { gateNames, metricNames, unknownName } from '../workflows/domain/known-names.ts';
+import {
+  areaPathProblem,
+  NAME_LIMIT,
+  NAME_PATTERN,
+  nameProblem,
+  pathProblem,
+  reservedActors,
+} from '../workflows/domain/names.ts';
 import type { Digest } from '../workflows/domain/names.ts';
 
 /** Holds a text to one of the domain's own judges. */
@@ -21,6 +29,8 @@ export const actorSchema = judged((text) =>
 ).meta({ pattern: NAME_PATTERN.source, maxLength: NAME_LIMIT });
 /** A relative path inside an area, a data set, a repository. */
 export const pathSchema = judged(pathProblem).meta({ example: 'runs/model.onnx' });
+/** A path of a file that is there: also of one that the platform has put below or beside a person's. */
+export const storedPathSchema = judged(areaPathProblem).meta({ example: 'runs/rf-1/model.onnx' });
 export const digestSchema = z
   .string()
   .regex(/^[0-9a-f]{64}$/, 'a digest is the SHA-256 in 64 lower-case hexadecimal digits') as unknown as z.ZodType<
@@ -57,8 +67,8 @@ export const branchSchema = judged(
 );
 
 const parameters: Readonly<Record<string, z.ZodType<string>>> = {
-  path: pathSchema,
-  name: pathSchema,
+  path: storedPathSchema,
+  name: storedPathSchema,
   commandId: commandIdSchema,
   release: releaseSchema,
   tokenId: tokenIdSchema,
@@ -92,14 +102,25 @@ export const distinct = <T>(key: (item: T) => string, what: string) => ({
   message: `${what} must not be given twice`,
 });
 
-export const metricsSchema = z.record(nameOfMetric(), z.number());
-function nameOfMetric() {
-  return z.string().regex(/^[A-Za-z][A-Za-z0-9_.-]{0,63}$/, 'a metric has 1 to 64 letters, digits, "_", "." or "-"');
-}
+/** A gate that there is. */
+export const gateSchema = judged((name) => unknownName('gate', name)).meta({ enum: [...gateNames] });
+
+/** Minimums of metrics that the evaluator measures, all between 0 and 1: with another name or number no report could pass. */
+export const thresholdsSchema = z
+  .record(
+    z.string(),
+    z.number().min(0, 'a metric lies between 0 and 1').max(1, 'a metric lies between 0 and 1: write 0.7, not 70'),
+  )
+  .superRefine((thresholds, context) => {
+    for (const name of Object.keys(thresholds)) {
+      const message = unknownName('metric', name);
+      if (message) context.addIssue({ code: 'custom', path: [name.slice(0, 64)], message });
+    }
+  })
+  .meta({ propertyNames: { enum: [...metricNames] }, example: { average_precision: 0.7 } });
 /** Rules of a project that its manager may set; the version counts by itself. */
 export const policyFields = {
   quorum: z.int().min(1).max(10),
   undoWithinSeconds: z.int().min(0).max(2_592_000),
-  operatorCommands: z.boolean(),
-  thresholds: metricsSchema,
+  thresholds: thresholdsSchema,
 } as const;

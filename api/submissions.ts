@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import type { CodeHost } from '../activities/ports.ts';
 import type { Project, Records } from '../activities/records.ts';
+import { lockMessage, lockProblems } from '../workflows/domain/lock.ts';
 import type { RunSpec } from '../workflows/domain/model.ts';
 import { LONGEST_RUN_SECONDS, newVersion } from '../workflows/domain/model.ts';
 import { subjectOf } from '../workflows/domain/names.ts';
@@ -11,7 +12,7 @@ import { auditEntry } from './audit-entry.ts';
 import { codeRepository } from './code.ts';
 import type { ApiDeps } from './deps.ts';
 import { problem } from './problems.ts';
-import { recordOnce } from './once.ts';
+import { recordStart } from './once.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
 import { distinct, nameSchema, pathSchema, textSchema } from './schemas.ts';
@@ -53,19 +54,20 @@ export const submissionRoutes = ({ records, code, workflows, signer }: ApiDeps):
     }),
     response: versionView,
     statuses: [200, 201],
-    async handler({ project, params: { model }, principal, body: { submission, type, from } }) {
+    async handler({ project, params: { model }, principal, roles, body: { submission, type, from } }) {
       if (!project.types.includes(type))
         throw problem(422, 'no-such-type', `type: project ${project.project} owns ${project.types.join(', ')}`);
       const ids = { project: project.project, model, submission };
       const beginning: Beginning =
         'run' in from ? { run: await runSpec(records, code, project, from.run) } : { directory: from.directory };
-      const given = { ...ids, type, author: principal.name, beginning };
-      const row = newVersion(given, signer.newest, new Date().toISOString());
-      const read = () => records.version(project.project, model, submission);
-      await recordOnce(
+      const input = { ...ids, type, author: principal.name, beginning };
+      const row = newVersion(input, signer.newest, new Date().toISOString());
+      const id = workflowId.modelLifecycle(ids);
+      await recordStart(
         records,
+        { workflowId: id, type: 'modelLifecycle', input, askedBy: principal.name, roles, project: project.project },
         auditEntry({
-          key: `version.started/${workflowId.modelLifecycle(ids)}`,
+          key: `version.started/${id}`,
           project: project.project,
           kind: 'version.started',
           actor: principal.name,
@@ -73,15 +75,15 @@ export const submissionRoutes = ({ records, code, workflows, signer }: ApiDeps):
           detail: { request: { type, author: principal.name, beginning }, keyId: row.keyId },
         }),
         [{ kind: 'version', row }],
-        async () => (await read()) !== undefined,
       );
-      const version = await read();
-      if (!version) throw new Error(`version ${subjectOf(ids)} was written and is not there`);
-      // A lifecycle that has moved is there or has ended. One that has not may have been written and, the API having died, never started.
-      const unmoved = version.revision === 0 && version.state === row.state;
-      const { started } = unmoved
-        ? await workflows.startLifecycle({ ...given, policy: project.policy, keys: signer.publicKeys() })
-        : { started: false };
+      // Only now: a refused request for the same id names nothing.
+      if ('run' in beginning)
+        await records.nameDataSets(project.project, beginning.run.data, {
+          kind: 'run',
+          name: `${model}/${submission}`,
+        });
+      const { version, closed } = await records.versionStanding(ids);
+      const { started } = closed ? { started: false } : await workflows.startLifecycle(input);
       return { status: started ? 201 : 200, body: version };
     },
   }),
@@ -98,9 +100,17 @@ async function runSpec(
   const commit = await code.resolve(repository, given.commit);
   if (commit === undefined)
     throw problem(422, 'no-such-commit', `from.run.commit: ${repository} has none of that name`);
-  for (const file of [given.entrypoint, given.lock])
-    if (!(await code.read(repository, commit, file)))
-      throw problem(422, 'no-such-file', `from.run: there is no ${file} at commit ${commit}`);
+  const read = async (file: string): Promise<Uint8Array> => {
+    const bytes = await code.read(repository, commit, file);
+    if (!bytes) throw problem(422, 'no-such-file', `from.run: there is no ${file} at commit ${commit}`);
+    return bytes;
+  };
+  await read(given.entrypoint);
+  const problems = lockProblems(Buffer.from(await read(given.lock)).toString('utf8'));
+  if (problems.length > 0) {
+    const errors = problems.map(({ line, message }) => ({ where: `${given.lock}, line ${line}`, message }));
+    throw problem(422, 'improper-lock', `from.run.lock: ${lockMessage(given.lock, problems)}`, { errors });
+  }
   for (const name of given.data) {
     const found = await records.dataSet(project, name);
     if (!found) throw problem(422, 'no-such-data-set', `from.run.data: there is no data set "${name}": register it`);

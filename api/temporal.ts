@@ -2,7 +2,6 @@
 import type { Client } from '@temporalio/client';
 import {
   isGrpcServiceError,
-  QueryNotRegisteredError,
   ServiceError,
   WorkflowExecutionAlreadyStartedError,
   WorkflowNotFoundError,
@@ -10,7 +9,7 @@ import {
 import type { SearchAttributePair } from '@temporalio/common';
 import { describeSource } from '../workflows/domain/import.ts';
 import type { WorkflowName } from '../workflows/messages.ts';
-import { command, outcome, searchAttributes, status, taskQueues, workflowId } from '../workflows/messages.ts';
+import { command, searchAttributes, taskQueues, wake, workflowId } from '../workflows/messages.ts';
 import type { Started, Waiting, WorkflowGateway } from './gateway.ts';
 import { GatewayError } from './gateway.ts';
 
@@ -41,9 +40,11 @@ export function createWorkflowGateway(client: Client): WorkflowGateway {
         await client.workflow.start(name, {
           workflowId: id,
           taskQueue: taskQueues.core,
+          // As in the embedded server (deploy/temporal/main.go): the default of 10 s is too short for thousands of signals.
+          workflowTaskTimeout: '30 seconds',
           args: [input],
-          // The id is the business key: whatever ran under it, running or ended, is this very thing.
-          workflowIdReusePolicy: 'REJECT_DUPLICATE',
+          // One that was ended by hand goes on from the record. Whether it may run at all is not decided here.
+          workflowIdReusePolicy: 'ALLOW_DUPLICATE',
           workflowIdConflictPolicy: 'FAIL',
           staticSummary: summary,
           typedSearchAttributes: attributes,
@@ -70,8 +71,6 @@ export function createWorkflowGateway(client: Client): WorkflowGateway {
     try {
       return await client.withDeadline(Date.now() + timeoutMs, ask);
     } catch (error) {
-      // Before its first task a workflow has registered nothing: no answer yet.
-      if (error instanceof QueryNotRegisteredError) return undefined;
       const failure = gatewayError(error);
       if (failure.kind === 'unavailable') return undefined;
       throw failure;
@@ -127,14 +126,34 @@ export function createWorkflowGateway(client: Client): WorkflowGateway {
           { key: Author, value: input.actor },
         ],
       ),
-    cancelImport: (id) =>
+    cancel: (id) =>
       signal(id, async () => {
         await client.workflow.getHandle(id).cancel();
       }),
-    sendCommand: (id, signed) => signal(id, () => client.workflow.getHandle(id).signal(command, signed)),
-    outcome: (id, commandId, timeoutMs) =>
-      query(timeoutMs, () => client.workflow.getHandle(id).query(outcome, commandId)),
-    lifecycleStatus: (id, timeoutMs) => query(timeoutMs, () => client.workflow.getHandle(id).query(status)),
+    // What the Temporal Web UI shows of the signal begins with who wants what.
+    sendCommand: (id, signed) =>
+      signal(id, () =>
+        client.workflow
+          .getHandle(id)
+          .signal(command, { what: `${signed.body.name} by ${signed.body.actor}`, ...signed }),
+      ),
+    wake: (id) => signal(id, () => client.workflow.getHandle(id).signal(wake)),
+    look: async (id) => {
+      try {
+        const { status, type, taskQueue, runId, startTime } = await call(() =>
+          client.workflow.getHandle(id).describe(),
+        );
+        const isRunning = status.name === 'RUNNING';
+        return { isRunning, status: status.name, type, taskQueue, runId, startedAt: startTime.toISOString() };
+      } catch (error) {
+        if (error instanceof GatewayError && error.kind === 'missing') return undefined;
+        throw error;
+      }
+    },
+    terminate: (id, runId, reason) =>
+      call(async () => {
+        await client.workflow.getHandle(id, runId).terminate(reason);
+      }),
     waiting: async (id, timeoutMs) => (await query(timeoutMs, () => waitingOf(client, id)).catch(() => [])) ?? [],
     ready: () =>
       call(async () => {

@@ -1,13 +1,13 @@
 // Tokens: a person's own, and the one way any token is issued.
 import { z } from 'zod';
-import type { Principal, Records } from '../activities/records.ts';
+import type { IssuedToken, Principal, Records } from '../activities/records.ts';
 import { newToken } from '../activities/tokens.ts';
 import { auditEntry } from './audit-entry.ts';
 import type { ApiDeps } from './deps.ts';
 import { notFound } from './problems.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
-import { newTokenView, rowsOf, tokenView } from './views.ts';
+import { newTokenView, revokedView, rowsOf, tokenView } from './views.ts';
 
 /** Ten years; who wants no end leaves it out. */
 export const expiryFields = { expiresInDays: z.int().min(1).max(3_650).optional() } as const;
@@ -83,7 +83,7 @@ export const tokenRoutes = ({ records }: ApiDeps): readonly Route[] => [
     action: 'token.own',
     response: rowsOf(tokenView),
     async handler({ principal }) {
-      return { body: { rows: await ownTokens(records, principal) } };
+      return { body: { rows: await tokensOf(records, principal.kind, principal.name) } };
     },
   }),
   route({
@@ -92,26 +92,40 @@ export const tokenRoutes = ({ records }: ApiDeps): readonly Route[] => [
     operationId: 'revokeToken',
     summary: 'Revokes a token: your own, or as administrator any',
     action: 'token.own',
-    response: z.object({ tokenId: z.string(), revoked: z.boolean() }),
+    response: revokedView,
     async handler({ principal, params: { tokenId } }) {
-      const own = (await ownTokens(records, principal)).some((token) => token.tokenId === tokenId);
-      if (!own && !principal.admin) throw notFound('such token');
-      await records.revokeToken(
-        tokenId,
-        auditEntry({
-          key: `token.revoked/${tokenId}`,
-          kind: 'token.revoked',
-          actor: principal.name,
-          subject: own ? `user/${principal.name}` : `token/${tokenId}`,
-          detail: { tokenId },
-        }),
-      );
+      const token = await records.token(tokenId);
+      const own = token?.kind === principal.kind && token.name === principal.name;
+      if (!token || (!own && !principal.admin)) throw notFound('such token');
+      await revokeToken(records, token, { actor: principal.name });
       return { body: { tokenId, revoked: true } };
     },
   }),
 ];
 
-/** Applications and jobs may have the same name as a person. */
-async function ownTokens(records: Records, { name, kind }: Principal) {
+/** The tokens of one holder: a user, an application and a job may have the same name. */
+export async function tokensOf(
+  records: Records,
+  kind: Principal['kind'],
+  name: string,
+): Promise<readonly IssuedToken[]> {
   return (await records.tokens(name)).filter((token) => token.kind === kind);
+}
+
+/** Revokes a token; the audit names its holder. */
+export async function revokeToken(
+  records: Records,
+  { tokenId, kind, name }: IssuedToken,
+  by: { readonly actor: string; readonly project?: string },
+): Promise<void> {
+  await records.revokeToken(
+    tokenId,
+    auditEntry({
+      key: `token.revoked/${tokenId}`,
+      kind: 'token.revoked',
+      subject: `${kind}/${name}`,
+      detail: { tokenId },
+      ...by,
+    }),
+  );
 }

@@ -1,70 +1,134 @@
-// Users of the platform: made by administrators, who also hand out their first tokens.
+// Users of the platform: made, disabled and promoted by administrators, who also see and revoke anybody's tokens.
+import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { auditEntry } from './audit-entry.ts';
 import type { ApiDeps } from './deps.ts';
 import { notFound, problem } from './problems.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
-import { actorSchema } from './schemas.ts';
-import { expiryFields, issueToken } from './tokens.ts';
-import { newTokenView, rowsOf } from './views.ts';
+import { actorSchema, pageQuery } from './schemas.ts';
+import { expiryFields, issueToken, tokensOf } from './tokens.ts';
+import { newTokenView, pageOf, rowsOf, tokenView, userView } from './views.ts';
 
-const userView = z.object({ user: z.string(), admin: z.boolean() });
-
-export const userRoutes = ({ records }: ApiDeps): readonly Route[] => [
-  route({
-    method: 'post',
-    path: '/v1/users',
-    operationId: 'createUser',
-    summary: 'Adds a user',
-    action: 'users.manage',
-    body: z.strictObject({ user: actorSchema, admin: z.boolean().default(false) }),
-    response: userView,
-    statuses: [201],
-    async handler({ principal, body: { user, admin } }) {
-      await records.createUser(
-        user,
-        admin,
-        auditEntry({
-          key: `user.created/${user}`,
-          kind: 'user.created',
-          actor: principal.name,
-          subject: `user/${user}`,
-          detail: { admin },
-        }),
-      );
-      // Given before with another right, nothing was written: that must not look as if it were.
-      const made = (await records.users()).find((one) => one.user === user);
-      if (made?.admin !== admin) throw problem(409, 'conflict', `user "${user}" exists with other rights`);
-      return { status: 201, body: made };
-    },
-  }),
-  route({
-    method: 'get',
-    path: '/v1/users',
-    operationId: 'listUsers',
-    summary: 'All users',
-    action: 'users.manage',
-    response: rowsOf(userView),
-    async handler() {
-      return { body: { rows: await records.users() } };
-    },
-  }),
-  route({
-    method: 'post',
-    path: '/v1/users/{user}/tokens',
-    operationId: 'issueUserToken',
-    summary: 'Makes a token for a user; it is shown this once',
-    action: 'users.manage',
-    body: z.strictObject(expiryFields),
-    response: newTokenView,
-    statuses: [201],
-    async handler({ principal, params: { user }, body }) {
-      if (!(await records.users()).some((one) => one.user === user)) throw notFound(`user "${user}"`);
-      return {
-        status: 201,
-        body: await issueToken(records, { kind: 'user', name: user, actor: principal.name, ...body }),
-      };
-    },
-  }),
-];
+export const userRoutes = ({ records }: ApiDeps): readonly Route[] => {
+  const found = async (user: string) => {
+    const one = await records.user(user);
+    if (!one) throw notFound(`user "${user}"`);
+    return one;
+  };
+  return [
+    route({
+      method: 'post',
+      path: '/v1/users',
+      operationId: 'createUser',
+      summary: 'Adds a user',
+      action: 'users.manage',
+      body: z.strictObject({ user: actorSchema, admin: z.boolean().default(false) }),
+      response: userView,
+      statuses: [201],
+      async handler({ principal, body: { user, admin } }) {
+        await records.createUser(
+          user,
+          admin,
+          auditEntry({
+            key: `user.created/${user}`,
+            kind: 'user.created',
+            actor: principal.name,
+            subject: `user/${user}`,
+            detail: { admin },
+          }),
+        );
+        // Given before with another right, nothing was written: that must not look as if it were.
+        const made = await records.user(user);
+        if (made?.admin !== admin)
+          throw problem(
+            409,
+            'conflict',
+            `user "${user}" exists with other rights: change them with PUT /v1/users/${user}`,
+          );
+        return { status: 201, body: made };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/v1/users',
+      operationId: 'listUsers',
+      summary: 'All users',
+      action: 'users.manage',
+      response: rowsOf(userView),
+      async handler() {
+        return { body: { rows: await records.users() } };
+      },
+    }),
+    route({
+      method: 'put',
+      path: '/v1/users/{user}',
+      operationId: 'changeUser',
+      summary:
+        "Disables or enables a user, makes them an administrator or no longer; a disabled user's tokens open nothing until they are enabled again",
+      action: 'users.manage',
+      body: z
+        .strictObject({ admin: z.boolean(), disabled: z.boolean() })
+        .partial()
+        .refine((change) => Object.keys(change).length > 0, 'give admin, disabled or both'),
+      response: userView,
+      async handler({ principal, params: { user }, body }) {
+        const { admin, disabled } = await found(user);
+        await records.changeUser(
+          user,
+          body,
+          auditEntry({
+            key: `user.changed/${user}/${randomUUID()}`,
+            kind: 'user.changed',
+            actor: principal.name,
+            subject: `user/${user}`,
+            detail: { before: { admin, disabled }, change: body },
+          }),
+        );
+        return { body: await found(user) };
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/v1/users/{user}/tokens',
+      operationId: 'issueUserToken',
+      summary: 'Makes a token for a user; it is shown this once',
+      action: 'users.manage',
+      body: z.strictObject(expiryFields),
+      response: newTokenView,
+      statuses: [201],
+      async handler({ principal, params: { user }, body }) {
+        await found(user);
+        return {
+          status: 201,
+          body: await issueToken(records, { kind: 'user', name: user, actor: principal.name, ...body }),
+        };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/v1/users/{user}/tokens',
+      operationId: 'listUserTokens',
+      summary: "A user's tokens, without their secrets; DELETE /v1/tokens/{tokenId} revokes one",
+      action: 'users.manage',
+      response: rowsOf(tokenView),
+      async handler({ params: { user } }) {
+        await found(user);
+        return { body: { rows: await tokensOf(records, 'user', user) } };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/v1/jobs/tokens',
+      operationId: 'listJobTokens',
+      summary:
+        'The tokens of jobs that still work; DELETE /v1/tokens/{tokenId} revokes one, and its job can store nothing more',
+      action: 'users.manage',
+      query: pageQuery,
+      response: pageOf(tokenView),
+      async handler({ query: { after, limit } }) {
+        return { body: await records.jobTokens({ limit, ...(after !== undefined && { after }) }) };
+      },
+    }),
+  ];
+};

@@ -1,22 +1,19 @@
 // Versions: what a scientist submits, how it stands, and the commands that move it.
-import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import type { Records } from '../activities/records.ts';
+import { versionOrders } from '../activities/records.ts';
 import { lifecycleCommands } from '../workflows/domain/command.ts';
 import { transitions, versionStates } from '../workflows/domain/lifecycle.ts';
-import type { Version } from '../workflows/domain/model.ts';
 import { subjectOf } from '../workflows/domain/names.ts';
-import type { LifecycleStatus } from '../workflows/messages.ts';
 import { workflowId } from '../workflows/messages.ts';
-import { sendBytes, storeOf } from './byte-stream.ts';
-import { carryOut, commandAnswer, commandFields, lookUpCommand, recordRefusal } from './commands.ts';
-import type { ApiDeps } from './deps.ts';
-import { isGatewayError } from './gateway.ts';
+import { carryOut, commandAnswer, commandFields, lookUpCommand } from './commands.ts';
+import type { RouteDeps } from './deps.ts';
 import { notFound } from './problems.ts';
+import { recordRefused } from './refusals.ts';
 import type { Asked, Route } from './route.ts';
 import { route } from './route.ts';
 import { nameSchema, pageFields, releaseSchema, textSchema } from './schemas.ts';
-import { pageOf, versionView, waitingView } from './views.ts';
+import { pageOf, versionSummaryView, versionView, waitingView } from './views.ts';
 
 const submission = '/v1/projects/{project}/models/{model}/submissions/{submission}';
 type Ids = { readonly project: string; readonly model: string; readonly submission: string };
@@ -35,12 +32,39 @@ const command = z.strictObject({
     .default({}),
 });
 
+/** Filters are combined; each combination, in each order, is served by indexes. */
+const listQuery = z.strictObject({
+  ...pageFields,
+  after: pageFields.after.meta({ description: '`next` of the page before; filters and order stay the same' }),
+  model: nameSchema.optional().meta({ description: 'Versions of this model' }),
+  type: nameSchema.optional().meta({ description: 'Versions of this type' }),
+  state: z.enum(versionStates).optional().meta({ description: 'Versions in this state' }),
+  author: nameSchema.optional().meta({ description: 'Versions that this person submitted' }),
+  tag: nameSchema.optional().meta({ description: 'Versions with this tag' }),
+  text: textSchema(200).min(1).optional().meta({
+    description: 'Versions whose model, submission or detail has words that begin with the words given',
+    example: 'forest 12',
+  }),
+  order: z.enum(versionOrders).default('newest').meta({
+    description:
+      'Last updated first (`newest`), last updated last (`oldest`), or highest version number first (`number`)',
+  }),
+});
+/** Characters of the detail that a list shows: the first of the problems of an invalid model. */
+const DETAIL_SHOWN = 300;
+
 const shown = z.object({
   version: versionView,
+  /** The command whose effects are under way. */
   busy: z.string().nullable(),
+  /** Managers whose approvals count now, of how many that are needed, and those whose approval lapsed, with the reason. */
   approvals: z.array(z.string()).readonly(),
-  /** `false`: from the record, since the workflow did not answer or is no longer there. */
-  live: z.boolean(),
+  quorum: z.number(),
+  lapsed: z.array(z.object({ actor: z.string(), why: z.string() })).readonly(),
+  /** Until when a rejection can be undone. */
+  undoUntil: z.string().nullable(),
+  /** It takes no more commands. */
+  closed: z.boolean(),
   /** Steps that failed and are tried again: what it waits for, and why. */
   waiting: z.array(waitingView).readonly(),
 });
@@ -53,33 +77,29 @@ export const versionScope =
     return found && { own: found.author === principal.name, found };
   };
 
-export const versionRoutes = (deps: ApiDeps): readonly Route[] => {
+export const versionRoutes = (deps: RouteDeps): readonly Route[] => {
   const { records } = deps;
   return [
     route({
       method: 'get',
       path: '/v1/projects/{project}/versions',
       operationId: 'listVersions',
-      summary: 'Versions of the project; scientists see their own',
+      summary: 'Versions of the project in short, a page at a time; scientists see their own',
       action: 'version.see',
       // The rows are narrowed to the caller's own below.
       scope: () => ({ own: true, found: undefined }),
-      query: z
-        .strictObject({ ...pageFields, model: nameSchema, state: z.enum(versionStates), author: nameSchema })
-        .partial({ model: true, state: true, author: true }),
-      response: pageOf(versionView),
-      async handler({ params: { project }, query: { after, limit, model, state, author }, principal, grant }) {
+      query: listQuery,
+      response: pageOf(versionSummaryView),
+      async handler({ params: { project }, query: { author, ...asked }, principal, grant }) {
         if (grant === 'own' && author !== undefined && author !== principal.name) return { body: { rows: [] } };
         const by = grant === 'own' ? principal.name : author;
-        const page = await records.versions({
+        const { rows, ...next } = await records.versions({
           project,
-          limit,
-          ...(after !== undefined && { after }),
-          ...(model !== undefined && { model }),
-          ...(state !== undefined && { state }),
+          ...asked,
           ...(by !== undefined && { author: by }),
         });
-        return { body: page };
+        const body = { rows: rows.map((row) => ({ ...row, detail: row.detail.slice(0, DETAIL_SHOWN) })), ...next };
+        return { body };
       },
     }),
     route({
@@ -91,15 +111,13 @@ export const versionRoutes = (deps: ApiDeps): readonly Route[] => {
       scope: versionScope(records),
       response: shown,
       async handler({ found }) {
-        const [live, waiting] = await Promise.all([
-          liveStatus(deps, found),
+        const [standing, waiting] = await Promise.all([
+          records.versionStanding(found),
           deps.workflows.waiting(workflowId.modelLifecycle(found), deps.limits.answerMs),
         ]);
-        return {
-          body: live
-            ? { ...live, live: true, waiting }
-            : { version: found, busy: null, approvals: [], live: false, waiting },
-        };
+        const { version, counting, quorum, lapsed, undoUntil, closed, pending } = standing;
+        const busy = pending?.commandId ?? null;
+        return { body: { version, busy, approvals: counting, quorum, lapsed, undoUntil, closed, waiting } };
       },
     }),
     route({
@@ -114,14 +132,14 @@ export const versionRoutes = (deps: ApiDeps): readonly Route[] => {
       async handler({ found, params: { name }, request }) {
         const file = found.files.find((one) => one.name === name);
         if (!file) throw notFound(`file "${name}"`);
-        return sendBytes(storeOf(deps, file.uri), file.uri, request, `file "${name}"`, file.sha256);
+        return deps.send.recorded(file, { request, what: `file "${name}"` });
       },
     }),
     route({
       method: 'post',
       path: `${submission}/commands`,
       operationId: 'commandVersion',
-      summary: 'Submit, withdraw, approve, reject, release …: the workflow judges',
+      summary: 'Submit, withdraw, approve, reject, release …: recorded, then decided in one transaction',
       action: ['version.author', 'version.decide'],
       actionOf: ({ body }) => transitions[body.name].action,
       // Whose version it is, the workflow judges: here counts that the caller may do it to some.
@@ -129,27 +147,17 @@ export const versionRoutes = (deps: ApiDeps): readonly Route[] => {
         const scope = await versionScope(records)(asked);
         return scope && { ...scope, own: true };
       },
-      onRefused: async (asked, action) => {
-        const subject = subjectOf(asked.params);
-        const { principal, roles, body, project } = asked;
-        await recordRefusal(
-          records,
-          { principal, roles, project: project.project, subject, body },
-          body.commandId ?? randomUUID(),
-          'not-authorized',
-          `${principal.name} (${roles.join(', ')}) does not hold ${action}`,
-        );
-      },
+      onRefused: ({ params, principal, roles, body }, action) =>
+        recordRefused(records, { principal, roles, action, body, project: params.project, subject: subjectOf(params) }),
       body: command,
       response: commandAnswer,
       statuses: [200, 202],
-      handler: ({ params, found, principal, roles, project, body, request }) =>
+      handler: ({ params, principal, roles, project, body, request }) =>
         carryOut(deps, {
           ...{ principal, roles, request, body },
           project: project.project,
           policyVersion: project.policy.version,
           workflowId: workflowId.modelLifecycle(params),
-          keyId: found.keyId,
           subject: subjectOf(params),
           commands: addressOf(params),
         }),
@@ -166,7 +174,6 @@ export const versionRoutes = (deps: ApiDeps): readonly Route[] => {
       handler: ({ params }) =>
         lookUpCommand(deps, {
           workflowId: workflowId.modelLifecycle(params),
-          subject: subjectOf(params),
           commandId: params.commandId,
           address: `${addressOf(params)}/${params.commandId}`,
         }),
@@ -176,12 +183,3 @@ export const versionRoutes = (deps: ApiDeps): readonly Route[] => {
 
 const addressOf = ({ project, model, submission: id }: Asked<typeof submission, unknown, unknown>['params']): string =>
   `/v1/projects/${project}/models/${model}/submissions/${id}/commands`;
-
-async function liveStatus({ workflows, limits }: ApiDeps, found: Version): Promise<LifecycleStatus | undefined> {
-  try {
-    return await workflows.lifecycleStatus(workflowId.modelLifecycle(found), limits.answerMs);
-  } catch (error) {
-    if (isGatewayError(error)) return undefined;
-    throw error;
-  }
-}

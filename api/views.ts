@@ -1,6 +1,15 @@
 // What goes out: the domain's nouns as the API shows them. Where bytes lie (their URIs) stays inside.
 import { z } from 'zod';
-import type { AuditRow, Member, Project } from '../activities/records.ts';
+import type {
+  AuditCheck,
+  AuditRow,
+  IssuedToken,
+  Project,
+  StandingMember,
+  TypeAccess,
+  User,
+  VersionSummary,
+} from '../activities/records.ts';
 import type { Outcome } from '../workflows/domain/command.ts';
 import { versionStates } from '../workflows/domain/lifecycle.ts';
 import type {
@@ -48,14 +57,17 @@ export const policyView = z.object({
   version: z.number(),
   quorum: z.number(),
   undoWithinSeconds: z.number(),
-  operatorCommands: z.boolean(),
   thresholds: numbers,
 }) satisfies z.ZodType<Shown<Policy>>;
 
 export const projectView = z.object({ project: text, types: list(text), policy: policyView }) satisfies z.ZodType<
   Shown<Project>
 >;
-export const memberView = z.object({ user: text, roles: list(z.enum(roles)) }) satisfies z.ZodType<Shown<Member>>;
+export const memberView = z.object({
+  user: text,
+  roles: list(z.enum(roles)),
+  disabled: z.boolean(),
+}) satisfies z.ZodType<Shown<StandingMember>>;
 
 const runSpecView = z.object({
   code: z.object({ repository: text, commit: text }),
@@ -87,7 +99,7 @@ export const waitingView = z.object({
   nextTryAt: textOrNull,
 }) satisfies z.ZodType<Shown<Waiting>>;
 
-export const versionView = z.object({
+export const versionSummaryView = z.object({
   project: text,
   model: text,
   type: text,
@@ -98,13 +110,23 @@ export const versionView = z.object({
   version: z.number().nullable(),
   revises: z.number().nullable(),
   digest: digestSchema.nullable(),
+  tags: list(text),
+  detail: text,
+  updatedAt: text,
+}) satisfies z.ZodType<Shown<VersionSummary>>;
+
+export const versionView = versionSummaryView.extend({
   files: list(fileView),
   run: runView.nullable(),
   tags: list(text),
-  decisions: list(z.object({ commandId: text, name: text, actor: text, reason: text, report: textOrNull, at: text })),
+  decisions: list(
+    z.object({
+      ...{ commandId: text, name: text, actor: text, reason: text, report: textOrNull, at: text },
+      policyVersion: z.number().optional(),
+    }),
+  ),
   detail: text,
   keyId: text,
-  updatedAt: text,
 }) satisfies z.ZodType<Shown<Version>>;
 
 export const evaluationView = z.object({
@@ -151,12 +173,16 @@ export const releaseView = z.object({
 
 export const applicationView = z.object({
   application: text,
+  revision: z.number(),
   project: text,
   owner: text,
   types: list(text),
   gates: list(text),
   repository: text,
 }) satisfies z.ZodType<Shown<Application>>;
+
+/** Who owns a type that an application consumes, and whether its project may consume it now: a grant can be taken back. */
+export const subscriptionView = z.object({ type: text, owner: textOrNull, granted: z.boolean() });
 
 export const liveView = z.object({
   application: text,
@@ -206,10 +232,11 @@ export const outcomeView = z.discriminatedUnion('status', [
   z.object({ status: z.literal('done'), message: text }),
   z.object({ status: z.literal('failed'), reason: text, message: text }),
 ]) satisfies z.ZodType<Shown<Outcome> | { status: 'refused'; reason: string; message: string }>;
+/** `seq`, `previous` and `hash` are null until the row is linked into the chain, about a second after it was written. */
 export const auditRowView = z.object({
-  seq: z.number(),
-  previous: text,
-  hash: text,
+  seq: z.number().nullable(),
+  previous: textOrNull,
+  hash: textOrNull,
   entry: z.object({
     key: text,
     project: textOrNull,
@@ -224,12 +251,36 @@ export const auditRowView = z.object({
   }),
 }) satisfies z.ZodType<AuditRow>;
 
+export const auditCheckView = z.object({
+  rows: z.number().meta({ description: 'All rows, linked or not' }),
+  broken: z
+    .number()
+    .nullable()
+    .meta({ description: 'The number of the first row that does not fit; null: the chain is whole' }),
+  unlinked: z.number().meta({ description: 'Rows that have no place in the chain yet: those of the last second' }),
+  overdue: z.number().meta({
+    description: 'Of those, rows older than ten seconds: anything but 0 means that no process links rows',
+  }),
+}) satisfies z.ZodType<AuditCheck>;
+
 /** Shown once, when it is made. */
 export const newTokenView = z.object({ tokenId: text, token: text, expiresAt: textOrNull });
 export const tokenView = z.object({
   tokenId: text,
   kind: z.enum(['user', 'application', 'job']),
+  name: text,
   createdAt: text,
   expiresAt: textOrNull,
   revokedAt: textOrNull,
-});
+}) satisfies z.ZodType<Shown<IssuedToken>>;
+export const revokedView = z.object({ tokenId: text, revoked: z.boolean() });
+
+export const userView = z.object({
+  user: text,
+  admin: z.boolean(),
+  disabled: z.boolean(),
+}) satisfies z.ZodType<Shown<User>>;
+
+export const typeView = z.object({ type: text, owner: text, consumers: list(text) }) satisfies z.ZodType<
+  Shown<TypeAccess>
+>;

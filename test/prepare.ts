@@ -1,12 +1,12 @@
 // Fetches what tests need and the registries' packages do not hold, before any test waits for it: servers and the Python environment.
 import { findTemporal } from '../deploy/local/temporal-binary.ts';
 import { fetchJava, fetchS3, missingFor } from '../deploy/stack/programs.ts';
-import { pythonEnvironment } from './python.ts';
+import { pythonEnvironment, toolsEnvironment } from './python.ts';
 import { kafkaTools } from './e2e/foreign-clients.ts';
 import { programs } from './servers.ts';
 
 const fetched = await Promise.all([
-  pythonEnvironment(),
+  pythonEnvironment().then(async (python) => [python, (await toolsEnvironment()).python]),
   // Go compiles on every core: one build after the other.
   findTemporal(programs).then(async (temporal) => [temporal, await unlessMissing('s3', () => fetchS3(programs))]),
   // Maven waits for the network most of the time: side by side with the rest, but not with itself (they share a folder).

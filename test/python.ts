@@ -2,20 +2,29 @@
 import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { ensureEnvironment } from '../deploy/local/environments.ts';
+import { detectSandbox } from '../activities/adapters/local-process/sandbox.ts';
+import { createEnvironments, type Environment } from '../deploy/local/environments.ts';
 
 /** Path of the environment's interpreter; the first call on a machine installs it, which takes up to a minute. */
-export async function pythonEnvironment(): Promise<string> {
-  const lock = readFileSync(new URL('../deploy/capsule/requirements.lock', import.meta.url), 'utf8');
+export const pythonEnvironment = async (): Promise<string> => (await platformEnvironment()).python;
+
+/** The environment of the platform's own lock. */
+export const platformEnvironment = (): Promise<Environment> => environmentOf('requirements.lock');
+
+/** The environment of the platform's own commands. */
+export const toolsEnvironment = (): Promise<Environment> => environmentOf('tools.lock');
+
+async function environmentOf(file: string): Promise<Environment> {
+  const lock = readFileSync(new URL(`../deploy/capsule/${file}`, import.meta.url), 'utf8');
   const cache = join(homedir(), '.cache', 'ocdl', 'environments');
   const lines: string[] = [];
-  const { python } = await ensureEnvironment({
+  const ensure = createEnvironments({ cache, home: join(homedir(), '.ocdl'), python: process.env['OCDL_PYTHON'] });
+  return ensure({
     lock,
-    cache,
-    python: process.env['OCDL_PYTHON'],
+    owner: 'platform',
+    sandbox: await detectSandbox(),
     onProgress: (line) => lines.push(line),
   }).catch((error: unknown) => {
     throw new Error(`these tests need the Python environment:\n${lines.join('\n')}`, { cause: error });
   });
-  return python;
 }

@@ -23,7 +23,7 @@ type Access = Parameters<Admission['admit']>[1];
 const AGAIN_AFTER_MS = 30_000;
 
 /**
- * Returns the same records; whenever they get a project or a member, the rights of its areas follow, one project after the
+ * Returns the same records; whenever they get a project or a member, or a person is disabled or enabled, the rights of its areas follow, one project after the
  * other, also those that changed while nobody was there. The record does not wait: the API decides by it, HDFS is the second line.
  */
 export function keepAdmitted(deps: {
@@ -59,7 +59,8 @@ export function keepAdmitted(deps: {
   async function bring(project: string): Promise<string | undefined> {
     let failed: string | undefined;
     try {
-      const areas = areasOf(project, await records.members(project), await store.people(project));
+      const members = (await records.members(project)).filter(({ disabled }) => !disabled);
+      const areas = areasOf(project, members, await store.people(project));
       for (const [folder, access] of areas)
         await set(folder, access).catch((error: unknown) => (failed ??= String(error)));
     } catch (error) {
@@ -101,6 +102,10 @@ export function keepAdmitted(deps: {
       async setMember(project, member, audit) {
         await records.setMember(project, member, audit);
         follow(project);
+      },
+      async changeUser(user, change, audit) {
+        await records.changeUser(user, change, audit);
+        for (const { project } of await records.projects(user)) follow(project);
       },
     },
     async stop() {

@@ -2,7 +2,7 @@
 import { Client, Connection } from '@temporalio/client';
 import { z } from 'zod';
 import { failure } from '../activities/failures.ts';
-import { releaseEventType } from '../activities/release.ts';
+import { releaseEventType, withdrawalEventType } from '../activities/release.ts';
 import type { EventBus } from '../activities/ports.ts';
 import type { Records } from '../activities/records.ts';
 import { wake, workflowId } from '../workflows/messages.ts';
@@ -18,7 +18,7 @@ const LOOK_EVERY_MS = 2_000;
 const eventSchema = z.object({
   specversion: z.literal('1.0'),
   id: z.string().min(1),
-  type: z.literal(releaseEventType),
+  type: z.enum([releaseEventType, withdrawalEventType]),
   data: z.object({ release: z.string().min(1) }),
 });
 
@@ -35,7 +35,19 @@ export async function consumeReleases(deps: {
   const { records, bus, wakeUp, onError } = deps;
   const subscriptions = new Map<string, { stop(): Promise<void> }>();
   const look = async (): Promise<void> => {
-    for (const { application, types } of await records.applications({})) {
+    const applications = await records.applications({});
+    const wanted = new Set(
+      applications.flatMap(({ application, types }) =>
+        types.map((type) => workflowId.application({ application, type })),
+      ),
+    );
+    // A type that an application no longer consumes. If it comes back, it is subscribed and woken like a new one.
+    for (const [id, subscription] of subscriptions) {
+      if (wanted.has(id)) continue;
+      await subscription.stop();
+      subscriptions.delete(id);
+    }
+    for (const { application, types } of applications) {
       for (const type of types) {
         const id = workflowId.application({ application, type });
         if (subscriptions.has(id)) continue;

@@ -4,6 +4,8 @@ import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { bundleWorkflowCode } from '@temporalio/worker';
+import { admitActivities } from '../activities/admission.ts';
+import type { Records } from '../activities/records.ts';
 import { checkout } from './wiring.ts';
 
 const folder = join(checkout, 'workflows');
@@ -12,11 +14,15 @@ const folder = join(checkout, 'workflows');
 export const dataConverter = { payloadConverterPath: join(folder, 'payload-converter.cjs') };
 
 /**
- * How long a workflow's code may run at a stretch: just under the 10 s that Temporal gives a workflow task. The SDK's own 5 s
- * are too few on a busy machine for 6,000 signals that have waited for a worker (about 0.5 ms each, most of it the SDK's), and
- * such a task is tried again for ever. The SDK reads this option and does not declare it: so it comes as a value to spread.
+ * No time limit on workflow code: the longest that Node takes, 49 days. With a limit, Node breaks off the code wherever it is
+ * once that much time has passed on the clock, a pause of the whole process included, and that can corrupt its stack of async
+ * hooks, which ends the process. The code is our own and has no endless loop; a task that takes too long is given out again
+ * by the server (the workflow task timeout). The SDK reads this option and does not declare it: so it is a value to spread.
  */
-export const workflowTime = { isolateExecutionTimeout: '9 seconds' } as const;
+export const workflowTime = { isolateExecutionTimeout: '4294967295ms' } as const;
+
+/** What a worker runs activities by: only workflows whose start is recorded have any run. */
+export const admitting = (records: Records) => ({ interceptors: { activity: [admitActivities(records)] } });
 
 /** Path of the bundle in the cache, built if the workflows, their lock file or the SDK have changed. */
 export async function workflowBundle(cache: string): Promise<string> {
@@ -29,6 +35,7 @@ export async function workflowBundle(cache: string): Promise<string> {
   if (await readFile(path).catch(() => undefined)) return path;
   const { code } = await bundleWorkflowCode({
     workflowsPath: join(folder, 'index.ts'),
+    workflowInterceptorModules: [join(folder, 'start-digest.ts')],
     ...dataConverter,
     logger: quiet,
   });

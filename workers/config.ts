@@ -23,6 +23,12 @@ export function platformConfig(v: Variables) {
     home: v.OCDL_HOME,
     cache: v.OCDL_CACHE,
     python: v.OCDL_PYTHON,
+    environments: {
+      index: v.OCDL_PIP_INDEX_URL,
+      indexHosts: v.OCDL_PIP_INDEX_HOSTS ?? [],
+      limitBytes: v.OCDL_ENVIRONMENT_LIMIT_BYTES,
+    },
+    jobsWithoutSandbox: v.OCDL_JOBS_WITHOUT_SANDBOX,
     apiUrl: v.OCDL_API_URL,
     logLevel: v.OCDL_LOG_LEVEL,
     temporal: {

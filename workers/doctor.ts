@@ -1,9 +1,13 @@
 // Reaches every configured system and says what was found, or what is wrong and how to mend it; a program for `ocdl doctor`.
+import { lookup } from 'node:dns/promises';
+import { BlockList } from 'node:net';
 import { Connection, isGrpcServiceError } from '@temporalio/client';
 import { detectSandbox } from '../activities/adapters/local-process/sandbox.ts';
 import { checkInstallation, checkPostgres } from '../activities/adapters/postgres/check.ts';
+import { SystemUnavailable } from '../activities/failures.ts';
 import { compare, pausedMessage } from '../activities/installation.ts';
 import { atLeast, oldestServer } from '../deploy/local/temporal-binary.ts';
+import { checkByteFaults } from './byte-faults.ts';
 import { platformConfig, readVariables, type Config } from './config.ts';
 import { foreignTo, look } from './look.ts';
 import {
@@ -16,10 +20,14 @@ import {
 } from './marked-systems.ts';
 import { systems } from './wiring.ts';
 
-/** One configured system: what was found there, what is wrong, or what the platform then does without. Never a secret. */
+/**
+ * One configured system: what was found there and what to be careful about, what is wrong, or what the platform then does
+ * without. Never a secret.
+ */
 export interface SystemState {
   readonly name: string;
   readonly found?: string;
+  readonly warning?: string;
   readonly wrong?: string;
   readonly without?: string;
 }
@@ -36,12 +44,23 @@ export async function checkSystems(
   const { databaseUrl, database, hdfs, alluxio, s3, kafka, git } = config;
   // What a check warns of besides, it says again when it is the reason of a failure.
   const onWarn = (): void => undefined;
-  const probes: readonly (readonly [name: string, probe: false | (() => Promise<string>)])[] = [
+  const probes: readonly (readonly [name: string, probe: false | Probe])[] = [
     ['Temporal', isTemporalGiven && (() => askTemporal(config.temporal, limitMs))],
     [
       'PostgreSQL',
       databaseUrl !== '' &&
         (async () => `${await checkPostgres({ url: databaseUrl, ca: database.ca })} at ${new URL(databaseUrl).host}`),
+    ],
+    [
+      'Stored bytes',
+      databaseUrl !== '' &&
+        (() =>
+          checkByteFaults(config, limitMs / 2).catch((error: unknown) => {
+            // The database's own line says what is wrong with it.
+            if (error instanceof SystemUnavailable && error.system === 'PostgreSQL')
+              return { without: 'not looked at: the database that lists what was found wrong does not answer' };
+            throw error;
+          })),
     ],
     [
       'HDFS',
@@ -88,14 +107,20 @@ export async function checkSystems(
   return Promise.all(probes.flatMap(([name, probe]) => (probe ? [within(limitMs, name, probe)] : [])));
 }
 
-async function within(limitMs: number, name: string, probe: () => Promise<string>): Promise<SystemState> {
+type Found = Required<Pick<SystemState, 'found' | 'warning'>>;
+
+/** What was found, with what is to be warned of, or what the platform then does without. */
+type Probe = () => Promise<string | Found | { readonly without: string }>;
+
+async function within(limitMs: number, name: string, probe: Probe): Promise<SystemState> {
   const stop: { timer?: NodeJS.Timeout } = {};
   const tooLate = new Promise<never>((_, reject) => {
     const late = new Error(`no answer within ${limitMs / 1000} s: is it running, and is its address right?`);
     stop.timer = setTimeout(() => reject(late), limitMs);
   });
   try {
-    return { name, found: await Promise.race([probe(), tooLate]) };
+    const found = await Promise.race([probe(), tooLate]);
+    return { name, ...(typeof found === 'string' ? { found } : found) };
   } catch (error) {
     return { name, wrong: error instanceof Error ? error.message : String(error) };
   } finally {
@@ -144,11 +169,20 @@ export async function installationState(config: Config, isTemporalGiven: boolean
 }
 
 /** The sandbox of local jobs, tried as the worker tries it. */
-export async function sandboxState(): Promise<SystemState> {
-  const sandbox = await detectSandbox();
-  if (sandbox.kind !== 'none') return { name: 'bubblewrap', found: 'local jobs run sandboxed' };
-  const without = `local jobs would run without a sandbox: ${sandbox.why} (Debian, Ubuntu: apt-get install bubblewrap)`;
-  return { name: 'bubblewrap', without };
+export async function sandboxState(
+  isWithoutAllowed: boolean,
+  detect: typeof detectSandbox = detectSandbox,
+): Promise<SystemState> {
+  const sandbox = await detect();
+  const name = 'bubblewrap';
+  if (sandbox.kind !== 'none') return { name, found: 'local jobs run sandboxed' };
+  const why = `${sandbox.why} (Debian, Ubuntu: apt-get install bubblewrap)`;
+  return isWithoutAllowed
+    ? { name, without: `local jobs run without a sandbox, as OCDL_JOBS_WITHOUT_SANDBOX says: ${why}` }
+    : {
+        name,
+        wrong: `no job and no model service runs here: ${why}, or set OCDL_JOBS_WITHOUT_SANDBOX=true to run code that you trust`,
+      };
 }
 
 /** Says what is wrong with the version that a Temporal server tells; undefined where it will do. */
@@ -158,10 +192,8 @@ export function serverProblem(version: string): string | undefined {
   return `it is server ${version}, and ${oldestServer.join('.')} or newer is needed: upgrade it`;
 }
 
-async function askTemporal(
-  { address, namespace, connection: options }: Config['temporal'],
-  limitMs: number,
-): Promise<string> {
+async function askTemporal(temporal: Config['temporal'], limitMs: number): Promise<string | Found> {
+  const { address, namespace, connection: options } = temporal;
   const connection = Connection.lazy(options);
   try {
     return await connection.withDeadline(Date.now() + limitMs / 2, async () => {
@@ -169,7 +201,14 @@ async function askTemporal(
       const problem = serverProblem(serverVersion);
       if (problem !== undefined) throw new Error(problem);
       await connection.workflowService.describeNamespace({ namespace });
-      return `server ${serverVersion} at ${address}, namespace ${namespace}`;
+      const found = `server ${serverVersion} at ${address}, namespace ${namespace}`;
+      if (await isLoopback(address)) return found;
+      const without = await answersWithout(temporal, limitMs / 4);
+      if (without === undefined) return found;
+      const warning =
+        `it answers anybody who reaches ${address} ${without}, who can then stop and delay work and run a worker of their ` +
+        'own on the platform’s task queues: let it ask for TLS and a client certificate or an API key';
+      return { found, warning };
     });
   } catch (error) {
     const said = error instanceof Error ? error.message : String(error);
@@ -178,6 +217,41 @@ async function askTemporal(
   } finally {
     await connection.close();
   }
+}
+
+const loopback = new BlockList();
+loopback.addSubnet('127.0.0.0', 8);
+loopback.addAddress('::1', 'ipv6');
+
+/** Says whether an address is of this machine alone. */
+export async function isLoopback(address: string): Promise<boolean> {
+  const host = address.slice(0, address.lastIndexOf(':')).replace(/^\[|\]$/g, '');
+  const found = await lookup(host, { all: true }).catch(() => []);
+  return (
+    found.length > 0 && found.every(({ address: one, family }) => loopback.check(one, family === 6 ? 'ipv6' : 'ipv4'))
+  );
+}
+
+/** Tries to look at the namespace without what the platform proves itself with; undefined where that is refused. */
+export async function answersWithout(
+  { address, namespace, connection: { tls } }: Pick<Config['temporal'], 'address' | 'namespace' | 'connection'>,
+  limitMs: number,
+): Promise<'without TLS' | 'without credentials' | undefined> {
+  const answers = async (options: Parameters<typeof Connection.lazy>[0]): Promise<boolean> => {
+    const connection = Connection.lazy({ address, ...options });
+    try {
+      const asked = connection.withDeadline(Date.now() + limitMs, () =>
+        connection.workflowService.describeNamespace({ namespace }),
+      );
+      return await asked.then(Boolean, () => false);
+    } finally {
+      await connection.close();
+    }
+  };
+  if (await answers({ tls: false })) return 'without TLS';
+  const authority = typeof tls === 'object' ? tls.serverRootCACertificate : undefined;
+  const bare = authority ? { serverRootCACertificate: authority } : {};
+  return tls && (await answers({ tls: bare })) ? 'without credentials' : undefined;
 }
 
 const unreachable = 'it does not answer: is it running, is TEMPORAL_ADDRESS right, does it speak TLS as configured?';
@@ -193,10 +267,14 @@ const remedies: Readonly<Record<number, string>> = {
 if (import.meta.filename === process.argv[1]) {
   const { values, isGiven } = readVariables();
   const config = platformConfig(values);
-  const states = [await sandboxState(), ...(await checkSystems(config, isGiven('TEMPORAL_ADDRESS')))];
+  const isTemporalGiven = isGiven('TEMPORAL_ADDRESS');
+  const states = [
+    await sandboxState(values.OCDL_JOBS_WITHOUT_SANDBOX),
+    ...(await checkSystems(config, isTemporalGiven)),
+  ];
   // Where one does not answer, that is said already.
   if (config.databaseUrl !== '' && states.every(({ wrong }) => wrong === undefined))
-    states.push(await installationState(config, isGiven('TEMPORAL_ADDRESS')));
+    states.push(await installationState(config, isTemporalGiven));
   // What did not answer still holds connections.
   process.stdout.write(`${JSON.stringify(states)}\n`, () => process.exit());
 }

@@ -1,17 +1,18 @@
 // The worker process: runs the workflows and all activities.
+import { join } from 'node:path';
 import { DefaultLogger, NativeConnection, Runtime, Worker, type LogLevel } from '@temporalio/worker';
 import type { Logger } from 'pino';
+import { createSigner } from '../activities/signing.ts';
 import { ensureSearchAttributes } from '../deploy/local/search-attributes.ts';
 import { taskQueues } from '../workflows/messages.ts';
-import { dataConverter, workflowBundle, workflowTime } from './bundle.ts';
+import { admitting, dataConverter, workflowBundle, workflowTime } from './bundle.ts';
+import { keepLinked } from './chainer.ts';
 import { workerConfig } from './config.ts';
 import { belong } from './installation.ts';
 import { databaseOf, markedHome, markedNamespace, markedStores } from './marked-systems.ts';
 import { createLog, letGo, onEnd, refused, run, tellReady } from './process.ts';
+import { createJobWorkers } from './queues.ts';
 import { createActivities, openBus, openCluster, openSources, openStores, patiently } from './wiring.ts';
-
-/** Long jobs side by side: one per core of a small machine; the rest wait in the queue, durably. */
-const JOBS_AT_ONCE = 2;
 
 /**
  * Told to end, it lets short activities finish for a second, then takes all others back: Temporal gives them to the next
@@ -38,20 +39,32 @@ async function main(): Promise<void> {
       database: databaseOf(config.databaseUrl),
       home: markedHome(config.home),
       systems: [markedNamespace(connection, config.temporal), ...markedStores(config, { ...stores, bus })],
-      signs: false,
+      signs: true,
     },
     { log, checkpoints: true, onRefused: refused(log) },
   );
+  const chainer = keepLinked({ records: stores.records, onWarn: (message) => log.warn(message) });
   await ensureSearchAttributes(connection, config.temporal.namespace);
   const cluster = await openCluster({ ...config, log }, stores);
+  const signer = await createSigner(join(config.home, 'keys'));
+  await stores.records.registerKeys(signer.publicKeys());
   const activities = await createActivities({
     ...stores,
+    signer,
     bus,
     cluster,
     apiUrl: config.apiUrl,
     outside: openSources(config),
+    onWarn: (message) => log.warn(message),
   });
-  const common = { connection, namespace: config.temporal.namespace, activities, dataConverter, ...SHUTDOWN };
+  const common = {
+    connection,
+    namespace: config.temporal.namespace,
+    activities,
+    dataConverter,
+    ...SHUTDOWN,
+    ...admitting(stores.records),
+  };
   const workers = await Promise.all([
     Worker.create({
       ...common,
@@ -59,8 +72,8 @@ async function main(): Promise<void> {
       workflowBundle: { codePath: bundle },
       ...workflowTime,
     }),
-    Worker.create({ ...common, taskQueue: taskQueues.jobs, maxConcurrentActivityTaskExecutions: JOBS_AT_ONCE }),
-  ]);
+    createJobWorkers(common),
+  ]).then((made) => made.flat());
 
   const stop = (): void => {
     for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
@@ -76,6 +89,7 @@ async function main(): Promise<void> {
   for (const end of ends) if (end.status === 'rejected') throw end.reason;
   await belonging.stop();
   await bus.close();
+  await chainer.stop();
   await stores.close();
   await connection.close();
   letGo();
@@ -92,7 +106,7 @@ function installRuntime(log: Logger): void {
   } as const satisfies Record<LogLevel, string>;
   Runtime.install({
     logger: new DefaultLogger('INFO', ({ level, message, meta }) => {
-      // The worker of the jobs' queue has none, on purpose.
+      // The workers of the long activities have none, on purpose.
       if (message.startsWith('No workflows registered')) return;
       const { workflowId, activityType, ...rest } = meta ?? {};
       log[levels[level]](

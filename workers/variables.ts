@@ -25,6 +25,8 @@ function whole(what: string, least: number, most: number) {
     .transform(Number)
     .pipe(z.int(error).min(least, error).max(most, error));
 }
+/** A name or an IPv4 address, or an IPv6 address in brackets; then the port. */
+const broker = /^([^\s/:[\]]+|\[[0-9A-Fa-f:.]+\]):\d+$/;
 const port = whole('a port', 0, 65_535);
 
 /** Groups of variables, each under its heading. A default is written as it would be in the environment. */
@@ -39,6 +41,26 @@ export const groups = {
     OCDL_PYTHON: text
       .optional()
       .describe('Python that environments are made with; the first fitting one on PATH unless given.'),
+    OCDL_PIP_INDEX_URL: secret(
+      z.url({ protocol: /^https?$/, error: 'must be a URL that begins with http:// or https://' }).optional(),
+      "Package index that the environments of jobs are made from; what this machine's pip is set to unless given.",
+    ),
+    OCDL_PIP_INDEX_HOSTS: list
+      .pipe(
+        z.array(z.string().regex(/^[A-Za-z0-9.-]+(:\d{1,5})?$/, 'must be `host` or `host:port`, separated by commas')),
+      )
+      .optional()
+      .describe(
+        'Hosts that the index keeps its files at, besides its own, `host` or `host:port`, separated by commas.',
+      ),
+    OCDL_ENVIRONMENT_LIMIT_BYTES: whole('a number of bytes', 1_000_000, 999_999_999_999_999)
+      .prefault(String(10 * 1024 ** 3))
+      .describe('Most that one Python environment may download, and may hold.'),
+    OCDL_JOBS_WITHOUT_SANDBOX: yesOrNo
+      .prefault('false')
+      .describe(
+        "Run jobs and model services also where bubblewrap does not work, with all rights of the worker's user: for code that you trust.",
+      ),
     OCDL_LOG_LEVEL: z
       .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal'])
       .prefault('info')
@@ -141,7 +163,7 @@ export const groups = {
   },
   'Events: Kafka': {
     OCDL_KAFKA_BROKERS: list
-      .pipe(z.array(z.string().regex(/^[^\s/]+:\d+$/, 'must be HOST:PORT, separated by commas')))
+      .pipe(z.array(z.string().regex(broker, 'must be HOST:PORT, separated by commas; an IPv6 address in brackets')))
       .optional()
       .describe('Brokers, HOST:PORT, separated by commas. A log on disk unless given.'),
     OCDL_KAFKA_TLS: yesOrNo.prefault('false').describe('Speak TLS.'),

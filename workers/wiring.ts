@@ -15,17 +15,20 @@ import { createPostgresRecords } from '../activities/adapters/postgres/records.t
 import { createArchives } from '../activities/adapters/sources/archives.ts';
 import { createSources } from '../activities/adapters/sources/sources.ts';
 import { createAcquisitionActivities } from '../activities/acquisition.ts';
+import { keepingDigests } from '../activities/chunk-digests.ts';
 import { createDeliveryActivities } from '../activities/delivery.ts';
+import { createEarlierActivities } from '../activities/earlier.ts';
 import { failure } from '../activities/failures.ts';
 import { createFeedbackActivities } from '../activities/feedback.ts';
+import { allBeating } from '../activities/heartbeat.ts';
 import { createLauncherActivities } from '../activities/launcher.ts';
 import { createModelCenterActivities } from '../activities/model-center.ts';
 import type { ArtifactStore, Cluster, CodeHost, EventBus } from '../activities/ports.ts';
 import type { Records } from '../activities/records.ts';
-import { createReadingActivities } from '../activities/reading.ts';
 import { createReleaseActivities } from '../activities/release.ts';
 import { createRoverActivities } from '../activities/rover.ts';
-import { ensureEnvironment } from '../deploy/local/environments.ts';
+import type { Signer } from '../activities/signing.ts';
+import { createEnvironments } from '../deploy/local/environments.ts';
 import type { Artifact } from '../workflows/domain/model.ts';
 import type { Admission } from './admission.ts';
 import type { Config } from './config.ts';
@@ -133,18 +136,20 @@ export async function patiently<T>(open: () => Promise<T>, onWarn: OnWarn): Prom
     }
 }
 
-/** Opens the compute: local processes, in a sandbox where there is one. */
+/** Opens the compute: local processes, in a sandbox unless the operator goes without. */
 export function openCluster(
-  { home, cache, python, log }: { home: string; cache: string; python?: string | undefined; log: Logger },
+  given: Pick<Config, 'home' | 'cache'> &
+    Partial<Pick<Config, 'python' | 'environments' | 'jobsWithoutSandbox'>> & { readonly log: Logger },
   { areas, releases }: Stores,
 ): ReturnType<typeof createLocalProcessCluster> {
+  const { home, cache, python, environments, jobsWithoutSandbox, log } = given;
   return createLocalProcessCluster({
     home,
+    ...(jobsWithoutSandbox && { sandbox: 'if-possible' as const }),
     capsule: join(checkout, 'deploy', 'capsule'),
     checkout,
     inferenceEntry: join(checkout, 'api', 'inference', 'main.ts'),
-    environment: ({ lock, onProgress }) =>
-      ensureEnvironment({ lock, cache: join(cache, 'environments'), onProgress, python }),
+    environment: createEnvironments({ home, cache: join(cache, 'environments'), python, ...environments }),
     fetchFile: (artifact, destination, signal) => fetchFile({ areas, releases }, artifact, destination, signal),
     onWarn: (message) => log.warn(message),
   });
@@ -204,14 +209,27 @@ export const openSources = ({ home, imports }: Pick<Config, 'home' | 'imports'>)
   importBytes: imports.limitBytes,
 });
 
-/** All activities, over given ports; without sources those of imports are left out. */
+/** All activities, over given ports; without sources those of imports are left out. Digests of what they write are kept. */
 export async function createActivities(
-  ports: Stores & { bus: EventBus; cluster: Cluster; apiUrl: string; outside?: ReturnType<typeof openSources> },
+  given: Stores & {
+    bus: EventBus;
+    cluster: Cluster;
+    apiUrl: string;
+    signer: Pick<Signer, 'seal'>;
+    outside?: ReturnType<typeof openSources>;
+    onWarn?: OnWarn;
+  },
 ) {
+  const { onWarn = () => undefined } = given;
+  const ports = {
+    ...given,
+    areas: keepingDigests(given.areas, given.records, onWarn),
+    releases: keepingDigests(given.releases, given.records, onWarn),
+  };
   const platformLock = await readFile(join(checkout, 'deploy', 'capsule', 'requirements.lock'), 'utf8');
-  return whilePlatformRuns(ports.records, {
+  const activities = allBeating({
     ...createModelCenterActivities(ports),
-    ...createReadingActivities(ports),
+    ...createEarlierActivities(ports),
     ...createRoverActivities({ ...ports, platformLock }),
     ...createLauncherActivities(ports),
     ...createReleaseActivities(ports),
@@ -219,4 +237,5 @@ export async function createActivities(
     ...createFeedbackActivities(ports),
     ...(ports.outside && createAcquisitionActivities({ ...ports, ...ports.outside })),
   });
+  return whilePlatformRuns(ports.records, activities);
 }

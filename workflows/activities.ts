@@ -4,29 +4,36 @@ import { ActivityCancellationType, proxyActivities } from '@temporalio/workflow'
 import type { AcquisitionActivities } from '../activities/acquisition.ts';
 import type { DeliveryActivities } from '../activities/delivery.ts';
 import type { FeedbackActivities } from '../activities/feedback.ts';
+import type { EarlierCalls } from '../activities/earlier.ts';
 import type { LauncherActivities } from '../activities/launcher.ts';
 import type { ModelCenterActivities } from '../activities/model-center.ts';
-import type { ReadingActivities } from '../activities/reading.ts';
 import type { ReleaseActivities } from '../activities/release.ts';
 import type { RoverActivities } from '../activities/rover.ts';
 import { describeSource } from './domain/import.ts';
 import { LONGEST_RUN_SECONDS } from './domain/model.ts';
-import { taskQueues } from './messages.ts';
+import { LONGEST_EVALUATION_SECONDS, taskQueues } from './messages.ts';
 
 /** Pauses between tries grow to a minute: a store that is down for an hour is asked sixty times, not thousands. */
 const retry = { initialInterval: '500 milliseconds', maximumInterval: '1 minute', backoffCoefficient: 2 } as const;
 
 /** The record itself: tried for as long as it takes, since nothing may count as done before it is written. */
-export const center = group<ModelCenterActivities & ReadingActivities>(
+export const center = group<ModelCenterActivities>(
   { taskQueue: taskQueues.core, startToCloseTimeout: '15 seconds', retry },
   {
-    recordTransition: ({ version, from }) => `${version.model} ${version.submission}: ${from} → ${version.state}`,
-    recordFailedCommand: ({ command, message }) => `${command.body.name}: ${message}`,
+    decideVersion: ({ command: { body } }) => `${body.name} by ${body.actor}`,
+    completeDecision: ({ commandId }) => `decision ${commandId}`,
+    failDecision: ({ message }) => message,
+    advanceVersion: ({ revision, ended }) => ended ?? `from revision ${revision}`,
+    decideLabels: ({ command: { body } }) => `${body.name} by ${body.actor}`,
     recordRefusals: ({ refused, dropped }) => `${refused.length + dropped} refused commands`,
-    recordEvaluation: ({ evaluation }) => `${evaluation.evaluation}: ${evaluation.state}`,
-    recordDelivery: ({ delivery }) => `${delivery.release} in ${delivery.application}: ${delivery.state}`,
-    recordLabels: ({ command }) => `${command.body.actor}: ${command.body.name}`,
+    concludeDelivery: ({ release, ended }) => (ended ? `${release}: ${ended}` : release),
   },
+);
+
+/** What workflows of before Records decided call: see workflows/before/. */
+export const earlier = group<EarlierCalls>(
+  { taskQueue: taskQueues.core, startToCloseTimeout: '15 seconds', retry },
+  {},
 );
 
 /** Steps of a command: bytes move, so they heartbeat; after an hour without success the command fails and can be given again. */
@@ -39,30 +46,67 @@ export const launcher = group<LauncherActivities & ReleaseActivities>(
     retry,
   },
   {
-    stageModel: ({ author, directory }) => `from ${author}'s ${directory} to staging`,
-    checkEvidence: ({ report }) => `report ${report.slice(0, 12)}`,
-    publishRelease: ({ release }) => release,
-    announceRelease: ({ release }) => release,
-    returnToPrivate: ({ to }) => `to ${to}`,
+    returnToPrivate: ({ commandId }) => `decision ${commandId}`,
+    announceWithdrawal: ({ commandId }) => `decision ${commandId}`,
+  },
+);
+
+/** Around a job, before it: short, and on the core queue, so that what is wrong is said before a slot is free. */
+export const provisioning = group<Pick<RoverActivities, 'provisionRun' | 'prepareEvaluation'>>(
+  {
+    taskQueue: taskQueues.core,
+    startToCloseTimeout: '2 hours',
+    scheduleToCloseTimeout: '1 day',
+    heartbeatTimeout: '15 seconds',
+    retry,
+  },
+  {
+    provisionRun: ({ spec }) => `${spec.compute} compute, ${spec.code.repository} at ${spec.code.commit.slice(0, 12)}`,
+    prepareEvaluation: ({ model, dataset }) => `${model} over ${dataset}`,
   },
 );
 
 /**
- * Compute: runs for as long as its own deadline says, on the queue with few slots; besides it there is a day to fetch what
- * goes in and to store what comes out. Twenty tries outlast a store that is away for a quarter of an hour, and end a job
- * whose worker dies of it each time.
+ * Compute: runs for as long as its own deadline says, on a queue with few slots, which the projects share fairly; besides it
+ * there is a day to fetch what goes in and to upload what comes out. What is thrown here passes (activities/jobs.ts); twenty
+ * tries end a job whose worker dies of it each time.
  */
-export const rover = group<RoverActivities>(
+const compute = {
+  startToCloseTimeout: (LONGEST_RUN_SECONDS + 86_400) * 1_000,
+  heartbeatTimeout: '15 seconds',
+  retry: { ...retry, maximumAttempts: 20 },
+} as const;
+
+export const training = group<Pick<RoverActivities, 'runTraining' | 'trainModel'>>(
+  { ...compute, taskQueue: taskQueues.training },
   {
-    taskQueue: taskQueues.jobs,
-    startToCloseTimeout: (LONGEST_RUN_SECONDS + 86_400) * 1_000,
+    runTraining: ({ model, attempt, spec }) => `${model}: ${spec.entrypoint}, attempt ${attempt}`,
+    trainModel: ({ model, attempt, spec }) => `${model}: ${spec.entrypoint}, attempt ${attempt}`,
+  },
+  ({ project }) => project,
+);
+
+export const evaluating = group<Pick<RoverActivities, 'runEvaluation' | 'evaluateModel'>>(
+  { ...compute, startToCloseTimeout: 2 * LONGEST_EVALUATION_SECONDS * 1_000, taskQueue: taskQueues.evaluation },
+  {
+    runEvaluation: ({ model, dataset }) => `${model} over ${dataset}`,
+    evaluateModel: ({ model, dataset }) => `${model} over ${dataset}`,
+  },
+  ({ project }) => project,
+);
+
+/** Around a job, after it: reads what it has left, for as long as it takes a store to come back; a week of training waits for a week. */
+export const collecting = group<Pick<RoverActivities, 'collectRun' | 'collectReport'>>(
+  {
+    taskQueue: taskQueues.core,
+    startToCloseTimeout: '2 hours',
+    scheduleToCloseTimeout: '7 days',
     heartbeatTimeout: '15 seconds',
-    retry: { ...retry, maximumAttempts: 20 },
+    retry,
   },
   {
-    provisionRun: ({ spec }) => `${spec.compute} compute, ${spec.code.repository} at ${spec.code.commit.slice(0, 12)}`,
-    trainModel: ({ model, attempt, spec }) => `${model}: ${spec.entrypoint}, attempt ${attempt}`,
-    evaluateModel: ({ model, dataset }) => `${model} over ${dataset}`,
+    collectRun: ({ model, attempt }) => `${model}, attempt ${attempt}`,
+    collectReport: ({ model, dataset }) => `${model} over ${dataset}`,
   },
 );
 
@@ -76,9 +120,10 @@ export const delivering = group<Omit<DeliveryActivities, 'moveLivePointer' | 'co
     retry: { ...retry, maximumAttempts: 20 },
   },
   {
-    receiveRelease: ({ release, application }) => `${release} into ${application}`,
+    receiveRelease: ({ release }) => release,
     lockModel: ({ release }) => `model.lock on ocdl/${release}`,
     runGate: ({ gate }) => gate,
+    decidePointer: ({ command: { body } }) => `${body.name} by ${body.actor}`,
   },
 );
 
@@ -86,7 +131,7 @@ export const delivering = group<Omit<DeliveryActivities, 'moveLivePointer' | 'co
 export const deploying = group<Pick<DeliveryActivities, 'moveLivePointer' | 'commitLive'>>(
   { taskQueue: taskQueues.core, startToCloseTimeout: '2 minutes', heartbeatTimeout: '15 seconds', retry },
   {
-    moveLivePointer: ({ release, application, revert }) => `${revert ? 'back to ' : ''}${release} in ${application}`,
+    moveLivePointer: ({ release }) => release,
     commitLive: ({ application, type }) => `model.lock on main of ${application}: ${type}`,
   },
 );
@@ -100,7 +145,7 @@ export const feedbackLabels = group<FeedbackActivities>(
     heartbeatTimeout: '15 seconds',
     retry,
   },
-  { commitLabels: ({ scan }) => scan },
+  { commitLabels: ({ commandId }) => `command ${commandId}` },
 );
 
 /** Around an import: short, and what a source does not answer for a day has failed. */
@@ -122,7 +167,7 @@ export const acquisition = group<Omit<AcquisitionActivities, 'acquireData'>>(
 /** An import's bytes: hours of them, on the queue of the long ones. A cut line or a limited rate is tried again for a day. */
 export const acquiring = group<Pick<AcquisitionActivities, 'acquireData'>>(
   {
-    taskQueue: taskQueues.jobs,
+    taskQueue: taskQueues.imports,
     startToCloseTimeout: '1 day',
     scheduleToCloseTimeout: '1 day',
     heartbeatTimeout: '15 seconds',
@@ -131,15 +176,24 @@ export const acquiring = group<Pick<AcquisitionActivities, 'acquireData'>>(
     retry,
   },
   { acquireData: ({ source, dataset }) => `${describeSource(source)} for ${dataset}` },
+  ({ project }) => project,
 );
 
 type Summaries<A> = {
   [K in keyof A]?: A[K] extends (input: infer Input) => unknown ? (input: Input) => string : never;
 };
+type InputOf<A> = A[keyof A] extends (input: infer Input) => unknown ? Input : never;
 type Call = (input: unknown) => Promise<unknown>;
 
-/** Activities with common options, each call summarised in one line for the Temporal Web UI. */
-function group<A>(options: ActivityOptions, summaries: Summaries<A>): ActivityInterfaceFor<A> {
+/**
+ * Activities with common options, each call summarised in one line for the Temporal Web UI. `ownerOf` names whose work a call
+ * is: Temporal hands out a queue's tasks to owners in turn, where its fairness is switched on.
+ */
+function group<A>(
+  options: ActivityOptions,
+  summaries: Summaries<A>,
+  ownerOf?: (input: InputOf<A>) => string,
+): ActivityInterfaceFor<A> {
   const activities = proxyActivities<Record<string, Call>>(options);
   const lines: Record<string, ((input: never) => string) | undefined> = summaries;
   return new Proxy(activities, {
@@ -148,7 +202,10 @@ function group<A>(options: ActivityOptions, summaries: Summaries<A>): ActivityIn
       const summary = lines[name] as ((input: unknown) => string) | undefined;
       if (!activity) throw new TypeError(`there is no activity ${name}`);
       // Temporal takes 400 bytes of a summary, and fails the workflow task for a longer one: 130 characters are at most 390.
-      return (input) => activity.executeWithOptions({ summary: summary?.(input).slice(0, 130) }, [input]);
+      return (input) => {
+        const priority = ownerOf && { priority: { fairnessKey: ownerOf(input as InputOf<A>) } };
+        return activity.executeWithOptions({ summary: summary?.(input).slice(0, 130), ...priority }, [input ?? {}]);
+      };
     },
   }) as ActivityInterfaceFor<A>;
 }

@@ -1,82 +1,72 @@
-// A consumer of one model type: alone starts and orders its deliveries, alone moves its live pointer. One per (application, type).
-import {
-  CancellationScope,
-  condition,
-  continueAsNew,
-  executeChild,
-  getExternalWorkflowHandle,
-} from '@temporalio/workflow';
-import { isCancellation, setCurrentDetails, setHandler, upsertSearchAttributes } from '@temporalio/workflow';
+// A consumer of one model type: starts and orders its deliveries, moves its live pointer. One per (application, type).
+import { CancellationScope, condition, continueAsNew, isCancellation, patched } from '@temporalio/workflow';
+import { setCurrentDetails, setHandler } from '@temporalio/workflow';
 import { center, delivering, deploying } from './activities.ts';
+import { applicationBefore } from './before/application.ts';
+import { runChild } from './children.ts';
 import { delivery } from './delivery.ts';
-import type { CommandBody } from './domain/command.ts';
-import type { Refusal } from './domain/lifecycle.ts';
-import type { Delivery, LivePointer, Release } from './domain/model.ts';
-import { allowed } from './domain/roles.ts';
+import type { SignedCommand } from './domain/command.ts';
+import type { Release } from './domain/model.ts';
+import type { ApplicationStanding, Pending } from './domain/standing.ts';
 import { explain } from './explain.ts';
-import type { Accepted, InboxState } from './inbox.ts';
 import { openInbox } from './inbox.ts';
 import type { ApplicationInput } from './messages.ts';
-import { live, searchAttributes, wake, workflowId } from './messages.ts';
+import { live, wake, workflowId } from './messages.ts';
+import type { Carried } from './model-lifecycle.ts';
+import { wakeUp } from './wake-up.ts';
 
-interface Carried {
-  readonly floor: number;
-  /** Commands that come before it is read again are judged by it. */
-  readonly pointer: LivePointer | null;
-  readonly inbox: InboxState;
-}
-type VersionKey = Pick<Release, 'project' | 'model' | 'submission'>;
-/** The release to go back to. */
-type Revert = { readonly to: string };
-
-/** Runs for as long as the application exists. */
-export async function application(input: ApplicationInput, carried?: Carried): Promise<never> {
-  const { application: name, type, owner } = input;
+/** Runs for as long as the application takes this type. */
+export async function application(input: ApplicationInput, carried?: Carried): Promise<void> {
+  if (!patched('the-record-decides')) return applicationBefore(input, carried);
+  const { application: name, type } = input;
+  const inbox = openInbox(carried?.commands);
   const app = {
-    pointer: carried?.pointer ?? null,
-    /** Releases up to this sequence came before the application: they are not delivered. */
-    floor: carried?.floor ?? null,
+    standing: null as ApplicationStanding | null,
+    deciding: null as string | null,
     /** The delivery on its way and the scope that can stop it. */
     delivering: null as { release: Release; scope: CancellationScope } | null,
-    busy: null as string | null,
     woken: true,
+    interrupted: false,
   };
-  const inbox = openInbox<Revert>({
-    keys: input.keys,
-    operatorCommands: false,
-    carried: carried?.inbox,
-    judge: judgeRevert,
-  });
   setHandler(wake, () => void (app.woken = true));
   setHandler(live, () => ({
-    pointer: app.pointer,
+    pointer: app.standing?.pointer ?? null,
     delivering: app.delivering?.release.release ?? null,
-    busy: app.busy,
+    busy: app.deciding ?? app.standing?.pending?.commandId ?? null,
   }));
-  upsertSearchAttributes([
-    { key: searchAttributes.Application, value: name },
-    { key: searchAttributes.ModelType, value: type },
-  ]);
-  app.pointer = await center.readLivePointer({ application: name, type });
-  app.floor ??= (await center.readFloor({ type })).floor;
-  show();
+  // A cancellation carries no authority: it interrupts the delivery on its way, which then begins again.
+  CancellationScope.current().cancelRequested.catch(() => {
+    app.interrupted = true;
+    app.delivering?.scope.cancel();
+  });
 
-  for (;;) {
-    await condition(
-      () =>
-        app.woken || inbox.accepted.length > 0 || inbox.state.refused.length > 0 || (inbox.isFull() && !app.delivering),
-    );
-    const next = inbox.accepted.shift();
-    if (next) await revert(next);
-    if (app.woken) await look();
-    const refusals = inbox.takeRefused();
-    if (refusals) await center.recordRefusals({ project: null, subject: `${name}/${type}`, ...refusals });
-    const idle = inbox.accepted.length === 0 && inbox.state.refused.length === 0 && !app.delivering && !app.woken;
-    if (inbox.isFull() && idle) {
-      const { floor, pointer } = app;
-      await continueAsNew<typeof application>(input, { floor, pointer, inbox: { ...inbox.state, received: 0 } });
+  return CancellationScope.nonCancellable(async () => {
+    const begun = await center.begin();
+    see(begun.application);
+    inbox.open(begun.keys);
+    for (;;) {
+      const pending = app.standing?.pending;
+      if (pending) await follow(pending);
+      await condition(
+        () =>
+          app.woken ||
+          app.interrupted ||
+          inbox.waiting.length > 0 ||
+          inbox.hasRefused() ||
+          (inbox.isFull() && !app.delivering),
+      );
+      const next = inbox.waiting.shift();
+      if (next) await decide(next);
+      if (app.woken) await look();
+      const refusals = inbox.takeRefused();
+      if (refusals) await center.recordRefusals(refusals);
+      if (app.interrupted) await center.recordInterruption();
+      app.interrupted = false;
+      const isIdle = inbox.waiting.length === 0 && !inbox.hasRefused() && !app.delivering && !app.woken;
+      if (inbox.isFull() && isIdle && !app.standing?.pending)
+        await continueAsNew<typeof application>(input, { commands: [] });
     }
-  }
+  });
 
   /** Something has changed in the records: a new release, or one that was taken back. */
   async function look(): Promise<void> {
@@ -86,155 +76,89 @@ export async function application(input: ApplicationInput, carried?: Carried): P
       if (fenced) app.delivering.scope.cancel();
       return;
     }
-    const { release } = await center.readNextRelease({ application: name, type, floor: app.floor ?? 0 });
+    const { release } = await center.openDelivery();
     if (!release) return;
-    const scope = new CancellationScope();
+    const scope = new CancellationScope({ cancellable: true });
     app.delivering = { release, scope };
     show();
-    // Not awaited: commands are attended to while a delivery is on its way.
-    void scope
-      .run(() => deliver(release))
-      .catch((error: unknown) => taken(release, error))
-      .finally(() => {
-        app.delivering = null;
-        app.woken = true;
-        show();
-      });
+    // Not awaited: commands are decided while a delivery is on its way.
+    void deliver(release, scope).finally(() => {
+      app.delivering = null;
+      app.woken = true;
+      show();
+    });
   }
 
   /** Brings one release in: gates, then the live pointer, then the main branch; then its lifecycle hears of it. */
-  async function deliver(release: Release): Promise<void> {
-    const generation = app.pointer?.generation ?? 0;
-    const result = await executeChild(delivery, {
-      workflowId: workflowId.delivery({ application: name, release: release.release }),
-      args: [{ application: name, type, release: release.release }],
-      staticSummary: `deliver ${release.release} into ${name}`,
-    });
+  async function deliver(release: Release, scope: CancellationScope): Promise<void> {
+    const { release: id, project, model, submission } = release;
+    const ended = await scope
+      .run(async () => {
+        const result = await runChild(delivery, {
+          workflowId: workflowId.delivery({ application: name, release: id }),
+          args: [{ application: name, type, release: id }],
+          staticSummary: `deliver ${id} into ${name}`,
+          attributes: { Project: project, Model: model, ModelType: type, Application: name, State: 'received' },
+        });
+        return result.state === 'deploying' ? undefined : '';
+      })
+      .catch((error: unknown) =>
+        isCancellation(error) ? 'interrupted' : `the delivery was ended: ${explain(error).message}`,
+      );
     // From here on it cannot be stopped: the fence is asked once more with the move itself.
-    await CancellationScope.nonCancellable(async () => {
-      if (result.state === 'deploying') await deploy(result, generation);
-      await tell(release);
-    });
+    if (ended === undefined) await deploy(release);
+    else if (ended === 'interrupted') await center.interruptDelivery({ release: id });
+    else if (ended !== '') await center.concludeDelivery({ release: id, ended });
+    await wakeUp([workflowId.modelLifecycle({ project, model, submission })]);
   }
 
-  async function deploy(passed: Delivery, generation: number): Promise<void> {
-    const { release } = passed;
-    const key = `${workflowId.delivery({ application: name, release })}/live`;
-    const moved = await deploying.moveLivePointer({
-      key,
-      application: name,
-      type,
-      generation,
-      release,
-      revert: false,
-      actor: name,
-      reason: 'all gates passed',
-    });
-    app.pointer = moved.pointer;
-    if (moved.why)
-      return center.recordDelivery({ delivery: { ...passed, state: 'failed', detail: moved.why, updatedAt: now() } });
-    for (const version of moved.touched) await tell(version);
-    const detail = await commitLive();
-    if (detail) await center.recordDelivery({ delivery: { ...passed, state: 'live', detail, updatedAt: now() } });
+  async function deploy({ release }: Release): Promise<void> {
+    try {
+      const moved = await deploying.moveLivePointer({ release });
+      see({ ...(await center.readApplication()), wake: [] });
+      if (moved.why !== null) return;
+      await wakeUp(moved.wake);
+      const note = await commitLive();
+      if (note) await center.noteDelivery({ release, note });
+    } catch (error) {
+      await center.concludeDelivery({ release, ended: explain(error).message });
+    }
   }
 
-  /** `model.lock` follows the pointer. What is said when it cannot: the release is live all the same, a person has to look at the repository. */
+  /** `model.lock` follows the pointer. What is said when it cannot: a person has to look at the repository. */
   async function commitLive(): Promise<string> {
     try {
       await deploying.commitLive({ application: name, type });
       return '';
     } catch (error) {
       if (isCancellation(error)) throw error;
-      return `live, but the main branch could not be written: ${explain(error).message}`;
+      return `the pointer has moved, but the main branch could not be written: ${explain(error).message}`;
     }
   }
 
-  /** The delivery was stopped, or could not even be run. */
-  function taken(release: Release, error: unknown): Promise<void> {
-    return CancellationScope.nonCancellable(async () => {
-      const detail = isCancellation(error) ? 'taken back by a manager' : explain(error).message;
-      const failed = {
-        application: name,
-        type,
-        release: release.release,
-        state: 'failed',
-        gates: [],
-        detail,
-        updatedAt: now(),
-      } as const;
-      await center.recordDelivery({ delivery: failed });
-      await tell(release);
-    });
+  /** Back to an earlier proven release, or to nothing: Records decide, the main branch follows. */
+  async function decide(command: SignedCommand): Promise<void> {
+    app.deciding = command.body.commandId;
+    const decided = await delivering.decidePointer({ command });
+    app.deciding = null;
+    see(decided);
+    await wakeUp(decided.wake);
   }
 
-  /** Wakes the version's lifecycle; a closed one does not mind. */
-  async function tell({ project, model, submission }: VersionKey): Promise<void> {
-    await getExternalWorkflowHandle(workflowId.modelLifecycle({ project, model, submission }))
-      .signal(wake)
-      .catch(() => undefined);
+  async function follow({ commandId }: Pending): Promise<void> {
+    const note = await commitLive();
+    see(await center.completePointer({ commandId, note }));
   }
 
-  function judgeRevert(body: CommandBody): Refusal | Revert {
-    const to = body.args.release;
-    if (body.name !== 'revert')
-      return { refused: 'unlawful', message: `an application knows the command revert, not ${body.name}` };
-    if (!allowed('application.revert', body.roles, body.actor === owner))
-      return { refused: 'not-authorized', message: `${body.actor} may not revert ${name}` };
-    if (body.revision !== (app.pointer?.generation ?? 0))
-      return { refused: 'stale', message: `${name} is at generation ${app.pointer?.generation ?? 0}: look again` };
-    if (app.busy) return { refused: 'busy', message: `command ${app.busy} is being carried out` };
-    if (!to) return { refused: 'invalid', message: 'args.release must name an earlier release' };
-    if (!body.args.reason?.trim()) return { refused: 'invalid', message: 'a reason is needed' };
-    app.busy = body.commandId;
-    return { to };
-  }
-
-  /** Back to an earlier proven release: its bytes are still there and still the same, then the pointer, then the main branch. */
-  async function revert({ command, verdict: { to } }: Accepted<Revert>): Promise<void> {
-    const { body } = command;
-    try {
-      await delivering.receiveRelease({ application: name, type, release: to });
-      const generation = app.pointer?.generation ?? 0;
-      const reason = body.args.reason ?? '';
-      const moved = await deploying.moveLivePointer({
-        // Ids are chosen by those who send commands: another application may know the same one.
-        key: `${workflowId.application({ application: name, type })}/${body.commandId}`,
-        application: name,
-        type,
-        generation,
-        release: to,
-        revert: true,
-        actor: body.actor,
-        reason,
-        command,
-      });
-      app.pointer = moved.pointer;
-      if (moved.why) await fail(body, 'Conflict', moved.why);
-      else {
-        for (const version of moved.touched) await tell(version);
-        const uncommitted = await commitLive();
-        inbox.settle(body.commandId, { status: 'done', message: uncommitted || `${to} is live again` });
-      }
-    } catch (error) {
-      if (isCancellation(error)) throw error;
-      const { type: reason, message } = explain(error);
-      await fail(body, reason, message);
-    }
-    app.busy = null;
+  function see(standing: ApplicationStanding | null): void {
+    if (!standing) throw new TypeError('the start of an application has no pointer');
+    app.standing = standing;
     show();
   }
 
-  async function fail(body: CommandBody, reason: string, message: string): Promise<void> {
-    await center.recordFailedRevert({ application: name, type, body, reason, message });
-    inbox.settle(body.commandId, { status: 'failed', reason, message });
-  }
-
   function show(): void {
-    const now = app.pointer?.release
-      ? `**live: ${app.pointer.release}**, generation ${app.pointer.generation}`
-      : '**nothing is live yet**';
+    const { release = null, generation = 0 } = app.standing?.pointer ?? {};
+    const now = release ? `**live: ${release}**, generation ${generation}` : '**nothing is live**';
     setCurrentDetails(app.delivering ? `${now}\n\ndelivering ${app.delivering.release.release}` : now);
   }
 }
-
-const now = (): string => new Date().toISOString();

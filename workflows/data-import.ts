@@ -1,6 +1,12 @@
 // Data from outside becomes a data set of the project: what the source means, fetched, checked, stored, and described by a data sheet.
-import { ApplicationFailure, CancellationScope, isCancellation, setCurrentDetails } from '@temporalio/workflow';
-import { acquiring, acquisition } from './activities.ts';
+import {
+  ApplicationFailure,
+  CancellationScope,
+  isCancellation,
+  patched,
+  setCurrentDetails,
+} from '@temporalio/workflow';
+import { acquiring, acquisition, center } from './activities.ts';
 import type { Import } from './domain/import.ts';
 import { describeSource, sourceProblem } from './domain/import.ts';
 import { explain } from './explain.ts';
@@ -8,6 +14,10 @@ import type { DataImportInput } from './messages.ts';
 
 /** Returns the import as it ended. A failed one is an outcome, not a failure of the workflow; nothing of it stays in the area. */
 export async function dataImport(input: DataImportInput): Promise<Import> {
+  if (patched('the-record-decides')) {
+    const { ended } = await center.begin();
+    if (ended?.import) return ended.import;
+  }
   try {
     const problem = sourceProblem(input.source);
     if (problem) throw ApplicationFailure.nonRetryable(problem, 'InvalidInput');
@@ -20,7 +30,7 @@ export async function dataImport(input: DataImportInput): Promise<Import> {
     const importedAt = new Date().toISOString();
     // From here on it is too late to cancel: half a registration would be a data set without its bytes.
     const done = await CancellationScope.nonCancellable(() =>
-      acquisition.registerImport({ ...input, resolution, files, importedAt }),
+      acquisition.registerImport({ ...input, resolution, importedAt }),
     );
     setCurrentDetails([`**done** ${from}${at}`, ...files.map(({ name, sha256 }) => `- ${name}: ${sha256}`)].join('\n'));
     return done;

@@ -1,21 +1,66 @@
 // One release on its way into one application: locked in its repository, downloaded, checked, through the gates in order.
-import { isCancellation, setCurrentDetails } from '@temporalio/workflow';
-import { center, delivering } from './activities.ts';
-import type { Delivery, DeliveryState, GateResult } from './domain/model.ts';
+import { isCancellation, patched, setCurrentDetails, upsertSearchAttributes } from '@temporalio/workflow';
+import { center, delivering, earlier } from './activities.ts';
+import type { Delivery, GateResult } from './domain/model.ts';
 import { explain } from './explain.ts';
 import type { DeliveryInput } from './messages.ts';
+import { searchAttributes } from './messages.ts';
 
 /** Returns the delivery as it stands after the gates: `deploying` (all passed) or `failed`. The application does the rest. */
 export async function delivery(input: DeliveryInput): Promise<Delivery> {
-  const { application, type, release } = input;
+  if (!patched('the-record-decides')) return deliveryBefore(input);
+  const { application, release } = input;
+  const results: GateResult[] = [];
+  try {
+    await center.begin();
+    const { missing } = await delivering.receiveRelease(input);
+    show('received');
+    await delivering.lockModel(input);
+    for (const gate of missing) {
+      show('gating');
+      const result = await delivering.runGate({ ...input, gate });
+      results.push(result);
+      if (!result.passed) break;
+    }
+    return conclude(await center.concludeDelivery({ release }));
+  } catch (error) {
+    if (isCancellation(error)) throw error;
+    const failed = explain(error);
+    // Whoever may not begin may not conclude, either.
+    if (failed.type === 'NotAuthorized') throw error;
+    return conclude(await center.concludeDelivery({ release, ended: failed.message }));
+  }
+
+  function conclude(ended: Delivery): Delivery {
+    show(ended.state, ended.detail);
+    return ended;
+  }
+
+  function show(state: Delivery['state'], detail = ''): void {
+    upsertSearchAttributes([{ key: searchAttributes.State, value: state }]);
+    const lines = results.map(
+      ({ gate, passed, detail: why, seconds }) => `- ${gate}: ${passed ? 'passed' : 'failed'} in ${seconds} s. ${why}`,
+    );
+    setCurrentDetails([`**${state}** ${release} into ${application} ${detail}`, ...lines].join('\n'));
+  }
+}
+
+/** As deliveries ran before Records decided: those that are on their way go to their end like this, with today's checks. */
+async function deliveryBefore(input: DeliveryInput): Promise<Delivery> {
   const passed: GateResult[] = [];
+  const standing = (state: Delivery['state'], detail = ''): Delivery => ({
+    ...input,
+    ...{ state, gates: [...passed], detail, updatedAt: new Date().toISOString() },
+  });
+  const enter = (state: Delivery['state'], detail = ''): Promise<void> =>
+    earlier.recordDelivery({ delivery: standing(state, detail) });
   try {
     await enter('received');
-    const { gates, files } = await delivering.receiveRelease(input);
+    const { gates } = await delivering.receiveRelease(input);
     await delivering.lockModel(input);
     await enter('gating');
     for (const gate of gates) {
-      const result = await runGate(gate, files);
+      const result = await run(gate);
       passed.push(result);
       await enter(result.passed ? 'gating' : 'failed', result.passed ? '' : `gate ${gate}: ${result.detail}`);
       if (!result.passed) return standing('failed', `gate ${gate}: ${result.detail}`);
@@ -29,26 +74,12 @@ export async function delivery(input: DeliveryInput): Promise<Delivery> {
     return standing('failed', message);
   }
 
-  /** A gate whose dependency fails has not passed. */
-  async function runGate(gate: string, files: Parameters<typeof delivering.runGate>[0]['files']): Promise<GateResult> {
+  async function run(gate: string): Promise<GateResult> {
     try {
-      return await delivering.runGate({ ...input, gate, files });
+      return await delivering.runGate({ ...input, gate });
     } catch (error) {
       if (isCancellation(error)) throw error;
       return { gate, passed: false, detail: `could not be run: ${explain(error).message}`, seconds: 0 };
     }
-  }
-
-  function standing(state: DeliveryState, detail = ''): Delivery {
-    return { application, type, release, state, gates: [...passed], detail, updatedAt: new Date().toISOString() };
-  }
-
-  async function enter(state: DeliveryState, detail = ''): Promise<void> {
-    const next = standing(state, detail);
-    await center.recordDelivery({ delivery: next });
-    const lines = next.gates.map(
-      ({ gate, passed: ok, detail: why, seconds }) => `- ${gate}: ${ok ? 'passed' : 'failed'} in ${seconds} s. ${why}`,
-    );
-    setCurrentDetails([`**${state}** ${release} into ${application} ${detail}`, ...lines].join('\n'));
   }
 }

@@ -1,5 +1,12 @@
 // Failures as people read them: the type and message of what really went wrong, below Temporal's wrappings.
-import { ActivityFailure, ApplicationFailure, ChildWorkflowFailure, TimeoutFailure } from '@temporalio/workflow';
+import {
+  ActivityFailure,
+  ApplicationFailure,
+  CancelledFailure,
+  ChildWorkflowFailure,
+  TerminatedFailure,
+  TimeoutFailure,
+} from '@temporalio/workflow';
 
 export interface Explanation {
   readonly type: string;
@@ -15,6 +22,8 @@ export function explain(error: unknown): Explanation {
     const last = cause.cause instanceof Error ? `: ${cause.cause.message}` : '';
     return { type: 'Unavailable', message: `no success in time${last}` };
   }
+  if (cause instanceof TerminatedFailure || cause instanceof CancelledFailure)
+    return { type: 'Ended', message: 'ended by an operator' };
   if (cause instanceof ApplicationFailure)
     return { type: cause.nonRetryable ? (cause.type ?? 'Unavailable') : 'Unavailable', message: cause.message };
   return { type: 'Unavailable', message: cause instanceof Error ? cause.message : String(cause) };

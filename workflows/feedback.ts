@@ -1,113 +1,61 @@
-// What the engineer said of one scan's findings: each label is recorded and committed to Git, where the next training finds it.
-import { condition, continueAsNew, isCancellation, patched, setCurrentDetails } from '@temporalio/workflow';
+// What the engineer said of one scan's findings: each label is decided in Records and committed to Git, where the next training finds it.
+import { CancellationScope, condition, continueAsNew, patched } from '@temporalio/workflow';
+import { setCurrentDetails, setHandler } from '@temporalio/workflow';
 import { center, feedbackLabels } from './activities.ts';
-import type { CommandBody, SignedCommand } from './domain/command.ts';
-import { namedFindings } from './domain/labels.ts';
-import type { Refusal } from './domain/lifecycle.ts';
-import type { Scan } from './domain/model.ts';
-import { allowed } from './domain/roles.ts';
+import { feedbackBefore } from './before/feedback.ts';
+import type { ScanStanding } from './domain/standing.ts';
 import { explain } from './explain.ts';
-import type { Accepted, InboxState } from './inbox.ts';
 import { openInbox } from './inbox.ts';
 import type { FeedbackInput } from './messages.ts';
-
-type Verdict = {
-  /** It came before the scan was read: it is judged again when it is carried out. */
-  readonly isEarly: boolean;
-};
-
-/** What is kept of the scan. Its findings stay in the records: with every label again they would fill the history. */
-interface Known {
-  readonly application: string;
-  readonly findings: ReadonlySet<string>;
-  readonly labelled: Set<string>;
-  revision: number;
-  commit: string | null;
-}
+import { wake } from './messages.ts';
+import type { Carried } from './model-lifecycle.ts';
 
 /** A scan that nobody has touched for so long is closed. */
 const QUIET = '30 days';
 
 /** Takes `confirm` and `deny` until nothing comes any more. */
-export async function feedback(input: FeedbackInput, carried?: InboxState): Promise<void> {
-  const { project, scan: id } = input;
-  const subject = `${project}/scans/${id}`;
-  const state = { scan: null as Known | null };
-  // Scans of before were labelled at whatever revision was named.
-  const asksForRevision = patched('labels-are-given-at-a-revision');
-  const inbox = openInbox<Verdict>({ keys: input.keys, operatorCommands: false, carried, judge: judgeLabel });
-  const scan = knownOf(await center.readScan({ project, scan: id }));
-  const { revision: atFirst } = scan;
-  state.scan = scan;
-  show(scan);
+export async function feedback(input: FeedbackInput, carried?: Carried): Promise<void> {
+  if (!patched('the-record-decides')) return feedbackBefore(input, carried);
+  const inbox = openInbox(carried?.commands);
+  const state = { woken: false, interrupted: false };
+  setHandler(wake, () => void (state.woken = true));
+  CancellationScope.current().cancelRequested.catch(() => void (state.interrupted = true));
 
-  while (await condition(() => inbox.accepted.length > 0 || inbox.state.refused.length > 0 || inbox.isFull(), QUIET)) {
-    const next = inbox.accepted.shift();
-    if (next) await label(next, scan);
-    const refusals = inbox.takeRefused();
-    if (refusals) await center.recordRefusals({ project, subject, ...refusals });
-    if (inbox.isFull() && inbox.accepted.length === 0 && inbox.state.refused.length === 0)
-      await continueAsNew<typeof feedback>(input, { ...inbox.state, received: 0 });
-  }
-
-  function judgeLabel(body: CommandBody): Refusal | Verdict {
-    if (body.name !== 'confirm' && body.name !== 'deny')
-      return { refused: 'unlawful', message: `feedback knows the commands confirm and deny, not ${body.name}` };
-    if (!allowed('finding.label', body.roles, false))
-      return { refused: 'not-authorized', message: `${body.actor} is no engineer here` };
-    if (namedFindings(body).length === 0)
-      return { refused: 'invalid', message: 'args.findings must name at least one finding' };
-    return (state.scan && misfit(body, state.scan)) ?? { isEarly: state.scan === null };
-  }
-
-  /** Why a command does not fit the scan as it stands. */
-  function misfit(body: CommandBody, { findings, revision }: Known): Refusal | undefined {
-    if (asksForRevision && body.revision !== revision)
-      return {
-        refused: 'stale',
-        message: `the scan is at revision ${revision}, the command was given at ${body.revision}: look again`,
-      };
-    const unknown = namedFindings(body).find((finding) => !findings.has(finding));
-    return unknown === undefined
-      ? undefined
-      : { refused: 'invalid', message: `there is no finding ${unknown} in this scan` };
-  }
-
-  async function label({ command, verdict }: Accepted<Verdict>, known: Known): Promise<void> {
-    const { body } = command;
-    const problem = verdict.isEarly ? misfit(body, { ...known, revision: atFirst }) : undefined;
-    if (problem) return fail(command, problem.refused === 'stale' ? 'Conflict' : 'NotFound', problem.message);
-    try {
-      const step = { project, scan: id, command, at: new Date().toISOString() };
-      const { commit } = await feedbackLabels.commitLabels(step);
-      const revision = known.revision + 1;
-      await center.recordLabels({ ...step, commit, revision });
-      const named = namedFindings(body);
-      for (const finding of named) known.labelled.add(finding);
-      Object.assign(known, { revision, commit });
-      inbox.settle(body.commandId, { status: 'done', message: `${named.length} findings labelled, commit ${commit}` });
-      show(known);
-    } catch (error) {
-      if (isCancellation(error)) throw error;
-      const { type: reason, message } = explain(error);
-      await fail(command, reason, message);
+  return CancellationScope.nonCancellable(async () => {
+    const begun = await center.begin();
+    let standing = see(begun.scan);
+    inbox.open(begun.keys);
+    const something = () =>
+      inbox.waiting.length > 0 || state.woken || state.interrupted || inbox.hasRefused() || inbox.isFull();
+    for (;;) {
+      if (standing.pending) standing = await commit(standing.pending.commandId);
+      if (!(await condition(something, QUIET))) return center.closeFeedback();
+      state.woken = false;
+      const next = inbox.waiting.shift();
+      if (next) standing = see(await center.decideLabels({ command: next }));
+      const refusals = inbox.takeRefused();
+      if (refusals) await center.recordRefusals(refusals);
+      if (state.interrupted) await center.recordInterruption();
+      state.interrupted = false;
+      if (inbox.isFull() && inbox.waiting.length === 0 && !inbox.hasRefused() && !standing.pending)
+        await continueAsNew<typeof feedback>(input, { commands: [] });
     }
-  }
+  });
 
-  async function fail(command: SignedCommand, reason: string, message: string): Promise<void> {
-    await center.recordFailedCommand({ project, subject, command, signed: true, reason, message });
-    inbox.settle(command.body.commandId, { status: 'failed', reason, message });
+  async function commit(commandId: string): Promise<ScanStanding> {
+    try {
+      return see(await feedbackLabels.commitLabels({ commandId }));
+    } catch (error) {
+      const { type: reason, message } = explain(error);
+      return see(await center.failLabels({ commandId, reason, message }));
+    }
   }
 }
 
-const knownOf = ({ application, findings, revision, commit }: Scan): Known => ({
-  ...{ application, revision, commit },
-  findings: new Set(findings.map(({ finding }) => finding)),
-  labelled: new Set(findings.flatMap(({ finding, label }) => (label ? [finding] : []))),
-});
-
-function show({ application, findings, labelled, commit }: Known): void {
-  setCurrentDetails(
-    `${labelled.size} of ${findings.size} findings of ${application} labelled${commit === null ? '' : `, commit ${commit}`}`,
-  );
+function see(standing: ScanStanding | null): ScanStanding {
+  if (!standing) throw new TypeError('the start of a feedback has no scan');
+  const { scan, findings, labelled } = standing;
+  const at = scan.commit === null ? '' : `, commit ${scan.commit}`;
+  setCurrentDetails(`${labelled} of ${findings} findings of ${scan.application} labelled${at}`);
+  return standing;
 }

@@ -1,93 +1,57 @@
-// The mechanics of commands: takes what the signal brings, however hostile, judges it at once and keeps an outcome of each.
+// The mechanics of commands: takes what the signal brings, however hostile, and hands on what the platform has signed.
 import { setHandler, workflowInfo } from '@temporalio/workflow';
-import type { CommandBody, Outcome, RefusalReason, SignedCommand } from './domain/command.ts';
+import type { CommandBody, RefusalReason, SignedCommand } from './domain/command.ts';
 import { parseSignedCommand } from './domain/command.ts';
-import type { Refusal } from './domain/lifecycle.ts';
 import type { PublicKeys, RefusedCommand } from './messages.ts';
-import { command, outcome } from './messages.ts';
-import { canonicalCommand, isSigned } from './signature.ts';
+import { command } from './messages.ts';
+import { isSigned } from './signature.ts';
 
-/** What an inbox carries over continue-as-new. */
-export interface InboxState {
-  /** Oldest first. `mark` tells bodies apart: the same id with another body is refused. The bodies of 500 commands would be too large to carry over. */
-  readonly kept: { id: string; mark: string; outcome: Outcome; provisional: boolean }[];
-  /** Refusals that are not in the audit yet, and how many more there were than are kept. */
-  readonly refused: RefusedCommand[];
-  dropped: number;
-  received: number;
-  /** Numbers the audit entries of refusals. */
-  flushed: number;
-}
-
-export interface Accepted<T> {
-  /** As it came, for the record. */
-  readonly command: SignedCommand;
-  /** As it counts: the actor of an unsigned one is `operator`. */
-  readonly body: CommandBody;
-  readonly signed: boolean;
-  readonly verdict: T;
-}
-
-/** Who an unsigned command is from, where the project's policy lets it count. */
-const OPERATOR = 'operator';
-/** Outcomes kept for the query; the audit keeps all. */
-const KEPT = 500;
+/** Signals kept until the keys are known: far more than people send in the second that it takes. */
+const EARLY = 500;
 /** Refusals kept in detail between two writes to the audit. */
 const REFUSED = 100;
 /** A signature takes about 4 ms to verify and a workflow task may run 5 s. */
 const VERIFICATIONS_PER_TASK = 200;
-/** Commands after which history is cut: replaying them all must stay well within one task's time. */
+/** Signals after which history is cut: replaying them all must stay well within one task's time. */
 const CONTINUE_AFTER = 500;
 
-export interface Inbox<T> {
-  readonly state: InboxState;
-  /** Commands that were accepted and wait to be carried out, in order. */
-  readonly accepted: Accepted<T>[];
-  settle(commandId: string, outcome: Outcome): void;
-  /** Takes the refusals that the audit does not have yet. */
+export interface Inbox {
+  /** Signed commands for this workflow that wait to be decided, in the order in which they came. */
+  readonly waiting: SignedCommand[];
+  /** Nothing was verified so far: from here on everything is, what came early first. */
+  open(keys: PublicKeys): void;
+  /** Are there refusals that the audit does not have yet? */
+  hasRefused(): boolean;
   takeRefused(): { refused: readonly RefusedCommand[]; dropped: number; batch: number } | undefined;
   /** Has so much come in that the workflow should continue as new when it is idle? */
   isFull(): boolean;
 }
 
 /**
- * Registers the `command` signal and the `outcome` query. Must be called before the workflow's first await.
- * @param judge the rule: pure, at once; what it returns besides a refusal is handed back in `accepted`
+ * Registers the `command` signal. Must be called before the workflow's first await. What becomes of a command is decided in
+ * Records, and its outcome lies there: a signal that is lost is sent again, one that comes twice is decided once.
+ * @param carried commands that an earlier run did not get to
  */
-export function openInbox<T extends object>(options: {
-  keys: PublicKeys;
-  operatorCommands: boolean;
-  judge: (body: CommandBody, operator: boolean) => Refusal | T;
-  carried?: InboxState;
-}): Inbox<T> {
-  const state: InboxState = options.carried ?? { kept: [], refused: [], dropped: 0, received: 0, flushed: 0 };
-  const accepted: Accepted<T>[] = [];
+export function openInbox(carried: readonly unknown[] = []): Inbox {
+  const waiting: SignedCommand[] = [];
+  const state = {
+    keys: null as PublicKeys | null,
+    early: [...carried] as unknown[],
+    refused: [] as RefusedCommand[],
+    dropped: 0,
+    received: 0,
+    batch: 0,
+    seen: new Set<string>(),
+  };
   const task = { historyLength: -1, verified: 0 };
   const own = workflowInfo().workflowId;
 
-  const find = (id: string) => state.kept.find((entry) => entry.id === id);
-  const keep = (id: string, mark: string, result: Outcome, provisional = false): void => {
-    const known = find(id);
-    if (known) {
-      Object.assign(known, { mark, outcome: result, provisional });
-      return;
-    }
-    state.kept.push({ id, mark, outcome: result, provisional });
-    // Never lets go of a command that is still on its way.
-    const oldest = state.kept.findIndex((entry) => entry.outcome.status !== 'accepted');
-    if (state.kept.length > KEPT && oldest >= 0) state.kept.splice(oldest, 1);
-  };
-  const refuse = (reason: RefusalReason, message: string, body?: CommandBody, signed = false): void => {
+  const refuse = (reason: RefusalReason, message: string, body?: CommandBody): void => {
     if (state.refused.length >= REFUSED) state.dropped += 1;
     else
       state.refused.push({
-        reason,
-        message,
-        name: body?.name ?? '',
-        actor: body?.actor ?? '',
-        commandId: body?.commandId ?? '',
-        signed,
-        at: new Date().toISOString(),
+        ...{ reason, message, signed: false, at: new Date().toISOString() },
+        ...{ name: body?.name ?? '', actor: body?.actor ?? '', commandId: body?.commandId ?? '' },
       });
   };
   const mayVerify = (): boolean => {
@@ -95,74 +59,48 @@ export function openInbox<T extends object>(options: {
     if (task.historyLength !== historyLength) Object.assign(task, { historyLength, verified: 0 });
     return (task.verified += 1) <= VERIFICATIONS_PER_TASK;
   };
-
+  const take = (raw: unknown, keys: PublicKeys): void => {
+    const parsed = parseSignedCommand(raw);
+    if ('problem' in parsed) return refuse('malformed', `not a command: ${parsed.problem}`);
+    const { body } = parsed.command;
+    // Its row is open still if it came to nothing, and then it is sent again to the next run.
+    if (state.seen.has(body.commandId)) return;
+    if (!mayVerify()) return refuse('overloaded', 'too many commands at once', body);
+    if (!isSigned(parsed.command, keys))
+      return refuse('unsigned', 'no valid signature of a known key: commands go through the API', body);
+    if (body.workflowId !== own) return refuse('wrong-workflow', `the command is for ${body.workflowId}`, body);
+    state.seen.add(body.commandId);
+    waiting.push(parsed.command);
+  };
   const receive = (raw: unknown): void => {
     state.received += 1;
     try {
-      take(raw);
+      if (state.keys) take(raw, state.keys);
+      else if (state.early.length < EARLY) state.early.push(raw);
+      else refuse('overloaded', 'too many commands at once');
     } catch {
       // A signal handler that throws fails the workflow task for ever.
-      refuse('malformed', 'no command: it cannot be read');
+      refuse('malformed', 'not a command: it cannot be read');
     }
   };
-  const take = (raw: unknown): void => {
-    const parsed = parseSignedCommand(raw);
-    if ('problem' in parsed) return refuse('malformed', `no command: ${parsed.problem}`);
-    const claimed = parsed.command.body;
-    const known = find(claimed.commandId);
-    if (!mayVerify()) {
-      // Not verified, so a later command of this id may still take its place.
-      const message = 'too many commands at once: send it again';
-      if (!known) keep(claimed.commandId, '', { status: 'refused', reason: 'overloaded', message }, true);
-      return refuse('overloaded', message, claimed);
-    }
-    const signed = isSigned(parsed.command, options.keys);
-    if (!signed && !options.operatorCommands)
-      return refuse('unsigned', 'no valid signature of a known key: commands go through the API', claimed);
-    // Who signs nothing is nobody in particular: a claimed name must neither vote nor stand in a release as its approver.
-    const body = signed ? claimed : { ...claimed, actor: OPERATOR };
-    // The API stamps each sending anew: a command sent again is the same one all the same.
-    const mark = checksum(canonicalCommand({ ...claimed, issuedAt: '' }));
-    if (known && !known.provisional) {
-      // The same command again: its outcome stands.
-      if (known.mark !== mark) refuse('repeated', `command ${body.commandId} was another one`, body, signed);
-      return;
-    }
-    const verdict =
-      body.workflowId === own
-        ? options.judge(body, !signed)
-        : ({ refused: 'wrong-workflow', message: `the command is for ${body.workflowId}` } as const);
-    if ('refused' in verdict) {
-      keep(body.commandId, mark, { status: 'refused', reason: verdict.refused, message: verdict.message });
-      return refuse(verdict.refused, verdict.message, body, signed);
-    }
-    keep(body.commandId, mark, { status: 'accepted' });
-    accepted.push({ command: parsed.command, body, signed, verdict });
-  };
-
   setHandler(command, receive, { description: 'A signed command of a person; the API sends it.' });
-  setHandler(outcome, (id) => find(id)?.outcome ?? null, { description: 'What became of a command, by its id.' });
 
   return {
-    state,
-    accepted,
-    settle(commandId, result) {
-      const known = find(commandId);
-      if (known) known.outcome = result;
+    waiting,
+    open(keys) {
+      state.keys = keys;
+      for (const raw of state.early.splice(0)) {
+        state.received -= 1;
+        receive(raw);
+      }
     },
+    hasRefused: () => state.refused.length > 0 || state.dropped > 0,
     takeRefused() {
       if (state.refused.length === 0 && state.dropped === 0) return undefined;
-      const taken = { refused: state.refused.splice(0), dropped: state.dropped, batch: state.flushed };
-      Object.assign(state, { dropped: 0, flushed: state.flushed + 1 });
+      const taken = { refused: state.refused.splice(0), dropped: state.dropped, batch: state.batch };
+      Object.assign(state, { dropped: 0, batch: state.batch + 1 });
       return taken;
     },
     isFull: () => state.received >= CONTINUE_AFTER || workflowInfo().continueAsNewSuggested,
   };
-}
-
-/** FNV-1a, 32 bits: enough to tell a slip from a repetition, and nobody gains by a collision, since the first command stands. */
-function checksum(text: string): string {
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < text.length; i += 1) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
-  return (hash >>> 0).toString(16);
 }

@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import type { Expected, ImportedFile, LeftOut, RemoteFile } from '../../workflows/domain/import.ts';
 import { importFolder } from '../../workflows/domain/import.ts';
 import type { StorePath } from '../../workflows/domain/names.ts';
-import { storePath } from '../../workflows/domain/names.ts';
 import type { DataImportInput } from '../../workflows/messages.ts';
 import { failure, isFailure } from '../failures.ts';
+import { storePath } from '../place.ts';
 import type { Archives, ArtifactStore, FolderEntry, SourceSession } from '../ports.ts';
 import { download } from './download.ts';
 

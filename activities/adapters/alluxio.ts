@@ -4,7 +4,7 @@ import { request, type IncomingMessage, type RequestOptions } from 'node:http';
 import { BlockList } from 'node:net';
 import { addAbortSignal } from 'node:stream';
 import { text } from 'node:stream/consumers';
-import { failure } from '../failures.ts';
+import { failure, SystemUnavailable } from '../failures.ts';
 import type { ArtifactStore, StoredFile } from '../ports.ts';
 import { checkRange } from './store-rules.ts';
 
@@ -123,7 +123,10 @@ export function createAlluxioReads(options: AlluxioOptions): AlluxioReads {
     }
     if (await isStill(file)) yield* await store.read(file.uri, { ...how, range: { start: given, end } });
     if (!(await isStill(file)))
-      throw new Error(`${file.path} was replaced while it was read: it is to be read again from its beginning`);
+      throw unavailable(
+        'the file was replaced while it was read',
+        `${file.path} was replaced while it was read: it is to be read again from its beginning`,
+      );
   }
 
   /** The bytes as Alluxio has them; an error unless they are all there, of this very version. */
@@ -197,16 +200,23 @@ export function createAlluxioReads(options: AlluxioOptions): AlluxioReads {
         headers: { 'content-type': 'application/json' },
         signal: AbortSignal.timeout(silenceMs),
       }).catch((error: unknown) => {
-        throw new Error(
+        throw unavailable(
+          'its proxy cannot be reached',
           `Alluxio's proxy at ${url} cannot be reached (${reasonOf(error)}): is it running, is this its address?`,
         );
       });
       const said = await textOf(answer);
       if (answer.statusCode !== 200)
-        throw new Error(`Alluxio at ${url} does not show ${root} (${said}): is the root of HDFS mounted at its /?`);
+        throw unavailable(
+          'it does not show the areas',
+          `Alluxio at ${url} does not show ${root} (${said}): is the root of HDFS mounted at its /?`,
+        );
     },
   };
 }
+
+const unavailable = (reason: string, message: string): SystemUnavailable =>
+  new SystemUnavailable({ system: 'Alluxio', reason, message });
 
 /** One exchange. Not by `fetch`: that of Node 20 can lose its signal in mid-body (with its collected request), and hangs. */
 function send(address: URL, options: RequestOptions & { readonly signal: AbortSignal }): Promise<IncomingMessage> {

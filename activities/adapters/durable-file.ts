@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { link, lstat, mkdir, open, readdir, readFile, rename, rm, unlink, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { codeOf } from '../failures.ts';
+import { codeOf, SystemUnavailable, type SystemName } from '../failures.ts';
 import type { Marker } from '../ports.ts';
 
 /** Only the platform's own user reads and writes what it stores. */
@@ -39,10 +39,18 @@ const remedies: Readonly<Record<string, string>> = {
   EIO: 'the disk reported an input/output error: check the disk',
 };
 
-/** The same error with a message that says where it happened and what to do; retryable, since a person can mend it meanwhile. */
-export function diskError(error: unknown, doing: string): unknown {
-  const remedy = remedies[codeOf(error) ?? ''];
-  return remedy === undefined ? error : new Error(`${doing}: ${remedy}; it is tried again`, { cause: error });
+/** Codes of a disk without room. */
+const FULL = ['ENOSPC', 'EDQUOT'];
+
+/** The error of a disk with a message that says where it happened and what to do; any other error as it is. `system` lies on that disk. */
+export function diskError(error: unknown, doing: string, system: SystemName = 'disk'): unknown {
+  const code = codeOf(error) ?? '';
+  // Node's own errors of the file system, and no others, say which call failed.
+  const isOfTheSystem = typeof error === 'object' && error !== null && 'syscall' in error;
+  const reason = remedies[code] ?? (isOfTheSystem ? `the file system refuses (${code})` : undefined);
+  if (reason === undefined) return error;
+  const message = `${doing}: ${reason}; it is tried again${remedies[code] === undefined ? ` (${String(error)})` : ''}`;
+  return new SystemUnavailable({ system, reason, message, isFull: FULL.includes(code), cause: error });
 }
 
 /** Makes the names in a folder (a creation, a rename, a removal) survive a power cut. */

@@ -2,7 +2,7 @@
 import { mkdir, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CodeHost } from '../ports.ts';
-import { FOLDER_MODE, removeLeftovers } from './durable-file.ts';
+import { diskError, FOLDER_MODE, removeLeftovers } from './durable-file.ts';
 import { createCodeHost } from './git/code-host.ts';
 import { createLocalRepositories } from './git/local-repositories.ts';
 import { createMirrors } from './git/mirrors.ts';
@@ -22,7 +22,7 @@ interface HostOptions {
 /** The repositories in the folder `root`. */
 export async function createGitHost(options: HostOptions): Promise<CodeHost> {
   const parts = await prepare(options);
-  return createCodeHost({ ...parts, repositories: createLocalRepositories(parts) });
+  return told(createCodeHost({ ...parts, repositories: createLocalRepositories(parts) }));
 }
 
 /**
@@ -37,8 +37,29 @@ export async function createGitRemote(
 > {
   const parts = await prepare(options);
   const remote = await createRemote(parts.git, parts.drafts, options);
-  const host = createCodeHost({ ...parts, repositories: createMirrors({ ...parts, remote }) });
+  const host = told(createCodeHost({ ...parts, repositories: createMirrors({ ...parts, remote }) }));
   return { ...host, check: () => remote.check() };
+}
+
+/** The same host; what the disk of its repositories refuses is told as an unavailable Git. */
+function told(host: CodeHost): CodeHost {
+  const tell = async <T>(work: Promise<T>): Promise<T> => {
+    try {
+      return await work;
+    } catch (error) {
+      throw diskError(error, 'the repositories of the platform', 'Git');
+    }
+  };
+  return {
+    ensure: (repository) => tell(host.ensure(repository)),
+    commit: (change) => tell(host.commit(change)),
+    read: (...asked) => tell(host.read(...asked)),
+    resolve: (...asked) => tell(host.resolve(...asked)),
+    archive: (...asked) => tell(host.archive(...asked)),
+    branches: (repository) => tell(host.branches(repository)),
+    log: (...asked) => tell(host.log(...asked)),
+    url: (repository) => host.url(repository),
+  };
 }
 
 async function prepare(options: HostOptions) {

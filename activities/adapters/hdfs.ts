@@ -1,7 +1,7 @@
 // ArtifactStore on HDFS over WebHDFS: temporary file, length and digest checks, then one rename that the NameNode does as a whole.
 import { createHash } from 'node:crypto';
 import { isName, nameProblem, type Digest, type StorePath } from '../../workflows/domain/names.ts';
-import { failure } from '../failures.ts';
+import { codeOf, failure } from '../failures.ts';
 import type { ArtifactStore, StoredFile } from '../ports.ts';
 import { everyDay } from './durable-file.ts';
 import { checkUser, type Access } from './hdfs/access.ts';
@@ -50,7 +50,7 @@ const AREAS = ['private', 'common', 'staging'];
 
 /**
  * Opens (and makes) a store in HDFS; its URIs are `hdfs:<name>/<path>`. Several processes may use one root. What waiting may
- * mend (quota, safe mode, a server that is away) rejects with a plain Error whose `code` is an {@link HdfsProblem}.
+ * help (quota, safe mode, a server that does not answer) rejects with a `SystemUnavailable` whose `code` is an {@link HdfsProblem}.
  */
 export async function createHdfsStore(options: HdfsOptions): Promise<HdfsStore> {
   const urls = checkOptions(options);
@@ -155,14 +155,14 @@ export async function createHdfsStore(options: HdfsOptions): Promise<HdfsStore> 
             if (type === 'DIRECTORY' && isName(pathSuffix)) people.push(pathSuffix);
         return people;
       }),
-    check: () => told(`checking the store ${root} in HDFS`, () => drafts.probe()),
+    check: () => permitted(() => told(`checking the store ${root} in HDFS`, () => drafts.probe())),
     async close() {
       endSweeping();
       http.close();
     },
   };
 
-  await told(`opening the store ${root} in HDFS`, async () => {
+  const prepare = async (): Promise<void> => {
     const owner = (await nameNode.stat(root))?.owner ?? user;
     if (owner !== user)
       throw failure(
@@ -171,7 +171,8 @@ export async function createHdfsStore(options: HdfsOptions): Promise<HdfsStore> 
       );
     for (const folder of [root, ...AREAS.map((area) => `${root}/${area}`)]) await openPassage(nameNode, folder);
     await drafts.prepare();
-  });
+  };
+  await permitted(() => told(`opening the store ${root} in HDFS`, prepare));
   const endSweeping = everyDay(() =>
     drafts.sweep().catch((error: unknown) => onWarn(`HDFS: what dead writers left stays: ${String(error)}`)),
   );
@@ -198,6 +199,16 @@ async function told<T>(doing: string, work: () => Promise<T>): Promise<T> {
     return await work();
   } catch (error) {
     throw hdfsError(error, doing);
+  }
+}
+
+/** A platform that starts, or is checked, with a user without rights is not to wait for them: it is `NotAuthorized`. */
+async function permitted(work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (codeOf(error) !== 'REFUSED' || !(error instanceof Error)) throw error;
+    throw failure('NotAuthorized', error.message, [], error);
   }
 }
 

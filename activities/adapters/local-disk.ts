@@ -5,7 +5,7 @@ import { link, lstat, mkdir, open, realpath, rename, unlink } from 'node:fs/prom
 import { dirname, join } from 'node:path';
 import type { Artifact } from '../../workflows/domain/model.ts';
 import { nameProblem, type Digest, type StorePath } from '../../workflows/domain/names.ts';
-import { failure, isFailure } from '../failures.ts';
+import { failure, isFailure, type SystemName } from '../failures.ts';
 import type { ArtifactStore, StoredFile, WriteOptions } from '../ports.ts';
 import { diskError, FILE_MODE, FOLDER_MODE, removeLeftovers, syncFolder, unless, writeAll } from './durable-file.ts';
 import { createTree, MISSING } from './local-disk/tree.ts';
@@ -15,6 +15,8 @@ import { addresses, checkDigest, checkLimit, checkRange, contended, PAGE, takeCh
 const READ_CHUNK = 256 * 1024;
 /** Creating over and removing the same path at once: how often to look again before giving up. */
 const LINK_ATTEMPTS = 10;
+/** What the platform's stores are called in its messages, by their names. */
+const systemOf: Readonly<Record<string, SystemName>> = { areas: 'areas', releases: 'release store' };
 
 /**
  * Opens (and makes) a store in the folder `root`; its URIs are `local:<name>/<path>`. Several processes may use one root.
@@ -27,14 +29,15 @@ export async function createLocalDisk(options: {
   const problem = nameProblem(options.name);
   if (problem) throw failure('InvalidInput', `store name: ${problem}`);
   const { uriOf, pathOf } = addresses(`local:${options.name}/`, `the store "${options.name}"`);
-  const { root, temporary } = await prepare(options.root);
+  const system = systemOf[options.name] ?? 'disk';
+  const { root, temporary } = await prepare(options.root, system);
   const { fileOf, find, open: openFile, makeFolders, walk } = createTree(root);
 
   async function told<T>(doing: string, work: () => Promise<T>): Promise<T> {
     try {
       return await work();
     } catch (error) {
-      throw diskError(error, `${doing} below ${root}`);
+      throw diskError(error, `${doing} below ${root}`, system);
     }
   }
 
@@ -186,7 +189,7 @@ export async function createLocalDisk(options: {
 }
 
 /** The root with its folder of temporary files, freed of what dead writers left. */
-async function prepare(given: string): Promise<{ root: string; temporary: string }> {
+async function prepare(given: string, system: SystemName): Promise<{ root: string; temporary: string }> {
   try {
     await mkdir(given, { recursive: true, mode: FOLDER_MODE });
     const root = await realpath(given);
@@ -197,6 +200,6 @@ async function prepare(given: string): Promise<{ root: string; temporary: string
     await removeLeftovers(temporary);
     return { root, temporary };
   } catch (error) {
-    throw diskError(error, `opening the store in ${given}`);
+    throw diskError(error, `opening the store in ${given}`, system);
   }
 }

@@ -105,6 +105,6 @@ async function prepare(given: string): Promise<string> {
     if (!(await lstat(root)).isDirectory()) throw failure('InvalidInput', `${given} is no folder`);
     return root;
   } catch (error) {
-    throw diskError(error, `opening the log in ${given}`);
+    throw diskError(error, `opening the log in ${given}`, 'event log');
   }
 }

@@ -2,7 +2,7 @@
 import { DeleteObjectCommand, GetObjectCommand, ListObjectsV2Command } from '@aws-sdk/client-s3';
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import type { ArtifactUri, StorePath } from '../../workflows/domain/names.ts';
-import { failure } from '../failures.ts';
+import { failure, SystemUnavailable } from '../failures.ts';
 import type { ArtifactStore, StoredFile } from '../ports.ts';
 import { everyDay } from './durable-file.ts';
 import { connect, type ConnectionOptions } from './s3/connection.ts';
@@ -131,7 +131,8 @@ export async function createS3Store(options: S3Options): Promise<S3Store> {
     },
     async close() {
       endSweeping();
-      closing.abort(new Error(`the store ${objects.scheme} is being closed; it is tried again`));
+      const message = `the store ${objects.scheme} is being closed; it is tried again`;
+      closing.abort(new SystemUnavailable({ system: 'S3', reason: 'the platform is stopping', message }));
       await Promise.allSettled(running);
       for (const each of [client, reader]) each.destroy();
     },

@@ -1,7 +1,7 @@
 // What every ArtifactStore adapter checks alike: addresses, paths, ranges, pages, and a source while its bytes stream by.
 import {
   locationOf,
-  pathProblem,
+  segmentProblem,
   type ArtifactUri,
   type Digest,
   type StorePath,
@@ -9,19 +9,19 @@ import {
 import { failure } from '../failures.ts';
 import type { WriteOptions } from '../ports.ts';
 
-/** Longest whole path in a store: a 512-character path in an area with its owners before it; S3 keys end at 1,024. */
+/** Longest whole path in a store: the longest path in an area with its owners before it (904); S3 keys end at 1,024. */
 const STORE_PATH_LIMIT = 1000;
 /** A page of a listing when the caller names no size, and the most it may ask for; S3 gives no more. */
 export const PAGE = 1000;
 
 /** May this be one segment of a path? */
-export const isSegment = (text: string): boolean => !text.includes('/') && pathProblem(text) === undefined;
+export const isSegment = (text: string): boolean => segmentProblem(text) === undefined;
 
 /** Why the text is no path of a store. Segment by segment: it is longer and deeper than a path inside an area may be. */
 const storePathProblem = (path: string): string | undefined =>
   path.length > STORE_PATH_LIMIT
     ? `it has more than ${STORE_PATH_LIMIT} characters`
-    : path.split('/').map(pathProblem).find(Boolean);
+    : path.split('/').map(segmentProblem).find(Boolean);
 
 /** The text as a path of a store. Throws `InvalidInput` for what could leave it or is treated specially somewhere. */
 export function checkPath(path: string): StorePath {

@@ -1,13 +1,13 @@
 // `ocdl doctor`: checks what the platform needs of this machine and reaches every configured system; says how to mend what is wrong.
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { ownerOf } from '../../deploy/local/home-lock.ts';
 import { isFree } from '../../deploy/local/ports.ts';
-import { findPython } from '../../deploy/local/environments.ts';
-import { embeddedPostgresVersion } from '../../deploy/local/postgres.ts';
+import { embeddedPostgresVersion, runningPostgres } from '../../deploy/local/postgres.ts';
+import { findPython } from '../../deploy/local/python.ts';
 import { messageOf } from '../../deploy/local/readable-lines.ts';
 import { runProgram } from '../../deploy/local/run-program.ts';
 import { readSettings, type Settings } from '../../deploy/local/settings.ts';
@@ -21,7 +21,7 @@ type Check = {
   /** How to get it, or why it does not do. */
   readonly advice: string;
   /** What is said where it is not found. */
-  readonly otherwise: 'missing' | 'without' | 'wrong';
+  readonly otherwise: 'missing' | 'without' | 'wrong' | 'warning';
 };
 
 /** A first start writes under 1 GB (Temporal 0.2, PostgreSQL 0.05, a Python environment 0.6); models need the rest. */
@@ -76,6 +76,7 @@ const statesSchema = z.array(
   z.object({
     name: z.string(),
     found: z.string().optional(),
+    warning: z.string().optional(),
     wrong: z.string().optional(),
     without: z.string().optional(),
   }),
@@ -85,21 +86,24 @@ const SYSTEMS_WITHIN_MS = 60_000;
 const systemsProgram = fileURLToPath(new URL('../../workers/doctor.ts', import.meta.url));
 
 /** Runs the workers' own look at the systems: they are reached as the platform will reach them. */
-async function checkSystems({ env: given, databaseUrl }: Settings): Promise<readonly Check[]> {
-  const env = { ...given, DATABASE_URL: databaseUrl };
+async function checkSystems({ env: given, databaseUrl, home }: Settings): Promise<readonly Check[]> {
+  // Of an embedded database that runs only its contents are of interest: `checkDatabase` speaks of its program.
+  const env = { ...given, DATABASE_URL: databaseUrl ?? runningPostgres(join(home, 'postgres')) };
   const args = ['--import', import.meta.resolve('tsx'), systemsProgram];
   const { code, output } = await runProgram(process.execPath, args, { env, timeoutMs: SYSTEMS_WITHIN_MS });
   const line = output.split('\n').find((one) => one.startsWith('['));
   if (code !== 0 || line === undefined)
     return [{ name: 'Systems', found: undefined, advice: `could not be asked: ${output}`, otherwise: 'wrong' }];
-  const states = statesSchema.parse(JSON.parse(line));
+  const states = statesSchema
+    .parse(JSON.parse(line))
+    .filter(({ name, wrong }) => name !== 'PostgreSQL' || databaseUrl !== undefined || wrong !== undefined);
   const absent = Object.entries(embedded).filter(([name]) => !states.some((state) => state.name === name));
   return [
-    ...states.map(({ name, found, wrong, without }): Check => ({
+    ...states.map(({ name, found, warning, wrong, without }): Check => ({
       name,
-      found,
-      advice: wrong ?? without ?? '',
-      otherwise: without === undefined ? 'wrong' : 'without',
+      found: warning === undefined ? found : undefined,
+      advice: warning === undefined ? (wrong ?? without ?? '') : `${found}: ${warning}`,
+      otherwise: warning !== undefined ? 'warning' : without === undefined ? 'wrong' : 'without',
     })),
     ...absent.map(([name, instead]): Check => ({
       name,

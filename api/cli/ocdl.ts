@@ -19,6 +19,10 @@ const commands: Readonly<Record<string, Command>> = {
     summary: 'show which systems were set back to another moment, and accept it',
     run: async (argv) => await (await import('./restore.ts')).restore(argv),
   },
+  lock: {
+    summary: 'make the requirements lock of a training run from a list of packages',
+    run: async (argv) => await (await import('./lock.ts')).lock(argv),
+  },
   demo: {
     summary: 'play the case study from training to feedback on a platform of its own',
     run: async (argv) => await (await import('./demo.ts')).demo(argv),

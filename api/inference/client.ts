@@ -18,6 +18,8 @@ export interface InferenceAddress {
   readonly name: string;
   /** Largest response that is read; 64 MiB unless given. */
   readonly maxResponseBytes?: number;
+  /** Longest time that one call waits for its whole answer; 60 s unless given. */
+  readonly answerWithinMs?: number;
 }
 
 export interface InferenceClient {
@@ -29,9 +31,10 @@ export interface InferenceClient {
 
 /**
  * Why a call failed: `unreachable` (nothing answered), `refused` (4xx: the request is at fault), `overloaded` (503: try
- * again), `failed` (other 5xx: the model is at fault), `malformed` (an answer that is none), `aborted` (by the signal).
+ * again), `failed` (other 5xx: the model is at fault), `malformed` (no valid answer), `late` (no answer in time), `aborted` (by the
+ * signal).
  */
-export type InferenceFailure = 'unreachable' | 'refused' | 'overloaded' | 'failed' | 'malformed' | 'aborted';
+export type InferenceFailure = 'unreachable' | 'refused' | 'overloaded' | 'failed' | 'malformed' | 'late' | 'aborted';
 
 /** A call to a service that did not give its answer. */
 export class InferenceError extends Error {
@@ -53,21 +56,25 @@ export class InferenceError extends Error {
 }
 
 const MAX_RESPONSE_BYTES = 64 * 1024 * 1024;
+const ANSWER_WITHIN_MS = 60_000;
 const errorBody = z.object({ error: z.string() });
 
-/** A client of the model `name` at `address`. Every call ends with its signal. */
-export const createInferenceClient = ({ address, name, maxResponseBytes }: InferenceAddress): InferenceClient => {
+/** A client of the model `name` at `address`. Every call ends with its signal, or when its time is over. */
+export const createInferenceClient = (given: InferenceAddress): InferenceClient => {
+  const { address, name, maxResponseBytes: limit = MAX_RESPONSE_BYTES, answerWithinMs = ANSWER_WITHIN_MS } = given;
   const target = targetOf(address);
-  const limit = maxResponseBytes ?? MAX_RESPONSE_BYTES;
   const path = `/v2/models/${encodeURIComponent(name)}`;
 
   const call = async (method: string, at: string, signal: AbortSignal, body?: string): Promise<Answer> => {
+    const late = AbortSignal.timeout(answerWithinMs);
     try {
-      return await exchange({ ...target, method, path: at, signal }, body, limit);
+      return await exchange({ ...target, method, path: at, signal: AbortSignal.any([signal, late]) }, body, limit);
     } catch (error) {
       if (error instanceof InferenceError) throw error;
       if (signal.aborted)
         throw new InferenceError('aborted', `${method} ${address}${at} was given up`, { cause: error });
+      if (late.aborted)
+        throw new InferenceError('late', `no answer within ${answerWithinMs / 1000} s`, { cause: error });
       const reason = error instanceof Error ? error.message : String(error);
       throw new InferenceError('unreachable', `no answer from ${address}: ${reason}`, { cause: error });
     }

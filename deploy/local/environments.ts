@@ -1,24 +1,20 @@
-// The Python environments of local jobs: one virtual environment for each (lock, Python version), made once and kept.
-import { spawn } from 'node:child_process';
-import { createHash, randomUUID } from 'node:crypto';
-import { mkdir, rename, writeFile } from 'node:fs/promises';
+// The Python environments of local jobs: one for each (lock, interpreter), made once in the sandbox and kept, read-only.
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
-import { z } from 'zod';
-
-/** A Python interpreter that can make virtual environments. */
-export type Python = {
-  readonly executable: string;
-  /** Major and minor version, such as `3.11`. */
-  readonly version: string;
-  /** Where its standard library lies: a sandbox must show this folder to the environment's interpreter. */
-  readonly prefix: string;
-};
+import type { Sandbox } from '../../activities/adapters/local-process/sandbox.ts';
+import { failure } from '../../activities/failures.ts';
+import { lockMessage, parseLock, renderLock } from '../../workflows/domain/lock.ts';
+import { indexSettings, makeEnvironment, makePip, type IndexSettings, type Workshop } from './environment-steps.ts';
+import { madeOnce } from './made-once.ts';
+import { findPython, type Python } from './python.ts';
 
 export type Environment = {
-  /** The environment's own interpreter. */
+  /** The environment's own interpreter: for jobs alone, in their sandbox. */
   readonly python: string;
+  /** The interpreter that it was made with, which knows none of its packages. */
+  readonly base: string;
   /** SHA-256 of the lock's text: the environment's identity in a run's record. */
   readonly sha256: string;
   /** The folders a sandbox must show, read-only, for `python` to work. */
@@ -28,116 +24,175 @@ export type Environment = {
 export type EnvironmentRequest = {
   /** Text of the requirements lock. */
   readonly lock: string;
-  /** The folder that holds environments, each in a folder of its own. */
-  readonly cache: string;
+  /** Whose packages these are. The platform's environments are never given to projects, even for the same lock. */
+  readonly owner: 'platform' | 'project';
+  readonly sandbox: Sandbox;
+  readonly signal?: AbortSignal | undefined;
   readonly onProgress?: (line: string) => void;
-  /** The interpreter to use (the setting `OCDL_PYTHON`); without it the first fitting one on the path. */
-  readonly python?: string | undefined;
 };
 
-/** Gives the environment of a lock, making it first where it is not there; safe when several processes ask at once. */
-export async function ensureEnvironment(request: EnvironmentRequest): Promise<Environment> {
-  const text = Buffer.from(request.lock);
-  const sha256 = createHash('sha256').update(text).digest('hex');
-  const base = await findPython(request.python);
-  const cache = resolve(request.cache);
-  const folder = join(cache, `${sha256}-${base.version}`);
-  await mkdir(cache, { recursive: true });
-  // pip reads our own copy: the caller's file may change while it is being installed.
-  const lock = await keepLock(cache, sha256, text);
-  const ended = await run(base.executable, ['-I', MAKER, folder, lock], request.onProgress ?? (() => undefined));
-  if (ended.status !== 0) {
-    throw new Error(
-      `The Python environment of lock ${sha256.slice(0, 12)} could not be made in ${folder} (status ${ended.status}):\n${ended.lastLines.join('\n')}`,
-    );
-  }
-  return { python: join(folder, 'bin', 'python'), sha256, folders: [folder, base.prefix] };
-}
+export type EnvironmentsOptions = {
+  /** The folder that holds environments, each in a folder of its own. */
+  readonly cache: string;
+  /** The platform's own folder, which nothing that is installed may see. */
+  readonly home: string;
+  /** The interpreter to use (the setting `OCDL_PYTHON`); without it the first fitting one on the path. */
+  readonly python?: string | undefined;
+  /** Package index to use instead of the one that this machine's pip is set to. */
+  readonly index?: string | undefined;
+  /** Hosts that the index keeps files at, besides its own. */
+  readonly indexHosts?: readonly string[];
+  /** Most bytes that one environment may download, and may hold. */
+  readonly limitBytes?: number;
+  readonly deadlineMs?: number;
+};
 
-/** Finds a Python of 3.10 or newer that has venv and ensurepip; throws with what was tried and what to install. */
-export async function findPython(named?: string): Promise<Python> {
-  const tried: string[] = [];
-  for (const candidate of named === undefined ? CANDIDATES : [named]) {
-    const answer = await run(candidate, ['-I', '-c', PROBE], () => undefined).catch((error: unknown) => ({
-      status: -1,
-      lastLines: [error instanceof Error ? error.message : String(error)],
-    }));
-    const found = answer.status === 0 ? probeSchema.safeParse(parseJson(answer.lastLines.at(-1))) : undefined;
-    if (found?.success === true && found.data.missing.length === 0 && isNewEnough(found.data.version)) {
-      return { executable: found.data.executable, version: found.data.version.join('.'), prefix: found.data.prefix };
-    }
-    tried.push(`  ${candidate}: ${found?.success === true ? whyNot(found.data) : 'does not start'}`);
-  }
-  throw new Error(
-    `No usable Python found. OCDL trains and evaluates models with Python ${OLDEST.join('.')} or newer with its modules venv and ensurepip ` +
-      `(Debian, Ubuntu: apt-get install python3 python3-venv; macOS: brew install python), or set OCDL_PYTHON to one. Tried:\n${tried.join('\n')}`,
-  );
-}
+/** 10 GiB: PyTorch with its libraries for GPUs takes 6. */
+const LIMIT_BYTES = 10 * 1024 ** 3;
+/** Ten gigabytes through a slow line; past it the index or the disk hangs. */
+const DEADLINE_MS = 60 * 60 * 1000;
 
-const MAKER = fileURLToPath(new URL('../capsule/ocdl/environment.py', import.meta.url));
-/** The lock's packages have wheels from this version on. */
-const OLDEST = [3, 10] as const;
-/** Versions for which every package of the lock has a wheel stand before ones that may be newer than the lock. */
-const CANDIDATES = ['python3', 'python3.13', 'python3.12', 'python3.11', 'python3.10'] as const;
-/** Enough of pip's last words to tell why it failed. */
-const KEPT_LINES = 12;
+/**
+ * Gives the function that makes environments. Those who ask for the same at a time wait for one maker, which ends when the last
+ * of them has given up; several processes may use the same folder.
+ */
+export function createEnvironments(
+  options: EnvironmentsOptions,
+): (request: EnvironmentRequest) => Promise<Environment> {
+  const cache = resolve(options.cache);
+  const making = new Map<string, Making>();
 
-const PROBE = `
-import importlib.util, json, sys
-missing = [name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None]
-print(json.dumps({"version": sys.version_info[:2], "executable": sys.executable, "prefix": sys.base_prefix, "missing": missing}))
-`;
-
-const probeSchema = z.object({
-  version: z.tuple([z.number(), z.number()]),
-  executable: z.string().min(1),
-  prefix: z.string().min(1),
-  missing: z.array(z.string()),
-});
-
-function isNewEnough([major, minor]: readonly [number, number]): boolean {
-  return major > OLDEST[0] || (major === OLDEST[0] && minor >= OLDEST[1]);
-}
-
-function whyNot(probe: z.infer<typeof probeSchema>): string {
-  if (!isNewEnough(probe.version)) return `is Python ${probe.version.join('.')}, older than ${OLDEST.join('.')}`;
-  return `lacks the modules ${probe.missing.join(' and ')}`;
-}
-
-function parseJson(line: string | undefined): unknown {
-  try {
-    return JSON.parse(line ?? '');
-  } catch {
-    return undefined;
-  }
-}
-
-async function keepLock(cache: string, sha256: string, text: Buffer): Promise<string> {
-  const path = join(cache, `${sha256}.txt`);
-  const temporary = `${path}.${randomUUID()}`;
-  await writeFile(temporary, text);
-  await rename(temporary, path);
-  return path;
-}
-
-type Ended = { readonly status: number; readonly lastLines: readonly string[] };
-
-/** Runs a program, telling each line it prints; answers its status and its last lines. */
-async function run(program: string, args: readonly string[], onLine: (line: string) => void): Promise<Ended> {
-  const lastLines: string[] = [];
-  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
-  for (const stream of [child.stdout, child.stderr]) {
-    createInterface({ input: stream }).on('line', (line) => {
-      lastLines.push(line);
-      if (lastLines.length > KEPT_LINES) lastLines.shift();
-      onLine(line);
+  return async ({ lock, owner, sandbox, signal, onProgress }) => {
+    const { packages, problems } = parseLock(lock);
+    if (packages === undefined) throw failure('InvalidInput', lockMessage('The lock', problems), [...problems]);
+    signal?.throwIfAborted();
+    const sha256 = createHash('sha256').update(lock).digest('hex');
+    const base = await findPython(options.python);
+    const folder = join(cache, owner, `${sha256}-${interpreterKey(base)}`);
+    const environment = {
+      python: join(folder, 'bin', 'python'),
+      base: base.executable,
+      sha256,
+      folders: [folder, base.prefix],
+    };
+    if (isWhole(environment.python)) return environment;
+    const shop = (watch: Watch): Workshop => ({
+      ...options,
+      ...watch,
+      base,
+      sandbox,
+      limitBytes: options.limitBytes ?? LIMIT_BYTES,
     });
-  }
-  return new Promise((resolveEnd, reject) => {
-    child.once('error', reject);
-    child.once('close', (code, signal) => {
-      if (signal !== null) lastLines.push(`ended by ${signal}`);
-      resolveEnd({ status: code ?? -1, lastLines });
+    await together(making, `${folder} ${sandbox.kind}`, { signal, onProgress }, async (watch) => {
+      const deadline = AbortSignal.timeout(options.deadlineMs ?? DEADLINE_MS);
+      const workshop = shop({ ...watch, signal: AbortSignal.any([watch.signal, deadline]) });
+      try {
+        const pip = await pipFor(workshop, cache);
+        await wholeOnce(folder, (draft, final) =>
+          makeEnvironment(workshop, {
+            draft,
+            final,
+            pip,
+            requirements: renderLock(packages),
+          }),
+        );
+      } catch (error) {
+        if (deadline.aborted && !watch.signal.aborted)
+          throw failure(
+            'JobTimedOut',
+            `the Python environment of lock ${sha256.slice(0, 12)} was not ready within ${DEADLINE_MS / 60_000} minutes`,
+          );
+        throw error;
+      }
+      watch.onProgress('the Python environment is ready');
     });
+    return environment;
+  };
+}
+
+/** Which package index environments are made from. */
+export async function packageIndex(
+  options: EnvironmentsOptions,
+  { sandbox, signal, onProgress }: Pick<EnvironmentRequest, 'sandbox' | 'signal' | 'onProgress'>,
+): Promise<IndexSettings> {
+  const base = await findPython(options.python);
+  const workshop = {
+    ...{ ...options, base, sandbox, limitBytes: options.limitBytes ?? LIMIT_BYTES },
+    signal: signal ?? AbortSignal.timeout(options.deadlineMs ?? DEADLINE_MS),
+    onProgress: onProgress ?? (() => undefined),
+  };
+  return indexSettings(options, await pipFor(workshop, resolve(options.cache)));
+}
+
+/** An interpreter that has pip and nothing of a project: the platform's own. */
+async function pipFor(workshop: Workshop, cache: string): Promise<string> {
+  const folder = join(cache, 'tools', `pip-${interpreterKey(workshop.base)}`);
+  return join(await wholeOnce(folder, (draft, final) => makePip(workshop, draft, final)), 'bin', 'python');
+}
+
+/** Its interpreter is there: an upgrade of the system may have taken it away. */
+const isWhole = (python: string): boolean => existsSync(python);
+
+/** Makes a folder of an environment unless it is there and whole; nobody ever sees half of it. */
+async function wholeOnce(folder: string, make: (draft: string, final: string) => Promise<void>): Promise<string> {
+  if (!isWhole(join(folder, 'bin', 'python'))) await rm(folder, { recursive: true, force: true });
+  return madeOnce(folder, (draft) => make(draft, folder));
+}
+
+function interpreterKey({ executable, version }: Python): string {
+  return `${version}-${createHash('sha256').update(executable).digest('hex').slice(0, 8)}`;
+}
+
+type Watch = { readonly signal: AbortSignal; readonly onProgress: (line: string) => void };
+
+type Making = {
+  readonly abort: AbortController;
+  readonly listeners: Set<(line: string) => void>;
+  readonly made: Promise<void>;
+  waiting: number;
+};
+
+/** Runs `make` once for all who ask under a key at a time; it is aborted when all of them are. */
+async function together(
+  making: Map<string, Making>,
+  key: string,
+  asker: { signal?: AbortSignal | undefined; onProgress?: ((line: string) => void) | undefined },
+  make: (watch: Watch) => Promise<void>,
+): Promise<void> {
+  const found = making.get(key);
+  const entry = found ?? begin(making, key, make);
+  if (found) asker.onProgress?.('waiting for the Python environment, which another job makes at this moment');
+  const listener = (line: string): void => asker.onProgress?.(line);
+  entry.listeners.add(listener);
+  entry.waiting += 1;
+  const aborted = new Promise<never>((_, reject) => {
+    const onAbort = (): void => reject(asker.signal?.reason as Error);
+    if (asker.signal?.aborted) onAbort();
+    else asker.signal?.addEventListener('abort', onAbort, { once: true });
   });
+  try {
+    await Promise.race([entry.made, aborted]);
+  } catch (error) {
+    if (asker.signal?.aborted && entry.waiting === 1) {
+      entry.abort.abort(asker.signal.reason);
+      // Until nothing of it runs any more.
+      await entry.made.catch(() => undefined);
+    }
+    throw error;
+  } finally {
+    entry.listeners.delete(listener);
+    entry.waiting -= 1;
+  }
+}
+
+function begin(making: Map<string, Making>, key: string, make: (watch: Watch) => Promise<void>): Making {
+  const abort = new AbortController();
+  const listeners = new Set<(line: string) => void>();
+  const onProgress = (line: string): void => listeners.forEach((listener) => listener(line));
+  const made = make({ signal: abort.signal, onProgress }).finally(() => making.delete(key));
+  // Whoever waits for it hears of its failure; it may fail when none waits any more.
+  made.catch(() => undefined);
+  const entry = { abort, listeners, made, waiting: 0 };
+  making.set(key, entry);
+  return entry;
 }

@@ -1,5 +1,5 @@
-// A child's log on disk: HOME/logs/NAME.log, moved aside at each start and when it has grown, never more than two files.
-import { closeSync, existsSync, mkdirSync, openSync, renameSync, writeSync } from 'node:fs';
+// A child's log on disk: HOME/logs/NAME.log, gone on with at each start, moved aside when it has grown, never more than two files.
+import { closeSync, fstatSync, mkdirSync, openSync, renameSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** 10 MB now and 10 MB before: enough to look back some days, and a runaway child cannot fill the disk. */
@@ -14,15 +14,16 @@ export type LogFile = {
   readonly close: () => void;
 };
 
-/** Opens the log of one child, keeping the former one beside it as NAME.1.log. */
+/**
+ * Opens the log of one child, behind what earlier runs have left: a crash is read about after the next starts. What has
+ * grown to the limit is kept beside it as NAME.1.log.
+ */
 export function openLogFile(folder: string, name: string, limitBytes = mostBytes): LogFile {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const path = join(folder, `${name}.log`);
-  const open = (): number => {
-    if (existsSync(path)) renameSync(path, join(folder, `${name}.1.log`));
-    return openSync(path, 'a', 0o600);
-  };
-  const state = { file: open(), bytes: 0, open: true, last: [] as string[] };
+  const open = (): number => openSync(path, 'a', 0o600);
+  const file = open();
+  const state = { file, bytes: fstatSync(file).size, open: true, last: [] as string[] };
   return {
     path,
     write: (line) => {
@@ -30,6 +31,7 @@ export function openLogFile(folder: string, name: string, limitBytes = mostBytes
       const bytes = Buffer.from(`${line}\n`);
       if (state.bytes > 0 && state.bytes + bytes.length > limitBytes) {
         closeSync(state.file);
+        renameSync(path, join(folder, `${name}.1.log`));
         state.file = open();
         state.bytes = 0;
       }

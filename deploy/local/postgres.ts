@@ -3,12 +3,12 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { arch, platform, userInfo } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { z } from 'zod';
 import type { ChildSpec } from './child.ts';
 import { anyFreePort, isFree } from './ports.ts';
-import { endProcess, identify } from './process-identity.ts';
+import { endProcess, identify, sendSignal } from './process-identity.ts';
 import { runProgram } from './run-program.ts';
 import { serverEnvironment } from './settings.ts';
 
@@ -76,6 +76,16 @@ export function keptPostgresUrl(folder: string): string {
     readFileSync(join(folder, 'password'), 'utf8').trim(),
     Number(readFileSync(join(folder, 'port'), 'utf8')),
   );
+}
+
+/** The URL of the embedded server in this folder while it runs. */
+export function runningPostgres(folder: string): string | undefined {
+  const data = join(folder, 'data');
+  const pid = serverPid(data);
+  if (pid === undefined || !identify(pid) || !saysReady(data, pid)) return undefined;
+  // The fourth line of postmaster.pid is the port.
+  const port = statusLines(data)[3]?.trim();
+  return `postgresql://${user}:${keptPassword(folder, true)}@${host}:${port}/${database}`;
 }
 
 /** Says how PostgreSQL would run here, or throws with what to do. */
@@ -192,29 +202,37 @@ async function keptPort(folder: string): Promise<number> {
 }
 
 /**
- * After kill -9 the data folder still names its server. PostgreSQL clears that itself, save when the number belongs to
- * another process by now; and a server of ours that still runs on these data must end first.
+ * After kill -9 the data folder still names its server. A server of ours that still runs on these data must end first.
+ * PostgreSQL clears the rest itself, but not while the number exists: as a zombie's (nobody has waited for the killed server
+ * yet) or as another program's. Then the file gets the number of this process, whose child the server will be: PostgreSQL
+ * takes its parent's for a leftover, and still looks whether sessions of the killed server use its memory.
  */
 async function clearKilledServer(data: string): Promise<void> {
-  const path = join(data, 'postmaster.pid');
   const pid = serverPid(data);
-  const found = pid === undefined ? undefined : identify(pid);
-  if (found === undefined) return;
-  const command = await commandOf(found.pid);
-  if (command.includes(data)) await endProcess(found, 'SIGINT', 5_000);
-  else rmSync(path, { force: true });
+  if (pid === undefined || !sendSignal(pid, 0)) return;
+  const found = identify(pid);
+  if (found !== undefined && (await isServerOf(pid, data))) await endProcess(found, 'SIGINT', 5_000);
+  const lines = statusLines(data);
+  if (serverPid(data) !== pid) return;
+  writeFileSync(pidFile(data), [String(process.pid), ...lines.slice(1)].join('\n'));
 }
 
-async function commandOf(pid: number): Promise<string> {
-  if (platform() === 'linux') {
-    try {
-      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
-    } catch {
-      return '';
-    }
+/** Says whether a process is a PostgreSQL server on these data, and not a program that merely names the folder. */
+async function isServerOf(pid: number, data: string): Promise<boolean> {
+  if (platform() !== 'linux')
+    return /^(\S*\/)?postgres\s/.test(await commandOf(pid)) && (await commandOf(pid)).includes(` ${data} `);
+  try {
+    const [program = '', ...args] = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+    return basename(program) === 'postgres' && args.includes(data);
+  } catch {
+    return false;
   }
-  return (await runProgram('ps', ['-o', 'command=', '-p', String(pid)])).output;
 }
+
+const commandOf = async (pid: number): Promise<string> =>
+  (await runProgram('ps', ['-o', 'command=', '-p', String(pid)])).output;
+
+const pidFile = (data: string): string => join(data, 'postmaster.pid');
 
 function serverPid(data: string): number | undefined {
   const first = Number(statusLines(data)[0]);
@@ -228,7 +246,7 @@ function saysReady(data: string, pid: number): boolean {
 
 function statusLines(data: string): readonly string[] {
   try {
-    return readFileSync(join(data, 'postmaster.pid'), 'utf8').split('\n');
+    return readFileSync(pidFile(data), 'utf8').split('\n');
   } catch {
     return [];
   }

@@ -25,8 +25,8 @@ export function isAlive(record: ProcessRecord): boolean {
   return identify(record.pid)?.startedAs === record.startedAs;
 }
 
-/** Sends a signal; true when it reached a process. `group` reaches the whole group the process leads. */
-export function sendSignal(pid: number, signal: NodeJS.Signals, group = false): boolean {
+/** Sends a signal; true when it reached a process. 0 only asks, also of a zombie. `group` reaches the whole group the process leads. */
+export function sendSignal(pid: number, signal: NodeJS.Signals | 0, group = false): boolean {
   try {
     return process.kill(group ? -pid : pid, signal);
   } catch {

@@ -26,6 +26,11 @@ export function readSettings(env: Environment = process.env) {
     temporalPort: portOf('OCDL_TEMPORAL_PORT'),
     logLevel: values.OCDL_LOG_LEVEL,
     python: values.OCDL_PYTHON,
+    environments: {
+      index: values.OCDL_PIP_INDEX_URL,
+      indexHosts: values.OCDL_PIP_INDEX_HOSTS ?? [],
+      limitBytes: values.OCDL_ENVIRONMENT_LIMIT_BYTES,
+    },
     temporalAddress: ifGiven('TEMPORAL_ADDRESS'),
     temporalNamespace: values.TEMPORAL_NAMESPACE,
     temporalUiUrl: values.TEMPORAL_UI_URL,

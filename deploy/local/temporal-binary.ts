@@ -1,42 +1,35 @@
-// Finds the Temporal server program: on the PATH, in the cache, or built with Go from the modules pinned in deploy/temporal/.
-import { accessSync, constants, statSync } from 'node:fs';
+// Finds the Temporal server program: in the cache, or built with Go from deploy/temporal/ and the modules pinned there.
+import { createHash } from 'node:crypto';
+import { accessSync, constants, readdirSync, readFileSync, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { goSteps, madeOnce, runMaker } from './made-once.ts';
 import { messageOf } from './readable-lines.ts';
 import { runProgram } from './run-program.ts';
-
-/** The version of Temporal's CLI that deploy/temporal/go.mod pins; part of the cache's path. */
-export const temporalVersion = '1.5.1';
 
 /** Workflows use what this server version brought (updates of search attributes with summaries among it). */
 export const oldestServer = [1, 29] as const;
 /** go.mod asks for more; from this version on Go fetches the toolchain that a module asks for. */
 const oldestGo = [1, 24] as const;
 
-const modules = new URL('../temporal/', import.meta.url);
+const sources = new URL('../temporal/', import.meta.url);
 
 export type FindTemporalOptions = {
   readonly cache: string;
   readonly onProgress: (line: string) => void;
-  /** The PATH to search, and the environment Go runs in. */
+  /** The PATH on which Go is found, and the environment it runs in. */
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly signal?: AbortSignal;
   /** False: do not build, only say that a build could be made. */
   readonly build?: boolean;
 };
 
-/** Returns the path of a usable `temporal`, building one when there is none; throws with what to do when it cannot. */
+/**
+ * Returns the path of our Temporal server, building it when there is none; throws with what to do when it cannot. A
+ * `temporal` on the PATH is never used: the development server of Temporal's CLI opens HTTP ports that any page in a
+ * browser can reach.
+ */
 export async function findTemporal(options: FindTemporalOptions): Promise<string> {
-  const { cache, env, onProgress } = options;
-  const onPath = findOnPath('temporal', env.PATH);
-  if (onPath !== undefined) {
-    const server = await versionOf(onPath, ['--version'], /Server (\d+)\.(\d+)/);
-    if (server !== undefined && atLeast(server, oldestServer)) return onPath;
-    onProgress(
-      `${onPath} has ${server === undefined ? 'no server version that could be read' : `server ${server.join('.')}`}; ` +
-        `${oldestServer.join('.')} or newer is needed. Going on without it.`,
-    );
-  }
+  const { cache, env } = options;
   const cached = temporalCachePath(cache);
   if (isExecutable(cached)) return cached;
 
@@ -47,17 +40,26 @@ export async function findTemporal(options: FindTemporalOptions): Promise<string
     return await madeOnce(cached, (draft) => buildTemporal(go, draft, options));
   }
   throw new Error(
-    `No Temporal server: there is no usable \`temporal\` on the PATH, none in ${cached}, and ` +
+    `No Temporal server: there is none in ${cached}, and ` +
       `${goVersion === undefined ? 'no Go' : `only Go ${goVersion.join('.')}`} to build it with. ` +
-      `Do one of: install the Temporal CLI ${temporalVersion} or newer (macOS: brew install temporal); ` +
-      `install Go ${oldestGo.join('.')} or newer and start again (a build of 2 to 5 minutes, once); ` +
-      'or set TEMPORAL_ADDRESS to a Temporal cluster you have.',
+      `Install Go ${oldestGo.join('.')} or newer (macOS: brew install go; others: go.dev/dl) and start again (a build of ` +
+      '2 to 5 minutes, once), or set TEMPORAL_ADDRESS to a Temporal cluster you have.',
   );
 }
 
-/** Where the built program is kept, by version. */
+/** Where the built program is kept: by the version of the server and a digest of all that it is built from. */
 export function temporalCachePath(cache: string): string {
-  return join(cache, `temporal-${temporalVersion}`, 'temporal');
+  const { version, digest } = temporalSource();
+  return join(cache, `temporal-${version}-${digest}`, 'temporal');
+}
+
+/** The server's version, as go.mod pins it, and a digest of the sources. */
+export function temporalSource(folder = sources): { readonly version: string; readonly digest: string } {
+  const hash = createHash('sha256');
+  for (const name of readdirSync(folder).sort()) hash.update(`${name}\0`).update(readFileSync(new URL(name, folder)));
+  const version = /^\s*go\.temporal\.io\/server v(\S+)$/m.exec(readFileSync(new URL('go.mod', folder), 'utf8'))?.[1];
+  if (version === undefined) throw new Error(`${new URL('go.mod', folder).pathname} names no version of the server.`);
+  return { version, digest: hash.digest('hex').slice(0, 12) };
 }
 
 /** Returns the first executable file of that name on a PATH. */
@@ -71,14 +73,14 @@ export function findOnPath(name: string, path: string | undefined): string | und
 
 async function buildTemporal(go: string, draft: string, options: FindTemporalOptions): Promise<void> {
   const flags = ['-mod=readonly', '-trimpath', '-buildvcs=false', '-ldflags', '-s -w', '-v', '-o', draft];
-  await runMaker(go, ['build', ...flags, 'github.com/temporalio/cli/cmd/temporal'], {
+  await runMaker(go, ['build', ...flags, '.'], {
     ...options,
     env: { ...options.env, CGO_ENABLED: '0' },
-    what: `the Temporal server ${temporalVersion}`,
+    what: `the Temporal server ${temporalSource().version}`,
     step: goSteps,
-    cwd: modules,
+    cwd: sources,
   }).catch((error: unknown) => {
-    throw new Error(`${messageOf(error)}\nOr install the Temporal CLI, or set TEMPORAL_ADDRESS.`, { cause: error });
+    throw new Error(`${messageOf(error)}\nOr set TEMPORAL_ADDRESS to a Temporal cluster you have.`, { cause: error });
   });
 }
 

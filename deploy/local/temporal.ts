@@ -26,13 +26,8 @@ export function temporalSpec(options: TemporalOptions): ChildSpec {
     name: 'temporal',
     command: binary,
     args: [
-      ...['server', 'start-dev', '--ip', host, '--port', String(port), '--ui-port', String(uiPort)],
-      ...['--namespace', namespace, '--db-filename', join(folder, 'temporal.db')],
-      // With SQLite's default pragmas the server does two workflows a second on disk, with these fourteen.
-      ...['--sqlite-pragma', 'journal_mode=WAL', '--sqlite-pragma', 'synchronous=NORMAL'],
-      ...['--log-level', 'warn', '--log-format', 'json', '--color', 'never'],
-      // Nothing of the person's own Temporal configuration is meant for this server.
-      ...['--disable-config-file', '--disable-config-env'],
+      ...['--port', String(port), '--ui-port', String(uiPort)],
+      ...['--namespace', namespace, '--db-file', join(folder, 'temporal.db')],
     ],
     env: serverEnvironment(),
     stopSignal: 'SIGTERM',
@@ -46,8 +41,8 @@ export function temporalSpec(options: TemporalOptions): ChildSpec {
       state.answered ||= await listens(port);
       return state.answered && (await answers(`${host}:${port}`, namespace));
     },
-    // The development server warns of its own start and stop at length; errors matter.
-    terminalLine: (line) => (/"level":"(ERROR|FATAL|error|fatal)"/.test(line) ? temporalMessage(line) : undefined),
+    // The server warns of its own start and stop at length; errors matter.
+    terminalLine: (line) => (/"level":"(error|fatal)"/.test(line) ? temporalMessage(line) : undefined),
   };
 }
 

@@ -38,6 +38,31 @@ export function socketsOf(pid: number): ReadonlySet<string> {
   }
 }
 
+export type Client = { readonly pid: number; readonly program: string };
+
+/** The processes of this machine that hold a connection to one of its ports; undefined where that cannot be seen. */
+export function clientsOf(ports: ReadonlySet<number>): readonly Client[] | undefined {
+  if (process.platform !== 'linux') return undefined;
+  const inodes = new Set(
+    ['tcp', 'tcp6'].flatMap((table) =>
+      (readText(`/proc/net/${table}`) ?? '').split('\n').flatMap((line) => {
+        const [, , remote = '', state, , , , , , inode = ''] = line.trim().split(/\s+/);
+        // 01 is TCP_ESTABLISHED.
+        return state === '01' && ports.has(Number.parseInt(remote.split(':')[1] ?? '', 16)) ? [inode] : [];
+      }),
+    ),
+  );
+  if (inodes.size === 0) return [];
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((name) => {
+      const pid = Number(name);
+      if (![...socketsOf(pid)].some((inode) => inodes.has(inode))) return [];
+      const script = (readText(`/proc/${pid}/cmdline`) ?? '').split('\0').find((part) => /\.[cm]?[jt]s$/.test(part));
+      return [{ pid, program: script ?? (readText(`/proc/${pid}/comm`) ?? '').trim() }];
+    });
+}
+
 /** Says in words who listens on a port; undefined where that cannot be seen. */
 export function whoListensOn(port: number): string | undefined {
   const inodes = listeners().flatMap((listener) => (listener.port === port ? [listener.inode] : []));

@@ -2,22 +2,24 @@
 import { spawn } from 'node:child_process';
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { join, relative } from 'node:path';
+import { createInterface } from 'node:readline/promises';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { stopOnSignals } from '../local/ctrl-c.ts';
 import { fetchPrograms } from './servers.ts';
 import { readStackSettings, type StackSettings } from './settings.ts';
-import { endStack, stackStatus, startStack } from './stack.ts';
+import { endStack, reasonToAsk, stackStatus, startStack } from './stack.ts';
 
 const usage = `Runs Kafka, HDFS, Alluxio, S3, PostgreSQL and Temporal on this machine, for this machine alone.
 
   npm run stack -- up             start all; Ctrl-C ends them
   npm run stack -- up --detach    start all and return when they answer
-  npm run stack -- down           end them
+  npm run stack -- down           end them; asks first where a platform uses them
   npm run stack -- status         each server's state; fails when one does not answer
   npm run stack -- fetch          only fetch the programs
 
   --verbose   (up) show every log line
+  --yes       (down) end them without asking
   Folder: OCDL_STACK_HOME (.ocdl/stack). Ports: OCDL_STACK_*_PORT; \`status\` lists them.`;
 
 /** What a detached stack tells whoever started it. */
@@ -28,7 +30,7 @@ async function main(argv: readonly string[]): Promise<number> {
   const [command, ...flags] = argv;
   const allowed: Readonly<Record<string, readonly string[]>> = {
     up: ['--detach', '--verbose'],
-    down: [],
+    down: ['--yes'],
     status: [],
     fetch: [],
   };
@@ -44,8 +46,8 @@ async function main(argv: readonly string[]): Promise<number> {
   if (command === 'up')
     return await (flags.includes('--detach') ? upDetached(settings, verbose) : up(settings, verbose));
   if (command === 'status') return await status(settings);
-  if (command === 'down') console.log(await endStack(settings));
-  else await fetchPrograms({ ...settings, onProgress: (line) => console.log(line) });
+  if (command === 'down') return await down(settings, flags.includes('--yes'));
+  await fetchPrograms({ ...settings, onProgress: (line) => console.log(line) });
   return 0;
 }
 
@@ -96,6 +98,31 @@ async function upDetached(settings: StackSettings, verbose: boolean): Promise<nu
       }
     });
   });
+}
+
+/** Ends the stack. A platform that uses it would fail with the servers, so a person must say so first. */
+async function down(settings: StackSettings, isSure: boolean): Promise<number> {
+  const reason = isSure ? undefined : reasonToAsk(settings);
+  if (reason !== undefined && !(await confirmed(reason))) return 1;
+  console.log(await endStack(settings));
+  return 0;
+}
+
+async function confirmed(reason: string): Promise<boolean> {
+  const why = `${reason[0]?.toUpperCase()}${reason.slice(1)}.`;
+  if (!process.stdin.isTTY) {
+    console.error(`${why} Nothing was ended. End the platform first, or give --yes: npm run stack -- down --yes`);
+    return false;
+  }
+  const terminal = createInterface({ input: process.stdin, output: process.stdout });
+  try {
+    const answer = await terminal.question(`${why} End the servers all the same? [y/N] `);
+    if (/^y(es)?$/i.test(answer.trim())) return true;
+    console.log('Nothing was ended.');
+    return false;
+  } finally {
+    terminal.close();
+  }
 }
 
 async function status(settings: StackSettings): Promise<number> {

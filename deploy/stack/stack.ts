@@ -9,6 +9,7 @@ import { preparePostgres } from '../local/postgres.ts';
 import { endProcess, isAlive } from '../local/process-identity.ts';
 import { endLeftovers, readRunRecords } from '../local/run-records.ts';
 import { superviseHome, type Supervised, type Supervision } from '../local/supervisor.ts';
+import { clientsOf } from './listeners.ts';
 import { choosePorts, readPorts } from './ports.ts';
 import { cachePath } from './programs.ts';
 import { fetchPrograms, processTable, servers, type Servers } from './servers.ts';
@@ -65,6 +66,35 @@ export async function endStack(settings: StackSettings): Promise<string> {
   return left.length > 0
     ? `Ended what was left of a stack on ${home}: ${left.join(', ')}.`
     : `No stack runs on ${home}.`;
+}
+
+/** What a platform speaks to: not the pages that a browser may have open. */
+const platformPorts = [
+  'kafka',
+  'hdfsRpc',
+  'hdfsHttp',
+  'hdfsDataHttp',
+  'alluxioProxy',
+  's3',
+  'postgres',
+  'temporal',
+] as const;
+
+/**
+ * Says why the servers of a home should not be ended unasked: which programs besides the stack use them now, or that this
+ * cannot be seen here. Undefined where nothing speaks against it.
+ */
+export function reasonToAsk({ home }: StackSettings): string | undefined {
+  const ports = readPorts(home);
+  const own = readRunRecords(join(home, 'run')).flatMap(({ child }) => (isAlive(child) ? [child.pid] : []));
+  const owner = ownerOf(home);
+  if (ports === undefined || (own.length === 0 && owner === undefined)) return undefined;
+  const clients = clientsOf(new Set(platformPorts.map((name) => ports[name])));
+  if (clients === undefined) return `it cannot be seen on this system whether a platform uses the stack on ${home}`;
+  const others = clients.filter(({ pid }) => pid !== process.pid && pid !== owner?.pid && !own.includes(pid));
+  if (others.length === 0) return undefined;
+  const named = others.map(({ pid, program }) => `process ${pid} (${program})`).join(', ');
+  return `the stack on ${home} is in use by ${named}`;
 }
 
 export type ServerStatus = {

@@ -1,7 +1,7 @@
 // CodeHost on bare repositories: the contract, and what only people's own gits, and killed ones, show.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { chmod, mkdir, readdir, utimes, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -149,7 +149,8 @@ describe('git', () => {
       cwd: fileURLToPath(new URL('../..', import.meta.url)),
     });
     const head = await host.resolve(repository, 'main');
-    const refused = /^meanwhile: Error: the program git: too many files are open: raise the limit of open files/;
+    const refused =
+      /^meanwhile: SystemUnavailable: the program git: too many files are open: raise the limit of open files/;
     const [before, ask, stream, after] = stdout.trim().split('\n');
     assert.deepEqual([before, after], [`before: ${head}`, `after: ${head}`]);
     for (const line of [ask, stream]) assert.match(line ?? '', refused);
@@ -181,9 +182,9 @@ describe('git', () => {
     const yesterday = new Date(Date.now() - 25 * 60 * 60 * 1000);
     for (const file of [...left, join(root, '.tmp', 'old.git')]) await utimes(file, yesterday, yesterday);
     for (const file of [join(root, '.tmp', 'young.index'), join(pack, 'tmp_pack_young')]) await writeFile(file, 'left');
-    // Some hundred loose objects; git looks from 100 on.
-    const many = Object.fromEntries(Array.from({ length: 120 }, (_, n) => [`many/f${n}`, `${n}`]));
-    await commit(many);
+    // Some hundred loose objects; git looks from 100 on, and packs itself what comes with 100 others.
+    for (const folder of ['many', 'more'])
+      await commit(Object.fromEntries(Array.from({ length: 60 }, (_, n) => [`${folder}/f${n}`, `${folder} ${n}`])));
     const loose = async (): Promise<number> => Number.parseInt(await personalGit(gitDir, 'count-objects'), 10);
     assert.ok((await loose()) > 120);
     // What is packed in the first round goes in the second.
@@ -244,6 +245,44 @@ describe('git', () => {
     await assert.rejects(lost.resolve(repository, 'main'), /nonexistent\/git: install git/);
     const stream = async () => collect(await lost.archive(repository, 'ab'.repeat(20)));
     await assert.rejects(stream(), /install git/);
+  });
+
+  it('commits many files with as many processes as one', async () => {
+    const log = join(scratch, 'calls');
+    const program = join(scratch, 'counting-git');
+    await writeFile(program, `#!/bin/sh\necho "$*" >> ${log}\nexec git "$@"\n`, { mode: 0o755 });
+    const counting = await createGitHost({ root, git: program });
+    /** Commits so many files, all of them new, and returns how often git was started. */
+    const callsFor = async (count: number): Promise<number> => {
+      await writeFile(log, '');
+      const files = Object.fromEntries(
+        Array.from({ length: count }, (_, n) => [`of-${count}/${n}.txt`, `${count} ${n}`]),
+      );
+      await counting.commit({ repository, branch: 'main', files, message: 'Change', author: 'sam' });
+      return (await readFile(log, 'utf8')).split('\n').length - 1;
+    };
+    await callsFor(2);
+    const [one, many] = [await callsFor(1), await callsFor(500)];
+    assert.ok(one > 0, 'no call was counted');
+    assert.equal(many, one);
+    assert.equal(Buffer.from((await host.read(repository, 'main', 'of-500/499.txt')) ?? '').toString(), '500 499');
+    await personalGit(gitDir, 'fsck', '--strict');
+  });
+
+  it('keeps contents byte for byte, whatever they look like', async () => {
+    const contents = [
+      '',
+      '\n',
+      'done\n',
+      'data 5\nblob\nmark :1\n',
+      'same',
+      'same',
+      Uint8Array.from([0, 255, 10, 13, 0]),
+    ];
+    const files = Object.fromEntries(contents.map((content, n) => [`c-${n}`, content]));
+    await host.commit({ repository, branch: 'main', files, message: 'Change', author: 'sam' });
+    for (const [name, content] of Object.entries(files))
+      assert.deepEqual(Buffer.from((await host.read(repository, 'main', name)) ?? 'none'), Buffer.from(content), name);
   });
 
   it('leaves nothing temporary', async () => {

@@ -91,6 +91,73 @@ describeWith(['hdfs'], 'people in HDFS', () => {
     assert.equal(await ownerOf('common/team'), 'ocdl');
   });
 
+  it('keeps registered data sets the platform’s: people read them, and change, remove or move nothing of them', async () => {
+    const team = `${root}/common/registry`;
+    const admitted = { readers: ['bob'], writers: ['alice'] };
+    // As it stands where an earlier version admitted people: what she made there and in the folder of data sets is hers.
+    await put('common/registry/datasets/old/rows.csv', 'old rows');
+    await hdfs.status('PUT', team, 'SETPERMISSION&permission=777');
+    await hdfs.status('PUT', `${team}/datasets`, 'SETPERMISSION&permission=777');
+    await hdfs.status('PUT', `${team}/datasets`, 'SETOWNER&owner=alice');
+    assert.equal(await alice.write(`${team}/datasets/hers`, 'hers'), 201);
+    await store.admit(path('common/registry'), admitted);
+    await put('common/registry/datasets/new/deep/rows.csv', 'new rows');
+    await put('common/registry/datasets/imported.im-1/files/a.tar', 'tar');
+    const kept = {
+      'datasets/old/rows.csv': 'old rows',
+      'datasets/new/deep/rows.csv': 'new rows',
+      'datasets/imported.im-1/files/a.tar': 'tar',
+      'datasets/hers': 'hers',
+    };
+    for (const each of [alice, bob]) {
+      for (const [at, text] of Object.entries(kept)) {
+        assert.equal(await each.read(`${team}/${at}`), text, at);
+        assert.equal(await each.write(`${team}/${at}`, 'x', '&overwrite=true'), 403, at);
+        assert.equal(await each.status('DELETE', `${team}/${at}`, 'DELETE'), 403, at);
+        assert.equal(await each.status('PUT', `${team}/${at}`, 'SETPERMISSION&permission=777'), 403, at);
+        assert.equal(await ownerOf(`common/registry/${at}`), 'ocdl', at);
+        const moved = encodeURIComponent(`${team}/moved`);
+        assert.equal(await each.status('PUT', `${team}/${at}`, `RENAME&destination=${moved}`), 403, at);
+      }
+      for (const at of ['datasets', 'datasets/new', 'datasets/new/deep', 'datasets/imported.im-1']) {
+        assert.equal(await each.write(`${team}/${at}/more`, 'x'), 403, at);
+        assert.equal(await each.status('PUT', `${team}/${at}/more`, 'MKDIRS'), 403, at);
+        assert.equal(await each.status('DELETE', `${team}/${at}`, 'DELETE&recursive=true'), 403, at);
+        for (const option of ['NONE', 'OVERWRITE']) {
+          const moved = `RENAME&renameoptions=${option}&destination=${encodeURIComponent(`${team}/moved`)}`;
+          assert.equal(await each.status('PUT', `${team}/${at}`, moved), 403, at);
+        }
+      }
+    }
+    // Nor does something else take the folder's place.
+    assert.equal(await alice.status('PUT', `${team}/own`, 'MKDIRS&permission=775'), 200);
+    const over = `RENAME&renameoptions=OVERWRITE&destination=${encodeURIComponent(`${team}/datasets`)}`;
+    assert.notEqual(await alice.status('PUT', `${team}/own`, over), 200);
+    assert.equal(await alice.status('PUT', team, `RENAME&destination=${encodeURIComponent(`${root}/x`)}`), 403);
+    // The rest of the area is hers to write; what she made at its top she removes, also when it was admitted again.
+    await store.admit(path('common/registry'), admitted);
+    assert.equal(await alice.write(`${team}/own/file`, 'text'), 201);
+    assert.equal(await alice.status('DELETE', `${team}/own`, 'DELETE&recursive=true'), 200);
+    assert.equal(await alice.write(`${team}/hers`, 'hers'), 201);
+    await store.admit(path('common/registry'), { readers: ['alice', 'bob'], writers: [] });
+    assert.equal(await ownerOf('common/registry/hers'), 'ocdl', 'she writes there no longer');
+    assert.equal(await alice.write(`${team}/datasets/new/deep/rows.csv`, 'x', '&overwrite=true'), 403);
+    for (const [at, text] of Object.entries(kept)) assert.equal(await bob.read(`${team}/${at}`), text, at);
+    assert.equal(await carol.read(`${team}/datasets/old/rows.csv`), 403);
+  });
+
+  it('has the folder of data sets before anybody may write beside it', async () => {
+    await store.admit(path('common/fresh'), { readers: [], writers: ['alice'] });
+    assert.equal(await ownerOf('common/fresh/datasets'), 'ocdl');
+    assert.equal(await alice.write(`${root}/common/fresh/datasets/mine`, 'x'), 403);
+    assert.equal(
+      await alice.status('DELETE', `${root}/common/fresh/datasets`, 'DELETE'),
+      403,
+      'also while it is empty',
+    );
+    assert.equal(await alice.write(`${root}/common/fresh/mine`, 'x'), 201);
+  });
+
   it('keeps staging the platform’s: managers read, nobody writes', async () => {
     await put('staging/team/models/a', 'model');
     await store.admit(path('staging/team'), { readers: ['carol'], writers: [] });

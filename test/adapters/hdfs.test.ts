@@ -100,7 +100,7 @@ describeWith(['hdfs'], 'HDFS', () => {
   it('lists what people made that it cannot be asked for not at all, and goes on behind it', async () => {
     await put('foreign/a', 'a');
     await put('foreign/z', 'z');
-    const deep = Array.from({ length: 13 }, (_, n) => `d${n}`).join('/');
+    const deep = Array.from({ length: 17 }, (_, n) => `d${n}`).join('/');
     const long = Array.from({ length: 10 }, () => 'l'.repeat(120)).join('/');
     for (const path of [deep, long]) assert.equal(await hdfs.write(`${root}/${at('foreign')}/${path}`, 'x'), 201);
     for (const limit of [1, 1000]) {

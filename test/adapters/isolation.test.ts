@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync, existsSync } from 'node:fs';
 import { createServer as createHttpServer, type Server as HttpServer } from 'node:http';
 import { createServer, type AddressInfo, type Server } from 'node:net';
-import { tmpdir } from 'node:os';
+import { homedir, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { JobOutcome } from '../../activities/ports.ts';
 import { eventually, pythonJob } from '../contracts/cluster.ts';
@@ -93,13 +93,54 @@ print("SUCCEEDED" if any("jest" in line for line in lines) else "only its own")`
     name: "reads the worker's environment",
     code: () => `import os
 found = open("/proc/%d/environ" % os.getppid(), "rb").read()
-print("SUCCEEDED" if b"npm_" in found or b"JEST_WORKER_ID" in found else "nothing of the worker")`,
+print("SUCCEEDED" if ${python(`HOME=${homedir()}`)}.encode() in found else "nothing of the worker")`,
   },
   {
     name: "reads this machine's list of users",
     code: () => `print("SUCCEEDED" if "daemon:" in open("/etc/passwd").read() else "its own alone")`,
   },
+  {
+    name: 'makes a user namespace, in which it would be root',
+    code: () => `${SYSCALLS}
+print("SUCCEEDED" if libc.unshare(0x10000000) == 0 else "refused with %d" % ctypes.get_errno())`,
+  },
+  {
+    name: 'makes a user namespace with a new process',
+    code: () => `${SYSCALLS}
+pid = libc.syscall(CLONE, 0x10000000 | 17, 0, 0, 0, 0)
+if pid == 0: os._exit(0)
+print("SUCCEEDED" if pid > 0 else "refused with %d" % ctypes.get_errno())`,
+  },
+  {
+    name: 'makes a user namespace with clone3, whose flags no filter can see',
+    code: () => `${SYSCALLS}
+arguments = (ctypes.c_uint64 * 11)(0x10000000, 0, 0, 0, 17)
+pid = libc.syscall(435, arguments, 88)
+if pid == 0: os._exit(0)
+print("SUCCEEDED" if pid > 0 else "refused with %d" % ctypes.get_errno())`,
+  },
+  {
+    name: 'makes a user namespace by the program for it',
+    code: () => `import subprocess
+print(subprocess.run(["unshare", "--user", "--map-root-user", "echo", "SUCCEEDED"], capture_output=True, text=True).stdout)`,
+  },
+  {
+    name: 'keeps memory in a file without a name, where no process has it',
+    code: () => `import os\nos.memfd_create("bomb")\nprint("SUCCEEDED")`,
+  },
+  {
+    name: 'keeps memory in a shared segment that nothing maps',
+    code: () => `${SYSCALLS}
+segment = libc.shmget(0, 1 << 20, 0o1600)
+if segment >= 0: libc.shmctl(segment, 0, None)
+print("SUCCEEDED" if segment >= 0 else "refused with %d" % ctypes.get_errno())`,
+  },
 ];
+
+/** For attacks by system calls: `clone` has another number on each kind of processor. */
+const SYSCALLS = `import ctypes, os, platform
+libc = ctypes.CDLL(None, use_errno=True)
+CLONE = {"x86_64": 56, "aarch64": 220}[platform.machine()]`;
 
 isolated('a job cannot do what it could without the sandbox:', () => {
   const opened: { inside?: LocalHarness; bare?: LocalHarness; targets?: Targets; close: (() => Promise<void>)[] } = {
@@ -212,7 +253,7 @@ print("root writable", os.access("/", os.W_OK), "dev writable", os.access("/dev"
   test('a folder that holds the platform is never shown', async () => {
     const careless = await openLocalCluster({
       sandbox: 'bubblewrap',
-      environment: () => Promise.resolve({ python: '/usr/bin/python3', folders: [tmpdir()] }),
+      environment: () => Promise.resolve({ python: '/usr/bin/python3', base: '/usr/bin/python3', folders: [tmpdir()] }),
     });
     try {
       await expect(run(careless, 'pass')).rejects.toThrow(/OCDL_HOME/);

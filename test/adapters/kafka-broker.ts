@@ -23,10 +23,16 @@ export interface BrokerOptions {
   readonly properties?: (stack: string) => readonly string[];
   /** `SCRAM-SHA-512=[name=…,password=…]` */
   readonly scram?: string;
+  /** It may also listen on IPv6. */
+  readonly ipv6?: boolean;
 }
 
 /** Starts a broker; resolves when it answers. */
-export async function startBroker({ properties = () => [], scram }: BrokerOptions = {}): Promise<OwnBroker> {
+export async function startBroker({
+  properties = () => [],
+  scram,
+  ipv6 = false,
+}: BrokerOptions = {}): Promise<OwnBroker> {
   const folder = join(runFolder(), freshName('kafka'));
   const [port, controllerPort] = [await anyFreePort('127.0.0.1'), await anyFreePort('127.0.0.1')];
   const program = await fetchJava('kafka', programs);
@@ -51,9 +57,10 @@ export async function startBroker({ properties = () => [], scram }: BrokerOption
       args,
     });
   }
+  const args = spec.args.filter((arg) => !ipv6 || arg !== '-Djava.net.preferIPv4Stack=true');
   const server = superviseChild(
     // A name of its own: the shared Kafka is recorded in the same folder.
-    { ...spec, name: basename(folder), before: prepare },
+    { ...spec, args, name: basename(folder), before: prepare },
     {
       // Where the end of the test run looks for what is left.
       home: { run: join(runFolder(), 'run'), logs: folder },

@@ -10,7 +10,7 @@ import {
   type LocalProcessCluster,
   type LocalProcessOptions,
 } from '../../activities/adapters/local-process/cluster.ts';
-import { findPython } from '../../deploy/local/environments.ts';
+import { findPython } from '../../deploy/local/python.ts';
 import type { NamedArtifact } from '../../workflows/domain/model.ts';
 import type { ClusterHarness } from '../contracts/cluster.ts';
 import { artifactOf, startJobApi } from '../contracts/cluster-job-api.ts';
@@ -44,9 +44,12 @@ export async function openLocalCluster(given: Partial<LocalProcessOptions> = {})
     capsule: join(CHECKOUT, 'deploy/capsule'),
     checkout: CHECKOUT,
     inferenceEntry: join(CHECKOUT, 'api/inference/main.ts'),
-    environment: () => Promise.resolve({ python: python.executable, folders: [python.prefix] }),
+    environment: () =>
+      Promise.resolve({ python: python.executable, base: python.executable, folders: [python.prefix] }),
     fetchFile: async (artifact, destination) => writeFile(destination, files.get(artifact.uri) ?? ''),
     onWarn: (message) => warnings.push(message),
+    // Tests of an API that is unavailable do not wait for it.
+    patience: { fetchSeconds: 1, uploadSeconds: 1 },
     ...given,
   });
   return {
@@ -54,6 +57,11 @@ export async function openLocalCluster(given: Partial<LocalProcessOptions> = {})
     api,
     home,
     warnings,
+    kill: async (marker, signal) => {
+      // A process has a higher number than the one that it is run by.
+      const innermost = Math.max(...processesWith(marker));
+      process.kill(innermost, signal);
+    },
     running: (marker) => Promise.resolve(processesWith(marker).length > 0),
     model: held('good', { 'model.onnx': encodeModel(addModel()), 'model.json': CARD }),
     brokenModel: held('broken', { 'model.onnx': 'no model at all', 'model.json': CARD }),

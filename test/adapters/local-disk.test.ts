@@ -101,7 +101,7 @@ describe('local disk', () => {
   it('lists what cannot be asked for not at all, and goes on behind it', async () => {
     await put('foreign/a', 'a');
     await put('foreign/z', 'z');
-    const deep = Array.from({ length: 13 }, (_, n) => `d${n}`).join('/');
+    const deep = Array.from({ length: 17 }, (_, n) => `d${n}`).join('/');
     const long = Array.from({ length: 10 }, () => 'l'.repeat(120)).join('/');
     for (const path of [deep, long]) {
       const file = join(root, at('foreign'), path);

@@ -3,13 +3,14 @@ import { test } from '@jest/globals';
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { JobOutcome } from '../../activities/ports.ts';
+import { failure } from '../../activities/failures.ts';
+import type { JobOutcome, JobProgress } from '../../activities/ports.ts';
 import { clusterContract, eventually, pythonJob, type JobGiven } from '../contracts/cluster.ts';
-import { pythonEnvironment } from '../python.ts';
+import { platformEnvironment } from '../python.ts';
 import { openLocalCluster, processesWith, sandboxForTests, type LocalHarness } from './local-cluster.ts';
 
 const MIB = 1024 ** 2;
@@ -66,6 +67,52 @@ for folder in ("/tmp", "/dev/shm"):
       const outcome = await run({ code, resources: { ...resources, diskBytes: 1024 * MIB } });
       expect(outcome.log).toMatch(/\/tmp refused 28/);
       expect(outcome.log).toMatch(/\/dev\/shm refused 28/);
+    });
+
+    test('what lies in temporary folders counts as memory of the job', async () => {
+      const code = `
+import time
+for folder in ("/tmp", "/dev/shm"): open(folder + "/pile", "wb").write(b"x" * (60 << 20))
+held = b"x" * (150 << 20)
+time.sleep(60)
+`;
+      const outcome = await run({ code, resources: { ...resources, diskBytes: 1024 * MIB } });
+      expect(outcome).toMatchObject({ status: 'failed', reason: 'memory', exitCode: null });
+      expect(outcome.log).toMatch(/resources\.memoryBytes/);
+    });
+
+    test('a file in memory that is also mapped counts once', async () => {
+      const code = `
+import mmap, time
+maps = []
+for folder in ("/tmp", "/dev/shm"):
+    with open(folder + "/pile", "w+b") as file:
+        file.write(b"x" * (60 << 20))
+        file.flush()
+        maps.append(mmap.mmap(file.fileno(), 0))
+print("sum", sum(sum(one[::4096]) for one in maps))
+held = b"x" * (20 << 20)
+time.sleep(1.5)
+`;
+      const outcome = await run({ code, resources: { ...resources, diskBytes: 1024 * MIB } });
+      expect(outcome.log).toMatch(/sum 3686400/);
+      expect(outcome).toMatchObject({ status: 'succeeded' });
+    });
+
+    test('memory that belongs to no process cannot be had', async () => {
+      const code = `
+import os
+held = []
+try:
+    for number in range(64):
+        held.append(os.memfd_create("bomb%d" % number))
+        os.write(held[-1], b"x" * (16 << 20))
+    print("took a gigabyte")
+except OSError as error:
+    print("refused with", error.errno)
+`;
+      const outcome = await run({ code, resources });
+      expect(outcome.log).toMatch(/refused with 38/);
     });
 
     test('a job cannot start processes without end', async () => {
@@ -168,12 +215,46 @@ sys.exit(3)
       }
     });
 
-    test('numpy and ONNX Runtime work within the limits', async () => {
-      const python = await pythonEnvironment();
-      const prefix = readFileSync(join(python, '../../pyvenv.cfg'), 'utf8').match(/^home = (.*)\/bin$/m)?.[1] ?? '/usr';
-      const real = await openLocalCluster({
-        environment: () => Promise.resolve({ python, folders: [join(python, '../..'), prefix] }),
+    test('a lock that no environment can be made of fails the job for good', async () => {
+      const refused = failure('InvalidInput', 'line 3 of the lock names no version');
+      const failing = await openLocalCluster({ environment: () => Promise.reject(refused) });
+      try {
+        const outcome = await failing.cluster.runJob(pythonJob(failing.api, { code: 'pass' }), watch);
+        expect(outcome).toMatchObject({ status: 'failed', reason: 'lock' });
+        expect(outcome.log).toMatch(/line 3 of the lock/);
+      } finally {
+        await failing.close();
+      }
+    });
+
+    test('a cancelled job waits until nothing of its environment is being made any more', async () => {
+      const seen = { aborted: false, ended: false };
+      const making = await openLocalCluster({
+        environment: ({ signal }) =>
+          new Promise((_, reject) => {
+            signal.addEventListener('abort', () => {
+              seen.aborted = true;
+              setTimeout(() => {
+                seen.ended = true;
+                reject(new Error('ended'));
+              }, 200);
+            });
+          }),
       });
+      try {
+        const abort = new AbortController();
+        const given = making.cluster.runJob(pythonJob(making.api, { code: 'pass' }), { signal: abort.signal });
+        setTimeout(() => abort.abort(new Error('withdrawn')), 100);
+        await assert.rejects(given, /withdrawn/);
+        expect(seen).toEqual({ aborted: true, ended: true });
+      } finally {
+        await making.close();
+      }
+    });
+
+    test('numpy and ONNX Runtime work within the limits', async () => {
+      const environment = await platformEnvironment();
+      const real = await openLocalCluster({ environment: () => Promise.resolve(environment) });
       try {
         const code =
           'import numpy, sklearn, onnxruntime, ocdl\nprint("sum", numpy.ones((500, 500)).dot(numpy.ones(500)).sum())';
@@ -231,6 +312,46 @@ sys.exit(3)
   });
 }
 
+test('what a job has made is uploaded by the next worker, when its own ended while the API was unavailable', async () => {
+  const parent = mkdtempSync(join(tmpdir(), 'ocdl-next-'));
+  const home = join(parent, 'home');
+  const patience = { fetchSeconds: 60, uploadSeconds: 60 };
+  const first = await openLocalCluster({ home, patience });
+  const code = 'import os, random; open(os.environ["OCDL_OUTPUTS"] + "/m", "w").write(str(random.random()))';
+  const spec = pythonJob(first.api, { code, outputs: [{ name: 'm', required: true }] });
+  const made = join(home, 'jobs', spec.name, 'out', 'm');
+  try {
+    const abort = new AbortController();
+    const onProgress = ({ message }: JobProgress): void => {
+      if (message.includes('asked again')) abort.abort(new Error('the worker ends'));
+    };
+    const running = first.cluster.runJob(
+      { ...spec, argv: ['sh', '-c', 'python3 in/code/main.py && : > out/done && sleep 2'] },
+      { signal: abort.signal, onProgress },
+    );
+    await eventually('the program', () => Promise.resolve(existsSync(join(made, '..', 'done'))));
+    first.api.setAway(true);
+    await assert.rejects(running, /the worker ends/);
+    const [value, left] = [readFileSync(made, 'utf8'), readdirSync(join(home, 'jobs', spec.name))];
+    // The inputs are not needed any more, and may be large.
+    expect(left).not.toContain('in');
+    await first.cluster.close();
+    first.api.setAway(false);
+    const next = await openLocalCluster({ home });
+    try {
+      const again = { ...spec, argv: ['sh', '-c', 'python3 in/code/main.py && : > out/done && sleep 2'] };
+      expect(await next.cluster.runJob(again, watch)).toMatchObject({ status: 'succeeded' });
+      expect(first.api.outputs(spec.data.job).get('m')?.toString()).toBe(value);
+      expect(existsSync(join(home, 'jobs', spec.name))).toBe(false);
+    } finally {
+      await next.close();
+    }
+  } finally {
+    await first.close();
+    rmSync(parent, { recursive: true, force: true });
+  }
+});
+
 test('without a sandbox a killed worker leaves its job and service running, and the next one ends them first', async () => {
   const left = await killWorker('none');
   try {
@@ -279,6 +400,50 @@ async function startAgain(parent: string, sandbox: 'bubblewrap' | 'none'): Promi
     await next.close();
   }
 }
+
+describe('where bubblewrap does not work', () => {
+  const detect = () => Promise.resolve({ kind: 'none', why: 'there is none' } as const);
+
+  test('no job and no service runs, and the operator is told why and what to do', async () => {
+    const harness = await openLocalCluster({ detect });
+    try {
+      expect(harness.warnings).toHaveLength(1);
+      expect(harness.warnings[0]).toMatch(
+        /no job and no model service runs.*there is none.*OCDL_JOBS_WITHOUT_SANDBOX=true/s,
+      );
+      const spec = pythonJob(harness.api, { code: 'pass' });
+      await assert.rejects(harness.cluster.runJob(spec, watch), {
+        type: 'JobFailed',
+        nonRetryable: true,
+        message: /no job and no model service runs.*apt-get install bubblewrap/s,
+      });
+      const service = { name: 'served', files: harness.model, version: '1', compute: 'cpu' } as const;
+      await assert.rejects(harness.cluster.startService(service, watch.signal), /OCDL_JOBS_WITHOUT_SANDBOX/);
+      expect(readdirSync(join(harness.home, 'jobs'))).toEqual([]);
+    } finally {
+      await harness.close();
+    }
+  });
+
+  test('jobs run all the same where the operator has said so, with a warning', async () => {
+    const harness = await openLocalCluster({ detect, sandbox: 'if-possible' });
+    try {
+      expect(harness.warnings[0]).toMatch(/WITHOUT a sandbox \(there is none\)/);
+      expect(await harness.cluster.runJob(pythonJob(harness.api, { code: 'pass' }), watch)).toMatchObject({
+        status: 'succeeded',
+      });
+    } finally {
+      await harness.close();
+    }
+  });
+
+  test('a cluster that must have it does not open', async () => {
+    await assert.rejects(
+      openLocalCluster({ detect, sandbox: 'bubblewrap' }),
+      /bubblewrap was asked for and does not work/,
+    );
+  });
+});
 
 describe('without a sandbox', () => {
   test('the warning says once what that means', async () => {

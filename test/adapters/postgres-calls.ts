@@ -2,27 +2,34 @@
 import type { Records } from '../../activities/records.ts';
 import { defaultPolicy } from '../../workflows/domain/model.ts';
 import * as set from '../contracts/records/scene.ts';
-import type { Scene } from '../contracts/records/scene.ts';
+import { decisionReads, decisionWrites } from './postgres-decision-calls.ts';
+import type { Prepare } from './postgres-material.ts';
 import {
   token,
   dataSet,
   unallotted,
   dataImport,
   node,
+  storedFile,
   withUser,
   withToken,
   withRelease,
+  withDataSet,
+  withDeletedDataSet,
+  withOther,
   withLiveRelease,
   withRows,
 } from './postgres-material.ts';
-
-/** Makes what must be there over an undisturbed Records, and returns the call. */
-type Prepare = (direct: Records, scene: Scene) => Promise<(records: Records) => Promise<unknown>>;
 
 const writes = {
   createUser: async (_, { user, entry }) => {
     const audit = entry();
     return (records) => records.createUser(user, true, audit);
+  },
+  changeUser: async (direct, scene) => {
+    await withUser(direct, scene);
+    const audit = scene.entry();
+    return (records) => records.changeUser(scene.user, { admin: true, disabled: true }, audit);
   },
   issueToken: async (direct, scene) => {
     await withUser(direct, scene);
@@ -38,24 +45,10 @@ const writes = {
     const release = await withRelease(direct, scene);
     return (records) => records.manifested(release);
   },
-  burnRelease: async (direct, scene) => {
-    await set.setProject(direct, scene);
-    const { release } = await set.allot(direct, scene, 1);
-    const audit = scene.entry();
-    return (records) => records.burnRelease(release, 'p/m/other/c-1', audit);
-  },
-  addKeys:
-    async (_, { user }) =>
-    (records) =>
-      records.addKeys([user]),
   kept:
     async (_, { user }) =>
     (records) =>
       records.kept(user, 1),
-  pause: async (_, scene) => {
-    const audit = scene.entry();
-    return (records) => records.pause([{ system: 'areas', kind: 'older', text: scene.user, pauses: true }], audit);
-  },
   acceptRestore: async (_, scene) => {
     const accepted = { tick: 1, numbers: [{ type: scene.type, sequence: 7 }], keys: [], voidTokens: false };
     const audit = scene.entry();
@@ -65,6 +58,16 @@ const writes = {
     const audit = entry();
     const types = [type, `${type}-b`];
     return (records) => records.createProject({ project, types, policy: defaultPolicy }, audit);
+  },
+  addTypes: async (direct, scene) => {
+    await set.setProject(direct, scene);
+    const audit = scene.entry();
+    return (records) => records.addTypes(scene.project, [`${scene.type}-b`], audit);
+  },
+  setTypeGrant: async (direct, scene) => {
+    const grant = await withOther(direct, scene);
+    const audit = scene.entry();
+    return (records) => records.setTypeGrant(grant, audit);
   },
   setPolicy: async (direct, scene) => {
     await set.setProject(direct, scene);
@@ -82,6 +85,29 @@ const writes = {
     const audit = scene.entry();
     return (records) => records.registerDataSet(dataSet(scene), audit);
   },
+  draftDataSet: async (direct, scene) => {
+    await set.setProject(direct, scene);
+    const draft = { project: scene.project, dataset: 'd-1', attempt: 'a-1', step: 'write' } as const;
+    return (records) => records.draftDataSet(draft);
+  },
+  dropDraft: async (direct, scene) => {
+    await set.setProject(direct, scene);
+    await direct.draftDataSet({ project: scene.project, dataset: 'd-1', attempt: 'a-1', step: 'write' });
+    return (records) => records.dropDraft(scene.project, 'd-1', 'a-1');
+  },
+  nameDataSets: async (direct, scene) => {
+    await withDataSet(direct, scene);
+    return (records) => records.nameDataSets(scene.project, ['d-1'], { kind: 'run', name: 'forest/rf-1' });
+  },
+  deleteDataSet: async (direct, scene) => {
+    await withDataSet(direct, scene);
+    const audit = scene.entry();
+    return (records) => records.deleteDataSet(scene.project, 'd-1', audit);
+  },
+  sweptDataSet: async (direct, scene) => {
+    await withDeletedDataSet(direct, scene);
+    return (records) => records.sweptDataSet(scene.project, 'd-1');
+  },
   record: async (direct, scene) => {
     await withRows(direct, scene);
     const entries = [scene.entry(), scene.entry()];
@@ -92,6 +118,18 @@ const writes = {
         { kind: 'version', row: version },
         { kind: 'scan', row: scan },
       ]);
+  },
+  recordRefused: async (direct, scene) => {
+    const entry = scene.entry({ kind: 'command.refused' });
+    const by = { principal: `user/${scene.user}`, action: 'version.decide' };
+    await direct.recordRefused(entry, { ...by, request: 'first' });
+    return (records) => records.recordRefused(entry, { ...by, request: 'second' });
+  },
+  linkAudit: async (direct, scene) => {
+    await set.linkAll(direct);
+    await direct.record([scene.entry(), scene.entry()], []);
+    // How many it linked is lost with the answer.
+    return async (records) => void (await records.linkAudit());
   },
   versionNumber: async (direct, { project }) => {
     await direct.versionNumber(project, 'forest', 'rf-1');
@@ -122,8 +160,15 @@ const writes = {
     const { application, project, type } = scene;
     const audit = scene.entry();
     const repository = `${project}/app`;
-    const made = { application, project, owner: 'dan', types: [type], gates: ['integrity'] as const, repository };
-    return (records) => records.createApplication({ ...made, gates: [...made.gates] }, audit);
+    const made = { application, project, owner: 'dan', types: [type], gates: ['function'], repository };
+    return (records) => records.createApplication(made, audit);
+  },
+  changeApplication: async (direct, scene) => {
+    await set.setApplication(direct, scene);
+    const { application, project, type } = scene;
+    const audit = scene.entry();
+    const changed = { application, project, owner: 'dora', types: [type], gates: ['function'], revision: 1 };
+    return (records) => records.changeApplication({ ...changed, repository: `${project}/app-other` }, audit);
   },
   moveLivePointer: async (direct, scene) => {
     await withLiveRelease(direct, scene);
@@ -132,10 +177,6 @@ const writes = {
     const move = { key: `${application}-move`, application, type, generation: 1, release, revert: false };
     const audit = scene.entry({ key: move.key });
     return (records) => records.moveLivePointer(move, audit);
-  },
-  createScan: async (_, scene) => {
-    const audit = scene.entry();
-    return (records) => records.createScan(set.scanRow(scene), audit);
   },
   recordImport: async (direct, scene) => {
     await direct.recordImport(dataImport(scene), null);
@@ -153,12 +194,32 @@ const writes = {
     const audit = scene.entry();
     return (records) => records.removeNode(scene.project, node(scene).node, audit);
   },
+  keepChunkDigests: async (_, scene) => (records) =>
+    records.keepChunkDigests(storedFile(scene).sha256, Buffer.alloc(96, 7)),
+  keepFileDigest: async (_, scene) => (records) => records.keepFileDigest(storedFile(scene)),
+  recordByteFault: async (_, scene) => {
+    const { uri, sha256: expected, modifiedAt: at } = storedFile(scene);
+    return (records) => records.recordByteFault({ uri, expected, found: 'nothing', at });
+  },
 } satisfies Partial<Record<keyof Records, Prepare>>;
 
 const reads = {
   users: async (direct, scene) => {
     await withUser(direct, scene);
     return async (records) => (await records.users()).filter(({ user }) => user === scene.user);
+  },
+  user: async (direct, scene) => {
+    await withUser(direct, scene);
+    return (records) => records.user(scene.user);
+  },
+  token: async (direct, scene) => {
+    await withToken(direct, scene);
+    return (records) => records.token(token(scene).tokenId);
+  },
+  jobTokens: async (direct, scene) => {
+    const job = { job: 'j-1', inputs: [], outputs: [] };
+    await direct.issueToken({ ...token(scene), kind: 'job', name: scene.user, job }, scene.entry());
+    return async (records) => (await records.jobTokens({ after: scene.user, limit: 1 })).rows;
   },
   principal: async (direct, scene) => {
     await withToken(direct, scene);
@@ -182,6 +243,14 @@ const reads = {
     await set.setProject(direct, scene);
     return async (records) => (await records.projects(null)).filter(({ project }) => project === scene.project);
   },
+  typeAccess: async (direct, scene) => {
+    await withOther(direct, scene);
+    return (records) => records.typeAccess(scene.project);
+  },
+  mayConsume: async (direct, scene) => {
+    await set.setProject(direct, scene);
+    return (records) => records.mayConsume(scene.project, scene.type);
+  },
   members: async (direct, scene) => {
     await set.setProject(direct, scene);
     await withUser(direct, scene);
@@ -189,18 +258,33 @@ const reads = {
     return (records) => records.members(scene.project);
   },
   dataSet: async (direct, scene) => {
-    await set.setProject(direct, scene);
-    await direct.registerDataSet(dataSet(scene), scene.entry());
+    await withDataSet(direct, scene);
     return (records) => records.dataSet(scene.project, 'd-1');
   },
+  deletedDataSet: async (direct, scene) => {
+    await withDeletedDataSet(direct, scene);
+    return (records) => records.deletedDataSet(scene.project, 'd-1');
+  },
+  unsweptDataSets: async (direct, scene) => {
+    await withDeletedDataSet(direct, scene);
+    return async (records) => (await records.unsweptDataSets(1000)).filter(({ project }) => project === scene.project);
+  },
   dataSets: async (direct, scene) => {
-    await set.setProject(direct, scene);
-    await direct.registerDataSet(dataSet(scene), scene.entry());
+    await withDataSet(direct, scene);
     return (records) => records.dataSets(scene.project);
+  },
+  projectOfType: async (direct, scene) => {
+    await set.setProject(direct, scene);
+    return (records) => records.projectOfType(scene.type);
   },
   audit: async (direct, scene) => {
     await withRows(direct, scene);
     return async (records) => (await records.audit({ project: scene.project })).rows.map(({ entry }) => entry);
+  },
+  audited: async (direct, scene) => {
+    const entry = scene.entry();
+    await direct.record([entry], []);
+    return (records) => records.audited(entry.key);
   },
   // How many rows there are is of all tests together.
   verifyAudit: async (direct, scene) => {
@@ -210,6 +294,10 @@ const reads = {
   version: async (direct, scene) => {
     await withRows(direct, scene);
     return (records) => records.version(scene.project, 'forest', 'rf-1');
+  },
+  versionByNumber: async (direct, scene) => {
+    await withRows(direct, scene);
+    return (records) => records.versionByNumber(scene.project, 'forest', 1);
   },
   versions: async (direct, scene) => {
     await withRows(direct, scene);
@@ -226,6 +314,10 @@ const reads = {
   release: async (direct, scene) => {
     const release = await withRelease(direct, scene);
     return (records) => records.release(release);
+  },
+  releaseCommand: async (direct, scene) => {
+    const release = await withRelease(direct, scene);
+    return (records) => records.releaseCommand(release);
   },
   unmanifested: async (direct, scene) => {
     const release = await withRelease(direct, scene);
@@ -248,6 +340,14 @@ const reads = {
     await withRelease(direct, scene);
     return (records) => records.releases({ type: scene.type });
   },
+  nextRelease: async (direct, scene) => {
+    await direct.announced(await withRelease(direct, scene));
+    return (records) => records.nextRelease(scene.application, scene.type, 0);
+  },
+  newestRelease: async (direct, scene) => {
+    await direct.announced(await withRelease(direct, scene));
+    return (records) => records.newestRelease(scene.type);
+  },
   releasesOf: async (direct, scene) => {
     await withRelease(direct, scene);
     return (records) => records.releasesOf(scene.project, 'forest', 'rf-1');
@@ -268,6 +368,10 @@ const reads = {
   livePointer: async (direct, scene) => {
     await withLiveRelease(direct, scene);
     return (records) => records.livePointer(scene.application, scene.type);
+  },
+  wasLive: async (direct, scene) => {
+    const release = await withLiveRelease(direct, scene);
+    return (records) => records.wasLive(scene.application, scene.type, release);
   },
   liveAt: async (direct, scene) => {
     await withLiveRelease(direct, scene);
@@ -306,14 +410,33 @@ const reads = {
     await direct.setNode(node(scene), scene.entry());
     return (records) => records.nodes(scene.project);
   },
+  chunkDigests: async (direct, scene) => {
+    const { sha256 } = storedFile(scene);
+    await direct.keepChunkDigests(sha256, Buffer.alloc(96, 7));
+    return (records) => records.chunkDigests(sha256, 1, 2);
+  },
+  fileDigest: async (direct, scene) => {
+    await direct.keepFileDigest(storedFile(scene));
+    return (records) => records.fileDigest(storedFile(scene).uri);
+  },
 } satisfies Partial<Record<keyof Records, Prepare>>;
 
 /** Every write of Records, by its name. */
-export const writingCalls: readonly (readonly [name: string, prepare: Prepare])[] = Object.entries(writes);
+export const writingCalls: readonly (readonly [name: string, prepare: Prepare])[] = [
+  ...Object.entries(writes),
+  ...Object.entries(decisionWrites),
+];
 /** Every read of Records, by its name; each answers something. */
-export const readingCalls: readonly (readonly [name: string, prepare: Prepare])[] = Object.entries(reads);
+export const readingCalls: readonly (readonly [name: string, prepare: Prepare])[] = [
+  ...Object.entries(reads),
+  ...Object.entries(decisionReads),
+];
 
-/** Of the whole database, so no scene has them alone: the first claim counts, and a checkpoint may leave a number out. */
-type OfAllScenes = 'claimInstallation' | 'checkpoint';
+/** Of the whole database, so no scene has them alone: the first claim counts, a checkpoint may leave a number out, a pause holds up the others. */
+type OfAllScenes = 'claimInstallation' | 'checkpoint' | 'pause';
 // A call that Records gets and these tables lack does not compile.
-({ ...writes, ...reads }) satisfies Record<Exclude<keyof Records, 'close' | OfAllScenes>, Prepare>;
+// `exclusively` is left out: a connection that is cut may hold its lock a moment longer, and then somebody else is at it.
+({ ...writes, ...reads, ...decisionWrites, ...decisionReads }) satisfies Record<
+  Exclude<keyof Records, 'close' | 'exclusively' | OfAllScenes>,
+  Prepare
+>;

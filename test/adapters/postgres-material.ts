@@ -2,8 +2,13 @@
 import type { Records } from '../../activities/records.ts';
 import type { Import, Node } from '../../workflows/domain/import.ts';
 import type { DataSet } from '../../workflows/domain/model.ts';
+import { defaultPolicy } from '../../workflows/domain/model.ts';
+import type { ArtifactUri, Digest } from '../../workflows/domain/names.ts';
 import * as set from '../contracts/records/scene.ts';
 import type { Scene } from '../contracts/records/scene.ts';
+
+/** Makes what must be there over an undisturbed Records, and returns the call. */
+export type Prepare = (direct: Records, scene: Scene) => Promise<(records: Records) => Promise<unknown>>;
 
 export const token = ({ user }: Scene) => ({
   tokenId: `${user}-token`,
@@ -20,6 +25,13 @@ export const dataSet = ({ project }: Scene): DataSet => ({
   files: [],
   registeredBy: 'sam',
   registeredAt: set.START,
+});
+/** The digest is none, so that its row can be found by the scene. */
+export const storedFile = ({ project }: Scene) => ({
+  uri: `local:areas/common/${project}/rows.csv` as ArtifactUri,
+  sha256: `sha256-${project}` as Digest,
+  bytes: 3 * 2 ** 20,
+  modifiedAt: set.START,
 });
 export const unallotted = ({ project, type }: Scene) => ({
   type,
@@ -67,6 +79,24 @@ export async function withUser(direct: Records, { user, entry }: Scene): Promise
 export async function withToken(direct: Records, scene: Scene): Promise<void> {
   await withUser(direct, scene);
   await direct.issueToken(token(scene), scene.entry());
+}
+
+export async function withDataSet(direct: Records, scene: Scene): Promise<void> {
+  await set.setProject(direct, scene);
+  await direct.registerDataSet(dataSet(scene), scene.entry());
+}
+
+export async function withDeletedDataSet(direct: Records, scene: Scene): Promise<void> {
+  await withDataSet(direct, scene);
+  await direct.deleteDataSet(scene.project, 'd-1', scene.entry());
+}
+
+/** Another project; returns the grant of the scene's type to it, which is not made yet. */
+export async function withOther(direct: Records, scene: Scene) {
+  await set.setProject(direct, scene);
+  const consumer = `${scene.project}-2`;
+  await direct.createProject({ project: consumer, types: [], policy: defaultPolicy }, scene.entry());
+  return { owner: scene.project, type: scene.type, consumer, granted: true };
 }
 
 export async function withRelease(direct: Records, scene: Scene): Promise<string> {

@@ -1,9 +1,11 @@
 // Records on PostgreSQL: the contract, and what only this adapter has: tampering, migrations, lost connections.
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import canonicalize from 'canonicalize';
 import pg from 'pg';
 import { createPostgresRecords } from '../../activities/adapters/postgres/records.ts';
 import type { Records } from '../../activities/records.ts';
-import { createScene, recordsContract } from '../contracts/records.ts';
+import { createScene, linkAll, recordsContract } from '../contracts/records.ts';
 import { freshDatabase } from '../servers.ts';
 
 recordsContract('PostgreSQL', async () => createPostgresRecords({ url: await freshDatabase() }));
@@ -22,18 +24,29 @@ async function withDatabase(work: (records: Records, sql: pg.Client, url: string
   }
 }
 
-/** Carries out statements with the audit's trigger disabled, as only its owner can. */
+/** Carries out statements with the audit's triggers disabled, as only its owner can. */
 async function tamper(sql: pg.Client, statements: string): Promise<void> {
-  await sql.query('alter table authoritative.audit disable trigger append_only');
+  for (const trigger of ['append_only', 'link_once'])
+    await sql.query(`alter table authoritative.audit disable trigger ${trigger}`);
   await sql.query(statements);
-  await sql.query('alter table authoritative.audit enable always trigger append_only');
+  for (const trigger of ['append_only', 'link_once'])
+    await sql.query(`alter table authoritative.audit enable always trigger ${trigger}`);
 }
 
 async function writeEntries(records: Records, count: number): Promise<void> {
   const { entry } = createScene();
   const entries = Array.from({ length: count }, () => entry());
   await records.record(entries, []);
+  await linkAll(records);
 }
+
+/** What a walk of a whole chain of so many linked rows says. */
+const whole = (rows: number) => ({ rows, broken: null, unlinked: 0, overdue: 0 });
+
+const forged = (
+  seq: number,
+): string => `insert into authoritative.audit (seq, previous, hash, key, project, subject, entry)
+  select ${seq}, hash, hash, 'forged', project, subject, entry from authoritative.audit`;
 
 describe('the audit on PostgreSQL', () => {
   it.each([
@@ -45,23 +58,19 @@ describe('the audit on PostgreSQL', () => {
     ['a deleted first row', `delete from authoritative.audit where seq = 1`, 1],
     ['a deleted last row', `delete from authoritative.audit where seq = 6`, 6],
     ['all rows deleted', `delete from authoritative.audit`, 1],
-    [
-      'an inserted row',
-      `insert into authoritative.audit select 7, hash, hash, 'forged', project, subject, entry from authoritative.audit where seq = 6`,
-      7,
-    ],
+    ['an inserted row', `${forged(7)} where seq = 6`, 7],
     [
       'a row put in between',
       `update authoritative.audit set seq = seq + 100 where seq > 3;
        update authoritative.audit set seq = seq - 99 where seq > 100;
-       insert into authoritative.audit select 4, hash, hash, 'forged', project, subject, entry from authoritative.audit where seq = 3`,
+       ${forged(4)} where seq = 3`,
       4,
     ],
     ['rows that changed places', `update authoritative.audit set seq = case seq when 2 then 30 else seq end`, 2],
   ])('shows %s', async (_, statements, broken) => {
     await withDatabase(async (records, sql) => {
       await writeEntries(records, 6);
-      assert.deepEqual(await records.verifyAudit(), { rows: 6, broken: null });
+      assert.deepEqual(await records.verifyAudit(), whole(6));
       await tamper(sql, statements);
       assert.equal((await records.verifyAudit()).broken, broken);
     });
@@ -70,12 +79,12 @@ describe('the audit on PostgreSQL', () => {
   it('is walked in pages to its end', async () => {
     await withDatabase(async (records, sql) => {
       for (let n = 0; n < 5; n++) await writeEntries(records, 500);
-      assert.deepEqual(await records.verifyAudit(), { rows: 2500, broken: null });
+      assert.deepEqual(await records.verifyAudit(), whole(2500));
       await tamper(
         sql,
         `update authoritative.audit set entry = replace(entry, 'sam', 'eve') where seq in (2100, 2200)`,
       );
-      assert.deepEqual(await records.verifyAudit(), { rows: 2500, broken: 2100 });
+      assert.deepEqual(await records.verifyAudit(), { ...whole(2500), broken: 2100 });
     });
   });
 
@@ -91,7 +100,7 @@ describe('the audit on PostgreSQL', () => {
         await sql.query(`set session_replication_role = ${role}`);
         for (const statement of statements) await assert.rejects(sql.query(statement), /append-only/);
       }
-      assert.deepEqual(await records.verifyAudit(), { rows: 2, broken: null });
+      assert.deepEqual(await records.verifyAudit(), whole(2));
     });
   });
 
@@ -108,6 +117,89 @@ describe('the audit on PostgreSQL', () => {
       );
     });
   });
+
+  it('lets a row be linked once, and changed in nothing else', async () => {
+    await withDatabase(async (records, sql) => {
+      const { entry } = createScene();
+      await records.record([entry(), entry()], []);
+      const set = (columns: string) => sql.query(`update authoritative.audit set ${columns} where arrival = 1`);
+      const linked = `seq = 1, previous = 'p', hash = 'h'`;
+      for (const more of ['entry', 'key', 'subject', 'project'])
+        await assert.rejects(set(`${linked}, ${more} = 'other'`), /append-only/);
+      await assert.rejects(set(`${linked}, recorded_at = now() - interval '1 day'`), /append-only/);
+      await assert.rejects(set(`entry = 'other'`), /append-only/);
+      await assert.rejects(set(`seq = 1`), /check constraint/);
+      await set(linked);
+      for (const columns of [linked, 'seq = 2', 'seq = null, previous = null, hash = null'])
+        await assert.rejects(set(columns), /append-only/);
+    });
+  });
+
+  it('links late what is committed late, and tells what nobody links', async () => {
+    await withDatabase(async (records, sql, url) => {
+      const { entry } = createScene();
+      const [early, late] = [entry(), entry()];
+      const other = new pg.Client({ connectionString: url });
+      await other.connect();
+      try {
+        await other.query('begin');
+        await other.query(
+          `insert into authoritative.audit (key, project, subject, entry, recorded_at)
+           values ($1, $2, $3, $4, now() - interval '1 minute')`,
+          [late.key, late.project, late.subject, canonicalize(late)],
+        );
+        await records.record([early], []);
+        await linkAll(records);
+        assert.deepEqual(await records.verifyAudit(), whole(1));
+        await other.query('commit');
+        assert.deepEqual(await records.verifyAudit(), { ...whole(2), unlinked: 1, overdue: 1 });
+        await linkAll(records);
+        assert.deepEqual(await records.verifyAudit(), whole(2));
+        const { rows } = await records.audit({});
+        assert.deepEqual(
+          rows.map((row) => [row.seq, row.entry.key]),
+          [
+            [1, early.key],
+            [2, late.key],
+          ],
+        );
+      } finally {
+        await other.end();
+      }
+    });
+  });
+
+  it('does not make writers or readers wait for whoever links', async () => {
+    await withDatabase(async (records, sql) => {
+      const { entry, user } = createScene();
+      const held = holdChain(sql);
+      await held.taken;
+      await records.record([entry()], []);
+      await records.createUser(user, false, entry());
+      assert.equal(await records.linkAudit(), 0);
+      assert.equal((await records.audit({})).rows.length, 2);
+      await held.release();
+      assert.equal(await records.linkAudit(), 2);
+    });
+  });
+
+  it('that an earlier version of the platform has written goes on', async () => {
+    await withDatabase(async (records, sql) => {
+      const { entry } = createScene();
+      const first = entry();
+      const link = { entry: first, previous: '0'.repeat(64), seq: 1 };
+      const hash = createHash('sha256')
+        .update(canonicalize(link) ?? '')
+        .digest('hex');
+      await sql.query(
+        `insert into authoritative.audit (seq, previous, hash, key, project, subject, entry) values (1, $1, $2, $3, $4, $5, $6)`,
+        [link.previous, hash, first.key, first.project, first.subject, canonicalize(first)],
+      );
+      await sql.query('update authoritative.audit_head set seq = 1, hash = $1', [hash]);
+      await writeEntries(records, 1);
+      assert.deepEqual(await records.verifyAudit(), whole(2));
+    });
+  });
 });
 
 const policy = { version: 1, quorum: 1, undoWithinSeconds: 1, operatorCommands: false, thresholds: {} };
@@ -119,7 +211,7 @@ describe('the schema on PostgreSQL', () => {
     try {
       await writeEntries(opened[0] ?? assert.fail('nothing was opened'), 1);
       const again = await createPostgresRecords({ url });
-      assert.deepEqual(await again.verifyAudit(), { rows: 1, broken: null });
+      assert.deepEqual(await again.verifyAudit(), whole(1));
       await again.close();
     } finally {
       await Promise.all(opened.map((records) => records.close()));
@@ -148,22 +240,48 @@ describe('the schema on PostgreSQL', () => {
   });
 });
 
+describe('administrators', () => {
+  it('of two who are demoted or disabled at once, one is left', async () => {
+    await withDatabase(async (records) => {
+      const { user, entry } = createScene();
+      const [one, two] = [`${user}-1`, `${user}-2`];
+      for (const name of [one, two]) await records.createUser(name, true, entry());
+      for (let race = 0; race < 10; race++) {
+        const changes = await Promise.allSettled([
+          records.changeUser(one, { admin: false }, entry()),
+          records.changeUser(two, race % 2 ? { disabled: true } : { admin: false }, entry()),
+        ]);
+        assert.deepEqual(changes.map(({ status }) => status).sort(), ['fulfilled', 'rejected']);
+        const left = (await records.users()).filter(({ admin, disabled }) => admin && !disabled);
+        assert.equal(left.length, 1);
+        for (const name of [one, two]) await records.changeUser(name, { admin: true, disabled: false }, entry());
+      }
+    });
+  });
+});
+
 describe('connections to PostgreSQL', () => {
   it('that the server ends in the middle of a call are replaced, and the call is made anew', async () => {
-    await withDatabase(async (records, sql) => {
+    await withDatabase(async (records, sql, url) => {
       const { user, entry } = createScene();
       await records.createUser(user, false, entry());
       const once = entry();
-      const held = holdChain(sql);
-      await held.taken;
+      // A transaction under way that writes the same key: the call waits for it.
+      const other = new pg.Client({ connectionString: url });
+      other.on('error', () => undefined);
+      await other.connect();
+      await other.query('begin');
+      await other.query(`insert into authoritative.audit (key, subject, entry) values ($1, 's', '{}')`, [once.key]);
       const waiting = records.record([once], []);
       await untilWaiting(sql);
       await sql.query(
-        `select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()`,
+        `select pg_terminate_backend(pid) from pg_stat_activity
+         where datname = current_database() and wait_event_type = 'Lock'`,
       );
       await untilWaiting(sql);
-      await held.release();
+      await other.query('rollback');
       await waiting;
+      await other.end();
       const { rows } = await records.audit({});
       assert.equal(rows.filter((row) => row.entry.key === once.key).length, 1);
       assert.ok((await records.users()).some((found) => found.user === user));
@@ -178,7 +296,7 @@ describe('connections to PostgreSQL', () => {
   });
 });
 
-/** Holds the lock that appending to the audit takes. */
+/** Holds the lock of whoever links the audit. */
 function holdChain(sql: pg.Client): { taken: Promise<unknown>; release: () => Promise<unknown> } {
   const name = `hashtextextended('ocdl:audit', 0)`;
   return {
@@ -189,8 +307,8 @@ function holdChain(sql: pg.Client): { taken: Promise<unknown>; release: () => Pr
 
 async function untilWaiting(sql: pg.Client): Promise<void> {
   for (const until = Date.now() + 10_000; Date.now() < until;) {
-    const { rowCount } = await sql.query(`select 1 from pg_locks where locktype = 'advisory' and not granted`);
+    const { rowCount } = await sql.query(`select 1 from pg_locks where not granted`);
     if (rowCount) return;
   }
-  assert.fail('nothing waits for the chain');
+  assert.fail('no call waits');
 }

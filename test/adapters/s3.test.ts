@@ -207,7 +207,7 @@ describeWith(['s3'], 's3', () => {
       'team/a/.tmp/draft',
       'team/ab/common/p/f/x',
       // Deeper, and longer, than any path that can be asked for.
-      `${key('f')}/${Array.from({ length: 13 }, (_, n) => `d${n}`).join('/')}`,
+      `${key('f')}/${Array.from({ length: 17 }, (_, n) => `d${n}`).join('/')}`,
       `${key('f')}/${Array.from({ length: 8 }, () => 'l'.repeat(120)).join('/')}/${'m'.repeat(20)}`,
     ])
       await bucket.client.send(new PutObjectCommand({ Bucket: bucket.bucket, Key, Body: 'x' }));

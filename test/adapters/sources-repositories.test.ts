@@ -3,6 +3,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TryLater } from '../../activities/ports.ts';
+import { pathProblem } from '../../workflows/domain/names.ts';
 import type { Source } from '../../workflows/domain/import.ts';
 import { API, CODELOAD, COMMIT, layRelease, layRepository, limited } from './github-api.ts';
 import { json, redirect, serveFile } from './web-server.ts';
@@ -137,6 +138,17 @@ describe('Maven', () => {
     const resolution = await (await session(source)).resolve();
     expect(resolution.files[0]?.expected).toEqual({ algorithm, digest: digest(algorithm) });
     expect((await fetch(source)).sha256).toBe(digest('sha256'));
+  });
+
+  it('stores a file under a name that every area takes, however long the parts of its coordinate are', async () => {
+    const [a, b, c] = [...'abc'].map((letter) => letter.repeat(128));
+    const long = `data.example.org/maven2/g/${a}/1${b?.slice(1)}/${a}-1${b?.slice(1)}-${c}.jar`;
+    site().pages.set(long, serveFile(() => bytes).handler);
+    const resolution = await (await session({ kind: 'maven', coordinate: `g:${a}:1${b?.slice(1)}:${c}` })).resolve();
+    const [file] = resolution.files;
+    expect(file?.address).toMatch(new RegExp(`${long.slice(16)}$`));
+    expect(pathProblem(file?.name)).toBeUndefined();
+    expect(file?.name).toMatch(/^a+-[0-9a-f]{16}\.jar$/);
   });
 
   it('fails on another digest, on what is none, and where there is no such file; says so where there is no digest', async () => {

@@ -72,6 +72,19 @@ test('who comes is let in, who goes is kept out, and what changed while nobody w
   expect([first.warnings, second.warnings]).toEqual([[], []]);
 });
 
+test('who is disabled is kept out, and let in again when they are enabled', async () => {
+  const { rights, ...recorded } = recorder();
+  const following = keepAdmitted({ records, ...recorded });
+  await following.records.setMember(...member('p', 'mia', 'manager'));
+  await eventually('mia owns her area', () => rights['private/p/mia']?.owner === 'mia', 60_000);
+  await following.records.changeUser('mia', { disabled: true }, auditEntry('user.changed'));
+  await eventually('mia does not', () => rights['private/p/mia']?.owner === undefined, 60_000);
+  await eventually('nor reads what is staged', () => rights['staging/p']?.readers.length === 0, 60_000);
+  await following.records.changeUser('mia', { disabled: false }, auditEntry('user.changed'));
+  await eventually('she does again', () => rights['private/p/mia']?.owner === 'mia', 60_000);
+  await following.stop();
+});
+
 test('who left while HDFS was away is kept out by the next start, also where nobody remembers them', async () => {
   const rights: Rights = {};
   const before = keepAdmitted({ records, ...recorder({ rights }) });
@@ -151,7 +164,7 @@ test('while HDFS is away a member is set all the same, and it is said that the r
   const away = recorder({ failures: Number.MAX_SAFE_INTEGER });
   const following = keepAdmitted({ records, ...away });
   await following.records.setMember(...member('p', 'mia', 'scientist'));
-  expect(await records.members('p')).toEqual([{ user: 'mia', roles: ['scientist'] }]);
+  expect(await records.members('p')).toEqual([{ user: 'mia', roles: ['scientist'], disabled: false }]);
   await eventually(
     'a warning',
     () => away.warnings.some((line) => /members of p yet: .*no NameNode answers/.test(line)),

@@ -17,7 +17,9 @@ beforeAll(async () => {
 });
 afterAll(() => state.world?.close());
 
-const inside = /node_modules|\/tmp\/|\.ts:|postgres|select |insert |ENOENT|at async|local:/i;
+/** The name of an unavailable system is meant for the caller: `PostgreSQL` as a word is none of these. */
+const inside =
+  /node_modules|\/tmp\/|\.ts:|postgres(?!ql: |ql")|:5432|select |insert |ENOENT|ECONNREFUSED|at async|local:/i;
 
 /** Asserts that it is a problem of that status and tells nothing of the inside. */
 async function expectProblem(response: Response, status: number): Promise<Record<string, unknown>> {
@@ -62,7 +64,10 @@ describe('an answer', () => {
     const token = world().tokens['admin'] ?? '';
     const response = await app.request('http://localhost/v1/users', { headers: { authorization: `Bearer ${token}` } });
     expect(response.headers.get('retry-after')).toBe('5');
-    expect((await expectProblem(response, 503))['detail']).toBe('the database does not answer: try again');
+    expect(await expectProblem(response, 503)).toMatchObject({
+      ...{ detail: 'PostgreSQL: it cannot be reached; try again' },
+      ...{ system: 'PostgreSQL', reason: 'it cannot be reached' },
+    });
   });
 
   test('carries the request id that was given, if it is a sane one', async () => {

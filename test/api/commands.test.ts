@@ -1,49 +1,34 @@
-// Commands: signed so that the workflow can tell, sent once, and answered by what became of them.
+// Commands: signed and recorded before they are signalled, refused at once by the record, and answered by what their row says.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { ed25519 } from '@noble/curves/ed25519.js';
-import canonicalize from 'canonicalize';
-import { readdir, stat } from 'node:fs/promises';
-import { join } from 'node:path';
 import { auditEntry } from '../../api/audit-entry.ts';
-import { createSigner } from '../../api/signer.ts';
-import type { CommandBody, RefusalReason } from '../../workflows/domain/command.ts';
-import { parseSignedCommand } from '../../workflows/domain/command.ts';
-import type { SignedCommand } from '../../workflows/domain/command.ts';
 import { isSigned } from '../../workflows/signature.ts';
-import type { Machines } from './passage.ts';
-import { DIGEST, populatePassage, versionRow } from './passage.ts';
+import {
+  approve,
+  approveOf,
+  commandingIn,
+  forgetSent,
+  ofPointer,
+  ofScan,
+  submission,
+  tag,
+  WAIT,
+} from './commanding.ts';
+import { decides, DIGEST, populatePassage } from './passage.ts';
 import type { World } from './world.ts';
 import { json, openWorld, PROJECT, TYPE } from './world.ts';
 
-const state: { world?: World; machines?: Machines } = {};
+const state: { world?: World } = {};
 const world = (): World => {
   if (!state.world) throw new Error('no world');
   return state.world;
 };
 beforeAll(async () => {
   state.world = await openWorld();
-  state.machines = await populatePassage(state.world);
+  await populatePassage(state.world);
 });
 afterAll(() => state.world?.close());
-beforeEach(() => {
-  const { workflows } = world().deps;
-  workflows.outcomes = [{ status: 'done', message: 'done' }];
-  workflows.sent.length = 0;
-  delete workflows.throws.send;
-  delete workflows.throws.outcome;
-});
-
-const submission = `/v1/projects/${PROJECT}/models/random-forest/submissions/rf-1`;
-const approve = { name: 'approve', revision: 3, digest: DIGEST, report: DIGEST };
-const last = (): { workflowId: string; command: SignedCommand } => {
-  const sent = world().deps.workflows.sent.at(-1);
-  if (!sent) throw new Error('nothing was sent');
-  return sent;
-};
-const refusals = async (subject: string) =>
-  (await world().deps.records.audit({ subject, limit: 500 })).rows
-    .map(({ entry }) => entry)
-    .filter(({ kind }) => kind === 'command.refused');
+beforeEach(() => forgetSent(world()));
+const { give, sent, last, another, refusals } = commandingIn(world);
 
 test('wait while systems were set back to another moment, and say what to do', async () => {
   const { records } = world().deps;
@@ -67,208 +52,163 @@ test('wait while systems were set back to another moment, and say what to do', a
       findings: [{ system: 'areas', kind: 'older', text: 'the areas are older' }],
     });
   }
-  expect(world().deps.workflows.sent).toEqual([]);
+  expect(sent()).toEqual([]);
   // What is only read is answered.
   expect((await world().ask('mia', 'GET', submission)).status).toBe(200);
   await records.acceptRestore({ tick: 1, numbers: [], keys: [], voidTokens: false }, { ...entry, key: 'accepted' });
   expect((await world().ask('mia', 'POST', `${submission}/commands`, approve)).status).toBe(200);
 });
 
-describe('the signature', () => {
-  test('is one that the workflow accepts, over exactly what was asked', async () => {
-    const response = await world().ask('mia', 'POST', `${submission}/commands`, { ...approve, commandId: 'approve-1' });
-    expect(response.status).toBe(200);
-    const { workflowId, command } = last();
-    expect(Math.abs(Date.parse(command.body.issuedAt) - Date.now())).toBeLessThan(60_000);
-    expect(workflowId).toBe(`model/${PROJECT}/random-forest/rf-1`);
-    expect(parseSignedCommand(command)).toEqual({ command });
-    expect(command.body).toEqual({
-      ...{ v: 1, keyId: world().deps.signer.newest, workflowId, commandId: 'approve-1', name: 'approve', args: {} },
-      ...{ actor: 'mia', roles: ['manager'], policyVersion: 1, revision: 3, digest: DIGEST, report: DIGEST },
-      issuedAt: command.body.issuedAt,
-    });
-    const key = world().deps.signer.publicKeys()[command.body.keyId] ?? '';
-    const message = new TextEncoder().encode(canonicalize(command.body));
-    expect(ed25519.verify(Buffer.from(command.signature, 'base64url'), message, Buffer.from(key, 'hex'))).toBe(true);
-    expect(isSigned(command, world().deps.signer.publicKeys())).toBe(true);
-    const forged = { ...command, body: { ...command.body, actor: 'sam' } };
-    expect(isSigned(forged, world().deps.signer.publicKeys())).toBe(false);
-  });
-
-  test('keys stay over a restart, are for this user alone, and a second process on the folder agrees', async () => {
-    const folder = join(world().folder, 'keys');
-    const again = await createSigner(folder);
-    expect(again.publicKeys()).toEqual(world().deps.signer.publicKeys());
-    expect((await stat(folder)).mode & 0o777).toBe(0o700);
-    const [name = ''] = await readdir(folder);
-    expect(name).toBe(`${again.newest}.json`);
-    expect((await stat(join(folder, name))).mode & 0o777).toBe(0o600);
-    const body = { keyId: 'f'.repeat(16) } as CommandBody;
-    expect(() => again.sign(body)).toThrow('is not in');
-  });
-
-  test('a version is signed for with the key it was started with', async () => {
-    const former = await createSigner(join(world().folder, 'former-keys'));
-    const { records } = world().deps;
-    const entry = { key: 'old', project: PROJECT, kind: 'test', actor: 't', subject: 't', digest: null, report: null };
-    await records.record(
-      [{ ...entry, reason: '', detail: {}, at: '2026-01-01T00:00:00.000Z' }],
-      [{ kind: 'version', row: versionRow({ submission: 'rf-old', keyId: former.newest }) }],
-    );
-    const path = submission.replace('rf-1', 'rf-old');
-    // Its key is not here: nothing is sent rather than something that no workflow would take.
-    const response = await world().ask('mia', 'POST', `${path}/commands`, approve);
-    expect(response.status).toBe(500);
-    expect(await response.text()).not.toContain(world().folder);
-    expect(world().deps.workflows.sent).toEqual([]);
-  });
-});
-
 describe('what is answered', () => {
   test('accepted: 202 with where to ask', async () => {
-    world().deps.workflows.outcomes = [{ status: 'accepted' }];
-    const response = await world().ask('mia', 'POST', `${submission}/commands`, { ...approve, commandId: 'approve-2' });
+    const response = await give('mia', { ...approve, commandId: 'approve-2' });
     expect(response.status).toBe(202);
     const address = response.headers.get('location') ?? '';
     expect(address).toBe(`${submission}/commands/approve-2`);
-    expect(await json(world().ask('mia', 'GET', address))).toMatchObject({ outcome: { status: 'accepted' }, address });
+    const outcome = { commandId: 'approve-2', outcome: { status: 'accepted' }, address };
+    expect(await json(response)).toEqual(outcome);
+    expect(await json(world().ask('mia', 'GET', address))).toEqual(outcome);
   });
 
-  test.each([[null], [undefined]])('%s from the workflow (no worker): 202', async (outcome) => {
-    world().deps.workflows.outcomes = [outcome];
-    const response = await world().ask('mia', 'POST', `${submission}/commands`, approve);
-    expect(response.status).toBe(202);
-    expect(await json(response)).toMatchObject({ outcome: null });
-  });
-
-  test('the server gone after the signal was taken: 202, not an error', async () => {
-    world().deps.workflows.throws.outcome = 'unavailable';
-    expect((await world().ask('mia', 'POST', `${submission}/commands`, approve)).status).toBe(202);
-  });
-
-  test.each<[RefusalReason]>([['stale'], ['busy'], ['wrong-digest'], ['not-authorized']])(
-    '%s: 409 with the outcome',
-    async (reason) => {
-      const outcome = { status: 'refused', reason, message: 'look again' } as const;
-      world().deps.workflows.outcomes = [outcome];
-      const response = await world().ask('mia', 'POST', `${submission}/commands`, approve);
-      expect(response.status).toBe(409);
-      expect(response.headers.get('content-type')).toBe('application/problem+json');
-      expect(await json(response)).toMatchObject({
-        type: `urn:ocdl:problem:command-${reason}`,
-        detail: 'look again',
-        outcome,
+  test.each([['unavailable'], ['closed'], ['missing']] as const)(
+    'the signal does not get through (%s): 202, since it is recorded, and the log says so',
+    async (kind) => {
+      world().deps.workflows.throws.send = kind;
+      const commandId = `unsent-${kind}`;
+      const response = await give('mia', { ...approve, commandId });
+      expect([response.status, await json(response)]).toMatchObject([202, { outcome: { status: 'accepted' } }]);
+      const before = new Date(Date.now() + 60_000).toISOString();
+      const open = await world().deps.records.openCommands({ before, limit: 1000 });
+      expect(open.map(({ body }) => body.commandId)).toContain(commandId);
+      expect(world().lines.find((line) => line['commandId'] === commandId)).toMatchObject({
+        msg: 'a command is recorded and not signalled yet',
       });
     },
   );
 
+  test.each<[string, string, string, object]>([
+    ['stale', 'mia', 'stale', { ...approve, revision: 2 }],
+    ['wrong-digest', 'mia', 'wrong-digest', { ...approve, digest: 'a'.repeat(64) }],
+    ['wrong-state', 'mia', 'wrong-state', { ...approve, name: 'retire' }],
+    ['invalid', 'mia', 'invalid', { ...approve, report: null }],
+    ["not-authorized: another scientist's version", 'sid', 'not-authorized', { name: 'withdraw', revision: 3 }],
+  ])('%s: 409 at once from the record, without any signal, and it stays so', async (_, who, reason, command) => {
+    const commandId = `refused-${reason}`;
+    const response = await give(who, { ...command, commandId });
+    expect(response.headers.get('content-type')).toBe('application/problem+json');
+    const body = await json(response);
+    const outcome = { status: 'refused', reason, message: expect.any(String) as unknown };
+    expect([response.status, body]).toMatchObject([409, { type: `urn:ocdl:problem:command-${reason}`, outcome }]);
+    expect(sent()).toEqual([]);
+    const row = (await refusals(`${PROJECT}/random-forest/rf-1`)).find(
+      ({ detail }) => detail['commandId'] === commandId,
+    );
+    expect(row).toMatchObject({ actor: who, detail: { reason, command: { body: { commandId } } } });
+    // Asked for later, and sent again, it is as it was.
+    expect(await json(world().ask('mia', 'GET', `${submission}/commands/${commandId}`))).toMatchObject({ outcome });
+    expect([(await give(who, { ...command, commandId })).status, sent()]).toEqual([409, []]);
+  });
+
+  test('closed: a version that has ended takes nothing more', async () => {
+    const path = await another();
+    world().deps.workflows.onCommand = decides(world());
+    expect((await give('sam', { name: 'withdraw', revision: 3 }, WAIT, path)).status).toBe(200);
+    world().deps.workflows.sent.length = 0;
+    const response = await give('mia', { ...approve, revision: 4 }, {}, path);
+    expect([response.status, await json(response)]).toMatchObject([
+      409,
+      { type: 'urn:ocdl:problem:command-closed', detail: expect.stringContaining('withdrawn') as unknown },
+    ]);
+    expect(sent()).toEqual([]);
+  });
+
+  test('what is decided in the end may still be a refusal', async () => {
+    const path = await another();
+    const { records, workflows } = world().deps;
+    const decide = decides(world());
+    // Somebody was faster, between the record of this one and its decision.
+    workflows.onCommand = async (id, command) => {
+      workflows.onCommand = decide;
+      await give('mia', { ...tag, commandId: 'faster-tag' }, WAIT, path);
+      await decide(id, command);
+    };
+    const response = await give('mia', { ...approveOf(path), commandId: 'slower-one' }, WAIT, path);
+    expect([response.status, await json(response)]).toMatchObject([409, { outcome: { reason: 'stale' } }]);
+    const id = last().workflowId;
+    expect(await records.command(id, 'faster-tag')).toMatchObject({ outcome: { status: 'done' } });
+  });
+
   test('failed: 409 with the reason', async () => {
-    world().deps.workflows.outcomes = [{ status: 'failed', reason: 'live', message: 'live in scanner' }];
-    const response = await world().ask('mia', 'POST', `${submission}/commands`, { ...approve, name: 'retire' });
-    expect(response.status).toBe(409);
-    expect(await json(response)).toMatchObject({ type: 'urn:ocdl:problem:command-failed', detail: 'live in scanner' });
+    world().deps.workflows.onCommand = decides(world());
+    const path = await another();
+    const response = await give('mia', { ...approveOf(path), report: 'b'.repeat(64) }, WAIT, path);
+    expect([response.status, await json(response)]).toMatchObject([
+      409,
+      {
+        type: 'urn:ocdl:problem:command-failed',
+        detail: expect.stringContaining('no evaluation') as unknown,
+        outcome: { status: 'failed', reason: 'EvidenceMissing' },
+      },
+    ]);
   });
 
   test('Prefer: wait=N waits until it is done, and no longer than N', async () => {
-    const prefer = { prefer: 'respond-async, wait=5' };
-    world().deps.workflows.outcomes = [undefined, { status: 'accepted' }, { status: 'done', message: 'released' }];
-    const done = await world().ask('mia', 'POST', `${submission}/commands`, approve, prefer);
+    const path = await another();
+    const { workflows } = world().deps;
+    const late: Promise<unknown>[] = [];
+    workflows.onCommand = async (id, command) => {
+      late.push(new Promise((resolve) => setTimeout(resolve, 100)).then(() => decides(world())(id, command)));
+    };
+    const done = await give('mia', tag, { prefer: 'respond-async, wait=5' }, path);
     expect([done.status, done.headers.get('preference-applied')]).toEqual([200, 'wait=5']);
-    world().deps.workflows.outcomes = [{ status: 'accepted' }];
+    await Promise.all(late);
+    workflows.onCommand = async () => undefined;
     const begun = Date.now();
-    const waited = await world().ask('mia', 'POST', `${submission}/commands`, approve, { prefer: 'wait=1' });
+    const waited = await give('mia', { ...tag, revision: 4 }, { prefer: 'wait=1' }, path);
     expect(waited.status).toBe(202);
     expect(Date.now() - begun).toBeGreaterThanOrEqual(950);
     expect(Date.now() - begun).toBeLessThan(30_000);
   });
 
-  test.each([['closed'], ['missing']] as const)('a workflow that is %s: 409, and the audit has it', async (kind) => {
-    world().deps.workflows.throws.send = kind;
-    const commandId = `closed-${kind}`;
-    const response = await world().ask('mia', 'POST', `${submission}/commands`, { ...approve, commandId });
-    expect(response.status).toBe(409);
-    expect(await json(response)).toMatchObject({
-      type: 'urn:ocdl:problem:command-closed',
-      outcome: { reason: 'closed' },
-    });
-    const row = (await refusals(`${PROJECT}/random-forest/rf-1`)).find(
-      ({ detail }) => detail['commandId'] === commandId,
-    );
-    expect(row).toMatchObject({ actor: 'mia', detail: { refused: 'closed', command: { body: { commandId } } } });
-    // Asked for later, the audit answers.
-    world().deps.workflows.throws.outcome = 'missing';
-    const later = await world().ask('mia', 'GET', `${submission}/commands/${commandId}`);
-    expect(await json(later)).toMatchObject({ outcome: { status: 'refused', reason: 'closed' } });
-  });
-
-  test('the command that ended it, sent again: done, as it was; another one under its id is refused', async () => {
-    const path = `${submission}/commands`;
-    const sent = { name: 'rollback', args: { reason: 'no' }, revision: 3, digest: DIGEST, commandId: 'rollback-1' };
-    await world().ask('mia', 'POST', path, sent);
-    const { command } = last();
-    const entry = {
-      project: PROJECT,
-      actor: 'mia',
-      digest: null,
-      report: null,
-      reason: 'no',
-      at: '2026-01-01T00:00:00Z',
-    };
-    const row = { key: 'w/9', kind: 'version.rollback', subject: `${PROJECT}/random-forest/rf-1`, detail: { command } };
-    await world().deps.records.record([{ ...entry, ...row }], []);
-    world().deps.workflows.throws.send = 'closed';
-    const again = await world().ask('mia', 'POST', path, sent);
-    expect([again.status, await json(again)]).toMatchObject([200, { outcome: { status: 'done' } }]);
-    const other = await world().ask('mia', 'POST', path, { ...sent, args: { reason: 'another' } });
-    expect(other.status).toBe(409);
-  });
-
-  test('the server away: 503, nothing in the audit', async () => {
-    world().deps.workflows.throws.send = 'unavailable';
-    const before = await refusals(`${PROJECT}/random-forest/rf-1`);
-    const response = await world().ask('mia', 'POST', `${submission}/commands`, approve);
-    expect([response.status, response.headers.get('retry-after')]).toEqual([503, '5']);
-    expect(await refusals(`${PROJECT}/random-forest/rf-1`)).toEqual(before);
-  });
-
-  test('without a grant: 403, nothing sent, and the audit has it', async () => {
-    const command = { ...approve, commandId: 'not-mine-to-give' };
-    const response = await world().ask('eng', 'POST', `${submission}/commands`, command);
+  test('without a grant: 403, nothing recorded or sent, and the audit has it', async () => {
+    const response = await give('eng', { ...approve, commandId: 'not-mine-to-give' });
     expect(response.status).toBe(403);
-    expect(world().deps.workflows.sent).toEqual([]);
+    expect(sent()).toEqual([]);
+    const id = `model/${PROJECT}/random-forest/rf-1`;
+    expect(await world().deps.records.command(id, 'not-mine-to-give')).toBeUndefined();
     const row = (await refusals(`${PROJECT}/random-forest/rf-1`)).find(({ actor }) => actor === 'eng');
     expect(row?.detail).toMatchObject({ commandId: 'not-mine-to-give', name: 'approve', refused: 'not-authorized' });
   });
 
-  test("an unknown command's address is 404", async () => {
-    world().deps.workflows.outcomes = [null];
-    expect((await world().ask('mia', 'GET', `${submission}/commands/never-given`)).status).toBe(404);
-  });
-
   test.each([
     ['mia', submission],
-    ['dev', `/v1/applications/scanner/types/${TYPE}`],
-    ['eng', `/v1/projects/${PROJECT}/scans/scan-1`],
-  ])('while no worker runs, the address says so to %s at %s: 202, as when it was given', async (who, path) => {
-    world().deps.workflows.outcomes = [undefined];
-    const address = `${path}/commands/given-before`;
-    const response = await world().ask(who, 'GET', address);
-    expect([response.status, await json(response)]).toEqual([
-      202,
-      { commandId: 'given-before', outcome: null, address },
-    ]);
+    ['dev', ofPointer],
+    ['eng', ofScan],
+  ])("an unknown command's address is 404 to %s at %s", async (who, path) => {
+    expect((await world().ask(who, 'GET', `${path}/commands/never-given`)).status).toBe(404);
   });
 });
 
-test('a revert and a label go to their own workflows', async () => {
-  const revert = { name: 'revert', revision: 4, args: { release: `${TYPE}-1` } };
-  await world().ask('dev', 'POST', `/v1/applications/scanner/types/${TYPE}/commands`, revert);
+test('moves of the live pointer and labels go to their own workflows', async () => {
+  const takeDown = { name: 'take-down', revision: 1, args: { reason: 'it harms' } };
+  expect((await give('dev', takeDown, {}, ofPointer)).status).toBe(202);
   expect(last().workflowId).toBe(`application/scanner/${TYPE}`);
-  expect(last().command.body).toMatchObject({ name: 'revert', revision: 4, roles: ['developer'], actor: 'dev' });
+  expect(last().command.body).toMatchObject({ name: 'take-down', revision: 1, roles: ['developer'], actor: 'dev' });
   const label = { name: 'deny', revision: 0, args: { findings: ['f-1'] } };
-  await world().ask('eng', 'POST', `/v1/projects/${PROJECT}/scans/scan-1/commands`, label);
+  expect((await give('eng', label, {}, ofScan)).status).toBe(202);
   expect(last().workflowId).toBe(`feedback/${PROJECT}/scan-1`);
   expect(isSigned(last().command, world().deps.signer.publicKeys())).toBe(true);
+});
+
+test.each<[string, string, object]>([
+  ['stale', ofPointer, { name: 'revert', revision: 0, args: { release: `${TYPE}-1`, reason: 'r' } }],
+  ['invalid', ofPointer, { name: 'revert', revision: 1, args: { reason: 'r' } }],
+  ['invalid', ofPointer, { name: 'take-down', revision: 1, args: { reason: ' ' } }],
+  ['stale', ofScan, { name: 'confirm', revision: 7, args: { findings: ['f-1'] } }],
+  ['invalid', ofScan, { name: 'confirm', revision: 0, args: { findings: ['f-9'] } }],
+])('what cannot be is refused there, too: %s at %s', async (reason, path, command) => {
+  const response = await give(path === ofScan ? 'eng' : 'dev', command, {}, path);
+  expect([response.status, await json(response), sent()]).toMatchObject([409, { outcome: { reason } }, []]);
 });
 
 test('what a version waits for is told, with the reason', async () => {
@@ -279,17 +219,67 @@ test('what a version waits for is told, with the reason', async () => {
   expect((await json(world().ask('sam', 'GET', submission)))['waiting']).toEqual([]);
 });
 
-test('a version is shown live, and from the record when the workflow is silent', async () => {
-  const version = versionRow({ revision: 9, keyId: 'k' });
-  world().deps.workflows.status = { version, busy: 'c-1', approvals: ['mia'] };
-  expect(await json(world().ask('sam', 'GET', submission))).toMatchObject({
-    ...{ live: true, busy: 'c-1', approvals: ['mia'], version: { revision: 9 } },
-  });
-  world().deps.workflows.status = undefined;
-  const shown = await json(world().ask('sam', 'GET', submission));
-  expect(shown).toMatchObject({ live: false, version: { revision: 3 } });
+test('a version is shown as the record has it: approvals of how many, which lapsed, until when, and closed', async () => {
+  const { records, workflows } = world().deps;
+  workflows.onCommand = decides(world());
+  const shown = async (path = submission) => json(world().ask('sam', 'GET', path));
+  const first = await shown();
+  expect(first).toMatchObject({ busy: null, approvals: [], quorum: 1, lapsed: [], undoUntil: null, closed: false });
+  expect(first['version']).toMatchObject({ state: 'new', revision: 3 });
+  expect(Object.keys(first).sort()).toEqual(
+    ['approvals', 'busy', 'closed', 'lapsed', 'quorum', 'undoUntil', 'version', 'waiting'].sort(),
+  );
   // Where bytes lie is nobody's business outside.
-  expect(JSON.stringify(shown)).not.toContain('local:');
+  expect(JSON.stringify(first)).not.toContain('local:');
   const rows = (await json(world().ask('sid', 'GET', `/v1/projects/${PROJECT}/versions`)))['rows'];
   expect(rows).toEqual([]);
+
+  const policy = async (quorum: number) =>
+    expect((await world().ask('admin', 'PUT', `/v1/projects/${PROJECT}/policy`, { quorum })).status).toBe(200);
+  await policy(2);
+  expect((await give('mia', approve, WAIT)).status).toBe(200);
+  expect(await shown()).toMatchObject({ approvals: ['mia'], quorum: 2, lapsed: [], version: { state: 'new' } });
+  await policy(3);
+  const why = expect.stringContaining('policy') as unknown;
+  expect(await shown()).toMatchObject({ approvals: [], quorum: 3, lapsed: [{ actor: 'mia', why }] });
+  await policy(1);
+  const approved = await give('mia', { ...approve, revision: 4 }, WAIT);
+  expect([approved.status, await shown()]).toMatchObject([200, { version: { state: 'approved', revision: 5 } }]);
+  const reject = { name: 'reject', revision: 5, digest: DIGEST, args: { reason: 'no' } };
+  const live = await json(give('mia', reject, WAIT));
+  expect(live).toMatchObject({ detail: 'live in scanner: revert or take down there first, then reject' });
+  const takeDown = { name: 'take-down', revision: 1, args: { reason: 'it harms' } };
+  await give('dev', takeDown, WAIT, ofPointer);
+  // The main branch follows; then a taken-down type takes no second one.
+  await records.completePointer(last().workflowId, last().command.body.commandId, '');
+  const again = await json(give('dev', { ...takeDown, revision: 2 }, WAIT, ofPointer));
+  expect(again).toMatchObject({ outcome: { reason: 'wrong-state' } });
+  await give('mia', reject, WAIT);
+  // Its release is fenced first, and that is announced: it is busy until then.
+  const busy = await shown();
+  expect(busy).toMatchObject({ busy: last().command.body.commandId, version: { state: 'approved' } });
+  await records.completeDecision(last().workflowId, last().command.body.commandId);
+  const rejected = await shown();
+  expect(rejected).toMatchObject({ busy: null, closed: false, version: { state: 'rejected' } });
+  expect(Date.parse(String(rejected['undoUntil']))).toBeGreaterThan(Date.now());
+  const listed = (await json(world().ask('mia', 'GET', `/v1/projects/${PROJECT}/versions?state=rejected`)))['rows'];
+  const { submission: id, state, revision } = rejected['version'] as Record<string, unknown>;
+  expect(listed).toMatchObject([{ submission: id, state, revision }]);
+});
+
+test('the verification of the audit says what rests on no decision', async () => {
+  const answer = await json(world().ask('admin', 'GET', '/v1/audit/verification'));
+  expect(answer).toEqual({
+    rows: expect.any(Number) as unknown,
+    broken: null,
+    // Nothing links rows here.
+    unlinked: expect.any(Number) as unknown,
+    overdue: expect.any(Number) as unknown,
+    decisions: {
+      checked: expect.any(Number) as unknown,
+      // The only release here was given its number, and made live, by the tests.
+      problems: [`release ${TYPE}-1 has no decision`, `move 1 of scanner/${TYPE} to ${TYPE}-1 has no decision`],
+    },
+  });
+  expect((answer['decisions'] as { checked: number }).checked).toBeGreaterThan(3);
 });

@@ -1,72 +1,96 @@
 // A gateway that keeps what it is told and answers as a test wishes.
-import type { Outcome, SignedCommand } from '../../workflows/domain/command.ts';
-import { workflowId } from '../../workflows/messages.ts';
-import type { GatewayErrorKind, Waiting, WorkflowGateway } from '../../api/gateway.ts';
+import type { SignedCommand } from '../../workflows/domain/command.ts';
+import type { WorkflowName } from '../../workflows/messages.ts';
+import { taskQueues, workflowId } from '../../workflows/messages.ts';
+import type { GatewayErrorKind, Seen, Waiting, WorkflowGateway } from '../../api/gateway.ts';
 import { GatewayError } from '../../api/gateway.ts';
 
 export interface FakeGateway extends WorkflowGateway {
+  /** What runs, by id, with its input. */
   readonly started: Map<string, unknown>;
   readonly sent: { readonly workflowId: string; readonly command: SignedCommand }[];
   readonly cancelled: string[];
-  /** Answers to `outcome`, one after the other; the last one stays. */
-  outcomes: (Outcome | null | undefined)[];
+  readonly woken: string[];
+  readonly terminated: { readonly workflowId: string; readonly runId: string; readonly reason: string }[];
+  /** How a workflow stands, where it is not simply running since it was started. */
+  readonly seen: Map<string, Seen>;
   /** What the next calls throw, by what is called. */
   readonly throws: {
+    start?: GatewayErrorKind;
     send?: GatewayErrorKind;
-    outcome?: GatewayErrorKind;
-    status?: GatewayErrorKind;
+    look?: GatewayErrorKind;
     ready?: GatewayErrorKind;
   };
   /** What every workflow waits for. */
   pending: readonly Waiting[];
-  status: Awaited<ReturnType<WorkflowGateway['lifecycleStatus']>>;
+  /** What the workflow does with a command that it gets. */
+  onCommand: (workflowId: string, command: SignedCommand) => Promise<unknown>;
 }
 
 export function createFakeGateway(): FakeGateway {
   const started = new Map<string, unknown>();
-  const start = async (id: string, input: unknown) => {
-    if (started.has(id)) return { started: false };
+  const seen = new Map<string, Seen>();
+  const start = async (type: WorkflowName, id: string, input: unknown) => {
+    check('start');
+    if (seen.get(id)?.isRunning ?? started.has(id)) return { started: false };
     started.set(id, input);
+    seen.set(id, seenAs(type, id));
     return { started: true };
   };
-  const check = (kind: GatewayErrorKind | undefined): void => {
+  const check = (what: keyof FakeGateway['throws']): void => {
+    const kind = fake.throws[what];
     if (kind) throw new GatewayError(kind, `the fake is ${kind}`);
   };
   const fake: FakeGateway = {
     started,
     sent: [],
     cancelled: [],
-    outcomes: [{ status: 'done', message: 'done' }],
+    woken: [],
+    terminated: [],
+    seen,
     throws: {},
     pending: [],
-    status: undefined,
-    startLifecycle: (input) => start(workflowId.modelLifecycle(input), input),
-    startEvaluation: (input) => start(workflowId.evaluation(input), input),
-    startApplication: (input) => start(workflowId.application(input), input),
-    startFeedback: (input) => start(workflowId.feedback(input), input),
-    startImport: (input) => start(workflowId.dataImport(input), input),
-    async cancelImport(id) {
-      check(fake.throws.send);
+    onCommand: async () => undefined,
+    startLifecycle: (input) => start('modelLifecycle', workflowId.modelLifecycle(input), input),
+    startEvaluation: (input) => start('evaluation', workflowId.evaluation(input), input),
+    startApplication: (input) => start('application', workflowId.application(input), input),
+    startFeedback: (input) => start('feedback', workflowId.feedback(input), input),
+    startImport: (input) => start('dataImport', workflowId.dataImport(input), input),
+    async cancel(id) {
+      check('send');
       fake.cancelled.push(id);
     },
     async sendCommand(id, command) {
-      check(fake.throws.send);
+      check('send');
       fake.sent.push({ workflowId: id, command });
+      await fake.onCommand(id, command);
     },
-    async outcome() {
-      check(fake.throws.outcome);
-      return fake.outcomes.length > 1 ? fake.outcomes.shift() : fake.outcomes[0];
+    async wake(id) {
+      check('send');
+      fake.woken.push(id);
     },
-    async lifecycleStatus() {
-      check(fake.throws.status);
-      return fake.status;
+    async look(id) {
+      check('look');
+      return seen.get(id);
+    },
+    async terminate(id, runId, reason) {
+      fake.terminated.push({ workflowId: id, runId, reason });
+      seen.delete(id);
+      started.delete(id);
     },
     async waiting() {
       return fake.pending;
     },
     async ready() {
-      check(fake.throws.ready);
+      check('ready');
     },
   };
   return fake;
 }
+
+/** A workflow of ours that has just begun to run. */
+export const seenAs = (type: WorkflowName, id: string, given: Partial<Seen> = {}): Seen => ({
+  ...{ isRunning: true, status: 'RUNNING', type, taskQueue: taskQueues.core, runId: `run of ${id}` },
+  startedAt: new Date().toISOString(),
+  ...given,
+});

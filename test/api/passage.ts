@@ -1,6 +1,8 @@
 // One thing of every kind in a world, so that every route has something to be about: a version by sam, an application of dev's …
+import type { SignedCommand } from '../../workflows/domain/command.ts';
 import type { Digest, StorePath } from '../../workflows/domain/names.ts';
 import type { Evaluation, NamedArtifact, Version } from '../../workflows/domain/model.ts';
+import { workflowId } from '../../workflows/messages.ts';
 import { auditEntry } from '../../api/audit-entry.ts';
 import { issueToken } from '../../api/tokens.ts';
 import { newToken } from '../../activities/tokens.ts';
@@ -29,20 +31,22 @@ export async function populatePassage(world: World): Promise<Machines> {
   };
   const model = await put('areas', `staging/${PROJECT}/models/random-forest/rf-1/model.onnx`, MODEL_BYTES);
   const report = await put('areas', `staging/${PROJECT}/models/random-forest/rf-1/reports/ev-1.json`, REPORT);
-  await records.record(
-    [audit('version')],
-    [
-      { kind: 'version', row: versionRow({ files: [model], digest: model.sha256, keyId: world.deps.signer.newest }) },
-      { kind: 'evaluation', row: evaluationRow({ report }) },
-    ],
-  );
   for (const kind of ['training', 'test'] as const) {
     const area = kind === 'test' ? 'staging' : 'common';
     const file = await put('areas', `${area}/${PROJECT}/datasets/${kind}-1/rows.csv`, Buffer.from(`${kind} rows`));
     const row = { project: PROJECT, dataset: `${kind}-1`, kind, files: [file], registeredBy: 'mia' };
     await records.registerDataSet({ ...row, registeredAt: NOW }, audit(`dataset/${kind}`));
   }
-  const common = { project: PROJECT, types: [TYPE], gates: ['smoke'] };
+  for (const kind of ['training', 'test'] as const) {
+    const row = { project: PROJECT, dataset: `spare-${kind}`, kind, files: [], registeredAt: NOW };
+    await records.registerDataSet(
+      { ...row, registeredBy: kind === 'test' ? 'mia' : 'sam' },
+      audit(`dataset/spare-${kind}`),
+    );
+  }
+  const common = { project: PROJECT, types: [TYPE], gates: ['function'] };
+  await recordVersion(world, versionRow({ files: [model], digest: model.sha256, keyId: world.deps.signer.newest }));
+  await recordEvaluation(world, evaluationRow({ report }));
   for (const application of ['scanner', 'probe'])
     await records.createApplication(
       // Of the other application's type nothing is released: it may not see what the first one may.
@@ -76,18 +80,41 @@ export async function populatePassage(world: World): Promise<Machines> {
       },
     ],
   );
-  await records.createScan(
+  const move = {
+    key: 'live-1',
+    application: 'scanner',
+    type: TYPE,
+    generation: 0,
+    release: release.release,
+    revert: false,
+  };
+  await records.recordGate(
+    { application: 'scanner', type: TYPE, release: release.release },
+    { gate: 'function', passed: true, detail: '', seconds: 0 },
+  );
+  await records.moveLivePointer(move, audit('live'));
+  const feedback = { project: PROJECT, scan: 'scan-1' };
+  await records.recordStart(
     {
-      ...{ scan: 'scan-1', project: PROJECT, application: 'scanner', type: TYPE, release: release.release },
-      findings: [
-        {
-          ...{ finding: 'f-1', name: 'DigestLoginModule', path: 'a/B.java', vulnerable: true, probability: 0.9 },
-          ...{ source: DIGEST, label: null },
-        },
-      ],
-      ...{ state: 'open' as const, revision: 0, commit: null, keyId: world.deps.signer.newest, updatedAt: NOW },
+      ...{ workflowId: workflowId.feedback(feedback), type: 'feedback', input: feedback, askedBy: 'scanner' },
+      ...{ roles: [], project: PROJECT },
     },
     audit('scan'),
+    [
+      {
+        kind: 'scan',
+        row: {
+          ...{ scan: 'scan-1', project: PROJECT, application: 'scanner', type: TYPE, release: release.release },
+          findings: [
+            {
+              ...{ finding: 'f-1', name: 'DigestLoginModule', path: 'a/B.java', vulnerable: true, probability: 0.9 },
+              ...{ source: DIGEST, label: null },
+            },
+          ],
+          ...{ state: 'open' as const, revision: 0, commit: null, keyId: world.deps.signer.newest, updatedAt: NOW },
+        },
+      },
+    ],
   );
   await put('areas', `private/${PROJECT}/sam/runs/model.onnx`, MODEL_BYTES);
   const sheet = await put('areas', `common/${PROJECT}/datasets/imported.im-1/datasheet.json`, Buffer.from('{"v":1}'));
@@ -132,6 +159,36 @@ export async function* once(bytes: Uint8Array): AsyncIterable<Uint8Array> {
   yield bytes;
 }
 
+/** Records a version with its start, as the API does; it stands as the row says, a new one by its recorded facts. */
+export async function recordVersion({ deps: { records } }: World, row: Version): Promise<void> {
+  const { project, model, submission, type, author } = row;
+  const input = { project, model, type, submission, author, beginning: { directory: submission } };
+  const id = workflowId.modelLifecycle(row);
+  const isNew = row.state === 'new' && row.digest !== null;
+  await records.recordStart(
+    { workflowId: id, type: 'modelLifecycle', input, askedBy: author, roles: ['scientist'], project },
+    auditEntry({ key: `test/${id}`, project, kind: 'test', actor: 'test', subject: 'test' }),
+    [{ kind: 'version', row: isNew ? { ...row, state: 'validating', revision: row.revision - 1, digest: null } : row }],
+  );
+  if (!isNew) return;
+  await records.recordStaged(row, row.files);
+  await records.recordValidation(row, { digest: row.digest, revises: row.revises });
+  await records.advanceVersion(id, { revision: row.revision - 1 });
+}
+
+/** Records an evaluation that a manager asked for, and its end, as evidence. */
+export async function recordEvaluation({ deps: { records } }: World, row: Evaluation): Promise<void> {
+  const { project, evaluation, model, submission, actor, dataset } = row;
+  const id = workflowId.evaluation(row);
+  const input = { project, evaluation, model, actor, dataset, subject: { submission: submission ?? '' } };
+  await records.recordStart(
+    { workflowId: id, type: 'evaluation', input, askedBy: actor, roles: ['manager'], project },
+    auditEntry({ key: `test/${id}`, project, kind: 'test', actor: 'test', subject: 'test' }),
+    [{ kind: 'evaluation', row: { ...row, state: 'running', digest: null, report: null, passed: null, metrics: {} } }],
+  );
+  await records.endEvaluation(row, { inStaging: true });
+}
+
 /** A version of sam's, `new` at revision 3. */
 export const versionRow = (given: Partial<Version> = {}): Version => ({
   ...{ project: PROJECT, model: 'random-forest', type: TYPE, submission: 'rf-1', author: 'sam', state: 'new' },
@@ -147,3 +204,11 @@ export const evaluationRow = (given: Partial<Evaluation> = {}): Evaluation => ({
   ...{ metrics: { average_precision: 0.9 }, detail: '', updatedAt: NOW },
   ...given,
 });
+
+/** What a lifecycle's workflow does with a command: it has it decided. */
+export const decides =
+  ({ deps: { records } }: World) =>
+  (id: string, command: SignedCommand): Promise<unknown> =>
+    id.startsWith('application/')
+      ? records.decidePointer(id, command)
+      : records.decideVersion(id, command, { place: (_, file) => file });

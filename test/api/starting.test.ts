@@ -1,6 +1,6 @@
 // Starting submissions and evaluations: once each, recorded before they start, and only from what is there.
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { populatePassage } from './passage.ts';
+import { decides, populatePassage } from './passage.ts';
 import type { World } from './world.ts';
 import { json, openWorld, PROJECT, TYPE } from './world.ts';
 
@@ -15,6 +15,12 @@ beforeAll(async () => {
 });
 afterAll(() => state.world?.close());
 
+/** The workflow server has lost it. */
+function forget(id: string): void {
+  world().deps.workflows.started.delete(id);
+  world().deps.workflows.seen.delete(id);
+}
+
 describe('starting', () => {
   const path = `/v1/projects/${PROJECT}/models/random-forest/submissions`;
   const body = { submission: 'rf-7', type: TYPE, from: { directory: 'runs' } };
@@ -24,9 +30,12 @@ describe('starting', () => {
     expect(first.status).toBe(201);
     expect(await json(first)).toMatchObject({ state: 'validating', revision: 0, author: 'sam' });
     const id = `model/${PROJECT}/random-forest/rf-7`;
-    expect(world().deps.workflows.started.get(id)).toMatchObject({
-      ...{ author: 'sam', beginning: { directory: 'runs' }, policy: { version: 1 } },
-      keys: world().deps.signer.publicKeys(),
+    // What it may do stands in the record, not in what it is started with.
+    const input = { project: PROJECT, model: 'random-forest', type: TYPE, submission: 'rf-7', author: 'sam' };
+    expect(world().deps.workflows.started.get(id)).toEqual({ ...input, beginning: { directory: 'runs' } });
+    expect(await world().deps.records.start(id)).toMatchObject({
+      ...{ type: 'modelLifecycle', input: { ...input, beginning: { directory: 'runs' } }, askedBy: 'sam' },
+      ...{ roles: ['scientist'], project: PROJECT, parent: null, runId: null, closedAt: null },
     });
     expect((await world().ask('sam', 'POST', path, body)).status).toBe(200);
     for (const other of [
@@ -52,24 +61,45 @@ describe('starting', () => {
   test('written and, the API having died, not started: the same again starts it', async () => {
     const { workflows } = world().deps;
     await world().ask('sam', 'POST', path, { ...body, submission: 'rf-8' });
-    workflows.started.delete(`model/${PROJECT}/random-forest/rf-8`);
+    forget(`model/${PROJECT}/random-forest/rf-8`);
     expect((await world().ask('sam', 'POST', path, { ...body, submission: 'rf-8' })).status).toBe(201);
     expect(workflows.started.has(`model/${PROJECT}/random-forest/rf-8`)).toBe(true);
   });
 
-  test('a lifecycle that has moved is never started again, however long ago it ended', async () => {
-    const started = world().deps.workflows.started.size;
-    const { records } = world().deps;
-    const row = await records.version(PROJECT, 'random-forest', 'rf-7');
-    if (!row) throw new Error('no row');
-    await records.record([], [{ kind: 'version', row: { ...row, state: 'withdrawn', revision: 5 } }]);
-    world().deps.workflows.started.delete(`model/${PROJECT}/random-forest/rf-7`);
-    expect((await world().ask('sam', 'POST', path, body)).status).toBe(200);
-    expect(world().deps.workflows.started.size).toBe(started - 1);
+  test('recorded while the workflow server is away: 503, and the same again starts it', async () => {
+    const { workflows, records } = world().deps;
+    const id = `model/${PROJECT}/random-forest/rf-away`;
+    workflows.throws.start = 'unavailable';
+    expect((await world().ask('sam', 'POST', path, { ...body, submission: 'rf-away' })).status).toBe(503);
+    delete workflows.throws.start;
+    expect([workflows.started.has(id), (await records.start(id))?.closedAt]).toEqual([false, null]);
+    expect((await world().ask('sam', 'POST', path, { ...body, submission: 'rf-away' })).status).toBe(201);
+    expect(workflows.started.has(id)).toBe(true);
+  });
+
+  test('a lifecycle that is closed is never started again, however long ago it ended', async () => {
+    const { workflows } = world().deps;
+    const id = `model/${PROJECT}/random-forest/rf-7`;
+    workflows.onCommand = decides(world());
+    const withdraw = { name: 'withdraw', revision: 0 };
+    const done = await world().ask('sam', 'POST', `${path}/rf-7/commands`, withdraw, { prefer: 'wait=5' });
+    expect(done.status).toBe(200);
+    forget(id);
+    const again = await world().ask('sam', 'POST', path, body);
+    expect([again.status, await json(again)]).toMatchObject([200, { state: 'withdrawn' }]);
+    expect(workflows.started.has(id)).toBe(false);
   });
 
   test('from a run: commit resolved, files and data sets looked up', async () => {
-    const files = { 'train.py': 'print()', 'requirements.lock': '' };
+    const digest = `--hash=sha256:${'a'.repeat(64)}`;
+    const files = {
+      'train.py': 'print()',
+      'requirements.lock': `numpy==2.2.6 ${digest}\n`,
+      'address.lock': `numpy==2.2.6 ${digest}\nevil @ https://evil.example/evil.tar.gz ${digest}\n`,
+      'source.lock': `--no-binary :all:\nnumpy==2.2.6 ${digest}\n`,
+      'editable.lock': '-e .\n',
+      'loose.lock': 'numpy==2.2.6\n',
+    };
     const commit = { branch: 'main', message: 'training', files };
     const made = await json(world().ask('sam', 'POST', `/v1/projects/${PROJECT}/code/commits`, commit));
     const run = { commit: 'main', entrypoint: 'train.py', lock: 'requirements.lock', data: ['training-1'] };
@@ -84,11 +114,18 @@ describe('starting', () => {
       [{ entrypoint: 'other.py' }, 'no-such-file'],
       [{ data: ['missing'] }, 'no-such-data-set'],
       [{ data: ['test-1'] }, 'test-set'],
+      [{ lock: 'address.lock' }, 'improper-lock'],
+      [{ lock: 'source.lock' }, 'improper-lock'],
+      [{ lock: 'editable.lock' }, 'improper-lock'],
+      [{ lock: 'loose.lock' }, 'improper-lock'],
     ] as const) {
       const response = await ask('rf-10', change);
       expect([response.status, (await json(response))['type']]).toEqual([422, `urn:ocdl:problem:${word}`]);
     }
     expect(await world().deps.records.version(PROJECT, 'random-forest', 'rf-10')).toBeUndefined();
+    const refused = await json(ask('rf-10', { lock: 'address.lock' }));
+    expect(refused['detail']).toMatch(/address\.lock is not a proper .*: line 2: .*npm run lock -- requirements\.in/s);
+    expect(refused['errors']).toMatchObject([{ where: 'address.lock, line 2' }]);
   });
 
   test("a scientist's evaluation over a test set is refused, a manager's not, and a private one is its actor's alone", async () => {
@@ -110,6 +147,34 @@ describe('starting', () => {
     expect(await seen('mia')).toEqual(expect.not.arrayContaining(['private-3']));
     expect((await seen('sam')).sort()).toEqual(['ev-1', 'private-3']);
     expect(await seen('sid')).toEqual([]);
+  });
+
+  test('an evaluation is cancelled by who asked for it or a manager, and only while it runs', async () => {
+    const evaluations = `/v1/projects/${PROJECT}/evaluations`;
+    const of = { model: 'random-forest', dataset: 'test-1', subject: { submission: 'rf-1' }, deadlineSeconds: 60 };
+    const cancel = (who: string, id: string) => world().ask(who, 'DELETE', `${evaluations}/${id}`);
+    expect((await world().ask('mia', 'POST', evaluations, { evaluation: 'long-1', ...of })).status).toBe(201);
+    const { workflows, records } = world().deps;
+    expect(workflows.started.get(`evaluation/${PROJECT}/long-1`)).toMatchObject({ deadlineSeconds: 60 });
+    // The version's author sees it, but did not ask for it.
+    expect((await cancel('sam', 'long-1')).status).toBe(403);
+    expect((await cancel('sid', 'long-1')).status).toBe(403);
+    const cancelled = await cancel('mia', 'long-1');
+    expect([cancelled.status, await json(cancelled)]).toMatchObject([202, { evaluation: 'long-1' }]);
+    const mine = { ...of, dataset: 'training-1', subject: { directory: 'runs' } };
+    expect((await world().ask('sam', 'POST', evaluations, { evaluation: 'long-2', ...mine })).status).toBe(201);
+    expect((await cancel('mia', 'long-2')).status).toBe(404);
+    expect((await cancel('sam', 'long-2')).status).toBe(202);
+    expect(workflows.cancelled).toEqual([`evaluation/${PROJECT}/long-1`, `evaluation/${PROJECT}/long-2`]);
+    const { rows } = await records.audit({ subject: `${PROJECT}/evaluations/long-1` });
+    expect(rows.map(({ entry }) => `${entry.kind} ${entry.actor}`)).toContain('evaluation.cancel mia');
+    // One that has ended stays as it is.
+    expect((await cancel('mia', 'ev-1')).status).toBe(200);
+    expect(workflows.cancelled).toHaveLength(2);
+    for (const deadlineSeconds of [0, 86_401, 1.5])
+      expect((await world().ask('mia', 'POST', evaluations, { evaluation: 'x', ...of, deadlineSeconds })).status).toBe(
+        400,
+      );
   });
 
   test('a private test stands in the audit, but neither its directory nor its data set', async () => {

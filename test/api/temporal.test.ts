@@ -5,7 +5,6 @@ import { randomUUID } from 'node:crypto';
 import type { WorkflowGateway } from '../../api/gateway.ts';
 import { createWorkflowGateway } from '../../api/temporal.ts';
 import type { SignedCommand } from '../../workflows/domain/command.ts';
-import { defaultPolicy } from '../../workflows/domain/model.ts';
 import type { LifecycleInput } from '../../workflows/messages.ts';
 import { taskQueues, workflowId } from '../../workflows/messages.ts';
 import { temporalServer } from '../servers.ts';
@@ -28,7 +27,7 @@ afterAll(() => state.connection?.close());
 
 const input = (): LifecycleInput => ({
   ...{ project: 'vulnerability', model: 'random-forest', type: 'code-vulnerability', submission: `rf-${randomUUID()}` },
-  ...{ author: 'sam', beginning: { directory: 'runs' }, policy: defaultPolicy, keys: {} },
+  ...{ author: 'sam', beginning: { directory: 'runs' } },
 });
 const signed = { body: { commandId: 'command-1' }, signature: 'x' } as unknown as SignedCommand;
 
@@ -48,26 +47,47 @@ describe('a lifecycle', () => {
     });
     expect(await described.staticSummary()).toContain(given.submission);
     await client().workflow.getHandle(id).terminate();
-    // Ended is not forgotten: the id is the thing.
-    expect(await gateway().startLifecycle(given)).toEqual({ started: false });
+    // Whether what was ended may go on stands in the record: here it is started again.
+    expect(await gateway().startLifecycle(given)).toEqual({ started: true });
+    await client().workflow.getHandle(id).terminate();
   });
 
   test('takes a command, is silent without a worker, and once ended says so', async () => {
     const given = input();
     const id = workflowId.modelLifecycle(given);
     await expect(gateway().sendCommand(id, signed)).rejects.toMatchObject({ kind: 'missing' });
-    await expect(gateway().outcome(id, 'command-1', 1_000)).rejects.toMatchObject({ kind: 'missing' });
+    await expect(gateway().wake(id)).rejects.toMatchObject({ kind: 'missing' });
+    await expect(gateway().cancel(id)).rejects.toMatchObject({ kind: 'missing' });
     await gateway().startLifecycle(given);
     await gateway().sendCommand(id, signed);
-    const begun = Date.now();
-    expect(await gateway().outcome(id, 'command-1', 500)).toBeUndefined();
-    expect(await gateway().lifecycleStatus(id, 500)).toBeUndefined();
-    expect(Date.now() - begun).toBeLessThan(30_000);
+    await gateway().wake(id);
+    await gateway().cancel(id);
     const { events } = await client().workflow.getHandle(id).fetchHistory();
-    const signals = events?.filter((event) => event.workflowExecutionSignaledEventAttributes?.signalName === 'command');
-    expect(signals).toHaveLength(1);
+    const signals = events?.flatMap((event) => event.workflowExecutionSignaledEventAttributes?.signalName ?? []);
+    expect(signals).toEqual(['command', 'wake']);
+    expect(events?.filter((event) => event.workflowExecutionCancelRequestedEventAttributes)).toHaveLength(1);
     await client().workflow.getHandle(id).terminate();
     await expect(gateway().sendCommand(id, signed)).rejects.toMatchObject({ kind: 'closed' });
+    await expect(gateway().wake(id)).rejects.toMatchObject({ kind: 'closed' });
+    // To cancel what has ended changes nothing.
+    await expect(gateway().cancel(id)).resolves.toBeUndefined();
+  });
+
+  test('is looked at, ended by its run, and looked at again', async () => {
+    const given = input();
+    const id = workflowId.modelLifecycle(given);
+    expect(await gateway().look(id)).toBeUndefined();
+    await gateway().startLifecycle(given);
+    const seen = await gateway().look(id);
+    expect(seen).toMatchObject({
+      ...{ isRunning: true, status: 'RUNNING', type: 'modelLifecycle', taskQueue: taskQueues.core },
+    });
+    expect(Math.abs(Date.parse(seen?.startedAt ?? '') - Date.now())).toBeLessThan(60_000);
+    // Another run is not touched.
+    await expect(gateway().terminate(id, randomUUID(), 'a mistake')).rejects.toMatchObject({ name: 'GatewayError' });
+    expect((await gateway().look(id))?.isRunning).toBe(true);
+    await gateway().terminate(id, seen?.runId ?? '', 'not the recorded one');
+    expect(await gateway().look(id)).toMatchObject({ isRunning: false, status: 'TERMINATED', runId: seen?.runId });
   });
 });
 
@@ -76,15 +96,11 @@ test('the other workflows start once, too', async () => {
   const starts = {
     evaluation: () =>
       gateway().startEvaluation({
-        ...{ project: 'vulnerability', evaluation: one, model: 'rf', actor: 'sam', dataset: 'd', thresholds: {} },
+        ...{ project: 'vulnerability', evaluation: one, model: 'rf', actor: 'sam', dataset: 'd' },
         subject: { directory: 'runs' },
       }),
-    application: () =>
-      gateway().startApplication(
-        { application: one, type: 'code-vulnerability', owner: 'dev', keys: {} },
-        'vulnerability',
-      ),
-    feedback: () => gateway().startFeedback({ project: 'vulnerability', scan: one, keys: {} }),
+    application: () => gateway().startApplication({ application: one, type: 'code-vulnerability' }, 'vulnerability'),
+    feedback: () => gateway().startFeedback({ project: 'vulnerability', scan: one }),
   };
   const ids = {
     evaluation: workflowId.evaluation({ project: 'vulnerability', evaluation: one }),
@@ -106,7 +122,8 @@ test('a server that is not there: unavailable, soon', async () => {
   await expect(away.ready()).rejects.toMatchObject({ kind: 'unavailable' });
   await expect(away.startLifecycle(input())).rejects.toMatchObject({ kind: 'unavailable' });
   await expect(away.sendCommand('model/a/b/c', signed)).rejects.toMatchObject({ kind: 'unavailable' });
-  expect(await away.outcome('model/a/b/c', 'command-1', 500)).toBeUndefined();
+  await expect(away.look('model/a/b/c')).rejects.toMatchObject({ kind: 'unavailable' });
+  expect(await away.waiting('model/a/b/c', 500)).toEqual([]);
   await connection.close();
   await expect(gateway().ready()).resolves.toBeUndefined();
 }, 600_000);

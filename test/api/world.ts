@@ -12,7 +12,7 @@ import { createApp } from '../../api/app.ts';
 import { auditEntry } from '../../api/audit-entry.ts';
 import type { ApiDeps, Limits } from '../../api/deps.ts';
 import { defaultLimits } from '../../api/deps.ts';
-import { createSigner } from '../../api/signer.ts';
+import { createSigner } from '../../activities/signing.ts';
 import { issueToken } from '../../api/tokens.ts';
 import { defaultPolicy } from '../../workflows/domain/model.ts';
 import type { Role } from '../../workflows/domain/roles.ts';
@@ -43,6 +43,7 @@ export interface World {
   /** Tokens by person; `tokens.of` issues more. */
   readonly tokens: Readonly<Record<string, string>>;
   readonly folder: string;
+  readonly databaseUrl: string;
   /** Lines of the log, parsed. */
   readonly lines: readonly Record<string, unknown>[];
   /** A request as somebody. An object body goes as JSON, bytes as an upload. */
@@ -59,7 +60,8 @@ export interface World {
 /** Opens a world with a database of its own. */
 export async function openWorld(limits: Partial<Limits> = {}): Promise<World> {
   const folder = await mkdtemp(join(tmpdir(), 'ocdl-api-'));
-  const records = await createPostgresRecords({ url: await freshDatabase(), poolSize: 4 });
+  const databaseUrl = await freshDatabase();
+  const records = await createPostgresRecords({ url: databaseUrl, poolSize: 4 });
   const lines: Record<string, unknown>[] = [];
   const log = pino(
     { level: 'debug' },
@@ -76,10 +78,11 @@ export async function openWorld(limits: Partial<Limits> = {}): Promise<World> {
     counters: () => ({ alluxio_reads: 3, alluxio_fallbacks: 1 }),
     limits: { ...defaultLimits, pollMs: 5, answerMs: 100, ...limits },
   };
+  await records.registerKeys(deps.signer.publicKeys());
   const api = createApp(deps);
   const tokens = await populate(records);
   return {
-    ...{ deps, api, tokens, folder, lines },
+    ...{ deps, api, tokens, folder, databaseUrl, lines },
     ask: (who, method, path, body, headers = {}) => {
       const isBytes = body instanceof Uint8Array || body instanceof ReadableStream;
       const type = isBytes ? 'application/octet-stream' : 'application/json';

@@ -1,13 +1,15 @@
 // How long a decision takes through the API, beside a bare signal and query on the same server: `npm run bench`.
 import { randomUUID } from 'node:crypto';
-import { cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client, Connection } from '@temporalio/client';
+import { pino } from 'pino';
 import { z } from 'zod';
-import { createSigner } from '../../api/signer.ts';
+import { createSigner } from '../../activities/signing.ts';
+import { openRecords } from '../../workers/wiring.ts';
 import type { CommandBody } from '../../workflows/domain/command.ts';
-import { command, outcome, status, wake, workflowId } from '../../workflows/messages.ts';
+import { command, status, wake, workflowId } from '../../workflows/messages.ts';
+import { machine } from './database.ts';
 import { openStage, type Stage, type Subject } from './stage.ts';
 import { figuresOf, headOf, lineOf } from './statistics.ts';
 
@@ -34,9 +36,11 @@ const answerSchema = z.object({ outcome: z.object({ status: z.enum(['accepted', 
 const stage = await openStage(say);
 const connection = await Connection.connect({ address: stage.platform.temporalAddress });
 const { workflow } = new Client({ connection, namespace: stage.namespace });
+const records = await openRecords({ databaseUrl: stage.platform.databaseUrl }, pino({ level: 'silent' }));
 try {
   await measureAll(stage);
 } finally {
+  await records.close();
   await connection.close();
   await stage.close();
 }
@@ -87,16 +91,20 @@ async function measureAll(stage: Stage): Promise<void> {
     const answer = arm === 'decision' ? await viaApi(subject, given) : await viaTemporal(subject, given);
     const ms = performance.now() - begun;
     if (!answer) throw new Error(`${given.name}: no outcome in the answer`);
-    const after = await rest(subject);
+    const after = await rest(subject, given.commandId);
     if (after.version.revision !== version.revision + 1) throw new Error(`${given.name} came to nothing`);
     return ms;
   }
 
-  /** Waits until nothing is being carried out on the version. */
-  function rest(subject: Subject) {
-    return stage.until(`${subject.submission} at rest`, async () => {
-      const found = await handleOf(subject).query(status);
-      return found.busy ? undefined : found;
+  /** Waits until the command is decided, nothing is being carried out on the version, and its record lies beside it. */
+  function rest({ submission }: Subject, commandId?: string) {
+    const key = { project: 'bench', model: 'echo', submission };
+    return stage.until(`${submission} at rest`, async () => {
+      const row =
+        commandId === undefined ? undefined : await records.command(workflowId.modelLifecycle(key), commandId);
+      if (row?.isOpen) return undefined;
+      const found = await records.versionStanding(key);
+      return found.pending || (await records.unfiled(key)).length > 0 ? undefined : found;
     });
   }
 
@@ -105,12 +113,12 @@ async function measureAll(stage: Stage): Promise<void> {
     return answerSchema.parse(await stage.ask('POST', path, given)).outcome;
   }
 
-  /** What the API does for a decision, but without HTTP, token, project, members and version. */
+  /** What the API does for a decision: signed, recorded, signalled; but without HTTP, token, project, members and version. */
   async function viaTemporal(
-    subject: Subject,
+    { submission }: Subject,
     given: Pick<CommandBody, 'commandId' | 'name' | 'revision' | 'digest' | 'report'>,
   ): Promise<unknown> {
-    const handle = handleOf(subject);
+    const handle = handleOf({ submission });
     const body: CommandBody = {
       v: 1,
       keyId: signer.newest,
@@ -122,11 +130,13 @@ async function measureAll(stage: Stage): Promise<void> {
       issuedAt: new Date().toISOString(),
       ...given,
     };
-    await handle.signal(command, signer.sign(body));
-    return handle.query(outcome, given.commandId);
+    const signed = signer.sign(body);
+    const { outcome } = await records.recordCommand(signed, { project: 'bench', subject: `bench/echo/${submission}` });
+    await handle.signal(command, signed);
+    return outcome;
   }
 
-  function handleOf({ submission }: Subject) {
+  function handleOf({ submission }: Pick<Subject, 'submission'>) {
     return workflow.getHandle(workflowId.modelLifecycle({ project: 'bench', model: 'echo', submission }));
   }
 }
@@ -138,9 +148,7 @@ function report(taken: Readonly<Record<Arm, readonly number[]>>, failures: reado
   for (const arm of arms)
     if (taken[arm].length < options.BENCH_N * 0.99) throw new Error(`${arm}: only ${taken[arm].length} came to an end`);
   const bare = figuresOf(taken['bare signal and query']);
-  const processors = cpus();
-  const gigabytes = (totalmem() / 2 ** 30).toFixed(0);
-  say(`\n${processors.length} × ${processors[0]?.model ?? 'unknown'}, ${gigabytes} GiB, Node ${process.version}`);
+  say(`\n${machine()}`);
   say(headOf());
   for (const arm of arms) say(lineOf(arm, figuresOf(taken[arm]), bare));
   const { p50, p95 } = figuresOf(taken.decision);

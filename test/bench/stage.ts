@@ -54,7 +54,7 @@ export async function openStage(say: (line: string) => void) {
     throw error;
   });
 
-  /** One request; anything but a lawful answer is an error that shows it. */
+  /** One request; anything but a success is an error that shows the answer. */
   async function ask(token: string, method: string, path: string, body?: unknown): Promise<unknown> {
     const isBytes = body instanceof Uint8Array;
     const response = await fetch(`${platform.apiUrl}${path}`, {

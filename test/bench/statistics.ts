@@ -35,3 +35,45 @@ export const headOf = (): string =>
   ['', 'n', 'p50 ms', 'p95 ms', '× p50', '× p95']
     .map((text, column) => (column === 0 ? text.padEnd(28) : text.padStart(column === 1 ? 5 : 8)))
     .join(' ');
+
+export interface Slope {
+  readonly slope: number;
+  /** The ends of its 95 % confidence interval. */
+  readonly low: number;
+  readonly high: number;
+}
+
+/**
+ * The straight line through points (x, y) by Theil and Sen: the median of the slopes of all pairs, which a few outliers (a
+ * garbage collection) do not move. The interval is Kendall's. Neighbours in time are alike, which would make it too narrow:
+ * so at most 60 points count, each the median of those around it.
+ */
+export function slopeOf(points: readonly (readonly [x: number, y: number])[]): Slope {
+  const size = Math.max(1, Math.ceil(points.length / 60));
+  const thinned = Array.from({ length: Math.floor(points.length / size) }, (_, i) => {
+    const some = points.slice(i * size, (i + 1) * size);
+    return [
+      quantile(
+        some.map(([x]) => x),
+        0.5,
+      ),
+      quantile(
+        some.map(([, y]) => y),
+        0.5,
+      ),
+    ] as const;
+  });
+  const slopes = thinned
+    .flatMap(([x, y], i) => thinned.slice(i + 1).map(([x2, y2]) => (y2 - y) / (x2 - x)))
+    .sort((a, b) => a - b);
+  const n = thinned.length;
+  // 1.96: two-sided 95 % of the normal distribution, which Kendall's statistic follows from about ten points on.
+  const half = 1.96 * Math.sqrt((n * (n - 1) * (2 * n + 5)) / 18);
+  const at = (index: number): number =>
+    slopes[Math.min(slopes.length - 1, Math.max(0, Math.round(index)))] ?? Number.NaN;
+  return {
+    slope: quantile(slopes, 0.5),
+    low: at((slopes.length - half) / 2 - 1),
+    high: at((slopes.length + half) / 2),
+  };
+}

@@ -1,74 +1,270 @@
-// Environments are made once, also by several at a time and after a death half-way; what is missing is said.
+// Environments are made once, in the sandbox, from proper locks alone; failures say whether trying again can help.
 import { spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync } from 'node:fs';
 import { access, chmod, mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { ensureEnvironment, findPython } from '../../deploy/local/environments.ts';
+import { detectSandbox, type Sandbox } from '../../activities/adapters/local-process/sandbox.ts';
+import { isFailure } from '../../activities/failures.ts';
+import {
+  createEnvironments,
+  type EnvironmentRequest,
+  type EnvironmentsOptions,
+} from '../../deploy/local/environments.ts';
+import { findPython } from '../../deploy/local/python.ts';
+import { processesWith } from '../adapters/local-cluster.ts';
+import { eventually } from '../contracts/cluster.ts';
+import { lockOf, makeSource, makeWheel, startIndex, type PackageIndex } from './wheels.ts';
 
-const MAKER = fileURLToPath(new URL('../../deploy/capsule/ocdl/environment.py', import.meta.url));
-
-let folder: string;
-let lock: string;
 const named = process.env['OCDL_PYTHON'];
+const sandbox: Sandbox = await detectSandbox();
+const thing = makeWheel({
+  files: [['thing.py', 'value = 42\n']],
+  entryPoints: '[console_scripts]\nthing = thing:main\n',
+});
+const other = makeWheel({ name: 'other', files: [['other/__init__.py', '']] });
+
+/** One for all tests: pip is made once. */
+const cache = join(mkdtempSync(join(tmpdir(), 'ocdl-environments-')), 'cache');
+let folder: string;
+let index: PackageIndex;
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'ocdl-environment-'));
-  lock = join(folder, 'requirements.lock');
-  await writeFile(lock, '# nothing to install\n');
+  index = await startIndex([thing, other, makeSource({ name: 'built', canary: join(folder, 'canary') })]);
+});
+afterEach(async () => {
+  await index.close();
+  for (const path of [folder, join(cache, 'project'), join(cache, 'platform')])
+    await rm(path, { recursive: true, force: true });
+});
+afterAll(() => rm(join(cache, '..'), { recursive: true, force: true }));
+
+const open = (given: Partial<EnvironmentsOptions> = {}) => {
+  const options = {
+    cache,
+    home: join(folder, 'home'),
+    python: named,
+    index: index.url,
+    ...given,
+  };
+  const ensure = createEnvironments(options);
+  return (request: Partial<EnvironmentRequest> = {}) =>
+    ensure({ lock: lockOf(thing), owner: 'project', sandbox, ...request });
+};
+/** What was made, and what is left of what was being made. */
+const left = (owner = 'project'): string[] => {
+  const path = join(cache, owner);
+  return existsSync(path) ? readdirSync(path) : [];
+};
+
+test('an environment has the packages of its lock, and its interpreter finds them', async () => {
+  const { python, base, folders } = await open()({ lock: lockOf(thing, other) });
+  const said: Buffer[] = [];
+  const child = spawn(python, ['-I', '-c', 'import other, sys, thing; print(thing.value, sys.prefix)']);
+  child.stdout.on('data', (chunk: Buffer) => said.push(chunk));
+  await new Promise((resolve) => child.once('close', resolve));
+  expect(Buffer.concat(said).toString()).toBe(`42 ${folders[0]}\n`);
+  expect(readFileSync(join(python, '../thing'), 'utf8')).toMatch(
+    new RegExp(`^#!${python}\nimport sys\nfrom thing import main\n`),
+  );
+  expect(base).toBe((await findPython(named)).executable);
+  // Whatever made it: later users of the sandbox must not own it.
+  expect((await stat(folders[0] ?? '')).uid).toBe(process.getuid?.());
 });
 
-afterEach(() => rm(folder, { recursive: true, force: true }));
+test('three at once make one environment, and later ones find it', async () => {
+  const ensure = open();
+  const lines: string[] = [];
+  const onProgress = (line: string): void => void lines.push(line);
+  const found = await Promise.all([1, 2, 3].map(() => ensure({ onProgress })));
+  expect(new Set(found.map(({ python }) => python)).size).toBe(1);
+  expect(index.asked.filter((path) => path.startsWith('/files/'))).toHaveLength(1);
+  expect(lines.filter((line) => line.startsWith('waiting for the Python environment'))).toHaveLength(2);
+  expect(lines.filter((line) => line === 'the Python environment is ready')).toHaveLength(3);
+  const again: string[] = [];
+  expect(await open()({ onProgress: (line) => again.push(line) })).toEqual(found[0]);
+  expect(again).toEqual([]);
+  expect(left()).toHaveLength(1);
+});
 
-const ensure = (lines: string[] = []) =>
-  ensureEnvironment({
-    lock: readFileSync(lock, 'utf8'),
-    cache: join(folder, 'cache'),
-    python: named,
-    onProgress: (line) => lines.push(line),
+test('two makers that do not know of one another both have it', async () => {
+  const [one, two] = await Promise.all([open()(), open()()]);
+  expect(one).toEqual(two);
+  await access(one.python);
+  expect(left()).toHaveLength(1);
+});
+
+test("the platform's environments are not shared with projects, even for the same lock", async () => {
+  const ensure = open();
+  const project = await ensure();
+  const platform = await ensure({ owner: 'platform' });
+  expect(platform.sha256).toBe(project.sha256);
+  expect(platform.python).toContain('/platform/');
+  expect(project.python).toContain('/project/');
+});
+
+test('an environment whose maker was killed half-way is made again', async () => {
+  index.trouble.delayMs = 2_000;
+  const program = fileURLToPath(new URL('./stand-ins/environment-maker.ts', import.meta.url));
+  const given = JSON.stringify({
+    cache,
+    home: join(folder, 'home'),
+    index: index.url,
+    lock: lockOf(thing),
+  });
+  const child = spawn(process.execPath, ['--import', 'tsx', program, given], { stdio: 'inherit' });
+  const ended = new Promise((resolve) => child.once('close', resolve));
+  await eventually('the download has begun', () => Promise.resolve(index.asked.length > 0), 60_000);
+  child.kill('SIGKILL');
+  await ended;
+  if (sandbox.kind !== 'none')
+    await eventually('its sandbox has died with it', () => Promise.resolve(processesWith(cache).length === 0), 10_000);
+  index.trouble.delayMs = 0;
+  await access((await open()()).python);
+});
+
+test('an environment whose interpreter is gone is made again', async () => {
+  const first = await open()();
+  await rm(first.python);
+  expect(await open()()).toEqual(first);
+  await access(first.python);
+});
+
+test('whoever gives up ends the maker, and nothing of it is left', async () => {
+  index.trouble.delayMs = 60_000;
+  const ensure = open();
+  const abort = new AbortController();
+  const given = ensure({ signal: abort.signal });
+  await eventually('the download has begun', () => Promise.resolve(index.asked.length > 0), 60_000);
+  const began = Date.now();
+  abort.abort(new Error('withdrawn'));
+  await expect(given).rejects.toThrow('withdrawn');
+  expect(Date.now() - began).toBeLessThan(10_000);
+  expect(processesWith(cache)).toEqual([]);
+  expect(left()).toEqual([]);
+});
+
+test('one of two gives up: the other one gets the environment', async () => {
+  index.trouble.delayMs = 500;
+  const ensure = open();
+  const abort = new AbortController();
+  const [one, two] = [ensure({ signal: abort.signal }), ensure()];
+  await eventually('the download has begun', () => Promise.resolve(index.asked.length > 0), 60_000);
+  abort.abort(new Error('withdrawn'));
+  await expect(one).rejects.toThrow('withdrawn');
+  await access((await two).python);
+});
+
+/** How asking for it fails. */
+const failureOf = async (given: Promise<unknown>): Promise<{ final: boolean; message: string }> => {
+  const error = await given.then(
+    () => new Error('it was made'),
+    (thrown: unknown) => thrown,
+  );
+  return { final: isFailure(error, 'InvalidInput'), message: error instanceof Error ? error.message : String(error) };
+};
+
+describe('fails for good, with the reason,', () => {
+  test.each([
+    ['a direct address', (url: string) => `thing @ ${url}/evil.tar.gz`],
+    ['--no-binary', () => `--no-binary :all:\n${lockOf(thing)}`],
+    ['-e', () => '-e .'],
+    ['another index', () => `--index-url http://127.0.0.1:9/simple\n${lockOf(thing)}`],
+    ['no digest', () => 'thing==1.0'],
+  ])('a lock with %s: nothing is started for it', async (_, lock) => {
+    const { final, message } = await failureOf(open()({ lock: lock(index.url) }));
+    expect(final).toBe(true);
+    expect(message).toMatch(/not a proper requirements lock: line 1: .*npm run lock/s);
+    expect(index.asked).toEqual([]);
+    expect(left()).toEqual([]);
   });
 
-test('three at once make one environment, and later ones find it', async () => {
-  const lines: string[] = [];
-  const found = await Promise.all([ensure(lines), ensure(lines), ensure(lines)]);
-  expect(new Set(found.map(({ python }) => python)).size).toBe(1);
-  expect(lines.filter((line) => line.startsWith('making'))).toHaveLength(1);
-  const [first] = found;
-  await access(first?.python ?? '');
-  const again: string[] = [];
-  expect(await ensure(again)).toEqual(first);
-  expect(again).toEqual([]);
-}, 600_000);
+  test('a package that the index has as source alone: it is not built', async () => {
+    const source = makeSource({ name: 'built', canary: join(folder, 'canary') });
+    const { final, message } = await failureOf(open()({ lock: lockOf(source) }));
+    expect(final).toBe(true);
+    expect(message).toMatch(/No matching distribution found for built==1.0/);
+    expect(existsSync(join(folder, 'canary'))).toBe(false);
+    expect(left()).toEqual([]);
+  });
 
-test('an environment whose maker was killed half-way is made anew', async () => {
-  const base = await findPython(named);
-  const target = join(folder, 'killed');
-  // detached: a process group of its own, so that the maker dies together with what it started.
-  const child = spawn(base.executable, ['-I', MAKER, target, lock], { stdio: 'ignore', detached: true });
-  const ended = new Promise((resolve) => child.once('close', resolve));
-  for (let tries = 0; tries < 200 && !(await stat(join(target, 'bin')).catch(() => undefined)); tries += 1)
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  process.kill(-(child.pid ?? NaN), 'SIGKILL');
-  await ended;
-  await expect(access(join(target, '.complete'))).rejects.toThrow('ENOENT');
-  const again = spawn(base.executable, ['-I', MAKER, target, lock], { stdio: 'ignore' });
-  expect(await new Promise((resolve) => again.once('close', resolve))).toBe(0);
-  await access(join(target, '.complete'));
-}, 600_000);
+  test('a package that the index does not have', async () => {
+    const { final, message } = await failureOf(open()({ lock: lockOf(makeWheel({ name: 'missing' })) }));
+    expect(final).toBe(true);
+    expect(message).toMatch(/No matching distribution found for missing==1.0/);
+  });
 
-test('an environment whose interpreter is gone is made anew', async () => {
-  const first = await ensure();
-  await rm(first.python);
-  expect(await ensure()).toEqual(first);
-  await access(first.python);
-}, 600_000);
+  test('a wheel of another digest', async () => {
+    const { final, message } = await failureOf(open()({ lock: `thing==1.0 --hash=sha256:${'0'.repeat(64)}` }));
+    expect(final).toBe(true);
+    expect(message).toMatch(/DO NOT MATCH THE HASHES/);
+  });
 
-test('what pip cannot install is said, and is no environment afterwards', async () => {
-  await writeFile(lock, `./no-such-package-${'x'.repeat(8)}\n`);
-  for (let again = 0; again < 2; again += 1)
-    await expect(ensure()).rejects.toThrow(/could not be made in .*\n[^]*pip could not install/);
-}, 600_000);
+  test('a wheel that would bring an interpreter', async () => {
+    const evil = makeWheel({ name: 'evil', files: [['evil-1.0.data/scripts/python', '#!/bin/sh\n']] });
+    const offering = await startIndex([evil]);
+    try {
+      const { final, message } = await failureOf(open({ index: offering.url })({ lock: lockOf(evil) }));
+      expect(final).toBe(true);
+      expect(message).toMatch(/evil-1.0-py3-none-any.whl brings 'bin\/python': no package may bring an interpreter/);
+      expect(left()).toEqual([]);
+    } finally {
+      await offering.close();
+    }
+  });
+
+  test('more bytes than the limit', async () => {
+    const big = makeWheel({ name: 'big', files: [['big.bin', 'x'.repeat(3_000_000)]] });
+    const offering = await startIndex([big]);
+    try {
+      const { final, message } = await failureOf(
+        open({ index: offering.url, limitBytes: 2_000_000 })({ lock: lockOf(big) }),
+      );
+      expect(final).toBe(true);
+      expect(message).toMatch(/larger than 2000000 bytes together/);
+    } finally {
+      await offering.close();
+    }
+  });
+});
+
+describe('fails so that it is tried again, with the reason,', () => {
+  test('an index that is down', async () => {
+    await index.close();
+    const { final, message } = await failureOf(open()());
+    expect(final).toBe(false);
+    expect(message).toMatch(/the package index cannot be reached: 127\.0\.0\.1:\d+: .*ECONNREFUSED/);
+  });
+
+  test('an index that answers with errors', async () => {
+    index.trouble.status = 503;
+    const { final, message } = await failureOf(open()());
+    expect(final).toBe(false);
+    expect(message).toMatch(/the package index does not answer as it should/);
+  });
+
+  test('an index that sends to another service of this machine, which is not reached', async () => {
+    const inner = await startIndex([thing]);
+    try {
+      index.trouble.redirect = new URL(inner.url).origin;
+      const { final, message } = await failureOf(open()());
+      expect(final).toBe(false);
+      expect(message).toContain(`sends to ${new URL(inner.url).host}, which is not one of its hosts`);
+      expect(message).toContain('OCDL_PIP_INDEX_HOSTS');
+      expect(inner.asked).toEqual([]);
+    } finally {
+      await inner.close();
+    }
+  });
+
+  test('a deadline that has passed', async () => {
+    index.trouble.delayMs = 60_000;
+    await expect(open({ deadlineMs: 6_000 })()).rejects.toMatchObject({ type: 'JobTimedOut' });
+    expect(processesWith(cache)).toEqual([]);
+  });
+});
 
 test('without a usable Python the error says what was tried and what to install', async () => {
   await expect(findPython(join(folder, 'none'))).rejects.toThrow(

@@ -5,7 +5,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { findPython } from '../../deploy/local/environments.ts';
+import { findPython } from '../../deploy/local/python.ts';
 import { type Ended, runProgram } from './programs.ts';
 
 type Answer = (request: IncomingMessage, response: ServerResponse, body: Buffer) => void;
@@ -67,9 +67,10 @@ const brokenOff =
 async function job(
   verb: 'fetch' | 'upload',
   manifest: { inputs?: unknown[]; outputs?: unknown[]; job?: string },
+  more: Readonly<Record<string, string>> = {},
 ): Promise<Ended> {
   await writeFile(join(folder, 'job.json'), JSON.stringify({ job: 'j-1', api, inputs: [], outputs: [], ...manifest }));
-  return runProgram(python, ['-m', 'ocdl.job', verb, folder], { env: { OCDL_JOB_TOKEN: 'secret-token' } });
+  return runProgram(python, ['-m', 'ocdl.job', verb, folder], { env: { OCDL_JOB_TOKEN: 'secret-token', ...more } });
 }
 
 const input = (name: string, bytes: Buffer, more: object = {}) => ({
@@ -103,10 +104,10 @@ describe('fetch', () => {
     expect(seen).toHaveLength(3);
   });
 
-  test('fails with 4 when every body breaks off', async () => {
+  test('ends with 5, to be tried again, when every body breaks off', async () => {
     answers = [brokenOff(bytes, 1_000_000)];
     const ended = await job('fetch', { inputs: [input('train.npz', bytes)] });
-    expect(ended.status).toBe(4);
+    expect(ended.status).toBe(5);
     expect(ended.stderr).toMatch(/train\.npz ended after \d+ of 3000000 bytes/);
     expect(await readdir(join(folder, 'in'))).toEqual([]);
   });
@@ -123,22 +124,45 @@ describe('fetch', () => {
     expect(seen).toHaveLength(1);
   });
 
-  test('ends with 5 and the problem detail when the API refuses, without a second try', async () => {
-    answers = [status(403, 'the token is of another job')];
+  test.each([
+    [401, 5],
+    [403, 5],
+    [404, 7],
+    [422, 7],
+  ])('is refused with %d: ends with %d and the problem detail, without a second try', async (refused, exit) => {
+    answers = [status(refused, 'the token is of another job')];
     const ended = await job('fetch', { inputs: [input('train.npz', bytes)] });
-    expect(ended.status).toBe(5);
-    expect(ended.stderr).toContain('403 the token is of another job');
+    expect(ended.status).toBe(exit);
+    expect(ended.stderr).toContain(`${refused} the token is of another job`);
     expect(ended.stderr + ended.stdout).not.toContain('secret-token');
     expect(seen).toHaveLength(1);
   });
 
   test('follows no redirect with the token', async () => {
     answers = [(_request, response) => response.writeHead(302, { Location: `${api}/elsewhere` }).end()];
-    expect(await job('fetch', { inputs: [input('train.npz', bytes)] })).toMatchObject({ status: 5 });
+    expect(await job('fetch', { inputs: [input('train.npz', bytes)] })).toMatchObject({ status: 7 });
     expect(seen.map(({ url }) => url)).toEqual(['/v1/jobs/j-1/inputs/train.npz']);
   });
 
-  test.each(['../escape', '/etc/passwd', '.hidden', 'a/b', '', 'a?b', 'ä'])(
+  test('lays inputs that are named with folders into those folders, at their greatest length', async () => {
+    const longest = `${Array.from({ length: 15 }, (_, i) => `d${i}`).join('/')}/${'n'.repeat(196)}.csv`;
+    answers = [whole(bytes)];
+    const inputs = ['train/part-0/a.csv', 'train/_SUCCESS', longest].map((name) => input(name, bytes));
+    expect(await job('fetch', { inputs })).toMatchObject({ status: 0, stderr: '' });
+    for (const { name } of inputs) expect((await readFile(join(folder, 'in', name))).equals(bytes)).toBe(true);
+    expect(seen.map(({ url }) => url)).toEqual(inputs.map(({ name }) => `/v1/jobs/j-1/inputs/${name}`));
+  });
+
+  test.each([[['a', 'a/b']], [['a/b', 'a']], [['a.tar', 'a/b']], [['a/b', 'a.tar']]])(
+    'refuses %j with 2: one would lie in the other',
+    async (names) => {
+      const inputs = names.map((name) => input(name, bytes, { unpack: name.endsWith('.tar') }));
+      const ended = await job('fetch', { inputs });
+      expect([ended.status, ended.stderr]).toEqual([2, expect.stringContaining('two inputs would be named a')]);
+    },
+  );
+
+  test.each(['../escape', '/etc/passwd', '.hidden', 'a//b', 'a/../b', 'a/.b', `${'n'.repeat(201)}`, '', 'a?b', 'ä'])(
     'refuses the name %j with 2',
     async (name) => {
       const ended = await job('fetch', { inputs: [input(name, bytes)] });
@@ -202,6 +226,29 @@ describe('upload', () => {
     await symlink('/etc', join(folder, 'out'));
     expect(await job('upload', { outputs: [output('hostname')] })).toMatchObject({ status: 3 });
     expect(seen).toHaveLength(0);
+  });
+
+  test('asks an API that is unavailable again for as long as its patience, and keeps that out of the log', async () => {
+    await writeFile(join(folder, 'out', 'model.onnx'), 'x');
+    answers = [...Array<Answer>(6).fill(status(503, 'PostgreSQL is unavailable')), status(204)];
+    const ended = await job('upload', { outputs: [output('model.onnx')] }, { OCDL_JOB_PATIENCE: '60' });
+    expect(ended).toMatchObject({ status: 0, stderr: '' });
+    expect(seen).toHaveLength(7);
+    const told = ended.stdout.split('\n').filter((line) => line.includes('PostgreSQL is unavailable'));
+    expect(told).toHaveLength(6);
+    for (const line of told) expect(line).toMatch(/^::progress \{.*asked again"\}$/);
+  });
+
+  test('sends again what arrived as other bytes', async () => {
+    await writeFile(join(folder, 'out', 'model.onnx'), 'x');
+    answers = [status(400, 'the bytes that came are not those that were announced'), status(204)];
+    expect(await job('upload', { outputs: [output('model.onnx')] })).toMatchObject({ status: 0 });
+    answers = [status(413, 'larger than the limit')];
+    expect(await job('upload', { outputs: [output('model.onnx')] })).toMatchObject({ status: 7 });
+  });
+
+  test('refuses a patience that is no number', async () => {
+    expect(await job('upload', {}, { OCDL_JOB_PATIENCE: 'long' })).toMatchObject({ status: 2 });
   });
 
   test('ends with 5 when nothing listens', async () => {

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { findPython } from '../../deploy/local/environments.ts';
+import { findPython } from '../../deploy/local/python.ts';
 import { runProgram } from './programs.ts';
 
 /** Makes an archive of the entries given as [kind, name, content or target]. */

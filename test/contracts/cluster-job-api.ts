@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Artifact } from '../../workflows/domain/model.ts';
 import type { ArtifactUri, Digest } from '../../workflows/domain/names.ts';
 
@@ -11,6 +12,10 @@ export interface JobApi {
   readonly open: (job: string, token: string, inputs: ReadonlyMap<string, Uint8Array>) => void;
   /** What was uploaded, by name. */
   readonly outputs: (job: string) => ReadonlyMap<string, Buffer>;
+  /** Answers every request with 503 from now on, or no more. */
+  readonly setAway: (isAway: boolean) => void;
+  /** Answers every upload after so many milliseconds. */
+  readonly setSlow: (uploadMs: number) => void;
   /** Every request seen, as `METHOD path`. */
   readonly requests: string[];
   readonly close: () => Promise<void>;
@@ -31,6 +36,7 @@ export async function startJobApi(host = '127.0.0.1'): Promise<JobApi> {
     { token: string; inputs: ReadonlyMap<string, Uint8Array>; outputs: Map<string, Buffer> }
   >();
   const requests: string[] = [];
+  const state = { isAway: false, uploadMs: 0 };
 
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     requests.push(`${request.method} ${request.url}`);
@@ -39,6 +45,8 @@ export async function startJobApi(host = '127.0.0.1'): Promise<JobApi> {
     const job = jobs.get(id);
     const chunks: Buffer[] = [];
     for await (const chunk of request) chunks.push(chunk as Buffer);
+    if (state.isAway) return void response.writeHead(503).end('{"detail":"PostgreSQL is unavailable"}');
+    if (request.method === 'PUT' && state.uploadMs > 0) await sleep(state.uploadMs);
     if (!job || request.headers.authorization !== `Bearer ${job.token}`) return void response.writeHead(401).end('{}');
     if (request.method === 'GET' && kind === 'inputs') {
       const bytes = job.inputs.get(name);
@@ -57,6 +65,8 @@ export async function startJobApi(host = '127.0.0.1'): Promise<JobApi> {
     url: `http://${host}:${(server.address() as AddressInfo).port}`,
     open: (job, token, inputs) => void jobs.set(job, { token, inputs, outputs: new Map() }),
     outputs: (job) => jobs.get(job)?.outputs ?? new Map<string, Buffer>(),
+    setAway: (isAway) => void (state.isAway = isAway),
+    setSlow: (uploadMs) => void (state.uploadMs = uploadMs),
     requests,
     close: () =>
       new Promise((resolve) => {

@@ -15,6 +15,8 @@ export interface ClusterHarness {
   readonly api: JobApi;
   /** Is a program whose command line holds this text running on the cluster? */
   readonly running: (marker: string) => Promise<boolean>;
+  /** Sends a signal to the cluster's innermost program whose command line holds this text. */
+  readonly kill: (marker: string, signal: NodeJS.Signals) => Promise<void>;
   /** Files of a model that can be served, and of one that cannot. */
   readonly model: readonly NamedArtifact[];
   readonly brokenModel: readonly NamedArtifact[];
@@ -138,10 +140,10 @@ open("scratch.txt", "w").write("the working folder is writable")
     },
   },
   {
-    name: 'a job without its required output has failed to upload',
+    name: 'a job without its required output has failed for its outputs',
     run: async (harness) => {
       const outcome = await runCode(harness, { code: 'pass', outputs: [{ name: 'model.onnx', required: true }] });
-      assertOutcome(outcome, { status: 'failed', reason: 'upload' });
+      assertOutcome(outcome, { status: 'failed', reason: 'outputs' });
       assert.match(outcome.log, /model\.onnx/);
     },
   },
@@ -152,7 +154,7 @@ open("scratch.txt", "w").write("the working folder is writable")
         const code = `import os\npath = os.environ["OCDL_OUTPUTS"] + "/m"\n${act}`;
         const spec = pythonJob(api, { code, outputs: [{ name: 'm', required: false }] });
         const outcome = await cluster.runJob(spec, watch());
-        assertOutcome(outcome, { status: 'failed', reason: 'upload' }, act);
+        assertOutcome(outcome, { status: 'failed', reason: 'outputs' }, act);
         assert.equal(api.outputs(spec.data.job).size, 0, act);
       }
     },
@@ -163,7 +165,7 @@ open("scratch.txt", "w").write("the working folder is writable")
       const spec = pythonJob(api, { code: 'print("it ran")' });
       const inputs = spec.inputs.map((input) => ({ ...input, sha256: '0'.repeat(64) as Digest }));
       const outcome = await cluster.runJob({ ...spec, inputs }, watch());
-      assertOutcome(outcome, { status: 'failed', reason: 'fetch' });
+      assertOutcome(outcome, { status: 'failed', reason: 'inputs' });
       assert.doesNotMatch(outcome.log, /it ran/);
     },
   },
@@ -171,7 +173,75 @@ open("scratch.txt", "w").write("the working folder is writable")
     name: 'a token that the API refuses fails the fetch',
     run: async (harness) => {
       const outcome = await runCode(harness, { code: 'pass', token: 'forged' });
+      // Run again, it has another token.
       assertOutcome(outcome, { status: 'failed', reason: 'fetch' });
+    },
+  },
+  {
+    name: 'inputs that the API cannot give now fail the fetch, which passes',
+    run: async ({ cluster, api }) => {
+      const spec = pythonJob(api, { code: 'print("it ran")' });
+      api.setAway(true);
+      const outcome = await cluster.runJob(spec, watch()).finally(() => api.setAway(false));
+      assertOutcome(outcome, { status: 'failed', reason: 'fetch' });
+      assertOutcome(await cluster.runJob(spec, watch()), { status: 'succeeded' });
+    },
+  },
+  {
+    name: 'a job that had finished when the API was unavailable is not run again: its outputs are uploaded',
+    run: async ({ cluster, api }) => {
+      const code = `
+import os, random
+print("a week of training")
+open(os.environ["OCDL_OUTPUTS"] + "/m", "w").write(str(random.random()))
+print('::progress {"done": 1, "total": 1, "message": "trained"}', flush=True)
+`;
+      const spec = pythonJob(api, { code, outputs: [{ name: 'm', required: true }], deadlineSeconds: 20 });
+      const onProgress = ({ message }: JobProgress): void => {
+        if (message === 'trained') api.setAway(true);
+      };
+      const outcome = await cluster.runJob(spec, { ...watch(), onProgress }).finally(() => api.setAway(false));
+      assertOutcome(outcome, { status: 'failed', reason: 'upload' });
+      assert.equal(api.outputs(spec.data.job).size, 0);
+      const again = await cluster.runJob(spec, watch());
+      assertOutcome(again, { status: 'succeeded' });
+      assert.equal(again.log.match(/a week of training/g)?.length, 1, reported(again));
+      const uploaded = api.outputs(spec.data.job).get('m')?.toString();
+      assert.match(uploaded ?? '', /^0\.\d+$/);
+      // Its answer may have been lost on its way: the same job once more gets the same.
+      assertOutcome(await cluster.runJob(spec, watch()), { status: 'succeeded', log: again.log });
+      assert.equal(api.outputs(spec.data.job).get('m')?.toString(), uploaded);
+      // Of other inputs it is another job.
+      const other = await cluster.runJob({ ...spec, parameters: { seed: 2 } }, watch());
+      assertOutcome(other, { status: 'succeeded' });
+      assert.notEqual(api.outputs(spec.data.job).get('m')?.toString(), uploaded);
+    },
+  },
+  {
+    name: 'the deadline is the program’s own: a slow upload after it does not lose what was made',
+    run: async ({ cluster, api }) => {
+      const code = 'import os; open(os.environ["OCDL_OUTPUTS"] + "/m", "w").write("made")';
+      const spec = pythonJob(api, { code, outputs: [{ name: 'm', required: true }], deadlineSeconds: 3 });
+      api.setSlow(4_000);
+      const outcome = await cluster.runJob(spec, watch()).finally(() => api.setSlow(0));
+      assertOutcome(outcome, { status: 'succeeded' });
+    },
+  },
+  {
+    name: 'a job that somebody else kills was killed, and runs again under its name',
+    run: async ({ cluster, api, kill, running }) => {
+      for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
+        const { code, marker } = uniqueSleep();
+        const spec = pythonJob(api, { code, argv: ['python', 'in/code/main.py', marker] });
+        const ended = cluster.runJob(spec, watch());
+        await eventually('the job has started its child', () => running(`${marker}-child`));
+        await kill(`main.py ${marker}`, signal);
+        assertOutcome(await ended, { status: 'failed', reason: 'killed' }, signal);
+        assert.match((await ended).log, /killed from outside/);
+        assertOutcome(await cluster.runJob(pythonJob(api, { code: 'pass', name: spec.name }), watch()), {
+          status: 'succeeded',
+        });
+      }
     },
   },
   {
@@ -304,6 +374,22 @@ sys.stdout.write("the last words without an end of line")
         assert.equal(await get(second.address, '/v2/health/ready'), 200);
         await cluster.stopService(spec.name);
         await assert.rejects(get(second.address, '/v2/health/ready'));
+      } finally {
+        await cluster.stopService(spec.name);
+      }
+    },
+  },
+  {
+    name: 'a service that somebody else kills says so',
+    run: async ({ cluster, model, kill, get }) => {
+      const spec = { name: `s${randomUUID().slice(0, 8)}`, files: model, version: '3', compute: 'cpu' } as const;
+      const { address, ended } = await cluster.startService(spec, new AbortController().signal);
+      try {
+        assert.equal(await get(address, '/v2/health/ready'), 200);
+        await kill(spec.name, 'SIGKILL');
+        assert.ok(ended, 'the cluster cannot tell how a service ended');
+        assert.equal((await ended).killed, true, JSON.stringify(await ended));
+        assert.match((await ended).detail, new RegExp(`${spec.name} was killed from outside`));
       } finally {
         await cluster.stopService(spec.name);
       }

@@ -1,6 +1,7 @@
 // The contract of clusters notices faults: each faulty cluster makes the case fail that is named for it.
 import assert from 'node:assert/strict';
-import type { Cluster } from '../../activities/ports.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Cluster, JobOutcome } from '../../activities/ports.ts';
 import { openLocalCluster } from '../adapters/local-cluster.ts';
 import { patience } from './cases.ts';
 import { clusterCases, type ClusterHarness } from './cluster.ts';
@@ -14,6 +15,16 @@ interface Fault {
   readonly noticedBy: string;
   readonly of: (cluster: Cluster) => Cluster;
 }
+
+type Reason = Extract<JobOutcome, { status: 'failed' }>['reason'];
+
+/** Runs jobs as the cluster does, with one reason of failure told as another. */
+const renaming =
+  (cluster: Cluster, from: Reason, to: Reason): Cluster['runJob'] =>
+  async (spec, watch) => {
+    const outcome = await cluster.runJob(spec, watch);
+    return outcome.status === 'failed' && outcome.reason === from ? { ...outcome, reason: to } : outcome;
+  };
 
 const faults: readonly Fault[] = [
   {
@@ -72,6 +83,45 @@ const faults: readonly Fault[] = [
     }),
   },
   {
+    name: 'trains again what had finished',
+    noticedBy: 'a job that had finished when the API was unavailable is not run again: its outputs are uploaded',
+    of: (cluster) => ({
+      ...cluster,
+      runJob: (spec, watch) =>
+        cluster.runJob({ ...spec, parameters: { ...spec.parameters, again: Math.random() } }, watch),
+    }),
+  },
+  {
+    name: 'takes what passes for an end',
+    noticedBy: 'inputs that the API cannot give now fail the fetch, which passes',
+    of: (cluster) => ({ ...cluster, runJob: renaming(cluster, 'fetch', 'inputs') }),
+  },
+  {
+    name: 'takes a killed job for one that failed',
+    noticedBy: 'a job that somebody else kills was killed, and runs again under its name',
+    of: (cluster) => ({ ...cluster, runJob: renaming(cluster, 'killed', 'exit') }),
+  },
+  {
+    name: 'counts the upload to the deadline',
+    noticedBy: 'the deadline is the program’s own: a slow upload after it does not lose what was made',
+    of: (cluster) => ({
+      ...cluster,
+      runJob: (spec, watch) =>
+        Promise.race([
+          cluster.runJob(spec, watch),
+          sleep(spec.deadlineSeconds * 1_000, { status: 'timed-out', log: '' } as const, { ref: false }),
+        ]),
+    }),
+  },
+  {
+    name: 'cannot tell that a service was killed',
+    noticedBy: 'a service that somebody else kills says so',
+    of: (cluster) => ({
+      ...cluster,
+      startService: async (spec, signal) => ({ address: (await cluster.startService(spec, signal)).address }),
+    }),
+  },
+  {
     name: 'says that a service is ready before it is',
     noticedBy: 'a model that cannot be served is an error with the last lines of its log',
     of: (cluster) => ({
@@ -88,7 +138,7 @@ const faults: readonly Fault[] = [
 const unproven = [
   'a job that exits with a status has failed with it',
   'a job that a signal ends has failed',
-  'a job without its required output has failed to upload',
+  'a job without its required output has failed for its outputs',
   'an output that is a link, a folder or a pipe does not leave',
   'a token that the API refuses fails the fetch',
   'the program sees neither the token nor variables of the platform',

@@ -4,20 +4,19 @@ import { randomUUID } from 'node:crypto';
 import { createPostgresRecords } from '../../activities/adapters/postgres/records.ts';
 import { isFailure } from '../../activities/failures.ts';
 import type { Finding } from '../../activities/installation.ts';
-import type { Principal, Records } from '../../activities/records.ts';
+import type { AuditRow, Principal, Records } from '../../activities/records.ts';
 import { freshDatabase } from '../servers.ts';
 import type { Import } from '../../workflows/domain/import.ts';
 import type { Delivery, Release } from '../../workflows/domain/model.ts';
+import type { RecordsFault } from './faulty/command-faults.ts';
+import { correctionFaults } from './faulty/record-corrections.ts';
+import { commandFaults } from './faulty/command-faults.ts';
+import { decisionFaults } from './faulty/decision-faults.ts';
 import { createScene, recordsCases } from './records.ts';
 
-interface Fault {
-  readonly fault: string;
-  /** The case that must see it. */
-  readonly seenBy: string;
-  readonly plant: (records: Records) => Partial<Records>;
-}
-
-const faults: readonly Fault[] = [
+const faults: readonly RecordsFault[] = [
+  ...commandFaults,
+  ...decisionFaults,
   {
     fault: 'the last installation to claim is told that the records are its own',
     seenBy: 'the first installation that claims the records keeps them',
@@ -54,9 +53,9 @@ const faults: readonly Fault[] = [
     }),
   },
   {
-    fault: 'a number is not burnt',
-    seenBy: 'a burnt number is never given again, and its command gets the next one',
-    plant: () => ({ burnRelease: async () => undefined }),
+    fault: 'another command is named as the maker of a release',
+    seenBy: 'the newest manifest of a type is known, and announced releases without one are found',
+    plant: () => ({ releaseCommand: async (release) => release }),
   },
   {
     fault: 'no manifest is noted',
@@ -90,6 +89,70 @@ const faults: readonly Fault[] = [
           projections,
         ),
     }),
+  },
+  {
+    fault: 'an entry is read once it is linked',
+    seenBy: 'an entry is read at once, after those in the chain, and counted until it is linked',
+    plant: (records) => ({
+      async audit(filter) {
+        const page = await records.audit(filter);
+        return { ...page, rows: page.rows.filter(({ seq }) => seq !== null) };
+      },
+    }),
+  },
+  {
+    fault: 'the walk knows linked rows alone',
+    seenBy: 'an entry is read at once, after those in the chain, and counted until it is linked',
+    plant: (records) => ({
+      async verifyAudit() {
+        const { rows, unlinked, ...found } = await records.verifyAudit();
+        return { ...found, rows: rows - unlinked, unlinked: 0 };
+      },
+    }),
+  },
+  {
+    fault: 'the chain is not linked',
+    seenBy: 'entries written at once, and linked by many at once, stand in one chain without gaps',
+    plant: (records) => {
+      const unlinked = (row: AuditRow): AuditRow => ({ ...row, seq: null });
+      return {
+        async audit(filter) {
+          const page = await records.audit(filter);
+          return { ...page, rows: page.rows.map(unlinked) };
+        },
+      };
+    },
+  },
+  {
+    fault: 'a page goes on after the rows that were linked when it was read',
+    seenBy: 'whoever pages through the audit while rows are linked gets each row once',
+    plant: (records) => ({
+      async audit({ after, limit = 100, ...filter }) {
+        const all = await records.audit(filter);
+        const from = Number(after ?? 0);
+        const linked = all.rows.filter(({ seq }) => seq !== null);
+        const rows = [...linked, ...all.rows.filter(({ seq }) => seq === null).slice(from)];
+        const next = from + limit;
+        return { rows: rows.slice(0, limit), ...(rows.length > limit && { next: String(next) }) };
+      },
+    }),
+  },
+  {
+    fault: 'the audit knows no subjects',
+    seenBy: 'the audit is asked by project, by subject and by page',
+    plant: (records) => ({ audit: ({ subject: _, ...filter }) => records.audit(filter) }),
+  },
+  {
+    fault: 'every refused request is a row',
+    seenBy: 'refused requests of a minute are the first one and their number',
+    plant: (records) => ({
+      recordRefused: (entry) => records.record([{ ...entry, key: randomUUID() }], []),
+    }),
+  },
+  {
+    fault: 'refused requests after the first are forgotten',
+    seenBy: 'refused requests of a minute are the first one and their number',
+    plant: (records) => ({ recordRefused: (entry) => records.record([entry], []) }),
   },
   {
     fault: 'an entry and its projections are two transactions',
@@ -157,6 +220,103 @@ const faults: readonly Fault[] = [
     fault: 'a release number is lost with every repeated command',
     seenBy: 'releases of a type are numbered without gaps, once per command',
     plant: (records) => ({ allotRelease: (_, release) => records.allotRelease(randomUUID(), release) }),
+  },
+  {
+    fault: 'a release that was taken back is the next one',
+    seenBy: 'the next release is the oldest that stands and that the application has not dealt with',
+    plant: (records) => ({
+      async nextRelease(application, type, floor) {
+        for (const release of await records.releases({ type, after: floor, announced: true })) {
+          const delivery = await records.delivery(application, release.release);
+          if (!delivery || ['received', 'gating', 'deploying'].includes(delivery.state)) return release;
+        }
+        return undefined;
+      },
+    }),
+  },
+  {
+    fault: 'a delivery anywhere is a delivery here',
+    seenBy: 'the next release is the oldest that stands and that the application has not dealt with',
+    plant: (records) => ({
+      async nextRelease(_, type, floor) {
+        for (const release of await records.releases({ type, after: floor, announced: true })) {
+          const { rows } = await records.deliveries({ release: release.release });
+          const ended = rows.some(({ state }) => !['received', 'gating', 'deploying'].includes(state));
+          if (!ended && !(await records.fenced(release.release))) return release;
+        }
+        return undefined;
+      },
+    }),
+  },
+  {
+    fault: 'the newest release is the one with the highest number',
+    seenBy: 'the newest release is the newest that is announced and stands',
+    plant: (records) => ({ newestRelease: async (type) => (await records.releases({ type })).at(-1) }),
+  },
+  {
+    fault: 'releases that are not announced are listed to everybody',
+    seenBy: 'the newest release is the newest that is announced and stands',
+    plant: (records) => ({ releases: ({ announced: _, ...filter }) => records.releases(filter) }),
+  },
+  {
+    fault: 'a tag is not asked for',
+    seenBy: 'versions are filtered by every field, and by several at once',
+    plant: (records) => ({ versions: ({ tag: _, ...filter }) => records.versions(filter) }),
+  },
+  {
+    fault: 'of several words one is enough',
+    seenBy: 'versions are filtered by every field, and by several at once',
+    plant: (records) => ({
+      versions: ({ text, ...filter }) =>
+        records.versions({ ...filter, ...(text !== undefined && { text: text.split(/\W/)[0] ?? '' }) }),
+    }),
+  },
+  {
+    fault: 'an order that is asked for is not kept',
+    seenBy: 'versions are sorted by time and by number, each once, page by page',
+    plant: (records) => ({ versions: ({ order: _, ...filter }) => records.versions(filter) }),
+  },
+  {
+    fault: 'the list of versions gives whole rows',
+    seenBy: 'versions and evaluations are listed newest first, by filter and by page',
+    plant: (records) => ({
+      async versions(filter) {
+        const page = await records.versions(filter);
+        const whole = page.rows.map(async ({ project, model, submission }) =>
+          records.version(project, model, submission),
+        );
+        return { ...page, rows: (await Promise.all(whole)).flatMap((row) => row ?? []) };
+      },
+    }),
+  },
+  {
+    fault: 'a version is found by the number of another model',
+    seenBy: 'a version is found by its number',
+    plant: (records) => ({
+      versionByNumber: async (project, _, number) =>
+        (await records.versionByNumber(project, 'forest', number)) ?? records.versionByNumber(project, 'tree', number),
+    }),
+  },
+  {
+    fault: 'a page of evaluations is filtered after it was cut',
+    seenBy: 'a page of evaluations has what a person may see, and is full',
+    plant: (records) => ({
+      async evaluations({ seenBy, ...filter }) {
+        const page = await records.evaluations(filter);
+        const may = await Promise.all(
+          page.rows.map(async ({ project, model, submission, actor }) => {
+            if (actor === seenBy?.user || submission === null) return actor === seenBy?.user;
+            return seenBy?.all || (await records.version(project, model, submission))?.author === seenBy?.user;
+          }),
+        );
+        return { ...page, rows: page.rows.filter((_, n) => may[n]) };
+      },
+    }),
+  },
+  {
+    fault: 'everybody sees private tests',
+    seenBy: 'a page of evaluations has what a person may see, and is full',
+    plant: (records) => ({ evaluations: ({ seenBy: _, ...filter }) => records.evaluations(filter) }),
   },
   {
     fault: 'a revoked token still opens',
@@ -258,6 +418,21 @@ const faults: readonly Fault[] = [
     seenBy: 'a node is replaced and removed, and a write that comes late again changes nothing',
     plant: (records) => ({ setNode: (node, audit) => records.setNode(node, { ...audit, key: randomUUID() }) }),
   },
+  ...correctionFaults,
+  {
+    fault: 'the digests of chunks before a part are given with it',
+    seenBy: 'digests of chunks come in parts, and the first ones stay',
+    plant: (records) => ({ chunkDigests: (sha256, first, count) => records.chunkDigests(sha256, 0, first + count) }),
+  },
+  {
+    fault: 'the first digest of a file is kept for ever',
+    seenBy: 'the digest of a file replaces that of the file before it',
+    plant: (records) => ({
+      async keepFileDigest(file) {
+        if (!(await records.fileDigest(file.uri))) await records.keepFileDigest(file);
+      },
+    }),
+  },
 ];
 
 /** Cases that no fault here has ever made fail. */
@@ -267,20 +442,19 @@ const unproven = [
   'a job token carries its grant; a token is of one holder who exists',
   'a project and its types exist once; a refused project leaves nothing',
   'a policy is replaced, once per key',
+  'a type is not removed and made live at once',
   'a data set never changes',
-  'entries written at once stand in one chain without gaps',
-  'the audit is asked by project, by subject and by page',
   'hostile text is kept: nothing that a command holds stops its record',
   'an older version row never takes the place of a newer one',
   'evaluations, deliveries and scans never go back',
-  'versions and evaluations are listed newest first, by filter and by page',
   'of many claims on the same bytes at once one holds',
   'a release is announced for good, and is of a type of its project',
   'an older version is not released over a newer live one',
   'an application has a name of its own and types of its project',
   'of many moves from one generation one is made',
   'going back is a revert, to what was live there',
-  'a scan is created once',
+  'a scan is created once, with its start',
+  'a command is decided once: the same again returns how it stands',
 ];
 
 describe('the contract of Records sees', () => {

@@ -1,5 +1,5 @@
-// What a label changes: the findings it names, and of those only what is new.
-import { labelled } from '../../workflows/domain/labels.ts';
+// Labels: who may give one, when, and what it changes: the findings it names, and of those only what is new.
+import { judgeLabels, labelled } from '../../workflows/domain/labels.ts';
 import type { CommandBody } from '../../workflows/domain/command.ts';
 import type { Finding, Label, Scan } from '../../workflows/domain/model.ts';
 import type { Digest } from '../../workflows/domain/names.ts';
@@ -44,4 +44,31 @@ it('keeps a label that says the same of the same person, with its time', () => {
   expect(labels(labelled(one, said('confirm', 'eve', ['a']), at))).toEqual([first]);
   expect(labels(labelled(one, said('confirm', 'ed', ['a']), at))).toEqual([{ verdict: 'true', by: 'ed', at }]);
   expect(labels(labelled(one, said('deny', 'eve', ['a']), at))).toEqual([{ verdict: 'false', by: 'eve', at }]);
+});
+
+describe('a label', () => {
+  const two = scan(finding('a', null), finding('b', null));
+  const refused = (
+    body: CommandBody,
+    { roles = ['engineer'], busy = null }: { roles?: Parameters<typeof judgeLabels>[2]; busy?: string | null } = {},
+  ) => judgeLabels(two, body, roles, busy)?.refused;
+
+  it('is given by an engineer of now, to findings of this scan, as it stands, one after the other', () => {
+    expect(refused(said('confirm', 'eve', ['a', 'b']))).toBeUndefined();
+    expect(refused(said('deny', 'eve', ['b']))).toBeUndefined();
+    // What was signed says nothing about the roles of now.
+    expect(refused(said('confirm', 'eve', ['a']), { roles: [] })).toBe('not-authorized');
+    expect(refused(said('confirm', 'mia', ['a']), { roles: ['manager', 'scientist', 'developer'] })).toBe(
+      'not-authorized',
+    );
+    expect(refused({ ...said('confirm', 'eve', ['a']), revision: 1 })).toBe('stale');
+    expect(refused(said('confirm', 'eve', ['a']), { busy: 'command-0' })).toBe('busy');
+    expect(refused(said('confirm', 'eve', []))).toBe('invalid');
+    expect(refused({ ...said('confirm', 'eve', []), args: {} })).toBe('invalid');
+    expect(refused(said('confirm', 'eve', ['a', 'c']))).toBe('invalid');
+  });
+
+  it.each(['approve', 'revert', 'Confirm', '', '__proto__'])('is not what the command "%s" gives', (name) => {
+    expect(refused(said(name, 'eve', ['a']))).toBe('wrong-state');
+  });
 });

@@ -35,8 +35,8 @@ const given = (name: string, change: Partial<CommandBody> = {}): CommandBody => 
   issuedAt: '2026-11-23T18:00:00.000Z',
   ...change,
 });
-const verdict = (of: Standing, body: CommandBody, operator = false): string => {
-  const found = judge(of, body, operator);
+const verdict = (of: Standing, body: CommandBody, held: readonly Role[] = body.roles): string => {
+  const found = judge(of, body, held);
   return 'refused' in found
     ? found.refused
     : `${found.transition.to ?? 'stays'}${found.completes ? '' : ', more needed'}`;
@@ -75,7 +75,7 @@ it('has 14 states and 11 commands, and a row for each', () => {
 });
 
 it.each(cells)('in %s: %s', (state, name) => {
-  expect(verdict(standing({ state }), given(name))).toBe(lawful[state][name] ?? 'unlawful');
+  expect(verdict(standing({ state }), given(name))).toBe(lawful[state][name] ?? 'wrong-state');
 });
 
 it('lets nothing come after the end', () => {
@@ -114,11 +114,11 @@ describe('approval', () => {
     ['the author alone', 'sam', { quorum: 1 }, 'not-authorized'],
     ['the first of two', 'mia', { quorum: 2 }, 'approved, more needed'],
     ['the second of two', 'max', { quorum: 2, approvals: ['mia'] }, 'approved'],
-    ['the same twice', 'mia', { quorum: 2, approvals: ['mia'] }, 'unlawful'],
+    ['the same twice', 'mia', { quorum: 2, approvals: ['mia'] }, 'wrong-state'],
     ['the author first of two', 'sam', { quorum: 2 }, 'approved, more needed'],
     ['the author second of two', 'sam', { quorum: 2, approvals: ['mia'] }, 'approved'],
     ['another after the author', 'mia', { quorum: 2, approvals: ['sam'] }, 'approved'],
-    ['the author twice', 'sam', { quorum: 2, approvals: ['sam'] }, 'unlawful'],
+    ['the author twice', 'sam', { quorum: 2, approvals: ['sam'] }, 'wrong-state'],
     ['more than are needed', 'max', { quorum: 1, approvals: ['mia', 'moe'] }, 'approved'],
     ['the second of three', 'max', { quorum: 3, approvals: ['mia'] }, 'approved, more needed'],
   ] as const)('%s', (_, actor, of, expected) => {
@@ -166,24 +166,22 @@ it.each<[LifecycleCommand, VersionState, Partial<CommandBody>]>([
 });
 
 it('reassigns only what has failed somewhere', () => {
-  expect(verdict(standing({ state: 'released', failedDeliveries: 0 }), given('reassign'))).toBe('unlawful');
+  expect(verdict(standing({ state: 'released', failedDeliveries: 0 }), given('reassign'))).toBe('wrong-state');
   expect(verdict(standing({ state: 'released', failedDeliveries: 2 }), given('reassign'))).toBe('reassigned');
 });
 
 it.each(['', 'constructor', '__proto__', 'toString', 'revert', 'confirm', 'APPROVE', 'x'.repeat(500)])(
   'knows no command %s',
   (name) => {
-    const found = judge(standing(), given(name));
-    expect(found).toMatchObject({ refused: 'unlawful' });
+    const found = judge(standing(), given(name), ['manager']);
+    expect(found).toMatchObject({ refused: 'wrong-state' });
     expect('refused' in found && found.message.length).toBeLessThan(100);
   },
 );
 
-it('holds every rule but the role for an operator', () => {
-  const nobody = { actor: 'operator', roles: [] };
-  expect(verdict(standing(), given('approve', nobody), true)).toBe('approved');
-  expect(verdict(standing(), given('withdraw', nobody), true)).toBe('withdrawn');
-  expect(verdict(standing(), given('approve', { ...nobody, revision: 1 }), true)).toBe('stale');
-  expect(verdict(standing(), given('retire', nobody), true)).toBe('unlawful');
-  expect(verdict(standing({ quorum: 2, approvals: ['operator'] }), given('approve', nobody), true)).toBe('unlawful');
+it('counts the roles that are held now, not those that were signed', () => {
+  expect(verdict(standing(), given('approve', { roles: ['manager'] }), [])).toBe('not-authorized');
+  expect(verdict(standing(), given('approve', { roles: ['manager'] }), ['scientist'])).toBe('not-authorized');
+  expect(verdict(standing(), given('approve', { roles: [] }), ['manager'])).toBe('approved');
+  expect(verdict(standing(), given('withdraw', { roles: ['scientist'] }), [])).toBe('not-authorized');
 });

@@ -1,6 +1,10 @@
 // Names, paths, digests and addresses: what is lawful, and that each maker and its inverse undo each other.
+import { createHash } from 'node:crypto';
+import { checkPath } from '../../activities/adapters/store-rules.ts';
+import { importFolder } from '../../workflows/domain/import.ts';
 import type { Digest, Location } from '../../workflows/domain/names.ts';
 import {
+  areaPathProblem,
   isDigest,
   isName,
   locationOf,
@@ -10,7 +14,9 @@ import {
   releasePath,
   stagingFolder,
   storePath,
+  systemName,
 } from '../../workflows/domain/names.ts';
+import { sha256Hex } from '../../workflows/domain/sha256.ts';
 import { parseWorkflowId, workflowId } from '../../workflows/messages.ts';
 
 const odd: readonly unknown[] = [undefined, null, 0, 1n, true, Symbol('x'), {}, [], ['a'], () => 'a', NaN];
@@ -148,6 +154,69 @@ it('makes no path of what is no name or path', () => {
   expect(() => releasePath('Kind', digest, 'a')).toThrow(TypeError);
   expect(() => releasePath('kind', 'f' as Digest, 'a')).toThrow(TypeError);
   expect(() => releasePath('kind', digest, '../a')).toThrow(TypeError);
+});
+
+it('hashes as everybody does', () => {
+  for (const text of [
+    '',
+    'abc',
+    'é',
+    '😀',
+    '\ud800',
+    'a'.repeat(55),
+    'a'.repeat(56),
+    'a'.repeat(64),
+    'ß'.repeat(1_000),
+  ])
+    expect(sha256Hex(text)).toBe(createHash('sha256').update(text).digest('hex'));
+});
+
+it('makes names for other systems: labels within a limit, the same for the same text, distinct for distinct texts', () => {
+  const long = 'n'.repeat(NAME_LIMIT);
+  const texts = [
+    ...['', '-', '0', 'a', 'A', 'a-', 'a/b', 'a-b', 'a.b', '日本', `${long}/${long}`, `${long}/${long}x`, 'a\n'],
+    workflowId.trainingRun({ project: long, model: long, submission: long, attempt: 1 }),
+    workflowId.trainingRun({ project: long, model: long, submission: long, attempt: 2 }),
+    `function-${long}-${long}-1`,
+    `function-${long}-${long}-2`,
+  ];
+  for (const limit of [20, NAME_LIMIT, 100]) {
+    const made = texts.map((text) => systemName(text, limit));
+    for (const name of made) expect(name).toMatch(/^[a-z][a-z0-9]*(-[a-z0-9]+)*$/);
+    for (const name of made) expect(name.length).toBeLessThanOrEqual(limit);
+    expect(new Set(made).size).toBe(texts.length);
+    expect(texts.map((text) => systemName(text, limit))).toEqual(made);
+  }
+  expect(systemName('evaluation/p/e-1')).toMatch(/^evaluation-p-e-1-[0-9a-f]{16}$/);
+});
+
+it('finds room in an area for everything that the platform lays around the longest names and paths', () => {
+  const n = 'n'.repeat(NAME_LIMIT);
+  const path = [...Array<string>(3).fill('p'.repeat(125)), ...'abcdefgh'.split(''), 's'.repeat(118)].join('/');
+  expect([path.length, path.split('/').length, pathProblem(path)]).toEqual([512, 12, undefined]);
+  const release = `${n}-999999999`;
+  const inside = [
+    `${path}/model.onnx`,
+    `${path}/reports/${n}.json`,
+    `${path}/reports/${n}.log.txt`,
+    `datasets/${n}/${path}`,
+    `${importFolder({ dataset: n, import: n })}/files/${path}.tar`,
+    `runs/${n}-999/golden.json`,
+    `${stagingFolder(n, n)}/reports/private-${'r'.repeat(128)}`,
+    `${stagingFolder(n, n)}/record/evaluation-${n}.json`,
+    `${stagingFolder(n, n)}/record/delivery-${n}-${release}-superseded-20.json`,
+    `returned/${n}/${n}/reports/${n}.json`,
+    `scans/${n}/000001.json`,
+  ];
+  for (const one of inside)
+    for (const location of [
+      { area: 'staging', project: n, path: one },
+      { area: 'private', project: n, user: n, path: one },
+    ] satisfies Location[]) {
+      expect([one, areaPathProblem(one)]).toEqual([one, undefined]);
+      expect(locationOf(storePath(location))).toEqual(location);
+      expect(checkPath(storePath(location))).toBe(storePath(location));
+    }
 });
 
 const ids = {

@@ -177,7 +177,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'the demo on the stack', () => 
       expect(files.find(({ name }) => name === 'model.onnx')?.sha256).toBe(digest);
       for (const { name, sha256, bytes } of files) {
         const path = join(home.home, '..', name);
-        await curlS3(stack, `releases/code-vulnerability/${digest}/${name}`, path);
+        await curlS3(stack, `releases/code-vulnerability/${sha256}/${name}`, path);
         const content = readFileSync(path);
         expect([name, content.byteLength, createHash('sha256').update(content).digest('hex')]).toEqual([
           name,

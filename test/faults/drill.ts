@@ -9,7 +9,7 @@ import pg from 'pg';
 import { pino } from 'pino';
 import { once } from '../../activities/model-center.ts';
 import type { ArtifactStore, CloudEvent, EventBus } from '../../activities/ports.ts';
-import { allotNumber } from '../../activities/release-manifest.ts';
+import { keepManifest } from '../../activities/release-manifest.ts';
 import type { AuditEntry } from '../../activities/records.ts';
 import { workerConfig } from '../../workers/config.ts';
 import { belong, type Belonging } from '../../workers/installation.ts';
@@ -19,6 +19,7 @@ import { openBus, openStores, type Stores } from '../../workers/wiring.ts';
 import { defaultPolicy } from '../../workflows/domain/model.ts';
 import { releasePath, type Digest, type StorePath } from '../../workflows/domain/names.ts';
 import { collect } from '../contracts/cases.ts';
+import { linkAll } from '../contracts/records.ts';
 import { bareClient } from '../adapters/kafka-broker.ts';
 import { openNamespace } from '../workflows/namespace.ts';
 
@@ -217,11 +218,12 @@ export async function openDrill({ postgres, temporal, variables }: Servers) {
       await areas.write(`staging/p/${command}.txt` as StorePath, once(Buffer.from(command)));
       const digest = createHash('sha256').update(command).digest('hex') as Digest;
       const path = releasePath('kind', digest, 'model.onnx');
-      const row = await allotNumber({ records, releases }, command, {
+      const row = await records.allotRelease(command, {
         ...{ type: 'kind', project: 'p', model: 'm', submission: command, version: 1, digest, report: null },
         files: [{ name: 'model.onnx', sha256: digest, bytes: command.length, uri: releases.uri(path) }],
         ...{ approvedBy: ['mia'], releasedBy: 'mia', releasedAt: new Date().toISOString() },
       });
+      await keepManifest({ records, releases }, row);
       await releases.write(path, once(Buffer.from(command)), { expect: { sha256: digest } });
       await bus.publish('kind', 'm', event(row.release));
       await records.announced(row.release);
@@ -232,6 +234,7 @@ export async function openDrill({ postgres, temporal, variables }: Servers) {
       if (before !== undefined && before !== digest)
         throw new Error(`${row.release} was given to ${before} and then to ${digest}`);
       given.set(row.release, digest);
+      await linkAll(records);
       return row.release;
     },
     async close(): Promise<void> {

@@ -9,7 +9,10 @@ import { checkout } from '../../workers/wiring.ts';
 export async function hurriedBundle(folder: string): Promise<string> {
   const { code } = await bundleWorkflowCode({
     workflowsPath: join(checkout, 'workflows', 'index.ts'),
-    workflowInterceptorModules: [join(import.meta.dirname, 'short-patience.ts')],
+    workflowInterceptorModules: [
+      join(checkout, 'workflows', 'start-digest.ts'),
+      join(import.meta.dirname, 'short-patience.ts'),
+    ],
     ...dataConverter,
     logger: new DefaultLogger('ERROR', () => undefined),
   });

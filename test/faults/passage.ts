@@ -4,10 +4,14 @@ import { pino } from 'pino';
 import { once } from '../../activities/model-center.ts';
 import { openBus } from '../../workers/wiring.ts';
 import { consumeReleases } from '../../workers/application.ts';
+import type { Projection } from '../../activities/records.ts';
+import type { Evaluation } from '../../workflows/domain/model.ts';
+import { newVersion } from '../../workflows/domain/model.ts';
 import { storePath } from '../../workflows/domain/names.ts';
-import { command, status, taskQueues, wake, workflowId } from '../../workflows/messages.ts';
+import type { WorkflowName } from '../../workflows/messages.ts';
+import { command, taskQueues, wake, workflowId } from '../../workflows/messages.ts';
 import { submissionFiles } from '../workflows/submission-files.ts';
-import type { Scene } from './scene.ts';
+import { people, type Scene } from './scene.ts';
 
 export const lifecycleId = workflowId.modelLifecycle({ project: 'p', model: 'm', submission: 's-1' });
 export const applicationId = workflowId.application({ application: 'scanner', type: 'kind' });
@@ -35,11 +39,7 @@ export async function pass(
   await submitted?.(scene);
   const report = await evaluate(scene);
   await give(scene, 'approve', report);
-  await scene.client.workflow.start('application', {
-    workflowId: applicationId,
-    taskQueue: taskQueues.core,
-    args: [{ application: 'scanner', type: 'kind', owner: 'dev', keys: scene.keys }],
-  });
+  await start(scene, 'application', applicationId, 'dev', { application: 'scanner', type: 'kind' });
   await idle(scene, applicationId);
   const consumer = await consume(scene);
   try {
@@ -93,28 +93,50 @@ async function consumeHere({ config, records, client }: Scene): Promise<{ stop()
   };
 }
 
-async function submit({ areas, client, keys, policy }: Scene): Promise<void> {
+/** Records a start and starts it, as the API does. */
+async function start(
+  { client, records }: Scene,
+  type: WorkflowName,
+  id: string,
+  askedBy: string,
+  input: object,
+  rows: readonly Projection[] = [],
+): Promise<void> {
+  const at = new Date().toISOString();
+  const roles = people[askedBy] ?? [];
+  await records.recordStart(
+    { workflowId: id, type, input, askedBy, roles, project: 'p' },
+    {
+      ...{ key: `${type}.started/${id}`, project: 'p', kind: `${type}.started`, actor: askedBy, subject: id },
+      ...{ digest: null, report: null, reason: '', detail: {}, at },
+    },
+    rows,
+  );
+  await client.workflow.start(type, { workflowId: id, taskQueue: taskQueues.core, args: [input] });
+}
+
+async function submit(scene: Scene): Promise<void> {
   for (const [name, content] of Object.entries(submissionFiles('fault')))
-    await areas.write(
+    await scene.areas.write(
       storePath({ area: 'private', project: 'p', user: 'sam', path: `s-1/${name}` }),
       once(Buffer.from(content)),
     );
-  const input = { project: 'p', model: 'm', type: 'kind', submission: 's-1', author: 'sam', policy, keys };
-  await client.workflow.start('modelLifecycle', {
-    workflowId: lifecycleId,
-    taskQueue: taskQueues.core,
-    args: [{ ...input, beginning: { directory: 's-1' } }],
-  });
+  const given = { project: 'p', model: 'm', type: 'kind', submission: 's-1', author: 'sam' };
+  const input = { ...given, beginning: { directory: 's-1' } };
+  const row = newVersion(input, 'k1', new Date().toISOString());
+  await start(scene, 'modelLifecycle', lifecycleId, 'sam', input, [{ kind: 'version', row }]);
 }
 
-async function evaluate({ client, records, until }: Scene): Promise<string> {
+async function evaluate(scene: Scene): Promise<string> {
+  const { records, until } = scene;
   await until('the submission to be new', async () => (await records.version('p', 'm', 's-1'))?.state === 'new');
-  const given = { project: 'p', evaluation: 'e-1', model: 'm', actor: 'mia', dataset: 'rows', thresholds: {} };
-  await client.workflow.start('evaluation', {
-    workflowId: workflowId.evaluation({ project: 'p', evaluation: 'e-1' }),
-    taskQueue: taskQueues.core,
-    args: [{ ...given, subject: { submission: 's-1' } }],
-  });
+  const given = { project: 'p', evaluation: 'e-1', model: 'm', actor: 'mia', dataset: 'rows' };
+  const row: Evaluation = {
+    ...{ ...given, submission: 's-1', state: 'running', digest: null, report: null, passed: null, metrics: {} },
+    ...{ detail: '', updatedAt: new Date().toISOString() },
+  };
+  const input = { ...given, subject: { submission: 's-1' } };
+  await start(scene, 'evaluation', workflowId.evaluation(given), 'mia', input, [{ kind: 'evaluation', row }]);
   const done = await until('the evaluation to end', async () => {
     const found = await records.evaluation('p', 'e-1');
     return found?.state !== 'running' && found;
@@ -125,18 +147,17 @@ async function evaluate({ client, records, until }: Scene): Promise<string> {
 
 /** Gives a command at the present revision, as mia. The release command is not waited for. */
 async function give(scene: Scene, name: 'approve' | 'release', report: string | null): Promise<void> {
-  const handle = scene.client.workflow.getHandle(lifecycleId);
   const state = name === 'approve' ? 'new' : 'approved';
   const { version } = await scene.until('the version at rest', async () => {
-    // The record first: a query waits for a worker.
-    if ((await scene.records.version('p', 'm', 's-1'))?.state !== state) return undefined;
-    const found = await handle.query(status);
-    return !found.busy && found.version.state === state && found;
+    const found = await scene.records.versionStanding({ project: 'p', model: 'm', submission: 's-1' });
+    return found.version.state === state && !found.pending && found;
   });
   const { revision, digest } = version;
   const commandId = name === 'release' ? releaseCommandId : `command-${name}`;
   const body = { workflowId: lifecycleId, commandId, name, actor: 'mia', revision, digest, report };
-  await handle.signal(command, scene.signed(body));
+  const signed = scene.signed(body);
+  await scene.records.recordCommand(signed, { project: 'p', subject: 'p/m/s-1' });
+  await scene.client.workflow.getHandle(lifecycleId).signal(command, signed);
 }
 
 /** Waits until a workflow has nothing under way: no activity, no child, no task. */

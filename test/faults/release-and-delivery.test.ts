@@ -3,7 +3,6 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { outcome } from '../../workflows/messages.ts';
 import { startChild } from './child-process.ts';
 import { hurriedBundle } from './hurried-bundle.ts';
 import { moments, nameOf, type KillPoint } from './kill-point.ts';
@@ -18,9 +17,9 @@ const AT_ONCE = Number(process.env.FAULTS_AT_ONCE ?? 8);
 const WITHIN_MS = 1_800_000;
 /** Activities that come as often as their workflow is woken: there the scene wakes it until the worker is dead. */
 const reads: Readonly<Record<string, 'application' | 'modelLifecycle'>> = {
-  readNextRelease: 'application',
+  openDelivery: 'application',
   readFence: 'application',
-  readDeliveries: 'modelLifecycle',
+  advanceVersion: 'modelLifecycle',
 };
 
 interface Scenario {
@@ -183,10 +182,12 @@ async function run({ name, killAt, plant, passing }: Scenario): Promise<Ended> {
   }
 }
 
-/** Kills the worker from outside once the workflow says that it has accepted the release command. */
+/** Kills the worker from outside once the record says that the release was decided. */
 async function killWhenAccepted(scene: Scene): Promise<void> {
-  const handle = scene.client.workflow.getHandle(lifecycleId);
-  await scene.until('the command to be accepted', () => handle.query(outcome, releaseCommandId));
+  await scene.until('the command to be decided', async () => {
+    const row = await scene.records.command(lifecycleId, releaseCommandId);
+    return row && !row.isOpen;
+  });
   scene.killWorker();
 }
 

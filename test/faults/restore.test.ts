@@ -2,7 +2,7 @@
 // decision is lost without a pause, and all goes on once it is accepted.
 import { pino } from 'pino';
 import { RESTORED, temporalWasSetBack, type Finding } from '../../activities/installation.ts';
-import { allotNumber, newestNumbers } from '../../activities/release-manifest.ts';
+import { keepManifest, newestNumbers } from '../../activities/release-manifest.ts';
 import { whilePlatformRuns } from '../../workers/pause.ts';
 import { accept, waiting } from '../../workers/restore.ts';
 import type { Digest } from '../../workflows/domain/names.ts';
@@ -18,20 +18,20 @@ const DRILL_MS = 600_000;
 const kinds = (findings: readonly Finding[]): string[] =>
   findings.map(({ system, kind }) => `${system} ${kind}`).sort();
 
-/** The pause is there, in the records and for whatever decides or delivers. */
+/** The pause is there, in the records and for whatever decides, publishes or delivers. */
 async function expectPaused({ stores: { records } }: Running, findings: readonly string[]): Promise<void> {
   expect(kinds((await records.paused())?.findings ?? [])).toEqual(findings);
   const activities = whilePlatformRuns(records, {
-    announceRelease: async (_: { release: string }) => 'announced',
-    recordTransition: async (_: { command: object | null }) => 'recorded',
+    announceRelease: async () => 'announced',
+    fileTransitions: async () => 'filed',
   });
-  await expect(activities.announceRelease({ release: 'kind-2' })).rejects.toMatchObject({
+  await expect(activities.announceRelease()).rejects.toMatchObject({
     code: RESTORED,
     message: expect.stringContaining('ocdl restore accept') as string,
   });
-  await expect(activities.recordTransition({ command: {} })).rejects.toMatchObject({ code: RESTORED });
-  // What jobs and timers bring about is not a decision.
-  expect(await activities.recordTransition({ command: null })).toBe('recorded');
+  await expect(records.openDelivery('application/scanner/kind')).rejects.toMatchObject({ code: RESTORED });
+  // What follows from an earlier decision and leaves the platform alone does not wait.
+  expect(await activities.fileTransitions()).toBe('filed');
 }
 
 /** Accepts, and shows that everything goes on: the next start finds nothing, and releases get numbers of their own. */
@@ -121,9 +121,8 @@ function drills(servers: () => Promise<Servers>): void {
     'the home, lost: the start is refused until an administrator on the machine accepts it',
     async () => {
       const drill = await afterTwoDays(await servers());
-      const keys = ['0123456789abcdef'];
       const before = await drill.open();
-      await before.stores.records.addKeys(keys);
+      await before.stores.records.registerKeys({ '0123456789abcdef': 'ab'.repeat(32) });
       await before.close();
       await drill.loseHome();
       await expect(drill.start()).rejects.toThrow(
@@ -156,16 +155,15 @@ function drills(servers: () => Promise<Servers>): void {
   );
 
   it(
-    'records set back and nobody looks: the number that another command holds is burnt, the same command gets its own again',
+    'records set back and nobody looks: a number that another command holds is not used, the same command gets its own again',
     async () => {
       const drill = await afterTwoDays(await servers());
       await drill.change('records', 'set back');
       const { stores, close } = await drill.open();
-      expect(await drill.day({ stores }, 'wednesday')).toBe('kind-3');
-      expect(await drill.day({ stores }, 'wednesday')).toBe('kind-3');
-      const burnt = (await stores.records.audit({ subject: 'p/m/wednesday' })).rows.map(({ entry }) => entry);
-      expect(burnt).toMatchObject([{ kind: 'release.burnt', detail: { release: 'kind-2' } }]);
-      expect(await stores.records.release('kind-2')).toBeUndefined();
+      await expect(drill.day({ stores }, 'wednesday')).rejects.toThrow(
+        'number 2 of type kind is held in the release store by command tuesday to p/m/tuesday',
+      );
+      expect(await drill.day({ stores }, 'thursday')).toBe('kind-3');
       await close();
 
       await drill.change('records', 'set back');
@@ -219,7 +217,9 @@ describe('restore drill on embedded systems', () => {
     expect(await newestNumbers(releases, new Map())).toEqual(new Map([['kind', 1]]));
     await drill.change('records', 'set back');
     const { stores, close } = await drill.open();
-    expect((await allotNumber(stores, 'c-2', earlier('s-2'))).release).toBe('kind-2');
+    const same = await stores.records.allotRelease('c-2', earlier('s-2'));
+    await expect(keepManifest(stores, same)).rejects.toThrow('number 1 of type kind is held');
+    expect((await stores.records.allotRelease('c-3', earlier('s-3'))).release).toBe('kind-2');
     await close();
     await drill.close();
   });

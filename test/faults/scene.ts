@@ -1,19 +1,19 @@
 // A platform of its own for one fault: namespace, database, home, people; its worker is a child process that may be killed.
-import { createPrivateKey, createPublicKey, randomUUID, sign } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { createPrivateKey, createPublicKey, hash, randomUUID } from 'node:crypto';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client, Connection } from '@temporalio/client';
 import { once } from '../../activities/model-center.ts';
+import { createSigner } from '../../activities/signing.ts';
 import { workflowBundle } from '../../workers/bundle.ts';
 import { workerConfig } from '../../workers/config.ts';
 import { openStores } from '../../workers/wiring.ts';
-import type { CommandBody, SignedCommand } from '../../workflows/domain/command.ts';
+import type { CommandBody } from '../../workflows/domain/command.ts';
 import { defaultPolicy } from '../../workflows/domain/model.ts';
 import { storePath } from '../../workflows/domain/names.ts';
 import type { Role } from '../../workflows/domain/roles.ts';
-import { canonicalCommand } from '../../workflows/signature.ts';
 import { freshDatabase, temporalServer } from '../servers.ts';
 import { openNamespace } from '../workflows/namespace.ts';
 import { startChild, type Child } from './child-process.ts';
@@ -22,14 +22,17 @@ import { writeKillPoint, type KillPoint } from './kill-point.ts';
 export type Scene = Awaited<ReturnType<typeof openScene>>;
 export type Plant = '' | 'event-id' | 'move-key';
 
-const people: Readonly<Record<string, readonly Role[]>> = { sam: ['scientist'], mia: ['manager'], dev: ['developer'] };
+export const people: Readonly<Record<string, readonly Role[]>> = {
+  sam: ['scientist'],
+  mia: ['manager'],
+  dev: ['developer'],
+};
 /** One key for all scenes, and one time of issue: then the same command has the same signature in each. */
 const privateKey = createPrivateKey({
   key: Buffer.from(`302e020100300506032b657004220420${'5a'.repeat(32)}`, 'hex'),
   format: 'der',
   type: 'pkcs8',
 });
-const publicKey = createPublicKey(privateKey).export({ type: 'spki', format: 'der' }).subarray(-32).toString('hex');
 const ISSUED_AT = '2026-11-01T12:00:00.000Z';
 
 /** Opens a scene; each of its first workers dies at the next point of `killAt`. The one after these is whole. */
@@ -68,6 +71,8 @@ export async function openScene({
   };
   const config = workerConfig(environment);
   const stores = await openStores(config);
+  await layKey(join(home, 'keys'));
+  const signer = await createSigner(join(home, 'keys'));
   const state = { over: false, child: undefined as Child | undefined, died: undefined as Error | undefined };
 
   /** Starts a worker; when it is killed, the next one, as the platform's supervisor does. */
@@ -101,7 +106,7 @@ export async function openScene({
   function signed(body: Partial<CommandBody> & Pick<CommandBody, 'workflowId' | 'commandId' | 'name' | 'actor'>) {
     const full: CommandBody = {
       v: 1,
-      keyId: 'k1',
+      keyId: signer.newest,
       args: {},
       roles: people[body.actor] ?? [],
       policyVersion: 1,
@@ -111,10 +116,10 @@ export async function openScene({
       issuedAt: ISSUED_AT,
       ...body,
     };
-    const signature = sign(null, Buffer.from(canonicalCommand(full)), privateKey).toString('base64url');
-    return { body: full, signature } satisfies SignedCommand;
+    return signer.sign(full);
   }
 
+  await stores.records.registerKeys(signer.publicKeys());
   await populate(stores);
   await supervise(killAt);
   return {
@@ -123,8 +128,7 @@ export async function openScene({
     config,
     databaseUrl,
     environment,
-    policy: defaultPolicy,
-    keys: { k1: publicKey },
+    signer,
     /** How workers ended so far, and how many are to. */
     kills,
     deaths: killAt.length,
@@ -139,6 +143,14 @@ export async function openScene({
       await rm(home, { recursive: true, force: true });
     },
   };
+}
+
+/** Lays the key where a platform's own lies. */
+async function layKey(folder: string): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  const raw = createPublicKey(privateKey).export({ type: 'spki', format: 'der' }).subarray(-32);
+  const content = { createdAt: ISSUED_AT, privateKey: privateKey.export({ type: 'pkcs8', format: 'pem' }) };
+  await writeFile(join(folder, `${hash('sha256', raw).slice(0, 16)}.json`), JSON.stringify(content));
 }
 
 /** A project with its people and one test set. */

@@ -14,13 +14,18 @@ export type Snapshot = Readonly<Record<string, readonly string[]>>;
 
 /**
  * What differs between two passages without meaning anything, and only that:
- * times; how long a gate took; random token ids and digests; the counters and hashes that depend on the order in which
- * independent workflows wrote (the chain itself is verified).
+ * times; how long a gate took; random token ids and digests, ids of Temporal's runs; the counters and hashes that depend on
+ * the order in which independent workflows wrote (the chain itself is verified); signatures over times, each of which is
+ * verified.
  */
 const masked: Readonly<Record<string, readonly string[]>> = {
   'authoritative.tokens': ['token_id', 'sha256'],
-  'authoritative.audit': ['seq', 'previous', 'hash'],
+  'authoritative.audit': ['arrival', 'seq', 'previous', 'hash'],
   'authoritative.audit_head': ['hash'],
+  'authoritative.starts': ['ordinal', 'run_id'],
+  'authoritative.commands': ['ordinal'],
+  'authoritative.decisions': ['ordinal'],
+  'authoritative.gate_results': ['ordinal', 'run'],
   'projection.versions': ['ordinal'],
   'projection.evaluations': ['ordinal'],
   'projection.deliveries': ['ordinal'],
@@ -38,6 +43,7 @@ const plain = (value: unknown): string =>
 
 /** Takes the snapshot of a scene that is at rest. */
 export async function snapshot(scene: Scene): Promise<Snapshot> {
+  while ((await scene.records.linkAudit()) > 0);
   const { rows, broken } = await scene.records.verifyAudit();
   const [announced, dead] = await Promise.all([events(scene, 'kind'), events(scene, deadLetterTopic('kind'))]);
   return {
@@ -46,8 +52,8 @@ export async function snapshot(scene: Scene): Promise<Snapshot> {
     events: announced,
     'dead letters': dead,
     branches: await branches(scene),
-    areas: await files(scene.areas, ['private/p', 'common/p', 'staging/p']),
-    releases: await files(scene.releases, ['releases']),
+    areas: await files(scene, scene.areas, ['private/p', 'common/p', 'staging/p']),
+    releases: await files(scene, scene.releases, ['releases']),
   };
 }
 
@@ -139,14 +145,14 @@ async function branches({ code }: Scene): Promise<string[]> {
 }
 
 /** What a store lists, with the digest of each file; of the JSON that the platform writes itself the content, times masked. */
-async function files(store: ArtifactStore, folders: readonly string[]): Promise<string[]> {
+async function files(scene: Scene, store: ArtifactStore, folders: readonly string[]): Promise<string[]> {
   const lines: string[] = [];
   for (const folder of folders)
     for (let after: StorePath | undefined; ;) {
       const page = await store.list(folder as StorePath, after === undefined ? {} : { after });
       for (const { path, uri } of page.files) {
         const isRecord = /\/record\/[^/]+\.json$/.test(path);
-        lines.push(`${path} ${isRecord ? plain(await json(store, path)) : await store.digest(uri)}`);
+        lines.push(`${path} ${isRecord ? plain(unsealed(scene, await json(store, path))) : await store.digest(uri)}`);
       }
       if (!page.next) break;
       after = page.next;
@@ -154,10 +160,15 @@ async function files(store: ArtifactStore, folders: readonly string[]): Promise<
   return lines.sort();
 }
 
-async function json(store: ArtifactStore, path: StorePath): Promise<unknown> {
+/** The content of a sealed record; the seal, which covers times, is only said to be right or not. */
+function unsealed({ signer }: Scene, { seal, ...content }: Record<string, unknown>): object {
+  return { ...content, seal: isDeepStrictEqual(signer.seal(content).seal, seal) ? 'valid' : 'forged' };
+}
+
+async function json(store: ArtifactStore, path: StorePath): Promise<Record<string, unknown>> {
   const chunks: Uint8Array[] = [];
   for await (const chunk of await store.read(store.uri(path))) chunks.push(chunk);
-  return JSON.parse(Buffer.concat(chunks).toString('utf8'));
+  return JSON.parse(Buffer.concat(chunks).toString('utf8')) as Record<string, unknown>;
 }
 
 function sortedKeys(_key: string, value: unknown): unknown {

@@ -176,7 +176,8 @@ test('a secret comes from a file as well, but not twice, and every secret may', 
   expect(workerConfig({ DATABASE_URL_FILE: path }).databaseUrl).toBe('postgresql://from@file/x');
   expect(mistakes({ DATABASE_URL_FILE: path })).toEqual([expect.stringMatching(/^DATABASE_URL: is given twice/)]);
   expect(variableNames.filter(isSecret)).toEqual([
-    ...['TEMPORAL_API_KEY', 'DATABASE_URL', 'OCDL_S3_SECRET_ACCESS_KEY', 'OCDL_KAFKA_SASL_PASSWORD'],
+    ...['OCDL_PIP_INDEX_URL', 'TEMPORAL_API_KEY', 'DATABASE_URL'],
+    ...['OCDL_S3_SECRET_ACCESS_KEY', 'OCDL_KAFKA_SASL_PASSWORD'],
   ]);
   const empty = holding('empty', ' \n');
   const kafka = { OCDL_KAFKA_BROKERS: 'k:1', OCDL_KAFKA_SASL_MECHANISM: 'plain', OCDL_KAFKA_SASL_USERNAME: 'u' };

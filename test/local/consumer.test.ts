@@ -11,7 +11,7 @@ import { embeddedProcesses } from '../../deploy/local/processes.ts';
 import { consumeReleases } from '../../workers/application.ts';
 import { freshDatabase, temporalServer } from '../servers.ts';
 import { openNamespace } from '../workflows/namespace.ts';
-import { newHome } from './homes.ts';
+import { eventually, newHome } from './homes.ts';
 
 test('it is ready while HDFS is away', async () => {
   const [{ address: temporalAddress }, databaseUrl] = await Promise.all([temporalServer(), freshDatabase()]);
@@ -45,6 +45,27 @@ test('it is ready while HDFS is away', async () => {
     await home.remove();
   }
 }, 120_000);
+
+test('a type that an application no longer consumes is left, and one that comes back is subscribed and woken', async () => {
+  const state = { types: ['kind', 'other'] };
+  const records = { applications: async () => [{ application: 'app', types: state.types }] } as unknown as Records;
+  const [topics, woken] = [new Set<string>(), [] as string[]];
+  const bus = {
+    subscribe: async ({ topic }: { topic: string }) => {
+      topics.add(topic);
+      return { stop: async () => void topics.delete(topic) };
+    },
+  } as unknown as EventBus;
+  const wakeUp = async (id: string): Promise<void> => void woken.push(id);
+  const consumer = await consumeReleases({ records, bus, wakeUp, onError: () => undefined });
+  expect([...topics]).toEqual(['kind', 'other']);
+  state.types = ['other'];
+  await eventually('kind is left', () => !topics.has('kind'), 10_000);
+  state.types = ['kind', 'other'];
+  await eventually('kind is back', () => topics.has('kind'), 10_000);
+  await consumer.stop();
+  expect(woken).toEqual(['application/app/kind', 'application/app/other', 'application/app/kind']);
+}, 30_000);
 
 test('a look that takes long is not overtaken by the next one', async () => {
   const looks = { now: 0, most: 0, all: 0 };

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { detectSandbox } from '../../activities/adapters/local-process/sandbox.ts';
+import { sandboxState } from '../../workers/doctor.ts';
 import { anyFreePort } from '../../deploy/local/ports.ts';
 import { runProgram, type ProgramEnd } from '../../deploy/local/run-program.ts';
 import { findOnPath, temporalCachePath } from '../../deploy/local/temporal-binary.ts';
@@ -60,13 +61,14 @@ test(
   'with all that is required it exits 0, and says what is only recommended',
   async () => {
     fakeAll();
+    // What the worker will find, whatever this PATH holds.
+    const { kind } = await detectSandbox();
+    if (kind === 'none') env = { ...env, OCDL_JOBS_WITHOUT_SANDBOX: 'true' };
     const { code, output } = await run('doctor');
     expect(lineOf(output, 'Git')).toMatch(/^ok .*2\.50\.1/);
     expect(lineOf(output, 'Python')).toMatch(/^ok .*3\.12 \(.*python3\)/);
     expect(lineOf(output, 'Temporal')).toMatch(/^ok .*cache/);
     expect(lineOf(output, 'PostgreSQL')).toMatch(/^ok .*PostgreSQL/);
-    // What the worker will find, whatever this PATH holds.
-    const { kind } = await detectSandbox();
     const tells = kind === 'none' ? /^without .*apt-get install bubblewrap/ : /^ok .*sandboxed/;
     expect(lineOf(output, 'bubblewrap')).toMatch(tells);
     for (const name of ['HDFS', 'Alluxio', 'S3', 'Kafka', 'Git remote'])
@@ -76,6 +78,20 @@ test(
   },
   SYSTEMS_MS,
 );
+
+test('without bubblewrap the platform is wrong, unless the operator has said that jobs run without', async () => {
+  const detect = () => Promise.resolve({ kind: 'none', why: 'there is none' } as const);
+  expect(await sandboxState(false, detect)).toEqual({
+    name: 'bubblewrap',
+    wrong: expect.stringMatching(
+      /^no job and no model service runs here: there is none .*OCDL_JOBS_WITHOUT_SANDBOX=true/,
+    ) as unknown,
+  });
+  expect(await sandboxState(true, detect)).toEqual({
+    name: 'bubblewrap',
+    without: expect.stringMatching(/^local jobs run without a sandbox, as OCDL_JOBS_WITHOUT_SANDBOX says/) as unknown,
+  });
+});
 
 test(
   'configured systems are reached, each by itself; what is wrong is said without a secret',

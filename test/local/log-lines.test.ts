@@ -24,14 +24,24 @@ test('verbose shows all, as short lines', () => {
   expect(terminalLineOf('x'.repeat(10_000), true)).toHaveLength(500);
 });
 
-test('a log keeps the run before, and never more than two files of its limit', () => {
+test('a log keeps the runs before, and never more than two files of its limit', () => {
   const folder = mkdtempSync(join(tmpdir(), 'ocdl-log-'));
   try {
     const first = openLogFile(folder, 'api', 100);
     first.write('of the first run');
     first.close();
+    for (const run of ['second', 'third']) {
+      const next = openLogFile(folder, 'api', 100);
+      expect(next.tail()).toEqual([]);
+      next.write(`of the ${run} run`);
+      next.close();
+    }
+    expect(readdirSync(folder)).toEqual(['api.log']);
+    const whole = 'of the first run\nof the second run\nof the third run\n';
+    expect(readFileSync(join(folder, 'api.log'), 'utf8')).toBe(whole);
     const second = openLogFile(folder, 'api', 100);
-    expect(readFileSync(join(folder, 'api.1.log'), 'utf8')).toBe('of the first run\n');
+    second.write('x'.repeat(60));
+    expect(readFileSync(join(folder, 'api.1.log'), 'utf8')).toBe(whole);
     for (let line = 0; line < 50; line += 1) second.write(`line ${line}`);
     second.close();
     second.write('after its end');

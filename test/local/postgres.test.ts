@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { superviseChild, type SupervisedChild } from '../../deploy/local/child.ts';
-import { preparePostgres } from '../../deploy/local/postgres.ts';
+import { preparePostgres, runningPostgres } from '../../deploy/local/postgres.ts';
 import { identify } from '../../deploy/local/process-identity.ts';
 import { eventually } from './homes.ts';
 
@@ -55,6 +55,7 @@ async function query(url: string, text: string): Promise<readonly unknown[]> {
 
 test('keeps its password to this user and its data over kill -9, with fsync on', async () => {
   const { url, server } = await start();
+  expect(runningPostgres(folder)).toBe(url);
   expect(statSync(join(folder, 'password')).mode & 0o777).toBe(0o600);
   expect(statSync(folder).mode & 0o777).toBe(0o700);
   expect(await query(url, 'show fsync')).toEqual([{ fsync: 'on' }]);
@@ -100,6 +101,50 @@ test('is not kept from starting by a record that names a stranger’s process', 
   } finally {
     stranger.kill('SIGKILL');
   }
+});
+
+test('is not kept from starting by a zombie: a killed server for which nobody has waited', async () => {
+  // The shell becomes a program that never waits for the child that the shell has started.
+  const parent = spawn('sh', ['-c', 'sleep 0.3 & echo $!; exec sleep 60'], { stdio: ['ignore', 'pipe', 'ignore'] });
+  try {
+    const said: { pid?: number } = {};
+    parent.stdout.on('data', (data: Buffer) => (said.pid ??= Number(data.toString())));
+    const stateOf = (pid: number): string =>
+      readFileSync(`/proc/${pid}/stat`, 'utf8')
+        .replace(/^.*\) /, '')
+        .slice(0, 1);
+    await eventually('a zombie', () => said.pid !== undefined && stateOf(said.pid) === 'Z');
+    writeFileSync(join(folder, 'data', 'postmaster.pid'), `${said.pid}\n${join(folder, 'data')}\n`);
+    const { url } = await start();
+    expect(lines).toEqual([]);
+    expect(await query(url, 'select 1 as one')).toEqual([{ one: 1 }]);
+  } finally {
+    parent.kill('SIGKILL');
+  }
+});
+
+test('leaves a program alone that merely names its folder, and starts', async () => {
+  const editor = spawn(process.execPath, ['-e', 'setInterval(() => undefined, 1000)', '--', join(folder, 'data')]);
+  try {
+    writeFileSync(join(folder, 'data', 'postmaster.pid'), `${editor.pid}\n${join(folder, 'data')}\n`);
+    const { url } = await start();
+    expect(lines).toEqual([]);
+    expect(await query(url, 'select 1 as one')).toEqual([{ one: 1 }]);
+    expect(identify(editor.pid ?? -1)).toBeDefined();
+  } finally {
+    editor.kill('SIGKILL');
+  }
+});
+
+test('ends a server that still runs on its data, and starts', async () => {
+  const { spec } = await preparePostgres({ folder });
+  const orphan = spawn(spec.command, [...spec.args], { env: { ...spec.env }, stdio: 'ignore', detached: true });
+  await eventually('it to run', async () => (await spec.isReady?.(orphan.pid ?? -1)) === true);
+  const before = orphan.pid ?? -1;
+  const { url, server } = await start();
+  expect(server.pid()).not.toBe(before);
+  expect(identify(before)).toBeUndefined();
+  expect(await query(url, 'select 1 as one')).toEqual([{ one: 1 }]);
 });
 
 test('ends cleanly on stop, with a session open', async () => {

@@ -49,7 +49,7 @@ test('Ctrl-C during a job: the worker ends by itself, the job ends with it and i
     expect(readdirSync(join(home.home, 'jobs'))).toEqual([]);
     const { status, raw } = await handle.describe();
     expect(status.name).toBe('RUNNING');
-    expect(raw.pendingActivities?.map(({ activityType }) => activityType?.name)).toEqual(['trainModel']);
+    expect(raw.pendingActivities?.map(({ activityType }) => activityType?.name)).toEqual(['runTraining']);
   } finally {
     await started.worker?.stop();
     if (started.job !== undefined && isAlive(started.job)) process.kill(started.job.pid, 'SIGKILL');
@@ -70,13 +70,22 @@ async function training({ home }: TestHome, databaseUrl: string): Promise<Traini
     const lock = readFileSync('deploy/capsule/requirements.lock');
     const files = { 'train.py': 'raise SystemExit(1)\n', 'requirements.lock': lock };
     const { commit } = await stores.code.commit({ repository, branch: 'main', files, message: 'train', author: 'sam' });
-    return {
+    const input: TrainingRunInput = {
       ...{ project: 'p', model: 'm', submission: 'rf-1', attempt: 1, author: 'sam' },
       spec: {
         ...{ code: { repository, commit }, entrypoint: 'train.py', lock: 'requirements.lock', data: [] },
         ...{ parameters: {}, seed: 0, compute: 'cpu', deadlineSeconds: 600 },
       },
     };
+    await stores.records.recordStart(
+      {
+        ...{ workflowId: workflowId.trainingRun(input), type: 'trainingRun', input, askedBy: 'sam' },
+        ...{ roles: ['scientist'], project: 'p' },
+      },
+      auditEntry('run.started'),
+      [],
+    );
+    return input;
   } finally {
     await stores.close();
   }

@@ -1,8 +1,9 @@
 // Records histories of every terminal path into histories/, for ever after replayed by replay.test.ts.
 // Run it as `node --import tsx test/replay/record.ts`. It adds the paths that are new: what was recorded stays as it was, and a
-// changed workflow uses `patched`.
+// changed workflow uses `patched`. What ends in `-decided` was recorded since Records decide; the others are of before.
 import { randomBytes } from 'node:crypto';
 import type { Digest } from '../../workflows/domain/names.ts';
+import type { LifecycleInput } from '../../workflows/messages.ts';
 import { workflowId } from '../../workflows/messages.ts';
 import stopServers from '../servers-stop.ts';
 import type { ImportWorld } from '../workflows/import-world.ts';
@@ -55,13 +56,13 @@ const paths: readonly Path[] = [
     await done(world.give('one', 'mia', 'retire'));
     await ended(world, 'one');
     return {
-      'model-lifecycle-retired': world.idOf('one'),
-      'model-lifecycle-released': world.idOf('two'),
-      'training-run-done': 'run/p/m/one/1',
-      'evaluation-done': workflowId.evaluation(evaluation),
-      'release-announced': workflowId.release({ release: first }),
-      'delivery-passed': workflowId.delivery({ application: 'shop', release: first }),
-      'application-reverted': workflowId.application({ application: 'shop', type: 'kind' }),
+      'model-lifecycle-retired-decided': world.idOf('one'),
+      'model-lifecycle-released-decided': world.idOf('two'),
+      'training-run-done-decided': 'run/p/m/one/1',
+      'evaluation-done-decided': workflowId.evaluation(evaluation),
+      'release-announced-decided': workflowId.release({ release: first }),
+      'delivery-passed-decided': workflowId.delivery({ application: 'shop', release: first }),
+      'application-reverted-decided': workflowId.application({ application: 'shop', type: 'kind' }),
     };
   },
   /** Rejected, undone, rejected for good. */
@@ -71,26 +72,26 @@ const paths: readonly Path[] = [
     await done(world.give('rejected', 'mia', 'undo'));
     await done(world.give('rejected', 'mia', 'reject', { reason: 'too slow all the same' }));
     await ended(world, 'rejected');
-    return { 'model-lifecycle-rejected': world.idOf('rejected') };
+    return { 'model-lifecycle-rejected-decided': world.idOf('rejected') };
   },
   async (world) => {
     await world.submitted('tagged', { policy: { undoWithinSeconds: 5 } });
     await done(world.give('tagged', 'mia', 'reject', { reason: 'too slow' }));
     await done(world.give('tagged', 'mia', 'tag', { tags: ['slow'] }));
     await ended(world, 'tagged');
-    return { 'model-lifecycle-tagged-after-rejection': world.idOf('tagged') };
+    return { 'model-lifecycle-tagged-after-rejection-decided': world.idOf('tagged') };
   },
   async (world) => {
     const report = await world.approved('rolled-back');
     await done(world.give('rolled-back', 'mia', 'rollback', { reason: 'one more look' }, { report }));
     await ended(world, 'rolled-back');
-    return { 'model-lifecycle-rolled-back': world.idOf('rolled-back') };
+    return { 'model-lifecycle-rolled-back-decided': world.idOf('rolled-back') };
   },
   async (world) => {
     await world.submitted('withdrawn');
     await done(world.give('withdrawn', 'sam', 'withdraw'));
     await ended(world, 'withdrawn');
-    return { 'model-lifecycle-withdrawn': world.idOf('withdrawn') };
+    return { 'model-lifecycle-withdrawn-decided': world.idOf('withdrawn') };
   },
   async (world) => {
     world.script.train = 'hang';
@@ -100,8 +101,8 @@ const paths: readonly Path[] = [
     await ended(world, 'stopped');
     world.script.train = 'succeed';
     return {
-      'model-lifecycle-withdrawn-in-training': world.idOf('stopped'),
-      'training-run-cancelled': 'run/p/m/stopped/1',
+      'model-lifecycle-withdrawn-in-training-decided': world.idOf('stopped'),
+      'training-run-cancelled-decided': 'run/p/m/stopped/1',
     };
   },
   async (world) => {
@@ -113,22 +114,28 @@ const paths: readonly Path[] = [
     await done(world.give('failed', 'sam', 'withdraw'));
     await ended(world, 'failed');
     world.script.train = 'succeed';
-    return { 'model-lifecycle-failed-then-withdrawn': world.idOf('failed'), 'training-run-failed': 'run/p/m/failed/2' };
+    return {
+      'model-lifecycle-failed-then-withdrawn-decided': world.idOf('failed'),
+      'training-run-failed-decided': 'run/p/m/failed/2',
+    };
   },
   async (world) => {
     await world.putSubmission('invalid', 'invalid', { name: 'other' });
     await (await world.startLifecycle('invalid', { directory: 'invalid' })).result();
-    return { 'model-lifecycle-invalid': world.idOf('invalid') };
+    return { 'model-lifecycle-invalid-decided': world.idOf('invalid') };
   },
-  /** Cancelled in Temporal itself. */
+  /** Cancelled in Temporal itself while it trains, and withdrawn by its author after that. */
   async (world) => {
     world.script.train = 'hang';
     const handle = await world.startLifecycle('cancelled', world.run);
     await world.untilState('cancelled', 'training');
+    await until('the run to begin', async () => world.begunJobs.some((name) => name.includes('-cancelled-1-')));
     await handle.cancel();
-    await handle.result().catch(() => undefined);
+    await world.untilState('cancelled', 'failed');
+    await done(world.give('cancelled', 'sam', 'withdraw'));
+    await handle.result();
     world.script.train = 'succeed';
-    return { 'model-lifecycle-cancelled': world.idOf('cancelled') };
+    return { 'model-lifecycle-interrupted-decided': world.idOf('cancelled') };
   },
   /** Released, failed at a gate, released again, stopped, reassigned. */
   async (world) => {
@@ -146,9 +153,10 @@ const paths: readonly Path[] = [
     await untilFailed(world, 'shop', slow);
     world.script.service = 'golden';
     return {
-      'model-lifecycle-reassigned': world.idOf('reassigned'),
-      'delivery-failed': workflowId.delivery({ application: 'shop', release: failed }),
-      'delivery-stopped': workflowId.delivery({ application: 'shop', release: slow }),
+      'model-lifecycle-reassigned-decided': world.idOf('reassigned'),
+      'model-lifecycle-taken-back-decided': world.idOf('taken-back'),
+      'delivery-failed-decided': workflowId.delivery({ application: 'shop', release: failed }),
+      'delivery-stopped-decided': workflowId.delivery({ application: 'shop', release: slow }),
     };
   },
   async (world) => {
@@ -159,11 +167,39 @@ const paths: readonly Path[] = [
     // Evidence that is not there fails a command.
     await world.give('lied-about', 'mia', 'approve', {}, { report: '0'.repeat(64) });
     return {
-      'evaluation-failed': workflowId.evaluation(failed),
-      'model-lifecycle-no-evidence': world.idOf('lied-about'),
+      'evaluation-failed-decided': workflowId.evaluation(failed),
+      'model-lifecycle-no-evidence-decided': world.idOf('lied-about'),
     };
   },
-  /** Hostile signals of every kind, then a lawful command. */
+  /** Terminated and started again from the record, released, taken down where it was live, rolled back. */
+  async (world) => {
+    await world.addApplication('kiosk');
+    const report = await world.submitted('resumed');
+    const handle = world.client.workflow.getHandle(world.idOf('resumed'));
+    await handle.terminate('by mistake');
+    const start = await world.records.start(handle.workflowId);
+    await world.gateway.startLifecycle(start?.input as LifecycleInput);
+    await done(world.give('resumed', 'mia', 'approve', {}, { report }));
+    const release = await world.release('resumed');
+    for (const name of ['kiosk', 'shop']) await world.untilLive(name, release);
+    for (const application of ['kiosk', 'shop']) {
+      const { generation: revision } = await world.records.livePointer(application, 'kind');
+      const id = workflowId.application({ application, type: 'kind' });
+      const args = { reason: 'found a leak' };
+      await done(world.send(world.signed({ workflowId: id, name: 'take-down', actor: 'mia', revision, args })));
+    }
+    await until('what was taken down to be told', async () => {
+      const { version, pending } = await world.standing('resumed');
+      return !pending && !version.detail.includes(': live');
+    });
+    await done(world.give('resumed', 'mia', 'rollback', { reason: 'found a leak' }, { report }));
+    await ended(world, 'resumed');
+    return {
+      'model-lifecycle-resumed-decided': world.idOf('resumed'),
+      'application-taken-down-decided': workflowId.application({ application: 'kiosk', type: 'kind' }),
+    };
+  },
+  /** Hostile signals of every kind, then a command of the platform. */
   async (world) => {
     const report = await world.submitted('hostile');
     const id = world.idOf('hostile');
@@ -172,7 +208,7 @@ const paths: readonly Path[] = [
     await sendRaw(world, id, '__temporal_default', [jsonPayload(1)]);
     await sendRaw(world, id, 'wake', [{ encoding: 'json/plain', data: '{' }]);
     await done(world.give('hostile', 'mia', 'approve', {}, { report }));
-    return { 'model-lifecycle-hostile-signals': id };
+    return { 'model-lifecycle-hostile-signals-decided': id };
   },
   async (world) => {
     const { release } = await world.records.livePointer('shop', 'kind');
@@ -204,11 +240,9 @@ const paths: readonly Path[] = [
       ['deny', ['two'], 1],
       ['deny', ['three'], 2],
     ] as const) {
-      const sent = world.signed({ workflowId: id, name, actor: 'eve', revision, args: { findings } });
-      await world.client.workflow.getHandle(id).signal('command', sent);
-      await world.settled(id, sent.body.commandId);
+      await world.send(world.signed({ workflowId: id, name, actor: 'eve', revision, args: { findings } }));
     }
-    return { 'feedback-at-revisions': id };
+    return { 'feedback-decided': id };
   },
 ];
 
@@ -217,7 +251,7 @@ const importPaths: readonly Path<ImportWorld>[] = [
     world.lay('/rows.csv', () => Buffer.from('a,b\n'));
     await world.ended('done', world.https('/rows.csv'));
     await world.ended('failed', world.https('/none.csv'));
-    return { 'data-import-done': 'import/p/done', 'data-import-failed': 'import/p/failed' };
+    return { 'data-import-done-decided': 'import/p/done', 'data-import-failed-decided': 'import/p/failed' };
   },
   async (world) => {
     world.lay('/slow.bin', () => randomBytes(4_000_000), { paceMs: () => 500 });
@@ -225,7 +259,7 @@ const importPaths: readonly Path<ImportWorld>[] = [
     await until('bytes', async () => (await world.rowOf('cancelled')).bytes > 100_000);
     await handle.cancel();
     await handle.result().catch(() => undefined);
-    return { 'data-import-cancelled': 'import/p/cancelled' };
+    return { 'data-import-cancelled-decided': 'import/p/cancelled' };
   },
 ];
 

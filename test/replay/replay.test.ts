@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { historyFromJSON } from '@temporalio/common/lib/proto-utils.js';
 import { bundleWorkflowCode, DefaultLogger, Runtime, Worker } from '@temporalio/worker';
 import { z } from 'zod';
-import { dataConverter, workflowBundle } from '../../workers/bundle.ts';
+import { dataConverter, workflowBundle, workflowTime } from '../../workers/bundle.ts';
 import * as workflows from '../../workflows/index.ts';
 
 const folder = join(import.meta.dirname, 'histories');
@@ -40,7 +40,7 @@ async function replayAll(textOf: (name: string) => string, codePath: string): Pr
     workflowId: idOf(name),
     history: historyFromJSON(JSON.parse(textOf(name))),
   }));
-  const options = { workflowBundle: { codePath }, dataConverter };
+  const options = { workflowBundle: { codePath }, dataConverter, ...workflowTime };
   const found: [string, string][] = [];
   // They come in the order in which they are given.
   for await (const { workflowId, error } of Worker.runReplayHistories(options, histories)) {
@@ -83,7 +83,11 @@ describe('what must be noticed', () => {
     });
     const [name = ''] = Object.keys(list).filter((one) => one.startsWith('release-'));
     await expect(
-      Worker.runReplayHistory({ workflowBundle: { code }, dataConverter }, JSON.parse(read(name)), idOf(name)),
+      Worker.runReplayHistory(
+        { workflowBundle: { code }, dataConverter, ...workflowTime },
+        JSON.parse(read(name)),
+        idOf(name),
+      ),
     ).rejects.toThrow(/nondeterminism|does not match/i);
   });
 

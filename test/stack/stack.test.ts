@@ -28,7 +28,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'npm run stack', () => {
   });
 
   afterAll(async () => {
-    await stack('down');
+    await stack('down', '--yes');
     await endLeftovers(join(home, 'run'));
     rmSync(home, { recursive: true, force: true, maxRetries: 5 });
   }, patience);
@@ -144,7 +144,16 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'npm run stack', () => {
     'goes down with nothing left',
     async () => {
       const before = running();
-      const { code, said } = await stack('down');
+      // Something that uses a server as a platform does; this test's own clients may still hold connections, too.
+      const database = new pg.Client({ connectionString: variables().DATABASE_URL });
+      database.on('error', () => undefined);
+      await database.connect();
+      const refused = await stack('down');
+      expect([refused.code, refused.said]).toEqual([1, expect.stringContaining(`process ${process.pid} (`)]);
+      expect(refused.said).toContain('Nothing was ended. End the platform first, or give --yes');
+      expect(running()).toHaveLength(names.length);
+      const { code, said } = await stack('down', '--yes');
+      await database.end().catch(() => undefined);
       expect([code, said]).toEqual([0, expect.stringContaining('has ended')]);
       expect(before).toHaveLength(names.length);
       expect(before.filter((record) => isAlive(record))).toEqual([]);

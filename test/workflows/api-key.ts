@@ -1,5 +1,6 @@
 // What the API holds in a test world: the members' roles, and the key that commands are signed with.
 import { generateKeyPairSync, randomUUID, sign } from 'node:crypto';
+import type { Signer } from '../../activities/signing.ts';
 import type { CommandBody, SignedCommand } from '../../workflows/domain/command.ts';
 import type { Role } from '../../workflows/domain/roles.ts';
 import { canonicalCommand } from '../../workflows/signature.ts';
@@ -17,7 +18,25 @@ export const people: Readonly<Record<string, readonly Role[]>> = {
 
 type Given = Partial<CommandBody> & Pick<CommandBody, 'workflowId' | 'name' | 'actor'>;
 
-/** A fresh key pair: its public half as workflows are started with it, and a signer. */
+/** Completes and signs commands with the platform's own key. */
+export const signsFor =
+  (signer: Signer) =>
+  (given: Given): SignedCommand =>
+    signer.sign({
+      v: 1,
+      keyId: signer.newest,
+      commandId: randomUUID(),
+      args: {},
+      roles: people[given.actor] ?? [],
+      policyVersion: 1,
+      revision: 0,
+      digest: null,
+      report: null,
+      issuedAt: new Date().toISOString(),
+      ...given,
+    });
+
+/** A key pair that the platform does not know: its public half as workflows are started with it, and a signer. */
 export function createApiKey(keyId: string) {
   const { privateKey, publicKey } = generateKeyPairSync('ed25519');
   const keys = { [keyId]: publicKey.export({ type: 'spki', format: 'der' }).subarray(-32).toString('hex') };

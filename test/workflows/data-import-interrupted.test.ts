@@ -35,7 +35,7 @@ describe('interrupted in the middle', () => {
   it('by its importer, it ends and takes away what it had stored', async () => {
     const { handle, bytes, slow } = await underWay('cancelled');
     expect(await world().filesOf('cancelled')).toEqual(['files/first.csv']);
-    await world().gateway.cancelImport(handle.workflowId);
+    await world().gateway.cancel(handle.workflowId);
     await expect(handle.result()).rejects.toThrow();
     expect((await handle.describe()).status.name).toBe('CANCELLED');
     expect(await world().rowOf('cancelled')).toMatchObject({
@@ -78,6 +78,6 @@ describe('interrupted in the middle', () => {
     const resumed = Number(/\d+/.exec(world().site.asked.at(-1)?.headers.range ?? '')?.[0]);
     expect(resumed).toBeGreaterThan(0);
     const { rows } = await world().records.audit({ subject: 'p/imports/killed' });
-    expect(rows.map(({ entry }) => entry.kind)).toEqual(['import.done']);
+    expect(rows.map(({ entry }) => entry.kind)).toEqual(['import.started', 'import.done']);
   });
 });

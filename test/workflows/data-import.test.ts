@@ -8,6 +8,7 @@ import { once } from '../../activities/model-center.ts';
 import { auditEntry } from '../../api/audit-entry.ts';
 import type { DataSheet, Import, Source } from '../../workflows/domain/import.ts';
 import type { Digest, StorePath } from '../../workflows/domain/names.ts';
+import { workflowId } from '../../workflows/messages.ts';
 import { API, COMMIT, layRelease, layRepository, limited } from '../adapters/github-api.ts';
 import { haveSshd } from '../adapters/sshd.ts';
 import { serveFile } from '../adapters/web-server.ts';
@@ -63,17 +64,19 @@ describe('an import that ends well', () => {
 
   it('once is once: the same id starts nothing more, and its parts are gone', async () => {
     world().lay('/rows.csv', () => Buffer.from('a,b\n'));
-    const row = await world().ended('once', world().https('/rows.csv'), { sha256: sha256('a,b\n') });
-    const input = {
-      project,
-      import: 'once',
-      dataset: 'set-once',
-      source: row.source,
-      unpack: false,
-      sha256: null,
-      actor: 'sam',
-    };
-    expect(await world().gateway.startImport(input)).toEqual({ started: false });
+    const sum = sha256('a,b\n');
+    const row = await world().ended('once', world().https('/rows.csv'), { sha256: sum });
+    const asked = { project, import: 'once', dataset: 'set-once', source: row.source, unpack: false, actor: 'sam' };
+    const { length: before } = world().site.asked;
+    // The same again, and something else under its id: a workflow may start, and does nothing.
+    for (const sha of [sum, null]) {
+      expect(await world().gateway.startImport({ ...asked, sha256: sha })).toEqual({ started: true });
+      const again = world().client.workflow.getHandle(workflowId.dataImport(asked));
+      await expect(again.result()).rejects.toThrow();
+      expect((await again.describe()).status.name).toBe('FAILED');
+    }
+    expect(world().site.asked).toHaveLength(before);
+    expect(await world().rowOf('once')).toEqual(row);
     expect((await world().records.dataSet(project, 'set-once'))?.files).toMatchObject([
       { name: 'rows.csv', sha256: sha256('a,b\n') },
     ]);
@@ -219,7 +222,7 @@ describe('an import that fails leaves nothing, and says why', () => {
     expect(await world().rowOf(id)).toMatchObject({ state: 'failed', detail: row.detail });
     await world().leftNothing(id);
     const { rows } = await world().records.audit({ subject: `p/imports/${id}` });
-    expect(rows.map(({ entry }) => entry.kind)).toEqual(['import.failed']);
+    expect(rows.map(({ entry }) => entry.kind)).toEqual(['import.started', 'import.failed']);
   });
 
   it('but the bytes of a data set that was registered all the same stay', async () => {

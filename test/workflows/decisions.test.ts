@@ -3,6 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { StorePath } from '../../workflows/domain/names.ts';
+import { auditEntry } from './passage.ts';
 import { until } from './until.ts';
 import type { World } from './world.ts';
 import { openWorld } from './world.ts';
@@ -27,13 +28,13 @@ it('rejects, takes it back within the window, and both stay in the record', asyn
   expect(await world.give('d-1', 'mia', 'reject')).toMatchObject({ status: 'refused', reason: 'invalid' });
   expect(await world.give('d-1', 'mia', 'reject', { reason: 'too slow' })).toMatchObject({ status: 'done' });
   expect(await world.untilState('d-1', 'rejected')).toMatchObject({ detail: 'too slow' });
-  expect(await world.give('d-1', 'mia', 'approve', {}, { report })).toMatchObject({ reason: 'unlawful' });
+  expect(await world.give('d-1', 'mia', 'approve', {}, { report })).toMatchObject({ reason: 'wrong-state' });
   expect(await world.give('d-1', 'max', 'undo')).toMatchObject({ status: 'done' });
   const again = await world.untilState('d-1', 'new');
   expect(again.decisions.map(({ name, actor }) => `${name} by ${actor}`)).toEqual(['reject by mia', 'undo by max']);
   expect(await world.give('d-1', 'mia', 'approve', {}, { report })).toMatchObject({ status: 'done' });
   expect(await world.give('d-1', 'mia', 'undo')).toMatchObject({ status: 'done' });
-  expect(await world.give('d-1', 'mia', 'release')).toMatchObject({ status: 'refused', reason: 'unlawful' });
+  expect(await world.give('d-1', 'mia', 'release')).toMatchObject({ status: 'refused', reason: 'wrong-state' });
   expect(await world.give('d-1', 'mia', 'approve', {}, { report })).toMatchObject({ status: 'done' });
 });
 
@@ -55,6 +56,7 @@ it('lets an undo count that came in time while no worker ran, and goes on', asyn
   await world.stopWorkers();
   const id = world.idOf('d-4');
   const undo = world.signed({ workflowId: id, name: 'undo', actor: 'mia', revision, digest });
+  await world.records.recordCommand(undo, { project: 'p', subject: 'p/m/d-4' });
   await world.client.workflow.getHandle(id).signal('command', undo);
   await sleep(3_500);
   await world.startWorkers();
@@ -93,7 +95,7 @@ it('needs two for a quorum of two, never the author alone, nobody twice', async 
   const approve = (actor: string) => world.give('d-6', actor, 'approve', {}, { report });
   expect(await approve('mia')).toEqual({ status: 'done', message: 'approval 1 of 2' });
   await world.untilState('d-6', 'new');
-  expect(await approve('mia')).toMatchObject({ status: 'refused', reason: 'unlawful' });
+  expect(await approve('mia')).toMatchObject({ status: 'refused', reason: 'wrong-state' });
   expect(await world.give('d-6', 'max', 'tag', { tags: ['good'] })).toMatchObject({ status: 'done' });
   expect(await approve('max')).toEqual({ status: 'done', message: 'approval 2 of 2' });
   await world.untilState('d-6', 'approved');
@@ -150,7 +152,7 @@ it('knows of evaluations that failed, and of reports about other bytes', async (
   world.script.evaluate = 'other-model';
   const lied = await world.evaluation('d-10');
   expect(lied).toMatchObject({ state: 'failed', report: null });
-  expect(lied.detail).toContain(`the report speaks of ${'f'.repeat(64)}`);
+  expect(lied.detail).toContain(`the report is about ${'f'.repeat(64)}`);
   const kinds = (await world.auditOf('p/m/d-10')).map(({ kind }) => kind);
   expect(kinds.filter((kind) => kind === 'evaluation.failed')).toHaveLength(2);
 });
@@ -197,25 +199,41 @@ it('is found by its search attributes, tags included', async () => {
   });
 });
 
-it('counts unsigned commands only where the policy says so, and as nobody in particular', async () => {
-  const report = await world.submitted('d-13', { policy: { operatorCommands: true } });
-  const unsigned = (more: {
-    name: string;
-    actor: string;
-    revision: number;
-    digest: string | null;
-    report?: string;
-  }) => {
-    const { body } = world.signed({ workflowId: world.idOf('d-13'), ...more });
-    return { body, signature: '' };
-  };
+it('counts no unsigned command: it is written down as unproven', async () => {
+  const report = await world.submitted('d-13');
   const { revision, digest } = await world.untilState('d-13', 'new');
-  const approve = unsigned({ name: 'approve', actor: 'mia', revision, digest, report });
-  const handle = world.client.workflow.getHandle(world.idOf('d-13'));
-  await handle.signal('command', approve);
-  expect(await world.settled(world.idOf('d-13'), approve.body.commandId)).toMatchObject({ status: 'done' });
-  const { decisions } = await world.untilState('d-13', 'approved');
-  expect(decisions).toMatchObject([{ name: 'approve', actor: 'operator' }]);
-  const id = await world.release('d-13');
-  expect(await world.records.release(id)).toMatchObject({ approvedBy: ['operator'], releasedBy: 'mia' });
+  const given = { name: 'approve', actor: 'mia', revision, digest, report };
+  const { body } = world.signed({ workflowId: world.idOf('d-13'), ...given });
+  await world.client.workflow.getHandle(world.idOf('d-13')).signal('command', { body, signature: '' });
+  const row = await until('the refusal', async () =>
+    (await world.auditOf('p/m/d-13')).find(({ kind }) => kind === 'command.refused'),
+  );
+  expect(row).toMatchObject({ actor: 'unproven', detail: { reason: 'unsigned' } });
+  expect(await world.untilState('d-13', 'new')).toMatchObject({ decisions: [] });
+  expect(await world.records.command(world.idOf('d-13'), body.commandId)).toBeUndefined();
+});
+
+it('lets approvals lapse when a manager leaves or the policy changes, and keeps a complete one', async () => {
+  const report = await world.submitted('d-14', { policy: { quorum: 2 } });
+  const approve = (actor: string) => world.give('d-14', actor, 'approve', {}, { report });
+  expect(await approve('max')).toMatchObject({ message: 'approval 1 of 2' });
+  const audit = () => ({ ...auditEntry('member.set'), actor: 'root' });
+  await world.records.setMember('p', { user: 'max', roles: ['scientist'] }, audit());
+  expect(await world.standing('d-14')).toMatchObject({
+    counting: [],
+    lapsed: [{ actor: 'max', why: 'is not a manager of the project any more' }],
+  });
+  expect(await approve('mia')).toMatchObject({ message: 'approval 1 of 2' });
+  await world.records.setMember('p', { user: 'max', roles: ['manager'] }, audit());
+  await world.setPolicy({ undoWithinSeconds: 31 });
+  expect((await world.standing('d-14')).lapsed.map(({ actor }) => actor)).toEqual(['max', 'mia']);
+  expect(await approve('mia')).toMatchObject({ message: 'approval 1 of 2' });
+  expect(await approve('max')).toMatchObject({ message: 'approval 2 of 2' });
+  await world.records.setMember('p', { user: 'max', roles: ['scientist'] }, audit());
+  expect(await world.untilState('d-14', 'approved')).toBeDefined();
+  const release = await world.release('d-14');
+  expect(await world.records.release(release)).toMatchObject({
+    approvedBy: expect.arrayContaining(['mia', 'max']) as string[],
+  });
+  await world.records.setMember('p', { user: 'max', roles: ['manager'] }, audit());
 });

@@ -72,7 +72,7 @@ it('tells the manager of a failed gate, who releases it again under the next num
   await untilDetail('v-3', `${again}: live in shop`);
   expect(
     await world.give('v-3', 'mia', 'reassign', { reason: 'r', to: 'sue' }, { report: 'f'.repeat(64) }),
-  ).toMatchObject({ status: 'refused', reason: 'unlawful' });
+  ).toMatchObject({ status: 'refused', reason: 'wrong-state' });
 });
 
 it('reassigns what failed: the bytes come to the other scientist, and no application takes it any more', async () => {
@@ -98,7 +98,7 @@ it('rejects nothing that is live somewhere', async () => {
   expect(await world.give('v-3', 'mia', 'reject', { reason: 'no' })).toMatchObject({
     status: 'failed',
     reason: 'Conflict',
-    message: 'live in shop: revert there first, then reject',
+    message: 'live in shop: revert or take down there first, then reject',
   });
   expect(await world.records.fenced(release ?? '')).toBe(false);
   expect(await world.give('v-3', 'mia', 'retire')).toMatchObject({ status: 'failed' });
@@ -135,7 +135,7 @@ it('delivers into each application by itself: live in one, failed in the other',
   const report = rows[0]?.report?.sha256 ?? null;
   expect(await world.give('v-6', 'mia', 'reassign', { reason: 'r', to: 'sue' }, { report })).toMatchObject({
     status: 'failed',
-    message: 'live in club, shop: revert there first, then reassign',
+    message: 'live in club, shop: revert or take down there first, then reassign',
   });
 });
 

@@ -1,8 +1,6 @@
 // What ends otherwise than its people had planned leaves nothing open: no command without an answer, no file, no row that still runs.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { jest } from '@jest/globals';
-import type { StorePath } from '../../workflows/domain/names.ts';
-import { outcome, taskQueues, workflowId } from '../../workflows/messages.ts';
 import { until } from './until.ts';
 import type { World } from './world.ts';
 import { openWorld } from './world.ts';
@@ -23,7 +21,7 @@ function gate() {
   return { opened, open: () => made.open() };
 }
 
-it('answers a withdrawal that came while an unlawful submission was being taken back', async () => {
+it('refuses a withdrawal that came while an invalid submission was being removed: it is closed', async () => {
   const { opened, open } = gate();
   const remove = world.areas.remove.bind(world.areas);
   const removing = jest.spyOn(world.areas, 'remove').mockImplementation(async (uri) => {
@@ -31,17 +29,12 @@ it('answers a withdrawal that came while an unlawful submission was being taken 
     return remove(uri);
   });
   await world.startLifecycle('n-1', { directory: 'nowhere' });
-  await until('the taking back to begin', async () => removing.mock.calls.length > 0);
-  const withdrawal = world.give('n-1', 'sam', 'withdraw', {}, { commandId: 'withdraw-late' });
-  await until('the withdrawal to be accepted', async () => {
-    const found = await handleOf('n-1').query(outcome, 'withdraw-late');
-    return found?.status === 'accepted';
-  });
+  await until('the removal to begin', async () => removing.mock.calls.length > 0);
+  expect(await world.give('n-1', 'sam', 'withdraw')).toMatchObject({ status: 'refused', reason: 'closed' });
   open();
-  expect(await withdrawal).toMatchObject({ status: 'failed', reason: 'Conflict' });
   expect(await handleOf('n-1').result()).toMatchObject({ state: 'invalid' });
   const kinds = (await world.auditOf('p/m/n-1')).map(({ kind }) => kind);
-  expect(kinds.filter((kind) => kind === 'command.failed')).toHaveLength(1);
+  expect(kinds.filter((kind) => kind === 'command.refused')).toHaveLength(1);
 });
 
 it.each(['terminate', 'cancel'] as const)('a run that an operator ended alone (%s) has failed', async (how) => {
@@ -53,21 +46,18 @@ it.each(['terminate', 'cancel'] as const)('a run that an operator ended alone (%
   await until('the run to begin', async () => (await run.describe()).status.name === 'RUNNING');
   await run[how]();
   const failed = await world.untilState(name, 'failed');
-  expect(failed.detail).toContain('the run was ended in Temporal itself');
+  expect(failed.detail).toBe('ended by an operator');
   world.script.train = 'succeed';
   expect(await world.give(name, 'sam', 'retry')).toMatchObject({ status: 'done' });
   expect(await world.untilState(name, 'trained')).toMatchObject({ run: { attempt: 2 } });
 });
 
-it('takes back what it had staged when an operator cancels it in the middle', async () => {
+it('a validation that an operator cancels begins again: nothing is decided by it', async () => {
   await world.putSubmission('n-3', 'n-3');
   const { opened, open } = gate();
   const write = world.areas.write.bind(world.areas);
   const writing = jest.spyOn(world.areas, 'write').mockImplementation(async (path, source, options) => {
-    if (path === 'staging/p/models/m/n-3/model.json') {
-      await opened;
-      throw new Error('too late');
-    }
+    if (path === 'staging/p/models/m/n-3/model.json') await opened;
     return write(path, source, options);
   });
   const handle = await world.startLifecycle('n-3', { directory: 'n-3' });
@@ -75,11 +65,26 @@ it('takes back what it had staged when an operator cancels it in the middle', as
     writing.mock.calls.some(([path]) => path === 'staging/p/models/m/n-3/model.json'),
   );
   await handle.cancel();
-  await expect(handle.result()).rejects.toThrow();
   open();
-  expect(await world.records.version('p', 'm', 'n-3')).toMatchObject({ state: 'withdrawn' });
-  const { files } = await world.areas.list('staging/p/models/m/n-3' as StorePath);
-  expect(files.map(({ path }) => path).filter((path) => !path.includes('/record/'))).toEqual([]);
+  await world.untilState('n-3', 'new');
+  expect((await handle.describe()).status.name).toBe('RUNNING');
+  expect((await world.auditOf('p/m/n-3')).filter(({ kind }) => kind === 'workflow.cancelled')).toHaveLength(1);
+});
+
+it('a live version that an operator cancels stays released and live, and takes commands', async () => {
+  await world.addApplication('n-shop');
+  const release = await world.released('n-6');
+  await world.untilLive('n-shop', release);
+  await until('n-6 to know that it is live', async () =>
+    (await world.records.version('p', 'm', 'n-6'))?.detail.includes('live in n-shop'),
+  );
+  await handleOf('n-6').cancel();
+  await until('the cancellation to be in the audit', async () =>
+    (await world.auditOf('p/m/n-6')).some(({ kind }) => kind === 'workflow.cancelled'),
+  );
+  expect(await world.untilState('n-6', 'released')).toBeDefined();
+  expect(await world.records.livePointer('n-shop', 'kind')).toMatchObject({ release });
+  expect(await world.give('n-6', 'mia', 'tag', { tags: ['still'] })).toMatchObject({ status: 'done' });
 });
 
 it('an evaluation that an operator cancelled has failed, and the record says so', async () => {
@@ -91,20 +96,15 @@ it('an evaluation that an operator cancelled has failed, and the record says so'
     if (path === report) await opened;
     return write(path, source, options);
   });
-  const id = workflowId.evaluation({ project: 'p', evaluation: 'e-cancelled' });
-  const input = { project: 'p', evaluation: 'e-cancelled', model: 'm', actor: 'mia', dataset: 'rows', thresholds: {} };
-  const handle = await world.client.workflow.start('evaluation', {
-    workflowId: id,
-    taskQueue: taskQueues.core,
-    args: [{ ...input, subject: { submission: 'n-4' } }],
-  });
+  const id = await world.startEvaluation('e-cancelled', { submission: 'n-4' });
+  const handle = world.client.workflow.getHandle(id);
   await until('it to run', async () => writing.mock.calls.some(([path]) => path === report));
   await handle.cancel();
-  await expect(handle.result()).rejects.toThrow();
+  expect(await handle.result()).toMatchObject({ state: 'failed' });
   open();
   expect(await world.records.evaluation('p', 'e-cancelled')).toMatchObject({
     state: 'failed',
-    detail: 'cancelled by an operator: start another one',
+    detail: 'ended by an operator: start another one',
   });
 });
 

@@ -1,8 +1,9 @@
 // Evidence that somebody could have made themselves is none: of runs, of reports, of names.
 import { createHash } from 'node:crypto';
 import type { Version } from '../../workflows/domain/model.ts';
-import type { Digest } from '../../workflows/domain/names.ts';
+import type { Digest, StorePath } from '../../workflows/domain/names.ts';
 import { submissionFiles } from './submission-files.ts';
+import { until } from './until.ts';
 import type { World } from './world.ts';
 import { openWorld } from './world.ts';
 
@@ -54,27 +55,37 @@ it('rolls back although a report in the author’s area is not what it was', asy
   expect(await world.give('g-3', 'mia', 'rollback', { reason: 'one more look' })).toMatchObject({ status: 'done' });
 });
 
-it('writes an unsigned command that failed down as nobody’s', async () => {
-  await world.submitted('g-4', { policy: { operatorCommands: true } });
-  const { revision, digest } = await world.untilState('g-4', 'new');
-  const id = world.idOf('g-4');
-  const { body } = world.signed({
-    ...{ workflowId: id, name: 'approve', actor: 'mia', revision, digest, report: '0'.repeat(64) },
+it('approves on no evaluation that its author asked for, or that was asked for before it became new', async () => {
+  // Moe is a manager, and the author.
+  await world.putSubmission('g-4-files', 'g-4');
+  for (const name of ['model.onnx', 'model.json', 'golden.json'])
+    await world.areas.write(
+      `private/p/moe/g-4/${name}` as StorePath,
+      await world.areas.read(world.areas.uri(`private/p/sam/g-4-files/${name}` as StorePath)),
+    );
+  await world.stopWorkers();
+  await world.startLifecycle('g-4', { directory: 'g-4' }, { author: 'moe' });
+  const early = await world.startEvaluation('e-early', { submission: 'g-4' });
+  await world.startWorkers();
+  await world.untilState('g-4', 'new');
+  await until('the early evaluation to end', async () => {
+    const { status } = await world.client.workflow.getHandle(early).describe();
+    return status.name !== 'RUNNING';
   });
-  await world.client.workflow.getHandle(id).signal('command', { body, signature: '' });
-  expect(await world.settled(id, body.commandId)).toMatchObject({ status: 'failed', reason: 'EvidenceMissing' });
-  const failed = (await world.auditOf('p/m/g-4')).filter(({ kind }) => kind === 'command.failed');
-  expect(failed.map(({ actor }) => actor)).toEqual(['operator']);
+  await world.client.workflow
+    .getHandle(await world.startEvaluation('e-own', { submission: 'g-4' }, { actor: 'moe' }))
+    .result();
+  const own = (await world.records.evaluation('p', 'e-own'))?.report?.sha256 ?? '';
+  expect(await world.give('g-4', 'mia', 'approve', {}, { report: own })).toMatchObject({
+    ...{ status: 'failed', reason: 'EvidenceMissing' },
+    message: expect.stringContaining("asked for by the version's author") as string,
+  });
 });
 
 it('shows nobody the figures of a private test, not even in the audit', async () => {
   await world.putSubmission('g-5', 'g-5');
-  const input = { project: 'p', evaluation: 'e-private', model: 'm', actor: 'sam', dataset: 'rows', thresholds: {} };
-  await world.client.workflow.execute('evaluation', {
-    workflowId: 'evaluation/p/e-private',
-    taskQueue: 'ocdl',
-    args: [{ ...input, subject: { directory: 'g-5' } }],
-  });
+  const id = await world.startEvaluation('e-private', { directory: 'g-5' }, { actor: 'sam' });
+  await world.client.workflow.getHandle(id).result();
   expect(await world.records.evaluation('p', 'e-private')).toMatchObject({ state: 'done', metrics: { f1: 0.9 } });
   const rows = (await world.auditOf('p/m/private')).filter(({ kind }) => kind === 'evaluation.done');
   expect(rows).toMatchObject([{ actor: 'sam', reason: '', detail: { evaluation: 'e-private' } }]);

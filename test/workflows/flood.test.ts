@@ -1,7 +1,7 @@
-// Far more signals than a workflow task can carry: nothing hangs, nothing lawful is lost, history is cut.
+// Far more signals than a workflow task can carry: nothing hangs, nothing valid is lost, history is cut.
 import { randomUUID } from 'node:crypto';
-import type { Outcome, SignedCommand } from '../../workflows/domain/command.ts';
-import { command, outcome, status } from '../../workflows/messages.ts';
+import type { SignedCommand } from '../../workflows/domain/command.ts';
+import { command } from '../../workflows/messages.ts';
 import { jsonPayload, junk, sendRaw } from './raw-signals.ts';
 import { until } from './until.ts';
 import type { World } from './world.ts';
@@ -31,7 +31,7 @@ it('stands 6,000 signals that came while no worker ran', async () => {
   const first = await runIdOf(id);
   await world.stopWorkers();
   const base = { workflowId: id, name: 'tag', actor: 'mia', digest };
-  // 4,000 of the API's own, stale or unlawful, among 2,000 that are nothing.
+  // 4,000 of the API's own, stale or in the wrong state, among 2,000 that are nothing.
   const nothing = Object.values(junk).filter((payloads) => payloads.every(({ data }) => data.length < 10_000));
   const signals = Array.from({ length: 6_000 }, (_, i) => {
     if (i % 3 === 2) return nothing[i % nothing.length] ?? [];
@@ -39,19 +39,19 @@ it('stands 6,000 signals that came while no worker ran', async () => {
     return [jsonPayload(world.signed({ ...base, ...more }))];
   });
   await some(signals, 50, (payloads) => sendRaw(world, id, 'command', payloads));
-  const lawful = world.signed({ ...base, revision, args: { tags: ['after'] } });
+  const valid = world.signed({ ...base, revision, args: { tags: ['after'] } });
   const handle = world.client.workflow.getHandle(id);
-  await handle.signal(command, lawful);
+  await world.records.recordCommand(valid, { project: 'p', subject: 'p/m/o-1' });
+  await handle.signal(command, valid);
   await world.startWorkers();
-  // Behind so many it is not even verified; sent again it is done.
-  const answer = await until<Outcome>('an answer', () => handle.query(outcome, lawful.body.commandId), 240_000);
-  expect(answer).toMatchObject({ status: 'refused', reason: 'overloaded' });
-  await handle.signal(command, lawful);
-  const done = await until('the command to be done', async () => {
-    const now = await handle.query(outcome, lawful.body.commandId);
-    return now?.status === 'done' && now;
+  // Behind so many it is not even verified: its row stays open, and it is signalled again.
+  const refusals = async () => (await world.auditOf('p/m/o-1')).filter(({ kind }) => kind === 'command.refused');
+  await until('the flood to be looked at', async () => (await refusals()).length > 0, 240_000);
+  expect(await world.records.command(id, valid.body.commandId)).toMatchObject({ isOpen: true });
+  await until('the command to be done', async () => {
+    await handle.signal(command, valid);
+    return (await world.records.command(id, valid.body.commandId))?.outcome.status === 'done';
   });
-  expect(done).toMatchObject({ status: 'done' });
   expect(await world.untilState('o-1', 'new')).toMatchObject({ tags: ['after'] });
   expect((await handle.describe()).status.name).toBe('RUNNING');
   await until('the history to be cut', async () => (await runIdOf(id)) !== first);
@@ -60,7 +60,7 @@ it('stands 6,000 signals that came while no worker ran', async () => {
   // Bounded: the first hundred one by one, the others as a number.
   const dropped = rows.reduce((sum, { detail }) => sum + (typeof detail.dropped === 'number' ? detail.dropped : 0), 0);
   expect(rows.length).toBeLessThan(500);
-  expect(rows.filter(({ detail }) => detail.dropped === undefined).length + dropped).toBe(6_001);
+  expect(rows.filter(({ detail }) => detail.dropped === undefined).length + dropped).toBeGreaterThanOrEqual(6_001);
 }, 600_000);
 
 it('cuts its history after 500 commands and keeps state, outcomes and what is on its way', async () => {
@@ -73,12 +73,12 @@ it('cuts its history after 500 commands and keeps state, outcomes and what is on
   expect(approve).toMatchObject({ message: 'approval 1 of 2' });
   const first = await runIdOf(id);
   const sent: SignedCommand[] = [];
-  const giveLawful = async (): Promise<void> => {
-    const { version } = await handle.query(status);
-    const { revision, digest } = version;
+  const giveValid = async (): Promise<unknown> => {
+    const { revision, digest } = (await world.standing('o-2')).version;
     const tags = [`n-${sent.length}`];
-    sent.push(world.signed({ workflowId: id, name: 'tag', actor: 'max', args: { tags }, revision, digest }));
-    await handle.signal(command, sent.at(-1));
+    const one = world.signed({ workflowId: id, name: 'tag', actor: 'max', args: { tags }, revision, digest });
+    sent.push(one);
+    return world.send(one);
   };
   const early = world.signed({ workflowId: id, name: 'tag', actor: 'mia', args: { tags: ['x'] }, revision: 0 });
   await handle.signal(command, early);
@@ -89,16 +89,14 @@ it('cuts its history after 500 commands and keeps state, outcomes and what is on
       world.signed({ workflowId: id, name: 'tag', actor: 'mia', args, revision: 0, commandId: randomUUID() }),
     );
     await some(stale, 10, (one) => handle.signal(command, one));
-    await giveLawful();
-    const last = sent.at(-1)?.body.commandId ?? '';
-    expect(await world.settled(id, last)).toMatchObject({ status: 'done' });
+    expect(await giveValid()).toMatchObject({ status: 'done' });
   }
   await until('the history to be cut', async () => (await runIdOf(id)) !== first);
-  for (const { body } of sent.slice(2))
-    expect(await handle.query(outcome, body.commandId)).toMatchObject({ status: 'done' });
-  expect(await handle.query(status)).toMatchObject({
+  for (const { body } of sent)
+    expect(await world.records.command(id, body.commandId)).toMatchObject({ outcome: { status: 'done' } });
+  expect(await world.standing('o-2')).toMatchObject({
     version: { state: 'new', tags: ['n-5'] },
-    approvals: ['mia'],
+    counting: ['mia'],
   });
   // Sent again after the cut it is still known, and the vote that was given still counts.
   const again = sent.at(-1);

@@ -6,7 +6,11 @@ import { createLocalDisk } from '../../activities/adapters/local-disk.ts';
 import { createPostgresRecords } from '../../activities/adapters/postgres/records.ts';
 import { createArchives } from '../../activities/adapters/sources/archives.ts';
 import { createSources } from '../../activities/adapters/sources/sources.ts';
-import { dataConverter, workflowTime } from '../../workers/bundle.ts';
+import { createModelCenterActivities } from '../../activities/model-center.ts';
+import { createSigner } from '../../activities/signing.ts';
+import { admitting, dataConverter, workflowTime } from '../../workers/bundle.ts';
+import { allBeating } from '../../activities/heartbeat.ts';
+import { createJobWorkers } from '../../workers/queues.ts';
 import { taskQueues } from '../../workflows/messages.ts';
 
 export interface ImportSettings {
@@ -29,7 +33,8 @@ export async function startImportWorker(settings: ImportSettings) {
     NativeConnection.connect({ address }),
   ]);
   const at = (host: string): string => `https://${host}:${site.port}`;
-  const activities = createAcquisitionActivities({
+  const signer = await createSigner(join(home, 'keys'));
+  const importing = createAcquisitionActivities({
     records,
     areas,
     sources: createSources({
@@ -43,15 +48,22 @@ export async function startImportWorker(settings: ImportSettings) {
     scratch: join(home, 'imports'),
     importBytes: 64 * 2 ** 20,
   });
-  const common = { connection, namespace, activities, dataConverter, shutdownForceTime: '10 seconds' } as const;
+  const activities = allBeating({
+    ...createModelCenterActivities({ records, areas, releases: areas, signer }),
+    ...importing,
+  });
+  const common = {
+    ...{ connection, namespace, activities, dataConverter, shutdownForceTime: '10 seconds' },
+    ...admitting(records),
+  } as const;
   const workers = await Promise.all([
     Worker.create({
       ...{ ...common, ...workflowTime, taskQueue: taskQueues.core, maxCachedWorkflows: 2 },
       workflowBundle: { codePath: bundle },
     }),
     // Word of a cancellation comes with a heartbeat: each one that is due is sent.
-    Worker.create({ ...common, taskQueue: taskQueues.jobs, maxHeartbeatThrottleInterval: '1 second' }),
-  ]);
+    createJobWorkers({ ...common, maxHeartbeatThrottleInterval: '1 second' }),
+  ]).then((made) => made.flat());
   const running = Promise.all(workers.map((worker) => worker.run()));
   return {
     records,

@@ -67,6 +67,15 @@ export async function openImportWorld() {
       ...{ project, import: id, dataset: `set-${id}`, source, unpack: false, sha256: null, actor: 'sam' },
       ...more,
     };
+    const entry = { key: `import.started/${id}`, kind: 'import.started', actor: 'sam', subject: `p/imports/${id}` };
+    await records.recordStart(
+      {
+        ...{ workflowId: workflowId.dataImport(input), type: 'dataImport', input, askedBy: 'sam' },
+        ...{ roles: ['scientist'], project },
+      },
+      auditEntry(entry),
+      [],
+    );
     await records.recordImport(newImport(input, 'resolving', new Date().toISOString()), null);
     await gateway.startImport(input);
     return client.workflow.getHandle(workflowId.dataImport(input));

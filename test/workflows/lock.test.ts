@@ -2,7 +2,6 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { asyncLocalStorage } from '@temporalio/activity';
 import { createGitHost } from '../../activities/adapters/git.ts';
 import { createPostgresRecords } from '../../activities/adapters/postgres/records.ts';
 import type { ModelLock } from '../../activities/delivery.ts';
@@ -11,6 +10,7 @@ import type { ArtifactStore, Cluster, CodeHost } from '../../activities/ports.ts
 import type { Records } from '../../activities/records.ts';
 import { defaultPolicy } from '../../workflows/domain/model.ts';
 import type { Digest } from '../../workflows/domain/names.ts';
+import { inActivity } from '../activities/activity.ts';
 import { freshDatabase } from '../servers.ts';
 import { auditEntry } from './passage.ts';
 
@@ -61,8 +61,8 @@ function commitLive(type: string, before: () => Promise<unknown> = async () => u
   };
   const unused = {} as ArtifactStore & Cluster;
   const activities = createDeliveryActivities({ records, releases: unused, cluster: unused, code: waits });
-  const context = { cancellationSignal: new AbortController().signal, heartbeat: () => undefined };
-  return asyncLocalStorage.run(context as never, () => activities.commitLive({ application: 'shop', type }));
+  const workflowId = `application/shop/${type}`;
+  return inActivity(() => activities.commitLive({ application: 'shop', type }), { workflowId });
 }
 const lock = async () => {
   const bytes = await world().code.read('p/app-shop', 'main', 'model.lock');
@@ -70,7 +70,7 @@ const lock = async () => {
   return Object.fromEntries(Object.entries(held).map(([type, { release }]) => [type, release]));
 };
 
-it('is written anew where a person has broken it', async () => {
+it('is written again where a person has broken it', async () => {
   const { code } = world();
   const kind = await goLive('kind');
   await code.ensure('p/app-shop');

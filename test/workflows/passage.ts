@@ -1,15 +1,19 @@
 // What people and machines do in a test world: submit, evaluate, decide, release, revert, report, and look at what became of it.
 import { randomUUID } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import type { Client } from '@temporalio/client';
 import { once } from '../../activities/model-center.ts';
 import type { AuditEntry } from '../../activities/records.ts';
 import type { Stores } from '../../workers/wiring.ts';
-import type { CommandArgs, CommandBody, Outcome } from '../../workflows/domain/command.ts';
+import type { WorkflowGateway } from '../../api/gateway.ts';
+import type { CommandArgs, CommandBody, Outcome, SignedCommand } from '../../workflows/domain/command.ts';
 import type { Evaluation, Policy, Scan, Version } from '../../workflows/domain/model.ts';
+import { newVersion } from '../../workflows/domain/model.ts';
 import { storePath } from '../../workflows/domain/names.ts';
-import type { Beginning } from '../../workflows/messages.ts';
-import { command, live, outcome, searchAttributes, status, taskQueues, workflowId } from '../../workflows/messages.ts';
-import type { createApiKey } from './api-key.ts';
+import type { Beginning, EvaluationInput } from '../../workflows/messages.ts';
+import { workflowId } from '../../workflows/messages.ts';
+import type { signsFor } from './api-key.ts';
+import { people } from './api-key.ts';
 import { submissionFiles } from './submission-files.ts';
 import { until } from './until.ts';
 
@@ -27,22 +31,29 @@ export const auditEntry = (kind: string): AuditEntry => ({
   at: new Date().toISOString(),
 });
 
+/** What the audit calls it. */
+function subjectOfWorkflow(id: string): string {
+  const [kind, ...parts] = id.split('/');
+  return kind === 'feedback' ? `${parts[0]}/scans/${parts[1]}` : parts.join('/');
+}
+
 /** Everything is of project `p`, model `m`, type `kind`. */
 export function createPassage(deps: {
   stores: Stores;
   client: Client;
   policy: Policy;
-  key: ReturnType<typeof createApiKey>;
+  gateway: WorkflowGateway;
+  signed: ReturnType<typeof signsFor>;
 }) {
-  const { stores, client, policy } = deps;
-  const { keys, signed } = deps.key;
+  const { stores, client, policy, gateway, signed } = deps;
+  const { records } = stores;
 
   const put = (path: string, text: string | Uint8Array) =>
     stores.areas.write(storePath({ area: 'private', project: 'p', user: 'sam', path }), once(Buffer.from(text)), {
       ifExists: 'replace',
     });
 
-  /** A lawful submission in sam's private area; `salt` makes its bytes differ from others'. */
+  /** A valid submission in sam's private area; `salt` makes its bytes differ from others'. */
   async function putSubmission(directory: string, salt: string, card: Record<string, unknown> = {}): Promise<void> {
     for (const [name, text] of Object.entries(submissionFiles(salt, card))) await put(`${directory}/${name}`, text);
   }
@@ -56,42 +67,33 @@ export function createPassage(deps: {
     more: { author?: string; policy?: Partial<Policy> } = {},
   ) {
     const { author = 'sam' } = more;
-    const { Project, Model, ModelType, State, Author } = searchAttributes;
-    return client.workflow.start('modelLifecycle', {
-      workflowId: idOf(submission),
-      taskQueue: taskQueues.core,
-      args: [
-        {
-          project: 'p',
-          model: 'm',
-          type: 'kind',
-          submission,
-          author,
-          beginning,
-          policy: { ...policy, ...more.policy },
-          keys,
-        },
-      ],
-      workflowIdReusePolicy: 'REJECT_DUPLICATE',
-      typedSearchAttributes: [
-        { key: Project, value: 'p' },
-        { key: Model, value: 'm' },
-        { key: ModelType, value: 'kind' },
-        { key: State, value: 'run' in beginning ? 'provisioning' : 'validating' },
-        { key: Author, value: author },
-      ],
-    });
+    await setPolicy({ ...policy, ...more.policy });
+    const input = { project: 'p', model: 'm', type: 'kind', submission, author, beginning };
+    const row = newVersion(input, 'k', new Date().toISOString());
+    const roles = people[author] ?? [];
+    await records.recordStart(
+      { workflowId: idOf(submission), type: 'modelLifecycle', input, askedBy: author, roles, project: 'p' },
+      auditEntry('version.started'),
+      [{ kind: 'version', row }],
+    );
+    await gateway.startLifecycle(input);
+    return client.workflow.getHandle(idOf(submission));
+  }
+
+  /** Sets the project's policy as a manager. */
+  async function setPolicy(change: Partial<Policy>, actor = 'mia'): Promise<void> {
+    const now = (await records.project('p'))?.policy ?? policy;
+    const next = { ...now, ...change, version: now.version };
+    if (isDeepStrictEqual(next, now)) return;
+    next.version += 1;
+    await records.setPolicy('p', next, { ...auditEntry('policy.set'), actor });
   }
 
   /** Waits until the version is in one of the states and nothing is being carried out. */
   async function untilState(submission: string, ...states: readonly Version['state'][]): Promise<Version> {
-    const handle = client.workflow.getHandle(idOf(submission));
     return until(`${submission} to be ${states.join(' or ')}`, async () => {
-      // The record first: a query is a whole replay.
-      const recorded = await stores.records.version('p', 'm', submission);
-      if (!recorded || !states.includes(recorded.state)) return undefined;
-      const { version, busy } = await handle.query(status);
-      return states.includes(version.state) && !busy ? version : undefined;
+      const { version, pending } = await standing(submission);
+      return states.includes(version.state) && !pending ? version : undefined;
     });
   }
 
@@ -104,8 +106,7 @@ export function createPassage(deps: {
     more: Partial<CommandBody> = {},
   ): Promise<Outcome> {
     const id = idOf(submission);
-    const handle = client.workflow.getHandle(id);
-    const { version } = await handle.query(status);
+    const { version } = await standing(submission);
     const sent = signed({
       workflowId: id,
       name,
@@ -115,13 +116,22 @@ export function createPassage(deps: {
       digest: version.digest,
       ...more,
     });
-    await handle.signal(command, sent);
-    return settled(id, sent.body.commandId);
+    return send(sent);
+  }
+
+  const standing = (submission: string) => records.versionStanding({ project: 'p', model: 'm', submission });
+
+  /** Records and signals a command as the API does, and waits for its outcome. */
+  async function send(sent: SignedCommand): Promise<Outcome> {
+    const { workflowId: id, commandId } = sent.body;
+    const row = await records.recordCommand(sent, { project: 'p', subject: subjectOfWorkflow(id) });
+    if (row.isOpen) await gateway.sendCommand(id, sent).catch(() => undefined);
+    return settled(id, commandId);
   }
 
   async function settled(id: string, commandId: string): Promise<Outcome> {
     return until(`an outcome of ${commandId}`, async () => {
-      const found = await client.workflow.getHandle(id).query(outcome, commandId);
+      const found = (await records.command(id, commandId))?.outcome;
       return found && found.status !== 'accepted' ? found : undefined;
     });
   }
@@ -134,31 +144,43 @@ export function createPassage(deps: {
     more: Partial<CommandBody> = {},
   ): Promise<Outcome> {
     const id = workflowId.application({ application, type: 'kind' });
-    const { pointer } = await client.workflow.getHandle(id).query(live);
+    const pointer = await records.livePointer(application, 'kind');
     const args: CommandArgs = { reason: 'it was better before', ...(release !== undefined && { release }) };
-    const sent = signed({ workflowId: id, name: 'revert', actor, args, revision: pointer?.generation ?? 0, ...more });
-    await client.workflow.getHandle(id).signal(command, sent);
-    return settled(id, sent.body.commandId);
+    const sent = signed({ workflowId: id, name: 'revert', actor, args, revision: pointer.generation, ...more });
+    return send(sent);
   }
 
   /** Evaluates a version as mia: the evaluation as it ended. */
   async function evaluation(submission: string): Promise<Evaluation> {
     const id = `e-${randomUUID().slice(0, 8)}`;
-    return client.workflow.execute<(input: unknown) => Promise<Evaluation>>('evaluation', {
-      workflowId: workflowId.evaluation({ project: 'p', evaluation: id }),
-      taskQueue: taskQueues.core,
-      args: [
-        {
-          project: 'p',
-          evaluation: id,
-          model: 'm',
-          actor: 'mia',
-          dataset: 'rows',
-          subject: { submission },
-          thresholds: {},
-        },
-      ],
+    await startEvaluation(id, { submission });
+    return until(`evaluation ${id} to end`, async () => {
+      const row = await records.evaluation('p', id);
+      return row && row.state !== 'running' ? row : undefined;
     });
+  }
+
+  /** Starts an evaluation as the API does. */
+  async function startEvaluation(
+    evaluation: string,
+    subject: EvaluationInput['subject'],
+    more: { actor?: string; dataset?: string } = {},
+  ): Promise<string> {
+    const { actor = 'mia', dataset = 'rows' } = more;
+    const input: EvaluationInput = { project: 'p', evaluation, model: 'm', actor, dataset, subject };
+    const id = workflowId.evaluation(input);
+    const submission = 'submission' in subject ? subject.submission : null;
+    const row: Evaluation = {
+      ...{ evaluation, project: 'p', model: 'm', submission, actor, dataset, state: 'running', digest: null },
+      ...{ report: null, passed: null, metrics: {}, detail: '', updatedAt: new Date().toISOString() },
+    };
+    await records.recordStart(
+      { workflowId: id, type: 'evaluation', input, askedBy: actor, roles: people[actor] ?? [], project: 'p' },
+      auditEntry('evaluation.started'),
+      [{ kind: 'evaluation', row }],
+    );
+    await gateway.startEvaluation(input);
+    return id;
   }
 
   /** Evaluates a version and returns the digest of the report. */
@@ -196,16 +218,24 @@ export function createPassage(deps: {
     return release(submission);
   }
 
-  async function addApplication(application: string, gates: readonly string[] = ['function']): Promise<void> {
+  async function addApplication(
+    application: string,
+    gates: readonly string[] = ['function'],
+    project = 'p',
+  ): Promise<void> {
+    const repository = `${project}/app-${application}`;
     await stores.records.createApplication(
-      { application, project: 'p', owner: 'dev', types: ['kind'], gates, repository: `p/app-${application}` },
+      { application, project, owner: 'dev', types: ['kind'], gates, repository },
       auditEntry('application.created'),
     );
-    await client.workflow.start('application', {
-      workflowId: workflowId.application({ application, type: 'kind' }),
-      taskQueue: taskQueues.core,
-      args: [{ application, type: 'kind', owner: 'dev', keys }],
-    });
+    const input = { application, type: 'kind' };
+    const id = workflowId.application(input);
+    await records.recordStart(
+      { workflowId: id, type: 'application', input, askedBy: 'dev', roles: ['developer'], project },
+      auditEntry('application.started'),
+      [],
+    );
+    await gateway.startApplication(input, project);
   }
 
   /** Waits until a release is live in an application. */
@@ -218,13 +248,14 @@ export function createPassage(deps: {
 
   /** Reports a scan of an application and starts its feedback. */
   async function startFeedback(scan: Scan): Promise<string> {
-    await stores.records.createScan(scan, auditEntry('scan.reported'));
-    const id = workflowId.feedback({ project: 'p', scan: scan.scan });
-    await client.workflow.start('feedback', {
-      workflowId: id,
-      taskQueue: taskQueues.core,
-      args: [{ project: 'p', scan: scan.scan, keys }],
-    });
+    const input = { project: 'p', scan: scan.scan };
+    const id = workflowId.feedback(input);
+    await records.recordStart(
+      { workflowId: id, type: 'feedback', input, askedBy: scan.application, roles: [], project: 'p' },
+      auditEntry('scan.reported'),
+      [{ kind: 'scan', row: scan }],
+    );
+    await gateway.startFeedback(input);
     return id;
   }
 
@@ -245,6 +276,10 @@ export function createPassage(deps: {
     putSubmission,
     idOf,
     startLifecycle,
+    startEvaluation,
+    setPolicy,
+    standing,
+    send,
     signed,
     give,
     revert,

@@ -1,7 +1,7 @@
 // Every workflow of a world, replayed from its history when the world closes; none may be missing.
 import type { Client, WorkflowClientInterceptor } from '@temporalio/client';
 import { Worker } from '@temporalio/worker';
-import { dataConverter } from '../../workers/bundle.ts';
+import { dataConverter, workflowTime } from '../../workers/bundle.ts';
 import { until } from './until.ts';
 
 /** Notes which workflows a client starts. */
@@ -28,8 +28,7 @@ export async function strayedReplays(
     return [...started].every((id) => listed.has(id));
   });
   const replays = Worker.runReplayHistories(
-    // However busy the machine is: here nobody waits for the task.
-    { workflowBundle: { codePath }, dataConverter, ...{ isolateExecutionTimeout: '2 minutes' } },
+    { workflowBundle: { codePath }, dataConverter, ...workflowTime },
     client.workflow.list().intoHistories(),
   );
   const replayed = new Set<string>();

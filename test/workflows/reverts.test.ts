@@ -1,6 +1,7 @@
 // An application goes back to an earlier release, and forth again; what was never live there is no place to go back to.
 import { randomUUID } from 'node:crypto';
 import type { ModelLock } from '../../activities/delivery.ts';
+import { until } from './until.ts';
 import type { World } from './world.ts';
 import { openWorld } from './world.ts';
 
@@ -28,9 +29,9 @@ it('refuses whoever may not, and what is no revert', async () => {
   expect(await world.revert('shop', 'dev', undefined)).toMatchObject({ status: 'refused', reason: 'invalid' });
   expect(await world.revert('shop', 'dev', first, { args: { release: first } })).toMatchObject({ reason: 'invalid' });
   expect(await world.revert('shop', 'dev', first, { revision: 1 })).toMatchObject({ reason: 'stale' });
-  expect(await world.revert('shop', 'dev', first, { name: 'approve' })).toMatchObject({ reason: 'unlawful' });
+  expect(await world.revert('shop', 'dev', first, { name: 'approve' })).toMatchObject({ reason: 'wrong-state' });
   expect(await world.revert('shop', 'dev', second)).toMatchObject({ status: 'failed', reason: 'Conflict' });
-  expect(await world.revert('shop', 'dev', 'kind-99')).toMatchObject({ status: 'failed', reason: 'NotFound' });
+  expect(await world.revert('shop', 'dev', 'kind-99')).toMatchObject({ status: 'failed', reason: 'Conflict' });
   expect(await world.records.livePointer('shop', 'kind')).toMatchObject({ release: second, generation: 2 });
   const failures = (await world.auditOf('shop/kind')).filter(({ kind }) => kind === 'command.failed');
   expect(failures).toHaveLength(2);
@@ -59,10 +60,9 @@ it('applies a command that is sent twice once', async () => {
   });
   const handle = world.client.workflow.getHandle('application/shop/kind');
   await handle.signal('command', sent);
+  expect(await world.send(sent)).toMatchObject({ status: 'done' });
   await handle.signal('command', sent);
-  expect(await world.settled('application/shop/kind', commandId)).toMatchObject({ status: 'done' });
-  await handle.signal('command', sent);
-  expect(await world.settled('application/shop/kind', commandId)).toMatchObject({ status: 'done' });
+  expect(await world.send(sent)).toMatchObject({ status: 'done' });
   expect(await world.records.livePointer('shop', 'kind')).toMatchObject({ release: first, generation: 5 });
 });
 
@@ -70,7 +70,7 @@ it('retires a version once nothing runs it any more; then nobody goes back to it
   // w-2 is live nowhere now.
   expect(await world.give('w-2', 'mia', 'retire')).toMatchObject({ status: 'done' });
   expect(await world.client.workflow.getHandle(world.idOf('w-2')).result()).toMatchObject({ state: 'retired' });
-  expect(await world.revert('shop', 'dev', second)).toMatchObject({ status: 'failed', reason: 'Fenced' });
+  expect(await world.revert('shop', 'dev', second)).toMatchObject({ status: 'failed', reason: 'Conflict' });
   expect(await world.records.livePointer('shop', 'kind')).toMatchObject({ release: first });
 });
 
@@ -78,4 +78,52 @@ it('takes the next release after a revert', async () => {
   const third = await world.released('w-3');
   await world.untilLive('shop', third);
   expect(await world.records.livePointer('shop', 'kind')).toMatchObject({ release: third, generation: 6 });
+});
+
+it('takes down what is live, with a reason; then it can be retired, and the next release goes live', async () => {
+  const { release: live } = await world.records.livePointer('shop', 'kind');
+  const takeDown = (actor: string, args: { reason?: string }) =>
+    world.revert('shop', actor, undefined, { name: 'take-down', args });
+  expect(await takeDown('sam', { reason: 'r' })).toMatchObject({ status: 'refused', reason: 'not-authorized' });
+  expect(await takeDown('dev', {})).toMatchObject({ status: 'refused', reason: 'invalid' });
+  await until('w-3 to know that it is live', async () =>
+    (await world.records.version('p', 'm', 'w-3'))?.detail.includes('live in shop'),
+  );
+  expect(await world.give('w-3', 'mia', 'retire')).toMatchObject({
+    status: 'failed',
+    message: 'live in shop: revert or take down there first, then retire',
+  });
+  expect(await takeDown('dev', { reason: 'it leaks' })).toEqual({
+    status: 'done',
+    message: 'nothing is live any more',
+  });
+  expect(await world.records.livePointer('shop', 'kind')).toMatchObject({ release: null, generation: 7 });
+  expect(await world.records.delivery('shop', live ?? '')).toMatchObject({ state: 'taken-down' });
+  expect(await mainLock()).toEqual({});
+  expect(await takeDown('dev', { reason: 'again' })).toMatchObject({ status: 'refused', reason: 'wrong-state' });
+  const [row] = (await world.auditOf('shop/kind')).filter(({ kind }) => kind === 'application.take-down');
+  expect(row).toMatchObject({ actor: 'dev', reason: 'it leaks', detail: { release: null, former: live } });
+  await until('w-3 to know that it is not', async () =>
+    (await world.records.version('p', 'm', 'w-3'))?.detail.includes('taken-down in shop'),
+  );
+  expect(await world.give('w-3', 'mia', 'retire')).toMatchObject({ status: 'done' });
+  const next = await world.released('w-4');
+  await world.untilLive('shop', next);
+});
+
+it('announces what was taken back, once', async () => {
+  const events: { id: string; type: string; data: unknown }[] = [];
+  const seen = await world.bus.subscribe({
+    topic: 'kind',
+    group: 'a-test',
+    handle: async ({ value }) => void events.push(value as (typeof events)[number]),
+  });
+  const withdrawn = await until('the withdrawals', async () => {
+    const found = events.filter(({ type }) => type === 'io.ocdl.model.withdrawn.v1');
+    return found.length >= 2 && found;
+  });
+  await seen.stop();
+  expect(withdrawn.map(({ id }) => id)).toEqual(expect.arrayContaining([`${second}-withdrawn`]));
+  expect(new Set(withdrawn.map(({ id }) => id)).size).toBe(withdrawn.length);
+  expect(withdrawn[0]?.data).toMatchObject({ release: second, decision: 'retire', withdrawnBy: 'mia' });
 });

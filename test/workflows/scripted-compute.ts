@@ -13,15 +13,23 @@ import { submissionFiles } from './submission-files.ts';
 export interface Script {
   /** `hang` runs until it is cancelled. */
   train: 'succeed' | 'crash' | 'hang' | 'empty';
-  evaluate: 'pass' | 'fail' | 'crash' | 'other-model';
-  /** `slow` never becomes ready. */
-  service: 'golden' | 'wrong' | 'absent' | 'slow';
+  /** What a trained model's card says otherwise. */
+  card?: Readonly<Record<string, unknown>>;
+  evaluate: 'pass' | 'fail' | 'crash' | 'other-model' | 'hang';
+  /** `slow` never becomes ready, `endless` never answers. */
+  service: 'golden' | 'wrong' | 'absent' | 'slow' | 'endless';
 }
 
 /** The scripted cluster; `script` may change while it runs. */
 export function scriptedCluster(script: Script, { records, areas }: { records: Records; areas: ArtifactStore }) {
   const services = new Map<string, ReturnType<typeof createServer>>();
   const endedJobs: string[] = [];
+  const begunJobs: string[] = [];
+  const hang = (name: string, signal: AbortSignal): Promise<void> =>
+    sleep(600_000, undefined, { signal }).catch((error: unknown) => {
+      endedJobs.push(name);
+      throw error;
+    });
   async function leave(spec: JobSpec, files: Record<string, string | Uint8Array>): Promise<void> {
     const principal = await records.principal(digestOfToken(spec.data.token));
     for (const { name, path } of principal?.job?.outputs ?? []) {
@@ -34,7 +42,9 @@ export function scriptedCluster(script: Script, { records, areas }: { records: R
 
   const port: Cluster = {
     async runJob(spec, { signal }) {
+      begunJobs.push(spec.name);
       if (spec.argv.includes('ocdl.evaluate')) {
+        if (script.evaluate === 'hang') await hang(spec.name, signal);
         if (script.evaluate === 'crash') return crashed;
         const sha256 =
           script.evaluate === 'other-model'
@@ -48,13 +58,9 @@ export function scriptedCluster(script: Script, { records, areas }: { records: R
       }
       if (script.train === 'crash') return crashed;
       if (script.train === 'empty')
-        return { status: 'failed', reason: 'upload', exitCode: 3, log: 'model.onnx is missing\n' };
-      if (script.train === 'hang')
-        await sleep(600_000, undefined, { signal }).catch((error: unknown) => {
-          endedJobs.push(spec.name);
-          throw error;
-        });
-      await leave(spec, { ...submissionFiles(spec.name), 'metrics.json': '{"oob_f1": 0.5}' });
+        return { status: 'failed', reason: 'outputs', exitCode: 3, log: 'model.onnx is missing\n' };
+      if (script.train === 'hang') await hang(spec.name, signal);
+      await leave(spec, { ...submissionFiles(spec.name, script.card), 'metrics.json': '{"oob_f1": 0.5}' });
       return succeeded;
     },
     async startService({ name }, signal) {
@@ -62,6 +68,7 @@ export function scriptedCluster(script: Script, { records, areas }: { records: R
       if (script.service === 'absent') throw failure('GateUnavailable', 'no node has room for the service');
       const data = script.service === 'golden' ? [2, 4] : [2, 5];
       const server = createServer((_request, response) => {
+        if (script.service === 'endless') return;
         response.setHeader('content-type', 'application/json');
         response.end(
           JSON.stringify({
@@ -77,12 +84,15 @@ export function scriptedCluster(script: Script, { records, areas }: { records: R
       return { address: `http://127.0.0.1:${typeof address === 'object' && address ? address.port : 0}` };
     },
     async stopService(name) {
+      services.get(name)?.closeAllConnections();
       services.get(name)?.close();
       services.delete(name);
     },
   };
   return {
     port,
+    /** Names of the jobs that have begun, in order. */
+    begunJobs: begunJobs as readonly string[],
     /** Names of the jobs that were ended while they ran. */
     endedJobs: endedJobs as readonly string[],
     async close() {

@@ -1,4 +1,5 @@
 // Training inside a lifecycle: failed and tried again, withdrawn in the middle, and trained outside of it.
+import { jest } from '@jest/globals';
 import { until } from './until.ts';
 import type { World } from './world.ts';
 import { openWorld } from './world.ts';
@@ -10,6 +11,8 @@ beforeAll(async () => {
 afterAll(() => world.close());
 beforeEach(() => Object.assign(world.script, { train: 'succeed' }));
 
+const runOf = (submission: string) => world.client.workflow.getHandle(`run/p/m/${submission}/1`);
+const jobsOf = (submission: string) => world.begunJobs.filter((name) => name.includes(`-${submission}-`));
 const ended = (submission: string) => world.client.workflow.getHandle(world.idOf(submission)).result();
 
 it('fails, is tried again as the next attempt, and goes on to be new', async () => {
@@ -18,7 +21,7 @@ it('fails, is tried again as the next attempt, and goes on to be new', async () 
   const failed = await world.untilState('rf-1', 'failed');
   expect(failed.detail).toMatch(/the job ended with an error \(exit code 1\)\s+ValueError: no such column/);
   expect(await world.give('rf-1', 'mia', 'retry')).toMatchObject({ status: 'refused', reason: 'not-authorized' });
-  expect(await world.give('rf-1', 'sam', 'submit')).toMatchObject({ status: 'refused', reason: 'unlawful' });
+  expect(await world.give('rf-1', 'sam', 'submit')).toMatchObject({ status: 'refused', reason: 'wrong-state' });
   world.script.train = 'succeed';
   expect(await world.give('rf-1', 'sam', 'retry')).toMatchObject({ status: 'done' });
   const trained = await world.untilState('rf-1', 'trained');
@@ -46,18 +49,43 @@ it('is withdrawn while it trains: the job is ended, by its author alone', async 
   world.script.train = 'hang';
   await world.startLifecycle('rf-3', world.run);
   await world.untilState('rf-3', 'training');
+  // The state begins with the run, which first looks for the code and the data: the job comes later.
+  const job = await until('the job to begin', async () => jobsOf('rf-3')[0]);
   expect(await world.give('rf-3', 'sue', 'withdraw')).toMatchObject({ status: 'refused', reason: 'not-authorized' });
   expect(await world.give('rf-3', 'sam', 'withdraw', { reason: 'wrong data' })).toMatchObject({ status: 'done' });
   expect(await ended('rf-3')).toMatchObject({ state: 'withdrawn', detail: 'wrong data', version: null });
-  const run = world.client.workflow.getHandle('run/p/m/rf-3/1');
+  const run = runOf('rf-3');
   await expect(run.result()).rejects.toThrow();
   expect((await run.describe()).status.name).toBe('CANCELLED');
-  // Nothing else was being trained.
-  await until('the job to be ended', async () => world.endedJobs.length > 0);
+  await until('the job to be ended', async () => world.endedJobs.includes(job));
   const audit = await world.auditOf('p/m/rf-3');
   expect(audit.map(({ kind, actor }) => `${kind} by ${actor}`)).toEqual(
     expect.arrayContaining(['version.withdraw by sam', 'command.refused by sue']),
   );
+});
+
+it('is withdrawn before its job has begun: none ever begins', async () => {
+  const asked: { answer?: () => void } = {};
+  const read = jest
+    .spyOn(world.code, 'read')
+    .mockImplementation(() => new Promise((resolve) => (asked.answer = () => resolve(undefined))));
+  try {
+    await world.startLifecycle('rf-9', world.run);
+    await world.untilState('rf-9', 'training');
+    await until('the code to be looked for', async () => asked.answer);
+    expect(await world.give('rf-9', 'sam', 'withdraw')).toMatchObject({ status: 'done' });
+    expect(await ended('rf-9')).toMatchObject({ state: 'withdrawn' });
+    await expect(runOf('rf-9').result()).rejects.toThrow();
+  } finally {
+    read.mockRestore();
+    asked.answer?.();
+  }
+  const { events } = await runOf('rf-9').fetchHistory();
+  const steps = (events ?? []).flatMap(
+    ({ activityTaskScheduledEventAttributes: step }) => step?.activityType?.name ?? [],
+  );
+  expect(steps).not.toContain('trainModel');
+  expect(jobsOf('rf-9')).toEqual([]);
 });
 
 it('is withdrawn while it is new: its bytes may be submitted again', async () => {
@@ -71,16 +99,21 @@ it('is withdrawn while it is new: its bytes may be submitted again', async () =>
   expect(again.version).toBeGreaterThan(former?.version ?? Infinity);
 });
 
-it('is cancelled by an operator in Temporal itself, and the record says so', async () => {
+it('is cancelled by an operator in Temporal itself: the run has failed, the version goes on', async () => {
   world.script.train = 'hang';
   const handle = await world.startLifecycle('rf-6', world.run);
   await world.untilState('rf-6', 'training');
-  await handle.cancel();
-  await expect(handle.result()).rejects.toThrow();
-  expect(await world.records.version('p', 'm', 'rf-6')).toMatchObject({
-    state: 'withdrawn',
-    detail: 'cancelled by an operator',
+  const run = world.client.workflow.getHandle('run/p/m/rf-6/1');
+  await until('the run to begin', async () => {
+    const found = await run.describe().catch(() => undefined);
+    return found?.status.name === 'RUNNING';
   });
+  await handle.cancel();
+  expect(await world.untilState('rf-6', 'failed')).toMatchObject({ detail: 'ended by an operator' });
+  expect((await handle.describe()).status.name).toBe('RUNNING');
+  world.script.train = 'succeed';
+  expect(await world.give('rf-6', 'sam', 'retry')).toMatchObject({ status: 'done' });
+  expect(await world.untilState('rf-6', 'trained')).toMatchObject({ run: { attempt: 2 } });
 });
 
 it('cannot be trained from what is not there', async () => {

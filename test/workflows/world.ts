@@ -7,7 +7,10 @@ import { Client, Connection } from '@temporalio/client';
 import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
 import { once } from '../../activities/model-center.ts';
 import { consumeReleases } from '../../workers/application.ts';
-import { dataConverter, workflowBundle, workflowTime } from '../../workers/bundle.ts';
+import { createSigner } from '../../activities/signing.ts';
+import { createWorkflowGateway } from '../../api/temporal.ts';
+import { admitting, dataConverter, workflowBundle, workflowTime } from '../../workers/bundle.ts';
+import { createJobWorkers } from '../../workers/queues.ts';
 import { createActivities, openBus, openStores } from '../../workers/wiring.ts';
 import type { Policy } from '../../workflows/domain/model.ts';
 import { defaultPolicy } from '../../workflows/domain/model.ts';
@@ -15,7 +18,7 @@ import { storePath } from '../../workflows/domain/names.ts';
 import type { Beginning } from '../../workflows/messages.ts';
 import { taskQueues, wake } from '../../workflows/messages.ts';
 import { freshDatabase, temporalServer } from '../servers.ts';
-import { createApiKey, people } from './api-key.ts';
+import { people, signsFor } from './api-key.ts';
 import { openNamespace } from './namespace.ts';
 import { auditEntry, createPassage } from './passage.ts';
 import { noteStarted, strayedReplays } from './replays.ts';
@@ -42,18 +45,34 @@ export async function openWorld(options: WorldOptions = {}) {
   const bus = await openBus({ home });
   const script: Script = { train: 'succeed', evaluate: 'pass', service: 'golden' };
   const cluster = scriptedCluster(script, stores);
-  const activities = await createActivities({ ...stores, bus, cluster: cluster.port, apiUrl: 'http://127.0.0.1:1' });
+  const signer = await createSigner(join(home, 'keys'));
+  await stores.records.registerKeys(signer.publicKeys());
+  const activities = await createActivities({
+    ...{ ...stores, bus, signer, cluster: cluster.port, apiUrl: 'http://127.0.0.1:1' },
+  });
   quieten();
   const native = await NativeConnection.connect({ address });
-  const started = new Set<string>();
-  const client = new Client({ connection, namespace, interceptors: { workflow: [noteStarted(started)] } });
   const policy: Policy = { ...defaultPolicy, undoWithinSeconds: 30, ...options.policy };
-  const key = createApiKey('k1');
-  const common = { connection: native, namespace, activities, dataConverter } as const;
+  /** What a namespace of Temporal is used by: a client, the API's gateway over it, and what people do through that. */
+  function clientOf(namespace: string) {
+    const started = new Set<string>();
+    const client = new Client({ connection, namespace, interceptors: { workflow: [noteStarted(started)] } });
+    const gateway = createWorkflowGateway(client);
+    const passage = createPassage({ stores, client, policy, gateway, signed: signsFor(signer) });
+    return { namespace, client, started, own: { namespace, client, gateway, ...passage } };
+  }
+  const first = clientOf(namespace);
+  /** Every namespace that this world has used, the present one last. */
+  const used = [first];
+  const present = () => used.at(-1) ?? first;
   const codePath = await workflowBundle(join(tmpdir(), 'ocdl-test-bundle'));
 
   const workers: { worker: Worker; running: Promise<void> }[] = [];
   async function startWorkers(): Promise<void> {
+    const common = {
+      ...{ connection: native, namespace: present().namespace, activities, dataConverter },
+      ...admitting(stores.records),
+    } as const;
     const made = await Promise.all([
       // In any case each workflow is replayed once when the world closes. Two cached is the least: with none at all the SDK
       // loses tasks that meet a query, and each costs its timeout of ten seconds.
@@ -65,9 +84,9 @@ export async function openWorld(options: WorldOptions = {}) {
         maxCachedWorkflows: options.replayEachTask ? 2 : 100,
       }),
       // Word of a cancellation comes with a heartbeat: each one that is due is sent.
-      Worker.create({ ...common, taskQueue: taskQueues.jobs, maxHeartbeatThrottleInterval: '1 second' }),
+      createJobWorkers({ ...common, maxHeartbeatThrottleInterval: '1 second' }),
     ]);
-    workers.push(...made.map((worker) => ({ worker, running: worker.run() })));
+    workers.push(...made.flat().map((worker) => ({ worker, running: worker.run() })));
   }
   async function stopWorkers(): Promise<void> {
     const all = workers.splice(0);
@@ -78,7 +97,7 @@ export async function openWorld(options: WorldOptions = {}) {
   const consumer = await consumeReleases({
     records: stores.records,
     bus,
-    wakeUp: (id) => client.workflow.getHandle(id).signal(wake),
+    wakeUp: (id) => present().client.workflow.getHandle(id).signal(wake),
     onError: () => undefined,
   });
 
@@ -128,22 +147,32 @@ export async function openWorld(options: WorldOptions = {}) {
   return {
     ...stores,
     bus,
-    client,
     connection,
-    namespace,
     home,
     script,
+    /** Names of the jobs that have begun, in order. */
+    begunJobs: cluster.begunJobs,
     /** Names of the jobs that were ended while they ran. */
     endedJobs: cluster.endedJobs,
     run,
-    ...createPassage({ stores, client, policy, key }),
+    ...first.own,
     startWorkers,
     stopWorkers,
+    /** Temporal loses everything it knew: the platform goes on over an empty one. Returns what is done through that. */
+    async emptyTemporal() {
+      await stopWorkers();
+      const empty = `test-${randomUUID()}`;
+      await openNamespace(connection, empty);
+      used.push(clientOf(empty));
+      await startWorkers();
+      return present().own;
+    },
     /** Closes everything. Before that each workflow of the world is replayed from its history, from beginning to end. */
     async close(): Promise<void> {
       await consumer.stop();
       await stopWorkers();
-      const strayed = await strayedReplays(client, codePath, started);
+      const strayed: string[] = [];
+      for (const { client, started } of used) strayed.push(...(await strayedReplays(client, codePath, started)));
       await cluster.close();
       await bus.close();
       await stores.records.close();

@@ -15,7 +15,7 @@ export const lifecycleCommands = [
   'retire',
   'tag',
 ] as const;
-export const applicationCommands = ['revert'] as const;
+export const applicationCommands = ['revert', 'take-down'] as const;
 export const feedbackCommands = ['confirm', 'deny'] as const;
 export type LifecycleCommand = (typeof lifecycleCommands)[number];
 export type ApplicationCommand = (typeof applicationCommands)[number];
@@ -56,13 +56,16 @@ export interface CommandArgs {
   readonly findings?: readonly string[];
 }
 
-/** The body of the one signal. `signature` is base64url; an envelope without a valid one is an operator's. */
+/** The body of the one signal. `signature` is base64url. */
 export interface SignedCommand {
   readonly body: CommandBody;
   readonly signature: string;
 }
 
-/** What became of a command. `accepted` is on its way to `done` or `failed`. */
+/** Ed25519 public keys by id, hexadecimal: those that the API signs with. */
+export type PublicKeys = Readonly<Record<string, string>>;
+
+/** What became of a command, as its row says. `accepted` is on its way: what is decided in the end may still be a refusal. */
 export type Outcome =
   | { readonly status: 'refused'; readonly reason: RefusalReason; readonly message: string }
   | { readonly status: 'accepted' }
@@ -70,19 +73,20 @@ export type Outcome =
   | { readonly status: 'failed'; readonly reason: string; readonly message: string };
 
 export type RefusalReason =
-  | 'malformed' // no command at all
+  | 'malformed' // not a command
   | 'unsigned' // no valid signature of a known key
   | 'wrong-workflow'
   | 'repeated' // the same command id with another body
   | 'stale' // the state has moved since the person looked
   | 'busy' // another command is being carried out
-  | 'unlawful' // no such transition from this state
+  | 'wrong-state' // no such transition from this state
+  | 'closed' // the workflow has ended
   | 'not-authorized' // role, or author rule
   | 'wrong-digest'
   | 'invalid' // arguments
   | 'overloaded';
 
-/** Longest command that is looked at, in characters of its JSON: the largest lawful one (200 findings) is about 8 thousand. */
+/** Longest command that is looked at, in characters of its JSON: the largest valid one (200 findings) is about 8 thousand. */
 export const COMMAND_LIMIT = 16_384;
 export const REASON_LIMIT = 2_000;
 const ID = /^[A-Za-z0-9][A-Za-z0-9_-]{7,63}$/;
@@ -92,7 +96,7 @@ export const isCommandId = (text: unknown): text is string => typeof text === 's
 
 /**
  * Total parser of the signal's payload: never throws, whatever it is given.
- * @returns the command, or why it is none.
+ * @returns the command, or why it is not one.
  */
 export function parseSignedCommand(raw: unknown): { readonly command: SignedCommand } | { readonly problem: string } {
   try {

@@ -1,7 +1,7 @@
 // The nouns of data acquisition (paper 4.2): where data may come from, an import on its way, its data sheet; and what is a lawful source.
 import type { NamedArtifact } from './model.ts';
 import type { Digest } from './names.ts';
-import { nameProblem } from './names.ts';
+import { dataSetsFolder, nameProblem } from './names.ts';
 
 /** Where an import's data comes from. Secrets are never part of it. */
 export type Source =
@@ -102,6 +102,10 @@ export interface Import {
   readonly files: readonly ImportedFile[];
   /** The data sheet, once it is done. */
   readonly sheet: NamedArtifact | null;
+  /** What the source was found to mean: fixed for all that follows. */
+  readonly resolution?: Resolution;
+  /** The same for people, as Markdown; imports of former times have it without its digest. */
+  readonly sheetText?: NamedArtifact;
   readonly updatedAt: string;
 }
 
@@ -140,7 +144,7 @@ export interface DataSheet {
 
 /** The folder of an import's files in the common area. A data set's name has no dot, so that no registered one lies there. */
 export const importFolder = ({ dataset, import: id }: { dataset: string; import: string }): string =>
-  `datasets/${dataset}.${id}`;
+  `${dataSetsFolder}/${dataset}.${id}`;
 
 /** One line for people. */
 export function describeSource(source: Source): string {

@@ -1,6 +1,6 @@
 // The lifecycle of one version as one table: which command, by whom, from which state, leads where. Rules only, no effects.
 import type { CommandBody, LifecycleCommand, RefusalReason } from './command.ts';
-import type { Action } from './roles.ts';
+import type { Action, Role } from './roles.ts';
 import { allowed } from './roles.ts';
 import { isName } from './names.ts';
 
@@ -39,7 +39,7 @@ export interface Transition {
   readonly needs?: readonly ('reason' | 'report' | 'digest' | 'to' | 'tags')[];
 }
 
-/** The transition table (design: the lifecycle). Every pair (state × command) that is not here is unlawful. */
+/** The transition table (design: the lifecycle). Every pair (state × command) that is not here is refused as `wrong-state`. */
 export const transitions = {
   retry: { action: 'version.author', from: ['failed'], to: 'provisioning' },
   submit: { action: 'version.author', from: ['trained'], to: 'validating' },
@@ -80,7 +80,7 @@ export interface Standing {
   readonly revision: number;
   readonly author: string;
   readonly digest: string | null;
-  /** Distinct managers who have approved since the state became `new`. */
+  /** Distinct managers whose approvals since the state became `new` count now. */
   readonly approvals: readonly string[];
   /** Distinct approvals that are needed. */
   readonly quorum: number;
@@ -94,25 +94,21 @@ export type Refusal = { readonly refused: RefusalReason; readonly message: strin
 const refuse = (refused: RefusalReason, message: string): Refusal => ({ refused, message });
 
 /**
- * Judges one verified command against one standing, at once. An operator's command (unsigned, where the project's policy
- * lets it count) passes with `operator: true`: it needs no role, every other rule holds.
+ * Judges one verified command against one standing, by the roles that its actor holds now.
  * @returns a refusal, or the transition to carry out; `completes` is false for an approval that waits for more.
  */
 export function judge(
   standing: Standing,
   command: CommandBody,
-  operator = false,
+  roles: readonly Role[],
 ): Refusal | { readonly transition: Transition; readonly completes: boolean } {
   const name = command.name as LifecycleCommand;
   if (!Object.hasOwn(transitions, name))
-    return refuse('unlawful', `there is no command "${command.name.slice(0, 32)}"`);
+    return refuse('wrong-state', `there is no command "${command.name.slice(0, 32)}"`);
   const transition: Transition = transitions[name];
   const own = command.actor === standing.author;
-  if (!operator && !allowed(transition.action, command.roles, own))
-    return refuse(
-      'not-authorized',
-      `${command.actor} (${command.roles.join(', ') || 'no role'}) may not ${name} this version`,
-    );
+  if (!allowed(transition.action, roles, own))
+    return refuse('not-authorized', `${command.actor} (${roles.join(', ') || 'no role'}) may not ${name} this version`);
   if (command.revision !== standing.revision)
     return refuse(
       'stale',
@@ -121,7 +117,7 @@ export function judge(
   if (standing.busy) return refuse('busy', `command ${standing.busy} is being carried out`);
   if (!transition.from.includes(standing.state))
     return refuse(
-      'unlawful',
+      'wrong-state',
       `${name} is not possible from ${standing.state}, only from ${transition.from.join(', ')}`,
     );
   const missing = missingArgument(transition, command);
@@ -132,13 +128,13 @@ export function judge(
       `the version's artifact is ${standing.digest ?? 'not there yet'}, the command names ${command.digest ?? 'none'}`,
     );
   if (name === 'reassign' && standing.failedDeliveries === 0)
-    return refuse('unlawful', 'reassign needs a failed delivery');
+    return refuse('wrong-state', 'reassign needs a failed delivery');
   if (name === 'approve') return judgeApproval(standing, command, transition);
   return { transition, completes: true };
 }
 
 function judgeApproval(standing: Standing, command: CommandBody, transition: Transition) {
-  if (standing.approvals.includes(command.actor)) return refuse('unlawful', `${command.actor} has approved already`);
+  if (standing.approvals.includes(command.actor)) return refuse('wrong-state', `${command.actor} has approved already`);
   const voters = [...standing.approvals, command.actor];
   const completes = voters.length >= standing.quorum;
   if (completes && voters.every((voter) => voter === standing.author))

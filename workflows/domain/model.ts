@@ -47,15 +47,13 @@ export interface RunRecord {
   readonly endedAt: string;
 }
 
-/** What the manager's rules are for this project; a snapshot goes into each lifecycle when it starts. */
+/** What the manager's rules are for this project. The one in force when a decision is made counts, and is recorded with it. */
 export interface Policy {
   readonly version: number;
   /** Distinct approvals needed. */
   readonly quorum: number;
   /** How long a rejection can be undone. */
   readonly undoWithinSeconds: number;
-  /** Do unsigned commands from the Temporal Web UI or CLI count? */
-  readonly operatorCommands: boolean;
   /** Minimum of each metric for a report to pass, e.g. `{ average_precision: 0.7 }`. */
   readonly thresholds: Readonly<Record<string, number>>;
 }
@@ -64,7 +62,6 @@ export const defaultPolicy: Policy = {
   version: 1,
   quorum: 1,
   undoWithinSeconds: 600,
-  operatorCommands: false,
   thresholds: {},
 };
 
@@ -75,6 +72,8 @@ export interface Decision {
   readonly actor: string;
   readonly reason: string;
   readonly report: string | null;
+  /** Version of the policy in force. Missing in decisions of before it was recorded. */
+  readonly policyVersion?: number;
   readonly at: string;
 }
 
@@ -180,6 +179,8 @@ export interface Release {
 /** A consumer of one or more types. */
 export interface Application {
   readonly application: string;
+  /** Counts the changes of its types, gates, owner and repository: what a person must have seen to change it. */
+  readonly revision: number;
   readonly project: string;
   readonly owner: string;
   readonly types: readonly string[];
@@ -197,7 +198,16 @@ export interface LivePointer {
   readonly movedAt: string | null;
 }
 
-export const deliveryStates = ['received', 'gating', 'deploying', 'live', 'superseded', 'reverted', 'failed'] as const;
+export const deliveryStates = [
+  'received',
+  'gating',
+  'deploying',
+  'live',
+  'superseded',
+  'reverted',
+  'taken-down',
+  'failed',
+] as const;
 export type DeliveryState = (typeof deliveryStates)[number];
 
 /** Result of one gate with its evidence. */

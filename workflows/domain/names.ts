@@ -1,4 +1,5 @@
 // Names, paths and digests: what may be one, decided here alone. Boundaries (API, commands, model.json) ask these functions.
+import { sha256Hex } from './sha256.ts';
 
 /** A name of a project, model, type, user, application …: lower-case words joined by hyphens, also a valid DNS label and Kafka topic. */
 export const NAME_PATTERN = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/;
@@ -11,6 +12,14 @@ const SEGMENT = /^[A-Za-z0-9_][A-Za-z0-9._-]*$/;
 const SEGMENT_LIMIT = 128;
 const PATH_LIMIT = 512;
 const PATH_DEPTH = 12;
+/**
+ * What the platform itself lays in an area may be longer than what people name: it puts folders before their paths
+ * (`datasets/DATASET.IMPORT/files/`: 3 segments, 143 characters), files after them (`/reports/EVALUATION.json`) and joins
+ * names to one segment (`delivery-APPLICATION-RELEASE-STEP.json`: 170 characters). A file system takes 255 a segment.
+ */
+const AREA_SEGMENT_LIMIT = 200;
+const AREA_PATH_LIMIT = PATH_LIMIT + 256;
+const AREA_PATH_DEPTH = PATH_DEPTH + 4;
 
 /** SHA-256 of an artifact's bytes, 64 lower-case hexadecimal digits. */
 export type Digest = string & { readonly __brand: 'Digest' };
@@ -28,15 +37,27 @@ export function nameProblem(text: unknown): string | undefined {
   return undefined;
 }
 
-/** Why `text` is no relative path inside an area, or `undefined` when it is one. */
-export function pathProblem(text: unknown): string | undefined {
+/** Why `text` is no path that a person may give, or `undefined` when it is one. */
+export const pathProblem = (text: unknown): string | undefined =>
+  problemOf(text, { path: PATH_LIMIT, depth: PATH_DEPTH, segment: SEGMENT_LIMIT });
+
+/** Why `text` is no path inside an area, or `undefined` when it is one: every path of a person fits, with what the platform adds. */
+export const areaPathProblem = (text: unknown): string | undefined =>
+  problemOf(text, { path: AREA_PATH_LIMIT, depth: AREA_PATH_DEPTH, segment: AREA_SEGMENT_LIMIT });
+
+/** Why `text` is no single segment of a path inside an area, or `undefined` when it is one. */
+export const segmentProblem = (text: unknown): string | undefined =>
+  problemOf(text, { path: AREA_PATH_LIMIT, depth: 1, segment: AREA_SEGMENT_LIMIT });
+
+function problemOf(text: unknown, most: { path: number; depth: number; segment: number }): string | undefined {
   if (typeof text !== 'string') return 'a path must be text';
   if (text.length === 0) return 'a path must not be empty';
-  if (text.length > PATH_LIMIT) return `a path has at most ${PATH_LIMIT} characters`;
+  if (text.length > most.path) return `a path has at most ${most.path} characters, this one has ${text.length}`;
   const segments = text.split('/');
-  if (segments.length > PATH_DEPTH) return `a path has at most ${PATH_DEPTH} segments`;
+  if (segments.length > most.depth) return `a path has at most ${most.depth} segments, this one has ${segments.length}`;
   for (const segment of segments) {
-    if (segment.length > SEGMENT_LIMIT) return `a path segment has at most ${SEGMENT_LIMIT} characters`;
+    if (segment.length > most.segment)
+      return `a path segment has at most ${most.segment} characters, "${printable(segment)}" has ${segment.length}`;
     if (!SEGMENT.test(segment))
       return `"${printable(segment)}" is no path segment: letters, digits, ".", "_" and "-" only, not beginning with "." or "-"`;
   }
@@ -51,17 +72,22 @@ export type Location =
   | { readonly area: 'private'; readonly project: string; readonly user: string; readonly path: string }
   | { readonly area: 'common' | 'staging'; readonly project: string; readonly path: string };
 
+/** Why there can be no such location, or `undefined` when there can. */
+export function locationProblem(location: Location): string | undefined {
+  const owner = location.area === 'private' ? nameProblem(location.user) : undefined;
+  return nameProblem(location.project) ?? owner ?? areaPathProblem(location.path);
+}
+
 /** The store path of a location. Throws `TypeError` on anything that is not a name or path: callers check first to answer kindly. */
 export function storePath(location: Location): StorePath {
-  const owner = location.area === 'private' ? [location.project, location.user] : [location.project];
-  for (const name of owner) {
-    const problem = nameProblem(name);
-    if (problem) throw new TypeError(problem);
-  }
-  const problem = pathProblem(location.path);
+  const problem = locationProblem(location);
   if (problem) throw new TypeError(problem);
+  const owner = location.area === 'private' ? [location.project, location.user] : [location.project];
   return [location.area, ...owner, location.path].join('/') as StorePath;
 }
+
+/** The folder of registered data sets in an area: the platform alone writes there. */
+export const dataSetsFolder = 'datasets';
 
 /** Inverse of {@link storePath}; `undefined` for what is none. */
 export function locationOf(path: string): Location | undefined {
@@ -72,14 +98,18 @@ export function locationOf(path: string): Location | undefined {
       : area === 'common' || area === 'staging'
         ? { area, project, path: [third, ...rest].join('/') }
         : undefined;
-  if (!location || !isName(project) || pathProblem(location.path)) return undefined;
+  if (!location || !isName(project) || areaPathProblem(location.path)) return undefined;
   if (location.area === 'private' && !isName(location.user)) return undefined;
   return location;
 }
 
-/** Where a released file lies in the release store: named by type and digest, so that it can be made only once. */
+/** Why there can be no such released file, or `undefined` when there can. */
+export const releasePathProblem = (type: string, digest: Digest, file: string): string | undefined =>
+  nameProblem(type) ?? pathProblem(file) ?? (isDigest(digest) ? undefined : 'no SHA-256 digest');
+
+/** Where a released file lies in the release store: by type and the file's own digest, so that a path always means the same bytes. Throws `TypeError`. */
 export function releasePath(type: string, digest: Digest, file: string): StorePath {
-  const problem = nameProblem(type) ?? pathProblem(file) ?? (isDigest(digest) ? undefined : 'no SHA-256 digest');
+  const problem = releasePathProblem(type, digest, file);
   if (problem) throw new TypeError(problem);
   return `releases/${type}/${digest}/${file}` as StorePath;
 }
@@ -90,6 +120,22 @@ export const stagingFolder = (model: string, submission: string): string => `mod
 /** What a version is called in the audit and for people. */
 export const subjectOf = ({ project, model, submission }: { project: string; model: string; submission: string }) =>
   `${project}/${model}/${submission}`;
+
+/** Hexadecimal digits of a system name's hash: 64 bits, so that nobody finds two texts of one name by chance. */
+const HASH_DIGITS = 16;
+
+/**
+ * A name for another system (a job, a service, an object of a cluster): readable, a DNS label of at most `limit` characters,
+ * the same for the same text and distinct for distinct texts, however long they are and whatever is in them.
+ */
+export function systemName(text: string, limit = NAME_LIMIT): string {
+  const words = text
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-')
+    .replace(/^[^a-z]+/, '');
+  const slug = words.slice(0, limit - HASH_DIGITS - 1).replace(/-+$/, '') || 'x';
+  return `${slug}-${sha256Hex(text).slice(0, HASH_DIGITS)}`;
+}
 
 function printable(text: string): string {
   return text.replace(/[^\x20-\x7e]/g, '?').slice(0, 60);

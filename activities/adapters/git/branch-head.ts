@@ -3,7 +3,7 @@ import { lstat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { failure } from '../../failures.ts';
 import { unless } from '../durable-file.ts';
-import type { Git } from './run-git.ts';
+import { gitError, type Git } from './run-git.ts';
 
 /** What git calls "must not exist yet". */
 const NONE = '0'.repeat(40);
@@ -28,7 +28,7 @@ export async function moveBranch(git: Git, move: Move): Promise<boolean> {
   if (status === 0) return true;
   refuseNestedBranch(branch, complaint);
   if (/but expected|reference already exists|unable to resolve reference/.test(complaint)) return false;
-  if (!(await isLocked(gitDir, complaint))) throw new Error(`moving branch ${branch} of ${gitDir}: ${complaint}`);
+  if (!(await isLocked(gitDir, complaint))) throw gitError({ gitDir, args }, status, complaint);
   return false;
 }
 

@@ -5,6 +5,7 @@ import type { CodeHost } from '../../ports.ts';
 import { checkAuthor, checkBranch, checkCommit, checkFile, checkRevision } from './names.ts';
 import { branchesOf, commitOf, identity, MAIN, type Repositories } from './repository.ts';
 import { gitError, type Git } from './run-git.ts';
+import { writeBlobs } from './blobs.ts';
 import { changeTree, type Change } from './tree.ts';
 
 /** In one process commits to a branch queue; only other processes and people's pushes come between, seldom so often. */
@@ -41,21 +42,12 @@ export function createCodeHost(of: {
     Object.keys(files).forEach(checkFile);
     if (message.includes('\0')) throw failure('InvalidInput', 'a commit message has no NUL character');
 
-    async function hash(gitDir: string): Promise<Change[]> {
-      const blobs: Change[] = [];
-      for (const [path, input] of Object.entries(files)) {
-        const args = ['hash-object', '-w', '--stdin'];
-        blobs.push([path, input === null ? null : await git.tell({ gitDir, args, input, signal })]);
-      }
-      return blobs;
-    }
-
     return queue(`${repository} ${branch}`, async () => {
       let blobs: Change[] | undefined;
       for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
         signal?.throwIfAborted();
         const gitDir = await repositories.open(repository, { signal });
-        blobs ??= await hash(gitDir);
+        blobs ??= await writeBlobs(git, { gitDir, files, signal });
         const head = await commitOf(git, gitDir, branch, signal);
         const base = head ?? (await requireCommit(repository, gitDir, MAIN));
         const change = await changeTree(git, { gitDir, base, blobs, drafts, signal });

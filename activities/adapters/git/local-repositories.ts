@@ -56,7 +56,7 @@ export async function makeWhole(drafts: string, gitDir: string, make: (draft: st
     await rename(draft, gitDir);
     await syncFolder(dirname(gitDir));
   } catch (error) {
-    if (!['ENOTEMPTY', 'EEXIST'].includes(codeOf(error) ?? '')) throw diskError(error, `making ${gitDir}`);
+    if (!['ENOTEMPTY', 'EEXIST'].includes(codeOf(error) ?? '')) throw diskError(error, `making ${gitDir}`, 'Git');
   } finally {
     await rm(draft, { recursive: true, force: true });
   }

@@ -1,5 +1,5 @@
 // What may be a repository, a branch, a revision, an author: nothing here can be taken for an option or leave the root.
-import { nameProblem, pathProblem } from '../../../workflows/domain/names.ts';
+import { NAME_LIMIT, nameProblem, pathProblem } from '../../../workflows/domain/names.ts';
 import { failure } from '../../failures.ts';
 
 /** `<project>/code` has two parts; more than this is a mistake. */
@@ -19,10 +19,18 @@ function branchProblem(text: string): string | undefined {
   return lawful && text !== 'HEAD' ? undefined : 'a branch is like "main" or "ocdl/code-vulnerability-3"';
 }
 
+/** An application's repository is called `app-` and then by a name of any length. */
+const PREFIX = 'app-';
+
+function partProblem(part: string): string | undefined {
+  const isPrefixed = part.startsWith(PREFIX) && part.length > NAME_LIMIT;
+  return nameProblem(isPrefixed ? part.slice(PREFIX.length) : part);
+}
+
 /** The repository's parts, checked. */
 export function checkRepository(repository: string): readonly string[] {
   const parts = repository.split('/');
-  const problem = parts.length > REPOSITORY_DEPTH ? 'too many parts' : parts.map(nameProblem).find(Boolean);
+  const problem = parts.length > REPOSITORY_DEPTH ? 'too many parts' : parts.map(partProblem).find(Boolean);
   if (problem) throw failure('InvalidInput', `"${shown(repository)}" is no repository: ${problem}`);
   return parts;
 }

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { access, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { failure } from '../../failures.ts';
+import { failure, SystemUnavailable } from '../../failures.ts';
 import { checkRepository } from './names.ts';
 import { initRepository } from './repository.ts';
 import type { Git, GitAnswer, GitCall } from './run-git.ts';
@@ -71,10 +71,13 @@ export async function createRemote(git: Git, drafts: string, options: RemoteOpti
         'NotFound',
         `${where}: there is no such repository, or it is not shown to us: make it by hand there, and give the platform's account write access`,
       );
-    const remedy = remedies.find(([pattern]) => pattern.test(complaint))?.[1];
-    return new Error(
-      `${where}: ${remedy?.(options) ?? 'it cannot be reached or broke off'}; it is tried again (${said})`,
-    );
+    const found = remedies.find(({ is }) => is.test(complaint));
+    return new SystemUnavailable({
+      system: 'Git',
+      reason: found?.reason ?? 'the remote cannot be reached or broke off',
+      message: `${where}: ${found?.remedy(options) ?? 'it cannot be reached or broke off'}; it is tried again (${said})`,
+      isFull: found?.isFull ?? false,
+    });
   }
 
   async function check(): Promise<void> {
@@ -170,37 +173,69 @@ function checkTemplate({ remote }: RemoteOptions): 'https' | 'ssh' | 'http' {
 const MISSING =
   /does not appear to be a git repository|repository '[^']*' not found|ERROR: Repository not found|could not be found|fatal: '[^']*': no such repository/i;
 
-/** What a person can do. The order decides: a changed host key, for example, also ends in "could not read". */
-const remedies: readonly (readonly [RegExp, (options: RemoteOptions) => string])[] = [
-  [
-    /Host key verification failed|REMOTE HOST IDENTIFICATION HAS CHANGED|No .* host key is known/,
-    ({ ssh }) =>
+/** What a person can do, and the same for whoever asked, without names of files. The order decides: a changed host key also ends in "could not read". */
+const remedies: readonly {
+  readonly is: RegExp;
+  readonly reason: string;
+  readonly remedy: (options: RemoteOptions) => string;
+  readonly isFull?: true;
+}[] = [
+  {
+    is: /No space left on device|quota exceeded|exceeded .*(quota|storage limit)/i,
+    reason: 'the remote has no space left',
+    remedy: () => 'it has no space left: free some there, or raise its quota',
+    isFull: true,
+  },
+  {
+    is: /Host key verification failed|REMOTE HOST IDENTIFICATION HAS CHANGED|No .* host key is known/,
+    reason: 'the host key of the remote is not a known one',
+    remedy: ({ ssh }) =>
       `its host key is not one of those in ${ssh?.knownHostsFile}, and nothing was sent: if the host has a new key, compare it with what its owner publishes, then write it there`,
-  ],
-  [/UNPROTECTED PRIVATE KEY|bad permissions/, ({ ssh }) => `others may read the key ${ssh?.keyFile}: chmod 600`],
-  [
-    /Load key|error in libcrypto/,
-    ({ ssh }) => `${ssh?.keyFile} is no private key that ssh can read without a passphrase`,
-  ],
-  [
-    /Permission denied \(|denied to|not allowed to (push|upload)/,
-    ({ ssh }) => `it refuses the key ${ssh?.keyFile}: add its public half there, with write access`,
-  ],
-  [
-    /Authentication failed|could not read (Username|Password)|unable to read askpass|returned error: 40[13]/,
-    ({ https }) =>
+  },
+  {
+    is: /UNPROTECTED PRIVATE KEY|bad permissions/,
+    reason: 'the private key is not protected',
+    remedy: ({ ssh }) => `others may read the key ${ssh?.keyFile}: chmod 600`,
+  },
+  {
+    is: /Load key|error in libcrypto/,
+    reason: 'the private key cannot be read',
+    remedy: ({ ssh }) => `${ssh?.keyFile} is no private key that ssh can read without a passphrase`,
+  },
+  {
+    is: /Permission denied \(|denied to|not allowed to (push|upload)/,
+    reason: 'the remote refuses the key of the platform',
+    remedy: ({ ssh }) => `it refuses the key ${ssh?.keyFile}: add its public half there, with write access`,
+  },
+  {
+    is: /Authentication failed|could not read (Username|Password)|unable to read askpass|returned error: 40[13]/,
+    reason: 'the remote refuses the user or the token of the platform',
+    remedy: ({ https }) =>
       https
         ? `it refuses the user or the token in ${https.tokenFile}: give one that may read and write`
         : 'it asks for a user and a token: give the file of one',
-  ],
-  [
-    /certificate|handshake/i,
-    ({ https }) =>
+  },
+  {
+    is: /certificate|handshake/i,
+    reason: 'the certificate of the remote is not trusted',
+    remedy: ({ https }) =>
       `it did not prove who it is: its certificate must be of the host in its address, and of an authority in ${https?.caFile ?? 'this machine (none was given)'}`,
-  ],
-  [/returned error: 30\d|unable to update url base/, () => 'it sends us elsewhere: give the new address'],
-  [/remote rejected|hook declined/, () => 'a rule there refuses the commit: let the platform move this branch'],
-  [/fsck|bad object|unpack/i, () => 'it sent objects that are damaged, or could harm whoever checks them out'],
+  },
+  {
+    is: /returned error: 30\d|unable to update url base/,
+    reason: 'the remote has another address now',
+    remedy: () => 'it sends us elsewhere: give the new address',
+  },
+  {
+    is: /remote rejected|hook declined/,
+    reason: 'a rule of the remote refuses the commit',
+    remedy: () => 'a rule there refuses the commit: let the platform move this branch',
+  },
+  {
+    is: /fsck|bad object|unpack/i,
+    reason: 'the remote sent damaged objects',
+    remedy: () => 'it sent objects that are damaged, or could harm whoever checks them out',
+  },
 ];
 
 /** What was said, without control characters and without the token, should a remote repeat it. */

@@ -1,6 +1,6 @@
 // Runs the git program: arguments only, nothing of the machine's or the user's configuration, no hooks, no questions.
 import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process';
-import { codeOf } from '../../failures.ts';
+import { codeOf, SystemUnavailable } from '../../failures.ts';
 
 /** Largest output taken into memory; larger files are for the artifact stores. */
 const OUTPUT_LIMIT = 256 * 1024 * 1024;
@@ -69,7 +69,8 @@ export function createGit(program: string): Git {
       const onAbort = (): void => stop(signal?.reason as Error);
       signal?.addEventListener('abort', onAbort, { once: true });
       const late = `git ${call.args[0]} was ended: it took longer than ${(limitMs ?? 0) / 1000} s`;
-      const timer = isGroup ? setTimeout(() => stop(new Error(late)), limitMs) : undefined;
+      const tooSlow = new SystemUnavailable({ system: 'Git', reason: 'it does not answer in time', message: late });
+      const timer = isGroup ? setTimeout(() => stop(tooSlow), limitMs) : undefined;
       const end = (): void => {
         clearTimeout(timer);
         signal?.removeEventListener('abort', onAbort);
@@ -149,9 +150,16 @@ function environment(call: GitCall): Record<string, string> {
   };
 }
 
-/** Git's "no" as an error, where it was no answer. */
-export const gitError = (call: GitCall, status: number | null, complaint: string): Error =>
-  new Error(`git ${call.args[0]} in ${call.gitDir} ended with ${status}: ${complaint || 'it gave no reason'}`);
+/** Git's "no" as an error, where it was no answer: the repository's disk, its rights or its objects do not do. */
+export function gitError(call: GitCall, status: number | null, complaint: string): SystemUnavailable {
+  const message = `git ${call.args[0]} in ${call.gitDir} ended with ${status}: ${complaint || 'it gave no reason'}`;
+  const isFull = FULL.test(complaint);
+  const reason = isFull ? 'no disk space is left for its repositories' : `git ${call.args[0]} failed`;
+  return new SystemUnavailable({ system: 'Git', reason, message, isFull });
+}
+
+/** What git repeats of the system's errors; its messages are in English (LC_ALL=C). */
+const FULL = /No space left on device|Disk quota exceeded/i;
 
 const remedies: Readonly<Record<string, string>> = {
   ENOENT: 'install git (2.36 or later), or give its path',
@@ -160,8 +168,8 @@ const remedies: Readonly<Record<string, string>> = {
   ERR_CHILD_PROCESS_STDIO_MAXBUFFER: `it answered more than ${OUTPUT_LIMIT} bytes: keep files of that size in an artifact store`,
 };
 
-function notRun(program: string, cause: unknown): Error {
-  const remedy =
+function notRun(program: string, cause: unknown): SystemUnavailable {
+  const reason =
     remedies[codeOf(cause) ?? ''] ?? 'it was ended from outside, or could not be started; it is tried again';
-  return new Error(`the program ${program}: ${remedy}`, { cause });
+  return new SystemUnavailable({ system: 'Git', reason, message: `the program ${program}: ${reason}`, cause });
 }

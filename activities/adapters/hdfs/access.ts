@@ -40,6 +40,10 @@ export function rightsOf({ owner, readers, writers }: Access): ReadonlyMap<strin
   return rights;
 }
 
+/** The same people, who may only read. */
+export const readOnly = (rights: ReadonlyMap<string, string>): ReadonlyMap<string, 'r-x'> =>
+  new Map([...rights.keys()].map((name) => [name, 'r-x']));
+
 /** The whole ACL of a folder: exactly these people, and what is made in it inherits the same. */
 export function folderAcl(rights: ReadonlyMap<string, string>): string {
   const entries = aclOf(rights, 'rwx');

@@ -9,7 +9,7 @@ import { LEFTOVER_AGE_MS } from '../durable-file.ts';
 import { checkDigest, contended, takeChunks } from '../store-rules.ts';
 import { fileAcl, folderAcl, inheritedRights } from './access.ts';
 import type { DataNodes } from './datanodes.ts';
-import { isRefusal } from './errors.ts';
+import { isRefusal, problem } from './errors.ts';
 import type { FileStatus, NameNode } from './namenode.ts';
 
 /** Creating over and removing the same path at once: how often to look again before giving up. */
@@ -72,7 +72,8 @@ export function createDrafts(store: {
     const sha256 = hash.digest('hex') as Digest;
     checkDigest(path, expect?.sha256, sha256);
     const stored = (await nameNode.stat(draft, signal))?.length;
-    if (stored !== bytes) throw new Error(`HDFS holds ${stored} of the ${bytes} bytes of ${path}; it is tried again`);
+    if (stored !== bytes)
+      throw problem('DATANODE_LOST', `HDFS holds ${stored} of the ${bytes} bytes of ${path}; it is tried again`);
     return { sha256, bytes };
   }
 

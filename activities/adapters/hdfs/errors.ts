@@ -1,8 +1,8 @@
 // HDFS's errors told apart: what was refused or did not answer, what a person can do, and whether waiting helps.
 import { z } from 'zod';
-import { codeOf, failure } from '../../failures.ts';
+import { codeOf, failure, SystemUnavailable } from '../../failures.ts';
 
-/** Codes of the errors that waiting may mend, in the `code` of a plain Error. */
+/** What HDFS's unavailability is about, in the `code` of a {@link SystemUnavailable}. */
 export type HdfsProblem =
   | 'NAMESPACE_QUOTA'
   | 'SPACE_QUOTA'
@@ -11,12 +11,29 @@ export type HdfsProblem =
   | 'DATANODE_LOST'
   | 'NAMENODE_AWAY'
   | 'NAMENODE_STANDBY'
-  | 'NAMENODE_STARTING';
+  | 'NAMENODE_STARTING'
+  | 'REFUSED'
+  | 'UNKNOWN_ANSWER';
 
-/** A plain Error (it is tried again) that says which problem it is. */
-export function problem(code: HdfsProblem, message: string, cause?: unknown): Error & { readonly code: HdfsProblem } {
-  return Object.assign(new Error(message, { cause }), { code });
+/** An error that is tried again and says which problem it is. */
+export function problem(code: HdfsProblem, message: string, cause?: unknown): SystemUnavailable {
+  const isFull = code === 'NAMESPACE_QUOTA' || code === 'SPACE_QUOTA';
+  return new SystemUnavailable({ system: 'HDFS', reason: reasons[code], message, isFull, code, cause });
 }
+
+/** In words for whoever asked. */
+const reasons: Readonly<Record<HdfsProblem, string>> = {
+  NAMESPACE_QUOTA: 'the quota for the number of files is used up',
+  SPACE_QUOTA: 'the quota for disk space is used up',
+  SAFE_MODE: 'it is in safe mode, which refuses changes',
+  NO_DATANODE: 'no DataNode can take or give the bytes',
+  DATANODE_LOST: 'a DataNode does not answer',
+  NAMENODE_AWAY: 'no NameNode answers',
+  NAMENODE_STANDBY: 'no NameNode is active',
+  NAMENODE_STARTING: 'the NameNode is still starting',
+  REFUSED: 'it refuses the user of the platform',
+  UNKNOWN_ANSWER: 'it gives an answer that the platform does not know',
+};
 
 /** What HDFS answered in place of what was asked. */
 export interface Refusal extends Error {
@@ -82,12 +99,11 @@ const waiting: readonly { readonly code: HdfsProblem; readonly is: RegExp; reado
   },
 ];
 
-/**
- * The same error with a message that says where it happened and what to do. What waiting may mend stays a plain Error with
- * a `code`; refused permission is `NotAuthorized`; everything that is not HDFS's comes back as it was.
- */
+/** The same error with a message that says where it happened and what to do. Everything that is not HDFS's comes back as it was. */
 export function hdfsError(error: unknown, doing: string): unknown {
   if (!(error instanceof Error)) return error;
+  if (error instanceof z.ZodError)
+    return problem('UNKNOWN_ANSWER', `${doing}: HDFS's answer is not of the known form: ${error.message}`, error);
   if (!('exception' in error)) {
     const code = codeOf(error);
     return code === 'DATANODE_LOST' || code?.startsWith('NAMENODE_')
@@ -98,13 +114,12 @@ export function hdfsError(error: unknown, doing: string): unknown {
   const kind = waiting.find(({ is }) => is.test(text));
   if (kind) return problem(kind.code, `${doing}: ${kind.remedy}; it is tried again (${text})`, error);
   if (isRefusal(error, 'AccessControlException'))
-    return failure(
-      'NotAuthorized',
+    return problem(
+      'REFUSED',
       `${doing}: HDFS refuses the platform's user: make it a member of dfs.permissions.superusergroup (${text})`,
-      [],
       error,
     );
   if (isRefusal(error, 'AclException'))
     return failure('InvalidInput', `${doing}: set dfs.namenode.acls.enabled to true (${text})`, [], error);
-  return new Error(`${doing}: ${text}`, { cause: error });
+  return problem('UNKNOWN_ANSWER', `${doing}: ${text}`, error);
 }

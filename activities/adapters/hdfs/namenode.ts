@@ -38,6 +38,8 @@ export interface NameNode {
   /** Entries of the ACL, without owner, mask and others; `undefined` when there is no such file. */
   readonly acl: (path: string, signal?: AbortSignal) => Promise<readonly string[] | undefined>;
   readonly setAcl: (path: string, entries: string, signal?: AbortSignal) => Promise<void>;
+  /** Sets the mode of a folder, as octal digits; where it has an ACL, those of the group become the ACL's mask. */
+  readonly setMode: (path: string, mode: string, signal?: AbortSignal) => Promise<void>;
   /** What lies in a folder behind a name, in order of names, a page (by default 1,000) at a time; nothing where it is missing. */
   readonly list: (folder: string, after?: string, signal?: AbortSignal) => AsyncGenerator<readonly FileStatus[]>;
   /** Where a DataNode takes a new file's bytes; only its owner may read and write it. */
@@ -151,6 +153,9 @@ export function createNameNode(options: {
     async setAcl(path, aclspec, signal) {
       await other('PUT', 'SETACL', path, { aclspec }, signal);
     },
+    async setMode(path, permission, signal) {
+      await other('PUT', 'SETPERMISSION', path, { permission }, signal);
+    },
     async *list(folder, after = '', signal) {
       for (let last = after; ;) {
         // Hadoop 3.5 knows only the second spelling, earlier ones take either.
@@ -163,7 +168,10 @@ export function createNameNode(options: {
         // A file lists itself, without a name.
         if (end === undefined || end === '') return;
         if (last !== '' && page.some(({ pathSuffix }) => pathSuffix === last))
-          throw new Error(`HDFS lists ${folder} from the beginning when asked for what is behind "${last}"`);
+          throw problem(
+            'UNKNOWN_ANSWER',
+            `HDFS lists ${folder} from the beginning when asked for what is behind "${last}"`,
+          );
         yield page;
         if (remainingEntries === 0) return;
         last = end;

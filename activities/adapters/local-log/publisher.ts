@@ -75,7 +75,7 @@ export function createPublisher(folder: string, owner: LockOwner, onAppend: () =
       } catch (error) {
         end = undefined;
         made = false;
-        for (const { reject } of batch) reject(diskError(error, `publishing to the log in ${folder}`));
+        for (const { reject } of batch) reject(diskError(error, `publishing to the log in ${folder}`, 'event log'));
       }
     }
     flushing = undefined;

@@ -60,7 +60,7 @@ export function startSubscription(options: SubscriptionOptions): Subscription {
       try {
         return await work();
       } catch (error) {
-        tell(diskError(error, `consuming ${log} for the group ${options.group}`));
+        tell(diskError(error, `consuming ${log} for the group ${options.group}`, 'event log'));
         await pause(wait);
       }
   }
@@ -131,7 +131,7 @@ export function startSubscription(options: SubscriptionOptions): Subscription {
             await lock.release();
           }
       } catch (error) {
-        tell(diskError(error, `consuming ${log} for the group ${options.group}`));
+        tell(diskError(error, `consuming ${log} for the group ${options.group}`, 'event log'));
         await pause(Math.max(options.pollMs, options.pauseMs));
       }
     }

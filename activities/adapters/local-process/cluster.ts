@@ -7,7 +7,8 @@ import { failure } from '../../failures.ts';
 import type { Cluster, JobOutcome, JobSpec } from '../../ports.ts';
 import { graphicsDevices } from './enclosure.ts';
 import { removeFolder } from './folders.ts';
-import { runJob, type JobWatch, type MakeEnvironment } from './job.ts';
+import { openJobProgress } from './job-progress.ts';
+import { runJob, type JobWatch, type MakeEnvironment, type Patience } from './job.ts';
 import { processMarkSchema, type ProcessMark } from './process-tree.ts';
 import { endRecorded } from './program.ts';
 import { detectSandbox, type Sandbox } from './sandbox.ts';
@@ -24,10 +25,17 @@ export interface LocalProcessOptions {
   readonly inferenceEntry: string;
   readonly environment: MakeEnvironment;
   readonly fetchFile: FetchFile;
-  /** `none` goes without on purpose; otherwise bubblewrap is used where it works. */
-  readonly sandbox?: 'bubblewrap' | 'none';
+  /**
+   * `none` goes without on purpose. `if-possible` goes without where bubblewrap does not work. Otherwise nothing runs without
+   * bubblewrap: with `bubblewrap` the cluster does not open, without the option each job and service is refused.
+   */
+  readonly sandbox?: 'bubblewrap' | 'if-possible' | 'none';
+  /** How the sandbox is found; by trying unless given. */
+  readonly detect?: typeof detectSandbox;
   /** Told once when there is no sandbox. */
   readonly onWarn?: (message: string) => void;
+  /** How long a job's wrapper asks an API again that does not answer; 15 minutes for inputs, 12 hours for outputs unless given. */
+  readonly patience?: Patience;
   /** How long a service may take to be ready (20 s: a large model on a busy machine). */
   readonly readyWithinMs?: number;
 }
@@ -38,9 +46,13 @@ export interface LocalProcessCluster extends Cluster {
   close(): Promise<void>;
 }
 
-/** Opens the cluster. With `sandbox: 'bubblewrap'` it throws where that does not work; without the option it warns. */
+/** Opens the cluster. With `sandbox: 'bubblewrap'` it throws where that does not work. */
 export async function createLocalProcessCluster(options: LocalProcessOptions): Promise<LocalProcessCluster> {
   const sandbox = await chooseSandbox(options);
+  const mayRun = (what: string): void => {
+    if (sandbox.kind === 'none' && options.sandbox === undefined)
+      throw failure('JobFailed', `${what}: ${noSandbox(sandbox.why)}`);
+  };
   const jobs = join(options.home, 'jobs');
   const services = join(options.home, 'services');
   for (const folder of [jobs, services]) await mkdir(folder, { recursive: true, mode: 0o700 });
@@ -69,17 +81,37 @@ export async function createLocalProcessCluster(options: LocalProcessOptions): P
     }
   };
 
+  const progress = openJobProgress({ jobs, outcomes: join(options.home, 'outcomes') });
+  const folderOf = (name: string): string => join(jobs, name);
+
   const job = async (spec: JobSpec, watch: JobWatch): Promise<JobOutcome> => {
-    const folder = await freshFolder(jobs, spec.name);
-    const keep = { outcome: false };
+    await progress.sweep(new Set([...running.keys()].map((key) => folderOf(key.replace(/^job /, '')))));
+    const known = await progress.outcomeOf(spec);
+    if (known) return known;
+    await progress.forget(spec);
+    const folder = folderOf(spec.name);
+    const finished = await progress.isFinished(spec, folder);
+    if (finished) await endLeftover(folder);
+    else await freshFolder(jobs, spec.name);
+    const keep: { outcome?: JobOutcome } = {};
     try {
-      const setting = { ...options, sandbox, folder, uid: nextUser(), onStart: recorder(folder) };
+      const own = { sandbox, folder, uid: nextUser(), onStart: recorder(folder), finished };
+      const setting = { ...options, ...own, onFinished: () => progress.markFinished(spec, folder) };
       const outcome = await runJob(setting, spec, watch);
-      keep.outcome = outcome.status !== 'succeeded';
+      if (outcome.status === 'succeeded') await progress.remember(spec, outcome);
+      keep.outcome = outcome;
       return outcome;
     } finally {
-      await (keep.outcome ? keepFailed(jobs, folder) : removeFolder(folder));
+      await leave(spec, folder, keep.outcome);
     }
+  };
+
+  /** Of a job that has ended: outputs that wait for their upload, the log of a failed one, or nothing. */
+  const leave = async (spec: JobSpec, folder: string, outcome: JobOutcome | undefined): Promise<void> => {
+    const passing = outcome === undefined || (outcome.status === 'failed' && outcome.reason === 'upload');
+    const environment = outcome?.status === 'failed' && outcome.reason === 'environment';
+    if ((passing || environment) && (await progress.isFinished(spec, folder))) return;
+    await (outcome === undefined || outcome.status === 'succeeded' ? removeFolder(folder) : keepFailed(jobs, folder));
   };
 
   const stop = async (name: string): Promise<void> => {
@@ -93,10 +125,12 @@ export async function createLocalProcessCluster(options: LocalProcessOptions): P
     sandbox: sandbox.kind === 'none' ? 'none' : 'bubblewrap',
     async runJob(spec, watch) {
       checkJob(spec);
+      mayRun(`job ${spec.name}`);
       return alone(`job ${spec.name}`, watch.signal, (signal) => job(spec, { ...watch, signal }));
     },
     async startService(spec, signal) {
       checkName(spec.name);
+      mayRun(`service ${spec.name}`);
       if (spec.compute === 'gpu') throw failure('InvalidInput', `service ${spec.name}: local services run on cpu`);
       return alone(`service ${spec.name}`, signal, async (stopped) => {
         await stop(spec.name);
@@ -110,7 +144,7 @@ export async function createLocalProcessCluster(options: LocalProcessOptions): P
             stopped,
           );
           served.set(spec.name, service);
-          return { address: service.address };
+          return { address: service.address, ended: service.ended };
         } catch (error) {
           await removeFolder(folder);
           throw error;
@@ -137,18 +171,29 @@ const FIRST_USER = 1_868_759_040;
 
 async function chooseSandbox(options: LocalProcessOptions): Promise<Sandbox> {
   const found: Sandbox =
-    options.sandbox === 'none' ? { kind: 'none', why: 'it is switched off' } : await detectSandbox();
+    options.sandbox === 'none'
+      ? { kind: 'none', why: 'it is switched off' }
+      : await (options.detect ?? detectSandbox)();
   if (found.kind !== 'none') return found;
   if (options.sandbox === 'bubblewrap')
     throw new Error(
       `bubblewrap was asked for and does not work here: ${found.why}. Install it with util-linux (Debian, Ubuntu: apt-get install bubblewrap)`,
     );
+  if (options.sandbox === undefined) {
+    options.onWarn?.(noSandbox(found.why));
+    return found;
+  }
   options.onWarn?.(
     `Jobs and services run WITHOUT a sandbox (${found.why}): their code can read this user's files, use the network and outlive its end. ` +
       'Install bubblewrap (Debian, Ubuntu: apt-get install bubblewrap), or run only code you trust.',
   );
   return found;
 }
+
+const noSandbox = (why: string): string =>
+  `no job and no model service runs on this machine, because bubblewrap does not work here (${why}). Install it with util-linux ` +
+  '(Debian, Ubuntu: apt-get install bubblewrap) and start again, or, if you trust all code of all users with the rights of this ' +
+  'user, set OCDL_JOBS_WITHOUT_SANDBOX=true';
 
 function userNumbers(): () => number {
   // Begins anywhere, so that two workers of one machine rarely use the same ones at a time.
@@ -183,10 +228,15 @@ async function freshFolder(parent: string, name: string): Promise<string> {
 }
 
 async function removeLeftover(folder: string): Promise<void> {
+  await endLeftover(folder);
+  await removeFolder(folder);
+}
+
+/** Ends what an earlier worker left running in a folder. */
+async function endLeftover(folder: string): Promise<void> {
   const text = await readFile(join(folder, 'pid'), 'utf8').catch(() => undefined);
   const mark = text === undefined ? undefined : parseMark(text);
   if (mark) await endRecorded(mark);
-  await removeFolder(folder);
 }
 
 function parseMark(text: string): ProcessMark | undefined {
@@ -204,7 +254,7 @@ function recorder(folder: string): (mark: ProcessMark) => void {
 
 /** Keeps a failed job's log and manifest, not its data, and only the latest failures. */
 async function keepFailed(jobs: string, folder: string): Promise<void> {
-  for (const name of ['in', 'out', 'scratch', 'pid']) await removeFolder(join(folder, name));
+  for (const name of ['in', 'out', 'scratch', 'pid', 'finished']) await removeFolder(join(folder, name));
   await writeFile(join(folder, 'failed'), new Date().toISOString());
   const failures: { path: string; at: number }[] = [];
   for (const name of await readdir(jobs)) {

@@ -34,6 +34,8 @@ const PATH = '/usr/local/bin:/usr/bin:/bin';
 /** Training libraries start a few threads per processor and worker; a fork bomb ends here. */
 const JOB_PROCESSES = 512;
 const SERVICE_PROCESSES = 256;
+/** pip starts a few threads. */
+const STEP_PROCESSES = 64;
 /** A model may take some gigabytes; a service has no business with more. */
 const SERVICE_MEMORY_BYTES = 8 * 1024 ** 3;
 /** A service writes nothing but its socket. */
@@ -126,6 +128,50 @@ export function prepareService(given: {
     limits: { memoryBytes: SERVICE_MEMORY_BYTES, fileBytes: SERVICE_FILE_BYTES, processes: SERVICE_PROCESSES },
     uid: given.uid,
     argv: argvFor('/service/model', '/service/run'),
+  });
+}
+
+/**
+ * The command of one step that makes an environment: it sees the interpreter and what it is given, and has no network.
+ * Everything lies where it lies on this machine, but for what `at` puts elsewhere.
+ */
+export function prepareStep(given: {
+  sandbox: Sandbox;
+  /** The platform's folder, which the step may not see. */
+  home: string;
+  uid: number;
+  argv: readonly string[];
+  /** Files and folders that it reads. */
+  reads: readonly string[];
+  /** Folders that it writes. */
+  writes: readonly string[];
+  at?: readonly Mount[];
+  /** Its temporary folder; one of `writes`. */
+  temporary: string;
+  /** pip's configuration file; one of `reads`. */
+  configuration?: string;
+  memoryBytes: number;
+  fileBytes: number;
+}): Prepared {
+  const env = {
+    PATH,
+    HOME: given.temporary,
+    TMPDIR: given.temporary,
+    LANG: 'C.UTF-8',
+    PYTHONDONTWRITEBYTECODE: '1',
+    ...(given.configuration !== undefined && { PIP_CONFIG_FILE: given.configuration }),
+  };
+  if (given.sandbox.kind === 'none') return { ...plain(given.argv), env, cwd: given.temporary, sandboxed: false };
+  return enclosed(given.sandbox, given.home, {
+    readOnly: withoutSystem(given.reads).map(itself),
+    writable: [...given.writes.map(itself), ...(given.at ?? [])],
+    readOnlyOver: [],
+    devices: [],
+    cwd: given.temporary,
+    env,
+    limits: { memoryBytes: given.memoryBytes, fileBytes: given.fileBytes, processes: STEP_PROCESSES },
+    uid: given.uid,
+    argv: given.argv,
   });
 }
 

@@ -1,8 +1,11 @@
 // Runs one job: its environment, its inputs fetched, its program in the sandbox, its outputs uploaded.
 import { lstatSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { chmod, writeFile } from 'node:fs/promises';
+import { constants } from 'node:os';
 import { join } from 'node:path';
+
 import type { Cluster, JobOutcome, JobSpec } from '../../ports.ts';
+import { isFinal } from '../../failures.ts';
 import { giveTo } from './folders.ts';
 import { jobPaths, prepareJob, type JobPaths } from './enclosure.ts';
 import { openProgramLog, type ProgramLog } from './program-log.ts';
@@ -10,13 +13,27 @@ import { startProgram, type Ended } from './program.ts';
 import { NOBODY, type Sandbox } from './sandbox.ts';
 import type { ProcessMark } from './process-tree.ts';
 
+const { signals } = constants;
+
 export type JobWatch = Parameters<Cluster['runJob']>[1];
 
-/** Gives the Python environment of a lock's text; the folders are those its interpreter needs to see. */
+/** Gives the Python environment of a lock's text, made in the sandbox: an InvalidInput where that lock can never be one. */
 export type MakeEnvironment = (request: {
   lock: string;
+  owner: 'platform' | 'project';
+  sandbox: Sandbox;
+  signal: AbortSignal;
   onProgress: (line: string) => void;
-}) => Promise<{ readonly python: string; readonly folders: readonly string[] }>;
+}) => Promise<JobEnvironment>;
+
+export interface JobEnvironment {
+  /** The interpreter that has the lock's packages: never run outside the sandbox. */
+  readonly python: string;
+  /** The interpreter that has none of them: for the wrapper, which holds the job's token. */
+  readonly base: string;
+  /** Folders that `python` needs to see. */
+  readonly folders: readonly string[];
+}
 
 export interface JobSetting {
   readonly sandbox: Sandbox;
@@ -30,13 +47,28 @@ export interface JobSetting {
   /** The user of its own that the job runs as when the worker is root. */
   readonly uid: number;
   readonly onStart: (mark: ProcessMark) => void;
+  /** An earlier attempt of this very job ran to its end here: only its outputs are left to upload. */
+  readonly finished: boolean;
+  /** Told when the program has ended well and its outputs lie in the folder. */
+  readonly onFinished: () => Promise<void>;
+  /** How long the wrapper asks an API again that does not answer. */
+  readonly patience?: Patience | undefined;
 }
+
+export interface Patience {
+  readonly fetchSeconds: number;
+  readonly uploadSeconds: number;
+}
+
+/** Nothing is lost while inputs are fetched; an output may have cost a week, and its token is good for a day more. */
+const PATIENCE: Patience = { fetchSeconds: 900, uploadSeconds: 43_200 };
 
 /** Runs the job to its end; rejects with the signal's reason when aborted, after everything of it has ended. */
 export async function runJob(setting: JobSetting, spec: JobSpec, watch: JobWatch): Promise<JobOutcome> {
   const paths = jobPaths(setting.folder);
   const log = openProgramLog({
     path: join(paths.root, 'log'),
+    keep: setting.finished,
     onLine: watch.onLog,
     onProgress: watch.onProgress,
   });
@@ -58,23 +90,16 @@ async function passThrough(
   const failed = (reason: Failed['reason'], exitCode: number | null): JobOutcome => {
     return { status: 'failed', reason, exitCode, log: log.tail() };
   };
-  writeFolder(paths, spec, setting.sandbox);
-  const environment = await makeEnvironment(setting, spec, paths, abort, log);
-  if (environment === undefined) return failed('environment', null);
+  if (setting.finished) writeManifest(paths, spec);
+  else writeFolder(paths, spec, setting.sandbox);
+  const made = await makeEnvironment(setting, spec, paths, abort, log);
+  if ('failed' in made) return failed(made.failed, null);
+  const { environment } = made;
 
-  // Making an environment may take minutes the first time; a job's own time begins with its data.
-  const deadline = AbortSignal.timeout(Math.min(spec.deadlineSeconds * 1000, LONGEST_TIMER_MS));
-  const signal = AbortSignal.any([abort, deadline]);
-  const late = (): JobOutcome | undefined => {
-    abort.throwIfAborted();
-    if (!deadline.aborted) return undefined;
-    log.note(`ended: it was not done within its ${spec.deadlineSeconds} seconds (deadlineSeconds)`);
-    return { status: 'timed-out', log: log.tail() };
-  };
+  const patience = setting.patience ?? PATIENCE;
   const wrap = (step: 'fetch' | 'upload'): Promise<Ended> =>
     startProgram({
-      program: environment.python,
-      // Without the environment's packages: installed code must not run outside the sandbox.
+      program: environment.base,
       args: ['-S', '-s', '-m', 'ocdl.job', step, paths.root],
       env: {
         PATH: '/usr/bin:/bin',
@@ -82,41 +107,66 @@ async function passThrough(
         PYTHONPATH: setting.capsule,
         ...WRAPPER,
         OCDL_JOB_TOKEN: spec.data.token,
+        OCDL_JOB_PATIENCE: String(step === 'fetch' ? patience.fetchSeconds : patience.uploadSeconds),
       },
       cwd: paths.root,
       sandboxed: false,
-      ...{ log, signal, onStart: setting.onStart },
+      ...{ log, signal: abort, onStart: setting.onStart },
     }).ended;
 
-  const fetched = await wrap('fetch');
-  const lateFetch = late();
-  if (lateFetch) return lateFetch;
-  if (fetched.code !== 0) return failed('fetch', fetched.code);
+  if (!setting.finished) {
+    const fetched = await wrap('fetch');
+    abort.throwIfAborted();
+    if (fetched.code !== 0) return failed(isFinalStatus(fetched) ? 'inputs' : 'fetch', fetched.code);
+    const outcome = await runProgram({ setting, spec, abort, paths, log, environment });
+    if (outcome) return outcome;
+    await setting.onFinished();
+  }
+  const uploaded = await wrap('upload');
+  abort.throwIfAborted();
+  if (uploaded.code !== 0) return failed(isFinalStatus(uploaded) ? 'outputs' : 'upload', uploaded.code);
+  return { status: 'succeeded', seconds: (Date.now() - began) / 1000, log: log.tail() };
+}
 
+/** Runs the job's own program; undefined when it ended well and left what it should. */
+async function runProgram(running: {
+  setting: JobSetting;
+  spec: JobSpec;
+  abort: AbortSignal;
+  paths: JobPaths;
+  log: ProgramLog;
+  environment: JobEnvironment;
+}): Promise<JobOutcome | undefined> {
+  const { setting, spec, abort, paths, log, environment } = running;
+  const failed = (reason: Failed['reason'], exitCode: number | null): JobOutcome => {
+    return { status: 'failed', reason, exitCode, log: log.tail() };
+  };
   if (setting.sandbox.kind === 'own-user')
     for (const path of [paths.in, paths.out, paths.scratch]) await giveTo(setting.uid, path);
   const prepared = prepareJob({ ...setting, spec, paths, environment });
   const { memoryBytes, diskBytes } = spec.resources;
+  const deadline = AbortSignal.timeout(Math.min(spec.deadlineSeconds * 1000, LONGEST_TIMER_MS));
   const ran = await startProgram({
     ...prepared,
-    ...{ log, signal, onStart: setting.onStart },
+    ...{ log, signal: AbortSignal.any([abort, deadline]), onStart: setting.onStart },
     watch: { memoryBytes, diskBytes, folders: [paths.out, paths.scratch] },
   }).ended;
-  const lateRun = late();
-  if (lateRun) return lateRun;
-  if (ran.exceeded === 'memory' || (ran.code !== 0 && diedOfMemory(log.tail()))) return failed('memory', ran.code);
-  if (ran.code !== 0) return failed('exit', ran.code);
-
-  const problem = outputProblem(paths.out, spec);
-  if (problem !== undefined) {
-    log.note(problem);
-    return failed('upload', ran.code);
+  abort.throwIfAborted();
+  // One that ended well at its last moment has ended well.
+  if (deadline.aborted && ran.code !== 0) {
+    log.note(`ended: it was not done within its ${spec.deadlineSeconds} seconds (deadlineSeconds)`);
+    return { status: 'timed-out', log: log.tail() };
   }
-  const uploaded = await wrap('upload');
-  const lateUpload = late();
-  if (lateUpload) return lateUpload;
-  if (uploaded.code !== 0) return failed('upload', uploaded.code);
-  return { status: 'succeeded', seconds: (Date.now() - began) / 1000, log: log.tail() };
+  if (ran.exceeded === 'memory' || (ran.code !== 0 && diedOfMemory(log.tail()))) return failed('memory', ran.code);
+  if (wasKilled(ran)) {
+    log.note(`ended: killed from outside, by signal ${(ran.code ?? 0) - 128}; no limit of its own was reached`);
+    return failed('killed', ran.code);
+  }
+  if (ran.code !== 0) return failed('exit', ran.code);
+  const problem = outputProblem(paths.out, spec);
+  if (problem === undefined) return undefined;
+  log.note(problem);
+  return failed('outputs', ran.code);
 }
 
 type Failed = Extract<JobOutcome, { status: 'failed' }>;
@@ -126,6 +176,15 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** Reproducible, and nothing written into the checkout. */
 const WRAPPER = { PYTHONHASHSEED: '0', PYTHONDONTWRITEBYTECODE: '1', PYTHONUNBUFFERED: '1' } as const;
+
+/** What the wrapper ends with where asking again cannot help (deploy/capsule/ocdl/failures.py); its own crash may pass. */
+const FINAL_STATUSES: ReadonlySet<number | null> = new Set([2, 3, 4, 6, 7]);
+const isFinalStatus = ({ code }: Ended): boolean => FINAL_STATUSES.has(code);
+
+/** Ended by a signal that programs do not send themselves: the platform's own ends have no status, the kernel's for memory are told apart. */
+const KILLED: ReadonlySet<number | null> = new Set([128 + signals.SIGKILL, 128 + signals.SIGTERM]);
+/** Did somebody else end it? */
+export const wasKilled = ({ code }: Ended): boolean => KILLED.has(code);
 
 /** What Python, C++ and the system say last when a limit of memory stopped them. */
 const OUT_OF_MEMORY = /MemoryError|std::bad_alloc|Cannot allocate memory|out of memory/i;
@@ -137,14 +196,7 @@ function diedOfMemory(tail: string): boolean {
 
 function writeFolder(paths: JobPaths, spec: JobSpec, sandbox: Sandbox): void {
   for (const folder of [paths.in, paths.out, paths.scratch]) mkdirSync(folder, { mode: 0o700 });
-  const manifest = {
-    job: spec.data.job,
-    api: spec.data.api,
-    inputs: spec.inputs.map(({ name, sha256, bytes, unpack }) => ({ name, sha256, bytes, unpack: unpack ?? false })),
-    outputs: spec.outputs,
-  };
-  // The token is not among it: it is handed to the wrapper alone, and never lies on disk.
-  writeFileSync(join(paths.root, 'job.json'), JSON.stringify(manifest));
+  writeManifest(paths, spec);
   writeFileSync(paths.parameters, JSON.stringify(spec.parameters), { mode: 0o644 });
   // Seen from the working folder, inputs and outputs lie in `in` and `out`: mounts in the sandbox, links without one.
   if (sandbox.kind === 'none') {
@@ -154,6 +206,17 @@ function writeFolder(paths: JobPaths, spec: JobSpec, sandbox: Sandbox): void {
   }
   for (const name of ['in', 'out']) mkdirSync(join(paths.scratch, name));
   writeFileSync(join(paths.scratch, 'parameters.json'), '');
+}
+
+function writeManifest(paths: JobPaths, spec: JobSpec): void {
+  const manifest = {
+    job: spec.data.job,
+    api: spec.data.api,
+    inputs: spec.inputs.map(({ name, sha256, bytes, unpack }) => ({ name, sha256, bytes, unpack: unpack ?? false })),
+    outputs: spec.outputs,
+  };
+  // The token is not among it: it is handed to the wrapper alone, and never lies on disk.
+  writeFileSync(join(paths.root, 'job.json'), JSON.stringify(manifest));
 }
 
 /** The account file of a sandbox: programs ask for the name of their user. */
@@ -170,29 +233,20 @@ async function makeEnvironment(
   paths: JobPaths,
   abort: AbortSignal,
   log: ProgramLog,
-): Promise<{ python: string; folders: readonly string[] } | undefined> {
+): Promise<{ environment: JobEnvironment } | { failed: 'lock' | 'environment' }> {
   abort.throwIfAborted();
   await writeAccounts(paths.passwd, setting.sandbox, setting.uid);
-  await chmod(paths.parameters, 0o644);
-  const state = { over: false };
-  const aborted = new Promise<never>((_, reject) => {
-    abort.addEventListener('abort', () => reject(abort.reason as Error), { once: true });
-  });
-  const onProgress = (line: string): void => {
-    if (!state.over) log.note(line);
-  };
-  const made = setting.environment({ lock: spec.lock, onProgress });
+  if (!setting.finished) await chmod(paths.parameters, 0o644);
+  const { sandbox } = setting;
+  const owner = spec.lockOwner ?? 'project';
+  const onProgress = (line: string): void => log.note(line);
   try {
-    return await Promise.race([made, aborted]);
+    // Aborted, it rejects once nothing of it runs any more.
+    return { environment: await setting.environment({ lock: spec.lock, owner, sandbox, signal: abort, onProgress }) };
   } catch (error) {
-    // An installation that goes on is left to end by itself: the next job needs it.
-    made.catch(() => undefined);
     abort.throwIfAborted();
     log.note(error instanceof Error ? error.message : String(error));
-    return undefined;
-  } finally {
-    state.over = true;
-    aborted.catch(() => undefined);
+    return { failed: isFinal(error) ? 'lock' : 'environment' };
   }
 }
 

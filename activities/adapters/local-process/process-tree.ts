@@ -1,5 +1,5 @@
 // Looks at processes through /proc: which one exactly, what it started, how much memory they hold together.
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statfsSync, statSync } from 'node:fs';
 import { z } from 'zod';
 
 export const processMarkSchema = z.object({ pid: z.int().positive(), started: z.string() });
@@ -49,19 +49,69 @@ export function processTree(root: number): readonly TreeProcess[] {
   return tree;
 }
 
-/** Bytes of memory these processes hold together; pages they share count once as soon as the sum is above `enough`. */
-export function memoryOf(tree: readonly TreeProcess[], enough: number): number {
+/** What lies in folders that are memory (tmpfs). */
+export interface FilesInMemory {
+  readonly bytes: number;
+  /** Their devices, as /proc tells them of mappings. */
+  readonly devices: ReadonlySet<string>;
+}
+
+/** Looks at folders in memory through one of the processes that see them; nothing once that process has ended. */
+export function filesInMemory(pid: number, folders: readonly string[]): FilesInMemory {
+  const devices = new Set<string>();
+  let bytes = 0;
+  for (const folder of folders) {
+    const path = `/proc/${pid}/root${folder}`;
+    try {
+      const { dev } = statSync(path);
+      const { blocks, bfree, bsize } = statfsSync(path);
+      devices.add(deviceName(dev));
+      bytes += (blocks - bfree) * bsize;
+    } catch {
+      // It has ended, and with it what it saw.
+    }
+  }
+  return { bytes, devices };
+}
+
+/**
+ * Bytes of memory these processes and the files in memory hold together. As soon as the sum is above `enough`, pages that
+ * processes share count once, and files that they map do not count again.
+ */
+export function memoryOf(tree: readonly TreeProcess[], enough: number, files: FilesInMemory = NO_FILES): number {
   const rough = tree.reduce(
     (sum, { pid }) => sum + kibibytes(`/proc/${pid}/status`, /^Rss(?:Anon|Shmem):\s+(\d+)/gm),
-    0,
+    files.bytes,
   );
   if (rough <= enough) return rough;
   // The proportional size is dear to compute, so only when it matters.
-  const fair = tree.reduce(
-    (sum, { pid }) => sum + kibibytes(`/proc/${pid}/smaps_rollup`, /^Pss_(?:Anon|Shmem):\s+(\d+)/gm),
-    0,
-  );
-  return fair === 0 ? rough : fair;
+  const fair = tree.reduce((sum, { pid }) => {
+    // Looked at first: of a process that ends between the two looks nothing counts, instead of its files twice.
+    const mapped = files.bytes === 0 ? 0 : mappedOf(pid, files.devices);
+    return sum + Math.max(0, kibibytes(`/proc/${pid}/smaps_rollup`, /^Pss_(?:Anon|Shmem):\s+(\d+)/gm) - mapped);
+  }, 0);
+  return fair === 0 ? rough : fair + files.bytes;
+}
+
+const NO_FILES: FilesInMemory = { bytes: 0, devices: new Set() };
+
+/** Bytes of files on these devices that the process maps, its share of pages that others map too; without its own copies. */
+function mappedOf(pid: number, devices: ReadonlySet<string>): number {
+  let counts = false;
+  let bytes = 0;
+  for (const line of read(`/proc/${pid}/smaps`).split('\n')) {
+    const mapping = /^[0-9a-f]+-[0-9a-f]+ \S+ [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) /.exec(line)?.[1];
+    if (mapping !== undefined) counts = devices.has(mapping);
+    const [, field, size] = (counts && /^(Pss|Anonymous):\s+(\d+) kB/.exec(line)) || [];
+    if (field !== undefined) bytes += (field === 'Pss' ? 1 : -1) * Number(size) * 1024;
+  }
+  return Math.max(0, bytes);
+}
+
+/** As the kernel writes a device's number (linux/kdev_t.h). */
+function deviceName(dev: number): string {
+  const hex = (number: number): string => number.toString(16).padStart(2, '0');
+  return `${hex((dev >>> 8) & 0xfff)}:${hex((dev & 0xff) | ((dev >>> 12) & 0xfff00))}`;
 }
 
 /** How often the kernel has killed for lack of memory since boot. */

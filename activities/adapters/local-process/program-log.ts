@@ -1,5 +1,5 @@
 // Keeps what a program prints: a bounded file, the last 64 KiB in memory, progress lines apart; takes its bytes for hostile.
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import { z } from 'zod';
 import type { JobProgress } from '../../ports.ts';
 
@@ -30,12 +30,16 @@ const progressSchema = z.object({
 /** Opens the log. After 8 MiB only the tail is kept, and neither lines nor progress are told any more. */
 export function openProgramLog(options: {
   path: string;
+  /** Go on with the file that is there, and begin the tail with its end. */
+  keep?: boolean;
   onLine?: ((line: string) => void) | undefined;
   onProgress?: ((progress: JobProgress) => void) | undefined;
 }): ProgramLog {
-  const file = openSync(options.path, 'w', 0o600);
-  const state = { written: 0, progress: 0, open: true };
+  const before = options.keep ? endOf(options.path) : '';
+  const file = openSync(options.path, options.keep ? 'a' : 'w', 0o600);
+  const state = { written: fstatSync(file).size, progress: 0, open: true };
   const lines = keepTail();
+  if (before) lines.push(before);
 
   const keep = (line: string): void => {
     lines.push(`${line}\n`);
@@ -61,6 +65,23 @@ export function openProgramLog(options: {
       state.open = false;
     },
   };
+}
+
+/** The last lines of a log that was written before; nothing where there is none. */
+function endOf(path: string): string {
+  try {
+    const file = openSync(path, 'r');
+    try {
+      const { size } = fstatSync(file);
+      const bytes = Buffer.alloc(Math.min(size, TAIL_BYTES));
+      readSync(file, bytes, 0, bytes.length, size - bytes.length);
+      return bytes.toString('utf8');
+    } finally {
+      closeSync(file);
+    }
+  } catch {
+    return '';
+  }
 }
 
 function splitLines(

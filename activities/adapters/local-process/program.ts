@@ -5,9 +5,18 @@ import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { folderBytes } from './folders.ts';
-import { isAlive, markOf, memoryOf, oomKills, processTree, send, type ProcessMark } from './process-tree.ts';
+import {
+  filesInMemory,
+  isAlive,
+  markOf,
+  memoryOf,
+  oomKills,
+  processTree,
+  send,
+  type ProcessMark,
+} from './process-tree.ts';
 import type { ProgramLog } from './program-log.ts';
-import { INFO_DESCRIPTOR, type Command } from './sandbox.ts';
+import { FILTER_DESCRIPTOR, giveFilter, INFO_DESCRIPTOR, MEMORY_FOLDERS, type Command } from './sandbox.ts';
 
 export interface ProgramOptions extends Command {
   readonly env: Readonly<Record<string, string>>;
@@ -60,8 +69,9 @@ export function startProgram(options: ProgramOptions): Program {
     env: { ...options.env },
     cwd: options.cwd,
     detached: true,
-    stdio: ['ignore', 'pipe', 'pipe', options.sandboxed ? 'pipe' : 'ignore'],
+    stdio: ['ignore', 'pipe', 'pipe', ...(options.sandboxed ? (['pipe', 'pipe'] as const) : [])],
   });
+  giveFilter(child.stdio[FILTER_DESCRIPTOR], options.filter);
   const state: { byUs: boolean; exited: boolean; exceeded?: 'memory' | 'disk'; ending?: Promise<void> } = {
     byUs: false,
     exited: false,
@@ -87,7 +97,7 @@ export function startProgram(options: ProgramOptions): Program {
     return (state.ending ??= child.pid === undefined ? Promise.resolve() : endTree(child.pid, exited, graceMs));
   };
   const stopWatching =
-    options.watch && child.pid !== undefined ? watchResources(child.pid, options.watch, exceed) : undefined;
+    options.watch && child.pid !== undefined ? watchResources(child.pid, inside, options.watch, exceed) : undefined;
   function exceed(what: 'memory' | 'disk', detail: string): void {
     if (state.exceeded || state.byUs) return;
     state.exceeded = what;
@@ -190,9 +200,17 @@ function drain(stream: Readable | null, log: ProgramLog): Promise<void> {
 
 type Exceed = (what: 'memory' | 'disk', detail: string) => void;
 
-function watchResources(pid: number, watch: ResourceWatch, exceed: Exceed): () => void {
+function watchResources(
+  pid: number,
+  inside: Promise<ProcessMark | undefined>,
+  watch: ResourceWatch,
+  exceed: Exceed,
+): () => void {
+  const seen: { first?: ProcessMark | undefined } = {};
+  void inside.then((mark) => (seen.first = mark));
   const memory = setInterval(() => {
-    const held = memoryOf(processTree(pid), watch.memoryBytes);
+    const files = seen.first && filesInMemory(seen.first.pid, MEMORY_FOLDERS);
+    const held = memoryOf(processTree(pid), watch.memoryBytes, files);
     if (held > watch.memoryBytes)
       exceed(
         'memory',

@@ -2,8 +2,9 @@
 import { spawn } from 'node:child_process';
 import { readlinkSync, realpathSync } from 'node:fs';
 import { sep } from 'node:path';
-import { Readable } from 'node:stream';
+import { Readable, Writable } from 'node:stream';
 import { failure } from '../../failures.ts';
+import { systemCallFilter } from './seccomp.ts';
 
 /**
  * How programs are kept apart here. `own-user`: the worker is root, each program runs as a user of its own. `namespace`:
@@ -45,12 +46,18 @@ export interface ProgramLimits {
 export interface Command {
   readonly program: string;
   readonly args: readonly string[];
+  /** What bubblewrap reads on `FILTER_DESCRIPTOR`: which system calls the program may make. */
+  readonly filter?: Buffer;
 }
 
 /** The program's user inside a user namespace: nobody, by custom. */
 export const NOBODY = 65_534;
 /** File descriptor on which bubblewrap tells the process number of the sandbox's first process. */
 export const INFO_DESCRIPTOR = 3;
+/** File descriptor on which bubblewrap is given the filter of system calls. */
+export const FILTER_DESCRIPTOR = 4;
+/** Where a program finds folders in memory. Their contents count as its memory. */
+export const MEMORY_FOLDERS = ['/dev/shm', '/tmp'] as const;
 
 /** The command that runs the enclosure's program; its environment and working folder are part of it. Not for `none`. */
 export function sandboxCommand(sandbox: Exclude<Sandbox, { kind: 'none' }>, enclosure: Enclosure): Command {
@@ -60,13 +67,12 @@ export function sandboxCommand(sandbox: Exclude<Sandbox, { kind: 'none' }>, encl
     ...['-n', '10', 'choom', '-n', '1000', '--', 'bwrap'],
     ...namespaces(sandbox),
     ...['--die-with-parent', '--new-session', '--clearenv', '--hostname', 'ocdl'],
-    ...['--info-fd', String(INFO_DESCRIPTOR)],
+    ...['--info-fd', String(INFO_DESCRIPTOR), '--seccomp', String(FILTER_DESCRIPTOR)],
     ...systemFolders(),
     ...['--proc', '/proc', '--dev', '/dev'],
     ...enclosure.devices.flatMap((device) => ['--dev-bind', device, device]),
     // What lies in a tmpfs is memory: a program must not fill the machine's with it.
-    ...temporary('/dev/shm', limits.memoryBytes / 4),
-    ...temporary('/tmp', limits.memoryBytes / 4),
+    ...MEMORY_FOLDERS.flatMap((path) => temporary(path, limits.memoryBytes / 4)),
     // bubblewrap makes the folders above a mount for its own user alone.
     ...above([...enclosure.readOnly, ...enclosure.writable]).flatMap((path) => ['--perms', '0755', '--dir', path]),
     ...enclosure.readOnly.flatMap(({ from, to }) => ['--ro-bind', from, to]),
@@ -82,19 +88,21 @@ export function sandboxCommand(sandbox: Exclude<Sandbox, { kind: 'none' }>, encl
     ...['env', `--chdir=${enclosure.cwd}`, '--'],
     ...enclosure.argv,
   ];
-  return { program: 'nice', args };
+  return { program: 'nice', args, filter: mustHaveFilter() };
 }
 
 /** Finds the best sandbox that works here, by running a program in it. */
 export async function detectSandbox(): Promise<Sandbox> {
   if (process.platform !== 'linux') return { kind: 'none', why: `there is no bubblewrap for ${process.platform}` };
+  if (systemCallFilter() === undefined)
+    return { kind: 'none', why: `system calls of ${process.arch} processors cannot be filtered yet` };
   // Root is never mapped into a user namespace: its processes would still be the machine's root to /proc/sys and to RLIMIT_NPROC.
   const candidates: readonly Exclude<Sandbox, { kind: 'none' }>[] =
     process.getuid?.() === 0
       ? [{ kind: 'own-user' }]
       : [
           { kind: 'namespace', nesting: false },
-          // Before version 0.8 bubblewrap cannot forbid further namespaces.
+          // Before version 0.8 bubblewrap cannot forbid further namespaces: the filter alone does.
           { kind: 'namespace', nesting: true },
         ];
   let why = '';
@@ -130,6 +138,20 @@ function namespaces(sandbox: Exclude<Sandbox, { kind: 'none' }>): string[] {
     ...['--unshare-all', '--unshare-user', ...(sandbox.nesting ? [] : ['--disable-userns'])],
     ...['--uid', String(NOBODY), '--gid', String(NOBODY), '--cap-drop', 'ALL'],
   ];
+}
+
+function mustHaveFilter(): Buffer {
+  const filter = systemCallFilter();
+  if (filter === undefined) throw new Error(`system calls of ${process.arch} processors cannot be filtered yet`);
+  return filter;
+}
+
+/** Hands the filter to a bubblewrap that was just started. */
+export function giveFilter(stream: unknown, filter: Buffer | undefined): void {
+  if (!(stream instanceof Writable)) return;
+  // One that could not start, or has died, is told by its end.
+  stream.on('error', () => undefined);
+  stream.end(filter);
 }
 
 function becomeUser(uid: number): string[] {
@@ -176,7 +198,7 @@ async function trial(sandbox: Exclude<Sandbox, { kind: 'none' }>): Promise<strin
   const limits = { memoryBytes: 1 << 28, fileBytes: 1 << 20, processes: 64 };
   const env = { PATH: '/usr/bin:/bin' };
   const nothing = { readOnly: [], writable: [], readOnlyOver: [], devices: [] };
-  const { program, args } = sandboxCommand(sandbox, {
+  const { program, args, filter } = sandboxCommand(sandbox, {
     ...nothing,
     cwd: '/tmp',
     env,
@@ -185,7 +207,8 @@ async function trial(sandbox: Exclude<Sandbox, { kind: 'none' }>): Promise<strin
     argv: ['true'],
   });
   return new Promise((resolve) => {
-    const child = spawn(program, args, { env, stdio: ['ignore', 'ignore', 'pipe', 'pipe'] });
+    const child = spawn(program, args, { env, stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'] });
+    giveFilter(child.stdio[FILTER_DESCRIPTOR], filter);
     let said = '';
     child.stderr?.setEncoding('utf8').on('data', (text: string) => (said += text));
     const info = child.stdio[INFO_DESCRIPTOR];

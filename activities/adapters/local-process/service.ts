@@ -7,13 +7,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Artifact } from '../../../workflows/domain/model.ts';
 import { pathProblem } from '../../../workflows/domain/names.ts';
 import { failure } from '../../failures.ts';
-import type { ServiceSpec } from '../../ports.ts';
+import { ServiceNotReady, type ServiceEnd, type ServiceSpec } from '../../ports.ts';
 import { prepareService } from './enclosure.ts';
 import { giveTo } from './folders.ts';
-import { writeAccounts } from './job.ts';
+import { wasKilled, writeAccounts } from './job.ts';
 import type { ProcessMark } from './process-tree.ts';
 import { openProgramLog } from './program-log.ts';
-import { startProgram, type Program } from './program.ts';
+import { startProgram, type Ended, type Program } from './program.ts';
 import type { Sandbox } from './sandbox.ts';
 
 /** Brings an artifact's bytes to a path and makes sure of their digest. */
@@ -36,6 +36,8 @@ export interface ServiceSetting {
 
 export interface RunningService {
   readonly address: `unix:${string}`;
+  /** Resolves when it ends before it is told to. */
+  readonly ended: Promise<ServiceEnd>;
   end(): Promise<void>;
 }
 
@@ -71,7 +73,8 @@ export async function startModelService(
   const socket = join(run, 'socket');
   try {
     await ready({ program, socket, spec, signal, withinMs: setting.readyWithinMs, tail: log.tail });
-    return { address: `unix:${socket}`, end };
+    const ended = program.ended.then((how) => endOf(spec, how, log.tail()));
+    return { address: `unix:${socket}`, ended, end };
   } catch (error) {
     await end();
     throw error;
@@ -112,22 +115,32 @@ async function ready(options: {
   tail: () => string;
 }): Promise<void> {
   const { spec } = options;
-  const state: { code?: number | null } = {};
-  void options.program.ended.then(({ code }) => (state.code = code));
+  const state: { ended?: Ended } = {};
+  void options.program.ended.then((ended) => (state.ended = ended));
   const until = Date.now() + options.withinMs;
   while (Date.now() < until) {
     options.signal.throwIfAborted();
-    if (state.code !== undefined)
-      throw failure(
-        'JobFailed',
-        `service ${spec.name} ended with status ${state.code} before it was ready; its last lines:\n${options.tail().slice(-4_000)}`,
-      );
+    if (state.ended) {
+      const { killed, detail } = endOf(spec, state.ended, options.tail());
+      // Killed, it may start next time; a model that cannot be served never will.
+      if (killed) throw new Error(`${detail}\nIt is started again.`);
+      throw failure('JobFailed', `before it was ready, ${detail}`);
+    }
     if (await answers(options.socket)) return;
     await sleep(POLL_MS);
   }
-  throw new Error(
+  throw new ServiceNotReady(
     `service ${spec.name} was not ready within ${options.withinMs / 1000} seconds; its last lines:\n${options.tail().slice(-4_000)}`,
   );
+}
+
+function endOf({ name }: ServiceSpec, ended: Ended, tail: string): ServiceEnd {
+  const killed = wasKilled(ended);
+  const how = killed ? 'was killed from outside' : 'ended by itself';
+  return {
+    killed,
+    detail: `service ${name} ${how} (status ${ended.code ?? 'none'}); its last lines:\n${tail.slice(-4_000)}`,
+  };
 }
 
 function answers(socket: string): Promise<boolean> {

@@ -5,19 +5,24 @@ import type { Application } from '../../../workflows/domain/model.ts';
 import { failure } from '../../failures.ts';
 import { once } from './audit.ts';
 import type { Database, Work } from './connection.ts';
-import { json } from './connection.ts';
+import { json, lock } from './connection.ts';
 import { cursorOf, limitOf, pageOf } from './page.ts';
+import { unavailableTypes } from './model-types.ts';
 
 type ApplicationRecords = Pick<
   Records,
-  'createApplication' | 'application' | 'applications' | 'delivery' | 'deliveries'
+  'createApplication' | 'changeApplication' | 'application' | 'applications' | 'wasLive' | 'delivery' | 'deliveries'
 >;
 
 /** The applications' part of Records. Deliveries come newest first. */
 export function applicationRecords(db: Database): ApplicationRecords {
   return {
     async createApplication(application, audit) {
-      await once(db, audit, (trx) => insertApplication(trx, application));
+      await once(db, audit, (trx) => insertApplication(trx, { ...application, revision: 0 }));
+    },
+
+    async changeApplication(application, audit) {
+      await once(db, audit, (trx) => changeApplication(trx, application));
     },
 
     async application(application) {
@@ -39,8 +44,23 @@ export function applicationRecords(db: Database): ApplicationRecords {
         query = query.where('application', 'in', (select) =>
           select.selectFrom('authoritative.live_pointers').select('application').where('type', '=', type),
         );
+      // A pointer stays with its history when the application no longer consumes the type.
+      if (type !== undefined) query = query.where(sql<boolean>`row->'types' @> ${json([type])}::jsonb`);
       const found = await query.execute();
       return found.map(({ row }) => row);
+    },
+
+    async wasLive(application, type, release) {
+      const found = await db
+        .selectFrom('authoritative.moves')
+        .select('key')
+        .where('application', '=', application)
+        .where('type', '=', type)
+        .where('release', '=', release)
+        .where('generation', 'is not', null)
+        .limit(1)
+        .executeTakeFirst();
+      return found !== undefined;
     },
 
     async delivery(application, release) {
@@ -76,13 +96,8 @@ export function applicationRecords(db: Database): ApplicationRecords {
 /** An application with one live pointer per type, at generation 0: nothing is live. */
 async function insertApplication(trx: Work, application: Application): Promise<void> {
   const { application: name, project, types } = application;
-  const owned = await trx.selectFrom('authoritative.types').select('type').where('project', '=', project).execute();
-  const foreign = types.filter((type) => !owned.some((own) => own.type === type));
-  if (foreign.length > 0)
-    throw failure(
-      'InvalidInput',
-      `application ${name}: project ${project} has no type ${foreign.join(', ')}; it has ${owned.map(({ type }) => type).join(', ') || 'none'}`,
-    );
+  await repositoryMustBeFree(trx, application);
+  await typesMustBeAvailable(trx, application, types);
   const made = await trx
     .insertInto('authoritative.applications')
     .values({ application: name, project, row: json(application) })
@@ -90,9 +105,99 @@ async function insertApplication(trx: Work, application: Application): Promise<v
     .executeTakeFirst();
   if (made.numInsertedOrUpdatedRows === 0n)
     throw failure('Conflict', `application ${name} exists: its name is one for the whole platform, choose another`);
+  await insertPointers(trx, name, types);
+}
+
+/** Compare-and-set on the revision. A type that goes must not be live; its pointer stays, with its history. */
+async function changeApplication(trx: Work, application: Application): Promise<void> {
+  const { application: name, types } = application;
+  await repositoryMustBeFree(trx, application);
+  const found = await trx
+    .selectFrom('authoritative.applications')
+    .select('row')
+    .where('application', '=', name)
+    .forUpdate()
+    .executeTakeFirst();
+  if (!found) throw failure('NotFound', `there is no application ${name}`);
+  const before = found.row;
+  if (application.project !== before.project)
+    throw failure(
+      'InvalidInput',
+      `application ${name} belongs to project ${before.project}: it cannot change projects`,
+    );
+  if (application.revision !== before.revision + 1)
+    throw failure(
+      'Conflict',
+      `application ${name} is at revision ${before.revision}: look at it again, then change it`,
+    );
+  await typesMustBeAvailable(
+    trx,
+    application,
+    types.filter((type) => !before.types.includes(type)),
+  );
+  await nothingMustBeLive(
+    trx,
+    name,
+    before.types.filter((type) => !types.includes(type)),
+  );
+  await trx
+    .updateTable('authoritative.applications')
+    .set({ row: json(application) })
+    .where('application', '=', name)
+    .execute();
+  await insertPointers(trx, name, types);
+}
+
+async function insertPointers(trx: Work, application: string, types: readonly string[]): Promise<void> {
   for (const type of new Set(types))
     await trx
       .insertInto('authoritative.live_pointers')
-      .values({ application: name, type, generation: 0, release: null, moved_at: null })
+      .values({ application, type, generation: 0, release: null, moved_at: null })
+      .onConflict((conflict) => conflict.doNothing())
       .execute();
+}
+
+async function typesMustBeAvailable(
+  trx: Work,
+  { application, project }: Application,
+  types: readonly string[],
+): Promise<void> {
+  const missing = await unavailableTypes(trx, project, types);
+  if (missing.length > 0)
+    throw failure(
+      'InvalidInput',
+      `application ${application}: project ${project} neither owns ${missing.join(', ')} nor was granted it`,
+    );
+}
+
+/** Two applications in one repository would overwrite each other's `model.lock`. Takes a named lock: before any row. */
+async function repositoryMustBeFree(trx: Work, { application, repository }: Application): Promise<void> {
+  await lock(trx, `repository:${repository}`);
+  const other = await trx
+    .selectFrom('authoritative.applications')
+    .select('application')
+    .where(sql<string>`row->>'repository'`, '=', repository)
+    .where('application', '<>', application)
+    .executeTakeFirst();
+  if (other)
+    throw failure('Conflict', `${repository} is the repository of application ${other.application}: choose another`);
+}
+
+/** Takes the pointers' rows, as a move does: a move is either seen here, or finds that the type is no longer consumed. */
+async function nothingMustBeLive(trx: Work, application: string, types: readonly string[]): Promise<void> {
+  if (types.length === 0) return;
+  const pointers = await trx
+    .selectFrom('authoritative.live_pointers')
+    .select(['type', 'release'])
+    .where('application', '=', application)
+    .where('type', 'in', types)
+    .orderBy('type')
+    .forUpdate()
+    .execute();
+  const live = pointers.find(({ release }) => release !== null);
+  if (live)
+    throw failure(
+      'Conflict',
+      `${live.release} is live in ${application}: take ${live.type} down there first, then remove the type`,
+    );
 }

@@ -1,8 +1,9 @@
-// Looks at a database without changing it: is it there, who are we, may the platform make its schemas?
+// Looks at a database without changing it: is it there, who are we, may the platform make its schemas, which files were found wrong?
 import { sql } from 'kysely';
+import type { ArtifactUri, Digest } from '../../../workflows/domain/names.ts';
 import { failure } from '../../failures.ts';
 import type { Paused } from '../../installation.ts';
-import type { Records } from '../../records.ts';
+import type { ByteFault, Records } from '../../records.ts';
 import { openDatabase, type Database } from './connection.ts';
 import { pausedIn, recordsKnow } from './installation.ts';
 import { createOutlast } from './losses.ts';
@@ -10,11 +11,14 @@ import { createOutlast } from './losses.ts';
 /** A look takes milliseconds; what has not answered by then stands still. */
 const STATEMENT_MS = 10_000;
 
-type Look = { readonly url: string; readonly ca?: string | undefined };
+interface Asked {
+  readonly url: string;
+  readonly ca?: string | undefined;
+}
 
 /** The server's version. Rejects with what is wrong and how to mend it. */
-export async function checkPostgres(options: Look): Promise<string> {
-  return withDatabase(options, async (db, server) => {
+export function checkPostgres(options: Asked): Promise<string> {
+  return look(options, async (db, server) => {
     const { rows } = await sql<{ version: string; user: string; database: string; may: boolean }>`
       select current_setting('server_version') as version, current_user as user, current_database() as database,
              has_database_privilege(current_database(), 'CREATE') as may`.execute(db);
@@ -28,23 +32,43 @@ export async function checkPostgres(options: Look): Promise<string> {
   });
 }
 
+/** The stored files that were found wrong or missing when they were served, the newest faults first; at most `limit`. */
+export function listByteFaults(options: Asked, limit: number): Promise<readonly ByteFault[]> {
+  return look(options, async (db) => {
+    const { rows: tables } = await sql<{ there: boolean }>`
+      select to_regclass('authoritative.byte_faults') is not null as there`.execute(db);
+    // A database that no platform of this version has opened yet.
+    if (!tables[0]?.there) return [];
+    const rows = await db
+      .selectFrom('authoritative.byte_faults')
+      .selectAll()
+      .orderBy('last_at', 'desc')
+      .limit(limit)
+      .execute();
+    return rows.map(({ uri, expected, found, last_at }) => ({
+      ...{ uri: uri as ArtifactUri, expected: expected as Digest, found, at: last_at },
+    }));
+  });
+}
+
 /** What the records know of the installation, read from a database that may have no tables yet. */
-export async function checkInstallation<T>(
-  options: Look,
+export function checkInstallation<T>(
+  options: Asked,
   work: (records: Pick<Records, 'known' | 'auditHash'>, paused: Paused | undefined) => Promise<T>,
 ): Promise<T> {
-  return withDatabase(options, async (db) => {
+  return look(options, async (db) => {
     const { installation } = await recordsKnow(db);
     const paused = installation === undefined ? undefined : await pausedIn(db);
     const auditHash: Records['auditHash'] = async (seq) =>
       installation === undefined
         ? undefined
-        : (await db.selectFrom('authoritative.audit').select('hash').where('seq', '=', seq).executeTakeFirst())?.hash;
+        : ((await db.selectFrom('authoritative.audit').select('hash').where('seq', '=', seq).executeTakeFirst())
+            ?.hash ?? undefined);
     return work({ known: () => recordsKnow(db), auditHash }, paused);
   });
 }
 
-async function withDatabase<T>(options: Look, work: (db: Database, server: string) => Promise<T>): Promise<T> {
+async function look<T>(options: Asked, work: (db: Database, server: string) => Promise<T>): Promise<T> {
   const onWarn = (): void => undefined;
   const { db, server } = openDatabase({ ...options, poolSize: 1, statementMs: STATEMENT_MS, onWarn });
   try {

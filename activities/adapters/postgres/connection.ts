@@ -105,7 +105,7 @@ function parserOf(oid: number, format?: 'text' | 'binary'): (text: string) => un
   };
 }
 
-/** One transaction. Locks are always taken in this order: a key's, named ones (sorted), rows, last the audit's. */
+/** One transaction. Locks are always taken in this order: a key's, named ones (sorted), rows. */
 export async function transact<T>(db: Database, work: (trx: Work) => Promise<T>): Promise<T> {
   // Read committed: each statement sees what was committed before a lock was granted.
   return db.transaction().setIsolationLevel('read committed').execute(work);
@@ -114,6 +114,14 @@ export async function transact<T>(db: Database, work: (trx: Work) => Promise<T>)
 /** Holds a named lock until the transaction ends. */
 export async function lock(trx: Work, name: string): Promise<void> {
   await sql`select pg_advisory_xact_lock(hashtextextended(${`ocdl:${name}`}, 0))`.execute(trx);
+}
+
+/** Takes a named lock until the transaction ends, unless somebody else holds it. */
+export async function tryLock(trx: Work, name: string): Promise<boolean> {
+  const { rows } = await sql<{
+    taken: boolean;
+  }>`select pg_try_advisory_xact_lock(hashtextextended(${`ocdl:${name}`}, 0)) as taken`.execute(trx);
+  return rows[0]?.taken === true;
 }
 
 /** JSON text without half surrogate pairs, which neither RFC 8785 nor UTF-8 has: they become U+FFFD. */

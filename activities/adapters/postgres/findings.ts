@@ -1,12 +1,10 @@
 // Scans: what an application's model found, for the engineer to judge.
 import type { Records } from '../../records.ts';
-import { once } from './audit.ts';
 import type { Database } from './connection.ts';
 import { cursorOf, limitOf, pageOf } from './page.ts';
-import { insertScan } from './projections.ts';
 
 /** The findings' part of Records. Lists come newest first. */
-export function findingRecords(db: Database): Pick<Records, 'scan' | 'scans' | 'createScan'> {
+export function findingRecords(db: Database): Pick<Records, 'scan' | 'scans'> {
   return {
     async scan(project, scan) {
       const found = await db
@@ -34,10 +32,6 @@ export function findingRecords(db: Database): Pick<Records, 'scan' | 'scans' | '
         ({ ordinal }) => ordinal,
         ({ row }) => row,
       );
-    },
-
-    async createScan(scan, audit) {
-      await once(db, audit, (trx) => insertScan(trx, scan));
     },
   };
 }

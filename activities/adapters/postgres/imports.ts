@@ -1,11 +1,13 @@
 // Data acquisition: imports as they stand, and the hosts that a project lets data come from.
 import { sql } from 'kysely';
 import type { Records } from '../../records.ts';
+import { workflowId } from '../../../workflows/domain/ids.ts';
 import type { ImportState } from '../../../workflows/domain/import.ts';
 import { append, once } from './audit.ts';
 import type { Database } from './connection.ts';
 import { json, transact } from './connection.ts';
 import { cursorOf, limitOf, pageOf } from './page.ts';
+import { closeStart } from './starts.ts';
 
 const standing = {
   resolving: 0,
@@ -37,6 +39,8 @@ export function importRecords(db: Database): ImportRecords {
               ),
           )
           .execute();
+        // What has ended is not resumed.
+        if (standing[state] === standing.done) await closeStart(trx, workflowId.dataImport(row), state);
         if (audit) await append(trx, [audit]);
       });
     },

@@ -9,7 +9,7 @@ import { newestOf } from './numbers.ts';
 
 type InstallationRecords = Pick<
   Records,
-  'claimInstallation' | 'known' | 'auditHash' | 'addKeys' | 'checkpoint' | 'kept' | 'pause' | 'paused' | 'acceptRestore'
+  'claimInstallation' | 'known' | 'auditHash' | 'checkpoint' | 'kept' | 'pause' | 'paused' | 'acceptRestore'
 >;
 
 /** The pause as it stands, for reads inside a transaction. */
@@ -43,16 +43,7 @@ export function installationRecords(db: Database): InstallationRecords {
 
     async auditHash(seq) {
       const found = await db.selectFrom('authoritative.audit').select('hash').where('seq', '=', seq).executeTakeFirst();
-      return found?.hash;
-    },
-
-    async addKeys(keyIds) {
-      if (keyIds.length === 0) return;
-      await db
-        .insertInto('authoritative.installation_keys')
-        .values(keyIds.map((key_id) => ({ key_id })))
-        .onConflict((conflict) => conflict.doNothing())
-        .execute();
+      return found?.hash ?? undefined;
     },
 
     async checkpoint(forced) {
@@ -103,7 +94,7 @@ export function installationRecords(db: Database): InstallationRecords {
         await trx.deleteFrom('authoritative.paused').execute();
         await trx.deleteFrom('authoritative.marked_systems').execute();
         await trx.updateTable('authoritative.installation').set({ tick }).execute();
-        await keepKeys(trx, keys);
+        await retireOtherKeys(trx, keys);
         for (const { type, sequence } of numbers) await raiseFloor(trx, type, sequence);
         if (voidTokens) await append(trx, [{ ...audit, ...(await revokeAll(trx, audit.key)) }]);
       });
@@ -117,7 +108,12 @@ export async function recordsKnow(db: Database): Promise<RecordsKnow> {
     select to_regclass('authoritative.installation')::text as table`.execute(db);
   if (rows[0]?.table == null) return { installation: undefined, tick: 0, kept: {}, keys: [], numbers: [] };
   const row = await installationRow(db);
-  const keys = await db.selectFrom('authoritative.installation_keys').select('key_id').orderBy('key_id').execute();
+  const keys = await db
+    .selectFrom('authoritative.signing_keys')
+    .select('key_id')
+    .where('retired_at', 'is', null)
+    .orderBy('key_id')
+    .execute();
   return {
     installation: row?.installation,
     tick: row?.tick ?? 0,
@@ -153,9 +149,11 @@ async function keptIn(db: Database | Work): Promise<Readonly<Record<string, numb
   return Object.fromEntries(rows.map(({ system, tick }) => [system, tick]));
 }
 
-async function keepKeys(trx: Work, keys: readonly string[]): Promise<void> {
-  const others = trx.deleteFrom('authoritative.installation_keys');
-  await (keys.length === 0 ? others : others.where('key_id', 'not in', keys)).execute();
+/** Lets go of every signing key that no home has any more. */
+async function retireOtherKeys(trx: Work, keys: readonly string[]): Promise<void> {
+  const known = trx.updateTable('authoritative.signing_keys').set({ retired_at: sql<string>`now()` });
+  const open = known.where('retired_at', 'is', null);
+  await (keys.length === 0 ? open : open.where('key_id', 'not in', keys)).execute();
 }
 
 async function raiseFloor(trx: Work, type: string, sequence: number): Promise<void> {

@@ -1,4 +1,5 @@
 // The live pointer of each (application, type): moved by compare-and-set alone, with its whole history.
+import type { Selectable } from 'kysely';
 import { sql } from 'kysely';
 import type { AuditEntry, Records } from '../../records.ts';
 import type { LivePointer } from '../../../workflows/domain/model.ts';
@@ -6,6 +7,7 @@ import { failure } from '../../failures.ts';
 import { append } from './audit.ts';
 import type { Database, Work } from './connection.ts';
 import { lock, transact } from './connection.ts';
+import { mustNotBePaused } from './installation.ts';
 import { setDelivery } from './projections.ts';
 import { isFenced, releaseLock } from './releases.ts';
 import type { Tables } from './schema.ts';
@@ -28,7 +30,10 @@ export function liveRecords(db: Database): LiveRecords {
     },
 
     async moveLivePointer(move, audit) {
-      return transact(db, (trx) => answer(trx, move, audit));
+      return transact(db, async (trx) => {
+        await mustNotBePaused(trx);
+        return answer(trx, move, audit);
+      });
     },
 
     async liveAt(application, type, at) {
@@ -63,12 +68,17 @@ async function answer(trx: Work, move: Move, audit: AuditEntry): Promise<Answer>
     .forUpdate()
     .executeTakeFirst();
   if (!pointer) throw failure('NotFound', `there is no application ${application} that consumes type ${type}`);
-  // Not kept: generations only grow, so the same question gets this answer again by itself.
+  await mustConsume(trx, application, type);
+  // Not stored: generations only grow, so a retry gets the same answer.
   if (pointer.generation !== move.generation) return { moved: false, why: 'generation' };
-  const lawful = revert
+  const isAllowed = revert
     ? await isEarlier(trx, pointer, release)
-    : pointer.release === null || sequence > (await sequenceOf(trx, pointer.release, type));
-  const why = (await isFenced(trx, release)) ? 'fenced' : lawful ? null : 'older';
+    : pointer.release === null ||
+      (sequence > (await sequenceOf(trx, pointer.release, type)) &&
+        !(await isOlderVersion(trx, release, pointer.release)));
+  const why = (await isFenced(trx, release)) ? 'fenced' : isAllowed ? null : 'older';
+  // The gates that are configured now count. Not stored: when they have run, the same move is allowed.
+  if (why === null && !revert && (await hasOpenGates(trx, application, release))) return { moved: false, why: 'gates' };
   const generation = why ? null : pointer.generation + 1;
   const { moved_at } = await trx
     .insertInto('authoritative.moves')
@@ -98,6 +108,17 @@ async function answer(trx: Work, move: Move, audit: AuditEntry): Promise<Answer>
   return { moved: true, pointer: { application, type, generation, release, movedAt: moved_at } };
 }
 
+/** Read with the pointer's row held: a change that takes the type away is either seen here, or waits and sees this move. */
+async function mustConsume(trx: Work, application: string, type: string): Promise<void> {
+  const found = await trx
+    .selectFrom('authoritative.applications')
+    .select('row')
+    .where('application', '=', application)
+    .executeTakeFirst();
+  if (!found?.row.types.includes(type))
+    throw failure('NotFound', `application ${application} no longer consumes type ${type}`);
+}
+
 /** What this key was answered at first; a key that stood for another move is a defect of the caller. */
 async function firstAnswer(trx: Work, { key, application, type, release }: Move): Promise<Answer | undefined> {
   const first = await trx.selectFrom('authoritative.moves').selectAll().where('key', '=', key).executeTakeFirst();
@@ -122,8 +143,38 @@ async function sequenceOf(trx: Work, release: string, type: string): Promise<num
   return found.sequence;
 }
 
+/** Is it an older version of the very model that is live? Only a revert goes back. */
+async function isOlderVersion(trx: Work, release: string, live: string): Promise<boolean> {
+  const found = await trx
+    .selectFrom('authoritative.releases as next')
+    .innerJoin('authoritative.releases as now', (join) =>
+      join.onRef('now.project', '=', 'next.project').onRef('now.model', '=', 'next.model'),
+    )
+    .select('next.version')
+    .where('next.release', '=', release)
+    .where('now.release', '=', live)
+    .whereRef('next.version', '<', 'now.version')
+    .executeTakeFirst();
+  return found !== undefined;
+}
+
+/** Is there a gate of the application whose newest result for this release is not a pass? */
+async function hasOpenGates(trx: Work, application: string, release: string): Promise<boolean> {
+  const found = await sql<{ gate: string }>`
+    select wanted.gate from authoritative.applications a, jsonb_array_elements_text(a.row->'gates') as wanted(gate)
+    where a.application = ${application} and not coalesce((
+      select g.passed from authoritative.gate_results g
+      where g.application = a.application and g.release = ${release} and g.gate = wanted.gate
+      order by g.ordinal desc limit 1), false)`.execute(trx);
+  return found.rows.length > 0;
+}
+
 /** A revert goes to what was live there and is not now. */
-async function isEarlier(trx: Work, pointer: Tables['authoritative.live_pointers'], release: string): Promise<boolean> {
+export async function isEarlier(
+  trx: Work,
+  pointer: Pick<LivePointer, 'application' | 'type' | 'release'>,
+  release: string,
+): Promise<boolean> {
   if (pointer.release === release) return false;
   const found = await history(trx, pointer.application, pointer.type)
     .where('release', '=', release)
@@ -132,15 +183,22 @@ async function isEarlier(trx: Work, pointer: Tables['authoritative.live_pointers
   return found !== undefined;
 }
 
-async function moveDeliveries(
+/** The rows of what is live now and of what was, in the pointer's transaction. */
+export async function moveDeliveries(
   trx: Work,
-  { application, type, release, revert }: Move,
+  {
+    application,
+    type,
+    release,
+    revert,
+  }: Pick<Move, 'application' | 'type' | 'revert'> & { readonly release: string | null },
   former: string | null,
   at: string,
 ): Promise<void> {
+  const left = release === null ? 'taken-down' : revert ? 'reverted' : 'superseded';
   const states = [
-    { release, state: 'live' as const },
-    ...(former === null ? [] : [{ release: former, state: revert ? ('reverted' as const) : ('superseded' as const) }]),
+    ...(release === null ? [] : [{ release, state: 'live' as const }]),
+    ...(former === null ? [] : [{ release: former, state: left } as const]),
   ];
   states.sort((a, b) => (a.release < b.release ? -1 : 1));
   for (const { release: of, state } of states) {
@@ -177,7 +235,7 @@ const nothingLive = (application: string, type: string): LivePointer => ({
   movedAt: null,
 });
 
-function pointerOf(row: Tables['authoritative.live_pointers']): LivePointer {
+function pointerOf(row: Omit<Selectable<Tables['authoritative.live_pointers']>, 'floor'>): LivePointer {
   const { application, type, generation, release, moved_at } = row;
   return { application, type, generation, release, movedAt: moved_at };
 }

@@ -1,7 +1,7 @@
 // A lost connection, a restart, a deadlock: which of PostgreSQL's errors pass by themselves, and a call that outlasts them.
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
-import { codeOf, failure } from '../../failures.ts';
+import { codeOf, failure, SystemUnavailable } from '../../failures.ts';
 import { RECORDS_AWAY } from '../../records.ts';
 
 /** Runs work and, as long as what stops it passes by itself, runs it anew. */
@@ -54,8 +54,15 @@ function passes(error: unknown): boolean {
   return PASSING_CODE.test(code) || PASSING_MESSAGE.test(saidBy(error));
 }
 
-/** What a person can do, by code or message; the order decides. Retryable: somebody can mend it meanwhile. */
+const full = 'its disk is full: free some space there';
+
+/** What a person can do, by code or message; the order decides. Retryable: somebody can fix it meanwhile. */
 const remedies: readonly (readonly [RegExp, string])[] = [
+  [/^53100/, full],
+  [/^53200/, 'it has no memory left: see its log'],
+  [/^42501/, 'the user may not do this there: give it the rights that the platform needs'],
+  [/^25006/, 'it is read-only, as a standby is: name the primary in the URL of the database'],
+  [/^(58|F0|XX)/, 'it reports an internal error: see its log'],
   [/^28/, 'it refuses the user or the password: check both in the URL of the database'],
   [/^3D000/, 'there is no such database: create it, or check the name in the URL'],
   [/^53300/, 'it has no connection left: raise its max_connections, or lower the pool size of the platform'],
@@ -93,9 +100,17 @@ function explained(error: unknown, server: string): unknown {
     if (code.startsWith('22') || code === '23514' || code === '23502')
       return failure('InvalidInput', `the database cannot hold this: ${message}`, [], error);
   }
-  const isAway = passes(error);
-  if (!isAway && remedyFor(error) === undefined) return error;
-  return Object.assign(new Error(messageOf(error, server), { cause: error }), isAway && { code: RECORDS_AWAY });
+  const [isAway, remedy] = [passes(error), remedyFor(error)];
+  if (!isAway && remedy === undefined) return error;
+  return new SystemUnavailable({
+    system: 'PostgreSQL',
+    // What follows the colon is for the operator.
+    reason: remedy?.split(': ')[0] ?? 'it does not answer',
+    message: messageOf(error, server),
+    isFull: remedy === full,
+    ...(isAway && { code: RECORDS_AWAY }),
+    cause: error,
+  });
 }
 
 const saidBy = (error: unknown): string =>

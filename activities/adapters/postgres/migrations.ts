@@ -2,10 +2,12 @@
 import type { Kysely } from 'kysely';
 import { sql } from 'kysely';
 import type { Tables } from './schema.ts';
+import type { Work } from './connection.ts';
 import { lock, transact } from './connection.ts';
+import { recordEarlierStarts } from './earlier-starts.ts';
 
 /** Never edit one that has been shipped: append. Their number is the version of the schema. */
-const migrations: readonly string[] = [
+export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = [
   `
   create table authoritative.users (
     name text primary key,
@@ -211,6 +213,339 @@ const migrations: readonly string[] = [
     drop constraint releases_command_id_key,
     add unique (project, model, submission, command_id);
   `,
+  // What is true is decided in these tables; workflows coordinate.
+  `
+  create table authoritative.signing_keys (
+    key_id text primary key,
+    public_key text not null,
+    registered_at timestamptz not null default now()
+  );
+  create table authoritative.policies (
+    project text references authoritative.projects,
+    version integer,
+    policy jsonb not null,
+    set_by text,
+    primary key (project, version)
+  );
+  update authoritative.projects set policy = policy - 'operatorCommands';
+  insert into authoritative.policies (project, version, policy)
+    select project, (policy->>'version')::integer, policy from authoritative.projects;
+
+  create table authoritative.starts (
+    workflow_id text primary key,
+    ordinal bigint generated always as identity unique,
+    type text not null,
+    -- JSON text: jsonb would change numbers.
+    input text not null,
+    input_digest text not null,
+    asked_by text not null,
+    roles jsonb not null,
+    project text,
+    parent text,
+    recorded_at timestamptz not null default now(),
+    -- Started before starts were recorded, with an input that the record does not know.
+    earlier boolean not null default false,
+    run_id text,
+    restarts integer not null default 0,
+    restart_at timestamptz,
+    closed_at timestamptz,
+    detail text not null default ''
+  );
+  create index on authoritative.starts (ordinal) where closed_at is null and parent is null;
+  create index on authoritative.starts (parent) where closed_at is null;
+
+  create table authoritative.commands (
+    workflow_id text,
+    command_id text,
+    ordinal bigint generated always as identity unique,
+    project text,
+    subject text not null,
+    actor text not null,
+    name text not null,
+    -- SHA-256 of what makes the command this one and no other.
+    mark text not null,
+    command text not null,
+    status text not null check (status in ('open', 'accepted', 'refused', 'done', 'failed')),
+    reason text,
+    message text not null default '',
+    recorded_at timestamptz not null default now(),
+    settled_at timestamptz,
+    primary key (workflow_id, command_id)
+  );
+  create index on authoritative.commands (ordinal) where status = 'open';
+  create index on authoritative.commands (workflow_id) where status = 'open';
+
+  create table authoritative.decisions (
+    workflow_id text,
+    command_id text,
+    ordinal bigint generated always as identity unique,
+    name text not null,
+    actor text not null,
+    reason text not null,
+    report text,
+    digest text,
+    revision integer not null,
+    policy_version integer,
+    at timestamptz not null,
+    status text not null check (status in ('pending', 'complete', 'failed')),
+    -- Of its effects: the release, the folder of returned files, a commit.
+    detail jsonb not null default '{}',
+    primary key (workflow_id, command_id),
+    foreign key (workflow_id, command_id) references authoritative.commands
+  );
+  create unique index one_pending on authoritative.decisions (workflow_id) where status = 'pending';
+
+  create table authoritative.standings (
+    project text,
+    model text,
+    submission text,
+    state text not null,
+    revision integer not null,
+    attempt integer not null,
+    approvals jsonb not null,
+    new_since timestamptz,
+    undo_until timestamptz,
+    closed boolean not null,
+    row jsonb not null,
+    primary key (project, model, submission)
+  );
+  -- Each transition, and whether its file lies beside the artifact yet.
+  create table authoritative.transitions (
+    project text,
+    model text,
+    submission text,
+    revision integer,
+    entry text not null,
+    filed boolean not null default false,
+    primary key (project, model, submission, revision)
+  );
+  create index on authoritative.transitions (project, model, submission) where not filed;
+
+  -- Facts, each written by the activity that establishes it.
+  create table authoritative.steps (
+    workflow_id text,
+    step text,
+    value jsonb not null,
+    primary key (workflow_id, step)
+  );
+  create table authoritative.runs (
+    project text,
+    model text,
+    submission text,
+    attempt integer,
+    row jsonb not null,
+    primary key (project, model, submission, attempt)
+  );
+  create table authoritative.staged (
+    project text,
+    model text,
+    submission text,
+    files jsonb not null,
+    problems jsonb,
+    digest text,
+    revises integer,
+    primary key (project, model, submission)
+  );
+  create table authoritative.evidence (
+    project text,
+    evaluation text,
+    model text not null,
+    submission text not null,
+    digest text not null,
+    report text not null,
+    dataset text not null,
+    actor text not null,
+    as_manager boolean not null,
+    begun_at timestamptz not null,
+    metrics jsonb not null,
+    primary key (project, evaluation)
+  );
+  create index on authoritative.evidence (project, model, submission, report);
+  create table authoritative.gate_results (
+    ordinal bigint generated always as identity primary key,
+    application text not null,
+    release text not null,
+    gate text not null,
+    passed boolean not null,
+    detail text not null,
+    seconds double precision not null,
+    at timestamptz not null default now()
+  );
+  create index on authoritative.gate_results (application, release, gate, ordinal);
+
+  alter table authoritative.live_pointers add column floor integer;
+  alter table authoritative.moves alter column release drop not null;
+  `,
+  recordEarlierStarts,
+  // What people give can be corrected: users disabled, types granted, applications changed, data sets deleted.
+  `
+  alter table authoritative.users add column disabled boolean not null default false;
+  create index on authoritative.tokens (token_id) where kind = 'job' and revoked_at is null;
+
+  create index on authoritative.types (project);
+  create table authoritative.type_grants (
+    type text references authoritative.types,
+    project text references authoritative.projects,
+    primary key (type, project)
+  );
+  create index on authoritative.type_grants (project);
+
+  update authoritative.applications set row = row || '{"revision": 0}';
+  create index on authoritative.applications ((row->>'repository'));
+
+  -- A deleted data set keeps its row: its name stays taken.
+  alter table authoritative.data_sets add column deleted_at timestamptz, add column swept_at timestamptz;
+  create index on authoritative.data_sets (deleted_at) where deleted_at is not null and swept_at is null;
+  create table authoritative.data_set_drafts (
+    project text references authoritative.projects,
+    dataset text,
+    attempt text not null,
+    step text not null check (step in ('write', 'clear')),
+    drafted_at timestamptz not null,
+    primary key (project, dataset)
+  );
+  create table authoritative.data_set_uses (
+    project text,
+    dataset text,
+    kind text check (kind in ('run', 'evaluation')),
+    name text,
+    primary key (project, dataset, kind, name),
+    foreign key (project, dataset) references authoritative.data_sets
+  );
+  create index on projection.imports (project) where standing < 2;
+  -- What names them already: runs that have ended, runs under way by what was asked, evaluations.
+  -- Materialized: other entries may hold what jsonb cannot, and must not be cast.
+  with started as materialized (
+    select v.project, v.model || '/' || v.submission as name, a.entry
+    from projection.versions v
+    join authoritative.audit a
+      on a.key = 'version.started/model/' || v.project || '/' || v.model || '/' || v.submission
+  )
+  insert into authoritative.data_set_uses (project, dataset, kind, name)
+    select d.project, d.dataset, found.kind, found.name
+    from (
+      select project, jsonb_array_elements_text(row #> '{run,spec,data}') as dataset, 'run' as kind,
+             model || '/' || submission as name
+      from projection.versions where jsonb_typeof(row #> '{run,spec,data}') = 'array'
+      union
+      select project, jsonb_array_elements_text(entry::jsonb #> '{detail,request,beginning,run,data}'), 'run', name
+      from started
+      where jsonb_typeof(entry::jsonb #> '{detail,request,beginning,run,data}') = 'array'
+      union
+      select project, row->>'dataset', 'evaluation', evaluation from projection.evaluations
+    ) found
+    join authoritative.data_sets d on d.project = found.project and d.dataset = found.dataset;
+  `,
+  // What stored bytes are checked by when they are served, and those that were found wrong.
+  `
+  create table authoritative.chunk_digests (
+    sha256 text,
+    chunk_bytes integer,
+    -- SHA-256 of each chunk, one after the other. Not compressed: a part is then read without the rest.
+    digests bytea not null check (length(digests) % 32 = 0),
+    primary key (sha256, chunk_bytes)
+  );
+  alter table authoritative.chunk_digests alter column digests set storage external;
+  create table authoritative.file_digests (
+    uri text primary key,
+    sha256 text not null,
+    bytes bigint not null,
+    modified_at text not null
+  );
+  create table authoritative.byte_faults (
+    uri text primary key,
+    expected text not null,
+    found text not null,
+    first_at timestamptz not null,
+    last_at timestamptz not null
+  );
+  `,
+  // Entries are inserted without a place in the chain and get one later: writers wait for nobody.
+  `
+  alter table authoritative.audit
+    drop constraint audit_pkey,
+    alter column seq drop not null,
+    alter column previous drop not null,
+    alter column hash drop not null,
+    add column arrival bigint generated always as identity primary key,
+    add column recorded_at timestamptz not null default clock_timestamp(),
+    add unique (seq),
+    add check (num_nulls(seq, previous, hash) in (0, 3));
+  create index audit_unlinked on authoritative.audit (arrival) where seq is null;
+  create function authoritative.link_once() returns trigger language plpgsql as $$
+    begin
+      if old.seq is null and new.seq is not null
+        and (new.arrival, new.recorded_at, new.key, new.project, new.subject, new.entry)
+          is not distinct from (old.arrival, old.recorded_at, old.key, old.project, old.subject, old.entry)
+      then return new;
+      end if;
+      raise exception 'the audit is append-only: % on % is refused', tg_op, tg_table_name using errcode = '42501';
+    end
+  $$;
+  drop trigger append_only on authoritative.audit;
+  create trigger append_only before delete or truncate on authoritative.audit
+    for each statement execute function authoritative.refuse_change();
+  create trigger link_once before update on authoritative.audit
+    for each row execute function authoritative.link_once();
+  alter table authoritative.audit enable always trigger append_only, enable always trigger link_once;
+
+  -- How often a person was refused an action within a minute, until the audit tells it.
+  create table authoritative.refusals (
+    refusal bigint generated always as identity,
+    principal text,
+    action text,
+    project text,
+    minute timestamptz,
+    count integer not null,
+    request text not null,
+    entry text not null,
+    primary key (principal, action, project, minute)
+  );
+  create index on authoritative.refusals (minute);
+  create index on authoritative.releases (type, sequence) where announced;
+  `,
+  // Lists: what a page shows, and by what it is filtered and sorted, without the whole rows.
+  `
+  alter table projection.versions
+    add column summary jsonb not null generated always as (row - '{files,run,decisions,keyId}'::text[]) stored,
+    add column type text generated always as (row->>'type') stored,
+    add column number integer generated always as (coalesce((row->>'version')::integer, 0)) stored,
+    add column tags jsonb generated always as (row->'tags') stored,
+    add column words tsvector generated always as (to_tsvector('simple', regexp_replace(
+      (row->>'model') || ' ' || (row->>'submission') || ' ' || left(row->>'detail', 2000),
+      '[\\x01-\\x2f\\x3a-\\x40\\x5b-\\x60\\x7b-\\x7f]+', ' ', 'g'))) stored;
+  drop index projection.versions_project_ordinal_idx;
+  create index on projection.versions (project, updated_at, ordinal);
+  create index on projection.versions (project, model, updated_at, ordinal);
+  create index on projection.versions (project, type, updated_at, ordinal);
+  create index on projection.versions (project, state, updated_at, ordinal);
+  create index on projection.versions (project, author, updated_at, ordinal);
+  create index on projection.versions (project, number, ordinal);
+  create index on projection.versions (project, model, number, ordinal);
+  create index on projection.versions using gin (tags jsonb_path_ops);
+  create index on projection.versions using gin (words);
+
+  -- The author of the version that was evaluated, who never changes; a private test has none.
+  alter table projection.evaluations
+    add column author text,
+    add column actor text generated always as (row->>'actor') stored;
+  update projection.evaluations e set author = v.author from projection.versions v
+    where (v.project, v.model, v.submission) = (e.project, e.model, e.submission);
+  create index on projection.evaluations (project, ordinal);
+  create index on projection.evaluations (project, model, ordinal);
+  create index on projection.evaluations (project, ordinal) where submission is not null;
+  create index on projection.evaluations (project, actor, ordinal);
+  create index on projection.evaluations (project, author, ordinal);
+  create index on projection.deliveries (application, ordinal);
+  create index on projection.deliveries (release, ordinal);
+  drop index projection.deliveries_release_idx;
+  create index on projection.scans (project, ordinal);
+  `,
+  // What one run of a delivery finds of a gate counts once, however often the worker died before it could say so.
+  `
+  alter table authoritative.gate_results add column run text;
+  create unique index on authoritative.gate_results (application, release, gate, run);
+  `,
   // Which installation this database belongs to, what the other systems were last known to hold, and whether all waits for a person.
   `
   create table authoritative.installation (
@@ -224,34 +559,28 @@ const migrations: readonly string[] = [
     system text primary key,
     tick bigint not null
   );
-  create table authoritative.installation_keys (
-    key_id text primary key,
-    added_at timestamptz not null default now()
-  );
+  -- A key that was lost and let go of: what it has signed stays checked, and no home must have it.
+  alter table authoritative.signing_keys add column retired_at timestamptz;
   create table authoritative.paused (
     one boolean primary key default true check (one),
     since timestamptz not null default now(),
     findings jsonb not null
   );
-  -- Numbers that no release gets any more: up to a floor, and single ones that another command holds in the release store.
+  -- Numbers that no release gets any more: those up to the floor, which a restore has set.
   create table authoritative.release_floors (
     type text primary key,
     sequence integer not null
-  );
-  create table authoritative.burnt_numbers (
-    type text,
-    sequence integer,
-    taken_by text not null,
-    burnt_at timestamptz not null default now(),
-    primary key (type, sequence)
   );
   alter table authoritative.releases add column manifest boolean not null default false;
   create index on authoritative.releases (sequence) where announced and not manifest;
   `,
 ];
 
-/** Brings the schema to this program's version. A database of a later version is refused: an older program would misread it. */
-export async function migrate(db: Kysely<Tables>): Promise<void> {
+/**
+ * Brings the schema to this program's version, or to an earlier one. A database of a later version is refused: an older
+ * program would misread it.
+ */
+export async function migrate(db: Kysely<Tables>, to: number = migrations.length): Promise<void> {
   await transact(db, async (trx) => {
     await lock(trx, 'migrations');
     await sql
@@ -270,8 +599,9 @@ export async function migrate(db: Kysely<Tables>): Promise<void> {
         `the database's schema has version ${version}, this program knows ${migrations.length}: run the newer program`,
       );
     for (const [index, statements] of migrations.entries()) {
-      if (index < version) continue;
-      await sql.raw(statements).execute(trx);
+      if (index < version || index >= to) continue;
+      if (typeof statements === 'string') await sql.raw(statements).execute(trx);
+      else await statements(trx);
       await sql`insert into authoritative.migrations (version) values (${index + 1})`.execute(trx);
     }
   });

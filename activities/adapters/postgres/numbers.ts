@@ -1,15 +1,13 @@
-// The numbers of releases: which are given, fixed in the release store, burnt, or below a floor that a restore has set.
+// The numbers of releases: which are given, fixed in the release store, or below a floor that a restore has set.
 import { sql } from 'kysely';
 import { failure } from '../../failures.ts';
 import type { Records } from '../../records.ts';
 import type { Release } from '../../../workflows/domain/model.ts';
-import { append } from './audit.ts';
 import type { Database, Work } from './connection.ts';
-import { lock, transact } from './connection.ts';
 
-type NumberRecords = Pick<Records, 'manifested' | 'burnRelease' | 'unmanifested'>;
+type NumberRecords = Pick<Records, 'manifested' | 'releaseCommand' | 'unmanifested'>;
 
-/** The newest number of a type that no other release may get. Each part is the last entry of an index. */
+/** The newest number of a type that is given or lies below the floor. Each part is the last entry of an index. */
 export async function newestNumber(db: Database | Work, type: string): Promise<number> {
   const { rows } = await sql<{ newest: number }>`select ${newestOf(sql`${type}`)} as newest`.execute(db);
   return rows[0]?.newest ?? 0;
@@ -18,7 +16,6 @@ export async function newestNumber(db: Database | Work, type: string): Promise<n
 /** The same as an expression over a type. */
 export const newestOf = (type: ReturnType<typeof sql>) => sql<number>`greatest(
   coalesce((select max(sequence) from authoritative.releases where type = ${type}), 0),
-  coalesce((select max(sequence) from authoritative.burnt_numbers where type = ${type}), 0),
   coalesce((select sequence from authoritative.release_floors where type = ${type}), 0))`;
 
 /** The numbers' part of Records. */
@@ -33,29 +30,14 @@ export function numberRecords(db: Database): NumberRecords {
         .execute();
     },
 
-    async burnRelease(release, takenBy, audit) {
-      await transact(db, async (trx) => {
-        const found = await trx
-          .selectFrom('authoritative.releases')
-          .select(['type', 'sequence', 'announced'])
-          .where('release', '=', release)
-          .executeTakeFirst();
-        if (!found) return;
-        const { type, sequence, announced } = found;
-        if (announced)
-          throw failure(
-            'Corrupt',
-            `release ${release} is announced, and the release store holds its number for ${takenBy}: run "ocdl restore list" on the machine of the platform`,
-          );
-        await lock(trx, `sequence:${type}`);
-        await trx.deleteFrom('authoritative.releases').where('release', '=', release).execute();
-        await trx
-          .insertInto('authoritative.burnt_numbers')
-          .values({ type, sequence, taken_by: takenBy })
-          .onConflict((conflict) => conflict.doNothing())
-          .execute();
-        await append(trx, [audit]);
-      });
+    async releaseCommand(release) {
+      const found = await db
+        .selectFrom('authoritative.releases')
+        .select('command_id')
+        .where('release', '=', release)
+        .executeTakeFirst();
+      if (!found) throw failure('NotFound', `there is no release ${release}`);
+      return found.command_id;
     },
 
     async unmanifested(limit) {

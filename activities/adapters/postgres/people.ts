@@ -1,16 +1,27 @@
 // Users, and the tokens that prove who acts: of a token only its SHA-256 is kept.
 import { sql } from 'kysely';
 import type { Digest } from '../../../workflows/domain/names.ts';
-import type { JobGrant, Principal, Records } from '../../records.ts';
+import type { IssuedToken, JobGrant, Principal, Records } from '../../records.ts';
 import { failure } from '../../failures.ts';
 import { once } from './audit.ts';
 import type { Database, Work } from './connection.ts';
-import { json } from './connection.ts';
+import { json, lock } from './connection.ts';
+import { limitOf } from './page.ts';
 import { typesOf } from './projects.ts';
 
 type PeopleRecords = Pick<
   Records,
-  'createUser' | 'users' | 'issueToken' | 'principal' | 'principalIn' | 'tokens' | 'revokeToken'
+  | 'createUser'
+  | 'user'
+  | 'users'
+  | 'changeUser'
+  | 'issueToken'
+  | 'principal'
+  | 'principalIn'
+  | 'tokens'
+  | 'token'
+  | 'jobTokens'
+  | 'revokeToken'
 >;
 
 /** The people's part of Records. */
@@ -33,13 +44,49 @@ export function peopleRecords(db: Database): PeopleRecords {
       });
     },
 
-    async users() {
-      const found = await db
+    async user(user) {
+      return db
         .selectFrom('authoritative.users')
-        .select(['name', 'admin'])
+        .select(['name as user', 'admin', 'disabled'])
+        .where('name', '=', user)
+        .executeTakeFirst();
+    },
+
+    async users() {
+      return db
+        .selectFrom('authoritative.users')
+        .select(['name as user', 'admin', 'disabled'])
         .orderBy(sql`name collate "C"`)
         .execute();
-      return found.map(({ name, admin }) => ({ user: name, admin }));
+    },
+
+    async changeUser(user, { admin, disabled }, audit) {
+      await once(db, audit, async (trx) => {
+        // One change of anybody's standing at a time: two that each leave the other one's administrator would leave none.
+        await lock(trx, 'administrators');
+        const before = await trx
+          .selectFrom('authoritative.users')
+          .select(['admin', 'disabled'])
+          .where('name', '=', user)
+          .forUpdate()
+          .executeTakeFirst();
+        if (!before) throw failure('NotFound', `there is no user ${user}`);
+        const after = { admin: admin ?? before.admin, disabled: disabled ?? before.disabled };
+        await trx.updateTable('authoritative.users').set(after).where('name', '=', user).execute();
+        if (!isGoodAdmin(before) || isGoodAdmin(after)) return;
+        const left = await trx
+          .selectFrom('authoritative.users')
+          .select('name')
+          .where('admin', '=', true)
+          .where('disabled', '=', false)
+          .limit(1)
+          .executeTakeFirst();
+        if (!left)
+          throw failure(
+            'Conflict',
+            `${user} is the last enabled administrator: make another user an administrator first`,
+          );
+      });
     },
 
     async issueToken({ tokenId, sha256, kind, name, expiresAt, job }, audit) {
@@ -97,20 +144,26 @@ export function peopleRecords(db: Database): PeopleRecords {
     },
 
     async tokens(name) {
-      const found = await db
-        .selectFrom('authoritative.tokens')
-        .select(['token_id', 'kind', 'created_at', 'expires_at', 'revoked_at'])
-        .where('name', '=', name)
-        .orderBy('created_at')
+      return issuedTokens(db).where('name', '=', name).orderBy('created_at').orderBy('token_id').execute();
+    },
+
+    async token(tokenId) {
+      return issuedTokens(db).where('token_id', '=', tokenId).executeTakeFirst();
+    },
+
+    async jobTokens({ after = '', limit: wanted }) {
+      const limit = limitOf(wanted);
+      const found: readonly IssuedToken[] = await issuedTokens(db)
+        .where('kind', '=', 'job')
+        .where('revoked_at', 'is', null)
+        .where(stillGood)
+        .where('token_id', '>', after)
         .orderBy('token_id')
+        .limit(limit + 1)
         .execute();
-      return found.map((token) => ({
-        tokenId: token.token_id,
-        kind: token.kind,
-        createdAt: token.created_at,
-        expiresAt: token.expires_at,
-        revokedAt: token.revoked_at,
-      }));
+      const rows = found.slice(0, limit);
+      const last = rows.at(-1);
+      return { rows, ...(found.length > limit && last && { next: last.tokenId }) };
     },
 
     async revokeToken(tokenId, audit) {
@@ -126,6 +179,21 @@ export function peopleRecords(db: Database): PeopleRecords {
   };
 }
 
+/** The clock is the database's, one for all processes. */
+const stillGood = sql<boolean>`(expires_at is null or expires_at > now())`;
+
+const issuedTokens = (db: Database) =>
+  db
+    .selectFrom('authoritative.tokens')
+    .select([
+      'token_id as tokenId',
+      'kind',
+      'name',
+      'created_at as createdAt',
+      'expires_at as expiresAt',
+      'revoked_at as revokedAt',
+    ]);
+
 /** The token if it is good now, with its holder. One query whatever is found; the clock is the database's, one for all processes. */
 const goodTokens = (db: Database, sha256: Digest) =>
   db
@@ -136,7 +204,9 @@ const goodTokens = (db: Database, sha256: Digest) =>
     .select(['token.token_id', 'token.name', 'token.kind', 'token.job', 'user.admin'])
     .where('token.sha256', '=', sha256)
     .where('token.revoked_at', 'is', null)
-    .where(sql<boolean>`(token.expires_at is null or token.expires_at > now())`);
+    .where(stillGood)
+    // Null where the holder is not a user.
+    .where('user.disabled', 'is not', true);
 
 type GoodToken = {
   token_id: string;
@@ -154,16 +224,20 @@ const principalOf = ({ token_id, name, kind, job, admin }: GoodToken): Principal
   job,
 });
 
+const isGoodAdmin = ({ admin, disabled }: { admin: boolean; disabled: boolean }): boolean => admin && !disabled;
+
 /** A token for a name that nobody has yet would be a token for whoever takes it later. Jobs have no row of their own. */
 async function holderMustExist(trx: Work, kind: Principal['kind'], name: string): Promise<void> {
   if (kind === 'job') return;
   const found =
     kind === 'user'
-      ? await trx.selectFrom('authoritative.users').select('name').where('name', '=', name).executeTakeFirst()
+      ? await trx.selectFrom('authoritative.users').select('disabled').where('name', '=', name).executeTakeFirst()
       : await trx
           .selectFrom('authoritative.applications')
-          .select('application')
+          .select(sql<boolean>`false`.as('disabled'))
           .where('application', '=', name)
           .executeTakeFirst();
   if (!found) throw failure('NotFound', `there is no ${kind} ${name}: create it before its token`);
+  if (found.disabled)
+    throw failure('Conflict', `${name} is disabled, and a token would open nothing: enable them first`);
 }

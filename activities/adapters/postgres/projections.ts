@@ -14,6 +14,7 @@ const deliveryStanding = {
   live: 4,
   superseded: 5,
   reverted: 5,
+  'taken-down': 5,
 } as const satisfies Record<DeliveryState, number>;
 const evaluationStanding = { running: 0, done: 1, failed: 1 } as const satisfies Record<Evaluation['state'], number>;
 const scanStanding = { open: 0, labelled: 1 } as const satisfies Record<Scan['state'], number>;
@@ -23,15 +24,6 @@ export async function writeProjections(trx: Work, projections: readonly Projecti
   const keyed = projections.map((projection) => ({ projection, key: keyOf(projection) }));
   keyed.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
   for (const { projection } of keyed) await write(trx, projection);
-}
-
-/** Writes a scan unless it is there. */
-export async function insertScan(trx: Work, scan: Scan): Promise<void> {
-  await trx
-    .insertInto('projection.scans')
-    .values(scanColumns(scan))
-    .onConflict((conflict) => conflict.doNothing())
-    .execute();
 }
 
 /** Sets a delivery to what the live pointer says of it, whatever it was: only the pointer's move may take a state back. */
@@ -72,7 +64,7 @@ async function write(trx: Work, { kind, row }: Projection): Promise<void> {
 async function writeVersion(trx: Work, version: Version): Promise<void> {
   const { project, model, submission, state, author, revision, updatedAt } = version;
   const columns = { project, model, submission, state, author, revision, updated_at: updatedAt, row: json(version) };
-  await trx
+  const written = await trx
     .insertInto('projection.versions')
     .values(columns)
     .onConflict((conflict) =>
@@ -81,13 +73,25 @@ async function writeVersion(trx: Work, version: Version): Promise<void> {
         .doUpdateSet(columns)
         .where(sql<boolean>`(excluded.revision, excluded.updated_at) >= (versions.revision, versions.updated_at)`),
     )
+    .returning(sql<boolean>`xmax = 0`.as('isNew'))
+    .executeTakeFirst();
+  if (!written?.isNew) return;
+  // Evaluations that were written before: their author may see them.
+  await trx
+    .updateTable('projection.evaluations')
+    .set({ author })
+    .where('project', '=', project)
+    .where('model', '=', model)
+    .where('submission', '=', submission)
     .execute();
 }
 
 async function writeEvaluation(trx: Work, row: Evaluation): Promise<void> {
   const { project, evaluation, model, submission, state, updatedAt } = row;
   const standing = evaluationStanding[state];
-  const columns = { project, evaluation, model, submission, standing, updated_at: updatedAt, row: json(row) };
+  const author = sql<string | null>`(select author from projection.versions
+    where project = ${project} and model = ${model} and submission = ${submission})`;
+  const columns = { project, evaluation, model, submission, author, standing, updated_at: updatedAt, row: json(row) };
   await trx
     .insertInto('projection.evaluations')
     .values(columns)

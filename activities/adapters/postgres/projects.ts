@@ -1,30 +1,26 @@
-// Projects with their types and policy, their members, their data sets.
-import { isDeepStrictEqual } from 'node:util';
+// Projects with their types and policy, and their members.
 import { sql } from 'kysely';
 import type { Project, Records } from '../../records.ts';
+import type { Policy } from '../../../workflows/domain/model.ts';
 import { failure } from '../../failures.ts';
 import { once } from './audit.ts';
 import type { Database, Work } from './connection.ts';
 import { json } from './connection.ts';
+import { insertTypes } from './model-types.ts';
 
 type ProjectRecords = Pick<
   Records,
-  | 'createProject'
-  | 'project'
-  | 'projects'
-  | 'setPolicy'
-  | 'setMember'
-  | 'members'
-  | 'registerDataSet'
-  | 'dataSet'
-  | 'dataSets'
+  'createProject' | 'project' | 'projects' | 'projectOfType' | 'setPolicy' | 'setMember' | 'members'
 >;
 
 /** The projects' part of Records. */
 export function projectRecords(db: Database): ProjectRecords {
   return {
     async createProject(project, audit) {
-      await once(db, audit, (trx) => insertProject(trx, project));
+      await once(db, audit, async (trx) => {
+        await insertProject(trx, project);
+        await insertPolicy(trx, project.project, project.policy, audit.actor);
+      });
     },
 
     async project(project) {
@@ -36,6 +32,15 @@ export function projectRecords(db: Database): ProjectRecords {
       return selectProjects(db, user === null ? {} : { user });
     },
 
+    async projectOfType(type) {
+      const found = await db
+        .selectFrom('authoritative.types')
+        .select('project')
+        .where('type', '=', type)
+        .executeTakeFirst();
+      return found?.project;
+    },
+
     async setPolicy(project, policy, audit) {
       await once(db, audit, async (trx) => {
         const set = await trx
@@ -44,6 +49,7 @@ export function projectRecords(db: Database): ProjectRecords {
           .where('project', '=', project)
           .executeTakeFirst();
         if (set.numUpdatedRows === 0n) throw failure('NotFound', `there is no project ${project}`);
+        await insertPolicy(trx, project, policy, audit.actor);
       });
     },
 
@@ -66,56 +72,13 @@ export function projectRecords(db: Database): ProjectRecords {
     },
 
     async members(project) {
-      const found = await db
-        .selectFrom('authoritative.members')
-        .select(['name', 'roles'])
-        .where('project', '=', project)
-        .orderBy(sql`name collate "C"`)
+      return db
+        .selectFrom('authoritative.members as member')
+        .innerJoin('authoritative.users as user', 'user.name', 'member.name')
+        .select(['member.name as user', 'member.roles', 'user.disabled'])
+        .where('member.project', '=', project)
+        .orderBy(sql`member.name collate "C"`)
         .execute();
-      return found.map(({ name, roles }) => ({ user: name, roles }));
-    },
-
-    async registerDataSet(dataset, audit) {
-      await once(db, audit, async (trx) => {
-        const key = { project: dataset.project, dataset: dataset.dataset };
-        await trx
-          .insertInto('authoritative.data_sets')
-          .values({ ...key, row: json(dataset) })
-          .onConflict((conflict) => conflict.doNothing())
-          .execute();
-        const { row } = await trx
-          .selectFrom('authoritative.data_sets')
-          .select('row')
-          .where('project', '=', key.project)
-          .where('dataset', '=', key.dataset)
-          .executeTakeFirstOrThrow();
-        // Who registered it, and when, stays with the first; what it holds must be the same.
-        if (row.kind !== dataset.kind || !isDeepStrictEqual(row.files, JSON.parse(json(dataset.files))))
-          throw failure(
-            'Conflict',
-            `data set ${dataset.dataset} of ${dataset.project} exists with other files: data sets do not change, give it a new name`,
-          );
-      });
-    },
-
-    async dataSet(project, dataset) {
-      const found = await db
-        .selectFrom('authoritative.data_sets')
-        .select('row')
-        .where('project', '=', project)
-        .where('dataset', '=', dataset)
-        .executeTakeFirst();
-      return found?.row;
-    },
-
-    async dataSets(project) {
-      const found = await db
-        .selectFrom('authoritative.data_sets')
-        .select('row')
-        .where('project', '=', project)
-        .orderBy(sql`dataset collate "C"`)
-        .execute();
-      return found.map(({ row }) => row);
     },
   };
 }
@@ -127,22 +90,7 @@ async function insertProject(trx: Work, { project, types, policy }: Project): Pr
     .onConflict((conflict) => conflict.doNothing())
     .executeTakeFirst();
   if (made.numInsertedOrUpdatedRows === 0n) throw failure('Conflict', `project ${project} exists`);
-  // Sorted: two projects that want the same types then wait for each other in one direction only.
-  const wanted = types.map((type, position) => ({ type, project, position }));
-  for (const row of wanted.sort((a, b) => (a.type < b.type ? -1 : 1))) {
-    const added = await trx
-      .insertInto('authoritative.types')
-      .values(row)
-      .onConflict((conflict) => conflict.doNothing())
-      .executeTakeFirst();
-    if (added.numInsertedOrUpdatedRows !== 0n) continue;
-    const { project: owner } = await trx
-      .selectFrom('authoritative.types')
-      .select('project')
-      .where('type', '=', row.type)
-      .executeTakeFirstOrThrow();
-    throw failure('Conflict', `type ${row.type} belongs to project ${owner}: a type has one project`);
-  }
+  await insertTypes(trx, project, types, 0);
 }
 
 /** The types of a project, in their order, as a column; `alias` is how the query calls the table of projects. */
@@ -170,11 +118,24 @@ async function selectProjects(
   return found.map((row) => ({ project: row.project, types: row.types, policy: row.policy }));
 }
 
+/** Keeps who set which policy: nobody lowers the bar for their own work. */
+async function insertPolicy(trx: Work, project: string, policy: Policy, setBy: string): Promise<void> {
+  await trx
+    .insertInto('authoritative.policies')
+    .values({ project, version: policy.version, policy: json(policy), set_by: setBy })
+    .onConflict((conflict) =>
+      conflict.columns(['project', 'version']).doUpdateSet({ policy: json(policy), set_by: setBy }),
+    )
+    .execute();
+}
+
 async function bothMustExist(trx: Work, project: string, user: string): Promise<void> {
   const there = await trx
     .selectFrom('authoritative.projects')
     .select('project')
     .where('project', '=', project)
+    // A decision that is being made holds the members as they are.
+    .forNoKeyUpdate()
     .executeTakeFirst();
   if (!there) throw failure('NotFound', `there is no project ${project}`);
   const known = await trx.selectFrom('authoritative.users').select('name').where('name', '=', user).executeTakeFirst();

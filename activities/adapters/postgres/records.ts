@@ -2,16 +2,27 @@
 import type { Records } from '../../records.ts';
 import { applicationRecords } from './applications.ts';
 import { auditRecords } from './audit.ts';
+import { commandRecords } from './command-records.ts';
+import { byteRecords } from './bytes.ts';
 import { openDatabase } from './connection.ts';
+import { decisionAuditRecords } from './decision-audit.ts';
+import { evidenceRecords } from './evidence.ts';
+import { dataSetRecords } from './data-sets.ts';
 import { findingRecords } from './findings.ts';
 import { importRecords } from './imports.ts';
 import { installationRecords } from './installation.ts';
+import { labelDecisionRecords } from './label-decisions.ts';
 import { liveRecords } from './live.ts';
 import { createOutlast, type Outlast } from './losses.ts';
 import { migrate } from './migrations.ts';
 import { peopleRecords } from './people.ts';
+import { pointerDecisionRecords } from './pointer-decisions.ts';
 import { projectRecords } from './projects.ts';
 import { releaseRecords } from './releases.ts';
+import { startRecords } from './start-records.ts';
+import { versionDecisionRecords } from './version-decisions.ts';
+import { versionFactRecords } from './version-facts.ts';
+import { typeRecords } from './model-types.ts';
 import { versionRecords } from './versions.ts';
 
 /** Enough for a worker's activities at once; PostgreSQL's own default is 100 connections for all processes together. */
@@ -52,6 +63,8 @@ export async function createPostgresRecords(options: PostgresOptions): Promise<R
   return eachCall(outlast, {
     ...peopleRecords(db),
     ...projectRecords(db),
+    ...typeRecords(db),
+    ...dataSetRecords(db),
     ...auditRecords(db),
     ...versionRecords(db),
     ...releaseRecords(db),
@@ -60,6 +73,15 @@ export async function createPostgresRecords(options: PostgresOptions): Promise<R
     ...findingRecords(db),
     ...importRecords(db),
     ...installationRecords(db),
+    ...startRecords(db),
+    ...commandRecords(db),
+    ...versionDecisionRecords(db),
+    ...decisionAuditRecords(db),
+    ...versionFactRecords(db),
+    ...evidenceRecords(db),
+    ...pointerDecisionRecords(db),
+    ...labelDecisionRecords(db),
+    ...byteRecords(db),
     async close() {
       await db.destroy();
     },

@@ -1,6 +1,6 @@
-// Releases: one sequence per type, without gaps but for burnt numbers, and the fences that keep a release from going live.
+// Releases: one sequence per type, without gaps, and the fences that keep a release from going live.
 import type { Records } from '../../records.ts';
-import type { Release } from '../../../workflows/domain/model.ts';
+import type { DeliveryState, Release } from '../../../workflows/domain/model.ts';
 import { failure } from '../../failures.ts';
 import type { Database, Work } from './connection.ts';
 import { json, lock, transact } from './connection.ts';
@@ -12,10 +12,12 @@ type ReleaseRecords = Pick<
   | 'allotRelease'
   | 'announced'
   | 'manifested'
-  | 'burnRelease'
+  | 'releaseCommand'
   | 'unmanifested'
   | 'release'
   | 'releases'
+  | 'nextRelease'
+  | 'newestRelease'
   | 'releasesOf'
   | 'fence'
   | 'fenced'
@@ -34,6 +36,27 @@ export async function isFenced(db: Database, release: string): Promise<boolean> 
     .executeTakeFirst();
   return found !== undefined;
 }
+
+/** States that a delivery does not leave by itself. */
+const ended: readonly DeliveryState[] = ['live', 'superseded', 'reverted', 'failed'];
+
+/** Releases of a type that are announced and not taken back. */
+const standing = (db: Database, type: string) =>
+  db
+    .selectFrom('authoritative.releases as releases')
+    .select(['releases.row', 'releases.announced'])
+    .where('releases.type', '=', type)
+    .where('releases.announced', '=', true)
+    .where((eb) =>
+      eb.not(
+        eb.exists(
+          eb
+            .selectFrom('authoritative.fences as fence')
+            .select('fence.release')
+            .whereRef('fence.release', '=', 'releases.release'),
+        ),
+      ),
+    );
 
 /** The releases' part of Records. */
 export function releaseRecords(db: Database): ReleaseRecords {
@@ -63,28 +86,46 @@ export function releaseRecords(db: Database): ReleaseRecords {
       return found && releaseOf(found);
     },
 
-    async releases({ type, after, limit }) {
-      const found = await db
+    async releases({ type, after, limit, announced = false }) {
+      let query = db
         .selectFrom('authoritative.releases')
         .select(columns)
         .where('type', '=', type)
         .where('sequence', '>', after ?? 0)
         .orderBy('sequence')
-        .limit(limitOf(limit))
-        .execute();
-      return found.map(releaseOf);
+        .limit(limitOf(limit));
+      if (announced) query = query.where('announced', '=', true);
+      return (await query.execute()).map(releaseOf);
+    },
+
+    async nextRelease(application, type, floor) {
+      const found = await standing(db, type)
+        .where('sequence', '>', floor)
+        .where((eb) =>
+          eb.not(
+            eb.exists(
+              eb
+                .selectFrom('projection.deliveries as delivery')
+                .select('delivery.release')
+                .where('delivery.application', '=', application)
+                .whereRef('delivery.release', '=', 'releases.release')
+                .where('delivery.state', 'in', ended),
+            ),
+          ),
+        )
+        .orderBy('sequence')
+        .limit(1)
+        .executeTakeFirst();
+      return found && releaseOf(found);
+    },
+
+    async newestRelease(type) {
+      const found = await standing(db, type).orderBy('sequence', 'desc').limit(1).executeTakeFirst();
+      return found && releaseOf(found);
     },
 
     async releasesOf(project, model, submission) {
-      const found = await db
-        .selectFrom('authoritative.releases')
-        .select(columns)
-        .where('project', '=', project)
-        .where('model', '=', model)
-        .where('submission', '=', submission)
-        .orderBy('sequence')
-        .execute();
-      return found.map(releaseOf);
+      return releasesOfVersion(db, { project, model, submission });
     },
 
     async fence(releases, commandId) {
@@ -98,7 +139,24 @@ export function releaseRecords(db: Database): ReleaseRecords {
   };
 }
 
-async function allot(trx: Work, commandId: string, release: Unallotted): Promise<Release> {
+/** The releases of a version, by their sequence. */
+export async function releasesOfVersion(
+  db: Database,
+  { project, model, submission }: Pick<Release, 'project' | 'model' | 'submission'>,
+): Promise<readonly Release[]> {
+  const found = await db
+    .selectFrom('authoritative.releases')
+    .select(['row', 'announced'])
+    .where('project', '=', project)
+    .where('model', '=', model)
+    .where('submission', '=', submission)
+    .orderBy('sequence')
+    .execute();
+  return found.map(releaseOf);
+}
+
+/** Gives a release its id and number; the same command again gets the same. */
+export async function allot(trx: Work, commandId: string, release: Unallotted): Promise<Release> {
   const { project, model, submission, version, type } = release;
   await lock(trx, `sequence:${type}`);
   const allotted = await trx
@@ -166,7 +224,7 @@ async function nothingNewerIsLive(trx: Work, { project, model, version, type }: 
 }
 
 /** All or none. What was fenced before, by whichever command, stays so: it cannot be live. */
-async function fence(
+export async function fence(
   trx: Work,
   releases: readonly string[],
   commandId: string,

@@ -1,22 +1,39 @@
 // The tables as types: `authoritative.*` is backed up, `projection.*` is made again from staging.
-import type { ColumnType, Generated } from 'kysely';
+import type { ColumnType, Generated, GeneratedAlways } from 'kysely';
 import type { Finding } from '../../installation.ts';
-import type { JobGrant, Principal } from '../../records.ts';
+import type { JobGrant, Principal, VersionSummary } from '../../records.ts';
 import type {
   Application,
   DataSet,
   Delivery,
   Evaluation,
+  NamedArtifact,
   Policy,
   Release,
+  RunRecord,
   Scan,
   Version,
 } from '../../../workflows/domain/model.ts';
+import type { Approval } from '../../../workflows/domain/approval.ts';
+import type { Outcome } from '../../../workflows/domain/command.ts';
+import type { WorkflowName } from '../../../workflows/domain/ids.ts';
 import type { Import, Node } from '../../../workflows/domain/import.ts';
+import type { VersionState } from '../../../workflows/domain/lifecycle.ts';
+import type { Digest } from '../../../workflows/domain/names.ts';
 import type { Role } from '../../../workflows/domain/roles.ts';
 
 /** jsonb: read as the value that was written, written as JSON text (the driver would take an array for a PostgreSQL one). */
 type Json<T> = ColumnType<T, string, string>;
+
+/** What came of a decision's effects. */
+export interface DecisionDetail {
+  readonly release?: string;
+  readonly folder?: string;
+  readonly to?: string;
+  readonly commit?: string;
+}
+/** A time that is left out when the row is made. */
+type Nullable = ColumnType<string | null, string | null | undefined, string | null>;
 
 /** A projection keeps the whole domain object and, besides, what is asked for. `ordinal` counts the rows as they came: pages go by it. */
 interface Projected<T> {
@@ -26,7 +43,7 @@ interface Projected<T> {
 }
 
 export interface Tables {
-  'authoritative.users': { name: string; admin: boolean };
+  'authoritative.users': { name: string; admin: boolean; disabled: Generated<boolean> };
   'authoritative.tokens': {
     token_id: string;
     sha256: string;
@@ -39,17 +56,54 @@ export interface Tables {
   };
   'authoritative.projects': { project: string; policy: Json<Policy> };
   'authoritative.types': { type: string; project: string; position: number };
+  'authoritative.type_grants': { type: string; project: string };
   'authoritative.members': { project: string; name: string; roles: Json<readonly Role[]> };
-  'authoritative.data_sets': { project: string; dataset: string; row: Json<DataSet> };
+  'authoritative.data_sets': {
+    project: string;
+    dataset: string;
+    row: Json<DataSet>;
+    deleted_at: Nullable;
+    swept_at: Nullable;
+  };
+  'authoritative.data_set_drafts': {
+    project: string;
+    dataset: string;
+    attempt: string;
+    step: 'write' | 'clear';
+    drafted_at: string;
+  };
+  'authoritative.data_set_uses': {
+    project: string;
+    dataset: string;
+    kind: 'run' | 'evaluation';
+    name: string;
+  };
   'authoritative.nodes': { project: string; node: string; row: Json<Node> };
   'authoritative.audit': {
-    seq: number;
-    previous: string;
-    hash: string;
+    /** In the order of insertion; a transaction that commits late has an early one. */
+    arrival: GeneratedAlways<number>;
+    /** Place in the chain; it, `previous` and `hash` are null until the entry is linked. */
+    seq: number | null;
+    previous: string | null;
+    hash: string | null;
     key: string;
     project: string | null;
     subject: string;
-    /** RFC 8785 text, as it was hashed: jsonb would change numbers and refuse U+0000. */
+    /** RFC 8785 text, as it is hashed: jsonb would change numbers and refuse U+0000. */
+    entry: string;
+    recorded_at: Generated<string>;
+  };
+  'authoritative.refusals': {
+    refusal: GeneratedAlways<number>;
+    principal: string;
+    action: string;
+    /** Empty for one of the platform. */
+    project: string;
+    minute: string;
+    count: number;
+    /** The last one that was counted: the same again is a call that is made again. */
+    request: string;
+    /** The audit entry of the first one, as RFC 8785 text. */
     entry: string;
   };
   'authoritative.audit_head': { seq: number; hash: string };
@@ -76,7 +130,6 @@ export interface Tables {
     manifest: Generated<boolean>;
   };
   'authoritative.release_floors': { type: string; sequence: number };
-  'authoritative.burnt_numbers': { type: string; sequence: number; taken_by: string; burnt_at: Generated<string> };
   'authoritative.installation': {
     one: Generated<boolean>;
     installation: string;
@@ -86,7 +139,6 @@ export interface Tables {
     audit_seq: Generated<number>;
   };
   'authoritative.marked_systems': { system: string; tick: number };
-  'authoritative.installation_keys': { key_id: string; added_at: Generated<string> };
   'authoritative.paused': { one: Generated<boolean>; since: Generated<string>; findings: Json<readonly Finding[]> };
   'authoritative.fences': { release: string; command_id: string };
   'authoritative.applications': { application: string; project: string; row: Json<Application> };
@@ -96,16 +148,144 @@ export interface Tables {
     generation: number;
     release: string | null;
     moved_at: string | null;
+    /** Releases up to this sequence came before the application; null until it has begun. */
+    floor: Generated<number | null>;
   };
   /** Every answered move, also the refused ones (`generation` null): a key gets its first answer for ever. */
   'authoritative.moves': {
     key: string;
     application: string;
     type: string;
-    release: string;
+    /** `null`: taken down. */
+    release: string | null;
     generation: number | null;
     moved_at: string | null;
     refused: 'fenced' | 'older' | null;
+  };
+  'authoritative.signing_keys': {
+    key_id: string;
+    public_key: string;
+    registered_at: Generated<string>;
+    /** The key was lost and let go of: it signs nothing new. */
+    retired_at: Nullable;
+  };
+  'authoritative.policies': { project: string; version: number; policy: Json<Policy>; set_by: string | null };
+  'authoritative.starts': {
+    workflow_id: string;
+    ordinal: Generated<number>;
+    type: WorkflowName;
+    input: string;
+    input_digest: string;
+    asked_by: string;
+    roles: Json<readonly Role[]>;
+    project: string | null;
+    parent: string | null;
+    recorded_at: Generated<string>;
+    earlier: Generated<boolean>;
+    run_id: string | null;
+    restarts: Generated<number>;
+    restart_at: string | null;
+    closed_at: string | null;
+    detail: Generated<string>;
+  };
+  'authoritative.commands': {
+    workflow_id: string;
+    command_id: string;
+    ordinal: Generated<number>;
+    project: string | null;
+    subject: string;
+    actor: string;
+    name: string;
+    mark: string;
+    /** RFC 8785 text of the signed command. */
+    command: string;
+    status: 'open' | Outcome['status'];
+    reason: string | null;
+    message: Generated<string>;
+    recorded_at: Generated<string>;
+    settled_at: string | null;
+  };
+  'authoritative.decisions': {
+    workflow_id: string;
+    command_id: string;
+    ordinal: Generated<number>;
+    name: string;
+    actor: string;
+    reason: string;
+    report: string | null;
+    digest: string | null;
+    revision: number;
+    policy_version: number | null;
+    at: string;
+    status: 'pending' | 'complete' | 'failed';
+    detail: ColumnType<DecisionDetail, string | undefined, string>;
+  };
+  'authoritative.standings': {
+    project: string;
+    model: string;
+    submission: string;
+    state: VersionState;
+    revision: number;
+    attempt: number;
+    approvals: Json<readonly Approval[]>;
+    new_since: string | null;
+    undo_until: string | null;
+    closed: boolean;
+    row: Json<Version>;
+  };
+  'authoritative.transitions': {
+    project: string;
+    model: string;
+    submission: string;
+    revision: number;
+    entry: string;
+    filed: Generated<boolean>;
+  };
+  'authoritative.steps': { workflow_id: string; step: string; value: Json<object> };
+  'authoritative.runs': { project: string; model: string; submission: string; attempt: number; row: Json<RunRecord> };
+  'authoritative.staged': {
+    project: string;
+    model: string;
+    submission: string;
+    files: Json<readonly NamedArtifact[]>;
+    problems: Json<readonly string[]> | null;
+    digest: Digest | null;
+    revises: number | null;
+  };
+  'authoritative.evidence': {
+    project: string;
+    evaluation: string;
+    model: string;
+    submission: string;
+    digest: string;
+    report: string;
+    dataset: string;
+    actor: string;
+    as_manager: boolean;
+    begun_at: string;
+    metrics: Json<Readonly<Record<string, number | null>>>;
+  };
+  'authoritative.gate_results': {
+    ordinal: Generated<number>;
+    application: string;
+    release: string;
+    gate: string;
+    passed: boolean;
+    detail: string;
+    seconds: number;
+    at: Generated<string>;
+    /** The delivery's run that found it; null: recorded before runs were. */
+    run: string | null;
+  };
+  /** What chunks of files have, by the file's digest: written once, the same for every store. */
+  'authoritative.chunk_digests': { sha256: string; chunk_bytes: number; digests: Buffer };
+  'authoritative.file_digests': { uri: string; sha256: string; bytes: number; modified_at: string };
+  'authoritative.byte_faults': {
+    uri: string;
+    expected: string;
+    found: string;
+    first_at: string;
+    last_at: string;
   };
   'projection.versions': Projected<Version> & {
     project: string;
@@ -114,12 +294,21 @@ export interface Tables {
     state: string;
     author: string;
     revision: number;
+    summary: GeneratedAlways<VersionSummary>;
+    type: GeneratedAlways<string>;
+    /** The version's number; 0 while it has none. */
+    number: GeneratedAlways<number>;
+    tags: GeneratedAlways<readonly string[]>;
+    words: GeneratedAlways<string>;
   };
   'projection.evaluations': Projected<Evaluation> & {
     project: string;
     evaluation: string;
     model: string;
     submission: string | null;
+    /** Of the version that was evaluated. */
+    author: string | null;
+    actor: GeneratedAlways<string>;
     standing: number;
   };
   'projection.deliveries': Projected<Delivery> & {

@@ -1,13 +1,21 @@
 // The Model Center's rows: versions with their numbers and claimed digests, and evaluations.
 import type { Records } from '../../records.ts';
 import { failure } from '../../failures.ts';
-import type { Database } from './connection.ts';
+import type { Version } from '../../../workflows/domain/model.ts';
+import type { Database, Work } from './connection.ts';
 import { lock, transact } from './connection.ts';
-import { cursorOf, limitOf, pageOf } from './page.ts';
+import { listEvaluations, listVersions } from './lists.ts';
 
 type VersionRecords = Pick<
   Records,
-  'version' | 'versions' | 'versionNumber' | 'claimDigest' | 'freeDigest' | 'evaluation' | 'evaluations'
+  | 'version'
+  | 'versionByNumber'
+  | 'versions'
+  | 'versionNumber'
+  | 'claimDigest'
+  | 'freeDigest'
+  | 'evaluation'
+  | 'evaluations'
 >;
 
 /** The versions' part of Records. Lists come newest first. */
@@ -24,75 +32,27 @@ export function versionRecords(db: Database): VersionRecords {
       return found?.row;
     },
 
-    async versions({ project, model, state, author, ...page }) {
-      const [after, limit] = [cursorOf(page), limitOf(page.limit)];
-      let query = db
+    async versionByNumber(project, model, number) {
+      const found = await db
         .selectFrom('projection.versions')
-        .select(['ordinal', 'row'])
+        .select('row')
         .where('project', '=', project)
-        .orderBy('ordinal', 'desc')
-        .limit(limit + 1);
-      if (model !== undefined) query = query.where('model', '=', model);
-      if (state !== undefined) query = query.where('state', '=', state);
-      if (author !== undefined) query = query.where('author', '=', author);
-      if (after !== undefined) query = query.where('ordinal', '<', after);
-      return pageOf(
-        await query.execute(),
-        limit,
-        ({ ordinal }) => ordinal,
-        ({ row }) => row,
-      );
+        .where('model', '=', model)
+        .where('number', '=', number)
+        // 0 stands for versions without a number.
+        .where('number', '>', 0)
+        .executeTakeFirst();
+      return found?.row;
     },
 
+    versions: (filter) => listVersions(db, filter),
+
     async versionNumber(project, model, submission) {
-      return transact(db, async (trx) => {
-        await lock(trx, `version:${project}/${model}`);
-        const ofModel = trx
-          .selectFrom('authoritative.version_numbers')
-          .where('project', '=', project)
-          .where('model', '=', model);
-        const given = await ofModel.select('version').where('submission', '=', submission).executeTakeFirst();
-        if (given) return given.version;
-        const { newest } = await ofModel.select((eb) => eb.fn.max('version').as('newest')).executeTakeFirstOrThrow();
-        // `max` of no row is null, whatever its type says.
-        const version = Number(newest ?? 0) + 1;
-        await trx.insertInto('authoritative.version_numbers').values({ project, model, submission, version }).execute();
-        return version;
-      });
+      return transact(db, (trx) => numberOf(trx, { project, model, submission }));
     },
 
     async claimDigest(project, model, submission, digest) {
-      await transact(db, async (trx) => {
-        await lock(trx, `digest:${project}/${model}`);
-        const ofModel = trx
-          .selectFrom('authoritative.digest_claims')
-          .where('project', '=', project)
-          .where('model', '=', model);
-        const own = await ofModel.select(['digest', 'freed']).where('submission', '=', submission).executeTakeFirst();
-        // After the end a late claim must not hold the bytes again.
-        if (own?.freed) return;
-        if (own && own.digest !== digest)
-          throw failure(
-            'Conflict',
-            `submission ${submission} of ${project}/${model} has claimed the bytes ${own.digest ?? 'none'}, not ${digest}: a submission's bytes are fixed`,
-          );
-        if (own) return;
-        const other = await ofModel
-          .select('submission')
-          .where('digest', '=', digest)
-          .where('freed', '=', false)
-          .executeTakeFirst();
-        if (other)
-          throw failure(
-            'Conflict',
-            `submission ${other.submission} of ${project}/${model} is open with the same bytes (SHA-256 ${digest}): withdraw it or wait for its end`,
-            [other.submission],
-          );
-        await trx
-          .insertInto('authoritative.digest_claims')
-          .values({ project, model, submission, digest, freed: false })
-          .execute();
-      });
+      await transact(db, (trx) => claim(trx, { project, model, submission }, digest));
     },
 
     async freeDigest(project, model, submission) {
@@ -116,23 +76,57 @@ export function versionRecords(db: Database): VersionRecords {
       return found?.row;
     },
 
-    async evaluations({ project, model, submission, ...page }) {
-      const [after, limit] = [cursorOf(page), limitOf(page.limit)];
-      let query = db
-        .selectFrom('projection.evaluations')
-        .select(['ordinal', 'row'])
-        .where('project', '=', project)
-        .orderBy('ordinal', 'desc')
-        .limit(limit + 1);
-      if (model !== undefined) query = query.where('model', '=', model);
-      if (submission !== undefined) query = query.where('submission', '=', submission);
-      if (after !== undefined) query = query.where('ordinal', '<', after);
-      return pageOf(
-        await query.execute(),
-        limit,
-        ({ ordinal }) => ordinal,
-        ({ row }) => row,
-      );
-    },
+    evaluations: (filter) => listEvaluations(db, filter),
   };
+}
+
+type Key = Pick<Version, 'project' | 'model' | 'submission'>;
+
+/** The number of a submission: the model's next one the first time, kept for ever. */
+export async function numberOf(trx: Work, { project, model, submission }: Key): Promise<number> {
+  await lock(trx, `version:${project}/${model}`);
+  const ofModel = trx
+    .selectFrom('authoritative.version_numbers')
+    .where('project', '=', project)
+    .where('model', '=', model);
+  const given = await ofModel.select('version').where('submission', '=', submission).executeTakeFirst();
+  if (given) return given.version;
+  const { newest } = await ofModel.select((eb) => eb.fn.max('version').as('newest')).executeTakeFirstOrThrow();
+  // `max` of no row is null, whatever its type says.
+  const version = Number(newest ?? 0) + 1;
+  await trx.insertInto('authoritative.version_numbers').values({ project, model, submission, version }).execute();
+  return version;
+}
+
+/** Claims a digest for an open submission; another open one with the same bytes is a `Conflict` that names it. */
+export async function claim(trx: Work, { project, model, submission }: Key, digest: string): Promise<void> {
+  await lock(trx, `digest:${project}/${model}`);
+  const ofModel = trx
+    .selectFrom('authoritative.digest_claims')
+    .where('project', '=', project)
+    .where('model', '=', model);
+  const own = await ofModel.select(['digest', 'freed']).where('submission', '=', submission).executeTakeFirst();
+  // After the end a late claim must not hold the bytes again.
+  if (own?.freed) return;
+  if (own && own.digest !== digest)
+    throw failure(
+      'Conflict',
+      `submission ${submission} of ${project}/${model} has claimed the bytes ${own.digest ?? 'none'}, not ${digest}: a submission's bytes are fixed`,
+    );
+  if (own) return;
+  const other = await ofModel
+    .select('submission')
+    .where('digest', '=', digest)
+    .where('freed', '=', false)
+    .executeTakeFirst();
+  if (other)
+    throw failure(
+      'Conflict',
+      `submission ${other.submission} of ${project}/${model} is open with the same bytes (model.onnx with SHA-256 ${digest}), and decisions name them: withdraw it, or have a manager reject it, roll it back or retire it, then submit again`,
+      [other.submission],
+    );
+  await trx
+    .insertInto('authoritative.digest_claims')
+    .values({ project, model, submission, digest, freed: false })
+    .execute();
 }

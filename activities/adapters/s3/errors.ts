@@ -1,5 +1,5 @@
 // What goes wrong between the platform and an S3 endpoint, told so that a person knows what to do.
-import { codeOf, failure } from '../../failures.ts';
+import { codeOf, failure, SystemUnavailable } from '../../failures.ts';
 
 /** A request as a message names it. */
 export interface Asked {
@@ -93,8 +93,8 @@ const remedies: Readonly<Record<string, string>> = {
 export const nameOf = (error: unknown): string => (error instanceof Error ? error.name : '');
 
 /**
- * The error with a message that says which request it was and what to do. Only what an operator cannot mend by waiting is a
- * failure; wrong credentials, a missing bucket, a full disk are mended while it is tried again.
+ * The error with a message that says which request it was and what to do. Only what no waiting can fix is a failure; wrong
+ * credentials, a missing bucket, a full disk are `SystemUnavailable`: an operator fixes them while it is tried again.
  */
 export function s3Error(error: unknown, asked: Asked): unknown {
   const name = nameOf(error);
@@ -107,9 +107,14 @@ export function s3Error(error: unknown, asked: Asked): unknown {
   // The SDK wraps errors of Node that it does not know for such, and keeps their text alone.
   const code = codeOf(error) ?? /\bE[A-Z]{4,}\b/.exec(textOf(error))?.[0] ?? '';
   const remedy = remedies[name] ?? remedies[code] ?? remedies[String(status)];
-  if (remedy !== undefined)
-    return new Error(`${what}: ${remedy} (${saying(error)}); it is tried again`, { cause: error });
-  return status === undefined ? error : new Error(`${what}: answered ${status} ${saying(error)}`, { cause: error });
+  const isOfTheSystem = status !== undefined || /^E[A-Z]/.test(code);
+  if (remedy === undefined && !isOfTheSystem) return error;
+  const answered = `answered ${status ?? 'nothing'} ${saying(error)}`;
+  const message =
+    remedy === undefined ? `${what}: ${answered}` : `${what}: ${remedy} (${saying(error)}); it is tried again`;
+  // A remedy names settings of the platform; its first words say what is wrong.
+  const reason = remedy?.split(': ')[0] ?? `it gives an answer that the platform does not know`;
+  return new SystemUnavailable({ system: 'S3', reason, message, isFull: remedy === full, code: name, cause: error });
 }
 
 function statusOf(error: unknown): number | undefined {

@@ -58,7 +58,7 @@ export function createObjects({ client, reader, bucket, endpoint, silenceMs }: C
     const command = new GetObjectCommand({ Bucket: bucket, Key: keyOf(path), ...(Range !== undefined && { Range }) });
     try {
       const { Body } = await reader.send(command, { abortSignal: signal });
-      if (!(Body instanceof Readable)) throw new Error(`S3 GetObject of ${scheme}${path} gave no stream`);
+      if (!(Body instanceof Readable)) throw new TypeError(`S3 GetObject of ${scheme}${path} gave no stream`);
       // A body that fails before anybody reads it must not end the process; who reads it then is told.
       return bytesOf(
         path,

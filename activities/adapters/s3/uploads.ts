@@ -14,7 +14,7 @@ import {
   type CompletedPart,
 } from '@aws-sdk/client-s3';
 import type { Digest } from '../../../workflows/domain/names.ts';
-import { failure } from '../../failures.ts';
+import { failure, SystemUnavailable } from '../../failures.ts';
 import type { Connection } from './connection.ts';
 import { nameOf } from './errors.ts';
 
@@ -82,11 +82,14 @@ export function createUploads({ client, bucket, endpoint }: Connection, options:
     const proof = 'ServerSideEncryption' in answer ? answer.ServerSideEncryption : undefined;
     if (encryption === undefined || proof === encryption) return;
     const said = typeof proof === 'string' ? proof : 'nothing of it';
-    throw new Error(
-      `s3://${bucket}/${key}: server-side encryption ${encryption} is configured, but ${endpoint} answers ${said}. Nothing is ` +
+    throw new SystemUnavailable({
+      system: 'S3',
+      reason: 'it does not encrypt as configured',
+      message:
+        `s3://${bucket}/${key}: server-side encryption ${encryption} is configured, but ${endpoint} answers ${said}. Nothing is ` +
         `stored. Let the server encrypt (and remove what lies there unencrypted), or take the encryption out of the S3 ` +
         `configuration; it is tried again`,
-    );
+    });
   }
 
   /** What was promised before any byte was sent must hold for what now lies there. */

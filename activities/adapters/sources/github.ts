@@ -80,7 +80,8 @@ export function createGithub(fetch: GuardedFetch, options: GithubOptions) {
     const parsed = schema.safeParse(jsonOf(text));
     if (!parsed.success) throw failure('Corrupt', `${what}: GitHub’s answer is not what its API describes`);
     const next = /<([^>]+)>;\s*rel="next"/.exec(link)?.[1];
-    return { value: parsed.data, next: next !== undefined && new URL(next).origin === origin ? next : undefined };
+    const isOurs = next !== undefined && URL.canParse(next) && new URL(next).origin === origin;
+    return { value: parsed.data, next: isOurs ? next : undefined };
   }
 
   return (source: GithubSource, signal: AbortSignal): SourceSession => {
@@ -179,8 +180,11 @@ async function judge(response: Answer, what: string): Promise<never> {
   throw new Error(`GitHub answers ${statusCode} for ${what}: ${message}`);
 }
 
+/** An import is tried for a day. */
+const LONGEST_WAIT_MS = 86_400_000;
+
 const limited = (until: number): TryLater => {
-  const at = new Date(until).toISOString();
+  const at = new Date(Math.min(until, Date.now() + LONGEST_WAIT_MS)).toISOString();
   return new TryLater(`GitHub takes no more requests until ${at}; the import goes on then`, at);
 };
 

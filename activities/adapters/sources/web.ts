@@ -1,7 +1,7 @@
 // Files by address: an HTTPS URL on an allow-listed host, and a Maven coordinate with the digests that lie beside its file.
 import type { Expected, RemoteFile, Source } from '../../../workflows/domain/import.ts';
 import { parseCoordinate } from '../../../workflows/domain/import.ts';
-import { pathProblem } from '../../../workflows/domain/names.ts';
+import { pathProblem, systemName } from '../../../workflows/domain/names.ts';
 import { failure } from '../../failures.ts';
 import type { SourceSession } from '../../ports.ts';
 import { TryLater } from '../../ports.ts';
@@ -49,12 +49,14 @@ export function mavenSession(
   const { group, artifact, version, classifier, extension } = parsed;
   const name = `${artifact}-${version}${classifier === null ? '' : `-${classifier}`}.${extension}`;
   const address = `${repository}/${group.replaceAll('.', '/')}/${artifact}/${version}/${name}`;
+  // Each part of a coordinate may be as long as a whole name in an area.
+  const stored = pathProblem(name) ? `${systemName(name)}.${extension}` : name;
   const { origin } = new URL(repository);
   const refuse = (at: URL): string | undefined =>
     at.origin === origin
       ? undefined
       : 'the Maven repository redirects to another host: give that one as the repository';
-  return fileSession(fetch, { name, address, expected: null }, { refuse, signal }, async () => {
+  return fileSession(fetch, { name: stored, address, expected: null }, { refuse, signal }, async () => {
     const expected = await publishedDigest(fetch, { url: address, refuse, signal });
     const note = expected
       ? `held to the ${expected.algorithm} beside it in the repository`

@@ -31,7 +31,11 @@ export const versionSchema = z.object({
 });
 export type Version = z.infer<typeof versionSchema>;
 export const shownVersionSchema = z.object({ version: versionSchema });
-export const versionPageSchema = z.object({ rows: z.array(versionSchema), next: text.optional() });
+/** A list answers summaries: of each submission its id is enough here. */
+export const versionPageSchema = z.object({
+  rows: z.array(z.object({ submission: text })),
+  next: z.string().optional(),
+});
 
 export const evaluationSchema = z.object({
   evaluation: text,

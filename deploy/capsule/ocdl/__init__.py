@@ -13,14 +13,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ocdl.names import checked_name
+from ocdl.names import checked_name, checked_path
 
 __all__ = ["inputs", "outputs", "parameters", "progress"]
 
 
 def inputs(name: str) -> Path:
     """The path of the input with this name; it may not exist when the input is an optional one."""
-    return _folder("OCDL_INPUTS") / checked_name(name)
+    return _folder("OCDL_INPUTS") / checked_path(name)
 
 
 def outputs(name: str) -> Path:

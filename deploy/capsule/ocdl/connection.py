@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from typing import Callable, Iterator
 from urllib.parse import urlsplit
 
-from ocdl.failures import EXIT_API, Failure, Retry
+from ocdl.failures import EXIT_API, EXIT_REFUSED, Failure, Retry
 
 BLOCK = 1 << 20
-TRIES = 5
-# 0.2 s, doubling: five tries outlast a restart of the API of about three seconds.
+# 0.2 s, doubling up to half a minute: a restart of the API is over after a few tries, an outage is not flooded.
 FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 30.0
 # No byte for this long means that the other side is gone; a loaded machine may take tens of seconds to digest an upload.
 SILENCE_S = 120
 # Enough of a problem's body to tell why.
@@ -22,19 +22,25 @@ LONGEST_PROBLEM = 64 << 10
 class Connection:
     """A client of one address with one token. A class because the context manager and both verbs share them."""
 
-    def __init__(self, api: str, token: str) -> None:
+    def __init__(self, api: str, token: str, patience_s: float) -> None:
+        self._patience_s = patience_s
         self._parts = urlsplit(api)
         self._headers = {"Authorization": f"Bearer {token}", "Accept": "*/*"}
 
     def attempt(self, act: Callable[[], None]) -> None:
-        """Runs an act that may fail with Retry a few times; the last failure stands."""
-        for again in range(TRIES):
+        """Runs an act that may fail with Retry again and again until patience ends; the last failure stands."""
+        pause, until = FIRST_PAUSE_S, None
+        while True:
             try:
                 return act()
-            except Retry:
-                if again == TRIES - 1:
+            except Retry as failure:
+                # Patience begins with the first failure: a large file that takes hours is none.
+                until = until if until is not None else time.monotonic() + self._patience_s
+                if time.monotonic() + pause > until:
                     raise
-                time.sleep(FIRST_PAUSE_S * 2**again)
+                _tell(f"{failure}; asked again")
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
 
     @contextmanager
     def get(self, path: str) -> Iterator[Iterator[bytes]]:
@@ -69,6 +75,11 @@ class Connection:
         return kind(self._parts.hostname or "", self._parts.port, timeout=SILENCE_S)
 
 
+def _tell(message: str) -> None:
+    """As progress, which people see and no log keeps: the waiting of hours must not push a job's own words out of its log."""
+    print("::progress " + json.dumps({"done": 0, "total": 0, "message": message[:500]}), flush=True)
+
+
 @contextmanager
 def _reachable(path: str) -> Iterator[None]:
     try:
@@ -98,9 +109,11 @@ def _expect_success(response: http.client.HTTPResponse, method: str, path: str) 
     if 200 <= response.status < 300:
         return
     message = f"{method} {path}: the API answered {response.status} {_problem(response)}"
-    if response.status >= 500 or response.status == 429:
+    # 400 for an upload says that other bytes came than were announced: something on the way broke them.
+    if response.status >= 500 or response.status in (408, 425, 429) or (method == "PUT" and response.status == 400):
         raise Retry(EXIT_API, message)
-    raise Failure(EXIT_API, message)
+    # The next try of the job has another token: one that was revoked or lost must not cost what is made.
+    raise Failure(EXIT_API if response.status in (401, 403) else EXIT_REFUSED, message)
 
 
 def _problem(response: http.client.HTTPResponse) -> str:

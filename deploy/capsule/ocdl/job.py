@@ -4,7 +4,8 @@ usage: python3 -m ocdl.job fetch DIR
        python3 -m ocdl.job upload DIR
 
 DIR holds job.json; inputs arrive in DIR/in, outputs leave from DIR/out. The job's token, good for this job alone, is
-in the environment variable OCDL_JOB_TOKEN. This runs outside the sandbox of the job's own code, whose outputs it
+in the environment variable OCDL_JOB_TOKEN; OCDL_JOB_PATIENCE says for how many seconds an API that does not answer is
+asked again. This runs outside the sandbox of the job's own code, whose outputs it
 therefore takes for hostile: only regular files, opened without following links, ever leave. Standard library only.
 """
 
@@ -17,11 +18,13 @@ from pathlib import Path
 from typing import BinaryIO, Iterator
 
 from ocdl.connection import Connection
-from ocdl.failures import EXIT_MISMATCH, EXIT_OUTPUT, EXIT_USAGE, Failure, Retry
+from ocdl.failures import EXIT_API, EXIT_MISMATCH, EXIT_OUTPUT, EXIT_USAGE, Failure, Retry
 from ocdl.manifest import Input, Manifest, Output, read_manifest
 from ocdl.unpack import unpack
 
 BLOCK = 1 << 20
+# A job's token is good for a day after its deadline.
+LONGEST_PATIENCE_S = 86_400.0
 
 
 def fetch(folder: Path, manifest: Manifest, connection: Connection) -> None:
@@ -30,6 +33,7 @@ def fetch(folder: Path, manifest: Manifest, connection: Connection) -> None:
     target.mkdir(exist_ok=True)
     for entry in manifest.inputs:
         path = target / entry.name
+        path.parent.mkdir(parents=True, exist_ok=True)
         if not _is_there(path, entry):
             connection.attempt(lambda: _fetch_one(connection, manifest.job, entry, path))
         if entry.unpack:
@@ -63,7 +67,7 @@ def _is_there(path: Path, entry: Input) -> bool:
 
 
 def _fetch_one(connection: Connection, job: str, entry: Input, path: Path) -> None:
-    temporary = path.with_name(f".{entry.name}.part")
+    temporary = path.with_name(f".{path.name}.part")
     digest, size = hashlib.sha256(), 0
     try:
         with connection.get(f"/v1/jobs/{job}/inputs/{entry.name}") as body, temporary.open("wb") as file:
@@ -74,7 +78,7 @@ def _fetch_one(connection: Connection, job: str, entry: Input, path: Path) -> No
                 digest.update(block)
                 file.write(block)
         if size < entry.bytes:
-            raise Retry(EXIT_MISMATCH, f"input {entry.name} ended after {size} of {entry.bytes} bytes")
+            raise Retry(EXIT_API, f"input {entry.name} ended after {size} of {entry.bytes} bytes")
         if digest.hexdigest() != entry.sha256:
             raise Failure(
                 EXIT_MISMATCH, f"input {entry.name} has digest {digest.hexdigest()}, not {entry.sha256} as declared"
@@ -142,6 +146,13 @@ def _digest(file: BinaryIO) -> bytes:
     return digest.digest()
 
 
+def _patience(text: str) -> float:
+    try:
+        return max(0.0, min(float(text), LONGEST_PATIENCE_S))
+    except ValueError as error:
+        raise Failure(EXIT_USAGE, f"OCDL_JOB_PATIENCE is no number of seconds: {text!r}") from error
+
+
 def main(argv: list[str]) -> int:
     try:
         if len(argv) != 2 or argv[0] not in ("fetch", "upload"):
@@ -150,8 +161,9 @@ def main(argv: list[str]) -> int:
         if not token or not token.isascii() or not token.isprintable():
             raise Failure(EXIT_USAGE, "OCDL_JOB_TOKEN is not set to the job's token")
         folder = Path(argv[1])
+        patience = _patience(os.environ.get("OCDL_JOB_PATIENCE", "3"))
         manifest = read_manifest(folder / "job.json")
-        (fetch if argv[0] == "fetch" else upload)(folder, manifest, Connection(manifest.api, token))
+        (fetch if argv[0] == "fetch" else upload)(folder, manifest, Connection(manifest.api, token, patience))
         return 0
     except Failure as failure:
         print(f"ocdl.job: {failure}", file=sys.stderr)

@@ -3,15 +3,15 @@
 import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
 from ocdl.failures import EXIT_USAGE, Failure
-from ocdl.names import checked_name
+from ocdl.names import checked_name, checked_path
 
-# A job names a handful of files; a manifest above this size is a mistake.
-LARGEST_MANIFEST = 1 << 20
+# Fifty data sets of five hundred files each, named at full length, fit; a manifest above this size is a mistake.
+LARGEST_MANIFEST = 32 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -54,7 +54,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _input(value: object) -> Input:
-    name = checked_name(_field(value, "name", str))
+    name = checked_path(_field(value, "name", str))
     sha256 = _field(value, "sha256", str)
     size = _field(value, "bytes", int)
     unpack = _field(value, "unpack", bool, False)
@@ -62,7 +62,7 @@ def _input(value: object) -> Input:
         raise ValueError(f"input {name}: sha256 is 64 lower-case hexadecimal digits")
     if size < 0:
         raise ValueError(f"input {name}: bytes is below 0")
-    if unpack and (not name.endswith(".tar") or name == ".tar"):
+    if unpack and not name.endswith(".tar"):
         raise ValueError(f"input {name}: only NAME.tar can be unpacked")
     return Input(name, sha256, size, unpack)
 
@@ -83,13 +83,17 @@ def _field(value: object, key: str, kind: type, default: object = None) -> Any:
 
 def _unique(entries: tuple[Any, ...], what: str) -> tuple[Any, ...]:
     taken: set[str] = set()
+    folders: set[str] = set()
     for entry in entries:
         names = {entry.name}
         if getattr(entry, "unpack", False):
             names.add(entry.name.removesuffix(".tar"))
-        if taken & names:
-            raise ValueError(f"two {what}s would be named {sorted(taken & names)[0]}")
+        above = {str(parent) for name in names for parent in PurePosixPath(name).parents} - {"."}
+        clash = (taken & names) | (folders & names) | (taken & above)
+        if clash:
+            raise ValueError(f"two {what}s would be named {sorted(clash)[0]}")
         taken |= names
+        folders |= above
     return entries
 
 

@@ -1,9 +1,10 @@
 // The contract of Records, the installation: whose they are, checkpoints, the pause after a restore, and numbers given once.
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import type { Finding } from '../../../activities/installation.ts';
+import { RESTORED, type Finding } from '../../../activities/installation.ts';
 import type { Records } from '../../../activities/records.ts';
-import { allot, digestOf, fails, setProject, type RecordsCase, type Scene } from './scene.ts';
+import { openLifecycle } from './lifecycle-scene.ts';
+import { allot, digestOf, linkAll, setProject, type RecordsCase, type Scene } from './scene.ts';
 
 const finding = (system: Finding['system'], text: string): Finding => ({ system, kind: 'older', text, pauses: true });
 
@@ -33,6 +34,7 @@ export const installationCases: readonly RecordsCase[] = [
     async run(records, { entry, user }) {
       const installation = await records.claimInstallation(randomUUID());
       await records.record([entry()], []);
+      await linkAll(records);
       const first = await records.checkpoint(false);
       assert.equal(first?.installation, installation);
       assert.equal(await records.auditHash(first.audit.seq), first.audit.hash);
@@ -41,6 +43,7 @@ export const installationCases: readonly RecordsCase[] = [
       await records.kept(user, 5);
       await records.kept(user, 3);
       await records.record([entry()], []);
+      await linkAll(records);
       const second = await records.checkpoint(false);
       assert.deepEqual([second?.tick, second?.audit.seq, second?.kept[user]], [first.tick + 1, first.audit.seq + 1, 5]);
       assert.equal((await records.checkpoint(true))?.tick, first.tick + 2);
@@ -58,7 +61,7 @@ export const installationCases: readonly RecordsCase[] = [
       const texts = (await records.paused())?.findings.map(({ system, text }) => `${system} ${text}`).sort();
       assert.deepEqual(texts, ['areas second', 'git first']);
       await records.kept('areas', 9);
-      await records.addKeys(['key-1', 'key-2']);
+      await records.registerKeys({ 'key-1': '11'.repeat(32), 'key-2': '22'.repeat(32) });
       const { tick } = await records.known();
       await accept(records, scene, { tick: tick + 40, keys: ['key-2'] });
       assert.equal(await records.paused(), undefined);
@@ -83,19 +86,24 @@ export const installationCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a burnt number is never given again, and its command gets the next one',
+    name: 'while all is paused no decision is made, and afterwards the same command is decided',
     async run(records, scene) {
-      await setProject(records, scene);
-      const first = await allot(records, scene, 1, 'c-1');
-      await records.burnRelease(first.release, 'p/m/s/other', scene.entry());
-      await records.burnRelease(first.release, 'p/m/s/other', scene.entry());
-      assert.equal(await records.release(first.release), undefined);
-      const again = await allot(records, scene, 1, 'c-1');
-      assert.equal(again.sequence, 2);
-      assert.equal((await numbersOf(records, scene))?.newest, 2);
-      await records.announced(again.release);
-      await fails(records.burnRelease(again.release, 'p/m/s/other', scene.entry()), 'Corrupt', again.release);
-      assert.equal((await records.release(again.release))?.sequence, 2);
+      const { submit, about, record, decide, standing } = await openLifecycle(records, scene);
+      await submit('rf-1');
+      const command = await about('rf-1', 'withdraw', 'sam');
+      await record(command);
+      await records.claimInstallation(randomUUID());
+      await records.pause([finding('areas', 'older')], scene.entry());
+      try {
+        await assert.rejects(decide(command), { code: RESTORED });
+        await assert.rejects(records.openDelivery(`application/${scene.application}/${scene.type}`), {
+          code: RESTORED,
+        });
+        assert.equal((await standing('rf-1')).version.state, 'new');
+      } finally {
+        await accept(records, scene);
+      }
+      assert.equal((await decide(command)).version.state, 'withdrawn');
     },
   },
   {
@@ -109,6 +117,7 @@ export const installationCases: readonly RecordsCase[] = [
         );
       await records.announced(first.release);
       assert.deepEqual(await missing(), ['c-1 1']);
+      assert.equal(await records.releaseCommand(second.release), 'c-2');
       assert.deepEqual(await numbersOf(records, scene), { type: scene.type, newest: 2, written: 0 });
       await records.manifested(first.release);
       assert.deepEqual(await missing(), []);

@@ -1,11 +1,10 @@
-// Cases on Records: users, tokens, projects, members, data sets.
+// Cases on Records: users, tokens, projects, members.
 import assert from 'node:assert/strict';
 import type { JobGrant } from '../../../activities/records.ts';
 import { defaultPolicy } from '../../../workflows/domain/model.ts';
-import type { DataSet } from '../../../workflows/domain/model.ts';
 import type { ArtifactUri, Digest, StorePath } from '../../../workflows/domain/names.ts';
 import type { RecordsCase, Scene } from './scene.ts';
-import { digestOf, fails, setApplication, setProject, START } from './scene.ts';
+import { digestOf, fails, setApplication, setProject } from './scene.ts';
 
 const token = (scene: Scene, id: string) => ({
   tokenId: `${scene.user}-${id}`,
@@ -24,7 +23,9 @@ export const peopleCases: readonly RecordsCase[] = [
       await records.createUser(user, true, entry());
       await fails(records.createUser(user, false, entry()), 'Conflict', user);
       const same = (await records.users()).filter((found) => found.user === user);
-      assert.deepEqual(same, [{ user, admin: true }]);
+      assert.deepEqual(same, [{ user, admin: true, disabled: false }]);
+      assert.deepEqual(await records.user(user), same[0]);
+      assert.equal(await records.user('nobody-there'), undefined);
     },
   },
   {
@@ -114,7 +115,7 @@ export const peopleCases: readonly RecordsCase[] = [
       assert.equal((await records.principalIn(issued.sha256, 'nowhere'))?.standing, undefined);
       assert.equal(await records.principalIn(digestOf('another'), scene.project), undefined);
       await records.createApplication(
-        { application, project: scene.project, owner: user, types, gates: [], repository: 'r' },
+        { application, project: scene.project, owner: user, types, gates: [], repository: `${scene.project}/r` },
         entry(),
       );
       const rolesAt = async (sha256: Digest, project: string) =>
@@ -128,6 +129,71 @@ export const peopleCases: readonly RecordsCase[] = [
       assert.deepEqual(await rolesAt(ofApplication.sha256, elsewhere), []);
       await records.revokeToken(issued.tokenId, entry());
       assert.equal(await records.principalIn(issued.sha256, scene.project), undefined);
+    },
+  },
+  {
+    name: 'a disabled user opens nothing and is shown as disabled, until they are enabled again',
+    async run(records, scene) {
+      const { user, project, entry } = scene;
+      await setProject(records, scene);
+      await records.createUser(user, false, entry());
+      await records.setMember(project, { user, roles: ['manager'] }, entry());
+      const issued = token(scene, 'one');
+      await records.issueToken(issued, entry());
+      const early = entry();
+      await records.changeUser(user, { disabled: true }, early);
+      assert.equal(await records.principal(issued.sha256), undefined);
+      assert.equal(await records.principalIn(issued.sha256, project), undefined);
+      assert.deepEqual(await records.members(project), [{ user, roles: ['manager'], disabled: true }]);
+      assert.deepEqual(await records.user(user), { user, admin: false, disabled: true });
+      await fails(records.issueToken(token(scene, 'two'), entry()), 'Conflict', `${user} is disabled`);
+      await records.changeUser(user, { disabled: false }, entry());
+      assert.equal((await records.principal(issued.sha256))?.name, user);
+      await records.changeUser(user, { disabled: true }, early);
+      assert.equal((await records.user(user))?.disabled, false);
+      await fails(records.changeUser(`${user}-2`, { disabled: true }, entry()), 'NotFound', user);
+    },
+  },
+  {
+    name: 'an administrator is made and unmade, and what is not given stays',
+    async run(records, scene) {
+      const { user, entry } = scene;
+      // Somebody else is left.
+      await records.createUser(`${user}-2`, true, entry());
+      await records.createUser(user, false, entry());
+      await records.issueToken(token(scene, 'one'), entry());
+      await records.changeUser(user, { admin: true }, entry());
+      assert.equal((await records.principal(token(scene, 'one').sha256))?.admin, true);
+      await records.changeUser(user, { disabled: true }, entry());
+      await records.changeUser(user, { admin: false }, entry());
+      assert.deepEqual(await records.user(user), { user, admin: false, disabled: true });
+    },
+  },
+  {
+    name: 'a token is found by its id, and the jobs’ tokens that still work are listed by page',
+    async run(records, scene) {
+      const { user, entry } = scene;
+      await records.createUser(user, false, entry());
+      const own = token(scene, 'own');
+      await records.issueToken(own, entry());
+      const found = await records.token(own.tokenId);
+      assert.deepEqual([found?.kind, found?.name, found?.revokedAt], ['user', user, null]);
+      assert.equal(await records.token('none'), undefined);
+      const past = new Date(Date.now() - 1000).toISOString();
+      for (const id of ['job-a', 'job-b', 'job-c', 'job-d']) {
+        const job = { job: id, inputs: [], outputs: [] };
+        const expiresAt = id === 'job-c' ? past : null;
+        await records.issueToken({ ...token(scene, id), kind: 'job', name: `${user}-${id}`, expiresAt, job }, entry());
+      }
+      await records.revokeToken(token(scene, 'job-b').tokenId, entry());
+      const names: string[] = [];
+      for (let after: string | undefined = user; after !== undefined;) {
+        const page = await records.jobTokens({ after, limit: 1 });
+        names.push(...page.rows.map(({ name }) => name));
+        after = page.next;
+      }
+      const ours = names.filter((name) => name.startsWith(user));
+      assert.deepEqual(ours, [`${user}-job-a`, `${user}-job-d`]);
     },
   },
   {
@@ -157,13 +223,13 @@ export const peopleCases: readonly RecordsCase[] = [
       await fails(records.setMember(project, { user, roles: ['manager'] }, entry()), 'NotFound', user);
       await records.createUser(user, false, entry());
       await records.setMember(project, { user, roles: ['manager', 'scientist'] }, early);
-      assert.deepEqual(await records.members(project), [{ user, roles: ['manager', 'scientist'] }]);
+      assert.deepEqual(await records.members(project), [{ user, roles: ['manager', 'scientist'], disabled: false }]);
       assert.deepEqual(
         (await records.projects(user)).map((found) => found.project),
         [project],
       );
       await records.setMember(project, { user, roles: ['engineer'] }, entry());
-      assert.deepEqual(await records.members(project), [{ user, roles: ['engineer'] }]);
+      assert.deepEqual(await records.members(project), [{ user, roles: ['engineer'], disabled: false }]);
       await records.setMember(project, { user, roles: [] }, entry());
       await records.setMember(project, { user, roles: ['manager', 'scientist'] }, early);
       assert.deepEqual(await records.members(project), []);
@@ -184,31 +250,6 @@ export const peopleCases: readonly RecordsCase[] = [
       await records.setPolicy(project, second, key);
       assert.deepEqual((await records.project(project))?.policy, third);
       await fails(records.setPolicy('nowhere', second, entry()), 'NotFound', 'nowhere');
-    },
-  },
-  {
-    name: 'a data set never changes',
-    async run(records, scene) {
-      const { project, entry } = scene;
-      await setProject(records, scene);
-      const file = { name: 'rows.csv', uri: 'file:rows' as ArtifactUri, sha256: digestOf('rows'), bytes: 4 };
-      const first: DataSet = {
-        project,
-        dataset: 'held-out',
-        kind: 'test',
-        files: [file],
-        registeredBy: 'mia',
-        registeredAt: START,
-      };
-      await records.registerDataSet(first, entry());
-      await records.registerDataSet({ ...first, registeredBy: 'sam' }, entry());
-      const other = { ...first, files: [{ ...file, sha256: digestOf('other') }] };
-      await fails(records.registerDataSet(other, entry()), 'Conflict', 'held-out');
-      await fails(records.registerDataSet({ ...first, kind: 'training' }, entry()), 'Conflict', 'held-out');
-      assert.deepEqual(await records.dataSet(project, 'held-out'), first);
-      assert.deepEqual(await records.dataSets(project), [first]);
-      assert.equal(await records.dataSet(project, 'none'), undefined);
-      await fails(records.registerDataSet({ ...first, project: 'nowhere' }, entry()), 'NotFound');
     },
   },
 ];

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
+import type { Delivery, Scan } from '../../../workflows/domain/model.ts';
 import type { RecordsCase } from './scene.ts';
 import {
   addApplication,
@@ -68,6 +69,71 @@ export const releaseCases: readonly RecordsCase[] = [
       assert.equal(await records.release('none-1'), undefined);
       await fails(allot(records, { ...scene, project: 'elsewhere' }, 1), 'NotAuthorized', scene.project);
       await fails(allot(records, { ...scene, type: 'no-such-type' }, 1), 'NotFound', 'no-such-type');
+    },
+  },
+  {
+    name: 'the next release is the oldest that stands and that the application has not dealt with',
+    async run(records, scene) {
+      const { application, type } = scene;
+      await setApplication(records, scene);
+      const other = `${application}-b`;
+      await addApplication(records, scene, other);
+      const next = async (floor = 0, of = application) => (await records.nextRelease(of, type, floor))?.sequence;
+      assert.equal(await next(), undefined);
+      const made: string[] = [];
+      for (let n = 1; n <= 6; n++) made.push((await allot(records, scene, n)).release);
+      const deliver = (n: number, state: Delivery['state'], of = application) =>
+        records.record(
+          [],
+          [{ kind: 'delivery', row: { ...deliveryRow(scene, made[n - 1] ?? '', { state }), application: of } }],
+        );
+      assert.equal(await next(), undefined);
+      // Announced in another order than numbered.
+      for (const n of [6, 5, 4, 3, 2]) await records.announced(made[n - 1] ?? '');
+      assert.equal(await next(), 2);
+      await records.announced(made[0] ?? '');
+      assert.equal(await next(), 1);
+      assert.equal((await records.nextRelease(application, type, 0))?.state, 'announced');
+      assert.equal(await next(3), 4);
+      assert.equal(await next(6), undefined);
+      await deliver(1, 'gating');
+      assert.equal(await next(), 1);
+      await deliver(1, 'failed');
+      assert.equal(await next(), 2);
+      await records.fence([made[1] ?? ''], 'c');
+      assert.equal(await next(), 3);
+      await move(records, scene, made[2] ?? '');
+      await move(records, scene, made[3] ?? '');
+      await deliver(5, 'failed', other);
+      assert.equal(await next(), 5);
+      assert.equal(await next(4, other), 6);
+      assert.equal(await next(0, other), 1);
+    },
+  },
+  {
+    name: 'the newest release is the newest that is announced and stands',
+    async run(records, scene) {
+      const { type } = scene;
+      await setProject(records, scene);
+      const newest = async () => (await records.newestRelease(type))?.sequence;
+      const made: string[] = [];
+      for (let n = 1; n <= 4; n++) made.push((await allot(records, scene, n)).release);
+      assert.equal(await newest(), undefined);
+      for (const n of [3, 1, 2]) await records.announced(made[n - 1] ?? '');
+      assert.equal(await newest(), 3);
+      await records.fence([made[2] ?? ''], 'c');
+      assert.equal(await newest(), 2);
+      const announced = await records.releases({ type, announced: true, limit: 2 });
+      assert.deepEqual(
+        announced.map(({ sequence }) => sequence),
+        [1, 2],
+      );
+      const after = await records.releases({ type, announced: true, after: 2 });
+      assert.deepEqual(
+        after.map(({ sequence }) => sequence),
+        [3],
+      );
+      assert.equal((await records.releases({ type })).length, 4);
     },
   },
   {
@@ -252,18 +318,25 @@ export const releaseCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a scan is created once',
+    name: 'a scan is created once, with its start',
     async run(records, scene) {
-      const first = scanRow(scene);
-      const key = scene.entry();
-      await records.createScan(first, key);
-      await records.createScan(first, key);
+      const { project, application } = scene;
+      const create = (id: string, some: Partial<Scan> = {}) =>
+        records.recordStart(
+          {
+            ...{ workflowId: `feedback/${project}/${id}`, type: 'feedback', input: { project, scan: id } },
+            ...{ askedBy: application, roles: ['application'], project },
+          },
+          scene.entry(),
+          [{ kind: 'scan', row: scanRow(scene, { scan: id, ...some }) }],
+        );
+      await create('s-1');
+      await create('s-1');
       const labelled = scanRow(scene, { revision: 1, state: 'labelled', updatedAt: at(5) });
       await records.record([], [{ kind: 'scan', row: labelled }]);
-      await records.createScan(scanRow(scene, { commit: digestOf('no') }), scene.entry());
-      assert.deepEqual(await records.scan(scene.project, 's-1'), labelled);
-      await records.createScan(scanRow(scene, { scan: 's-2', application: 'other' }), scene.entry());
-      const { project, application } = scene;
+      await create('s-1', { commit: digestOf('no'), revision: 2 });
+      assert.deepEqual(await records.scan(project, 's-1'), labelled);
+      await create('s-2', { application: 'other' });
       assert.deepEqual((await records.scans({ project, application })).rows, [labelled]);
       const page = await records.scans({ project, limit: 1 });
       assert.equal(page.rows[0]?.scan, 's-2');

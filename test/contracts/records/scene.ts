@@ -1,6 +1,7 @@
 // The scene that cases on Records play in: names that no other case has, and lawful values to vary.
 import assert from 'node:assert/strict';
 import { createHash, randomUUID } from 'node:crypto';
+import { setTimeout as pause } from 'node:timers/promises';
 import type { AuditEntry, Records } from '../../../activities/records.ts';
 import { isFailure } from '../../../activities/failures.ts';
 import type { FailureType } from '../../../workflows/domain/failures.ts';
@@ -53,6 +54,13 @@ export const START = '2026-01-02T03:04:05.000Z';
 export const at = (seconds: number): string => new Date(Date.parse(START) + seconds * 1000).toISOString();
 export const digestOf = (text: string): Digest => createHash('sha256').update(text).digest('hex') as Digest;
 
+/** Links all that was written. Somebody else may be at it just now, who is done in a moment. */
+export async function linkAll(records: Records): Promise<void> {
+  for (const until = Date.now() + 10_000; Date.now() < until; await pause(5))
+    if ((await records.linkAudit()) === 0 && (await records.verifyAudit()).unlinked === 0) return;
+  assert.fail('rows of the audit stayed unlinked');
+}
+
 /** Asserts that it fails, by this type, with a message that holds the text. */
 export async function fails(work: Promise<unknown>, type: FailureType, text = ''): Promise<void> {
   await assert.rejects(work, (error: unknown) => {
@@ -76,7 +84,14 @@ export async function setApplication(records: Records, scene: Scene): Promise<vo
 export async function addApplication(records: Records, scene: Scene, application: string): Promise<void> {
   const { project, type, entry } = scene;
   await records.createApplication(
-    { application, project, owner: 'dan', types: [type], gates: ['integrity'], repository: `${project}/app` },
+    {
+      application,
+      project,
+      owner: 'dan',
+      types: [type],
+      gates: [],
+      repository: `${project}/app-${application}`,
+    },
     entry(),
   );
 }

@@ -1,4 +1,4 @@
-// Signs commands: Ed25519 keys in a folder of the API's own, the newest for new workflows, the former ones kept.
+// Signs what the platform vouches for, commands and records: Ed25519 keys in a folder that its APIs and workers share.
 import type { KeyObject } from 'node:crypto';
 import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, sign as signBytes } from 'node:crypto';
 import { chmod, link, mkdir, open, readdir, readFile, unlink } from 'node:fs/promises';
@@ -6,16 +6,17 @@ import { join } from 'node:path';
 import { randomUUID } from 'node:crypto';
 import canonicalize from 'canonicalize';
 import { z } from 'zod';
-import type { CommandBody, SignedCommand } from '../workflows/domain/command.ts';
-import type { PublicKeys } from '../workflows/messages.ts';
+import type { CommandBody, PublicKeys, SignedCommand } from '../workflows/domain/command.ts';
 
 export interface Signer {
-  /** Id of the key that new workflows are signed for with. */
+  /** Id of the key that is signed with. */
   readonly newest: string;
   /** Every key's public half, raw 32 bytes in hexadecimal, by key id. */
   publicKeys(): PublicKeys;
   /** Signs with the key that `body.keyId` names. */
   sign(body: CommandBody): SignedCommand;
+  /** The content with the newest key's signature over its RFC 8785 form. */
+  seal<T extends object>(content: T): T & { readonly seal: { readonly keyId: string; readonly signature: string } };
 }
 
 const keyFile = z.strictObject({
@@ -49,6 +50,11 @@ export async function createSigner(folder: string): Promise<Signer> {
       const text = canonicalize(body);
       if (text === undefined) throw new TypeError('the command has no canonical JSON');
       return { body, signature: signBytes(null, Buffer.from(text, 'utf8'), key.privateKey).toString('base64url') };
+    },
+    seal(content) {
+      const text = canonicalize(content) ?? '';
+      const signature = signBytes(null, Buffer.from(text, 'utf8'), last.privateKey).toString('base64url');
+      return { ...content, seal: { keyId: last.keyId, signature } };
     },
   };
 }

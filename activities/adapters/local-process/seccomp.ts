@@ -1,0 +1,149 @@
+// The filter of system calls for sandboxed programs: no memory that no limit counts, no namespaces of their own.
+import { endianness } from 'node:os';
+
+/** Numbers of system calls, from the kernel's tables (asm/unistd_64.h, asm-generic/unistd.h), and the audit's name of the machine. */
+interface Machine {
+  readonly audit: number;
+  readonly calls: Readonly<Record<Call, number>>;
+  /** Numbers from here on belong to another set of calls (x32) that the table does not list. */
+  readonly foreignFrom?: number;
+}
+
+type Call = (typeof unknownCalls)[number] | (typeof namespaceCalls)[number] | 'setns' | 'clone3';
+
+/** Answered as by a kernel that does not know them: libraries then do without. */
+const unknownCalls = [
+  // Memory that belongs to no process: written but not mapped, it is in no process's figures.
+  'memfd_create',
+  'memfd_secret',
+  'shmget',
+  'msgget',
+  'semget',
+  'mq_open',
+  // Rings do system calls that no filter sees.
+  'io_uring_setup',
+  // Key rings are shared by all processes of a user, across sandboxes.
+  'add_key',
+  'request_key',
+  'keyctl',
+  // Parts of the kernel that no job needs and that have had the most holes.
+  'bpf',
+  'userfaultfd',
+  'perf_event_open',
+] as const;
+/** Refused where their flags ask for a namespace. */
+const namespaceCalls = ['clone', 'unshare'] as const;
+
+const machines: Readonly<Record<string, Machine>> = {
+  x64: {
+    audit: 0xc000003e,
+    foreignFrom: 0x40000000,
+    calls: {
+      memfd_create: 319,
+      memfd_secret: 447,
+      shmget: 29,
+      msgget: 68,
+      semget: 64,
+      mq_open: 240,
+      io_uring_setup: 425,
+      add_key: 248,
+      request_key: 249,
+      keyctl: 250,
+      bpf: 321,
+      userfaultfd: 323,
+      perf_event_open: 298,
+      clone: 56,
+      unshare: 272,
+      setns: 308,
+      clone3: 435,
+    },
+  },
+  arm64: {
+    audit: 0xc00000b7,
+    calls: {
+      memfd_create: 279,
+      memfd_secret: 447,
+      shmget: 194,
+      msgget: 186,
+      semget: 190,
+      mq_open: 180,
+      io_uring_setup: 425,
+      add_key: 217,
+      request_key: 218,
+      keyctl: 219,
+      bpf: 280,
+      userfaultfd: 282,
+      perf_event_open: 241,
+      clone: 220,
+      unshare: 97,
+      setns: 268,
+      clone3: 435,
+    },
+  },
+};
+
+/** CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET of linux/sched.h. */
+const NAMESPACE_FLAGS = 0x7e020000;
+const ENOSYS = 38;
+const EPERM = 1;
+
+/** The filter as bubblewrap takes it; undefined for a processor whose system calls are not listed here. */
+export function systemCallFilter(architecture: string = process.arch): Buffer | undefined {
+  const machine = machines[architecture];
+  if (machine === undefined || endianness() !== 'LE') return undefined;
+  const { audit, calls, foreignFrom } = machine;
+  const rules: Instruction[][] = [
+    [load(AUDIT_AT)],
+    // Calls of another architecture (32 bit) have other numbers: a program that makes one is ended.
+    [{ ...JUMP_IF_EQUAL, k: audit, yes: 1, no: 0 }, answer(KILL_PROCESS)],
+    [load(NUMBER_AT)],
+    ...(foreignFrom === undefined ? [] : [[{ ...JUMP_IF_AT_LEAST, k: foreignFrom, yes: 0, no: 1 }, refuse(ENOSYS)]]),
+    ...unknownCalls.map((call) => [{ ...JUMP_IF_EQUAL, k: calls[call], yes: 0, no: 1 }, refuse(ENOSYS)]),
+    [{ ...JUMP_IF_EQUAL, k: calls.setns, yes: 0, no: 1 }, refuse(EPERM)],
+    // Its flags lie in memory, where no filter can look: without it the C library takes clone.
+    [{ ...JUMP_IF_EQUAL, k: calls.clone3, yes: 0, no: 1 }, refuse(ENOSYS)],
+    ...namespaceCalls.map((call) => [
+      { ...JUMP_IF_EQUAL, k: calls[call], yes: 0, no: 4 },
+      load(FIRST_ARGUMENT_AT),
+      { ...JUMP_IF_ANY_BIT, k: NAMESPACE_FLAGS, yes: 0, no: 1 },
+      refuse(EPERM),
+      answer(ALLOW),
+    ]),
+    [answer(ALLOW)],
+  ];
+  return Buffer.concat(rules.flat().map(encode));
+}
+
+/** One instruction of classic BPF (linux/filter.h). */
+interface Instruction {
+  readonly code: number;
+  readonly k: number;
+  /** How many instructions to skip. */
+  readonly yes: number;
+  readonly no: number;
+}
+
+/** Offsets in `struct seccomp_data`; of the first argument the lower half, which holds all flags. */
+const NUMBER_AT = 0;
+const AUDIT_AT = 4;
+const FIRST_ARGUMENT_AT = 16;
+/** Answers of a filter (linux/seccomp.h). */
+const ALLOW = 0x7fff0000;
+const KILL_PROCESS = 0x80000000;
+const ERROR = 0x00050000;
+
+const JUMP_IF_EQUAL = { code: 0x15 } as const;
+const JUMP_IF_AT_LEAST = { code: 0x35 } as const;
+const JUMP_IF_ANY_BIT = { code: 0x45 } as const;
+const load = (k: number): Instruction => ({ code: 0x20, k, yes: 0, no: 0 });
+const answer = (k: number): Instruction => ({ code: 0x06, k, yes: 0, no: 0 });
+const refuse = (error: number): Instruction => answer(ERROR | error);
+
+function encode({ code, k, yes, no }: Instruction): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeUInt16LE(code, 0);
+  bytes.writeUInt8(yes, 2);
+  bytes.writeUInt8(no, 3);
+  bytes.writeUInt32LE(k, 4);
+  return bytes;
+}

@@ -1,0 +1,83 @@
+// The commands' part of Records: recorded with a first verdict, found again with what became of them.
+import type { CommandRow, Records } from '../../records.ts';
+import { failure } from '../../failures.ts';
+import type { CommandBody, SignedCommand } from '../../../workflows/domain/command.ts';
+import type { Refusal } from '../../../workflows/domain/lifecycle.ts';
+import { decisionOf, markOf, outcomeOf, refuse, take } from './commands.ts';
+import type { Database, Work } from './connection.ts';
+import { transact } from './connection.ts';
+import { judgeNow } from './judging.ts';
+import { endedMessage, hasEnded } from './starts.ts';
+
+type CommandRecords = Pick<Records, 'recordCommand' | 'command' | 'openCommands' | 'decision'>;
+
+/** Commands by workflow and id. */
+export function commandRecords(db: Database): CommandRecords {
+  return {
+    async recordCommand(command, about) {
+      const { body } = command;
+      return transact(db, async (trx) => {
+        const { row, made } = await take(trx, body.workflowId, command, about);
+        if (row.mark !== markOf(body) || row.actor !== body.actor)
+          throw failure('Conflict', `command ${body.commandId} of ${row.subject} was another one: choose another id`, [
+            'repeated',
+          ]);
+        // What is refused now is answered now; what looks possible is judged again where it is decided.
+        const refusal = made ? await refusalNow(trx, body) : undefined;
+        const taken = {
+          ...about,
+          workflowId: body.workflowId,
+          command,
+          body,
+          isOpen: true,
+          recordedAt: row.recorded_at,
+        };
+        if (refusal) await refuse(trx, taken, refusal);
+        const now = await find(trx, body.workflowId, body.commandId);
+        if (!now) throw new Error(`command ${body.commandId} was written and is not there`);
+        return now;
+      });
+    },
+
+    async command(workflowId, commandId) {
+      return find(db, workflowId, commandId);
+    },
+
+    async openCommands({ before, limit }) {
+      const found = await db
+        .selectFrom('authoritative.commands')
+        .select('command')
+        .where('status', '=', 'open')
+        .where('recorded_at', '<', before)
+        .orderBy('ordinal')
+        .limit(limit)
+        .execute();
+      return found.map(({ command }) => JSON.parse(command) as SignedCommand);
+    },
+
+    async decision(workflowId, commandId) {
+      const found = await decisionOf(db, workflowId, commandId);
+      if (!found) return undefined;
+      const { taken: _, ...note } = found;
+      return note;
+    },
+  };
+}
+
+/** Why a command is refused as things stand. Nothing takes the commands of a workflow that has ended. */
+async function refusalNow(trx: Work, body: CommandBody): Promise<Refusal | undefined> {
+  const ended = await hasEnded(trx, body.workflowId);
+  const refusal = await judgeNow(trx, body.workflowId, body);
+  return refusal ?? (ended ? { refused: 'closed', message: endedMessage(body.workflowId) } : undefined);
+}
+
+async function find(db: Database, workflowId: string, commandId: string): Promise<CommandRow | undefined> {
+  const found = await db
+    .selectFrom('authoritative.commands')
+    .select(['actor', 'status', 'reason', 'message'])
+    .where('workflow_id', '=', workflowId)
+    .where('command_id', '=', commandId)
+    .executeTakeFirst();
+  if (!found) return undefined;
+  return { commandId, actor: found.actor, isOpen: found.status === 'open', outcome: outcomeOf(found) };
+}

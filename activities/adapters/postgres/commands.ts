@@ -1,0 +1,253 @@
+// Commands: recorded before they are signalled, consumed by the transaction that decides, and what became of each.
+import { createHash, createPublicKey, verify } from 'node:crypto';
+import canonicalize from 'canonicalize';
+import { sql } from 'kysely';
+import type { AuditEntry, DecisionNote } from '../../records.ts';
+import { failure } from '../../failures.ts';
+import type { CommandBody, Outcome, SignedCommand } from '../../../workflows/domain/command.ts';
+import type { Refusal } from '../../../workflows/domain/lifecycle.ts';
+import type { Pending } from '../../../workflows/domain/standing.ts';
+import { append } from './audit.ts';
+import type { Database, Work } from './connection.ts';
+import { json } from './connection.ts';
+import { mustNotBePaused } from './installation.ts';
+import type { DecisionDetail } from './schema.ts';
+
+/** What a command is about, for the audit. */
+export interface Subject {
+  readonly project: string | null;
+  readonly subject: string;
+}
+
+/** A command on its way through the transaction that decides about it. */
+export interface Taken extends Subject {
+  readonly workflowId: string;
+  readonly command: SignedCommand;
+  readonly body: CommandBody;
+  readonly isOpen: boolean;
+  /** ISO 8601 */
+  readonly recordedAt: string;
+}
+
+/**
+ * Takes the recorded command, locked until the transaction ends; one that is not recorded yet (sent before commands were
+ * recorded) is recorded, if the platform has signed it.
+ * While decisions are paused it throws a retryable error.
+ * @throws NotAuthorized when there is no row and no signature of the platform
+ */
+export async function takeCommand(trx: Work, workflowId: string, given: SignedCommand, about: Subject): Promise<Taken> {
+  const { row } = await take(trx, workflowId, given, about);
+  if (row.status === 'open') await mustNotBePaused(trx);
+  const command = JSON.parse(row.command) as SignedCommand;
+  return {
+    ...{ workflowId, command, body: command.body, isOpen: row.status === 'open', recordedAt: row.recorded_at },
+    ...{ project: row.project, subject: row.subject },
+  };
+}
+
+/** Takes or records a command; `made`: it was not there before. */
+export async function take(trx: Work, workflowId: string, given: SignedCommand, { project, subject }: Subject) {
+  const { body } = given;
+  const read = () =>
+    trx
+      .selectFrom('authoritative.commands')
+      .selectAll()
+      .where('workflow_id', '=', workflowId)
+      .where('command_id', '=', body.commandId)
+      .forUpdate()
+      .executeTakeFirst();
+  const known = await read();
+  if (known) return { row: known, made: false, isOpen: known.status === 'open' };
+  if (body.workflowId !== workflowId || !(await isSigned(trx, given)))
+    throw failure('NotAuthorized', `command ${body.commandId} is not recorded and not signed by the platform`);
+  const made = await trx
+    .insertInto('authoritative.commands')
+    .values({
+      ...{ workflow_id: workflowId, command_id: body.commandId, project, subject, actor: body.actor, name: body.name },
+      ...{ mark: markOf(body), command: canonicalize(given) ?? '', status: 'open', reason: null, settled_at: null },
+    })
+    .onConflict((conflict) => conflict.doNothing())
+    .executeTakeFirst();
+  const row = await read();
+  if (!row) throw new Error(`command ${body.commandId} was written and is not there`);
+  return { row, made: made.numInsertedOrUpdatedRows !== 0n, isOpen: row.status === 'open' };
+}
+
+/** Is it signed by a key that the platform has registered? Ed25519 (RFC 8032) over RFC 8785 canonical JSON. */
+export async function isSigned(db: Database, { body, signature }: SignedCommand): Promise<boolean> {
+  const found = await db
+    .selectFrom('authoritative.signing_keys')
+    .select('public_key')
+    .where('key_id', '=', body.keyId)
+    .where('retired_at', 'is', null)
+    .executeTakeFirst();
+  return found !== undefined && verifies(body, signature, found.public_key);
+}
+
+/** Does the signature fit the body under this key, 32 bytes in hexadecimal? */
+export function verifies(body: CommandBody, signature: string, publicKey: string): boolean {
+  const text = canonicalize(body);
+  if (text === undefined) return false;
+  try {
+    // RFC 8410: the DER form of an Ed25519 key is this prefix and the key.
+    const der = Buffer.concat([Buffer.from('302a300506032b6570032100', 'hex'), Buffer.from(publicKey, 'hex')]);
+    const key = createPublicKey({ key: der, format: 'der', type: 'spki' });
+    return verify(null, Buffer.from(text, 'utf8'), key, Buffer.from(signature, 'base64url'));
+  } catch {
+    return false;
+  }
+}
+
+/** What makes a command this one and no other; the API stamps each sending with another time. */
+export function markOf({ name, args, actor, revision, digest, report }: CommandBody): string {
+  const same = canonicalize({ name, args, actor, revision, digest, report }) ?? '';
+  return createHash('sha256').update(same).digest('hex');
+}
+
+/** Writes a refusal: the command is consumed, nothing else changes. */
+export async function refuse(trx: Work, taken: Taken, { refused, message }: Refusal): Promise<void> {
+  await settle(trx, taken, { status: 'refused', reason: refused, message });
+  await append(trx, [entryOf(taken, 'command.refused', 'refused', message, { reason: refused })]);
+}
+
+/** Writes that an accepted command could not be carried out: the state is as it was. */
+export async function failCommand(trx: Work, taken: Taken, reason: string, message: string): Promise<void> {
+  await settle(trx, taken, { status: 'failed', reason, message });
+  await append(trx, [entryOf(taken, 'command.failed', 'failed', message, { reason })]);
+}
+
+/** Writes what became of a command. */
+export async function settle(trx: Work, { workflowId, body }: Taken, outcome: Outcome): Promise<void> {
+  await trx
+    .updateTable('authoritative.commands')
+    .set({
+      status: outcome.status,
+      reason: 'reason' in outcome ? outcome.reason : null,
+      message: 'message' in outcome ? outcome.message : '',
+      ...(outcome.status !== 'accepted' && { settled_at: sql<string>`clock_timestamp()` }),
+    })
+    .where('workflow_id', '=', workflowId)
+    .where('command_id', '=', body.commandId)
+    .execute();
+}
+
+/** Refuses what is still open when a workflow closes: no command is left without an answer. */
+export async function refuseOpen(trx: Work, workflowId: string, message: string): Promise<void> {
+  const open = await trx
+    .selectFrom('authoritative.commands')
+    .selectAll()
+    .where('workflow_id', '=', workflowId)
+    .where('status', '=', 'open')
+    .forUpdate()
+    .execute();
+  for (const { command: text, project, subject, recorded_at: recordedAt } of open) {
+    const command = JSON.parse(text) as SignedCommand;
+    const taken = { workflowId, command, body: command.body, isOpen: true, recordedAt, project, subject };
+    await refuse(trx, taken, { refused: 'closed', message });
+  }
+}
+
+/** Writes a decision; one with effects outside the database is `pending` until they are complete. */
+export async function insertDecision(
+  trx: Work,
+  { workflowId, body }: Taken,
+  given: { revision: number; policyVersion: number | null; at: string; pending: boolean; detail?: DecisionDetail },
+): Promise<void> {
+  const { commandId, name, actor, args, report, digest } = body;
+  await trx
+    .insertInto('authoritative.decisions')
+    .values({
+      ...{ workflow_id: workflowId, command_id: commandId, name, actor, reason: args.reason ?? '', report, digest },
+      ...{ revision: given.revision, policy_version: given.policyVersion, at: given.at },
+      ...{ status: given.pending ? 'pending' : 'complete', detail: json(given.detail ?? {}) },
+    })
+    .execute();
+}
+
+/** The decision whose effects are under way, if there is one. */
+export async function pendingOf(db: Database, workflowId: string): Promise<Pending | null> {
+  const found = await db
+    .selectFrom('authoritative.decisions')
+    .select(['command_id', 'name', 'detail'])
+    .where('workflow_id', '=', workflowId)
+    .where('status', '=', 'pending')
+    .executeTakeFirst();
+  return found ? { commandId: found.command_id, name: found.name, release: found.detail.release ?? null } : null;
+}
+
+/** A decision with its command, its subject and what is known of its effects. */
+export async function decisionOf(
+  db: Database,
+  workflowId: string,
+  commandId: string,
+): Promise<(DecisionNote & { readonly taken: Taken }) | undefined> {
+  const found = await db
+    .selectFrom('authoritative.decisions as d')
+    .innerJoin('authoritative.commands as c', (join) =>
+      join.onRef('c.workflow_id', '=', 'd.workflow_id').onRef('c.command_id', '=', 'd.command_id'),
+    )
+    .select(['d.status', 'd.detail', 'd.at', 'd.policy_version', 'c.command', 'c.project', 'c.subject'])
+    .where('d.workflow_id', '=', workflowId)
+    .where('d.command_id', '=', commandId)
+    .executeTakeFirst();
+  if (!found) return undefined;
+  const command = JSON.parse(found.command) as SignedCommand;
+  const { project, subject, status, detail, at, policy_version: policyVersion } = found;
+  return {
+    ...{ command, status, detail, at, policyVersion },
+    taken: { workflowId, command, body: command.body, isOpen: false, recordedAt: at, project, subject },
+  };
+}
+
+/** Adds to what is known of a decision's effects. */
+export async function noteEffect(
+  trx: Work,
+  workflowId: string,
+  commandId: string,
+  detail: DecisionDetail,
+  status?: 'complete' | 'failed',
+): Promise<void> {
+  await trx
+    .updateTable('authoritative.decisions')
+    .set({ detail: sql`detail || ${json(detail)}::jsonb` as never, ...(status && { status }) })
+    .where('workflow_id', '=', workflowId)
+    .where('command_id', '=', commandId)
+    .execute();
+}
+
+/** The outcome as a command's row says it. */
+export function outcomeOf(row: {
+  status: 'open' | Outcome['status'];
+  reason: string | null;
+  message: string;
+}): Outcome {
+  const { status, message } = row;
+  const reason = row.reason ?? '';
+  switch (status) {
+    case 'open':
+    case 'accepted':
+      return { status: 'accepted' };
+    case 'refused':
+      return { status, reason: reason as Extract<Outcome, { status: 'refused' }>['reason'], message };
+    case 'failed':
+      return { status, reason, message };
+    case 'done':
+      return { status, message };
+  }
+}
+
+/** The audit entry of a command that came to nothing. */
+function entryOf(
+  { workflowId, command, body, project, subject }: Taken,
+  kind: string,
+  step: string,
+  reason: string,
+  detail: AuditEntry['detail'],
+): AuditEntry {
+  return {
+    key: `command/${workflowId}/${body.commandId}/${step}`,
+    ...{ project, kind, actor: body.actor, subject, digest: body.digest, report: body.report, reason },
+    detail: { commandId: body.commandId, name: body.name, ...detail, command },
+    at: new Date().toISOString(),
+  };
+}

@@ -1,0 +1,35 @@
+// An audit entry as the text that is stored and hashed, and back.
+import canonicalize from 'canonicalize';
+import type { Selectable } from 'kysely';
+import type { AuditEntry } from '../../records.ts';
+import { failure } from '../../failures.ts';
+import { wellFormedJson } from './connection.ts';
+import type { Tables } from './schema.ts';
+
+export type StoredRow = Selectable<Tables['authoritative.audit']>;
+
+/** The columns of an entry that has no place in the chain yet. */
+export function rowOf(entry: AuditEntry): Pick<StoredRow, 'key' | 'project' | 'subject' | 'entry'> {
+  const { key, project, subject } = entry;
+  // As it will be read again; a hostile command may hold what RFC 8785 has no form for.
+  return { key, project, subject, entry: canonical(JSON.parse(wellFormedJson(entry))) };
+}
+
+/** The entry that a row's text holds. */
+export function entryOf({ seq, entry }: Pick<StoredRow, 'seq' | 'entry'>): AuditEntry {
+  try {
+    return JSON.parse(entry) as AuditEntry;
+  } catch {
+    throw failure(
+      'Corrupt',
+      `row ${seq ?? '(unlinked)'} of the audit does not parse: verify the audit, then restore it from a backup`,
+    );
+  }
+}
+
+/** RFC 8785 text. */
+export function canonical(value: unknown): string {
+  const text = canonicalize(value);
+  if (text === undefined) throw failure('InvalidInput', 'an audit entry must be JSON');
+  return text;
+}

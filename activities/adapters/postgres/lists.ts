@@ -1,0 +1,97 @@
+// The Model Center's lists: a page is one query, filtered and sorted by indexes, whatever the filters are.
+import { sql } from 'kysely';
+import type { Records, VersionFilter } from '../../records.ts';
+import type { Database } from './connection.ts';
+import { cursorOf, limitOf, pageOf, placeOf, sortedCursor } from './page.ts';
+
+/** What the lists are sorted by: the column, what its keys look like as text, and the way. */
+const orders = {
+  newest: { column: 'updated_at', cast: sql.raw('timestamptz'), key: /^[0-9][0-9 :.+-]{18,40}( BC)?$/, way: 'desc' },
+  oldest: { column: 'updated_at', cast: sql.raw('timestamptz'), key: /^[0-9][0-9 :.+-]{18,40}( BC)?$/, way: 'asc' },
+  number: { column: 'number', cast: sql.raw('integer'), key: /^[0-9]{1,9}$/, way: 'desc' },
+} as const;
+
+/** A page of versions. */
+export async function listVersions(db: Database, filter: VersionFilter): ReturnType<Records['versions']> {
+  const { project, model, type, state, author, tag, text, order = 'newest' } = filter;
+  const { column, cast, key, way } = orders[order];
+  const [after, limit] = [placeOf(filter, order, key), limitOf(filter.limit)];
+  let query = db
+    .selectFrom('projection.versions')
+    .select(['summary', 'ordinal', sql<string>`${sql.ref(column)}::text`.as('key')])
+    .where('project', '=', project)
+    .orderBy(column, way)
+    .orderBy('ordinal', way)
+    .limit(limit + 1);
+  if (model !== undefined) query = query.where('model', '=', model);
+  if (type !== undefined) query = query.where('type', '=', type);
+  if (state !== undefined) query = query.where('state', '=', state);
+  if (author !== undefined) query = query.where('author', '=', author);
+  if (tag !== undefined) query = query.where(sql<boolean>`tags @> ${JSON.stringify([tag])}::jsonb`);
+  const words = text === undefined ? '' : prefixes(text);
+  if (words !== '') query = query.where(sql<boolean>`words @@ to_tsquery('simple', ${words})`);
+  if (after !== undefined)
+    query = query.where(
+      sql<boolean>`(${sql.ref(column)}, ordinal) ${sql.raw(way === 'asc' ? '>' : '<')} (${after.key}::${cast}, ${after.ordinal})`,
+    );
+  return pageOf(
+    await query.execute(),
+    limit,
+    (row) => sortedCursor(order, row),
+    ({ summary }) => summary,
+  );
+}
+
+/** Each word as the beginning of one, split as the column `words` is: at ASCII punctuation. */
+const prefixes = (text: string): string =>
+  text
+    .split(/[\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f]+/)
+    .filter(Boolean)
+    .map((word) => `'${word}':*`)
+    .join(' & ');
+
+/** A page of evaluations. */
+export async function listEvaluations(
+  db: Database,
+  { project, model, submission, seenBy, ...page }: Parameters<Records['evaluations']>[0],
+): ReturnType<Records['evaluations']> {
+  const [after, limit] = [cursorOf(page), limitOf(page.limit)];
+  let all = db
+    .selectFrom('projection.evaluations')
+    .select(['ordinal', 'row'])
+    .where('project', '=', project)
+    .orderBy('ordinal', 'desc')
+    .limit(limit + 1);
+  if (model !== undefined) all = all.where('model', '=', model);
+  if (submission !== undefined) all = all.where('submission', '=', submission);
+  if (after !== undefined) all = all.where('ordinal', '<', after);
+  // Each part is read by an index of its own, so that rows which are not theirs cost nothing.
+  const query = seenBy
+    ? db
+        .selectFrom(
+          db
+            .selectFrom(all.where('actor', '=', seenBy.user).as('own'))
+            .selectAll()
+            .unionAll(
+              db
+                .selectFrom(
+                  (seenBy.all ? all.where('submission', 'is not', null) : all.where('author', '=', seenBy.user)).as(
+                    'others',
+                  ),
+                )
+                .selectAll(),
+            )
+            .as('seen'),
+        )
+        .selectAll()
+        .distinctOn('ordinal')
+        .orderBy('ordinal', 'desc')
+        .limit(limit + 1)
+    : all;
+  return pageOf(
+    await query.execute(),
+    limit,
+    ({ ordinal }) => ordinal,
+    ({ row }) => row,
+  );
+}

@@ -1,0 +1,59 @@
+// Refused requests: counted per principal, action, project and minute, so that whoever asks in vain does not fill the audit.
+import { sql } from 'kysely';
+import type { AuditEntry, Records } from '../../records.ts';
+import type { Database, Work } from './connection.ts';
+import { entryOf, rowOf } from './entry-text.ts';
+
+/** Minutes that are told in one go: more wait for the next. */
+const MOST = 500;
+/** Clocks of several machines differ by less; a late one is told by an entry of its own. */
+const minuteOver = sql<string>`now() - interval '2 minutes'`;
+
+/** Counts one; the first of its minute is in the audit with it. One statement: two at once are the first and the second. */
+export async function countRefusal(
+  db: Database,
+  refused: AuditEntry,
+  { principal, action, request }: Parameters<Records['recordRefused']>[1],
+): Promise<void> {
+  const { key, project, subject, entry } = rowOf(refused);
+  await sql`
+    with counted as (
+      insert into authoritative.refusals (principal, action, project, minute, count, request, entry)
+      values (${principal}, ${action}, ${project ?? ''}, date_trunc('minute', ${refused.at}::timestamptz), 1, ${request}, ${entry})
+      on conflict (principal, action, project, minute) do update
+        set count = refusals.count + 1, request = excluded.request where refusals.request <> excluded.request
+      returning count)
+    insert into authoritative.audit (key, project, subject, entry)
+    select ${key}, ${project}::text, ${subject}, ${entry} from counted where count = 1
+    on conflict (key) do nothing`.execute(db);
+}
+
+/** Adds to the audit how many requests were refused in minutes that are over. */
+export async function tellRefusals(trx: Work): Promise<void> {
+  const over = await trx
+    .deleteFrom('authoritative.refusals')
+    .where('refusal', 'in', (select) =>
+      select.selectFrom('authoritative.refusals').select('refusal').where('minute', '<', minuteOver).limit(MOST),
+    )
+    .returning(['refusal', 'principal', 'action', 'count', 'entry'])
+    .execute();
+  // The first one is there already.
+  const more = over.filter(({ count }) => count > 1);
+  if (more.length === 0) return;
+  const rows = more.map(({ refusal, principal, action, count, entry: text }) => {
+    const first = entryOf({ seq: null, entry: text });
+    const entry: AuditEntry = {
+      ...first,
+      key: `${first.key}/counted/${refusal}`,
+      kind: `${first.kind}.counted`,
+      reason: `${count} requests of this kind were refused within the minute; the first is told in full`,
+      detail: { principal, action, count, first: first.key },
+    };
+    return rowOf(entry);
+  });
+  await trx
+    .insertInto('authoritative.audit')
+    .values(rows)
+    .onConflict((conflict) => conflict.column('key').doNothing())
+    .execute();
+}

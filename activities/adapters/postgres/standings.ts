@@ -1,0 +1,252 @@
+// Versions as they stand: read and locked in one fixed order, moved by one transition at a time, closed at the end.
+import { sql } from 'kysely';
+import type { AuditEntry } from '../../records.ts';
+import { failure } from '../../failures.ts';
+import type { Approval, PolicyEdition } from '../../../workflows/domain/approval.ts';
+import { barFor, countApprovals } from '../../../workflows/domain/approval.ts';
+import type { SignedCommand } from '../../../workflows/domain/command.ts';
+import { workflowId } from '../../../workflows/domain/ids.ts';
+import type { Standing, VersionState } from '../../../workflows/domain/lifecycle.ts';
+import { finalStates } from '../../../workflows/domain/lifecycle.ts';
+import type { DeliveryState, Policy, Version } from '../../../workflows/domain/model.ts';
+import { subjectOf } from '../../../workflows/domain/names.ts';
+import type { Role } from '../../../workflows/domain/roles.ts';
+import type { Pending, VersionStanding } from '../../../workflows/domain/standing.ts';
+import { append } from './audit.ts';
+import { pendingOf, refuseOpen } from './commands.ts';
+import type { Database, Work } from './connection.ts';
+import { json } from './connection.ts';
+import { writeProjections } from './projections.ts';
+import { closeStart } from './starts.ts';
+
+export type VersionKey = Pick<Version, 'project' | 'model' | 'submission'>;
+
+/** A project's members and policy, as they are now. */
+export interface ProjectNow {
+  readonly policy: Policy;
+  readonly editions: readonly PolicyEdition[];
+  readonly members: ReadonlyMap<string, readonly Role[]>;
+  readonly managers: ReadonlySet<string>;
+}
+
+/** Everything that a decision about a version is judged by. */
+export interface VersionNow extends ProjectNow {
+  readonly workflowId: string;
+  readonly version: Version;
+  readonly attempt: number;
+  readonly approvals: readonly Approval[];
+  readonly newSince: string | null;
+  readonly undoUntil: string | null;
+  readonly closed: boolean;
+  readonly pending: Pending | null;
+  readonly deliveries: readonly { application: string; release: string; state: DeliveryState; detail: string }[];
+}
+
+/** Writes the standing of a submission that has just been started. */
+export async function insertStanding(trx: Work, version: Version): Promise<void> {
+  const { project, model, submission, state, revision } = version;
+  await trx
+    .insertInto('authoritative.standings')
+    .values({
+      ...{ project, model, submission, state, revision, attempt: 1, approvals: json([]) },
+      ...{ new_since: null, undo_until: null, closed: false, row: json(version) },
+    })
+    .onConflict((conflict) => conflict.doNothing())
+    .execute();
+}
+
+/** Reads a project; with `lock` its members and policy stay as they are until the transaction ends. */
+export async function projectNow(db: Database, project: string, lock: boolean): Promise<ProjectNow> {
+  let query = db.selectFrom('authoritative.projects').select('policy').where('project', '=', project);
+  if (lock) query = query.forShare();
+  const found = await query.executeTakeFirst();
+  if (!found) throw failure('NotFound', `there is no project ${project}`);
+  const rows = await db
+    .selectFrom('authoritative.members as member')
+    .innerJoin('authoritative.users as user', 'user.name', 'member.name')
+    .select(['member.name', 'member.roles'])
+    .where('member.project', '=', project)
+    // Who is disabled counts nowhere.
+    .where('user.disabled', '=', false)
+    .execute();
+  const editions = await db
+    .selectFrom('authoritative.policies')
+    .select(['policy', 'set_by'])
+    .where('project', '=', project)
+    .orderBy('version', 'desc')
+    // Nobody changes a policy more often for one version; beyond that the strictest of these holds.
+    .limit(100)
+    .execute();
+  const members = new Map(rows.map(({ name, roles }) => [name, roles]));
+  return {
+    policy: found.policy,
+    editions: editions.map(({ policy, set_by }) => ({ policy, setBy: set_by })),
+    members,
+    managers: new Set(rows.filter(({ roles }) => roles.includes('manager')).map(({ name }) => name)),
+  };
+}
+
+/**
+ * Reads all that counts for a version; with `lock` project, members and version stay as they are until the transaction
+ * ends. The order of locks is project, version, command, release, pointer, audit.
+ */
+export async function versionNow(db: Database, key: VersionKey, lock: boolean): Promise<VersionNow> {
+  const project = await projectNow(db, key.project, lock);
+  let query = db
+    .selectFrom('authoritative.standings')
+    .selectAll()
+    .where('project', '=', key.project)
+    .where('model', '=', key.model)
+    .where('submission', '=', key.submission);
+  if (lock) query = query.forUpdate();
+  const row = await query.executeTakeFirst();
+  if (!row) throw failure('NotFound', `there is no version ${subjectOf(key)}`);
+  const id = workflowId.modelLifecycle(key);
+  return {
+    ...project,
+    workflowId: id,
+    version: row.row,
+    attempt: row.attempt,
+    approvals: row.approvals,
+    newSince: row.new_since,
+    undoUntil: row.undo_until,
+    closed: row.closed,
+    pending: await pendingOf(db, id),
+    deliveries: row.state === 'released' ? await newestDeliveries(db, key) : [],
+  };
+}
+
+/** How the domain's table sees it. */
+export function standingFor(now: VersionNow): Standing {
+  const { version, approvals, policy, managers, editions, pending, deliveries } = now;
+  return {
+    state: version.state,
+    revision: version.revision,
+    author: version.author,
+    digest: version.digest,
+    approvals: countApprovals(approvals, { managers, policyVersion: policy.version }).counting,
+    quorum: barFor(version.author, editions).quorum,
+    busy: pending?.commandId ?? null,
+    failedDeliveries: deliveries.filter(({ state }) => state === 'failed').length,
+  };
+}
+
+/** How a workflow and the API see it. */
+export function shownStanding(now: VersionNow, wake: readonly string[] = []): VersionStanding {
+  const { version, attempt, approvals, policy, managers, editions, pending, undoUntil, closed } = now;
+  return {
+    ...{ version, attempt, approvals, pending, undoUntil, closed, wake },
+    ...countApprovals(approvals, { managers, policyVersion: policy.version }),
+    quorum: barFor(version.author, editions).quorum,
+  };
+}
+
+/** The newest delivery of a version into each application. */
+async function newestDeliveries(db: Database, { project, model, submission }: VersionKey) {
+  const found = await sql<{ application: string; release: string; state: DeliveryState; detail: string }>`
+    select distinct on (d.application) d.application, d.release, d.state, d.row->>'detail' as detail
+    from projection.deliveries d join authoritative.releases r on r.release = d.release
+    where r.project = ${project} and r.model = ${model} and r.submission = ${submission}
+    order by d.application, r.sequence desc`.execute(db);
+  return found.rows;
+}
+
+/** What a transition changes besides the state. */
+export interface Change {
+  readonly set?: Partial<Version>;
+  readonly attempt?: number;
+  readonly approvals?: readonly Approval[];
+  readonly undoUntil?: string | null;
+}
+
+/**
+ * Moves a version that is locked: the standing, its projection, the entry of its record, the audit; the end of a lifecycle
+ * with it. Returns it as it stands then.
+ */
+export async function move(
+  trx: Work,
+  now: VersionNow,
+  to: VersionState,
+  { set, attempt = now.attempt, approvals = now.approvals, undoUntil = null }: Change,
+  by: SignedCommand | null,
+): Promise<VersionNow> {
+  const before = now.version;
+  const at = new Date().toISOString();
+  const version: Version = { ...before, ...set, state: to, revision: before.revision + 1, updatedAt: at };
+  const key = { project: version.project, model: version.model, submission: version.submission };
+  const newSince = now.newSince ?? (to === 'new' ? at : null);
+  await trx
+    .updateTable('authoritative.standings')
+    .set({
+      ...{ state: to, revision: version.revision, attempt, approvals: json(approvals), row: json(version) },
+      ...{ new_since: newSince, undo_until: undoUntil },
+    })
+    .where('project', '=', key.project)
+    .where('model', '=', key.model)
+    .where('submission', '=', key.submission)
+    // Compare-and-set: whoever writes past the lock by mistake loses here.
+    .where('revision', '=', before.revision)
+    .execute();
+  await writeProjections(trx, [{ kind: 'version', row: version }]);
+  await trx
+    .insertInto('authoritative.transitions')
+    .values({ ...key, revision: version.revision, entry: JSON.stringify({ version, from: before.state, command: by }) })
+    .execute();
+  const moved = { ...now, version, attempt, approvals, newSince, undoUntil };
+  const closed = (finalStates as readonly VersionState[]).includes(to);
+  if (closed) await close(trx, moved);
+  await append(trx, [entryOf(now, version, by, at)]);
+  return { ...moved, closed };
+}
+
+/** The end: the bytes may be submitted again, and no command is left without an answer. */
+export async function close(trx: Work, now: VersionNow): Promise<void> {
+  const { project, model, submission, state } = now.version;
+  await trx
+    .updateTable('authoritative.standings')
+    .set({ closed: true })
+    .where('project', '=', project)
+    .where('model', '=', model)
+    .where('submission', '=', submission)
+    .execute();
+  await trx
+    .updateTable('authoritative.digest_claims')
+    .set({ freed: true })
+    .where('project', '=', project)
+    .where('model', '=', model)
+    .where('submission', '=', submission)
+    .execute();
+  await closeStart(trx, now.workflowId, state);
+  const children = await trx
+    .selectFrom('authoritative.starts')
+    .select('workflow_id')
+    .where('parent', '=', now.workflowId)
+    .where('closed_at', 'is', null)
+    .execute();
+  for (const { workflow_id } of children) await closeStart(trx, workflow_id, state);
+  // After the start is closed: a command that is being recorded holds it, and is seen here or sees that it is closed.
+  await refuseOpen(trx, now.workflowId, closedMessage(now.version));
+}
+
+export const closedMessage = ({ submission, state }: Version): string =>
+  `${submission} is closed (${state}) and takes no more commands`;
+
+function entryOf(now: VersionNow, version: Version, command: SignedCommand | null, at: string): AuditEntry {
+  const { state: from } = now.version;
+  return {
+    // A revision comes once, whatever runs write it.
+    key: `${now.workflowId}/${version.revision}`,
+    project: version.project,
+    kind: command ? `version.${command.body.name}` : 'version.state',
+    actor: command?.body.actor ?? 'platform',
+    subject: subjectOf(version),
+    digest: version.digest,
+    report: command?.body.report ?? null,
+    reason: command?.body.args.reason ?? version.detail,
+    detail: {
+      ...{ from, to: version.state, revision: version.revision, version: version.version, command },
+      ...(command && { policyVersion: now.policy.version }),
+    },
+    at,
+  };
+}

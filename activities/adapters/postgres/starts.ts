@@ -1,0 +1,69 @@
+// Starts: which workflows may run, recorded before they run. A workflow without an open row does nothing.
+import { createHash } from 'node:crypto';
+import canonicalize from 'canonicalize';
+import { sql } from 'kysely';
+import type { NewStart } from '../../records.ts';
+import { failure } from '../../failures.ts';
+import type { Work } from './connection.ts';
+import { json } from './connection.ts';
+
+/** SHA-256 of an input's RFC 8785 form, as workflows compute it of theirs (workflows/start-digest.ts). */
+export const inputDigest = (input: object): string =>
+  createHash('sha256')
+    .update(canonicalize(input) ?? '')
+    .digest('hex');
+
+/** Records a start unless it is there. `reopen`: the same workflow runs once more. */
+export async function insertStart(trx: Work, start: NewStart, reopen = false): Promise<'recorded' | 'there'> {
+  const { workflowId, type, input, askedBy, roles, project, parent = null } = start;
+  const digest = inputDigest(input);
+  const made = await trx
+    .insertInto('authoritative.starts')
+    .values({
+      ...{ workflow_id: workflowId, type, input: JSON.stringify(input), input_digest: digest },
+      ...{ asked_by: askedBy, roles: json(roles), project, parent, run_id: null, restart_at: null, closed_at: null },
+    })
+    .onConflict((conflict) => conflict.doNothing())
+    .executeTakeFirst();
+  if (made.numInsertedOrUpdatedRows !== 0n) return 'recorded';
+  const known = await trx
+    .selectFrom('authoritative.starts')
+    .select(['input_digest', 'earlier', 'closed_at'])
+    .where('workflow_id', '=', workflowId)
+    .executeTakeFirstOrThrow();
+  if (known.input_digest !== digest && !known.earlier)
+    throw failure('Conflict', `${workflowId} exists and was made from something else: choose another id`);
+  if (reopen && known.closed_at !== null)
+    await trx
+      .updateTable('authoritative.starts')
+      .set({ closed_at: null, run_id: null, detail: '' })
+      .where('workflow_id', '=', workflowId)
+      .execute();
+  return 'there';
+}
+
+/**
+ * Has the workflow ended? Its start stays as it is until the transaction ends: whoever closes it afterwards sees what this
+ * transaction has written.
+ */
+export async function hasEnded(trx: Work, workflowId: string): Promise<boolean> {
+  const found = await trx
+    .selectFrom('authoritative.starts')
+    .select('closed_at')
+    .where('workflow_id', '=', workflowId)
+    .forShare()
+    .executeTakeFirst();
+  return found !== undefined && found.closed_at !== null;
+}
+
+export const endedMessage = (workflowId: string): string => `${workflowId} has ended and takes no more commands`;
+
+/** Closes a start: from here on only the run that closed it may still tidy up. */
+export async function closeStart(trx: Work, workflowId: string, detail = ''): Promise<void> {
+  await trx
+    .updateTable('authoritative.starts')
+    .set({ closed_at: sql<string>`clock_timestamp()`, detail })
+    .where('workflow_id', '=', workflowId)
+    .where('closed_at', 'is', null)
+    .execute();
+}

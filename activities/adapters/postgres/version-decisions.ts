@@ -1,0 +1,328 @@
+// Decisions about versions, each one transaction: judged by what holds now, the command consumed, the transition and the audit written.
+import type { Records } from '../../records.ts';
+import { failure, isFinal } from '../../failures.ts';
+import type { CommandBody } from '../../../workflows/domain/command.ts';
+import { barFor, evidenceProblem } from '../../../workflows/domain/approval.ts';
+import { partsOf, workflowId as ids } from '../../../workflows/domain/ids.ts';
+import type { Transition, VersionState } from '../../../workflows/domain/lifecycle.ts';
+import type { Decision, NamedArtifact, Release, Version } from '../../../workflows/domain/model.ts';
+import { subjectOf } from '../../../workflows/domain/names.ts';
+import type { VersionStanding } from '../../../workflows/domain/standing.ts';
+import type { Taken } from './commands.ts';
+import { decisionOf, failCommand, insertDecision, noteEffect, refuse, settle, takeCommand } from './commands.ts';
+import type { Database, Work } from './connection.ts';
+import { transact } from './connection.ts';
+import { evidenceOf } from './evidence.ts';
+import { judgeVersion } from './judging.ts';
+import { allot, fence, releasesOfVersion } from './releases.ts';
+import type { Change, VersionKey, VersionNow } from './standings.ts';
+import { move, shownStanding, versionNow } from './standings.ts';
+import { insertStart } from './starts.ts';
+
+type VersionDecisionRecords = Pick<
+  Records,
+  'versionStanding' | 'decideVersion' | 'completeDecision' | 'failDecision' | 'noteReturned'
+>;
+
+/** Where each file of a release lies in the release store. */
+export type Place = (type: string, file: NamedArtifact) => NamedArtifact;
+
+export const versionKeyOf = (workflowId: string): VersionKey =>
+  partsOf(workflowId, 'modelLifecycle', 'project', 'model', 'submission');
+
+/** The decisions' part of Records that is about versions. */
+export function versionDecisionRecords(db: Database): VersionDecisionRecords {
+  return {
+    async versionStanding(key) {
+      return transact(db, async (trx) => shownStanding(await versionNow(trx, key, false)));
+    },
+
+    async decideVersion(workflowId, command, { place, doubt }) {
+      const key = versionKeyOf(workflowId);
+      return transact(db, async (trx) => {
+        const now = await versionNow(trx, key, true);
+        const taken = await takeCommand(trx, workflowId, command, { project: key.project, subject: subjectOf(key) });
+        // Whoever did not hear of the decision must still hear whom to wake.
+        if (!taken.isOpen) return shownStanding(now, letsGo(taken.body.name) ? await consumersOf(trx, now) : []);
+        return decide(trx, now, taken, place, doubt);
+      });
+    },
+
+    async completeDecision(workflowId, commandId) {
+      return transact(db, async (trx) => {
+        const now = await versionNow(trx, versionKeyOf(workflowId), true);
+        return now.pending?.commandId === commandId ? complete(trx, now, commandId) : shownStanding(now);
+      });
+    },
+
+    async noteReturned(workflowId, commandId, folder) {
+      await transact(db, (trx) => noteEffect(trx, workflowId, commandId, { folder }));
+    },
+
+    async failDecision(workflowId, commandId, { reason, message }) {
+      return transact(db, async (trx) => {
+        const now = await versionNow(trx, versionKeyOf(workflowId), true);
+        if (now.pending?.commandId !== commandId) return shownStanding(now);
+        const found = await mustFind(trx, workflowId, commandId);
+        const release = now.pending.release;
+        if (release !== null) {
+          // What got out is out: whoever awaited it only did not hear of it.
+          const rows = await releasesOfVersion(trx, now.version);
+          if (rows.some((row) => row.release === release && row.state === 'announced'))
+            return complete(trx, now, commandId);
+          // What was allotted and did not get out must not get out later.
+          await fence(trx, [release], commandId);
+        }
+        await noteEffect(trx, workflowId, commandId, {}, 'failed');
+        await failCommand(trx, found.taken, reason, message);
+        return shownStanding({ ...now, pending: null });
+      });
+    },
+  };
+}
+
+async function decide(
+  trx: Work,
+  now: VersionNow,
+  taken: Taken,
+  place: Place,
+  doubt: { reason: string; message: string } | undefined,
+): Promise<VersionStanding> {
+  const { body } = taken;
+  const verdict = judgeVersion(now, body, taken.recordedAt);
+  if ('refused' in verdict) {
+    await refuse(trx, taken, verdict);
+    return shownStanding(now);
+  }
+  if (doubt) {
+    await failCommand(trx, taken, doubt.reason, doubt.message);
+    return shownStanding(now);
+  }
+  const problem = await reportProblem(trx, now, body);
+  if (problem !== undefined) {
+    await failCommand(trx, taken, 'EvidenceMissing', problem);
+    return shownStanding(now);
+  }
+  try {
+    return await carryOut(trx, now, taken, verdict, place);
+  } catch (error) {
+    // Thrown before anything was written: a rule of the record that the table does not know.
+    if (!(error instanceof Error) || !isFinal(error)) throw error;
+    await failCommand(trx, taken, typeOf(error), error.message);
+    return shownStanding(now);
+  }
+}
+
+async function carryOut(
+  trx: Work,
+  now: VersionNow,
+  taken: Taken,
+  { transition, completes }: { transition: Transition; completes: boolean },
+  place: Place,
+): Promise<VersionStanding> {
+  const { body } = taken;
+  const { version, policy } = now;
+  const at = new Date().toISOString();
+  const noted = { revision: version.revision, policyVersion: policy.version, at };
+  if (body.name === 'release') {
+    const allotted = await allotFor(trx, now, taken, place);
+    await insertDecision(trx, taken, { ...noted, pending: true, detail: { release: allotted.release } });
+    await settle(trx, taken, { status: 'accepted' });
+    const { project, model, submission } = version;
+    const input = { project, model, submission, release: allotted.release };
+    const start = {
+      workflowId: ids.release(allotted),
+      type: 'release',
+      input,
+      askedBy: body.actor,
+      roles: [],
+    } as const;
+    await insertStart(trx, { ...start, project, parent: now.workflowId });
+    return shownStanding({
+      ...now,
+      pending: { commandId: body.commandId, name: body.name, release: allotted.release },
+    });
+  }
+  // Nothing is fenced for somebody who cannot get the files.
+  const to = body.args.to ?? version.author;
+  if (returns(body.name) && !mayReceive(now, to))
+    throw failure('InvalidInput', `${to} is not a scientist of project ${version.project}`);
+  const withdrawn = letsGo(body.name) ? await letGo(trx, now, body) : { releases: [], wake: [] };
+  const next = completes ? (transition.to ?? version.state) : version.state;
+  if (letsGo(body.name) && (withdrawn.releases.length > 0 || returns(body.name))) {
+    const detail = returns(body.name) ? { to } : {};
+    await insertDecision(trx, taken, { ...noted, pending: true, detail });
+    await settle(trx, taken, { status: 'accepted' });
+    return shownStanding(
+      { ...now, pending: { commandId: body.commandId, name: body.name, release: null } },
+      withdrawn.wake,
+    );
+  }
+  await insertDecision(trx, taken, { ...noted, pending: false });
+  const { change, message } = changeOf(now, body, next, at);
+  const moved = await move(trx, now, next, change, taken.command);
+  await settle(trx, taken, { status: 'done', message });
+  return shownStanding(moved, withdrawn.wake);
+}
+
+/** Effects are there: the state follows. */
+async function complete(trx: Work, now: VersionNow, commandId: string): Promise<VersionStanding> {
+  const { taken, detail, at } = await mustFind(trx, now.workflowId, commandId);
+  const { body } = taken;
+  if (body.name === 'release') {
+    const row = (await releasesOfVersion(trx, now.version)).find(({ release }) => release === detail.release);
+    if (row?.state !== 'announced')
+      throw failure('Conflict', `release ${detail.release ?? ''} is not announced: its decision cannot be complete`);
+  }
+  if (returns(body.name) && detail.folder === undefined)
+    throw failure('Conflict', `the files of ${subjectOf(now.version)} were not returned yet`);
+  const to: VersionState = endStates[body.name] ?? now.version.state;
+  const { change, message } = changeOf(now, body, to, at, detail);
+  await noteEffect(trx, now.workflowId, commandId, {}, 'complete');
+  const moved = await move(trx, { ...now, pending: null }, to, change, taken.command);
+  await settle(trx, taken, { status: 'done', message });
+  return shownStanding(moved);
+}
+
+/** Where decisions with effects lead. */
+const endStates: Readonly<Record<string, VersionState | undefined>> = {
+  release: 'released',
+  reject: 'rejected',
+  rollback: 'rolled-back',
+  reassign: 'reassigned',
+  retire: 'retired',
+};
+/** Commands after which no application may take the version's releases. */
+const letsGo = (name: string): boolean => ['reject', 'rollback', 'reassign', 'retire'].includes(name);
+/** Commands that bring the files back to a scientist. */
+const returns = (name: string): boolean => name === 'rollback' || name === 'reassign';
+
+const mayReceive = ({ members, version }: VersionNow, user: string): boolean => {
+  const roles = members.get(user);
+  return roles !== undefined && (roles.includes('scientist') || user === version.author);
+};
+
+/** What a command changes in the version, and what its giver reads of it. */
+function changeOf(
+  now: VersionNow,
+  body: CommandBody,
+  to: VersionState,
+  at: string,
+  detail: { release?: string; folder?: string } = {},
+): { change: Change; message: string } {
+  const { version, policy, attempt } = now;
+  const { commandId, name, actor, args, report } = body;
+  const reason = args.reason ?? '';
+  const decision: Decision = { commandId, name, actor, reason, report, policyVersion: policy.version, at };
+  const decisions = [...version.decisions, decision];
+  const plain = { change: { set: { decisions, detail: reason } }, message: `${name}: ${to}` };
+  switch (name) {
+    case 'retry':
+      return { change: { set: { decisions, detail: '' }, attempt: attempt + 1 }, message: plain.message };
+    case 'submit':
+      return { change: { set: { decisions, detail: '' } }, message: plain.message };
+    case 'undo':
+      return { change: { set: { decisions, detail: '' }, approvals: [] }, message: plain.message };
+    case 'tag': {
+      const { undoUntil } = now;
+      const tags = [...new Set(args.tags ?? [])].sort();
+      return { change: { set: { decisions, tags }, undoUntil }, message: plain.message };
+    }
+    case 'approve': {
+      const given = { actor, policyVersion: policy.version, commandId, at };
+      const approvals = [...now.approvals.filter((one) => one.actor !== actor), given];
+      const { counting, quorum } = shownStanding({ ...now, approvals });
+      const message = `approval ${counting.length} of ${quorum}`;
+      return { change: { set: { decisions, detail: '' }, approvals }, message };
+    }
+    case 'reject': {
+      const undoUntil = new Date(Date.parse(at) + policy.undoWithinSeconds * 1000).toISOString();
+      return { change: { ...plain.change, undoUntil }, message: plain.message };
+    }
+    case 'release': {
+      const message = `released as ${detail.release ?? ''}`;
+      return { change: { set: { decisions, detail: message } }, message };
+    }
+    case 'rollback':
+      return { ...plain, message: `returned to ${version.author} in ${detail.folder ?? ''}` };
+    case 'reassign': {
+      const to = args.to ?? '';
+      const set = { decisions, detail: `reassigned to ${to}: ${reason}` };
+      return { change: { set }, message: `in ${detail.folder ?? ''} of ${to}` };
+    }
+    default:
+      return plain;
+  }
+}
+
+/** Why the report that a command names does not bear it out; every named report is one of this version. */
+async function reportProblem(trx: Work, now: VersionNow, body: CommandBody): Promise<string | undefined> {
+  const { version, managers, editions, newSince } = now;
+  if (body.report === null) return undefined;
+  const found = await evidenceOf(trx, version, body.report);
+  if (found.length === 0)
+    return `no evaluation of ${version.model}/${version.submission} in staging has a report with digest ${body.report}: evaluate the version after its submission`;
+  if (body.name !== 'approve') return undefined;
+  const { thresholds } = barFor(version.author, editions);
+  const { author, digest } = version;
+  const problems = found.map((one) =>
+    evidenceProblem(one, { author, digest, newSince: newSince ?? version.updatedAt }, { managers, thresholds }),
+  );
+  return problems.includes(undefined) ? undefined : problems[0];
+}
+
+async function allotFor(trx: Work, now: VersionNow, { body }: Taken, place: Place): Promise<Release> {
+  const { version } = now;
+  const { project, model, submission, type, digest, files, decisions } = version;
+  if (!digest || version.version === null)
+    throw failure('Corrupt', `version ${model}/${submission} has no digest or number`);
+  return allot(trx, body.commandId, {
+    ...{ type, project, model, submission, version: version.version, digest },
+    files: files.map((file) => place(type, file)),
+    report: decisions.findLast(({ name }) => name === 'approve')?.report ?? null,
+    // Complete approvals survive what changed since.
+    approvedBy: approversOf(version),
+    releasedBy: body.actor,
+    releasedAt: new Date().toISOString(),
+  });
+}
+
+/** Whose approvals the state `approved` rests on: those since the last undo. */
+function approversOf({ decisions }: Version): readonly string[] {
+  const since = decisions.findLastIndex(({ name }) => name === 'undo');
+  return [...new Set(decisions.slice(since + 1).flatMap(({ name, actor }) => (name === 'approve' ? [actor] : [])))];
+}
+
+/** Fences every release of the version; one that is live somewhere refuses. */
+async function letGo(
+  trx: Work,
+  now: VersionNow,
+  body: CommandBody,
+): Promise<{ releases: readonly string[]; wake: readonly string[] }> {
+  const rows = await releasesOfVersion(trx, now.version);
+  if (rows.length === 0) return { releases: [], wake: [] };
+  const names = rows.map(({ release }) => release);
+  const { live } = await fence(trx, [...names].sort(), body.commandId);
+  if (live.length > 0)
+    throw failure('Conflict', `live in ${live.join(', ')}: revert or take down there first, then ${body.name}`);
+  return { releases: names, wake: await consumersOf(trx, now) };
+}
+
+/** The workflows of all applications that consume the version's type. */
+async function consumersOf(trx: Work, { version: { type } }: VersionNow): Promise<readonly string[]> {
+  const applications = await trx
+    .selectFrom('authoritative.live_pointers')
+    .select('application')
+    .where('type', '=', type)
+    .orderBy('application')
+    .execute();
+  return applications.map(({ application }) => ids.application({ application, type }));
+}
+
+async function mustFind(trx: Work, workflowId: string, commandId: string) {
+  const found = await decisionOf(trx, workflowId, commandId);
+  if (!found) throw failure('NotFound', `there is no decision ${commandId} of ${workflowId}`);
+  return found;
+}
+
+const typeOf = (error: Error): string => ('type' in error && typeof error.type === 'string' ? error.type : 'Conflict');

@@ -1,0 +1,82 @@
+// What a job has left in the areas: read back with digests, and read kindly, because a finished training is never lost over a detail.
+import { z } from 'zod';
+import type { Digest, Location } from '../workflows/domain/names.ts';
+import { failure } from './failures.ts';
+import { once } from './model-center.ts';
+import { storePath } from './place.ts';
+import type { ArtifactStore } from './ports.ts';
+
+/** A report's largest size: its curves are thinned to 200 points. */
+const TEXT_LIMIT = 2 * 2 ** 20;
+
+const reportSchema = z.object({
+  v: z.literal(1),
+  model: z.object({ sha256: z.string() }),
+  metrics: z.record(z.string().max(64), z.number().nullable()),
+  passed: z.boolean(),
+});
+
+/** Reads and writes what lies at a location of the areas. */
+export function openResults(areas: ArtifactStore) {
+  return {
+    /** Where it lies and which bytes it has; `NotFound` when nothing is there. */
+    async artifactAt(location: Location, signal: AbortSignal) {
+      const uri = areas.uri(storePath(location));
+      const found = await areas.stat(uri);
+      if (!found)
+        throw failure('NotFound', `there is no ${location.path} in the ${location.area} area of ${location.project}`);
+      return { uri, sha256: await areas.digest(uri, signal), bytes: found.bytes };
+    },
+
+    async textAt(location: Location, signal: AbortSignal): Promise<string> {
+      const chunks: Uint8Array[] = [];
+      const options = { range: { start: 0, end: TEXT_LIMIT }, signal };
+      for await (const chunk of await areas.read(areas.uri(storePath(location)), options)) chunks.push(chunk);
+      return Buffer.concat(chunks).toString('utf8');
+    },
+
+    /** Writes a text whole, in the place of an earlier one. */
+    async keep(location: Location, text: string, signal: AbortSignal) {
+      return areas.write(storePath(location), once(Buffer.from(text)), { ifExists: 'replace', signal });
+    },
+  };
+}
+
+/**
+ * The figures of a run's metrics.json. What is no finite number under a short name is left out and noted: Python writes `NaN`
+ * and `Infinity`, which are no JSON, and one of them must not cost the run.
+ */
+export function readMetrics(text: string): { metrics: Readonly<Record<string, number>>; notes: readonly string[] } {
+  const found = parseJson(
+    text.replace(/"(?:[^"\\]|\\.)*"|-?\bInfinity\b|\bNaN\b/g, (token) => (token.startsWith('"') ? token : 'null')),
+  );
+  if (typeof found !== 'object' || found === null || Array.isArray(found))
+    return { metrics: {}, notes: ['metrics.json is no JSON object of numbers: the run has no metrics'] };
+  const metrics: Record<string, number> = {};
+  const notes: string[] = [];
+  for (const [name, value] of Object.entries(found))
+    if (typeof value === 'number' && Number.isFinite(value) && name.length <= 64) metrics[name] = value;
+    else
+      notes.push(
+        `metrics.json: ${JSON.stringify(name.slice(0, 64))} is left out, it is no finite number or its name has over 64 characters`,
+      );
+  return { metrics, notes };
+}
+
+/** The report of an evaluation; `DigestMismatch` when it is about other bytes than these. */
+export function readReport(text: string, digest: Digest): z.output<typeof reportSchema> {
+  const parsed = reportSchema.safeParse(parseJson(text));
+  if (!parsed.success)
+    throw failure('JobFailed', `the job's report.json is malformed: ${parsed.error.message.slice(0, 500)}`);
+  const { sha256 } = parsed.data.model;
+  if (sha256 !== digest) throw failure('DigestMismatch', `the report is about ${sha256}, not about ${digest}`);
+  return parsed.data;
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,41 @@
+// `ocdl lock`: makes the requirements lock of a training run from a list of packages.
+import { parseArgs } from 'node:util';
+import { makeLock } from '../../deploy/local/lock-file.ts';
+import { readSettings } from '../../deploy/local/settings.ts';
+
+const usage = `Usage: ocdl lock FILE [flags]
+
+FILE lists the packages that a training program imports, one a line, such as "scikit-learn>=1.6". The lock that is written
+has each of them and all that they need, at one version, with the digests of their files.
+
+  --output LOCK      file to write; FILE with the ending .lock unless given
+  --python VERSION   oldest Python that the lock is for (3.10)
+  --upgrade          take the newest versions instead of those of the earlier lock`;
+
+/** Makes the lock; returns the exit code. */
+export async function lock(argv: readonly string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: [...argv],
+    allowPositionals: true,
+    options: {
+      output: { type: 'string' },
+      python: { type: 'string' },
+      upgrade: { type: 'boolean' },
+      help: { type: 'boolean' },
+    },
+  });
+  const [input, ...more] = positionals;
+  if (values.help === true || input === undefined || more.length > 0) {
+    console.log(usage);
+    return values.help === true ? 0 : 2;
+  }
+  await makeLock({
+    input,
+    output: values.output,
+    pythonVersion: values.python,
+    upgrade: values.upgrade ?? false,
+    settings: readSettings(),
+    say: (line) => console.log(line),
+  });
+  return 0;
+}

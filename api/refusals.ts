@@ -1,0 +1,46 @@
+// Requests for which a person's roles do not suffice: kept in the audit, and counted where one comes after the other.
+import { randomUUID } from 'node:crypto';
+import type { AuditEntry, Principal, Records } from '../activities/records.ts';
+import type { Action, Role } from '../workflows/domain/roles.ts';
+import { auditEntry } from './audit-entry.ts';
+
+/** `2026-01-02T03:04` */
+const MINUTE = 16;
+
+/** Writes the first refusal of an action within a minute, and counts those after it. */
+export async function recordRefused(
+  records: Records,
+  given: {
+    readonly principal: Principal;
+    readonly roles: readonly Role[];
+    readonly action: Action;
+    readonly project: string;
+    readonly subject: string;
+    readonly body: Pick<AuditEntry, 'digest' | 'report'> & {
+      readonly name: string;
+      readonly commandId?: string | undefined;
+    };
+  },
+): Promise<void> {
+  const { principal, roles, action, project, subject, body } = given;
+  const who = `${principal.kind}/${principal.name}`;
+  const at = new Date().toISOString();
+  const entry = auditEntry({
+    key: `command.refused/${project}/${who}/${action}/${at.slice(0, MINUTE)}`,
+    project,
+    kind: 'command.refused',
+    actor: principal.name,
+    subject,
+    digest: body.digest,
+    report: body.report,
+    reason: `${principal.name} (${roles.join(', ')}) does not hold ${action}`,
+    detail: {
+      ...(body.commandId !== undefined && { commandId: body.commandId }),
+      name: body.name,
+      refused: 'not-authorized',
+      command: { body: { ...body, actor: principal.name, roles }, signature: null },
+    },
+    at,
+  });
+  await records.recordRefused(entry, { principal: who, action, request: randomUUID() });
+}

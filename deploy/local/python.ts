@@ -1,0 +1,92 @@
+// Finds the Python interpreter of this machine that environments are made with and that the wrappers of jobs run on.
+import { spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { z } from 'zod';
+
+/** A Python interpreter that can make virtual environments. */
+export type Python = {
+  /** The program itself, not a link to it: a sandbox shows only where it lies. */
+  readonly executable: string;
+  /** Major and minor version, such as `3.11`. */
+  readonly version: string;
+  /** Where its standard library lies: a sandbox must show this folder to the environment's interpreter. */
+  readonly prefix: string;
+};
+
+/** Finds a Python of 3.10 or newer that has venv and ensurepip; throws with what was tried and what to install. */
+export async function findPython(named?: string): Promise<Python> {
+  const tried: string[] = [];
+  for (const candidate of named === undefined ? CANDIDATES : [named]) {
+    const answer = await run(candidate, ['-I', '-c', PROBE]).catch((error: unknown) => ({
+      status: -1,
+      lastLines: [error instanceof Error ? error.message : String(error)],
+    }));
+    const found = answer.status === 0 ? probeSchema.safeParse(parseJson(answer.lastLines.at(-1))) : undefined;
+    if (found?.success === true && found.data.missing.length === 0 && isNewEnough(found.data.version)) {
+      return { executable: found.data.executable, version: found.data.version.join('.'), prefix: found.data.prefix };
+    }
+    tried.push(`  ${candidate}: ${found?.success === true ? whyNot(found.data) : 'does not start'}`);
+  }
+  throw new Error(
+    `No usable Python found. OCDL trains and evaluates models with Python ${OLDEST.join('.')} or newer with its modules venv and ensurepip ` +
+      `(Debian, Ubuntu: apt-get install python3 python3-venv; macOS: brew install python), or set OCDL_PYTHON to one. Tried:\n${tried.join('\n')}`,
+  );
+}
+
+/** The lock's packages have wheels from this version on. */
+const OLDEST = [3, 10] as const;
+/** Versions for which every package of the lock has a wheel stand before ones that may be newer than the lock. */
+const CANDIDATES = ['python3', 'python3.13', 'python3.12', 'python3.11', 'python3.10'] as const;
+/** Its answer is one line; more are kept for a program that is none. */
+const KEPT_LINES = 12;
+
+const PROBE = `
+import importlib.util, json, os, sys
+missing = [name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None]
+print(json.dumps({"version": sys.version_info[:2], "executable": os.path.realpath(sys.executable), "prefix": sys.base_prefix, "missing": missing}))
+`;
+
+const probeSchema = z.object({
+  version: z.tuple([z.number(), z.number()]),
+  executable: z.string().min(1),
+  prefix: z.string().min(1),
+  missing: z.array(z.string()),
+});
+
+function isNewEnough([major, minor]: readonly [number, number]): boolean {
+  return major > OLDEST[0] || (major === OLDEST[0] && minor >= OLDEST[1]);
+}
+
+function whyNot(probe: z.infer<typeof probeSchema>): string {
+  if (!isNewEnough(probe.version)) return `is Python ${probe.version.join('.')}, older than ${OLDEST.join('.')}`;
+  return `lacks the modules ${probe.missing.join(' and ')}`;
+}
+
+function parseJson(line: string | undefined): unknown {
+  try {
+    return JSON.parse(line ?? '');
+  } catch {
+    return undefined;
+  }
+}
+
+type Ended = { readonly status: number; readonly lastLines: readonly string[] };
+
+/** Runs a program; answers its status and its last lines. */
+async function run(program: string, args: readonly string[]): Promise<Ended> {
+  const lastLines: string[] = [];
+  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  for (const stream of [child.stdout, child.stderr]) {
+    createInterface({ input: stream }).on('line', (line) => {
+      lastLines.push(line);
+      if (lastLines.length > KEPT_LINES) lastLines.shift();
+    });
+  }
+  return new Promise((resolveEnd, reject) => {
+    child.once('error', reject);
+    child.once('close', (code, signal) => {
+      if (signal !== null) lastLines.push(`ended by ${signal}`);
+      resolveEnd({ status: code ?? -1, lastLines });
+    });
+  });
+}

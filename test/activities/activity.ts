@@ -1,0 +1,24 @@
+// An activity's context without Temporal: what a test gives, and how often it has beaten.
+import { EventEmitter } from 'node:events';
+import { asyncLocalStorage } from '@temporalio/activity';
+import type { Context } from '@temporalio/activity';
+
+export interface ActivityGiven {
+  readonly workflowId?: string;
+  readonly attempt?: number;
+  readonly heartbeatTimeoutMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+/** Runs `work` as an activity; `beats` are its heartbeats' details. */
+export function inActivity<R>(work: () => Promise<R>, given: ActivityGiven = {}, beats: unknown[] = []): Promise<R> {
+  const { workflowId = 'run/p/m/s/1', attempt = 1, heartbeatTimeoutMs = 15_000 } = given;
+  const context = {
+    info: { workflowExecution: { workflowId, runId: 'r' }, attempt, heartbeatTimeoutMs },
+    cancellationSignal: given.signal ?? new AbortController().signal,
+    cancelled: new Promise<never>(() => undefined),
+    heartbeat: (details: unknown) => void beats.push(details),
+    emitter: new EventEmitter(),
+  } as unknown as Context;
+  return asyncLocalStorage.run(context, work);
+}

@@ -1,0 +1,144 @@
+// What questions cost: one statement each, however much there is. The proxy that cuts connections counts them.
+import assert from 'node:assert/strict';
+import pg from 'pg';
+import { createPostgresRecords } from '../../activities/adapters/postgres/records.ts';
+import type { Records, VersionFilter } from '../../activities/records.ts';
+import {
+  allot,
+  createScene,
+  evaluationRow,
+  setApplication,
+  versionRow,
+  type Scene,
+} from '../contracts/records/scene.ts';
+import { freshDatabase } from '../servers.ts';
+import { cuttingProxy, type CuttingProxy } from './postgres-proxy.ts';
+
+const MANY = 2_000;
+
+interface World {
+  readonly proxy: CuttingProxy;
+  readonly records: Records;
+  readonly sql: pg.Client;
+  readonly url: string;
+  readonly scene: Scene;
+}
+let world: World;
+
+beforeAll(async () => {
+  const url = await freshDatabase();
+  const proxy = await cuttingProxy(url);
+  const records = await createPostgresRecords({ url: proxy.url, poolSize: 1 });
+  const sql = new pg.Client({ connectionString: url });
+  await sql.connect();
+  const scene = createScene();
+  await setApplication(records, scene);
+  world = { proxy, records, sql, url, scene };
+  await fill(world);
+});
+afterAll(async () => {
+  await world.sql.end();
+  await world.records.close();
+  await world.proxy.close();
+});
+
+/** Many versions and evaluations, and many releases that the application has dealt with. */
+async function fill({ records, sql, scene }: World): Promise<void> {
+  const { project, type, application } = scene;
+  await sql.query(
+    `insert into projection.versions (project, model, submission, state, author, revision, updated_at, row)
+     select $1, 'forest', 's' || g, 'retired', 'sam', 9, now(), $2::jsonb || jsonb_build_object('submission', 's' || g, 'version', g)
+     from generate_series(1, $3::int) g`,
+    [project, JSON.stringify(versionRow(scene)), MANY],
+  );
+  await sql.query(
+    `insert into projection.evaluations (project, evaluation, model, submission, author, standing, updated_at, row)
+     select $1, 'e' || g, 'forest', 's' || g, 'sam', 1, now(), $2::jsonb || jsonb_build_object('evaluation', 'e' || g)
+     from generate_series(1, $3::int) g`,
+    [project, JSON.stringify(evaluationRow(scene)), MANY],
+  );
+  const one = await allot(records, scene, 1);
+  await sql.query(
+    `insert into authoritative.releases (release, command_id, type, sequence, project, model, submission, version, announced, row)
+     select $1 || '-' || g, 'c' || g, $1, g, $2, 'forest', 's' || g, 1, true, $3::jsonb || jsonb_build_object('release', $1 || '-' || g, 'sequence', g)
+     from generate_series(2, $4::int) g`,
+    [type, project, JSON.stringify(one), MANY],
+  );
+  await sql.query(
+    `insert into projection.deliveries (application, release, state, standing, updated_at, row)
+     select $1, release, 'superseded', 5, now(), '{}' from authoritative.releases where type = $2 and sequence < $3`,
+    [application, type, MANY],
+  );
+}
+
+type Ask = (records: Records, scene: Scene) => Promise<unknown>;
+
+it.each<[string, Ask]>([
+  ['the next release', (records, { application, type }) => records.nextRelease(application, type, 0)],
+  ['the newest release', (records, { type }) => records.newestRelease(type)],
+  ['a version by its number', (records, { project }) => records.versionByNumber(project, 'forest', 7)],
+  ['a page of versions', (records, { project }) => records.versions({ project, text: 'forest', tag: 'x', limit: 500 })],
+  [
+    'a page of evaluations',
+    (records, { project }) => records.evaluations({ project, limit: 500, seenBy: { user: 'sam', all: false } }),
+  ],
+  ['a page of the audit', (records, { project }) => records.audit({ project })],
+  ['an audit entry', (records) => records.audited('none')],
+  [
+    'a refused request',
+    (records, { entry }) => records.recordRefused(entry(), { principal: 'u', action: 'a', request: 'r' }),
+  ],
+  ['entries of the audit', (records, { entry }) => records.record([entry(), entry()], [])],
+])('%s is one statement', async (_, ask) => {
+  const { proxy, records, scene } = world;
+  proxy.arm(undefined);
+  await ask(records, scene);
+  assert.equal(proxy.statements(), 1);
+});
+
+it('the one release that is left among many is found', async () => {
+  const { records, scene } = world;
+  const next = await records.nextRelease(scene.application, scene.type, 0);
+  assert.equal(next?.sequence, MANY);
+});
+
+type Filter = Omit<VersionFilter, 'project'>;
+
+it.each<[string, Filter]>([
+  ['nothing', {}],
+  ['model', { model: 'forest' }],
+  ['state', { state: 'retired' }],
+  ['author', { author: 'sam' }],
+  ['number', { order: 'number' }],
+  ['number, of a model', { order: 'number', model: 'forest' }],
+  ['a tag that nothing has', { tag: 'none' }],
+  ['a word that nothing has', { text: 'none' }],
+  ['a word that one has, and all else', { text: 's77', model: 'forest', state: 'retired', author: 'sam' }],
+])('a page of versions by %s reads the rows that it shows', async (_, filter) => {
+  const { sql, url, scene } = world;
+  await sql.query('analyze');
+  const [before, others] = [await rowsRead(sql, 'versions'), await connections(sql)];
+  // Its counts are told when its connection ends.
+  const records = await createPostgresRecords({ url, poolSize: 1 });
+  const { rows } = await records.versions({ project: scene.project, limit: 20, ...filter });
+  await records.close();
+  for (const until = Date.now() + 10_000; (await connections(sql)) > others;)
+    assert.ok(Date.now() < until, 'the connection did not end');
+  const read = (await rowsRead(sql, 'versions')) - before;
+  assert.ok(read >= rows.length, `only ${read} were counted: the figures are missing`);
+  // One more than a page, and what an index on words or tags may give too much.
+  assert.ok(read <= rows.length + 20, `${read} rows were read for ${rows.length}`);
+});
+
+async function connections(sql: pg.Client): Promise<number> {
+  const { rowCount } = await sql.query('select 1 from pg_stat_activity where datname = current_database()');
+  return rowCount ?? 0;
+}
+
+async function rowsRead(sql: pg.Client, table: string): Promise<number> {
+  const { rows } = await sql.query<{ read: string }>(
+    `select seq_tup_read + idx_tup_fetch as read from pg_stat_user_tables where schemaname = 'projection' and relname = $1`,
+    [table],
+  );
+  return Number(rows[0]?.read);
+}

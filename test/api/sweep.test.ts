@@ -1,0 +1,325 @@
+// The sweep: what is open in the record and does not run goes on, what somebody ended has ended, and what is not ours is ended.
+import { afterAll, beforeEach, expect, test } from '@jest/globals';
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
+import type { SweepReport } from '../../api/sweep.ts';
+import { keepSweeping, sweep } from '../../api/sweep.ts';
+import type { Digest } from '../../workflows/domain/names.ts';
+import { workflowId } from '../../workflows/messages.ts';
+import { inputDigest } from '../../activities/adapters/postgres/starts.ts';
+import { seenAs } from './fake-gateway.ts';
+import { decides, recordVersion, versionRow } from './passage.ts';
+import type { World } from './world.ts';
+import { json, openWorld, PROJECT, sha256, TYPE } from './world.ts';
+
+const state: { world?: World } = {};
+const world = (): World => {
+  if (!state.world) throw new Error('no world');
+  return state.world;
+};
+// A world of its own for each test: the sweep looks at everything that is open.
+beforeEach(async () => {
+  await state.world?.close();
+  state.world = await openWorld();
+});
+afterAll(() => state.world?.close());
+
+const nothing: SweepReport = { restarted: [], waiting: [], ended: [], terminated: [], signalled: 0 };
+const swept = (): Promise<SweepReport> => sweep(world().deps);
+
+/** Loses everything that runs, as an emptied Temporal. */
+function empty(): void {
+  world().deps.workflows.started.clear();
+  world().deps.workflows.seen.clear();
+}
+
+/** Makes a run stand in Temporal as given. */
+function stands(id: string, given: Parameters<typeof seenAs>[2]): void {
+  const seen = world().deps.workflows.seen.get(id);
+  if (!seen) throw new Error(`${id} does not run`);
+  world().deps.workflows.seen.set(id, { ...seen, ...given });
+}
+
+const HOUR_AGO = new Date(Date.now() - 3_600_000).toISOString();
+const started = (): string[] => [...world().deps.workflows.started.keys()].sort();
+
+async function startVersion(submission = `rf-${randomUUID().slice(0, 8)}`): Promise<string> {
+  const path = `/v1/projects/${PROJECT}/models/random-forest/submissions`;
+  const made = await world().ask('sam', 'POST', path, { submission, type: TYPE, from: { directory: 'runs' } });
+  expect(made.status).toBe(201);
+  return workflowId.modelLifecycle({ project: PROJECT, model: 'random-forest', submission });
+}
+
+/** Starts one of every root. */
+async function startOfEach() {
+  const ask: World['ask'] = (...asked) => world().ask(...asked);
+  const id = randomUUID().slice(0, 8);
+  const lifecycle = await startVersion();
+  await world().deps.records.registerDataSet(
+    {
+      ...{ project: PROJECT, dataset: 'training-1', kind: 'training', files: [], registeredBy: 'mia' },
+      registeredAt: HOUR_AGO,
+    },
+    {
+      ...{
+        key: `test/${id}`,
+        project: PROJECT,
+        kind: 'test',
+        actor: 'mia',
+        subject: 'test',
+        digest: null,
+        report: null,
+      },
+      ...{ reason: '', detail: {}, at: HOUR_AGO },
+    },
+  );
+  const application = { application: `a-${id}`, types: [TYPE], gates: ['function'] };
+  const evaluation = { model: 'random-forest', dataset: 'training-1', subject: { directory: 'runs' } };
+  const source = { kind: 'maven', coordinate: 'org.example:rows:1.0' };
+  const statuses = [
+    await ask('dev', 'POST', `/v1/projects/${PROJECT}/applications`, application),
+    await ask('sam', 'POST', `/v1/projects/${PROJECT}/evaluations`, { evaluation: `e-${id}`, ...evaluation }),
+    await ask('sam', 'POST', `/v1/projects/${PROJECT}/imports`, { import: `i-${id}`, dataset: `d-${id}`, source }),
+  ].map(({ status }) => status);
+  expect(statuses).toEqual([201, 201, 201]);
+  return {
+    lifecycle,
+    application: workflowId.application({ application: `a-${id}`, type: TYPE }),
+    evaluation: workflowId.evaluation({ project: PROJECT, evaluation: `e-${id}` }),
+    dataImport: workflowId.dataImport({ project: PROJECT, import: `i-${id}` }),
+  };
+}
+
+/** The pause before its next restart has passed. */
+async function itsTimeComes(id: string): Promise<void> {
+  const sql = new pg.Client({ connectionString: world().databaseUrl });
+  await sql.connect();
+  await sql.query('update authoritative.starts set restart_at = now() where workflow_id = $1', [id]);
+  await sql.end();
+}
+
+test('leaves what runs', async () => {
+  await startOfEach();
+  const before = started();
+  expect(await swept()).toEqual(nothing);
+  expect([started(), world().deps.workflows.terminated]).toEqual([before, []]);
+});
+
+test('restarts everything that an emptied server has lost, with the recorded input', async () => {
+  const ids = await startOfEach();
+  const inputs = new Map(world().deps.workflows.started);
+  empty();
+  const report = await swept();
+  expect([...report.restarted].sort()).toEqual(Object.values(ids).sort());
+  expect({ ...report, restarted: [] }).toEqual(nothing);
+  expect(new Map(world().deps.workflows.started)).toEqual(inputs);
+  expect(await swept()).toEqual(nothing);
+});
+
+test('goes through more than a page', async () => {
+  const ids = await Promise.all(Array.from({ length: 60 }, () => startVersion()));
+  empty();
+  expect([...(await swept()).restarted].sort()).toEqual([...ids].sort());
+});
+
+test('leaves what the record has closed, and children, which their parents resume', async () => {
+  const { records, workflows } = world().deps;
+  const id = await startVersion('rf-done');
+  workflows.onCommand = decides(world());
+  const command = { name: 'withdraw', revision: 0 };
+  const path = `/v1/projects/${PROJECT}/models/random-forest/submissions/rf-done/commands`;
+  expect((await world().ask('sam', 'POST', path, command, { prefer: 'wait=5' })).status).toBe(200);
+  const child = { project: PROJECT, model: 'random-forest', submission: 'rf-done', release: `${TYPE}-1` };
+  await records.recordStart(
+    {
+      ...{ workflowId: workflowId.release(child), type: 'release', input: child, askedBy: 'mia', roles: [] },
+      ...{ project: PROJECT, parent: id },
+    },
+    {
+      ...{ key: 'test/child', project: PROJECT, kind: 'test', actor: 'mia', subject: 'test', digest: null },
+      ...{ report: null, reason: '', detail: {}, at: HOUR_AGO },
+    },
+    [],
+  );
+  empty();
+  expect(await swept()).toEqual(nothing);
+});
+
+test.each(['TERMINATED', 'CANCELED', 'FAILED', 'TIMED_OUT'])(
+  'what somebody ended (%s): evaluations and imports have failed, everything else goes on',
+  async (status) => {
+    const ids = await startOfEach();
+    for (const id of Object.values(ids)) stands(id, { isRunning: false, status });
+    const report = await swept();
+    expect([...report.ended].sort()).toEqual([ids.evaluation, ids.dataImport].sort());
+    expect([...report.restarted].sort()).toEqual([ids.lifecycle, ids.application].sort());
+    const { records } = world().deps;
+    const of = (id: string): string => id.slice(id.lastIndexOf('/') + 1);
+    const detail = expect.stringContaining('ended by an operator') as unknown;
+    const failed = { state: 'failed', detail };
+    expect(await records.evaluation(PROJECT, of(ids.evaluation))).toMatchObject(failed);
+    expect(await records.import(PROJECT, of(ids.dataImport))).toMatchObject(failed);
+    for (const id of [ids.evaluation, ids.dataImport]) expect((await records.start(id))?.closedAt).not.toBeNull();
+    expect(await swept()).toEqual(nothing);
+  },
+);
+
+test('an evaluation and an import that came to their end are closed, and are not taken for ended ones', async () => {
+  const { records } = world().deps;
+  const ids = await startOfEach();
+  const of = (id: string): string => id.slice(id.lastIndexOf('/') + 1);
+  const evaluation = await records.evaluation(PROJECT, of(ids.evaluation));
+  const fetched = await records.import(PROJECT, of(ids.dataImport));
+  if (!evaluation || !fetched) throw new Error('not recorded');
+  await records.endEvaluation({ ...evaluation, state: 'done', detail: 'well' }, { inStaging: false });
+  await records.recordImport({ ...fetched, state: 'done', detail: 'there' }, null);
+  for (const id of [ids.evaluation, ids.dataImport]) stands(id, { isRunning: false, status: 'COMPLETED' });
+  expect(await swept()).toEqual(nothing);
+  expect(await records.evaluation(PROJECT, of(ids.evaluation))).toMatchObject({ state: 'done', detail: 'well' });
+  expect(await records.import(PROJECT, of(ids.dataImport))).toMatchObject({ state: 'done', detail: 'there' });
+});
+
+test.each<[string, Parameters<typeof seenAs>[2]]>([
+  ['of another type', { type: 'evaluation' }],
+  ['on another queue', { taskQueue: 'of-somebody' }],
+  ['that had its time and is not the one that recorded itself', { runId: 'a-foreign-run', startedAt: HOUR_AGO }],
+])('a run under an id of ours %s is ended, audited, and ours starts', async (_, given) => {
+  const { records, workflows } = world().deps;
+  const id = await startVersion();
+  const row = await records.start(id);
+  const admitted = { workflowId: id, type: 'modelLifecycle', digest: inputDigest(row?.input ?? {}), runId: 'our-run' };
+  expect(await records.admit(admitted)).toBe('admitted');
+  stands(id, { runId: 'our-run', ...given });
+  const runId = workflows.seen.get(id)?.runId ?? '';
+  const report = await swept();
+  expect([report.terminated, report.restarted]).toEqual([[id], [id]]);
+  expect(workflows.terminated).toMatchObject([{ workflowId: id, runId }]);
+  const { rows } = await records.audit({ subject: id });
+  expect(rows.map(({ entry }) => entry)).toMatchObject([
+    { kind: 'workflow.terminated', actor: 'platform', project: PROJECT, detail: { seen: { runId } } },
+  ]);
+  expect(started()).toContain(id);
+});
+
+test('a run that has just begun and has not recorded itself yet is left', async () => {
+  const { records } = world().deps;
+  const id = await startVersion();
+  const digest = inputDigest((await records.start(id))?.input ?? {});
+  await records.admit({ workflowId: id, type: 'modelLifecycle', digest, runId: 'the-run-before' });
+  stands(id, { runId: 'the-next-run', startedAt: new Date().toISOString() });
+  expect(await swept()).toEqual(nothing);
+});
+
+test('what does not stay up is restarted more and more seldom, and from the beginning once it has stayed', async () => {
+  const { records } = world().deps;
+  const id = await startVersion();
+  const pauses: number[] = [];
+  for (let restart = 0; restart < 9; restart++) {
+    empty();
+    expect((await swept()).restarted).toEqual([id]);
+    const row = await records.start(id);
+    expect(row?.restarts).toBe(restart + 1);
+    pauses.push(Math.round((Date.parse(row?.restartAt ?? '') - Date.now()) / 60_000));
+    empty();
+    expect(await swept()).toEqual({ ...nothing, waiting: [id] });
+    // Its time has come.
+    await itsTimeComes(id);
+  }
+  expect(pauses).toEqual([1, 2, 4, 8, 16, 32, 60, 60, 60]);
+  empty();
+  await swept();
+  // Up for a moment is not up yet.
+  await swept();
+  expect((await records.start(id))?.restarts).toBe(10);
+  stands(id, { startedAt: HOUR_AGO });
+  expect(await swept()).toEqual(nothing);
+  expect(await records.start(id)).toMatchObject({ restarts: 0, restartAt: null });
+});
+
+test('open commands are signalled again until they are decided, each to its workflow', async () => {
+  const { workflows } = world().deps;
+  const row = versionRow({ submission: 'rf-9', digest: sha256('rf-9') as Digest });
+  await recordVersion(world(), row);
+  const id = workflowId.modelLifecycle(row);
+  workflows.seen.set(id, seenAs('modelLifecycle', id));
+  const path = `/v1/projects/${PROJECT}/models/random-forest/submissions/rf-9/commands`;
+  workflows.throws.send = 'unavailable';
+  const tag = { name: 'tag', revision: 3, args: { tags: ['tried'] }, commandId: 'tag-again' };
+  expect((await world().ask('mia', 'POST', path, tag)).status).toBe(202);
+  expect((await swept()).signalled).toBe(0);
+  delete workflows.throws.send;
+  // One that has only just been given is on its way by itself.
+  expect(await swept()).toEqual(nothing);
+  await sleep(5_100);
+  expect(await swept()).toEqual({ ...nothing, signalled: 1 });
+  expect(workflows.sent.map(({ workflowId: to, command }) => [to, command.body.commandId])).toEqual([
+    [id, 'tag-again'],
+  ]);
+  workflows.onCommand = decides(world());
+  expect((await swept()).signalled).toBe(1);
+  expect(await swept()).toEqual(nothing);
+  expect(await json(world().ask('mia', 'GET', `${path}/tag-again`))).toMatchObject({ outcome: { status: 'done' } });
+});
+
+test('several processes at once: each thing is restarted once', async () => {
+  const ids = await Promise.all(Array.from({ length: 12 }, () => startVersion()));
+  empty();
+  const starts: string[] = [];
+  const { deps } = world();
+  const counting = {
+    ...deps,
+    workflows: {
+      ...deps.workflows,
+      startLifecycle: async (input: Parameters<typeof deps.workflows.startLifecycle>[0]) => {
+        starts.push(workflowId.modelLifecycle(input));
+        return deps.workflows.startLifecycle(input);
+      },
+    },
+  };
+  const reports = await Promise.all([1, 2, 3].map(() => sweep(counting)));
+  expect(reports.flatMap(({ restarted }) => restarted).sort()).toEqual([...ids].sort());
+  expect(starts.sort()).toEqual([...ids].sort());
+});
+
+test('while the server is away nothing is changed, and the sweep does not wait for it again and again', async () => {
+  const ids = await startOfEach();
+  const { workflows, records } = world().deps;
+  let looks = 0;
+  workflows.throws.look = 'unavailable';
+  const look = workflows.look.bind(workflows);
+  const counting = { ...world().deps, workflows: { ...workflows, look: (id: string) => ((looks += 1), look(id)) } };
+  expect(await sweep(counting)).toEqual(nothing);
+  expect(looks).toBe(1);
+  for (const id of Object.values(ids)) expect(await records.start(id)).toMatchObject({ restarts: 0, closedAt: null });
+});
+
+test('one that cannot be resumed delays no other', async () => {
+  const [one, two] = [await startVersion(), await startVersion()];
+  empty();
+  const { deps } = world();
+  const startLifecycle = async (input: Parameters<typeof deps.workflows.startLifecycle>[0]) => {
+    if (workflowId.modelLifecycle(input) === one) throw new Error('its input is too large');
+    return deps.workflows.startLifecycle(input);
+  };
+  const report = await sweep({ ...deps, workflows: { ...deps.workflows, startLifecycle } });
+  expect(report.restarted).toEqual([two]);
+  expect(world().lines.find((line) => line['workflowId'] === one)).toMatchObject({ msg: 'could not be resumed yet' });
+});
+
+test('an administrator has it done at once', async () => {
+  const id = await startVersion();
+  empty();
+  const answer = await world().ask('admin', 'POST', '/v1/platform/sweep');
+  expect([answer.status, await json(answer)]).toEqual([200, { ...nothing, restarted: [id] }]);
+  expect((await world().ask('mia', 'POST', '/v1/platform/sweep')).status).toBe(403);
+});
+
+test('by itself it sweeps at once, and stops when told', async () => {
+  const id = await startVersion();
+  empty();
+  const sweeping = keepSweeping(world().deps);
+  for (const until = Date.now() + 30_000; !started().includes(id) && Date.now() < until;) await sleep(20);
+  await sweeping.stop();
+  expect(started()).toEqual([id]);
+});

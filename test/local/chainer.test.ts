@@ -1,0 +1,56 @@
+// The loop that links the audit: beside others, through failures, until it is stopped.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { createPostgresRecords } from '../../activities/adapters/postgres/records.ts';
+import { keepLinked } from '../../workers/chainer.ts';
+import { createScene } from '../contracts/records.ts';
+import { freshDatabase } from '../servers.ts';
+
+it('links what two processes write within a second, and nothing after it was stopped', async () => {
+  const url = await freshDatabase();
+  const both = [await createPostgresRecords({ url }), await createPostgresRecords({ url })] as const;
+  const warnings: string[] = [];
+  const onWarn = (message: string): void => void warnings.push(message);
+  const { entry } = createScene();
+  try {
+    const loops = both.map((records) => keepLinked({ records, onWarn }));
+    for (let n = 0; n < 50; n += 1) for (const records of both) await records.record([entry()], []);
+    await until(async () => (await both[0].verifyAudit()).unlinked === 0);
+    expect(await both[0].verifyAudit()).toEqual({ rows: 100, broken: null, unlinked: 0, overdue: 0 });
+    await Promise.all(loops.map((loop) => loop.stop()));
+    await both[0].record([entry()], []);
+    await sleep(1_000);
+    expect(await both[0].verifyAudit()).toEqual({ rows: 101, broken: null, unlinked: 1, overdue: 0 });
+    expect(warnings).toEqual([]);
+  } finally {
+    await Promise.all(both.map((records) => records.close()));
+  }
+});
+
+it('goes on at once where more is left, and after a failure, which it tells', async () => {
+  const answers: (number | Error)[] = [1_000, 1_000, 7, new Error('it is away'), 3];
+  const warnings: string[] = [];
+  const state = { calls: 0 };
+  const linkAudit = async (): Promise<number> => {
+    state.calls += 1;
+    const answer = answers.shift() ?? 0;
+    if (answer instanceof Error) throw answer;
+    return answer;
+  };
+  // Only a loop that does not pause after a batch makes the first four calls within so long a pause.
+  const loop = keepLinked({
+    records: { linkAudit },
+    onWarn: (message) => void warnings.push(message),
+    everyMs: 600_000,
+  });
+  await until(async () => warnings.length > 0);
+  expect(state.calls).toBe(4);
+  expect(warnings).toEqual([expect.stringContaining('it is away')]);
+  await until(async () => state.calls >= 6);
+  await loop.stop();
+  expect(answers).toEqual([]);
+});
+
+async function until(isSo: () => Promise<boolean>): Promise<void> {
+  for (const end = Date.now() + 20_000; !(await isSo()); await sleep(20))
+    if (Date.now() > end) throw new Error('waited in vain');
+}

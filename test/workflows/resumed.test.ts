@@ -1,0 +1,296 @@
+// Terminate, reset, and the loss of everything that Temporal knew: what is recorded goes on from the record, and nothing comes twice.
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { pino } from 'pino';
+import type { SweepReport } from '../../api/sweep.ts';
+import { sweep } from '../../api/sweep.ts';
+import type { Scan, Version } from '../../workflows/domain/model.ts';
+import { newVersion } from '../../workflows/domain/model.ts';
+import type { Digest } from '../../workflows/domain/names.ts';
+import { taskQueues, workflowId } from '../../workflows/messages.ts';
+import { auditEntry } from './passage.ts';
+import { until } from './until.ts';
+import type { World } from './world.ts';
+import { openWorld } from './world.ts';
+
+let world: World;
+beforeAll(async () => {
+  world = await openWorld();
+  await world.addApplication('shop');
+}, 600_000);
+afterAll(() => world.close());
+beforeEach(() => Object.assign(world.script, { train: 'succeed', evaluate: 'pass', service: 'golden' }));
+
+/** What the API does every half minute. */
+const sweepOver = (workflows: World['gateway']): Promise<SweepReport> =>
+  sweep({ records: world.records, workflows, log: pino({ level: 'silent' }) });
+const sweepOnce = (): Promise<SweepReport> => sweepOver(world.gateway);
+const nothing = { restarted: [], waiting: [], ended: [], terminated: [] };
+const terminate = (id: string) => world.client.workflow.getHandle(id).terminate('by mistake');
+const statusOf = async (id: string): Promise<string> =>
+  (await world.client.workflow.getHandle(id).describe()).status.name;
+const applicationId = workflowId.application({ application: 'shop', type: 'kind' });
+const historyOf = ({ decisions }: Version): string[] => decisions.map(({ name, actor }) => `${name} by ${actor}`);
+/** Revisions that the audit and the record beside the artifact have of a version: each of them once. */
+async function revisionsOf(submission: string) {
+  const rows = (await world.auditOf(`p/m/${submission}`)).filter(({ detail }) => 'revision' in detail);
+  const { files } = await world.areas.list(`staging/p/models/m/${submission}/record` as never);
+  return {
+    audit: rows.map(({ detail }) => detail['revision']),
+    files: files.map(({ path }) => /(\d{6})\.json$/.exec(path)?.[1]).filter((one) => one !== undefined),
+  };
+}
+const lockCommits = async (): Promise<readonly string[]> =>
+  (await world.code.log('p/app-shop', 'main', 100)).map(({ message }) => message).reverse();
+const finding = (name: string): Scan['findings'][number] => ({
+  ...{ finding: name, name, path: `src/${name}.c`, vulnerable: true, probability: 0.9 },
+  ...{ source: 'a'.repeat(64) as Digest, label: null },
+});
+const scanOf = (scan: string, release: string): Scan => ({
+  ...{ scan, project: 'p', application: 'shop', type: 'kind', release, findings: [finding('one'), finding('two')] },
+  ...{ state: 'open', revision: 0, commit: null, keyId: 'k1', updatedAt: new Date().toISOString() },
+});
+
+describe('after a terminate', () => {
+  it('a version goes on, once however often it is terminated', async () => {
+    const report = await world.submitted('r-1');
+    const id = world.idOf('r-1');
+    await terminate(id);
+    const before = await world.standing('r-1');
+    expect(await sweepOnce()).toMatchObject({ ...nothing, restarted: [id] });
+    expect(await sweepOnce()).toMatchObject(nothing);
+    expect(await world.standing('r-1')).toEqual(before);
+    // What does not stay up is started again after a pause.
+    await terminate(id);
+    expect(await sweepOnce()).toMatchObject({ ...nothing, waiting: [id] });
+    expect(await statusOf(id)).toBe('TERMINATED');
+    expect((await world.records.start(id))?.restarts).toBe(1);
+    await world.records.restarted(id, null);
+    expect(await sweepOnce()).toMatchObject({ ...nothing, restarted: [id] });
+    expect(await world.give('r-1', 'mia', 'approve', {}, { report })).toMatchObject({ status: 'done' });
+    expect(historyOf(await world.untilState('r-1', 'approved'))).toEqual(['approve by mia']);
+    await until('the record to be filed', async () => (await revisionsOf('r-1')).files.length === 2);
+    expect(await revisionsOf('r-1')).toEqual({ audit: [1, 2], files: ['000001', '000002'] });
+  });
+
+  it('a start that never got through is made up for, and so is a command that was not signalled', async () => {
+    await world.putSubmission('r-2', 'r-2');
+    const input = { project: 'p', model: 'm', type: 'kind', submission: 'r-2', author: 'sam' };
+    const id = world.idOf('r-2');
+    await world.records.recordStart(
+      {
+        ...{ workflowId: id, type: 'modelLifecycle', askedBy: 'sam', roles: ['scientist'], project: 'p' },
+        input: { ...input, beginning: { directory: 'r-2' } },
+      },
+      auditEntry('version.started'),
+      [
+        {
+          kind: 'version',
+          row: newVersion({ ...input, beginning: { directory: 'r-2' } }, 'k', new Date().toISOString()),
+        },
+      ],
+    );
+    expect(await sweepOnce()).toMatchObject({ ...nothing, restarted: [id] });
+    const { revision, digest } = await world.untilState('r-2', 'new');
+    const sent = world.signed({
+      ...{ workflowId: id, name: 'tag', actor: 'mia', revision, digest, args: { tags: ['kept'] } },
+    });
+    await world.records.recordCommand(sent, { project: 'p', subject: 'p/m/r-2' });
+    // The one who sends it now may be about to signal it.
+    expect(await sweepOnce()).toMatchObject({ signalled: 0 });
+    await sleep(5_500);
+    expect(await sweepOnce()).toMatchObject({ signalled: 1 });
+    expect(await world.settled(id, sent.body.commandId)).toMatchObject({ status: 'done' });
+    expect((await world.untilState('r-2', 'new')).tags).toEqual(['kept']);
+    expect(await sweepOnce()).toMatchObject({ ...nothing, signalled: 0 });
+  });
+
+  it('an evaluation has failed, and its job ends', async () => {
+    await world.submitted('r-3');
+    world.script.evaluate = 'hang';
+    const id = await world.startEvaluation('hangs', { submission: 'r-3' });
+    await until('the evaluation to run', async () => world.begunJobs.some((name) => name.includes('hangs')));
+    await terminate(id);
+    expect(await sweepOnce()).toMatchObject({ ...nothing, ended: [id] });
+    const failed = { state: 'failed', detail: 'ended by an operator: start another one', report: null };
+    expect(await world.records.evaluation('p', 'hangs')).toMatchObject(failed);
+    await until('its job to be ended', async () => world.endedJobs.some((name) => name.includes('hangs')));
+    expect(await sweepOnce()).toMatchObject(nothing);
+    expect(await world.records.evaluation('p', 'hangs')).toMatchObject(failed);
+    world.script.evaluate = 'pass';
+    expect(await world.evaluation('r-3')).toMatchObject({ state: 'done' });
+  });
+
+  it('a training run has failed, and is tried again by its author', async () => {
+    world.script.train = 'hang';
+    await world.startLifecycle('r-4', world.run);
+    await until('the run to begin', async () => world.begunJobs.some((name) => name.includes('-r-4-1-')));
+    await terminate('run/p/m/r-4/1');
+    expect(await world.untilState('r-4', 'failed')).toMatchObject({ detail: 'ended by an operator' });
+    expect(await sweepOnce()).toMatchObject(nothing);
+    await until('its job to be ended', async () => world.endedJobs.some((name) => name.includes('-r-4-1-')));
+    world.script.train = 'succeed';
+    expect(await world.give('r-4', 'sam', 'retry')).toMatchObject({ status: 'done' });
+    expect((await world.untilState('r-4', 'trained')).run).toMatchObject({ attempt: 2 });
+  });
+
+  it('a version goes on with the training that it was at, which is not done again once it is done', async () => {
+    world.script.train = 'hang';
+    await world.startLifecycle('r-5', world.run);
+    const begun = () => world.begunJobs.filter((name) => name.includes('-r-5-1-')).length;
+    await until('the run to begin', async () => begun() === 1);
+    await terminate(world.idOf('r-5'));
+    world.script.train = 'succeed';
+    expect(await sweepOnce()).toMatchObject({ ...nothing, restarted: [world.idOf('r-5')] });
+    expect((await world.untilState('r-5', 'trained')).run).toMatchObject({ attempt: 1 });
+    expect(begun()).toBe(2);
+    await terminate(world.idOf('r-5'));
+    await world.records.restarted(world.idOf('r-5'), null);
+    await sweepOnce();
+    expect(await world.give('r-5', 'sam', 'submit')).toMatchObject({ status: 'done' });
+    await world.untilState('r-5', 'new');
+    expect(begun()).toBe(2);
+  });
+
+  it('an application keeps what is live, and the delivery that was under way begins again', async () => {
+    const first = await world.released('r-6');
+    await world.untilLive('shop', first);
+    world.script.service = 'slow';
+    const second = await world.released('r-7');
+    await until('the gate', async () => (await world.records.delivery('shop', second))?.state === 'gating');
+    await terminate(applicationId);
+    const pointer = await world.records.livePointer('shop', 'kind');
+    expect(pointer.release).toBe(first);
+    world.script.service = 'golden';
+    expect(await sweepOnce()).toMatchObject({ ...nothing, restarted: [applicationId] });
+    await world.untilLive('shop', second);
+    expect(await world.records.livePointer('shop', 'kind')).toMatchObject({
+      ...{ release: second, generation: pointer.generation + 1 },
+    });
+    await until('the main branch', async () => (await lockCommits()).some((message) => message.includes(second)));
+    expect((await lockCommits()).filter((message) => message.includes(second))).toHaveLength(1);
+    expect(await world.revert('shop', 'dev', first)).toMatchObject({ status: 'done' });
+    expect(await world.revert('shop', 'dev', second)).toMatchObject({ status: 'done' });
+  });
+
+  it('a delivery has failed, and can be had by another release', async () => {
+    world.script.service = 'slow';
+    const release = await world.released('r-8');
+    await until('the gate', async () => (await world.records.delivery('shop', release))?.state === 'gating');
+    await terminate(workflowId.delivery({ application: 'shop', release }));
+    const failed = await until('the delivery to have failed', async () => {
+      const row = await world.records.delivery('shop', release);
+      return row?.state === 'failed' && row;
+    });
+    expect(failed.detail).toBe('the delivery was ended: ended by an operator');
+    expect(await sweepOnce()).toMatchObject(nothing);
+    world.script.service = 'golden';
+    await until('its version to know', async () =>
+      (await world.records.version('p', 'm', 'r-8'))?.detail.includes('failed in shop'),
+    );
+    await world.untilLive('shop', await world.release('r-8'));
+  });
+
+  it('a feedback goes on', async () => {
+    const { release } = await world.records.livePointer('shop', 'kind');
+    const id = await world.startFeedback(scanOf('scan-1', release ?? ''));
+    const label = (name: string, findings: readonly string[], revision: number) =>
+      world.send(world.signed({ workflowId: id, name, actor: 'eve', revision, args: { findings } }));
+    expect(await label('confirm', ['one'], 0)).toMatchObject({ status: 'done' });
+    await terminate(id);
+    expect(await sweepOnce()).toMatchObject({ ...nothing, restarted: [id] });
+    expect(await label('deny', ['two'], 1)).toMatchObject({ status: 'done' });
+    expect(await world.records.scan('p', 'scan-1')).toMatchObject({ state: 'labelled', revision: 2 });
+    const commits = (await world.code.log('p/labels', 'main', 10)).map(({ message }) => message);
+    expect(commits.filter((message) => message.includes('labels of shop'))).toHaveLength(2);
+  });
+
+  it('what is not ours under the id of ours is ended, and ours goes on', async () => {
+    await world.submitted('r-9');
+    const id = world.idOf('r-9');
+    await terminate(id);
+    const { firstExecutionRunId } = await world.client.workflow.start('modelLifecycle', {
+      ...{ workflowId: id, taskQueue: 'of-somebody-else', args: [{}] },
+    });
+    expect(await sweepOnce()).toMatchObject({ ...nothing, restarted: [id], terminated: [id] });
+    const foreign = await world.client.workflow.getHandle(id, firstExecutionRunId).describe();
+    expect(foreign.status.name).toBe('TERMINATED');
+    const noted = (await world.auditOf(id)).filter(({ kind }) => kind === 'workflow.terminated');
+    expect(noted).toHaveLength(1);
+    expect(await world.give('r-9', 'mia', 'tag', { tags: ['ours'] })).toMatchObject({ status: 'done' });
+    expect((await world.client.workflow.getHandle(id).describe()).taskQueue).toBe(taskQueues.core);
+  });
+});
+
+it('a lifecycle that is reset to its beginning adopts what is recorded, and goes on', async () => {
+  const report = await world.submitted('r-10');
+  expect(await world.give('r-10', 'mia', 'tag', { tags: ['early'] })).toMatchObject({ status: 'done' });
+  const id = world.idOf('r-10');
+  const { runId } = await world.client.workflow.getHandle(id).describe();
+  const { events } = await world.client.workflow.getHandle(id).fetchHistory();
+  const firstTask = events?.find((event) => event.workflowTaskCompletedEventAttributes)?.eventId;
+  const before = await world.standing('r-10');
+  const { runId: reset } = await world.client.workflowService.resetWorkflowExecution({
+    ...{ namespace: world.namespace, workflowExecution: { workflowId: id, runId }, reason: 'by mistake' },
+    ...{ workflowTaskFinishEventId: firstTask, requestId: randomUUID() },
+  });
+  expect(reset).not.toBe(runId);
+  await until('the new run to begin', async () => (await world.records.start(id))?.runId === reset);
+  expect(await world.give('r-10', 'mia', 'approve', {}, { report })).toMatchObject({ status: 'done' });
+  const version = await world.untilState('r-10', 'approved');
+  // Each command was decided once, although its signal came to both runs.
+  expect(historyOf(version)).toEqual(['tag by mia', 'approve by mia']);
+  expect(version.revision).toBe(before.version.revision + 1);
+  await until('the record to be filed', async () => (await revisionsOf('r-10')).files.length === version.revision);
+  expect((await revisionsOf('r-10')).audit).toEqual([1, 2, 3]);
+  expect(await sweepOnce()).toMatchObject(nothing);
+  const release = await world.release('r-10');
+  await world.untilLive('shop', release);
+});
+
+it('an empty Temporal gets everything back that is open, and all of it can be finished', async () => {
+  const report = await world.submitted('r-11');
+  await world.approved('r-12');
+  world.script.evaluate = 'hang';
+  await world.startEvaluation('gone', { submission: 'r-11' });
+  await until('the evaluation to run', async () => world.begunJobs.some((name) => name.includes('gone')));
+  world.script.train = 'hang';
+  await world.startLifecycle('r-13', world.run);
+  await until('the run to begin', async () => world.begunJobs.some((name) => name.includes('-r-13-1-')));
+  const pointer = await world.records.livePointer('shop', 'kind');
+  const scan = workflowId.feedback({ project: 'p', scan: 'scan-1' });
+  const openBefore = (await world.records.openStarts({ limit: 100 })).rows.map(({ workflowId: id }) => id);
+  expect(openBefore).toEqual(expect.arrayContaining([world.idOf('r-11'), world.idOf('r-12'), applicationId, scan]));
+  // Those that were restarted a moment ago would have to wait.
+  for (const id of openBefore) await world.records.restarted(id, null);
+
+  const after = await world.emptyTemporal();
+  Object.assign(world.script, { train: 'succeed', evaluate: 'pass' });
+  const swept = await sweepOver(after.gateway);
+  expect([...swept.restarted].sort()).toEqual([...openBefore].sort());
+  expect(swept).toMatchObject({ ended: [], terminated: [], waiting: [] });
+  expect(await world.records.livePointer('shop', 'kind')).toEqual(pointer);
+  expect((await after.standing('r-11')).version.state).toBe('new');
+  // What ran is simply gone, and runs again.
+  const evaluated = await until('the evaluation to end', async () => {
+    const row = await world.records.evaluation('p', 'gone');
+    return row?.state !== 'running' && row;
+  });
+  expect(evaluated).toMatchObject({ state: 'done' });
+  expect((await after.untilState('r-13', 'trained')).run).toMatchObject({ attempt: 1 });
+
+  expect(await after.give('r-11', 'mia', 'approve', {}, { report })).toMatchObject({ status: 'done' });
+  await after.untilLive('shop', await after.release('r-11'));
+  const next = await after.release('r-12');
+  await after.untilLive('shop', next);
+  expect(await world.records.livePointer('shop', 'kind')).toMatchObject({
+    ...{ release: next, generation: pointer.generation + 2 },
+  });
+  expect(await after.give('r-11', 'mia', 'retire')).toMatchObject({ status: 'done' });
+  const ended: unknown = await after.client.workflow.getHandle(after.idOf('r-11')).result();
+  expect(ended).toMatchObject({ state: 'retired' });
+  expect(await after.give('r-13', 'sam', 'submit')).toMatchObject({ status: 'done' });
+  await after.untilState('r-13', 'new');
+  expect(await sweepOver(after.gateway)).toMatchObject(nothing);
+  expect(await world.records.verifyAudit()).toMatchObject({ broken: null });
+});

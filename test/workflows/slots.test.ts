@@ -1,0 +1,119 @@
+// Long jobs hold up nobody: evaluations go past trainings, one project's trainings past another's backlog, and what hangs can be ended.
+import type { TrainingRunInput } from '../../workflows/messages.ts';
+import { taskQueues, workflowId } from '../../workflows/messages.ts';
+import { slots } from '../../workers/queues.ts';
+import { auditEntry } from './passage.ts';
+import { until } from './until.ts';
+import type { World } from './world.ts';
+import { openWorld } from './world.ts';
+
+let world: World;
+beforeAll(async () => {
+  world = await openWorld();
+}, 600_000);
+afterAll(() => world.close());
+beforeEach(() => Object.assign(world.script, { train: 'succeed', evaluate: 'pass', service: 'golden' }));
+
+async function startRun(project: string, submission: string) {
+  if (!('run' in world.run)) throw new Error('no run');
+  const spec = world.run.run;
+  const input: TrainingRunInput = { project, model: 'm', submission, attempt: 1, author: 'sam', spec };
+  const id = workflowId.trainingRun(input);
+  await world.records.recordStart(
+    { workflowId: id, type: 'trainingRun', input, askedBy: 'sam', roles: ['scientist'], project },
+    auditEntry('run.started'),
+    [],
+  );
+  return world.client.workflow.start('trainingRun', {
+    ...{ workflowId: id, taskQueue: taskQueues.core, args: [input] },
+  });
+}
+const begun = (submission: string): boolean => world.begunJobs.some((name) => name.includes(`-${submission}-1-`));
+const backlogOf = async (queue: string): Promise<number> => {
+  const { stats } = await world.connection.workflowService.describeTaskQueue({
+    ...{ namespace: world.namespace, taskQueue: { name: queue }, taskQueueType: 2, reportStats: true },
+  });
+  return Number(stats?.approximateBacklogCount ?? 0);
+};
+
+it('evaluates while trainings take every slot of theirs', async () => {
+  await world.putSubmission('s-1', 's-1');
+  await world.startLifecycle('s-1', { directory: 's-1' });
+  await world.untilState('s-1', 'new');
+  world.script.train = 'hang';
+  const names = Array.from({ length: slots.training }, (_, i) => `t-${i}`);
+  const runs = await Promise.all(names.map((submission) => startRun('p', submission)));
+  await until('every slot to be taken', async () => names.every(begun));
+  expect(await world.evaluation('s-1')).toMatchObject({ state: 'done', detail: '' });
+  for (const run of runs) await run.cancel();
+  for (const run of runs) await run.result().catch(() => undefined);
+});
+
+it('lets another project’s training go past the backlog of the first', async () => {
+  await world.records.createProject(
+    { project: 'q', types: ['other'], policy: { ...(await policyOf()), version: 1 } },
+    auditEntry('project.created'),
+  );
+  world.script.train = 'hang';
+  const many = Array.from({ length: 12 }, (_, i) => `many-${i}`);
+  const runs = [];
+  for (const submission of many) runs.push(await startRun('p', submission));
+  await until('a backlog', async () => (await backlogOf(taskQueues.training)) >= many.length - slots.training);
+  const other = await startRun('q', 'single');
+  await until(
+    'the other project’s to wait, too',
+    async () => (await backlogOf(taskQueues.training)) > many.length - slots.training,
+  );
+  // From now on each ends by itself; those that hang are ended one by one, each of which frees a slot.
+  const finished = runs.filter((_, i) => begun(`many-${i}`));
+  world.script.train = 'succeed';
+  for (const run of finished) await run.cancel();
+  await other.result();
+  const order = world.begunJobs.filter((name) => /-(many-\d+|single)-1-/.test(name));
+  const place = order.findIndex((name) => name.includes('-single-'));
+  // In order of arrival it would be the last of thirteen.
+  expect(place).toBeGreaterThanOrEqual(slots.training);
+  expect(place).toBeLessThan(slots.training + 4);
+  for (const run of runs) await run.result().catch(() => undefined);
+});
+
+it('ends an evaluation that hangs when it is cancelled, and records who cancelled it', async () => {
+  await world.submitted('s-2');
+  world.script.evaluate = 'hang';
+  for (const [id, by] of [
+    ['hangs-1', 'mia'],
+    ['hangs-2', null],
+  ] as const) {
+    const handle = world.client.workflow.getHandle(await world.startEvaluation(id, { submission: 's-2' }));
+    await until('the evaluation to run', async () => world.begunJobs.some((name) => name.includes(id)));
+    const entry = { ...auditEntry('evaluation.cancel'), actor: by ?? '', subject: `p/evaluations/${id}` };
+    if (by !== null) await world.records.record([entry], []);
+    await handle.cancel();
+    const ended = {
+      state: 'failed',
+      detail: by === null ? 'ended by an operator: start another one' : 'cancelled by mia',
+    };
+    expect(await handle.result()).toMatchObject(ended);
+    expect(await world.records.evaluation('p', id)).toMatchObject(ended);
+    await until('its job to be ended', async () => world.endedJobs.some((name) => name.includes(id)));
+  }
+});
+
+it('fails the gate of a model that never answers, and goes on with the next release', async () => {
+  await world.addApplication('shop');
+  world.script.service = 'endless';
+  const endless = await world.released('s-3');
+  const failed = await until('the gate to fail', async () => {
+    const delivery = await world.records.delivery('shop', endless);
+    return delivery?.state === 'failed' && delivery;
+  });
+  expect(failed.detail).toBe('gate function: sample 0: no answer within 30 s');
+  world.script.service = 'golden';
+  await world.untilLive('shop', await world.released('s-4'));
+});
+
+const policyOf = async () => {
+  const project = await world.records.project('p');
+  if (!project) throw new Error('no project p');
+  return project.policy;
+};

@@ -1,0 +1,59 @@
+// Workflows that began before Records decided go over to a new run, which reads how things stand, as soon as they stop replaying.
+import { patched } from '@temporalio/workflow';
+
+export interface GoingOver {
+  /** Activities after each of which the workflow looks whether to go over. */
+  watch<A extends object>(activities: A): A;
+  /** Children are awaited first: what they wait for would be lost. */
+  awaiting<R>(child: () => Promise<R>): Promise<R>;
+  /** Goes over, unless this is a replay of what was. */
+  look(): void;
+  /** Runs the workflow as it was, until it goes over. */
+  run<R>(main: () => Promise<R>): Promise<R>;
+}
+
+/** @param handOver continues as new */
+export function goingOver(handOver: () => Promise<never>): GoingOver {
+  let due: () => void = () => undefined;
+  // A plain promise: the workflow's cancellation must not end the wait for it.
+  const isDue = new Promise<void>((resolve) => (due = resolve));
+  const state = { children: 0, going: false };
+  const look = (): void => {
+    if (state.going || state.children > 0 || !patched('goes-over')) return;
+    state.going = true;
+    due();
+  };
+  const never = new Promise<never>(() => undefined);
+  return {
+    look,
+    watch<A extends object>(activities: A): A {
+      return new Proxy(activities, {
+        get(target, name) {
+          const activity = Reflect.get(target, name) as (input: unknown) => Promise<unknown>;
+          return async (input: unknown) => {
+            try {
+              return await activity(input);
+            } finally {
+              look();
+              // What the old code would do next is decided anew.
+              if (state.going) await never;
+            }
+          };
+        },
+      });
+    },
+    async awaiting(child) {
+      state.children += 1;
+      try {
+        return await child();
+      } finally {
+        state.children -= 1;
+        look();
+        if (state.going) await never;
+      }
+    },
+    async run(main) {
+      return Promise.race([main(), isDue.then(handOver)]);
+    },
+  };
+}

@@ -1,0 +1,41 @@
+// Sends the digest of a workflow's input along with each of its activities: those compare it with what was recorded at its start.
+import { sha256 } from '@noble/hashes/sha2.js';
+import { bytesToHex } from '@noble/hashes/utils.js';
+import { defaultPayloadConverter } from '@temporalio/common';
+import type { WorkflowInterceptors } from '@temporalio/workflow';
+import canonicalize from 'canonicalize';
+
+/** Name of the header. */
+export const START_DIGEST = 'ocdl-start-digest';
+
+/** SHA-256 of the RFC 8785 form of a workflow's input; empty for what has no such form. */
+export function startDigest(input: unknown): string {
+  try {
+    return bytesToHex(sha256(new TextEncoder().encode(canonicalize(input) ?? '')));
+  } catch {
+    return '';
+  }
+}
+
+/** Interceptors of every workflow. What a workflow carries over to its next run does not count: only its input does. */
+export const interceptors = (): WorkflowInterceptors => {
+  const own = { digest: '' };
+  return {
+    inbound: [
+      {
+        execute(input, next) {
+          own.digest = startDigest(input.args[0]);
+          return next(input);
+        },
+      },
+    ],
+    outbound: [
+      {
+        scheduleActivity(input, next) {
+          const header = { [START_DIGEST]: defaultPayloadConverter.toPayload(own.digest) };
+          return next({ ...input, headers: { ...input.headers, ...header } });
+        },
+      },
+    ],
+  };
+};
