@@ -332,10 +332,6 @@ const reads = {
     await withRows(direct, scene);
     return (records) => records.auditHash(1);
   },
-  paused: async (direct, scene) => {
-    await direct.pause([{ system: 'git', kind: 'older', text: scene.user, pauses: true }], scene.entry());
-    return async (records) => (await records.paused())?.findings.find(({ system }) => system === 'git');
-  },
   releases: async (direct, scene) => {
     await withRelease(direct, scene);
     return (records) => records.releases({ type: scene.type });
@@ -433,7 +429,7 @@ export const readingCalls: readonly (readonly [name: string, prepare: Prepare])[
 ];
 
 /** Of the whole database, so no scene has them alone: the first claim counts, a checkpoint may leave a number out, a pause holds up the others. */
-type OfAllScenes = 'claimInstallation' | 'checkpoint' | 'pause';
+type OfAllScenes = 'claimInstallation' | 'checkpoint' | 'pause' | 'paused';
 // A call that Records gets and these tables lack does not compile.
 // `exclusively` is left out: a connection that is cut may hold its lock a moment longer, and then somebody else is at it.
 ({ ...writes, ...reads, ...decisionWrites, ...decisionReads }) satisfies Record<

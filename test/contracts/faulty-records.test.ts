@@ -45,6 +45,11 @@ const faults: readonly RecordsFault[] = [
     },
   },
   {
+    fault: 'a pause holds up no decision',
+    seenBy: 'while all is paused no decision is made, and afterwards the same command is decided',
+    plant: () => ({ pause: async () => undefined }),
+  },
+  {
     fault: 'the floor of an accepted restore is forgotten',
     seenBy:
       'an accepted restore gives no number up to the floor again, and may void the tokens of people and applications',
