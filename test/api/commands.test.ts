@@ -57,7 +57,7 @@ test('wait while systems were set back to another moment, and say what to do', a
   expect((await world().ask('mia', 'GET', submission)).status).toBe(200);
   const keys = Object.keys(world().deps.signer.publicKeys());
   await records.acceptRestore({ tick: 1, numbers: [], keys, voidTokens: false }, { ...entry, key: 'accepted' });
-  expect((await world().ask('mia', 'POST', `${submission}/commands`, approve)).status).toBe(200);
+  expect((await world().ask('mia', 'POST', `${submission}/commands`, approve)).status).toBe(202);
 });
 
 describe('what is answered', () => {
