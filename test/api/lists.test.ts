@@ -184,10 +184,11 @@ describe('the audit', () => {
     const last = (await ofProject()).at(-1);
     expect(last).toMatchObject({ seq: null, previous: null, hash: null });
     const before = await verification();
-    expect(before).toMatchObject({ broken: null, overdue: 0 });
+    // How much of it is overdue depends on how long this file has taken so far.
+    expect(before).toMatchObject({ broken: null });
     expect(before['unlinked']).toBeGreaterThan(0);
     while ((await world().deps.records.linkAudit()) > 0);
-    expect(await verification()).toEqual({ ...before, unlinked: 0 });
+    expect(await verification()).toEqual({ ...before, unlinked: 0, overdue: 0 });
     expect((await ofProject()).at(-1)?.['seq']).toEqual(expect.any(Number));
   });
 });
