@@ -1,4 +1,5 @@
 // The lifecycle's rules, each cell of the table: state × command × role, and the conditions on top.
+import { readFileSync } from 'node:fs';
 import type { CommandBody, LifecycleCommand } from '../../workflows/domain/command.ts';
 import { lifecycleCommands } from '../../workflows/domain/command.ts';
 import type { Standing, VersionState } from '../../workflows/domain/lifecycle.ts';
@@ -184,4 +185,24 @@ it('counts the roles that are held now, not those that were signed', () => {
   expect(verdict(standing(), given('approve', { roles: ['manager'] }), ['scientist'])).toBe('not-authorized');
   expect(verdict(standing(), given('approve', { roles: [] }), ['manager'])).toBe('approved');
   expect(verdict(standing(), given('withdraw', { roles: ['scientist'] }), [])).toBe('not-authorized');
+});
+
+it("is drawn in the README's picture, every transition and no other", () => {
+  const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
+  const [, picture = ''] = /```mermaid\nstateDiagram-v2\n(.*?)```/s.exec(readme) ?? [];
+  const alias = new Map([...picture.matchAll(/state "(.+)" as (\w+)/g)].map(([, name = '', as = '']) => [as, name]));
+  const statesOf = (drawn: string): readonly string[] =>
+    (alias.get(drawn) ?? drawn).split(/, | or /).map((state) => state.replaceAll(' ', '-'));
+  const drawn = [...picture.matchAll(/^ *(\S+) --> (\w+)/gm)].flatMap(([, from = '', to = '']) =>
+    statesOf(from).map((state) => `${state} ${statesOf(to)[0]}`),
+  );
+  // What a start, a job and the validation bring about, without a command.
+  const byItself = [
+    ...['[*] provisioning', '[*] validating', 'provisioning training', 'training trained', 'training failed'],
+    ...['validating invalid', 'validating new'],
+  ];
+  const byCommand = Object.values(transitions).flatMap(({ from, to }) =>
+    to === null ? [] : from.map((state) => `${state} ${to}`),
+  );
+  expect(new Set(drawn)).toEqual(new Set([...byItself, ...byCommand]));
 });
