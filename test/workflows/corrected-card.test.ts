@@ -1,5 +1,7 @@
 // A model.json or golden.json that was wrong is corrected beside the same model.onnx, and released.
+import { once } from '../../activities/model-center.ts';
 import type { Version } from '../../workflows/domain/model.ts';
+import type { StorePath } from '../../workflows/domain/names.ts';
 import { auditEntry } from './passage.ts';
 import { until } from './until.ts';
 import type { World } from './world.ts';
@@ -68,6 +70,26 @@ it.each(['withdraw', 'reject', 'rollback'])('a corrected card is submitted after
   const third = `${salt}-3`;
   await world.startLifecycle(third, { directory: other });
   expect(await world.untilState(third, 'new')).toMatchObject({ state: 'new' });
+});
+
+it('a release number that another command holds in the release store is refused and not used again', async () => {
+  await approved('number-1', 0.5);
+  const earlier = (await world.records.releases({ type: 'kind', limit: 100 })).at(-1);
+  const [taken, next] = [(earlier?.sequence ?? 0) + 1, (earlier?.sequence ?? 0) + 2];
+  const manifest = {
+    ...{ v: 1, release: `kind-${taken}`, type: 'kind', sequence: taken, project: 'p', model: 'm' },
+    ...{ submission: 'lost', version: 1, command: 'lost-1', digest: 'ab'.repeat(32), files: [] },
+  };
+  const path = `manifests/kind/${String(taken).padStart(9, '0')}.json` as StorePath;
+  await world.releases.write(path, once(Buffer.from(JSON.stringify(manifest))));
+  const refused = await world.give('number-1', 'mia', 'release');
+  expect(refused).toMatchObject({
+    status: 'failed',
+    reason: 'Conflict',
+    message: expect.stringContaining(`number ${taken} of type kind is held in the release store by command lost-1`),
+  });
+  expect(await world.records.fenced(`kind-${taken}`)).toBe(true);
+  expect(await world.release('number-1')).toBe(`kind-${next}`);
 });
 
 it('a release into an application whose project may no longer consume the type fails, and says why', async () => {
