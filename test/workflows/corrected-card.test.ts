@@ -73,7 +73,7 @@ it.each(['withdraw', 'reject', 'rollback'])('a corrected card is submitted after
 });
 
 it('a release number that another command holds in the release store is refused and not used again', async () => {
-  await approved('number-1', 0.5);
+  await world.approved('number-1');
   const earlier = (await world.records.releases({ type: 'kind', limit: 100 })).at(-1);
   const [taken, next] = [(earlier?.sequence ?? 0) + 1, (earlier?.sequence ?? 0) + 2];
   const manifest = {
