@@ -109,8 +109,8 @@ export function createJobRunner({ records, cluster, apiUrl, onWarn = () => undef
   /** Tokens that earlier tries of this job left, because their worker died or the database did not answer. */
   async function revokeFormer(name: string): Promise<void> {
     try {
-      for (const { tokenId, revokedAt, expiresAt } of await records.tokens(name))
-        if (revokedAt === null && (expiresAt === null || Date.parse(expiresAt) > Date.now()))
+      for (const { tokenId, revokedAt } of await records.tokens(name))
+        if (revokedAt === null)
           await records.revokeToken(tokenId, entryOf(name, tokenId, 'token.revoked'));
     } catch (error) {
       onWarn(`the tokens of earlier tries of job ${name} were not revoked, they expire: ${messageOf(error)}`);

@@ -121,8 +121,7 @@ async function carryOut(
   place: Place,
 ): Promise<VersionStanding> {
   const { body } = taken;
-  const { version, policy } = now;
-  const at = new Date().toISOString();
+  const { version, policy, at } = now;
   const noted = { revision: version.revision, policyVersion: policy.version, at };
   if (body.name === 'release') {
     const allotted = await allotFor(trx, now, taken, place);
@@ -283,7 +282,7 @@ async function allotFor(trx: Work, now: VersionNow, { body }: Taken, place: Plac
     // Complete approvals survive what changed since.
     approvedBy: approversOf(version),
     releasedBy: body.actor,
-    releasedAt: new Date().toISOString(),
+    releasedAt: now.at,
   });
 }
 

@@ -144,7 +144,7 @@ async function advance(trx: Work, now: VersionNow, ended: string | undefined): P
       );
     }
     case 'rejected':
-      if (now.undoUntil !== null && Date.parse(now.undoUntil) > Date.now()) return shownStanding(now);
+      if (now.undoUntil !== null && Date.parse(now.undoUntil) > Date.parse(now.at)) return shownStanding(now);
       // One that was recorded in time is on its way.
       if (await hasOpenUndo(trx, now)) return shownStanding(now);
       await close(trx, now);
