@@ -8,7 +8,7 @@ import { importFolder, newImport } from '../workflows/domain/import.ts';
 import type { DataImportInput } from '../workflows/messages.ts';
 import { sheetText } from './acquisition/data-sheet.ts';
 import { createFetcher } from './acquisition/fetch.ts';
-import { failure } from './failures.ts';
+import { failure, messageOf } from './failures.ts';
 import { beating, currentWorkflow } from './heartbeat.ts';
 import { once } from './model-center.ts';
 import { storePath } from './place.ts';
@@ -252,9 +252,6 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
     return found?.bytes === file.bytes && (await areas.digest(file.uri)) === file.sha256 ? file : undefined;
   }
 }
-
-const messageOf = (error: unknown): string =>
-  typeof error === 'object' && error !== null && 'message' in error ? String(error.message) : String(error);
 
 const rowOf = (input: DataImportInput, state: ImportState): Import => newImport(input, state, new Date().toISOString());
 

@@ -237,8 +237,8 @@ export interface TransitionEntry {
   readonly command: SignedCommand | null;
 }
 
-type VersionKey = Pick<Version, 'project' | 'model' | 'submission'>;
-type DeliveryKey = { readonly application: string; readonly type: string; readonly release: string };
+export type VersionKey = Pick<Version, 'project' | 'model' | 'submission'>;
+export type DeliveryKey = { readonly application: string; readonly type: string; readonly release: string };
 interface Failed {
   readonly reason: string;
   readonly message: string;

@@ -1,6 +1,6 @@
 // Versions as they stand: read and locked in one fixed order, moved by one transition at a time, closed at the end.
 import { sql } from 'kysely';
-import type { AuditEntry } from '../../records.ts';
+import type { AuditEntry, VersionKey } from '../../records.ts';
 import { failure } from '../../failures.ts';
 import type { Approval, PolicyEdition } from '../../../workflows/domain/approval.ts';
 import { barFor, countApprovals } from '../../../workflows/domain/approval.ts';
@@ -18,8 +18,6 @@ import type { Database, Work } from './connection.ts';
 import { clockNow, json } from './connection.ts';
 import { writeProjections } from './projections.ts';
 import { closeStart } from './starts.ts';
-
-export type VersionKey = Pick<Version, 'project' | 'model' | 'submission'>;
 
 /** A project's members and policy, as they are now. */
 export interface ProjectNow {

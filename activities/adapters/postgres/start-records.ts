@@ -6,7 +6,7 @@ import { append } from './audit.ts';
 import { refuseOpen } from './commands.ts';
 import type { Database } from './connection.ts';
 import { clockNow, json, transact } from './connection.ts';
-import { cursorOf, limitOf, pageOf } from './page.ts';
+import { cursorOf, limitOf, cutPage } from './page.ts';
 import { writeProjections } from './projections.ts';
 import type { Tables } from './schema.ts';
 import { insertStanding } from './standings.ts';
@@ -89,7 +89,7 @@ export function startRecords(db: Database): StartRecords {
         .orderBy('ordinal')
         .limit(limit + 1);
       if (after !== undefined) query = query.where('ordinal', '>', after);
-      return pageOf(await query.execute(), limit, ({ ordinal }) => ordinal, rowOf);
+      return cutPage(await query.execute(), limit, ({ ordinal }) => ordinal, rowOf);
     },
 
     async restarted(workflowId, restartAt) {

@@ -1,5 +1,5 @@
 // Decisions about versions, each one transaction: judged by what holds now, the command consumed, the transition and the audit written.
-import type { Records } from '../../records.ts';
+import type { Records, VersionKey } from '../../records.ts';
 import { failure, isFinal } from '../../failures.ts';
 import type { CommandBody } from '../../../workflows/domain/command.ts';
 import { barFor, evidenceProblem } from '../../../workflows/domain/approval.ts';
@@ -15,7 +15,7 @@ import { transact } from './connection.ts';
 import { evidenceOf } from './evidence.ts';
 import { judgeVersion } from './judging.ts';
 import { allot, fence, releasesOfVersion } from './releases.ts';
-import type { Change, VersionKey, VersionNow } from './standings.ts';
+import type { Change, VersionNow } from './standings.ts';
 import { move, shownStanding, versionNow } from './standings.ts';
 import { closeStart, insertStart } from './starts.ts';
 
