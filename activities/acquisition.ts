@@ -67,8 +67,11 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
     });
   }
 
-  const tell = (row: Import): Promise<void> =>
-    records.recordImport({ ...row, updatedAt: new Date().toISOString() }, null);
+  /** Records how far it is: not earlier than the row that this one follows, which a worker with another clock may have written. */
+  const tell = (row: Import): Promise<void> => {
+    const now = new Date().toISOString();
+    return records.recordImport({ ...row, updatedAt: row.updatedAt > now ? row.updatedAt : now }, null);
+  };
 
   return {
     /** Finds out what the source means, once: from then on it is this commit, these assets, this file. */

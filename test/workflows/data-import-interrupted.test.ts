@@ -82,6 +82,16 @@ describe('interrupted in the middle', () => {
     expect(await sweep({ records, workflows: gateway, log: pino({ level: 'silent' }) })).toMatchObject({ ended: [] });
   });
 
+  it('by the end of a worker whose clock is ahead, it goes on with the next one', async () => {
+    const { handle, bytes, pace } = await underWay('ahead');
+    await world().stopWorker();
+    const updatedAt = new Date(Date.now() + 3_600_000).toISOString();
+    await world().records.recordImport({ ...(await world().rowOf('ahead')), updatedAt }, null);
+    pace.ms = 0;
+    await world().startWorker();
+    expect(await handle.result()).toMatchObject({ state: 'done', bytes: 5 + bytes.length });
+  });
+
   it('by the death of its worker, it goes on with the next one: nothing twice, nothing from the beginning', async () => {
     await world().stopWorker();
     const child = spawn(
