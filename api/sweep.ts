@@ -99,6 +99,8 @@ export async function sweep({ records, workflows, log }: Deps): Promise<SweepRep
       if (start.restarts > 0 && !waits(start, now)) await records.restarted(id, null);
       return;
     }
+    // It may have come to its end since it was read: it records that before it ends.
+    if ((await records.start(id))?.closedAt !== null) return;
     if (seen && endsWhenEnded(start) && !(await records.step(id, 'stopped'))) {
       await records.recordStep(id, 'stopped', { why: 'ended by an operator: start another one' });
       report.ended.push(id);

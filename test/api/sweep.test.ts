@@ -169,6 +169,21 @@ test.each(['TERMINATED', 'CANCELED', 'FAILED', 'TIMED_OUT'])(
   },
 );
 
+test('an evaluation that comes to its end while it is looked at is not taken for an ended one', async () => {
+  const { deps } = world();
+  const { evaluation: id } = await startOfEach();
+  const row = await deps.records.evaluation(PROJECT, id.slice(id.lastIndexOf('/') + 1));
+  if (!row) throw new Error('not recorded');
+  const look = async (looked: string, runId?: string) => {
+    if (looked === id)
+      await deps.records.endEvaluation({ ...row, state: 'done', detail: 'well' }, { inStaging: false });
+    if (looked === id) stands(id, { isRunning: false, status: 'COMPLETED' });
+    return deps.workflows.look(looked, runId);
+  };
+  expect(await sweep({ ...deps, workflows: { ...deps.workflows, look } })).toEqual(nothing);
+  expect(await deps.records.step(id, 'stopped')).toBeUndefined();
+});
+
 test('an evaluation and an import that came to their end are closed, and are not taken for ended ones', async () => {
   const { records } = world().deps;
   const ids = await startOfEach();
