@@ -8,7 +8,7 @@ import { importFolder, newImport } from '../workflows/domain/import.ts';
 import type { DataImportInput } from '../workflows/messages.ts';
 import { sheetText } from './acquisition/data-sheet.ts';
 import { createFetcher } from './acquisition/fetch.ts';
-import { failure } from './failures.ts';
+import { failure, messageOf } from './failures.ts';
 import { beating, currentWorkflow } from './heartbeat.ts';
 import { once } from './model-center.ts';
 import { storePath } from './place.ts';
@@ -67,8 +67,11 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
     });
   }
 
-  const tell = (row: Import): Promise<void> =>
-    records.recordImport({ ...row, updatedAt: new Date().toISOString() }, null);
+  /** Records how far it is: not earlier than the row that this one follows, which a worker with another clock may have written. */
+  const tell = (row: Import): Promise<void> => {
+    const now = new Date().toISOString();
+    return records.recordImport({ ...row, updatedAt: row.updatedAt > now ? row.updatedAt : now }, null);
+  };
 
   return {
     /** Finds out what the source means, once: from then on it is this commit, these assets, this file. */
@@ -94,36 +97,39 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
       const resolution = await resolutionOf(input);
       const before = (await records.import(input.project, input.import)) ?? rowOf(input, 'fetching');
       const row = { ...before, state: 'fetching' as const };
-      return withSource(row, async (session, signal, report) => {
-        const state = { files: [] as ImportedFile[], bytes: 0, told: 0 };
-        const progress = async (isDue: boolean, detail: string): Promise<void> => {
-          if (!isDue && Date.now() - state.told < TELL_EVERY_MS) return;
-          state.told = Date.now();
-          report({ bytes: state.bytes, files: state.files.length, detail });
-          const known = row.files.filter(
-            ({ origin }) => !state.files.some((one) => one.origin.address === origin.address),
-          );
-          await tell({ ...row, files: [...state.files, ...known], bytes: state.bytes, detail });
-        };
-        const { files } = resolution;
-        for (const file of files) {
-          signal.throwIfAborted();
-          const onBytes = (bytes: number): void => {
-            state.bytes += bytes;
-            // News that cannot be written now comes with the next.
-            progress(false, `fetching ${file.name}`).catch(() => undefined);
+      return unlessOver(
+        input,
+        withSource(row, async (session, signal, report) => {
+          const state = { files: [] as ImportedFile[], bytes: 0, told: 0 };
+          const progress = async (isDue: boolean, detail: string): Promise<void> => {
+            if (!isDue && Date.now() - state.told < TELL_EVERY_MS) return;
+            state.told = Date.now();
+            report({ bytes: state.bytes, files: state.files.length, detail });
+            const known = row.files.filter(
+              ({ origin }) => !state.files.some((one) => one.origin.address === origin.address),
+            );
+            await tell({ ...row, files: [...state.files, ...known], bytes: state.bytes, detail });
           };
-          const parts = join(partsOf(input), createHash('sha256').update(file.address).digest('hex').slice(0, 32));
-          const stored = await stillThere(row.files.find(({ origin }) => origin.address === file.address));
-          if (stored) onBytes(stored.origin.bytes);
-          const limit = importBytes - state.bytes;
-          const fetch = { input, session, file, isOnly: files.length === 1, parts, limit, signal, onBytes };
-          state.files.push(stored ?? (await fetchFile(fetch)));
-          await progress(true, `stored ${state.files.length} of ${files.length}`);
-          await rm(parts, { recursive: true, force: true });
-        }
-        return state.files;
-      });
+          const { files } = resolution;
+          for (const file of files) {
+            signal.throwIfAborted();
+            const onBytes = (bytes: number): void => {
+              state.bytes += bytes;
+              // News that cannot be written now comes with the next.
+              progress(false, `fetching ${file.name}`).catch(() => undefined);
+            };
+            const parts = join(partsOf(input), createHash('sha256').update(file.address).digest('hex').slice(0, 32));
+            const stored = await stillThere(row.files.find(({ origin }) => origin.address === file.address));
+            if (stored) onBytes(stored.origin.bytes);
+            const limit = importBytes - state.bytes;
+            const fetch = { input, session, file, isOnly: files.length === 1, parts, limit, signal, onBytes };
+            state.files.push(stored ?? (await fetchFile(fetch)));
+            await progress(true, `stored ${state.files.length} of ${files.length}`);
+            await rm(parts, { recursive: true, force: true });
+          }
+          return state.files;
+        }),
+      );
     },
 
     /** Lays the data sheet beside the files and registers them as a data set: from here on they are there. */
@@ -187,17 +193,15 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
         const found = await records.import(input.project, input.import);
         // Registered after all, and only its answer was lost: what is a data set stays.
         if (found?.state === 'done') return found;
-        await rm(partsOf(input), { recursive: true, force: true });
-        const isRegistered = await ownsDataSet(input);
-        if (!isRegistered)
-          for (let files = await stored(input); files.length > 0; files = await stored(input))
-            for (const { uri } of files) await areas.remove(uri);
+        const isRegistered = await clear(input);
         const row: Import = {
           ...rowOf(input, state),
           detail: isRegistered ? `data set ${input.dataset} is there and stays; then: ${detail}` : detail,
           bytes: found?.bytes ?? 0,
         };
         await records.recordImport(row, entry(input, `import.${state}`, {}, { reason: detail }));
+        // A worker that had not heard of it yet may have stored something meanwhile.
+        await clear(input);
         return row;
       });
     },
@@ -209,6 +213,26 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
     if (known) return known;
     if ((await records.start(currentWorkflow()))?.earlier) return input.resolution;
     throw failure('NotAuthorized', `import ${input.import} was not resolved: there is nothing to fetch`);
+  }
+
+  /** Deletes what is stored of an import, unless it is a data set by now: returns whether it is. */
+  async function clear(input: DataImportInput): Promise<boolean> {
+    await rm(partsOf(input), { recursive: true, force: true });
+    if (await ownsDataSet(input)) return true;
+    for (let files = await stored(input); files.length > 0; files = await stored(input))
+      for (const { uri } of files) await areas.remove(uri);
+    return false;
+  }
+
+  /** Fetching that fails after the import has ended elsewhere (its run was terminated) deletes what it has stored since. */
+  async function unlessOver<R>(input: DataImportInput, fetching: Promise<R>): Promise<R> {
+    try {
+      return await fetching;
+    } catch (error) {
+      const state = (await records.import(input.project, input.import))?.state;
+      if (state === 'failed' || state === 'cancelled') await clear(input);
+      throw error;
+    }
   }
 
   /** Is the data set made of this import's files? */
@@ -231,9 +255,6 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
     return found?.bytes === file.bytes && (await areas.digest(file.uri)) === file.sha256 ? file : undefined;
   }
 }
-
-const messageOf = (error: unknown): string =>
-  typeof error === 'object' && error !== null && 'message' in error ? String(error.message) : String(error);
 
 const rowOf = (input: DataImportInput, state: ImportState): Import => newImport(input, state, new Date().toISOString());
 

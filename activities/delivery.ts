@@ -11,11 +11,9 @@ import { gates } from './gates/gate.ts';
 import { beating, currentRun, currentWorkflow, ofWorkflow } from './heartbeat.ts';
 import { mustHave } from './model-center.ts';
 import type { ArtifactStore, Cluster, CodeHost } from './ports.ts';
-import type { Records } from './records.ts';
+import type { DeliveryKey, Records } from './records.ts';
 
 export type DeliveryActivities = ReturnType<typeof createDeliveryActivities>;
-
-type Which = { readonly application: string; readonly type: string; readonly release: string };
 
 /** Content of `model.lock`: what the application runs, per type. */
 export interface ModelLock {
@@ -41,7 +39,7 @@ export function createDeliveryActivities(deps: {
 
   return {
     /** Takes a release in: it is announced, approved, not taken back, and every byte in the store is what was approved. */
-    async receiveRelease({ release }: Pick<Which, 'release'>): Promise<{
+    async receiveRelease({ release }: Pick<DeliveryKey, 'release'>): Promise<{
       gates: readonly string[];
       missing: readonly string[];
     }> {
@@ -60,14 +58,14 @@ export function createDeliveryActivities(deps: {
     },
 
     /** Commits `model.lock` on the branch `ocdl/<release>` of the application's repository: the entrance to its own CI/CD (paper 3.3). */
-    async lockModel({ release }: Pick<Which, 'release'>): Promise<{ commit: string }> {
+    async lockModel({ release }: Pick<DeliveryKey, 'release'>): Promise<{ commit: string }> {
       const { app, row } = await find(release);
       const others = (await liveReleases(app)).filter(({ type }) => type !== row.type);
       return beating((signal) => commitLock(app, [...others, row], row, `ocdl/${row.release}`, 'candidate', signal));
     },
 
     /** Runs one gate and records its result. What is thrown here says that it could not be run: it has not passed. */
-    async runGate({ gate, release }: Pick<Which, 'release'> & { gate: string }): Promise<GateResult> {
+    async runGate({ gate, release }: Pick<DeliveryKey, 'release'> & { gate: string }): Promise<GateResult> {
       const { app, row, of } = await find(release);
       const { files } = row;
       if (!Object.hasOwn(gates, gate))
@@ -95,7 +93,7 @@ export function createDeliveryActivities(deps: {
      * Moves the live pointer to a release that has passed, by compare-and-set; `why` says what stood against it.
      * `wake`: the versions whose deliveries changed, what is live now and what was.
      */
-    async moveLivePointer({ release }: Pick<Which, 'release'>): Promise<{
+    async moveLivePointer({ release }: Pick<DeliveryKey, 'release'>): Promise<{
       why: string | null;
       wake: readonly string[];
     }> {
@@ -139,7 +137,7 @@ export function createDeliveryActivities(deps: {
      * Commits `model.lock` to the main branch: what is live, by the pointers of all the application's types as they stand now.
      * A late repetition, and another type that moves meanwhile, so end with what is live, too.
      */
-    async commitLive({ application, type }: Omit<Which, 'release'>): Promise<{ commit: string }> {
+    async commitLive({ application, type }: Omit<DeliveryKey, 'release'>): Promise<{ commit: string }> {
       const app = await mustHave(records.application(application), `application ${application}`);
       return beating(async (signal) => {
         for (let live = await liveReleases(app); ;) {
@@ -164,7 +162,7 @@ export function createDeliveryActivities(deps: {
   }
 
   /** A release on its way into the application that this activity works for, be it as its delivery. */
-  async function find(release: string): Promise<{ app: Application; row: Release; of: Which }> {
+  async function find(release: string): Promise<{ app: Application; row: Release; of: DeliveryKey }> {
     const parsed = parseWorkflowId(currentWorkflow());
     const application =
       parsed?.workflow === 'delivery'

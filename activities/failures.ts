@@ -73,6 +73,10 @@ export class SystemUnavailable extends Error {
   }
 }
 
+/** What an error says, whatever was thrown; one of another realm is no instance of ours. */
+export const messageOf = (error: unknown): string =>
+  typeof error === 'object' && error !== null && 'message' in error ? String(error.message) : String(error);
+
 /** The system's code of an error (`ENOENT`, …), if it has one. */
 export function codeOf(error: unknown): string | undefined {
   return typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'string'

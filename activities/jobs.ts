@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Location } from '../workflows/domain/names.ts';
 import { systemName } from '../workflows/domain/names.ts';
-import { failure } from './failures.ts';
+import { failure, messageOf } from './failures.ts';
 import { currentWorkflow } from './heartbeat.ts';
 import { storePath } from './place.ts';
 import type { Cluster, FinalJobReason, JobOutcome, JobSpec, PassingJobReason } from './ports.ts';
@@ -109,9 +109,8 @@ export function createJobRunner({ records, cluster, apiUrl, onWarn = () => undef
   /** Tokens that earlier tries of this job left, because their worker died or the database did not answer. */
   async function revokeFormer(name: string): Promise<void> {
     try {
-      for (const { tokenId, revokedAt, expiresAt } of await records.tokens(name))
-        if (revokedAt === null && (expiresAt === null || Date.parse(expiresAt) > Date.now()))
-          await records.revokeToken(tokenId, entryOf(name, tokenId, 'token.revoked'));
+      for (const { tokenId, revokedAt } of await records.tokens(name))
+        if (revokedAt === null) await records.revokeToken(tokenId, entryOf(name, tokenId, 'token.revoked'));
     } catch (error) {
       onWarn(`the tokens of earlier tries of job ${name} were not revoked, they expire: ${messageOf(error)}`);
     }
@@ -194,5 +193,3 @@ export function failureOf(end: Extract<JobEnd, { status: 'failed' }>, kept: stri
 
 /** A cluster name for a workflow's job. */
 export const jobName = (workflow: string): string => systemName(workflow);
-
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -22,7 +22,7 @@ import {
 } from './model-format.ts';
 import { storePath } from './place.ts';
 import type { ArtifactStore } from './ports.ts';
-import type { Records } from './records.ts';
+import type { Records, VersionKey } from './records.ts';
 import { runFolder } from './rover.ts';
 import type { Signer } from './signing.ts';
 
@@ -35,8 +35,6 @@ const submissionFiles = {
   'golden.json': 2 ** 20,
 } as const;
 const REPORT_LIMIT = 2 * 2 ** 20;
-type Which = Pick<Version, 'project' | 'model' | 'submission'>;
-
 export function createLauncherActivities(deps: {
   records: Records;
   areas: ArtifactStore;
@@ -151,12 +149,12 @@ export function createLauncherActivities(deps: {
     },
   };
 
-  function key(): Which {
+  function key(): VersionKey {
     return ofWorkflow('modelLifecycle', 'project', 'model', 'submission');
   }
 
   /** Author, directory and, of a run, the outputs it made: by the record of how the lifecycle began. */
-  async function whatToStage(input: Which) {
+  async function whatToStage(input: VersionKey) {
     const start = await mustHave(records.start(currentWorkflow()), `start of ${subjectOf(input)}`);
     const { beginning, author } = start.input as Pick<LifecycleInput, 'beginning' | 'author'>;
     const { version, attempt } = await records.versionStanding(input);
@@ -171,7 +169,7 @@ export function createLauncherActivities(deps: {
   }
 
   async function validate(
-    input: Which,
+    input: VersionKey,
     files: readonly NamedArtifact[],
   ): Promise<{ problems: readonly string[] } | { digest: Digest; revises: number | null }> {
     const { project, model } = input;
@@ -189,7 +187,7 @@ export function createLauncherActivities(deps: {
   }
 
   /** What the gates found where deliveries of the version failed, as files to enclose. */
-  async function failedDeliveries({ project, model, submission }: Which): Promise<Record<string, unknown>> {
+  async function failedDeliveries({ project, model, submission }: VersionKey): Promise<Record<string, unknown>> {
     const files: Record<string, unknown> = {};
     for (const { release } of await records.releasesOf(project, model, submission))
       for (const row of (await records.deliveries({ release, limit: 100 })).rows)
@@ -198,7 +196,7 @@ export function createLauncherActivities(deps: {
   }
 
   /** Evaluations of a version with their reports, those alone that nobody could write but the platform: in its author's area they prove nothing. */
-  async function stagedReports({ project, model, submission }: Which) {
+  async function stagedReports({ project, model, submission }: VersionKey) {
     const { rows } = await records.evaluations({ project, model, submission, limit: 1000 });
     return rows.flatMap(({ report, ...row }) =>
       report && locationOf(areas.path(report.uri))?.area === 'staging' ? [{ ...row, report }] : [],
@@ -235,7 +233,7 @@ export function createLauncherActivities(deps: {
   }
 }
 
-const staged = ({ project, model, submission }: Which, file: string) =>
+const staged = ({ project, model, submission }: VersionKey, file: string) =>
   storePath({ area: 'staging', project, path: `${stagingFolder(model, submission)}/${file}` });
 
 /** One file of a submission; what is wrong with it is added to `problems`, under its name. */

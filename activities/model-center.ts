@@ -25,6 +25,8 @@ export interface Begun {
   readonly scan: ScanStanding | null;
   /** What is recorded of work that has ended already: it is not done again. */
   readonly ended: { readonly run?: RunRecord; readonly evaluation?: Evaluation; readonly import?: Import } | null;
+  /** Why it is to clean up and end, where somebody has ended it by hand. */
+  readonly stopped?: string;
 }
 
 export function createModelCenterActivities(deps: {
@@ -54,6 +56,10 @@ export function createModelCenterActivities(deps: {
       const parsed = parseWorkflowId(id);
       const of = (name: string): string => parsed?.of[name] ?? '';
       const nothing = { keys: await records.keys(), version: null, application: null, scan: null, ended: null };
+      const stopped = async () => {
+        const found = await records.step<{ why: string }>(id, 'stopped');
+        return found && { stopped: found.why };
+      };
       switch (parsed?.workflow) {
         case 'modelLifecycle':
           return { ...nothing, version: await records.versionStanding(key()) };
@@ -68,12 +74,13 @@ export function createModelCenterActivities(deps: {
         }
         case 'evaluation': {
           const evaluation = await records.evaluation(of('project'), of('evaluation'));
-          return { ...nothing, ended: evaluation && evaluation.state !== 'running' ? { evaluation } : null };
+          const ended = evaluation && evaluation.state !== 'running' ? { evaluation } : null;
+          return { ...nothing, ended, ...(await stopped()) };
         }
         case 'dataImport': {
           const row = await records.import(of('project'), of('import'));
           const isOpen = !row || row.state === 'resolving' || row.state === 'fetching';
-          return { ...nothing, ended: isOpen ? null : { import: row } };
+          return { ...nothing, ended: isOpen ? null : { import: row }, ...(await stopped()) };
         }
         case 'release':
         case 'delivery':

@@ -203,6 +203,9 @@ export interface StartRow extends NewStart {
   readonly detail: string;
 }
 
+/** What was prepared, how a job ended, and that somebody has stopped the workflow by hand: it cleans up and ends. */
+export type StepName = 'prepared' | 'ended' | 'stopped';
+
 /** May this run of a workflow do anything? `closed`: it has ended, and this is another run. */
 export type AdmissionAnswer = 'admitted' | 'unknown' | 'other-input' | 'closed';
 
@@ -235,8 +238,8 @@ export interface TransitionEntry {
   readonly command: SignedCommand | null;
 }
 
-type VersionKey = Pick<Version, 'project' | 'model' | 'submission'>;
-type DeliveryKey = { readonly application: string; readonly type: string; readonly release: string };
+export type VersionKey = Pick<Version, 'project' | 'model' | 'submission'>;
+export type DeliveryKey = { readonly application: string; readonly type: string; readonly release: string };
 interface Failed {
   readonly reason: string;
   readonly message: string;
@@ -524,9 +527,9 @@ export interface Records {
   /** Compares a run with its start; one that is admitted is noted as the run that goes on. */
   admit(run: { workflowId: string; type: string; digest: string | null; runId: string }): Promise<AdmissionAnswer>;
   closeStart(workflowId: string, detail: string): Promise<void>;
-  /** What one activity of a workflow has established for the later ones: what was prepared, how a job ended. */
-  recordStep(workflowId: string, step: 'prepared' | 'ended', value: object): Promise<void>;
-  step<T extends object>(workflowId: string, step: 'prepared' | 'ended'): Promise<T | undefined>;
+  /** What was established of a workflow for its later steps. */
+  recordStep(workflowId: string, step: StepName, value: object): Promise<void>;
+  step<T extends object>(workflowId: string, step: StepName): Promise<T | undefined>;
   /** Roots that are not closed, oldest first. */
   openStarts(page: Page): Promise<{ rows: readonly StartRow[]; next?: string }>;
   /** Counts a restart and says when at the earliest the next one comes; `null`: it goes on. */
@@ -612,8 +615,14 @@ export interface Records {
   completeLabels(workflowId: string, commandId: string, commit: string): Promise<ScanStanding>;
   failLabels(workflowId: string, commandId: string, failed: Failed): Promise<ScanStanding>;
 
-  /** Does the work unless somebody else is at it, in this process or another; `undefined` then. */
-  exclusively<T>(what: string, work: () => Promise<T>): Promise<T | undefined>;
+  /** The time by the clock that recorded times come from: what is compared with one of them is taken from here. */
+  clock(): Promise<string>;
+  /**
+   * Does the work unless somebody else is at it, in this process or another; `undefined` then. No transaction is open
+   * meanwhile, so the work may ask other systems. `held` is aborted when the connection that holds the lock is lost: then
+   * somebody else may be at it, and the work stops before its next step.
+   */
+  exclusively<T>(what: string, work: (held: AbortSignal) => Promise<T>): Promise<T | undefined>;
   // stored bytes
   /** Digests (32 bytes each) of so many chunks of a file, from the chunk `first` on; `undefined` when they are not kept. */
   chunkDigests(sha256: Digest, first: number, count: number): Promise<Uint8Array | undefined>;

@@ -149,6 +149,7 @@ export function createRoverActivities(
         deadlineSeconds: spec.deadlineSeconds,
       },
       watch,
+      inRun(input, 'log.txt'),
     );
   }
 
@@ -170,9 +171,24 @@ export function createRoverActivities(
     throw failure('NotAuthorized', `${currentWorkflow()} has prepared nothing: there is nothing to run`);
   }
 
-  /** Runs a job and records how it ended. */
-  async function runRecorded(job: Job, watch: Watch): Promise<void> {
-    await records.recordStep(currentWorkflow(), 'ended', await runJob(job, watch));
+  /** Runs a job and records how it ended. Of one that is interrupted the log so far is kept: no later step comes to do it. */
+  async function runRecorded(job: Job, watch: Watch, log: Location): Promise<void> {
+    const said = { text: '' };
+    const onLog = (line: string): void => {
+      said.text += `${line}\n`;
+      if (said.text.length > 2 * LOG_KEPT) said.text = said.text.slice(-LOG_KEPT);
+    };
+    try {
+      await records.recordStep(currentWorkflow(), 'ended', await runJob(job, { ...watch, onLog }));
+    } catch (error) {
+      if (watch.signal.aborted && said.text !== '')
+        await results
+          .keep(log, `${said.text.slice(-LOG_KEPT)}(interrupted)\n`, AbortSignal.timeout(LOG_WITHIN_MS))
+          .catch((why: unknown) =>
+            deps.onWarn?.(`the log ${log.path} of an interrupted job was not kept: ${String(why)}`),
+          );
+      throw error;
+    }
   }
 
   async function endOfJob(): Promise<JobEnd> {
@@ -276,6 +292,7 @@ export function createRoverActivities(
         deadlineSeconds,
       },
       watch,
+      logBeside(prepared.report),
     );
   }
 
@@ -284,8 +301,7 @@ export function createRoverActivities(
     const { digest, report: at } = input.prepared;
     const ended = await endOfJob();
     if (ended.status === 'failed') {
-      const beside = { ...at, path: `${at.path.replace(/\.json$/, '')}.log.txt` };
-      throw failureOf(ended, await keepLog(beside, ended.log, signal));
+      throw failureOf(ended, await keepLog(logBeside(at), ended.log, signal));
     }
     const { passed, metrics } = readReport(await results.textAt(at, signal), digest);
     const report = { ...(await results.artifactAt(at, signal)), name: 'report.json' };
@@ -322,6 +338,9 @@ export function createRoverActivities(
 
 /** What a run leaves: the submission, and the figures that its author looks at. */
 const RUN_OUTPUTS = ['model.onnx', 'model.json', 'golden.json', 'metrics.json'] as const;
+/** Of an interrupted job: as much as a cluster keeps of one that has ended, and no longer than a worker that stops still has. */
+const LOG_KEPT = 64 * 1024;
+const LOG_WITHIN_MS = 5_000;
 /** About three minutes of tries to keep the log of a job that failed anyway. */
 const LOG_TRIES = 10;
 const FIRST_PAUSE_MS = 500;
@@ -329,6 +348,12 @@ const LONGEST_PAUSE_MS = 60_000;
 
 /** Which try of the activity this is. */
 const tries = (): number => Context.current().info.attempt;
+
+/** Where the log of an evaluation lies: beside where its report would be. */
+const logBeside = (report: Location): Location => ({
+  ...report,
+  path: `${report.path.replace(/\.json$/, '')}.log.txt`,
+});
 
 const inRun = ({ project, author, submission, attempt }: TrainingRunInput, file: string): Location => ({
   ...{ area: 'private', project, user: author },

@@ -51,8 +51,8 @@ export interface WorkflowGateway {
   sendCommand(workflowId: string, command: SignedCommand): Promise<void>;
   /** Tells a workflow to read the records again. */
   wake(workflowId: string): Promise<void>;
-  /** How a workflow stands in Temporal; `undefined`: it has none of that id (any more). */
-  look(workflowId: string): Promise<Seen | undefined>;
+  /** How a workflow stands in Temporal, its newest run unless one is named; `undefined`: it has none of that id (any more). */
+  look(workflowId: string, runId?: string): Promise<Seen | undefined>;
   /** Ends one run. */
   terminate(workflowId: string, runId: string, reason: string): Promise<void>;
   /** What the workflow, and those it waits for itself, are kept from by failures; nothing when it has ended or the server does not answer in that time. */
@@ -69,5 +69,8 @@ export interface Seen {
   readonly type: string;
   readonly taskQueue: string;
   readonly runId: string;
-  readonly startedAt: string;
+  /** The run that this one follows from by resets and continuations: its own one where there is none. */
+  readonly firstRunId: string;
+  /** It waits for a worker to take a step of it, which only has to come. */
+  readonly isComing: boolean;
 }

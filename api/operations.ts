@@ -12,7 +12,7 @@ const report = z.object({
   restarted: ids,
   /** Those that wait for their next restart. */
   waiting: ids,
-  /** Evaluations and imports that somebody has ended in Temporal, recorded as failed. */
+  /** Evaluations and imports that somebody has ended in Temporal: they run once more to clean up, and have failed. */
   ended: ids,
   /** Runs under an id of the platform's that were not its own. */
   terminated: ids,

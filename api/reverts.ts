@@ -12,7 +12,8 @@ import { route } from './route.ts';
 import { releaseSchema, textSchema } from './schemas.ts';
 
 const commands = '/v1/applications/{application}/types/{type}/commands';
-const subjectOf = ({ application, type }: { application: string; type: string }): string => `${application}/${type}`;
+const pointerSubject = ({ application, type }: { application: string; type: string }): string =>
+  `${application}/${type}`;
 const addressOf = ({ application, type }: { application: string; type: string }): string =>
   `/v1/applications/${application}/types/${type}/commands`;
 
@@ -36,7 +37,7 @@ export const revertRoutes = (deps: ApiDeps): readonly Route[] => {
         const application = await records.application(params.application);
         if (!application) return;
         const { project } = application;
-        await recordRefused(records, { principal, roles, action, body, project, subject: subjectOf(params) });
+        await recordRefused(records, { principal, roles, action, body, project, subject: pointerSubject(params) });
       },
       body: z.strictObject({
         ...commandFields,
@@ -54,7 +55,7 @@ export const revertRoutes = (deps: ApiDeps): readonly Route[] => {
           project: found.project,
           policyVersion: project.policy.version,
           workflowId: workflowId.application(params),
-          subject: subjectOf(params),
+          subject: pointerSubject(params),
           commands: addressOf(params),
         });
       },

@@ -18,7 +18,7 @@ import { pageOf, scanView } from './views.ts';
 
 const one = '/v1/projects/{project}/scans/{scan}';
 type Ids = { readonly project: string; readonly scan: string };
-const subjectOf = ({ project, scan }: Ids): string => `${project}/scans/${scan}`;
+const scanSubject = ({ project, scan }: Ids): string => `${project}/scans/${scan}`;
 const addressOf = ({ project, scan }: Ids): string => `/v1/projects/${project}/scans/${scan}/commands`;
 
 const ids = distinct<{ finding: string }>(({ finding }) => finding, 'a finding');
@@ -95,7 +95,7 @@ export const scanRoutes = (deps: ApiDeps): readonly Route[] => {
             project: application.project,
             kind: 'scan.reported',
             actor: principal.name,
-            subject: subjectOf(made),
+            subject: scanSubject(made),
             detail: { release: body.release, findings: body.findings.length },
           }),
           [{ kind: 'scan', row: made }],
@@ -151,7 +151,14 @@ export const scanRoutes = (deps: ApiDeps): readonly Route[] => {
       action: 'finding.label',
       scope,
       onRefused: ({ params, principal, roles, body }, action) =>
-        recordRefused(records, { principal, roles, action, body, project: params.project, subject: subjectOf(params) }),
+        recordRefused(records, {
+          principal,
+          roles,
+          action,
+          body,
+          project: params.project,
+          subject: scanSubject(params),
+        }),
       body: z.strictObject({
         ...commandFields,
         name: z.enum(feedbackCommands),
@@ -168,7 +175,7 @@ export const scanRoutes = (deps: ApiDeps): readonly Route[] => {
           project: project.project,
           policyVersion: project.policy.version,
           workflowId: workflowId.feedback(params),
-          subject: subjectOf(params),
+          subject: scanSubject(params),
           commands: addressOf(params),
         }),
     }),

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { StartRow } from '../activities/records.ts';
 import type { DataImportInput, EvaluationInput, LifecycleInput } from '../workflows/messages.ts';
-import { parseWorkflowId, taskQueues } from '../workflows/messages.ts';
+import { taskQueues } from '../workflows/messages.ts';
 import { auditEntry } from './audit-entry.ts';
 import type { ApiDeps } from './deps.ts';
 import type { Seen } from './gateway.ts';
@@ -14,8 +14,6 @@ const EVERY_MS = 30_000;
 const PAGE = 50;
 /** A command that nobody decided about for so long is signalled again. */
 const RESIGNAL_AFTER_MS = 5_000;
-/** A run has recorded itself by then, or it is not one of ours. */
-const BEGUN_WITHIN_MS = 60_000;
 /** Pauses between restarts of what does not stay up: a minute, doubled each time, at most an hour. */
 const BACKOFF_MS = { first: 60_000, most: 3_600_000 } as const;
 
@@ -24,7 +22,7 @@ export interface SweepReport {
   readonly restarted: readonly string[];
   /** Those that wait for their next restart. */
   readonly waiting: readonly string[];
-  /** Work that somebody has ended by hand, recorded as failed. */
+  /** Evaluations and imports that somebody has ended by hand: they run once more to clean up, and have failed. */
   readonly ended: readonly string[];
   /** Runs under an id of ours that are not ours. */
   readonly terminated: readonly string[];
@@ -47,11 +45,12 @@ export async function sweep({ records, workflows, log }: Deps): Promise<SweepRep
   let isAway = false;
   let after: string | undefined;
   do {
-    const page = await records.exclusively('sweep', async () => {
+    const page = await records.exclusively('sweep', async (held) => {
       const found = await records.openStarts({ limit: PAGE, ...(after !== undefined && { after }) });
       for (const start of found.rows) {
         if (isAway) break;
-        await one(start).catch((error: unknown) => {
+        await one(start, held).catch((error: unknown) => {
+          held.throwIfAborted();
           isAway = isGatewayError(error, 'unavailable');
           // One that cannot be looked at delays no other.
           log.warn({ workflowId: start.workflowId, error: String(error) }, 'could not be resumed yet');
@@ -66,10 +65,15 @@ export async function sweep({ records, workflows, log }: Deps): Promise<SweepRep
   await signalAgain();
   return report;
 
-  async function one(start: StartRow): Promise<void> {
+  /** Looks at one; `held`: nobody else does so meanwhile, or nothing is done. */
+  async function one(start: StartRow, held: AbortSignal): Promise<void> {
     const { workflowId: id } = start;
+    held.throwIfAborted();
     const seen = await workflows.look(id);
-    if (seen?.isRunning && isForeign(start, seen)) {
+    const foreign = seen?.isRunning === true && (await isForeign(start, seen));
+    const now = await records.clock();
+    held.throwIfAborted();
+    if (foreign) {
       await workflows.terminate(id, seen.runId, 'this run is not the recorded one');
       await records.record(
         [
@@ -86,31 +90,33 @@ export async function sweep({ records, workflows, log }: Deps): Promise<SweepRep
         [],
       );
       report.terminated.push(id);
-      return restart(start);
+      return restart(start, now);
     }
     if (seen?.isRunning) {
       // Started before Records decided: it goes over to a run that reads them.
       if (start.earlier) await workflows.wake(id);
-      const isUp = Date.now() - Date.parse(seen.startedAt) > BEGUN_WITHIN_MS;
-      if (start.restarts > 0 && isUp) await records.restarted(id, null);
+      // It has stayed up for as long as it would have had to wait.
+      if (start.restarts > 0 && !waits(start, now)) await records.restarted(id, null);
       return;
     }
-    if (seen && endsWhenEnded(start)) {
-      await endByHand(start);
+    // It may have come to its end since it was read: it records that before it ends.
+    if ((await records.start(id))?.closedAt !== null) return;
+    if (seen && endsWhenEnded(start) && !(await records.step(id, 'stopped'))) {
+      await records.recordStep(id, 'stopped', { why: 'ended by an operator: start another one' });
       report.ended.push(id);
-      return;
+      return startAgain(start);
     }
-    await restart(start);
+    await restart(start, now);
   }
 
-  async function restart(start: StartRow): Promise<void> {
-    const { workflowId: id, restartAt, restarts } = start;
-    if (restartAt !== null && Date.parse(restartAt) > Date.now()) {
+  async function restart(start: StartRow, now: string): Promise<void> {
+    const { workflowId: id, restarts } = start;
+    if (waits(start, now)) {
       report.waiting.push(id);
       return;
     }
     const pause = Math.min(BACKOFF_MS.first * 2 ** restarts, BACKOFF_MS.most);
-    await records.restarted(id, new Date(Date.now() + pause).toISOString());
+    await records.restarted(id, new Date(Date.parse(now) + pause).toISOString());
     await startAgain(start);
     log.info({ workflowId: id, restarts }, 'resumed from the record');
     report.restarted.push(id);
@@ -136,23 +142,24 @@ export async function sweep({ records, workflows, log }: Deps): Promise<SweepRep
     }
   }
 
-  /** Whoever ended it meant it: it has failed, and says so. */
-  async function endByHand({ workflowId: id }: StartRow): Promise<void> {
-    const of = parseWorkflowId(id)?.of ?? {};
-    const [detail, updatedAt] = ['ended by an operator: start another one', new Date().toISOString()];
-    if ('evaluation' in of) {
-      const row = await records.evaluation(of['project'] ?? '', of['evaluation'] ?? '');
-      if (row?.state === 'running')
-        await records.endEvaluation({ ...row, state: 'failed', detail, updatedAt }, { inStaging: false });
-    } else {
-      const row = await records.import(of['project'] ?? '', of['import'] ?? '');
-      if (row) await records.recordImport({ ...row, state: 'failed', detail, updatedAt }, null);
-    }
-    await records.closeStart(id, 'ended by an operator');
+  /**
+   * Another type, another queue, or a run that has not recorded itself although no step of it waits for a worker: ours do so
+   * in their first step. A run that follows from the recorded one by a reset may have that step behind it.
+   */
+  async function isForeign(row: StartRow, seen: Seen): Promise<boolean> {
+    const { workflowId: id, type, earlier } = row;
+    if (seen.type !== type || seen.taskQueue !== taskQueues.core) return true;
+    if (seen.isComing || earlier || row.runId === seen.runId) return false;
+    // It may have done so, or have ended, since it was read.
+    const start = await records.start(id);
+    if (!start || start.closedAt !== null || start.runId === seen.runId) return false;
+    if (start.runId === null) return true;
+    const recorded = await workflows.look(id, start.runId);
+    return seen.firstRunId !== start.runId && seen.firstRunId !== recorded?.firstRunId;
   }
 
   async function signalAgain(): Promise<void> {
-    const before = new Date(Date.now() - RESIGNAL_AFTER_MS).toISOString();
+    const before = new Date(Date.parse(await records.clock()) - RESIGNAL_AFTER_MS).toISOString();
     for (const command of await records.openCommands({ before, limit: 500 }))
       await workflows.sendCommand(command.body.workflowId, command).then(
         () => (report.signalled += 1),
@@ -163,11 +170,9 @@ export async function sweep({ records, workflows, log }: Deps): Promise<SweepRep
   }
 }
 
-/** Another type, another queue, or a run that has had its time and has not recorded itself. */
-function isForeign({ type, runId }: StartRow, seen: Seen): boolean {
-  if (seen.type !== type || seen.taskQueue !== taskQueues.core) return true;
-  return runId !== null && runId !== seen.runId && Date.now() - Date.parse(seen.startedAt) > BEGUN_WITHIN_MS;
-}
+/** Is it too early for another restart? Both times are of the record's clock. */
+const waits = ({ restartAt }: StartRow, now: string): boolean =>
+  restartAt !== null && Date.parse(restartAt) > Date.parse(now);
 
 /** What is over when somebody ends it. Everything else goes on: only a command of a person ends it. */
 const endsWhenEnded = ({ type }: StartRow): boolean => type === 'evaluation' || type === 'dataImport';

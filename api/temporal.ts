@@ -13,6 +13,8 @@ import { command, searchAttributes, taskQueues, wake, workflowId } from '../work
 import type { Started, Waiting, WorkflowGateway } from './gateway.ts';
 import { GatewayError } from './gateway.ts';
 
+type Described = Awaited<ReturnType<ReturnType<Client['workflow']['getHandle']>['describe']>>['raw'];
+
 /** How long a start, a signal or a look at the server may take; people are waiting. */
 const CALL_MS = 5_000;
 /** A look at whether the server is there: a supervisor asks often and does not wait long. */
@@ -138,13 +140,12 @@ export function createWorkflowGateway(client: Client): WorkflowGateway {
           .signal(command, { what: `${signed.body.name} by ${signed.body.actor}`, ...signed }),
       ),
     wake: (id) => signal(id, () => client.workflow.getHandle(id).signal(wake)),
-    look: async (id) => {
+    look: async (id, run) => {
       try {
-        const { status, type, taskQueue, runId, startTime } = await call(() =>
-          client.workflow.getHandle(id).describe(),
-        );
+        const { status, type, taskQueue, runId, raw } = await call(() => client.workflow.getHandle(id, run).describe());
+        const firstRunId = raw.workflowExecutionInfo?.firstRunId || runId;
         const isRunning = status.name === 'RUNNING';
-        return { isRunning, status: status.name, type, taskQueue, runId, startedAt: startTime.toISOString() };
+        return { isRunning, status: status.name, type, taskQueue, runId, firstRunId, isComing: isComing(raw) };
       } catch (error) {
         if (error instanceof GatewayError && error.kind === 'missing') return undefined;
         throw error;
@@ -160,6 +161,20 @@ export function createWorkflowGateway(client: Client): WorkflowGateway {
         await client.workflowService.getSystemInfo({});
       }, READY_MS),
   };
+}
+
+/** A workflow task that fails more often is no matter of waiting for a worker. */
+const MOST_TRIES = 10;
+const ourQueues: readonly string[] = Object.values(taskQueues);
+
+/** Does a workflow task, or an activity on a queue of ours, wait for its worker? */
+function isComing({ pendingWorkflowTask: task, pendingActivities }: Described): boolean {
+  if (task) return (task.attempt ?? 1) <= MOST_TRIES;
+  return (pendingActivities ?? []).some(({ activityOptions }) => {
+    const queue = activityOptions?.taskQueue?.name;
+    // Servers of before do not say it.
+    return !queue || ourQueues.includes(queue);
+  });
 }
 
 /** The failing steps of a workflow and of its children. */

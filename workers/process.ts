@@ -1,6 +1,6 @@
 // How each of our processes behaves: structured logs, readiness by IPC, a clean end when told to or when its parent is gone.
 import { pino, type Logger } from 'pino';
-import { messageOf } from '../deploy/local/readable-lines.ts';
+import { messageOf } from '../activities/failures.ts';
 
 /** JSON lines on standard output (pino). */
 export const createLog = (name: string, level: string): Logger => pino({ name, level });

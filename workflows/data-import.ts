@@ -15,8 +15,9 @@ import type { DataImportInput } from './messages.ts';
 /** Returns the import as it ended. A failed one is an outcome, not a failure of the workflow; nothing of it stays in the area. */
 export async function dataImport(input: DataImportInput): Promise<Import> {
   if (patched('the-record-decides')) {
-    const { ended } = await center.begin();
+    const { ended, stopped } = await center.begin();
     if (ended?.import) return ended.import;
+    if (stopped !== undefined) return acquisition.abandonImport({ ...input, state: 'failed', detail: stopped });
   }
   try {
     const problem = sourceProblem(input.source);

@@ -15,8 +15,9 @@ import { searchAttributes } from './messages.ts';
 /** Returns the evaluation as it ended; its report lies beside the model. What it came to is recorded by the activity that collects it. */
 export async function evaluation(input: EvaluationInput): Promise<Evaluation> {
   if (!patched('the-record-decides')) return evaluationBefore(input);
-  const { ended } = await center.begin();
+  const { ended, stopped } = await center.begin();
   if (ended?.evaluation) return ended.evaluation;
+  if (stopped !== undefined) return center.failEvaluation({ why: stopped });
   upsertSearchAttributes([{ key: searchAttributes.State, value: 'running' }]);
   setCurrentDetails(`**running** ${input.model} over ${input.dataset}`);
   const result = await evaluate(input);

@@ -1,7 +1,7 @@
 // The function gate: the model behind its REST service, in a process of its own, answers the golden samples within tolerance, in time.
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { checkGolden, createInferenceClient, InferenceError } from '../../api/inference/client.ts';
+import { checkGolden, createInferenceClient, InferenceError } from '../inference/client.ts';
 import { systemName } from '../../workflows/domain/names.ts';
 import { failure } from '../failures.ts';
 import { ModelFormatError, parseGolden, parseModelJson } from '../model-format.ts';

@@ -1,7 +1,13 @@
 // One model as a REST service after the Open Inference Protocol v2 (KServe): health, metadata, inference.
 import { Hono, type Context } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
-import { inferRequest, issuesOf, type InferRequest, type InferResponse, type ServedCard } from './protocol.ts';
+import {
+  inferRequest,
+  issuesOf,
+  type InferRequest,
+  type InferResponse,
+  type ServedCard,
+} from '../../activities/inference/protocol.ts';
 import type { ModelSession } from './session.ts';
 import { decodeElements, encodeElements, TensorDataError, type Tensor } from './tensor-data.ts';
 import { createTurnstile, TurnstileFullError } from './turnstile.ts';

@@ -7,7 +7,7 @@ import { parseArgs } from 'node:util';
 import { createAdaptorServer } from '@hono/node-server';
 import { z } from 'zod';
 import { createInferenceApp } from './app.ts';
-import { issuesOf, servedCard, type ServedCard, type TensorMetadata } from './protocol.ts';
+import { issuesOf, servedCard, type ServedCard, type TensorMetadata } from '../../activities/inference/protocol.ts';
 import { loadSession, type ModelSession } from './session.ts';
 
 // The kernel keeps 108 bytes for a socket's path, the closing zero included.

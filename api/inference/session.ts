@@ -1,6 +1,6 @@
 // A loaded model: the one place that imports ONNX Runtime. Runs inside the sandbox, never in the control plane.
 import { InferenceSession, Tensor as RuntimeTensor } from 'onnxruntime-node';
-import type { Datatype, TensorMetadata } from './protocol.ts';
+import type { Datatype, TensorMetadata } from '../../activities/inference/protocol.ts';
 import type { Elements, Tensor } from './tensor-data.ts';
 
 /** What the service needs of a model. */

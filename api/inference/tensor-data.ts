@@ -1,6 +1,6 @@
 // Converts tensor elements between JSON and the typed arrays ONNX Runtime takes, checking every one of them.
 import { fromHalf, toHalf } from './half-float.ts';
-import type { Datatype } from './protocol.ts';
+import type { Datatype } from '../../activities/inference/protocol.ts';
 
 /** Elements in row-major order, in the array that belongs to the datatype. BOOL is 0 or 1, FP16 its bits. */
 export type Elements =

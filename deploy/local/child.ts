@@ -5,7 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { openLogFile } from './log-file.ts';
 import { endProcess, identify, identifySelf, sendSignal, type ProcessRecord } from './process-identity.ts';
-import { messageOf, printable, terminalLineOf } from './readable-lines.ts';
+import { messageOf } from '../../activities/failures.ts';
+import { printable, terminalLineOf } from './readable-lines.ts';
 import { removeRunRecord, writeRunRecord } from './run-records.ts';
 
 export type ChildSpec = {

@@ -97,10 +97,11 @@ export function createEnvironments(
           }),
         );
       } catch (error) {
+        // Not the lock's fault: an index or a disk that is slow now may not be so later.
         if (deadline.aborted && !watch.signal.aborted)
-          throw failure(
-            'JobTimedOut',
-            `the Python environment of lock ${sha256.slice(0, 12)} was not ready within ${DEADLINE_MS / 60_000} minutes`,
+          throw new Error(
+            `the Python environment of lock ${sha256.slice(0, 12)} was not ready within ${(options.deadlineMs ?? DEADLINE_MS) / 60_000} minutes`,
+            { cause: error },
           );
         throw error;
       }

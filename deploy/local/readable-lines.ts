@@ -1,6 +1,9 @@
 // Turns a child's log lines (JSON of pino, JSON of Temporal, or plain text) into short lines for a terminal.
 import { z } from 'zod';
 
+// For the command line, which reaches no lower than this.
+export { messageOf } from '../../activities/failures.ts';
+
 const logLineSchema = z.looseObject({
   level: z.union([z.number(), z.string()]),
   msg: z.string().optional(),
@@ -29,11 +32,6 @@ export function printable(text: string): string {
   const clean = text.replace(/[\s\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ').trim();
   // 500 characters: about four lines of a terminal; the log file has the rest. A nested error's cause stands at its end.
   return clean.length > 500 ? `${clean.slice(0, 249)} … ${clean.slice(-248)}` : clean;
-}
-
-/** What an error says, whatever was thrown. */
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 function parseLogLine(line: string): z.infer<typeof logLineSchema> | undefined {

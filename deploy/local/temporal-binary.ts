@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { accessSync, constants, readdirSync, readFileSync, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { goSteps, madeOnce, runMaker } from './made-once.ts';
-import { messageOf } from './readable-lines.ts';
+import { messageOf } from '../../activities/failures.ts';
 import { runProgram } from './run-program.ts';
 
 /** Workflows use what this server version brought (updates of search attributes with summaries among it). */

@@ -10,7 +10,7 @@ import type { Records } from '../../activities/records.ts';
 import type { CommandArgs, SignedCommand } from '../../workflows/domain/command.ts';
 import { workflowId } from '../../workflows/domain/ids.ts';
 import { newImport } from '../../workflows/domain/import.ts';
-import type { Decision, RunSpec, Version } from '../../workflows/domain/model.ts';
+import type { Decision, NamedArtifact, RunSpec, Version } from '../../workflows/domain/model.ts';
 import { defaultPolicy } from '../../workflows/domain/model.ts';
 import type { ArtifactUri } from '../../workflows/domain/names.ts';
 import { sceneKeys, signed } from '../contracts/records/lifecycle-scene.ts';
@@ -149,6 +149,10 @@ async function fill(scene: Scene) {
   const { decision } = await decided('rf-3', 'approve', 'max', { to: 'approved' });
   await version('rf-3', { state: 'approved', revision: 2, version: 3, decisions: [decision] });
   await release('rf-3', 3, false);
+  // Announced, and its lifecycle was about to write so: its command is in no row.
+  const { decision: fourth } = await decided('rf-4', 'approve', 'max', { to: 'approved' });
+  await version('rf-4', { state: 'approved', revision: 2, version: 4, decisions: [fourth] });
+  await release('rf-4', 4, true);
 
   const app = { application, project, owner: 'dan', types: [type], gates: ['integrity'], repository: 'p/app' };
   await insert('authoritative.applications', { application, project, row: app });
@@ -227,7 +231,7 @@ it('brings over what was open: each goes on by its start, in its state, and what
   const { url, project, type, application } = await fill(scene);
   await withRecords(url, async (records) => {
     const { rows } = await records.openStarts({ limit: 100 });
-    const versions = ['provisioning', 'training', 'validating', 'new', 'rejected', '1', '2', '3'];
+    const versions = ['provisioning', 'training', 'validating', 'new', 'rejected', '1', '2', '3', '4'];
     assert.deepEqual(
       rows.map(({ workflowId: id }) => id).sort(),
       [
@@ -243,6 +247,7 @@ it('brings over what was open: each goes on by its start, in its state, and what
     for (const [id, parent] of [
       [`run/${project}/forest/rf-training/2`, `model/${project}/forest/rf-training`],
       [`release/${type}-3`, `model/${project}/forest/rf-3`],
+      [`release/${type}-4`, `model/${project}/forest/rf-4`],
       [`delivery/${application}/${type}-2`, `application/${application}/${type}`],
     ] as const)
       assert.equal((await records.start(id))?.parent, parent, id);
@@ -305,9 +310,75 @@ it('brings over the commands that the audit holds: their ids answer, and their d
     assert.equal((await records.recordCommand(first.command, about)).outcome.status, 'done');
     await fails(records.recordCommand(signed({ ...first.command.body, actor: 'max' }), about), 'Conflict');
     const { checked, problems } = await records.verifyDecisions();
-    // Two approvals and releases, two more approvals, a rejection, a revert, a label.
-    assert.deepEqual([checked, problems], [9, []]);
+    // Two approvals and releases, three more approvals, a rejection, a revert, a label.
+    assert.deepEqual([checked, problems], [10, []]);
     assert.equal((await records.livePointer(application, type)).release, `${type}-1`);
+  });
+});
+
+describe('a release that was under way', () => {
+  /** Its command, as its lifecycle brings it along when it goes over. */
+  const release = (project: string, submission: string, actor = 'mia') =>
+    signed({
+      ...{ workflowId: `model/${project}/forest/${submission}`, commandId: `release-${submission}-mia` },
+      ...{ name: 'release', actor, revision: 2, digest: digestOf(submission) },
+    });
+  const place = (_: string, file: NamedArtifact): NamedArtifact => file;
+
+  it.each([
+    ['rf-3', 3],
+    ['rf-4', 4],
+  ])('has its decision once its lifecycle has gone over: %s', async (submission, sequence) => {
+    const scene = createScene();
+    const { url, project, type } = await fill(scene);
+    await withRecords(url, async (records) => {
+      const command = release(project, submission);
+      const { workflowId: id, commandId } = command.body;
+      const { pending } = await records.decideVersion(id, command, { place });
+      assert.equal(pending?.release, `${type}-${sequence}`);
+      await records.announced(`${type}-${sequence}`);
+      assert.equal((await records.completeDecision(id, commandId)).version.state, 'released');
+      assert.deepEqual((await records.decision(id, commandId))?.detail, { release: `${type}-${sequence}` });
+      assert.deepEqual((await records.verifyDecisions()).problems, []);
+    });
+  });
+
+  it('does not get out when its command is refused, and is named if it had got out', async () => {
+    const scene = createScene();
+    const { url, project, type } = await fill(scene);
+    await withRecords(url, async (records) => {
+      for (const submission of ['rf-3', 'rf-4']) {
+        const command = release(project, submission, 'sam');
+        await records.decideVersion(command.body.workflowId, command, { place });
+        const row = await records.command(command.body.workflowId, command.body.commandId);
+        assert.equal(row?.outcome.status, 'refused');
+      }
+      assert.deepEqual([await records.fenced(`${type}-3`), await records.fenced(`${type}-4`)], [true, true]);
+      assert.deepEqual((await records.verifyDecisions()).problems, [`release ${type}-4 has no decision`]);
+    });
+  });
+
+  it.each<[string, string]>([
+    ['without an approval', `delete from authoritative.decisions where name = 'approve' and workflow_id like '%/rf-4'`],
+    ['of other bytes', `update authoritative.releases set row = jsonb_set(row, '{digest}', '"f"') where sequence = 4`],
+    ['that has no start', `delete from authoritative.starts where workflow_id like 'release/%-4'`],
+    [
+      'whose start was written later',
+      `update authoritative.starts set recorded_at = now() where workflow_id like 'release/%-4'`,
+    ],
+    ['whose start is closed', `update authoritative.starts set closed_at = now() where workflow_id like 'release/%-4'`],
+    ['of a version that has gone back', `update authoritative.standings set state = 'new' where submission = 'rf-4'`],
+  ])('is named %s', async (_, statement) => {
+    const scene = createScene();
+    const { url, type } = await fill(scene);
+    await withRecords(url, async (records) => {
+      const sql = new pg.Client({ connectionString: url });
+      await sql.connect();
+      await sql.query(statement);
+      await sql.end();
+      const { problems } = await records.verifyDecisions();
+      assert.ok(problems.includes(`release ${type}-4 has no decision`), problems.join('\n'));
+    });
   });
 });
 

@@ -14,6 +14,8 @@ export interface FakeGateway extends WorkflowGateway {
   readonly terminated: { readonly workflowId: string; readonly runId: string; readonly reason: string }[];
   /** How a workflow stands, where it is not simply running since it was started. */
   readonly seen: Map<string, Seen>;
+  /** Earlier runs that the server still knows, by run id. */
+  readonly former: Map<string, Seen>;
   /** What the next calls throw, by what is called. */
   readonly throws: {
     start?: GatewayErrorKind;
@@ -48,6 +50,7 @@ export function createFakeGateway(): FakeGateway {
     woken: [],
     terminated: [],
     seen,
+    former: new Map(),
     throws: {},
     pending: [],
     onCommand: async () => undefined,
@@ -69,9 +72,10 @@ export function createFakeGateway(): FakeGateway {
       check('send');
       fake.woken.push(id);
     },
-    async look(id) {
+    async look(id, runId) {
       check('look');
-      return seen.get(id);
+      const found = runId === undefined ? seen.get(id) : fake.former.get(runId);
+      return runId === seen.get(id)?.runId ? seen.get(id) : found;
     },
     async terminate(id, runId, reason) {
       fake.terminated.push({ workflowId: id, runId, reason });
@@ -90,7 +94,7 @@ export function createFakeGateway(): FakeGateway {
 
 /** A workflow of ours that has just begun to run. */
 export const seenAs = (type: WorkflowName, id: string, given: Partial<Seen> = {}): Seen => ({
-  ...{ isRunning: true, status: 'RUNNING', type, taskQueue: taskQueues.core, runId: `run of ${id}` },
-  startedAt: new Date().toISOString(),
+  ...{ isRunning: true, status: 'RUNNING', type, taskQueue: taskQueues.core, isComing: true },
+  ...{ runId: `run of ${id}`, firstRunId: `run of ${id}` },
   ...given,
 });

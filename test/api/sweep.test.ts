@@ -147,7 +147,7 @@ test('leaves what the record has closed, and children, which their parents resum
 });
 
 test.each(['TERMINATED', 'CANCELED', 'FAILED', 'TIMED_OUT'])(
-  'what somebody ended (%s): evaluations and imports have failed, everything else goes on',
+  'what somebody ended (%s): evaluations and imports clean up and end, everything else goes on',
   async (status) => {
     const ids = await startOfEach();
     for (const id of Object.values(ids)) stands(id, { isRunning: false, status });
@@ -155,15 +155,34 @@ test.each(['TERMINATED', 'CANCELED', 'FAILED', 'TIMED_OUT'])(
     expect([...report.ended].sort()).toEqual([ids.evaluation, ids.dataImport].sort());
     expect([...report.restarted].sort()).toEqual([ids.lifecycle, ids.application].sort());
     const { records } = world().deps;
-    const of = (id: string): string => id.slice(id.lastIndexOf('/') + 1);
-    const detail = expect.stringContaining('ended by an operator') as unknown;
-    const failed = { state: 'failed', detail };
-    expect(await records.evaluation(PROJECT, of(ids.evaluation))).toMatchObject(failed);
-    expect(await records.import(PROJECT, of(ids.dataImport))).toMatchObject(failed);
-    for (const id of [ids.evaluation, ids.dataImport]) expect((await records.start(id))?.closedAt).not.toBeNull();
+    const stopped = { why: 'ended by an operator: start another one' };
+    // Everything runs; these two clean up and end, as their record tells them.
+    expect(started()).toEqual(Object.values(ids).sort());
+    for (const [name, id] of Object.entries(ids))
+      expect(await records.step(id, 'stopped')).toEqual(
+        name === 'evaluation' || name === 'dataImport' ? stopped : undefined,
+      );
     expect(await swept()).toEqual(nothing);
+    // Ended once more, they are started again like everything else: they have not cleaned up yet.
+    stands(ids.dataImport, { isRunning: false, status });
+    expect(await swept()).toEqual({ ...nothing, restarted: [ids.dataImport] });
   },
 );
+
+test('an evaluation that comes to its end while it is looked at is not taken for an ended one', async () => {
+  const { deps } = world();
+  const { evaluation: id } = await startOfEach();
+  const row = await deps.records.evaluation(PROJECT, id.slice(id.lastIndexOf('/') + 1));
+  if (!row) throw new Error('not recorded');
+  const look = async (looked: string, runId?: string) => {
+    if (looked === id)
+      await deps.records.endEvaluation({ ...row, state: 'done', detail: 'well' }, { inStaging: false });
+    if (looked === id) stands(id, { isRunning: false, status: 'COMPLETED' });
+    return deps.workflows.look(looked, runId);
+  };
+  expect(await sweep({ ...deps, workflows: { ...deps.workflows, look } })).toEqual(nothing);
+  expect(await deps.records.step(id, 'stopped')).toBeUndefined();
+});
 
 test('an evaluation and an import that came to their end are closed, and are not taken for ended ones', async () => {
   const { records } = world().deps;
@@ -183,7 +202,10 @@ test('an evaluation and an import that came to their end are closed, and are not
 test.each<[string, Parameters<typeof seenAs>[2]]>([
   ['of another type', { type: 'evaluation' }],
   ['on another queue', { taskQueue: 'of-somebody' }],
-  ['that had its time and is not the one that recorded itself', { runId: 'a-foreign-run', startedAt: HOUR_AGO }],
+  [
+    'that no step waits for, and that is not the one that recorded itself',
+    { runId: 'a-foreign-run', firstRunId: 'a-foreign-run', isComing: false },
+  ],
 ])('a run under an id of ours %s is ended, audited, and ours starts', async (_, given) => {
   const { records, workflows } = world().deps;
   const id = await startVersion();
@@ -202,13 +224,40 @@ test.each<[string, Parameters<typeof seenAs>[2]]>([
   expect(started()).toContain(id);
 });
 
-test('a run that has just begun and has not recorded itself yet is left', async () => {
-  const { records } = world().deps;
+test('a run that nobody recorded, and that waits for nothing of ours, does not keep the id of a start that never came', async () => {
+  const id = await startVersion();
+  stands(id, { runId: 'a-foreign-run', firstRunId: 'a-foreign-run', isComing: false });
+  expect(await swept()).toMatchObject({ terminated: [id], restarted: [id] });
+});
+
+test.each<[string, Parameters<typeof seenAs>[2]]>([
+  ['waits for a worker, however long', { runId: 'the-next-run', firstRunId: 'the-next-run', isComing: true }],
+  ['follows from it by a reset, and waits for people', { runId: 'the-next-run', firstRunId: 'first', isComing: false }],
+  ['was the first', { runId: 'the-next-run', firstRunId: 'the-run-before', isComing: false }],
+])('a run that is not the recorded one, but %s, is left', async (_, given) => {
+  const { records, workflows } = world().deps;
   const id = await startVersion();
   const digest = inputDigest((await records.start(id))?.input ?? {});
   await records.admit({ workflowId: id, type: 'modelLifecycle', digest, runId: 'the-run-before' });
-  stands(id, { runId: 'the-next-run', startedAt: new Date().toISOString() });
+  const former = seenAs('modelLifecycle', id, { runId: 'the-run-before', firstRunId: 'first', isRunning: false });
+  workflows.former.set(former.runId, former);
+  stands(id, given);
   expect(await swept()).toEqual(nothing);
+  expect(workflows.terminated).toEqual([]);
+});
+
+test('a run that records itself while it is looked at is left', async () => {
+  const { deps } = world();
+  const id = await startVersion();
+  const digest = inputDigest((await deps.records.start(id))?.input ?? {});
+  const admit = (runId: string) => deps.records.admit({ workflowId: id, type: 'modelLifecycle', digest, runId });
+  await admit('the-run-before');
+  stands(id, { runId: 'the-next-run', firstRunId: 'the-next-run', isComing: false });
+  const look = async (looked: string, runId?: string) => {
+    await admit('the-next-run');
+    return deps.workflows.look(looked, runId);
+  };
+  expect(await sweep({ ...deps, workflows: { ...deps.workflows, look } })).toEqual(nothing);
 });
 
 test('what does not stay up is restarted more and more seldom, and from the beginning once it has stayed', async () => {
@@ -232,7 +281,7 @@ test('what does not stay up is restarted more and more seldom, and from the begi
   // Up for a moment is not up yet.
   await swept();
   expect((await records.start(id))?.restarts).toBe(10);
-  stands(id, { startedAt: HOUR_AGO });
+  await itsTimeComes(id);
   expect(await swept()).toEqual(nothing);
   expect(await records.start(id)).toMatchObject({ restarts: 0, restartAt: null });
 });
@@ -280,6 +329,52 @@ test('several processes at once: each thing is restarted once', async () => {
   const reports = await Promise.all([1, 2, 3].map(() => sweep(counting)));
   expect(reports.flatMap(({ restarted }) => restarted).sort()).toEqual([...ids].sort());
   expect(starts.sort()).toEqual([...ids].sort());
+});
+
+/** Cuts the connections that hold an exclusive lock. */
+async function cutLocks(): Promise<void> {
+  const sql = new pg.Client({ connectionString: world().databaseUrl });
+  await sql.connect();
+  await sql.query(
+    `select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and database =
+       (select oid from pg_database where datname = current_database()) and pid <> pg_backend_pid()`,
+  );
+  await sql.end();
+}
+
+test('a sweep that loses its lock stops before its next step, and another one does the rest', async () => {
+  const ids = await Promise.all(Array.from({ length: 3 }, () => startVersion()));
+  empty();
+  const { deps } = world();
+  const looked: string[] = [];
+  const look = async (id: string) => {
+    looked.push(id);
+    await cutLocks();
+    await sleep(500);
+    return deps.workflows.look(id);
+  };
+  await expect(sweep({ ...deps, workflows: { ...deps.workflows, look } })).rejects.toThrow(/lock "sweep" was lost/);
+  expect([looked.length, started()]).toEqual([1, []]);
+  expect([...(await swept()).restarted].sort()).toEqual([...ids].sort());
+});
+
+test('holds no transaction while it asks the workflow server', async () => {
+  await startVersion();
+  const { deps } = world();
+  const sql = new pg.Client({ connectionString: world().databaseUrl });
+  await sql.connect();
+  const open: unknown[] = [];
+  const look = async (id: string) => {
+    const { rows } = await sql.query(
+      `select state, query from pg_stat_activity
+       where datname = current_database() and xact_start is not null and pid <> pg_backend_pid() and backend_type = 'client backend'`,
+    );
+    open.push(...(rows as unknown[]));
+    return deps.workflows.look(id);
+  };
+  await sweep({ ...deps, workflows: { ...deps.workflows, look } });
+  await sql.end();
+  expect(open).toEqual([]);
 });
 
 test('while the server is away nothing is changed, and the sweep does not wait for it again and again', async () => {

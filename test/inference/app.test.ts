@@ -2,7 +2,7 @@
 import { jest } from '@jest/globals';
 import type { Hono } from 'hono';
 import { createInferenceApp, type InferenceAppOptions } from '../../api/inference/app.ts';
-import type { ServedCard, TensorMetadata } from '../../api/inference/protocol.ts';
+import type { ServedCard, TensorMetadata } from '../../activities/inference/protocol.ts';
 import type { ModelSession } from '../../api/inference/session.ts';
 import type { Tensor } from '../../api/inference/tensor-data.ts';
 

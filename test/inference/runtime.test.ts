@@ -2,8 +2,8 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInferenceClient, type InferenceClient } from '../../api/inference/client.ts';
-import type { Datatype } from '../../api/inference/protocol.ts';
+import { createInferenceClient, type InferenceClient } from '../../activities/inference/client.ts';
+import type { Datatype } from '../../activities/inference/protocol.ts';
 import { encodeModel, FLOAT, identityModel, model, node, value, type Message } from '../model-format/onnx-model.ts';
 import { killServices, startService } from './service-process.ts';
 

@@ -6,7 +6,7 @@ import { createServer, request as ask, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { checkGolden, compareOutputs, createInferenceClient } from '../../api/inference/client.ts';
+import { checkGolden, compareOutputs, createInferenceClient } from '../../activities/inference/client.ts';
 import { addModel, encodeModel } from '../model-format/onnx-model.ts';
 import { killServices, startService } from './service-process.ts';
 

@@ -1,6 +1,6 @@
 // Elements between JSON and typed arrays: every datatype, its limits, nesting, and what JSON cannot carry.
 import { fromHalf, toHalf } from '../../api/inference/half-float.ts';
-import { datatypes, type Datatype } from '../../api/inference/protocol.ts';
+import { datatypes, type Datatype } from '../../activities/inference/protocol.ts';
 import { decodeElements, encodeElements, TensorDataError } from '../../api/inference/tensor-data.ts';
 
 const samples: Record<Datatype, { good: (string | number | boolean)[]; bad: unknown[] }> = {

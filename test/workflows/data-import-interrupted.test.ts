@@ -2,7 +2,10 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { jest } from '@jest/globals';
+import { pino } from 'pino';
+import { sweep } from '../../api/sweep.ts';
 import { checkout } from '../../workers/wiring.ts';
 import { layRelease, layRepository } from '../adapters/github-api.ts';
 import { serveFile } from '../adapters/web-server.ts';
@@ -44,6 +47,49 @@ describe('interrupted in the middle', () => {
     });
     await world().leftNothing('cancelled');
     expect(slow.sent()).toBeLessThan(bytes.length);
+  });
+
+  it('by an operator who terminates it, it has failed, and nothing that it had stored is left', async () => {
+    const { handle, bytes, slow } = await underWay('terminated');
+    expect(await world().filesOf('terminated')).toEqual(['files/first.csv']);
+    await handle.terminate('by hand');
+    const { records, gateway } = world();
+    const report = await sweep({ records, workflows: gateway, log: pino({ level: 'silent' }) });
+    expect(report).toMatchObject({ ended: [handle.workflowId], restarted: [], terminated: [] });
+    const over = await until('it to be over', async () => {
+      const row = await world().rowOf('terminated');
+      return row.state !== 'fetching' && row;
+    });
+    expect(over).toMatchObject({ state: 'failed', detail: 'ended by an operator: start another one' });
+    expect((await records.start(handle.workflowId))?.closedAt).not.toBeNull();
+    // Its fetching hears of it with a heartbeat, and takes away what it has stored since.
+    await until('the fetching to have stopped', async () => {
+      const before = slow.sent();
+      await sleep(2_000);
+      return slow.sent() === before;
+    });
+    expect(slow.sent()).toBeLessThan(bytes.length);
+    await until('the parts to be gone', async () =>
+      world()
+        .leftNothing('terminated')
+        .then(
+          () => true,
+          () => false,
+        ),
+    );
+    const { rows } = await records.audit({ subject: 'p/imports/terminated' });
+    expect(rows.map(({ entry }) => entry.kind)).toEqual(['import.started', 'import.failed']);
+    expect(await sweep({ records, workflows: gateway, log: pino({ level: 'silent' }) })).toMatchObject({ ended: [] });
+  });
+
+  it('by the end of a worker whose clock is ahead, it goes on with the next one', async () => {
+    const { handle, bytes, pace } = await underWay('ahead');
+    await world().stopWorker();
+    const updatedAt = new Date(Date.now() + 3_600_000).toISOString();
+    await world().records.recordImport({ ...(await world().rowOf('ahead')), updatedAt }, null);
+    pace.ms = 0;
+    await world().startWorker();
+    expect(await handle.result()).toMatchObject({ state: 'done', bytes: 5 + bytes.length });
   });
 
   it('by the death of its worker, it goes on with the next one: nothing twice, nothing from the beginning', async () => {

@@ -2,12 +2,14 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
+import { jobName } from '../../activities/jobs.ts';
 import type { SweepReport } from '../../api/sweep.ts';
 import { sweep } from '../../api/sweep.ts';
 import type { Scan, Version } from '../../workflows/domain/model.ts';
 import { newVersion } from '../../workflows/domain/model.ts';
-import type { Digest } from '../../workflows/domain/names.ts';
+import type { Digest, StorePath } from '../../workflows/domain/names.ts';
 import { taskQueues, workflowId } from '../../workflows/messages.ts';
+import { collect } from '../contracts/cases.ts';
 import { auditEntry } from './passage.ts';
 import { until } from './until.ts';
 import type { World } from './world.ts';
@@ -42,6 +44,12 @@ async function revisionsOf(submission: string) {
 }
 const lockCommits = async (): Promise<readonly string[]> =>
   (await world.code.log('p/app-shop', 'main', 100)).map(({ message }) => message).reverse();
+/** Waits until a log lies in the areas, and compares it. */
+async function untilKept(path: string, text: string): Promise<void> {
+  const uri = world.areas.uri(path as StorePath);
+  await until(path, async () => (await world.areas.stat(uri)) !== undefined);
+  expect((await collect(await world.areas.read(uri))).toString()).toBe(text);
+}
 const finding = (name: string): Scan['findings'][number] => ({
   ...{ finding: name, name, path: `src/${name}.c`, vulnerable: true, probability: 0.9 },
   ...{ source: 'a'.repeat(64) as Digest, label: null },
@@ -110,12 +118,18 @@ describe('after a terminate', () => {
     world.script.evaluate = 'hang';
     const id = await world.startEvaluation('hangs', { submission: 'r-3' });
     await until('the evaluation to run', async () => world.begunJobs.some((name) => name.includes('hangs')));
+    const tokens = () => world.records.tokens(jobName(id));
+    expect(await tokens()).toMatchObject([{ revokedAt: null }]);
     await terminate(id);
     expect(await sweepOnce()).toMatchObject({ ...nothing, ended: [id] });
     const failed = { state: 'failed', detail: 'ended by an operator: start another one', report: null };
+    await until('it to be over', async () => (await world.records.evaluation('p', 'hangs'))?.state !== 'running');
     expect(await world.records.evaluation('p', 'hangs')).toMatchObject(failed);
+    expect((await tokens()).filter(({ revokedAt }) => revokedAt === null)).toEqual([]);
     await until('its job to be ended', async () => world.endedJobs.some((name) => name.includes('hangs')));
+    await untilKept('staging/p/models/m/r-3/reports/hangs.log.txt', 'epoch 1 of 1000\n(interrupted)\n');
     expect(await sweepOnce()).toMatchObject(nothing);
+    expect(await statusOf(id)).toBe('COMPLETED');
     expect(await world.records.evaluation('p', 'hangs')).toMatchObject(failed);
     world.script.evaluate = 'pass';
     expect(await world.evaluation('r-3')).toMatchObject({ state: 'done' });
@@ -129,6 +143,9 @@ describe('after a terminate', () => {
     expect(await world.untilState('r-4', 'failed')).toMatchObject({ detail: 'ended by an operator' });
     expect(await sweepOnce()).toMatchObject(nothing);
     await until('its job to be ended', async () => world.endedJobs.some((name) => name.includes('-r-4-1-')));
+    await untilKept('private/p/sam/runs/r-4-1/log.txt', 'epoch 1 of 1000\n(interrupted)\n');
+    const left = await world.records.tokens(jobName('run/p/m/r-4/1'));
+    expect(left.map(({ revokedAt }) => typeof revokedAt)).toEqual(['string']);
     world.script.train = 'succeed';
     expect(await world.give('r-4', 'sam', 'retry')).toMatchObject({ status: 'done' });
     expect((await world.untilState('r-4', 'trained')).run).toMatchObject({ attempt: 2 });
@@ -222,20 +239,61 @@ describe('after a terminate', () => {
   });
 });
 
+/** Resets a workflow to one of its completed workflow tasks; returns the run that follows. */
+async function reset(id: string, which: 'first' | 'last'): Promise<string> {
+  const { runId } = await world.client.workflow.getHandle(id).describe();
+  const { events } = await world.client.workflow.getHandle(id).fetchHistory();
+  const tasks = (events ?? []).filter((event) => event.workflowTaskCompletedEventAttributes);
+  const { runId: next } = await world.client.workflowService.resetWorkflowExecution({
+    ...{ namespace: world.namespace, workflowExecution: { workflowId: id, runId }, reason: 'by mistake' },
+    ...{ workflowTaskFinishEventId: tasks.at(which === 'first' ? 0 : -1)?.eventId, requestId: randomUUID() },
+  });
+  expect(next).not.toBe(runId);
+  return next;
+}
+
+it('a run that was reset is left while its worker is stopped, and while it waits for people with its first step behind it', async () => {
+  await world.submitted('r-14');
+  const id = world.idOf('r-14');
+  await world.stopWorkers();
+  const first = await reset(id, 'first');
+  expect(await world.gateway.look(id)).toMatchObject({ runId: first, isComing: true });
+  expect((await world.records.start(id))?.runId).not.toBe(first);
+  expect(await sweepOnce()).toMatchObject(nothing);
+  await world.startWorkers();
+  await until('the new run to begin', async () => (await world.records.start(id))?.runId === first);
+  expect((await world.standing('r-14')).version.state).toBe('new');
+  await until('its tasks to be done', async () => (await world.gateway.look(id))?.isComing === false);
+
+  // From here on it calls no activity: nothing records the new run.
+  const last = await reset(id, 'last');
+  await until('its tasks to be done', async () => (await world.gateway.look(id))?.isComing === false);
+  expect((await world.records.start(id))?.runId).toBe(first);
+  expect(await sweepOnce()).toMatchObject(nothing);
+  expect(await world.gateway.look(id)).toMatchObject({ runId: last, isRunning: true });
+  expect(await world.give('r-14', 'mia', 'tag', { tags: ['kept'] })).toMatchObject({ status: 'done' });
+  expect((await world.records.start(id))?.runId).toBe(last);
+});
+
+it('a foreign run that waits for its time under an id of ours is ended', async () => {
+  await world.submitted('r-15');
+  const id = world.idOf('r-15');
+  await terminate(id);
+  const { firstExecutionRunId } = await world.client.workflow.start('modelLifecycle', {
+    ...{ workflowId: id, taskQueue: taskQueues.core, args: [{}], startDelay: '1 day' },
+  });
+  expect(await sweepOnce()).toMatchObject({ ...nothing, restarted: [id], terminated: [id] });
+  expect((await world.client.workflow.getHandle(id, firstExecutionRunId).describe()).status.name).toBe('TERMINATED');
+  expect(await world.give('r-15', 'mia', 'tag', { tags: ['ours'] })).toMatchObject({ status: 'done' });
+});
+
 it('a lifecycle that is reset to its beginning adopts what is recorded, and goes on', async () => {
   const report = await world.submitted('r-10');
   expect(await world.give('r-10', 'mia', 'tag', { tags: ['early'] })).toMatchObject({ status: 'done' });
   const id = world.idOf('r-10');
-  const { runId } = await world.client.workflow.getHandle(id).describe();
-  const { events } = await world.client.workflow.getHandle(id).fetchHistory();
-  const firstTask = events?.find((event) => event.workflowTaskCompletedEventAttributes)?.eventId;
   const before = await world.standing('r-10');
-  const { runId: reset } = await world.client.workflowService.resetWorkflowExecution({
-    ...{ namespace: world.namespace, workflowExecution: { workflowId: id, runId }, reason: 'by mistake' },
-    ...{ workflowTaskFinishEventId: firstTask, requestId: randomUUID() },
-  });
-  expect(reset).not.toBe(runId);
-  await until('the new run to begin', async () => (await world.records.start(id))?.runId === reset);
+  const next = await reset(id, 'first');
+  await until('the new run to begin', async () => (await world.records.start(id))?.runId === next);
   expect(await world.give('r-10', 'mia', 'approve', {}, { report })).toMatchObject({ status: 'done' });
   const version = await world.untilState('r-10', 'approved');
   // Each command was decided once, although its signal came to both runs.

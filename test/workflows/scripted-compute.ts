@@ -25,11 +25,14 @@ export function scriptedCluster(script: Script, { records, areas }: { records: R
   const services = new Map<string, ReturnType<typeof createServer>>();
   const endedJobs: string[] = [];
   const begunJobs: string[] = [];
-  const hang = (name: string, signal: AbortSignal): Promise<void> =>
-    sleep(600_000, undefined, { signal }).catch((error: unknown) => {
+  type Watch = Parameters<Cluster['runJob']>[1];
+  const hang = async (name: string, { signal, onLog }: Watch): Promise<void> => {
+    onLog?.('epoch 1 of 1000');
+    await sleep(600_000, undefined, { signal }).catch((error: unknown) => {
       endedJobs.push(name);
       throw error;
     });
+  };
   async function leave(spec: JobSpec, files: Record<string, string | Uint8Array>): Promise<void> {
     const principal = await records.principal(digestOfToken(spec.data.token));
     for (const { name, path } of principal?.job?.outputs ?? []) {
@@ -41,10 +44,10 @@ export function scriptedCluster(script: Script, { records, areas }: { records: R
   const crashed: JobOutcome = { status: 'failed', reason: 'exit', exitCode: 1, log: 'ValueError: no such column\n' };
 
   const port: Cluster = {
-    async runJob(spec, { signal }) {
+    async runJob(spec, watch) {
       begunJobs.push(spec.name);
       if (spec.argv.includes('ocdl.evaluate')) {
-        if (script.evaluate === 'hang') await hang(spec.name, signal);
+        if (script.evaluate === 'hang') await hang(spec.name, watch);
         if (script.evaluate === 'crash') return crashed;
         const sha256 =
           script.evaluate === 'other-model'
@@ -59,7 +62,7 @@ export function scriptedCluster(script: Script, { records, areas }: { records: R
       if (script.train === 'crash') return crashed;
       if (script.train === 'empty')
         return { status: 'failed', reason: 'outputs', exitCode: 3, log: 'model.onnx is missing\n' };
-      if (script.train === 'hang') await hang(spec.name, signal);
+      if (script.train === 'hang') await hang(spec.name, watch);
       await leave(spec, { ...submissionFiles(spec.name, script.card), 'metrics.json': '{"oob_f1": 0.5}' });
       return succeeded;
     },

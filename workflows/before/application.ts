@@ -27,7 +27,7 @@ interface Carried {
   readonly pointer: LivePointer | null;
   readonly inbox: InboxState;
 }
-type VersionKey = Pick<Release, 'project' | 'model' | 'submission'>;
+type ReleasedVersion = Pick<Release, 'project' | 'model' | 'submission'>;
 /** The release to go back to. */
 type Revert = { readonly to: string };
 
@@ -198,7 +198,7 @@ export async function applicationBefore(given: object, before: unknown): Promise
   }
 
   /** Wakes the version's lifecycle; a closed one does not mind. */
-  async function tell({ project, model, submission }: VersionKey): Promise<void> {
+  async function tell({ project, model, submission }: ReleasedVersion): Promise<void> {
     await getExternalWorkflowHandle(workflowId.modelLifecycle({ project, model, submission }))
       .signal(wake)
       .catch(() => undefined);

@@ -3,10 +3,10 @@ import { sql } from 'kysely';
 import type { Records } from '../../records.ts';
 import type { Application } from '../../../workflows/domain/model.ts';
 import { failure } from '../../failures.ts';
-import { once } from './audit.ts';
+import { writeOnce } from './audit.ts';
 import type { Database, Work } from './connection.ts';
 import { json, lock } from './connection.ts';
-import { cursorOf, limitOf, pageOf } from './page.ts';
+import { cursorOf, limitOf, cutPage } from './page.ts';
 import { unavailableTypes } from './model-types.ts';
 
 type ApplicationRecords = Pick<
@@ -18,11 +18,11 @@ type ApplicationRecords = Pick<
 export function applicationRecords(db: Database): ApplicationRecords {
   return {
     async createApplication(application, audit) {
-      await once(db, audit, (trx) => insertApplication(trx, { ...application, revision: 0 }));
+      await writeOnce(db, audit, (trx) => insertApplication(trx, { ...application, revision: 0 }));
     },
 
     async changeApplication(application, audit) {
-      await once(db, audit, (trx) => changeApplication(trx, application));
+      await writeOnce(db, audit, (trx) => changeApplication(trx, application));
     },
 
     async application(application) {
@@ -83,7 +83,7 @@ export function applicationRecords(db: Database): ApplicationRecords {
       if (application !== undefined) query = query.where('application', '=', application);
       if (release !== undefined) query = query.where('release', '=', release);
       if (after !== undefined) query = query.where('ordinal', '<', after);
-      return pageOf(
+      return cutPage(
         await query.execute(),
         limit,
         ({ ordinal }) => ordinal,

@@ -5,7 +5,7 @@ import { linkAll, linkBatch, verifyChain } from './chain.ts';
 import type { Database, Work } from './connection.ts';
 import { transact } from './connection.ts';
 import { entryOf, rowOf, type StoredRow } from './entry-text.ts';
-import { cursorOf, limitOf, pageOf } from './page.ts';
+import { cursorOf, limitOf, cutPage } from './page.ts';
 import { writeProjections } from './projections.ts';
 import { countRefusal } from './refusals.ts';
 
@@ -26,7 +26,7 @@ export async function append(trx: Database, entries: readonly AuditEntry[]): Pro
 }
 
 /** A write that counts once, for ever: `work` runs only if the audit did not hold the entry's key. */
-export async function once(db: Database, audit: AuditEntry, work: (trx: Work) => Promise<void>): Promise<void> {
+export async function writeOnce(db: Database, audit: AuditEntry, work: (trx: Work) => Promise<void>): Promise<void> {
   await transact(db, async (trx) => {
     // First: whoever comes with the same key waits here until this transaction has ended.
     if ((await append(trx, [audit])) > 0) await work(trx);
@@ -55,7 +55,7 @@ export function auditRecords(db: Database): AuditRecords {
         const found = await readPage(db, filter, after ?? 0, limit + 1);
         // A page ends at a row with a place in the chain, or nothing could say what comes after it.
         if (found.length > limit && found[limit - 1]?.seq === null) await linkAll(db);
-        else return pageOf(found, limit, ({ seq }) => String(seq), auditRow);
+        else return cutPage(found, limit, ({ seq }) => String(seq), auditRow);
       }
     },
 

@@ -26,32 +26,44 @@ const CONNECT_MS = 10_000;
 /** By then the server has ended a statement that takes too long and said so; if nothing came, it is gone or stands still. */
 const ANSWER_MARGIN_MS = 5_000;
 
-/** Opens a pool that replaces lost connections by itself; nothing is connected yet. `server` names it in messages, without secrets. */
-export function openDatabase(options: DatabaseOptions): { readonly db: Database; readonly server: string } {
+export interface OpenDatabase {
+  readonly db: Database;
+  /** Names it in messages, without secrets. */
+  readonly server: string;
+  /** Makes a connection beside the pool, for what belongs to one session; not connected yet. */
+  readonly session: () => pg.Client;
+}
+
+/** Opens a pool that replaces lost connections by itself; nothing is connected yet. */
+export function openDatabase(options: DatabaseOptions): OpenDatabase {
   const { ca, poolSize, statementMs, onWarn } = options;
   const { url, server, encrypted } = parseUrl(options.url, ca !== undefined);
   if (!encrypted && !isNear(url))
     onWarn(`${server}: connections are not encrypted: say sslmode=verify-full in its URL`);
-  const pool = new pg.Pool({
+  const settings = {
     connectionString: url.href,
     // Given also when it is off: left out, the environment's PGSSLMODE would decide.
     ssl: encrypted ? { rejectUnauthorized: true, ...(ca !== undefined && { ca }) } : false,
     stream: () => silentNoLongerThan(statementMs + ANSWER_MARGIN_MS),
-    max: poolSize,
     keepAlive: true,
     connectionTimeoutMillis: CONNECT_MS,
     statement_timeout: statementMs,
-    // As long: an idle connection is closed before its silence looks like a server that is gone.
-    idleTimeoutMillis: statementMs,
     // A process that stopped in the middle must not hold its locks for ever; shorter than a statement may take, so that
     // a call which is made anew outlives the locks that its lost first attempt left.
     idle_in_transaction_session_timeout: Math.ceil(statementMs / 2),
     types: { getTypeParser: parserOf },
+  };
+  const pool = new pg.Pool({
+    ...settings,
+    max: poolSize,
+    // As long as a statement: an idle connection is closed before its silence looks like a server that is gone.
+    idleTimeoutMillis: statementMs,
   });
   // A connection that the server ends is reported here, idle or in use, besides to whoever waits on it; unheard it would end the process.
   pool.on('error', (error) => onWarn(`${server}: an idle connection was lost (${error.message}); it is replaced`));
   pool.on('connect', (client) => client.on('error', () => undefined));
-  return { db: new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) }), server };
+  const db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) });
+  return { db, server, session: () => new pg.Client(settings) };
 }
 
 /**
@@ -110,6 +122,9 @@ export async function transact<T>(db: Database, work: (trx: Work) => Promise<T>)
   // Read committed: each statement sees what was committed before a lock was granted.
   return db.transaction().setIsolationLevel('read committed').execute(work);
 }
+
+/** The database's clock, one for all processes, in milliseconds: times that are compared come from it. */
+export const clockNow = sql<string>`date_trunc('milliseconds', clock_timestamp())`;
 
 /** Holds a named lock until the transaction ends. */
 export async function lock(trx: Work, name: string): Promise<void> {

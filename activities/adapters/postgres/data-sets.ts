@@ -4,7 +4,7 @@ import { sql } from 'kysely';
 import type { DataSetReference, Records } from '../../records.ts';
 import { REFERENCES_LIMIT } from '../../records.ts';
 import { failure } from '../../failures.ts';
-import { append, once } from './audit.ts';
+import { append, writeOnce } from './audit.ts';
 import type { Database, Work } from './connection.ts';
 import { json, lock, transact } from './connection.ts';
 
@@ -62,7 +62,7 @@ export function dataSetRecords(db: Database): DataSetRecords {
     },
 
     async registerDataSet(dataset, audit, attempt) {
-      await once(db, audit, async (trx) => {
+      await writeOnce(db, audit, async (trx) => {
         const { project, dataset: name } = dataset;
         await lock(trx, draftLock(project, name));
         const known = await stored(trx, project, name);

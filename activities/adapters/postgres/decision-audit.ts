@@ -187,8 +187,24 @@ async function pointersWithout(trx: Work): Promise<readonly string[]> {
   );
 }
 
-/** The decision that a release was given its number by. */
+/** The version of the schema that first knew starts and decisions. */
+const FIRST_WITH_DECISIONS = 4;
+
+/**
+ * The decision that a release was given its number by. A release that was under way when the database was brought over to
+ * decisions has none until its lifecycle has gone over, too: its command is in Temporal alone. That one counts by the start
+ * that was written for it then and is still open, and by signed approvals of its very bytes.
+ */
 const releaseDecision = (r: ReturnType<typeof sql>) => sql`
   select from authoritative.decisions x
   where x.workflow_id = 'model/' || ${r}.project || '/' || ${r}.model || '/' || ${r}.submission
-    and x.command_id = ${r}.command_id and x.name = 'release'`;
+    and x.command_id = ${r}.command_id and x.name = 'release'
+  union all
+  select from authoritative.starts s
+  join authoritative.standings v on (v.project, v.model, v.submission) = (${r}.project, ${r}.model, ${r}.submission)
+  join authoritative.decisions x on x.workflow_id = s.parent and x.name = 'approve'
+    and x.digest = ${r}.row->>'digest' and x.digest = v.row->>'digest'
+  where s.workflow_id = 'release/' || ${r}.release and s.type = 'release' and s.earlier and s.closed_at is null
+    and s.parent = 'model/' || ${r}.project || '/' || ${r}.model || '/' || ${r}.submission
+    and v.state = 'approved' and not v.closed
+    and s.recorded_at = (select applied_at from authoritative.migrations where version = ${FIRST_WITH_DECISIONS})`;

@@ -58,7 +58,7 @@ async function bring(trx: Work, { entry, command }: Kept): Promise<void> {
       ...{ workflow_id: body.workflowId, command_id: body.commandId, project: entry.project, subject: entry.subject },
       ...{ actor: body.actor, name: body.name, mark: markOf(body), command: canonicalize(command) ?? '' },
       ...{ status: failed ? 'failed' : 'done', reason, settled_at: entry.at, recorded_at: entry.at },
-      message: failed ? entry.reason : messageOf(entry, body, release),
+      message: failed ? entry.reason : outcomeMessage(entry, body, release),
     })
     .onConflict((conflict) => conflict.doNothing())
     .executeTakeFirst();
@@ -80,7 +80,7 @@ async function bring(trx: Work, { entry, command }: Kept): Promise<void> {
     .execute();
 }
 
-function messageOf({ detail }: AuditEntry, { name, args }: CommandBody, release: string | undefined): string {
+function outcomeMessage({ detail }: AuditEntry, { name, args }: CommandBody, release: string | undefined): string {
   if (name === 'revert') return `${args.release ?? ''} is live again`;
   if (release !== undefined) return `released as ${release}`;
   return typeof detail['to'] === 'string' ? `${name}: ${detail['to']}` : name;

@@ -16,6 +16,8 @@ type Open = Omit<NewStart, 'roles'>;
 /** Writes standings, facts and start rows for everything that the projections show as open, and the commands of before. */
 export async function recordEarlierStarts(trx: Work): Promise<void> {
   const requests = await startedRequests(trx);
+  // First: a release is under way where its command is not among them.
+  await recordEarlierCommands(trx);
   for (const { row } of await trx.selectFrom('projection.versions').select('row').orderBy('ordinal').execute())
     await bringVersion(trx, row, requests);
   for (const { row } of await trx.selectFrom('projection.evaluations').select('row').orderBy('ordinal').execute())
@@ -28,7 +30,6 @@ export async function recordEarlierStarts(trx: Work): Promise<void> {
     await bringScan(trx, row);
   for (const { row } of await trx.selectFrom('projection.imports').select('row').orderBy('ordinal').execute())
     await bringImport(trx, row, requests);
-  await recordEarlierCommands(trx);
 }
 
 /** What people asked for when they started something, by the key of its audit row. */
@@ -92,13 +93,28 @@ async function bringVersion(
     const child = workflowId.trainingRun(run);
     await open(trx, { workflowId: child, type: 'trainingRun', input: run, askedBy: author, project, parent: id });
   }
+  // Not announced, or not decided: only the signal that its lifecycle holds says who wants it.
   const releases = await trx
-    .selectFrom('authoritative.releases')
-    .select('release')
-    .where('project', '=', project)
-    .where('model', '=', model)
-    .where('submission', '=', submission)
-    .where('announced', '=', false)
+    .selectFrom('authoritative.releases as r')
+    .select('r.release')
+    .where('r.project', '=', project)
+    .where('r.model', '=', model)
+    .where('r.submission', '=', submission)
+    .where((eb) =>
+      eb.or([
+        eb('r.announced', '=', false),
+        eb.not(
+          eb.exists(
+            eb
+              .selectFrom('authoritative.decisions as d')
+              .select('d.command_id')
+              .where('d.workflow_id', '=', id)
+              .whereRef('d.command_id', '=', 'r.command_id')
+              .where('d.name', '=', 'release'),
+          ),
+        ),
+      ]),
+    )
     .execute();
   for (const { release } of releases) {
     const released = { project, model, submission, release };

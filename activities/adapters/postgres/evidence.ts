@@ -1,5 +1,5 @@
 // Evaluations as evidence: what a run of a model over a data set came to, written by the activity that ran it.
-import type { AuditEntry, Records } from '../../records.ts';
+import type { AuditEntry, Records, VersionKey } from '../../records.ts';
 import type { Evidence } from '../../../workflows/domain/approval.ts';
 import { workflowId } from '../../../workflows/domain/ids.ts';
 import type { Evaluation } from '../../../workflows/domain/model.ts';
@@ -7,7 +7,6 @@ import { append } from './audit.ts';
 import type { Database } from './connection.ts';
 import { json, transact } from './connection.ts';
 import { writeProjections } from './projections.ts';
-import type { VersionKey } from './standings.ts';
 import { closeStart } from './starts.ts';
 
 /** The evidence's part of Records. */

@@ -1,7 +1,7 @@
 // Scans: what an application's model found, for the engineer to judge.
 import type { Records } from '../../records.ts';
 import type { Database } from './connection.ts';
-import { cursorOf, limitOf, pageOf } from './page.ts';
+import { cursorOf, limitOf, cutPage } from './page.ts';
 
 /** The findings' part of Records. Lists come newest first. */
 export function findingRecords(db: Database): Pick<Records, 'scan' | 'scans'> {
@@ -26,7 +26,7 @@ export function findingRecords(db: Database): Pick<Records, 'scan' | 'scans'> {
         .limit(limit + 1);
       if (application !== undefined) query = query.where('application', '=', application);
       if (after !== undefined) query = query.where('ordinal', '<', after);
-      return pageOf(
+      return cutPage(
         await query.execute(),
         limit,
         ({ ordinal }) => ordinal,

@@ -3,10 +3,10 @@ import { sql } from 'kysely';
 import type { Records } from '../../records.ts';
 import { workflowId } from '../../../workflows/domain/ids.ts';
 import type { ImportState } from '../../../workflows/domain/import.ts';
-import { append, once } from './audit.ts';
+import { append, writeOnce } from './audit.ts';
 import type { Database } from './connection.ts';
 import { json, transact } from './connection.ts';
-import { cursorOf, limitOf, pageOf } from './page.ts';
+import { cursorOf, limitOf, cutPage } from './page.ts';
 import { closeStart } from './starts.ts';
 
 const standing = {
@@ -64,7 +64,7 @@ export function importRecords(db: Database): ImportRecords {
         .orderBy('ordinal')
         .limit(limit + 1);
       if (after !== undefined) query = query.where('ordinal', '>', after);
-      return pageOf(
+      return cutPage(
         await query.execute(),
         limit,
         ({ ordinal }) => ordinal,
@@ -73,7 +73,7 @@ export function importRecords(db: Database): ImportRecords {
     },
 
     async setNode(node, audit) {
-      await once(db, audit, async (trx) => {
+      await writeOnce(db, audit, async (trx) => {
         const columns = { project: node.project, node: node.node, row: json(node) };
         await trx
           .insertInto('authoritative.nodes')
@@ -84,7 +84,7 @@ export function importRecords(db: Database): ImportRecords {
     },
 
     async removeNode(project, node, audit) {
-      await once(db, audit, async (trx) => {
+      await writeOnce(db, audit, async (trx) => {
         await trx.deleteFrom('authoritative.nodes').where('project', '=', project).where('node', '=', node).execute();
       });
     },

@@ -35,7 +35,8 @@ export async function judgeNow(db: Database, id: string, body: CommandBody): Pro
   switch (parsed?.workflow) {
     case 'modelLifecycle': {
       const key = { project: of('project'), model: of('model'), submission: of('submission') };
-      return refusalOf(judgeVersion(await versionNow(db, key, false), body, new Date().toISOString()));
+      const now = await versionNow(db, key, false);
+      return refusalOf(judgeVersion(now, body, now.at));
     }
     case 'application': {
       const now = await pointerNow(db, { application: of('application'), type: of('type') }, false);

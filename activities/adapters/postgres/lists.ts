@@ -2,7 +2,7 @@
 import { sql } from 'kysely';
 import type { Records, VersionFilter } from '../../records.ts';
 import type { Database } from './connection.ts';
-import { cursorOf, limitOf, pageOf, placeOf, sortedCursor } from './page.ts';
+import { cursorOf, limitOf, cutPage, placeOf, sortedCursor } from './page.ts';
 
 /** What the lists are sorted by: the column, what its keys look like as text, and the way. */
 const orders = {
@@ -34,7 +34,7 @@ export async function listVersions(db: Database, filter: VersionFilter): ReturnT
     query = query.where(
       sql<boolean>`(${sql.ref(column)}, ordinal) ${sql.raw(way === 'asc' ? '>' : '<')} (${after.key}::${cast}, ${after.ordinal})`,
     );
-  return pageOf(
+  return cutPage(
     await query.execute(),
     limit,
     (row) => sortedCursor(order, row),
@@ -88,7 +88,7 @@ export async function listEvaluations(
         .orderBy('ordinal', 'desc')
         .limit(limit + 1)
     : all;
-  return pageOf(
+  return cutPage(
     await query.execute(),
     limit,
     ({ ordinal }) => ordinal,

@@ -30,7 +30,7 @@ export function createOutlast(options: {
       } catch (error) {
         if (!passes(error)) throw explained(error, server);
         // The first of a row says enough; the last one is thrown.
-        if (since === undefined) onWarn(`${messageOf(error, server)}; the call is made again`);
+        if (since === undefined) onWarn(`${describeError(error, server)}; the call is made again`);
         since ??= performance.now();
         if (performance.now() - since > patienceMs) throw explained(error, server);
         // Not all at once: those who lost their connections together would also come back together.
@@ -83,7 +83,7 @@ function remedyFor(error: unknown): string | undefined {
   return remedies.find(([pattern]) => pattern.test(codeOf(error) ?? '') || pattern.test(saidBy(error)))?.[1];
 }
 
-function messageOf(error: unknown, server: string): string {
+function describeError(error: unknown, server: string): string {
   const [code, said, remedy] = [codeOf(error), saidBy(error), remedyFor(error)];
   // A name with several addresses gives an error without a message.
   const details = [said, code !== undefined && !said.includes(code) ? code : ''].filter(Boolean).join(', ');
@@ -106,7 +106,7 @@ function explained(error: unknown, server: string): unknown {
     system: 'PostgreSQL',
     // What follows the colon is for the operator.
     reason: remedy?.split(': ')[0] ?? 'it does not answer',
-    message: messageOf(error, server),
+    message: describeError(error, server),
     isFull: remedy === full,
     ...(isAway && { code: RECORDS_AWAY }),
     cause: error,

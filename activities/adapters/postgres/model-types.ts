@@ -3,7 +3,7 @@ import { sql } from 'kysely';
 import type { Records } from '../../records.ts';
 import { TYPES_LIMIT } from '../../records.ts';
 import { failure } from '../../failures.ts';
-import { once } from './audit.ts';
+import { writeOnce } from './audit.ts';
 import type { Database, Work } from './connection.ts';
 
 type TypeRecords = Pick<Records, 'addTypes' | 'typeAccess' | 'setTypeGrant' | 'mayConsume'>;
@@ -12,7 +12,7 @@ type TypeRecords = Pick<Records, 'addTypes' | 'typeAccess' | 'setTypeGrant' | 'm
 export function typeRecords(db: Database): TypeRecords {
   return {
     async addTypes(project, types, audit) {
-      await once(db, audit, async (trx) => {
+      await writeOnce(db, audit, async (trx) => {
         const there = await trx
           .selectFrom('authoritative.projects')
           .select('project')
@@ -46,7 +46,7 @@ export function typeRecords(db: Database): TypeRecords {
     },
 
     async setTypeGrant({ owner, type, consumer, granted }, audit) {
-      await once(db, audit, async (trx) => {
+      await writeOnce(db, audit, async (trx) => {
         const owned = await trx
           .selectFrom('authoritative.types')
           .select('project')

@@ -55,7 +55,7 @@ const noCursor = () =>
   );
 
 /** The page made of one row more than were asked for: that there is one more means that there is a next page. */
-export function pageOf<Row, T>(
+export function cutPage<Row, T>(
   found: readonly Row[],
   limit: number,
   cursor: (row: Row) => string | number,

@@ -3,7 +3,7 @@ import { sql } from 'kysely';
 import type { Digest } from '../../../workflows/domain/names.ts';
 import type { IssuedToken, JobGrant, Principal, Records } from '../../records.ts';
 import { failure } from '../../failures.ts';
-import { once } from './audit.ts';
+import { writeOnce } from './audit.ts';
 import type { Database, Work } from './connection.ts';
 import { json, lock } from './connection.ts';
 import { limitOf } from './page.ts';
@@ -28,7 +28,7 @@ type PeopleRecords = Pick<
 export function peopleRecords(db: Database): PeopleRecords {
   return {
     async createUser(user, admin, audit) {
-      await once(db, audit, async (trx) => {
+      await writeOnce(db, audit, async (trx) => {
         await trx
           .insertInto('authoritative.users')
           .values({ name: user, admin })
@@ -61,7 +61,7 @@ export function peopleRecords(db: Database): PeopleRecords {
     },
 
     async changeUser(user, { admin, disabled }, audit) {
-      await once(db, audit, async (trx) => {
+      await writeOnce(db, audit, async (trx) => {
         // One change of anybody's standing at a time: two that each leave the other one's administrator would leave none.
         await lock(trx, 'administrators');
         const before = await trx
@@ -90,7 +90,7 @@ export function peopleRecords(db: Database): PeopleRecords {
     },
 
     async issueToken({ tokenId, sha256, kind, name, expiresAt, job }, audit) {
-      await once(db, audit, async (trx) => {
+      await writeOnce(db, audit, async (trx) => {
         await holderMustExist(trx, kind, name);
         await trx
           .insertInto('authoritative.tokens')
@@ -167,7 +167,7 @@ export function peopleRecords(db: Database): PeopleRecords {
     },
 
     async revokeToken(tokenId, audit) {
-      await once(db, audit, async (trx) => {
+      await writeOnce(db, audit, async (trx) => {
         const revoked = await trx
           .updateTable('authoritative.tokens')
           .set({ revoked_at: sql<string>`coalesce(revoked_at, now())` })

@@ -1,7 +1,7 @@
 // What is decided about an application: the next delivery, what its gates came to, and people's moves of the live pointer.
 import { isDeepStrictEqual } from 'node:util';
 import { sql } from 'kysely';
-import type { AuditEntry, Records } from '../../records.ts';
+import type { AuditEntry, DeliveryKey, Records } from '../../records.ts';
 import { failure } from '../../failures.ts';
 import { partsOf, workflowId as ids } from '../../../workflows/domain/ids.ts';
 import type { Delivery, GateResult, LivePointer, Release } from '../../../workflows/domain/model.ts';
@@ -277,8 +277,6 @@ async function setFloor(trx: Work, { application, type }: { application: string;
         and not exists (select from authoritative.fences f where f.release = r.release)), 0)
     where application = ${application} and type = ${type} and floor is null`.execute(trx);
 }
-
-type DeliveryKey = { readonly application: string; readonly type: string; readonly release: string };
 
 /** Gates as they are configured now, and the newest result of each. */
 async function resultsOf(trx: Work, { application, release }: Pick<DeliveryKey, 'application' | 'release'>) {

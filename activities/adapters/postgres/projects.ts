@@ -3,7 +3,7 @@ import { sql } from 'kysely';
 import type { Project, Records } from '../../records.ts';
 import type { Policy } from '../../../workflows/domain/model.ts';
 import { failure } from '../../failures.ts';
-import { once } from './audit.ts';
+import { writeOnce } from './audit.ts';
 import type { Database, Work } from './connection.ts';
 import { json } from './connection.ts';
 import { insertTypes } from './model-types.ts';
@@ -17,7 +17,7 @@ type ProjectRecords = Pick<
 export function projectRecords(db: Database): ProjectRecords {
   return {
     async createProject(project, audit) {
-      await once(db, audit, async (trx) => {
+      await writeOnce(db, audit, async (trx) => {
         await insertProject(trx, project);
         await insertPolicy(trx, project.project, project.policy, audit.actor);
       });
@@ -42,7 +42,7 @@ export function projectRecords(db: Database): ProjectRecords {
     },
 
     async setPolicy(project, policy, audit) {
-      await once(db, audit, async (trx) => {
+      await writeOnce(db, audit, async (trx) => {
         const set = await trx
           .updateTable('authoritative.projects')
           .set({ policy: json(policy) })
@@ -54,7 +54,7 @@ export function projectRecords(db: Database): ProjectRecords {
     },
 
     async setMember(project, { user, roles }, audit) {
-      await once(db, audit, async (trx) => {
+      await writeOnce(db, audit, async (trx) => {
         await bothMustExist(trx, project, user);
         if (roles.length === 0)
           await trx

@@ -7,6 +7,7 @@ import { byteRecords } from './bytes.ts';
 import { openDatabase } from './connection.ts';
 import { decisionAuditRecords } from './decision-audit.ts';
 import { evidenceRecords } from './evidence.ts';
+import { exclusiveRecords } from './exclusive.ts';
 import { dataSetRecords } from './data-sets.ts';
 import { findingRecords } from './findings.ts';
 import { importRecords } from './imports.ts';
@@ -52,7 +53,7 @@ export interface PostgresOptions {
 export async function createPostgresRecords(options: PostgresOptions): Promise<Records> {
   const { url, ca, poolSize = POOL_SIZE, statementMs = STATEMENT_MS, patienceMs = PATIENCE_MS } = options;
   const { onWarn = () => undefined } = options;
-  const { db, server } = openDatabase({ url, ca, poolSize, statementMs, onWarn });
+  const { db, server, session } = openDatabase({ url, ca, poolSize, statementMs, onWarn });
   const outlast = createOutlast({ server, patienceMs, onWarn });
   try {
     await outlast(() => migrate(db));
@@ -82,6 +83,7 @@ export async function createPostgresRecords(options: PostgresOptions): Promise<R
     ...pointerDecisionRecords(db),
     ...labelDecisionRecords(db),
     ...byteRecords(db),
+    ...exclusiveRecords({ session, server, beatMs: statementMs / 3 }),
     async close() {
       await db.destroy();
     },

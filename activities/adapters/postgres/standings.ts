@@ -1,6 +1,6 @@
 // Versions as they stand: read and locked in one fixed order, moved by one transition at a time, closed at the end.
 import { sql } from 'kysely';
-import type { AuditEntry } from '../../records.ts';
+import type { AuditEntry, VersionKey } from '../../records.ts';
 import { failure } from '../../failures.ts';
 import type { Approval, PolicyEdition } from '../../../workflows/domain/approval.ts';
 import { barFor, countApprovals } from '../../../workflows/domain/approval.ts';
@@ -15,11 +15,9 @@ import type { Pending, VersionStanding } from '../../../workflows/domain/standin
 import { append } from './audit.ts';
 import { pendingOf, refuseOpen } from './commands.ts';
 import type { Database, Work } from './connection.ts';
-import { json } from './connection.ts';
+import { clockNow, json } from './connection.ts';
 import { writeProjections } from './projections.ts';
 import { closeStart } from './starts.ts';
-
-export type VersionKey = Pick<Version, 'project' | 'model' | 'submission'>;
 
 /** A project's members and policy, as they are now. */
 export interface ProjectNow {
@@ -32,6 +30,8 @@ export interface ProjectNow {
 /** Everything that a decision about a version is judged by. */
 export interface VersionNow extends ProjectNow {
   readonly workflowId: string;
+  /** The time when it was read, by the database's clock: all times of a decision come from it, and are compared with its times. */
+  readonly at: string;
   readonly version: Version;
   readonly attempt: number;
   readonly approvals: readonly Approval[];
@@ -95,6 +95,7 @@ export async function versionNow(db: Database, key: VersionKey, lock: boolean): 
   let query = db
     .selectFrom('authoritative.standings')
     .selectAll()
+    .select(clockNow.as('at'))
     .where('project', '=', key.project)
     .where('model', '=', key.model)
     .where('submission', '=', key.submission);
@@ -105,6 +106,7 @@ export async function versionNow(db: Database, key: VersionKey, lock: boolean): 
   return {
     ...project,
     workflowId: id,
+    at: row.at,
     version: row.row,
     attempt: row.attempt,
     approvals: row.approvals,
@@ -170,8 +172,7 @@ export async function move(
   { set, attempt = now.attempt, approvals = now.approvals, undoUntil = null }: Change,
   by: SignedCommand | null,
 ): Promise<VersionNow> {
-  const before = now.version;
-  const at = new Date().toISOString();
+  const { version: before, at } = now;
   const version: Version = { ...before, ...set, state: to, revision: before.revision + 1, updatedAt: at };
   const key = { project: version.project, model: version.model, submission: version.submission };
   const newSince = now.newSince ?? (to === 'new' ? at : null);

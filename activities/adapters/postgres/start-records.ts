@@ -1,13 +1,12 @@
 // The starts' part of Records: what may run, the keys that commands are signed with, and what is to be started again.
 import type { Selectable } from 'kysely';
-import { sql } from 'kysely';
-import type { Records, StartRow } from '../../records.ts';
+import type { Records, StartRow, StepName } from '../../records.ts';
 import type { WorkflowName } from '../../../workflows/domain/ids.ts';
 import { append } from './audit.ts';
 import { refuseOpen } from './commands.ts';
 import type { Database } from './connection.ts';
-import { json, transact } from './connection.ts';
-import { cursorOf, limitOf, pageOf } from './page.ts';
+import { clockNow, json, transact } from './connection.ts';
+import { cursorOf, limitOf, cutPage } from './page.ts';
 import { writeProjections } from './projections.ts';
 import type { Tables } from './schema.ts';
 import { insertStanding } from './standings.ts';
@@ -23,9 +22,9 @@ type StartRecords = Pick<
   | 'restarted'
   | 'registerKeys'
   | 'keys'
-  | 'exclusively'
   | 'recordStep'
   | 'step'
+  | 'clock'
 >;
 
 /** What a person starts; the others are started by their parents and resumed by them. */
@@ -90,7 +89,7 @@ export function startRecords(db: Database): StartRecords {
         .orderBy('ordinal')
         .limit(limit + 1);
       if (after !== undefined) query = query.where('ordinal', '>', after);
-      return pageOf(await query.execute(), limit, ({ ordinal }) => ordinal, rowOf);
+      return cutPage(await query.execute(), limit, ({ ordinal }) => ordinal, rowOf);
     },
 
     async restarted(workflowId, restartAt) {
@@ -111,7 +110,7 @@ export function startRecords(db: Database): StartRecords {
         .execute();
     },
 
-    async step<T extends object>(workflowId: string, step: 'prepared' | 'ended') {
+    async step<T extends object>(workflowId: string, step: StepName) {
       const found = await db
         .selectFrom('authoritative.steps')
         .select('value')
@@ -121,12 +120,9 @@ export function startRecords(db: Database): StartRecords {
       return found?.value as T | undefined;
     },
 
-    async exclusively(what, work) {
-      return transact(db, async (trx) => {
-        const got = await sql<{ got: boolean }>`
-          select pg_try_advisory_xact_lock(hashtextextended(${`ocdl:exclusively:${what}`}, 0)) as got`.execute(trx);
-        return got.rows[0]?.got ? work() : undefined;
-      });
+    async clock() {
+      const { at } = await db.selectNoFrom(clockNow.as('at')).executeTakeFirstOrThrow();
+      return at;
     },
 
     async registerKeys(keys) {

@@ -4,8 +4,10 @@ import canonicalize from 'canonicalize';
 import { sql } from 'kysely';
 import type { NewStart } from '../../records.ts';
 import { failure } from '../../failures.ts';
+import { systemName } from '../../../workflows/domain/names.ts';
+import { append } from './audit.ts';
 import type { Work } from './connection.ts';
-import { json } from './connection.ts';
+import { clockNow, json } from './connection.ts';
 
 /** SHA-256 of an input's RFC 8785 form, as workflows compute it of theirs (workflows/start-digest.ts). */
 export const inputDigest = (input: object): string =>
@@ -58,12 +60,44 @@ export async function hasEnded(trx: Work, workflowId: string): Promise<boolean> 
 
 export const endedMessage = (workflowId: string): string => `${workflowId} has ended and takes no more commands`;
 
-/** Closes a start: from here on only the run that closed it may still tidy up. */
+/** Closes a start: from here on only the run that closed it may still tidy up, and no token of its job is good any more. */
 export async function closeStart(trx: Work, workflowId: string, detail = ''): Promise<void> {
-  await trx
+  const closed = await trx
     .updateTable('authoritative.starts')
     .set({ closed_at: sql<string>`clock_timestamp()`, detail })
     .where('workflow_id', '=', workflowId)
     .where('closed_at', 'is', null)
+    .returning(['type', clockNow.as('at')])
+    .executeTakeFirst();
+  if (closed && runsJobs.includes(closed.type)) await revokeJobTokens(trx, workflowId, closed.at);
+}
+
+const runsJobs: readonly string[] = ['trainingRun', 'evaluation'];
+
+/** Revokes the tokens that a worker which died, or lost its run, has left. */
+async function revokeJobTokens(trx: Work, workflowId: string, at: string): Promise<void> {
+  const job = systemName(workflowId);
+  const left = await trx
+    .selectFrom('authoritative.tokens')
+    .select('token_id')
+    .where('name', '=', job)
+    .where('kind', '=', 'job')
+    .where('revoked_at', 'is', null)
+    .execute();
+  if (left.length === 0) return;
+  const ids = left.map(({ token_id }) => token_id);
+  // The audit first, as whoever revokes one by itself does: neither waits for the other.
+  await append(
+    trx,
+    ids.map((tokenId) => ({
+      ...{ key: `token/${tokenId}/revoked`, project: null, kind: 'token.revoked', actor: 'platform' },
+      ...{ subject: workflowId, digest: null, report: null, reason: '', detail: { job }, at },
+    })),
+  );
+  await trx
+    .updateTable('authoritative.tokens')
+    .set({ revoked_at: at })
+    .where('token_id', 'in', ids)
+    .where('revoked_at', 'is', null)
     .execute();
 }

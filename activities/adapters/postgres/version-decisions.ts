@@ -1,5 +1,5 @@
 // Decisions about versions, each one transaction: judged by what holds now, the command consumed, the transition and the audit written.
-import type { Records } from '../../records.ts';
+import type { Records, VersionKey } from '../../records.ts';
 import { failure, isFinal } from '../../failures.ts';
 import type { CommandBody } from '../../../workflows/domain/command.ts';
 import { barFor, evidenceProblem } from '../../../workflows/domain/approval.ts';
@@ -15,9 +15,9 @@ import { transact } from './connection.ts';
 import { evidenceOf } from './evidence.ts';
 import { judgeVersion } from './judging.ts';
 import { allot, fence, releasesOfVersion } from './releases.ts';
-import type { Change, VersionKey, VersionNow } from './standings.ts';
+import type { Change, VersionNow } from './standings.ts';
 import { move, shownStanding, versionNow } from './standings.ts';
-import { insertStart } from './starts.ts';
+import { closeStart, insertStart } from './starts.ts';
 
 type VersionDecisionRecords = Pick<
   Records,
@@ -92,25 +92,40 @@ async function decide(
   const verdict = judgeVersion(now, body, taken.recordedAt);
   if ('refused' in verdict) {
     await refuse(trx, taken, verdict);
+    await keepIn(trx, now, body);
     return shownStanding(now);
   }
-  if (doubt) {
-    await failCommand(trx, taken, doubt.reason, doubt.message);
+  const came = async (reason: string, message: string): Promise<VersionStanding> => {
+    await failCommand(trx, taken, reason, message);
+    await keepIn(trx, now, body);
     return shownStanding(now);
-  }
+  };
+  if (doubt) return came(doubt.reason, doubt.message);
   const problem = await reportProblem(trx, now, body);
-  if (problem !== undefined) {
-    await failCommand(trx, taken, 'EvidenceMissing', problem);
-    return shownStanding(now);
-  }
+  if (problem !== undefined) return came('EvidenceMissing', problem);
   try {
     return await carryOut(trx, now, taken, verdict, place);
   } catch (error) {
     // Thrown before anything was written: a rule of the record that the table does not know.
     if (!(error instanceof Error) || !isFinal(error)) throw error;
-    await failCommand(trx, taken, typeOf(error), error.message);
-    return shownStanding(now);
+    return came(typeOf(error), error.message);
   }
+}
+
+/** A release command that comes to nothing may have been given a number before decisions were recorded: that one stays in. */
+async function keepIn(trx: Work, now: VersionNow, { name, commandId }: CommandBody): Promise<void> {
+  if (name !== 'release') return;
+  const found = await trx
+    .selectFrom('authoritative.releases')
+    .select('release')
+    .where('project', '=', now.version.project)
+    .where('model', '=', now.version.model)
+    .where('submission', '=', now.version.submission)
+    .where('command_id', '=', commandId)
+    .executeTakeFirst();
+  if (!found) return;
+  await fence(trx, [found.release], commandId);
+  await closeStart(trx, ids.release(found), 'its command was refused');
 }
 
 async function carryOut(
@@ -121,8 +136,7 @@ async function carryOut(
   place: Place,
 ): Promise<VersionStanding> {
   const { body } = taken;
-  const { version, policy } = now;
-  const at = new Date().toISOString();
+  const { version, policy, at } = now;
   const noted = { revision: version.revision, policyVersion: policy.version, at };
   if (body.name === 'release') {
     const allotted = await allotFor(trx, now, taken, place);
@@ -283,7 +297,7 @@ async function allotFor(trx: Work, now: VersionNow, { body }: Taken, place: Plac
     // Complete approvals survive what changed since.
     approvedBy: approversOf(version),
     releasedBy: body.actor,
-    releasedAt: new Date().toISOString(),
+    releasedAt: now.at,
   });
 }
 

@@ -1,6 +1,6 @@
 // Facts about versions, each written by the activity that established it, and the transitions that follow from them.
 import { sql } from 'kysely';
-import type { Records, TransitionEntry } from '../../records.ts';
+import type { Records, TransitionEntry, VersionKey } from '../../records.ts';
 import { isFailure } from '../../failures.ts';
 import { workflowId as ids } from '../../../workflows/domain/ids.ts';
 import type { RunSpec } from '../../../workflows/domain/model.ts';
@@ -8,7 +8,7 @@ import type { VersionStanding } from '../../../workflows/domain/standing.ts';
 import type { Database, Work } from './connection.ts';
 import { json, transact } from './connection.ts';
 import { releasesOfVersion } from './releases.ts';
-import type { VersionKey, VersionNow } from './standings.ts';
+import type { VersionNow } from './standings.ts';
 import { close, move, shownStanding, versionNow } from './standings.ts';
 import { closeStart, insertStart } from './starts.ts';
 import { versionKeyOf } from './version-decisions.ts';
@@ -144,7 +144,7 @@ async function advance(trx: Work, now: VersionNow, ended: string | undefined): P
       );
     }
     case 'rejected':
-      if (now.undoUntil !== null && Date.parse(now.undoUntil) > Date.now()) return shownStanding(now);
+      if (now.undoUntil !== null && Date.parse(now.undoUntil) > Date.parse(now.at)) return shownStanding(now);
       // One that was recorded in time is on its way.
       if (await hasOpenUndo(trx, now)) return shownStanding(now);
       await close(trx, now);

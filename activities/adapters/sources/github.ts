@@ -161,7 +161,7 @@ function remoteOf(asset: z.output<typeof assetsSchema>[number]): RemoteFile {
 /** Throws what an answer other than the file means. Retryable, unless somebody has to change something. */
 async function judge(response: Answer, what: string): Promise<never> {
   const { statusCode, headers } = response;
-  const message = messageOf(await textOf(response, JSON_LIMIT));
+  const message = refusalIn(await textOf(response, JSON_LIMIT));
   if (statusCode === 403 || statusCode === 429) {
     const after = Number(headers['retry-after']);
     const reset = headers['x-ratelimit-remaining'] === '0' ? Number(headers['x-ratelimit-reset']) * 1000 : NaN;
@@ -188,7 +188,7 @@ const limited = (until: number): TryLater => {
   return new TryLater(`GitHub takes no more requests until ${at}; the import goes on then`, at);
 };
 
-function messageOf(text: string): string {
+function refusalIn(text: string): string {
   const parsed = z.object({ message: z.string() }).safeParse(jsonOf(text));
   return parsed.success ? parsed.data.message.slice(0, 200) : 'without a message';
 }

@@ -15,7 +15,7 @@ import threading
 
 EXIT_USAGE = 2
 EXIT_FINAL = 7  # no attempt with this lock and this index can succeed
-EXIT_AGAIN = 8  # the index could not be reached, or did not answer as it should
+EXIT_AGAIN = 8  # the index could not be reached or did not answer as it should, or this machine is in trouble
 
 BLOCK = 1 << 16
 # What a person who waits wants to see of pip's lines.
@@ -28,6 +28,8 @@ TROUBLE = re.compile(
     r"Could not fetch URL (?![^\n]*(?:403|404|410) Client Error)|HTTP error (?:5\d\d|429)|Retrying \(Retry|ProxyError"
     r"|ConnectionError|ReadTimeout|Connection broken|IncompleteRead|SSLError"
 )
+# Of this machine: no space, quota, memory or files left, a disk that fails. Not 27, a file over the limit that it was given.
+MACHINE = re.compile(r"\[Errno (?:5|12|23|24|28|30|122)\]")
 
 
 def main(argv: list[str]) -> int:
@@ -43,7 +45,7 @@ def main(argv: list[str]) -> int:
         return 0
     with open(log, encoding="utf-8", errors="replace") as file:
         said = file.read()
-    return EXIT_AGAIN if MISMATCH not in said and TROUBLE.search(said) else EXIT_FINAL
+    return EXIT_AGAIN if MISMATCH not in said and (TROUBLE.search(said) or MACHINE.search(said)) else EXIT_FINAL
 
 
 def run(argv: list[str]) -> int:

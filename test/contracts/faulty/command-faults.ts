@@ -63,7 +63,17 @@ export const commandFaults: readonly RecordsFault[] = [
   {
     fault: 'exclusive work is done by everybody',
     seenBy: 'work that is exclusive is done by one at a time, and again when it is over',
-    plant: () => ({ exclusively: (_, work) => work() }),
+    plant: () => ({ exclusively: (_, work) => work(new AbortController().signal) }),
+  },
+  {
+    fault: 'the clock is that of the process',
+    seenBy: 'the clock is the one that recorded times come from',
+    plant: () => ({ clock: async () => new Date(Date.now() + 3_600_000).toISOString() }),
+  },
+  {
+    fault: 'the token of a job outlives its workflow',
+    seenBy: 'no token of a job outlives the start of its workflow, and the audit says so once',
+    plant: () => ({ closeStart: async () => undefined }),
   },
   {
     fault: 'a signing key is replaced',

@@ -3,6 +3,9 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import canonicalize from 'canonicalize';
 import type { NewStart } from '../../../activities/records.ts';
+import { workflowId } from '../../../workflows/domain/ids.ts';
+import type { Digest } from '../../../workflows/domain/names.ts';
+import { systemName } from '../../../workflows/domain/names.ts';
 import { openLifecycle } from './lifecycle-scene.ts';
 import type { RecordsCase, Scene } from './scene.ts';
 import { fails } from './scene.ts';
@@ -148,6 +151,44 @@ export const startCases: readonly RecordsCase[] = [
         /it broke/,
       );
       assert.equal(await records.exclusively(project, work), 'done');
+      assert.equal(await records.exclusively(project, async (held) => held.aborted), false);
+    },
+  },
+  {
+    name: 'the clock is the one that recorded times come from',
+    async run(records, scene) {
+      const before = await records.clock();
+      await records.recordStart(startOf(scene, 's-1'), scene.entry(), []);
+      const recorded = (await records.start(startOf(scene, 's-1').workflowId))?.recordedAt ?? '';
+      const after = await records.clock();
+      assert.deepEqual([before, recorded, after].sort(), [before, recorded, after]);
+    },
+  },
+  {
+    name: 'no token of a job outlives the start of its workflow, and the audit says so once',
+    async run(records, scene) {
+      const { project } = scene;
+      const of = { project, evaluation: 'e-1' };
+      const id = workflowId.evaluation(of);
+      const job = { job: systemName(id), inputs: [], outputs: [] };
+      await records.recordStart(startOf(scene, 'e-1', { workflowId: id, type: 'evaluation' }), scene.entry(), []);
+      const issue = async (tokenId: string, name: string) => {
+        const sha256 = createHash('sha256').update(tokenId).digest('hex') as Digest;
+        const token = { tokenId, sha256, kind: 'job', name, expiresAt: '2999-01-01T00:00:00.000Z', job } as const;
+        await records.issueToken(token, scene.entry());
+        return async () => (await records.principal(sha256)) !== undefined;
+      };
+      const own = await issue(`${project}-own`, job.job);
+      const other = await issue(`${project}-other`, systemName(workflowId.evaluation({ ...of, evaluation: 'e-2' })));
+      assert.deepEqual([await own(), await other()], [true, true]);
+      await records.closeStart(id, 'failed');
+      await records.closeStart(id, 'failed');
+      assert.deepEqual([await own(), await other()], [false, true]);
+      const { rows } = await records.audit({ subject: id });
+      assert.deepEqual(
+        rows.map(({ entry: { key, kind } }) => [key, kind]),
+        [[`token/${project}-own/revoked`, 'token.revoked']],
+      );
     },
   },
   {
