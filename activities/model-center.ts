@@ -25,6 +25,8 @@ export interface Begun {
   readonly scan: ScanStanding | null;
   /** What is recorded of work that has ended already: it is not done again. */
   readonly ended: { readonly run?: RunRecord; readonly evaluation?: Evaluation; readonly import?: Import } | null;
+  /** What people find the workflow by, where its input does not say it. */
+  readonly about?: { readonly Model?: string; readonly ModelType?: string };
 }
 
 export function createModelCenterActivities(deps: {
@@ -59,8 +61,11 @@ export function createModelCenterActivities(deps: {
           return { ...nothing, version: await records.versionStanding(key()) };
         case 'application':
           return { ...nothing, application: await records.applicationStanding(id) };
-        case 'feedback':
-          return { ...nothing, scan: await records.scanStanding(id) };
+        case 'feedback': {
+          const scan = await records.scanStanding(id);
+          const release = await records.release(scan.scan.release);
+          return { ...nothing, scan, ...(release && { about: { Model: release.model } }) };
+        }
         case 'trainingRun': {
           const version = { project: of('project'), model: of('model'), submission: of('submission') };
           const run = await records.run(version, Number(of('attempt')));
@@ -68,7 +73,11 @@ export function createModelCenterActivities(deps: {
         }
         case 'evaluation': {
           const evaluation = await records.evaluation(of('project'), of('evaluation'));
-          return { ...nothing, ended: evaluation && evaluation.state !== 'running' ? { evaluation } : null };
+          const ended = evaluation && evaluation.state !== 'running' ? { evaluation } : null;
+          const submission = evaluation?.submission ?? null;
+          const version =
+            submission === null ? undefined : await records.version(of('project'), evaluation?.model ?? '', submission);
+          return { ...nothing, ended, ...(version && { about: { ModelType: version.type } }) };
         }
         case 'dataImport': {
           const row = await records.import(of('project'), of('import'));
