@@ -27,6 +27,8 @@ export interface Begun {
   readonly ended: { readonly run?: RunRecord; readonly evaluation?: Evaluation; readonly import?: Import } | null;
   /** Why it is to clean up and end, where somebody has ended it by hand. */
   readonly stopped?: string;
+  /** What people find the workflow by, where its input does not say it. */
+  readonly about?: { readonly Model?: string; readonly ModelType?: string };
 }
 
 export function createModelCenterActivities(deps: {
@@ -65,8 +67,11 @@ export function createModelCenterActivities(deps: {
           return { ...nothing, version: await records.versionStanding(key()) };
         case 'application':
           return { ...nothing, application: await records.applicationStanding(id) };
-        case 'feedback':
-          return { ...nothing, scan: await records.scanStanding(id) };
+        case 'feedback': {
+          const scan = await records.scanStanding(id);
+          const release = await records.release(scan.scan.release);
+          return { ...nothing, scan, ...(release && { about: { Model: release.model } }) };
+        }
         case 'trainingRun': {
           const version = { project: of('project'), model: of('model'), submission: of('submission') };
           const run = await records.run(version, Number(of('attempt')));
@@ -75,7 +80,10 @@ export function createModelCenterActivities(deps: {
         case 'evaluation': {
           const evaluation = await records.evaluation(of('project'), of('evaluation'));
           const ended = evaluation && evaluation.state !== 'running' ? { evaluation } : null;
-          return { ...nothing, ended, ...(await stopped()) };
+          const submission = evaluation?.submission ?? null;
+          const version =
+            submission === null ? undefined : await records.version(of('project'), evaluation?.model ?? '', submission);
+          return { ...nothing, ended, ...(await stopped()), ...(version && { about: { ModelType: version.type } }) };
         }
         case 'dataImport': {
           const row = await records.import(of('project'), of('import'));

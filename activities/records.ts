@@ -11,6 +11,7 @@ import type {
   Release,
   RunRecord,
   Scan,
+  StandingRelease,
   Version,
 } from '../workflows/domain/model.ts';
 import type { Import, Node } from '../workflows/domain/import.ts';
@@ -402,8 +403,6 @@ export interface Records {
   version(project: string, model: string, submission: string): Promise<Version | undefined>;
   versionByNumber(project: string, model: string, number: number): Promise<Version | undefined>;
   versions(filter: VersionFilter): Promise<{ rows: readonly VersionSummary[]; next?: string }>;
-  /** The number of this submission, the model's next one the first time; kept for ever. */
-  versionNumber(project: string, model: string, submission: string): Promise<number>;
   /** Claims a digest for an open submission; another open one with the same bytes is a `Conflict` that names it. */
   claimDigest(project: string, model: string, submission: string, digest: Digest): Promise<void>;
   /** Lets go of the claim at the end of a lifecycle. */
@@ -433,14 +432,15 @@ export interface Records {
   releaseCommand(release: string): Promise<string>;
   /** Announced releases without a manifest, with the ids of their commands: those of earlier programs. */
   unmanifested(limit: number): Promise<readonly { readonly commandId: string; readonly release: Release }[]>;
-  release(release: string): Promise<Release | undefined>;
+  release(release: string): Promise<StandingRelease | undefined>;
   /** By number. `announced` leaves out those whose bytes may not all be there yet. */
-  releases(filter: { type: string; after?: number; limit?: number; announced?: boolean }): Promise<readonly Release[]>;
-  /** The oldest announced release above the floor that is not fenced and whose delivery to the application has not ended. */
-  nextRelease(application: string, type: string, floor: number): Promise<Release | undefined>;
-  /** The newest announced release that is not fenced. */
-  newestRelease(type: string): Promise<Release | undefined>;
-  releasesOf(project: string, model: string, submission: string): Promise<readonly Release[]>;
+  releases(filter: {
+    type: string;
+    after?: number;
+    limit?: number;
+    announced?: boolean;
+  }): Promise<readonly StandingRelease[]>;
+  releasesOf(project: string, model: string, submission: string): Promise<readonly StandingRelease[]>;
   /** No application may make these releases live from now on. `live` names those where one is: then nothing is fenced. */
   fence(releases: readonly string[], commandId: string): Promise<{ readonly live: readonly string[] }>;
   fenced(release: string): Promise<boolean>;

@@ -115,7 +115,7 @@ export const applicationRoutes = (deps: ApiDeps): readonly Route[] => {
       action: 'application.see',
       scope,
       response: z.object({
-        application: applicationView,
+        application: applicationView.meta({ description: 'The application' }),
         live: z.array(liveView).readonly(),
         subscriptions: z.array(subscriptionView).readonly(),
       }),

@@ -1,15 +1,24 @@
 // Describes every route as OpenAPI 3.1, from the same schemas that requests and answers are held to.
 import type { OpenAPIHono } from '@hono/zod-openapi';
 import { z } from 'zod';
+import type { DescribedDocument } from './document-fields.ts';
+import { describeFields } from './document-fields.ts';
 import { problemSchema } from './problems.ts';
 import type { Env, Route } from './route.ts';
 import { publicRoute } from './route.ts';
 import { parameterSchema } from './schemas.ts';
 
 type SchemaObject = Parameters<OpenAPIHono['openAPIRegistry']['registerComponent']>[2];
-type Document = ReturnType<OpenAPIHono<Env>['getOpenAPI31Document']>;
 
 const version = '0.1.0';
+
+const said: Readonly<Record<number, string>> = {
+  200: 'As asked',
+  201: 'It was made by this request',
+  202: 'It is recorded and being carried out',
+  206: 'The part that was asked for',
+  304: 'It has not changed',
+};
 
 /** Puts a route into the application's OpenAPI registry. */
 export function describe(app: OpenAPIHono<Env>, route: Route): void {
@@ -45,7 +54,10 @@ export function describe(app: OpenAPIHono<Env>, route: Route): void {
     },
     responses: {
       ...Object.fromEntries(
-        statuses.map((status) => [status, { description: 'As asked', ...(status !== 304 && { content: success }) }]),
+        statuses.map((status) => [
+          status,
+          { description: said[status] ?? 'As asked', ...(status !== 304 && { content: success }) },
+        ]),
       ),
       ...(!open && {
         401: { $ref: '#/components/responses/Problem' },
@@ -58,7 +70,7 @@ export function describe(app: OpenAPIHono<Env>, route: Route): void {
 }
 
 /** The route that answers the document; `whole` is asked when everything is registered. */
-export function documentRoute(whole: () => Document): Route {
+export function documentRoute(whole: () => DescribedDocument): Route {
   return publicRoute({
     public: true,
     method: 'get',
@@ -71,8 +83,8 @@ export function documentRoute(whole: () => Document): Route {
 }
 
 /** The whole document. */
-export function documentOf(app: OpenAPIHono<Env>): Document {
-  return app.getOpenAPI31Document({
+export function documentOf(app: OpenAPIHono<Env>): DescribedDocument {
+  const document = app.getOpenAPI31Document({
     openapi: '3.1.0',
     info: {
       title: 'OCDL',
@@ -82,6 +94,8 @@ export function documentOf(app: OpenAPIHono<Env>): Document {
     },
     servers: [{ url: '/' }],
   });
+  // As it is answered: plain JSON.
+  return describeFields(JSON.parse(JSON.stringify(document)) as DescribedDocument);
 }
 
 /** What the routes refer to. */

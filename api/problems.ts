@@ -62,6 +62,7 @@ const titles: Readonly<Record<number, string>> = {
   403: 'Not allowed',
   404: 'Not found',
   409: 'Conflict',
+  410: 'Taken back',
   413: 'Too large',
   415: 'Wrong content type',
   416: 'No such range',

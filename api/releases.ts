@@ -1,8 +1,9 @@
 // Releases: what managers released, for developers and for the applications that consume their types.
 import { z } from 'zod';
 import type { Principal, Records } from '../activities/records.ts';
+import type { StandingRelease, Withdrawal } from '../workflows/domain/model.ts';
 import type { RouteDeps } from './deps.ts';
-import { notFound } from './problems.ts';
+import { notFound, problem } from './problems.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
 import { pageFields } from './schemas.ts';
@@ -25,7 +26,8 @@ export const releaseRoutes = (deps: RouteDeps): readonly Route[] => {
       method: 'get',
       path: '/v1/types/{type}/releases',
       operationId: 'listReleases',
-      summary: 'Releases of a type by number; `after` is the last number known: this is how an application catches up',
+      summary:
+        'Releases of a type by number, with those taken back marked; `after` is the last number known: this is how an application catches up',
       action: 'release.read',
       scope: async ({ params: { type }, principal }) => {
         const owner = await records.projectOfType(type);
@@ -66,12 +68,13 @@ export const releaseRoutes = (deps: RouteDeps): readonly Route[] => {
       method: 'get',
       path: '/v1/releases/{release}/files/{name}',
       operationId: 'getReleaseFile',
-      summary: 'A file of a release',
+      summary: 'A file of a release that stands; of one that was taken back: 410, `release-withdrawn`',
       action: 'release.read',
       scope,
       response: 'bytes',
       statuses: [200, 206, 304],
       async handler({ found, params: { name }, request }) {
+        if (found.withdrawn) throw withdrawnProblem(found, found.withdrawn);
         const file = found.files.find((one) => one.name === name);
         // Until it is announced its bytes are still on their way to the store.
         if (!file || (found.state === 'allotted' && !(await deps.releases.stat(file.uri))))
@@ -81,6 +84,20 @@ export const releaseRoutes = (deps: RouteDeps): readonly Route[] => {
     }),
   ];
 };
+
+/** Its bytes are not lost: whoever checks decisions finds them beside the version. */
+function withdrawnProblem(
+  { release, project, model, submission }: StandingRelease,
+  { decision, by, reason, at }: Withdrawal,
+) {
+  const why = [decision, reason].filter(Boolean).join(': ');
+  return problem(
+    410,
+    'release-withdrawn',
+    `${release} was taken back${by && ` by ${by}`} at ${at} (${why}): its files are not downloaded any more; take the newest release that stands. Managers of ${project} find the files beside the version, under /v1/projects/${project}/models/${model}/submissions/${submission}/files`,
+    { withdrawn: { decision, by, reason, at } },
+  );
+}
 
 /** The project of the calling application, if it may consume the type now. */
 async function consumerOf(records: Records, { kind, name }: Principal, type: string): Promise<string | undefined> {

@@ -28,9 +28,9 @@ export const actorSchema = judged((text) =>
     : nameProblem(text),
 ).meta({ pattern: NAME_PATTERN.source, maxLength: NAME_LIMIT });
 /** A relative path inside an area, a data set, a repository. */
-export const pathSchema = judged(pathProblem).meta({ example: 'runs/model.onnx' });
+export const pathSchema = judged(pathProblem);
 /** A path of a file that is there: also of one that the platform has put below or beside a person's. */
-export const storedPathSchema = judged(areaPathProblem).meta({ example: 'runs/rf-1/model.onnx' });
+export const storedPathSchema = judged(areaPathProblem);
 export const digestSchema = z
   .string()
   .regex(/^[0-9a-f]{64}$/, 'a digest is the SHA-256 in 64 lower-case hexadecimal digits') as unknown as z.ZodType<

@@ -104,6 +104,7 @@ export function createWorkflowGateway(client: Client): WorkflowGateway {
         [
           { key: Project, value: input.project },
           { key: Model, value: input.model },
+          { key: State, value: 'running' },
           { key: Author, value: input.actor },
         ],
       ),
@@ -112,10 +113,12 @@ export function createWorkflowGateway(client: Client): WorkflowGateway {
         { key: Project, value: project },
         { key: ModelType, value: input.type },
         { key: Application, value: input.application },
+        { key: State, value: 'starting' },
       ]),
     startFeedback: (input) =>
       start('feedback', workflowId.feedback(input), input, `${input.project}: findings of ${input.scan}`, [
         { key: Project, value: input.project },
+        { key: State, value: 'open' },
       ]),
     startImport: (input) =>
       start(
@@ -125,6 +128,7 @@ export function createWorkflowGateway(client: Client): WorkflowGateway {
         `${input.project}: ${describeSource(input.source)} as ${input.dataset}, for ${input.actor}`,
         [
           { key: Project, value: input.project },
+          { key: State, value: 'resolving' },
           { key: Author, value: input.actor },
         ],
       ),

@@ -13,7 +13,7 @@ import { recordRefused } from './refusals.ts';
 import type { Asked, Route } from './route.ts';
 import { route } from './route.ts';
 import { nameSchema, pageFields, releaseSchema, textSchema } from './schemas.ts';
-import { pageOf, versionSummaryView, versionView, waitingView } from './views.ts';
+import { pageOf, releaseView, versionSummaryView, versionView, waitingView } from './views.ts';
 
 const submission = '/v1/projects/{project}/models/{model}/submissions/{submission}';
 type Ids = { readonly project: string; readonly model: string; readonly submission: string };
@@ -54,7 +54,7 @@ const listQuery = z.strictObject({
 const DETAIL_SHOWN = 300;
 
 const shown = z.object({
-  version: versionView,
+  version: versionView.meta({ description: 'The version' }),
   /** The command whose effects are under way. */
   busy: z.string().nullable(),
   /** Managers whose approvals count now, of how many that are needed, and those whose approval lapsed, with the reason. */
@@ -65,6 +65,8 @@ const shown = z.object({
   undoUntil: z.string().nullable(),
   /** It takes no more commands. */
   closed: z.boolean(),
+  /** What it was released as, and which of those were taken back. */
+  releases: z.array(releaseView.pick({ release: true, state: true, releasedAt: true, withdrawn: true })).readonly(),
   /** Steps that failed and are tried again: what it waits for, and why. */
   waiting: z.array(waitingView).readonly(),
 });
@@ -111,13 +113,15 @@ export const versionRoutes = (deps: RouteDeps): readonly Route[] => {
       scope: versionScope(records),
       response: shown,
       async handler({ found }) {
-        const [standing, waiting] = await Promise.all([
+        const { project, model, submission: id } = found;
+        const [standing, releases, waiting] = await Promise.all([
           records.versionStanding(found),
+          records.releasesOf(project, model, id),
           deps.workflows.waiting(workflowId.modelLifecycle(found), deps.limits.answerMs),
         ]);
         const { version, counting, quorum, lapsed, undoUntil, closed, pending } = standing;
         const busy = pending?.commandId ?? null;
-        return { body: { version, busy, approvals: counting, quorum, lapsed, undoUntil, closed, waiting } };
+        return { body: { version, busy, approvals: counting, quorum, lapsed, undoUntil, closed, releases, waiting } };
       },
     }),
     route({

@@ -20,10 +20,11 @@ import type {
   LivePointer,
   NamedArtifact,
   Policy,
-  Release,
   RunRecord,
   Scan,
+  StandingRelease,
   Version,
+  Withdrawal,
 } from '../workflows/domain/model.ts';
 import { deliveryStates } from '../workflows/domain/model.ts';
 import type { ArtifactUri } from '../workflows/domain/names.ts';
@@ -154,6 +155,14 @@ export const dataSetView = z.object({
   registeredAt: text,
 }) satisfies z.ZodType<Shown<DataSet>>;
 
+/** The decision that took a release back. */
+export const withdrawalView = z.object({
+  decision: text,
+  by: text,
+  reason: text,
+  at: text,
+}) satisfies z.ZodType<Shown<Withdrawal>>;
+
 export const releaseView = z.object({
   release: text,
   type: text,
@@ -169,7 +178,8 @@ export const releaseView = z.object({
   releasedBy: text,
   state: z.enum(['allotted', 'announced']),
   releasedAt: text,
-}) satisfies z.ZodType<Shown<Release>>;
+  withdrawn: withdrawalView.nullable(),
+}) satisfies z.ZodType<Shown<StandingRelease>>;
 
 export const applicationView = z.object({
   application: text,

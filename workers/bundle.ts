@@ -35,7 +35,7 @@ export async function workflowBundle(cache: string): Promise<string> {
   if (await readFile(path).catch(() => undefined)) return path;
   const { code } = await bundleWorkflowCode({
     workflowsPath: join(folder, 'index.ts'),
-    workflowInterceptorModules: [join(folder, 'start-digest.ts')],
+    workflowInterceptorModules: ['start-digest.ts', 'found-by.ts'].map((file) => join(folder, file)),
     ...dataConverter,
     logger: quiet,
   });

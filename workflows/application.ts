@@ -9,6 +9,7 @@ import type { SignedCommand } from './domain/command.ts';
 import type { Release } from './domain/model.ts';
 import type { ApplicationStanding, Pending } from './domain/standing.ts';
 import { explain } from './explain.ts';
+import { openFinding } from './found-by.ts';
 import { openInbox } from './inbox.ts';
 import type { ApplicationInput } from './messages.ts';
 import { live, wake, workflowId } from './messages.ts';
@@ -19,6 +20,7 @@ import { wakeUp } from './wake-up.ts';
 export async function application(input: ApplicationInput, carried?: Carried): Promise<void> {
   if (!patched('the-record-decides')) return applicationBefore(input, carried);
   const { application: name, type } = input;
+  const find = openFinding();
   const inbox = openInbox(carried?.commands);
   const app = {
     standing: null as ApplicationStanding | null,
@@ -159,6 +161,7 @@ export async function application(input: ApplicationInput, carried?: Carried): P
   function show(): void {
     const { release = null, generation = 0 } = app.standing?.pointer ?? {};
     const now = release ? `**live: ${release}**, generation ${generation}` : '**nothing is live**';
+    find({ State: app.delivering ? 'delivering' : release ? 'live' : 'empty' });
     setCurrentDetails(app.delivering ? `${now}\n\ndelivering ${app.delivering.release.release}` : now);
   }
 }

@@ -2,9 +2,8 @@
 import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
 import type { Workflow, WorkflowResultType } from '@temporalio/workflow';
 import { executeChild, sleep } from '@temporalio/workflow';
-import { searchAttributes } from './messages.ts';
-
-type TextAttribute = 'Project' | 'Model' | 'ModelType' | 'Application' | 'Author' | 'State';
+import type { FoundBy } from './found-by.ts';
+import { attributePairs } from './found-by.ts';
 
 /** A parent that was terminated takes its children along: it takes the server a moment. */
 const AGAIN_AFTER = '5 seconds';
@@ -16,15 +15,11 @@ export async function runChild<W extends Workflow>(
     readonly workflowId: string;
     readonly args: Parameters<W>;
     readonly staticSummary: string;
-    readonly attributes: Readonly<Partial<Record<TextAttribute, string>>>;
+    readonly attributes: FoundBy;
   },
 ): Promise<WorkflowResultType<W>> {
   const { workflowId, args, staticSummary, attributes } = options;
-  const names = Object.keys(attributes) as TextAttribute[];
-  const typedSearchAttributes = names.flatMap((name) => {
-    const value = attributes[name];
-    return value === undefined ? [] : [{ key: searchAttributes[name], value }];
-  });
+  const typedSearchAttributes = attributePairs(attributes);
   for (;;)
     try {
       return (await executeChild<Workflow>(workflow, {

@@ -10,37 +10,51 @@ import { acquiring, acquisition, center } from './activities.ts';
 import type { Import } from './domain/import.ts';
 import { describeSource, sourceProblem } from './domain/import.ts';
 import { explain } from './explain.ts';
+import { openFinding } from './found-by.ts';
 import type { DataImportInput } from './messages.ts';
 
 /** Returns the import as it ended. A failed one is an outcome, not a failure of the workflow; nothing of it stays in the area. */
 export async function dataImport(input: DataImportInput): Promise<Import> {
-  if (patched('the-record-decides')) {
+  const isDecided = patched('the-record-decides');
+  const find = openFinding();
+  if (isDecided) {
     const { ended, stopped } = await center.begin();
-    if (ended?.import) return ended.import;
-    if (stopped !== undefined) return acquisition.abandonImport({ ...input, state: 'failed', detail: stopped });
+    if (ended?.import) {
+      find({ State: ended.import.state });
+      return ended.import;
+    }
+    if (stopped !== undefined) {
+      find({ State: 'failed' });
+      return acquisition.abandonImport({ ...input, state: 'failed', detail: stopped });
+    }
   }
   try {
     const problem = sourceProblem(input.source);
     if (problem) throw ApplicationFailure.nonRetryable(problem, 'InvalidInput');
     const from = describeSource(input.source);
-    setCurrentDetails(`**resolving** ${from}`);
+    show('resolving', from);
     const resolution = await acquisition.resolveSource(input);
     const at = resolution.revision === null ? '' : ` (${resolution.revision})`;
-    setCurrentDetails(`**fetching** ${from}${at}, files: ${resolution.files.length}`);
+    show('fetching', `${from}${at}, files: ${resolution.files.length}`);
     const files = await acquiring.acquireData({ ...input, resolution });
     const importedAt = new Date().toISOString();
     // From here on it is too late to cancel: half a registration would be a data set without its bytes.
     const done = await CancellationScope.nonCancellable(() =>
       acquisition.registerImport({ ...input, resolution, importedAt }),
     );
-    setCurrentDetails([`**done** ${from}${at}`, ...files.map(({ name, sha256 }) => `- ${name}: ${sha256}`)].join('\n'));
+    show('done', [`${from}${at}`, ...files.map(({ name, sha256 }) => `- ${name}: ${sha256}`)].join('\n'));
     return done;
   } catch (error) {
     const state = isCancellation(error) ? 'cancelled' : 'failed';
     const detail = state === 'cancelled' ? 'cancelled: nothing of it was kept' : explain(error).message;
     const ended = await CancellationScope.nonCancellable(() => acquisition.abandonImport({ ...input, state, detail }));
-    setCurrentDetails(`**${state}** ${detail}`);
+    show(state, detail);
     if (state === 'cancelled') throw error;
     return ended;
+  }
+
+  function show(state: Import['state'], details: string): void {
+    find({ State: state });
+    setCurrentDetails(`**${state}** ${details}`);
   }
 }

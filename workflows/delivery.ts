@@ -3,8 +3,8 @@ import { isCancellation, patched, setCurrentDetails, upsertSearchAttributes } fr
 import { center, delivering, earlier } from './activities.ts';
 import type { Delivery, GateResult } from './domain/model.ts';
 import { explain } from './explain.ts';
+import { attributePairs } from './found-by.ts';
 import type { DeliveryInput } from './messages.ts';
-import { searchAttributes } from './messages.ts';
 
 /** Returns the delivery as it stands after the gates: `deploying` (all passed) or `failed`. The application does the rest. */
 export async function delivery(input: DeliveryInput): Promise<Delivery> {
@@ -37,7 +37,7 @@ export async function delivery(input: DeliveryInput): Promise<Delivery> {
   }
 
   function show(state: Delivery['state'], detail = ''): void {
-    upsertSearchAttributes([{ key: searchAttributes.State, value: state }]);
+    upsertSearchAttributes(attributePairs({ State: state }));
     const lines = results.map(
       ({ gate, passed, detail: why, seconds }) => `- ${gate}: ${passed ? 'passed' : 'failed'} in ${seconds} s. ${why}`,
     );

@@ -9,19 +9,25 @@ import {
 import { center, collecting, earlier, evaluating, provisioning } from './activities.ts';
 import type { Evaluation } from './domain/model.ts';
 import { explain } from './explain.ts';
+import { attributePairs, openFinding } from './found-by.ts';
 import type { EvaluationInput } from './messages.ts';
-import { searchAttributes } from './messages.ts';
 
 /** Returns the evaluation as it ended; its report lies beside the model. What it came to is recorded by the activity that collects it. */
 export async function evaluation(input: EvaluationInput): Promise<Evaluation> {
   if (!patched('the-record-decides')) return evaluationBefore(input);
-  const { ended, stopped } = await center.begin();
-  if (ended?.evaluation) return ended.evaluation;
-  if (stopped !== undefined) return center.failEvaluation({ why: stopped });
-  upsertSearchAttributes([{ key: searchAttributes.State, value: 'running' }]);
+  const { ended, stopped, about } = await center.begin();
+  if (ended?.evaluation) {
+    openFinding()({ State: ended.evaluation.state });
+    return ended.evaluation;
+  }
+  if (stopped !== undefined) {
+    openFinding()({ State: 'failed' });
+    return center.failEvaluation({ why: stopped });
+  }
+  upsertSearchAttributes(attributePairs({ ...about, State: 'running' }));
   setCurrentDetails(`**running** ${input.model} over ${input.dataset}`);
   const result = await evaluate(input);
-  upsertSearchAttributes([{ key: searchAttributes.State, value: result.state }]);
+  upsertSearchAttributes(attributePairs({ State: result.state }));
   show(result);
   return result;
 }

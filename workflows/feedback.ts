@@ -5,6 +5,7 @@ import { center, feedbackLabels } from './activities.ts';
 import { feedbackBefore } from './before/feedback.ts';
 import type { ScanStanding } from './domain/standing.ts';
 import { explain } from './explain.ts';
+import { openFinding } from './found-by.ts';
 import { openInbox } from './inbox.ts';
 import type { FeedbackInput } from './messages.ts';
 import { wake } from './messages.ts';
@@ -16,6 +17,7 @@ const QUIET = '30 days';
 /** Takes `confirm` and `deny` until nothing comes any more. */
 export async function feedback(input: FeedbackInput, carried?: Carried): Promise<void> {
   if (!patched('the-record-decides')) return feedbackBefore(input, carried);
+  const find = openFinding();
   const inbox = openInbox(carried?.commands);
   const state = { woken: false, interrupted: false };
   setHandler(wake, () => void (state.woken = true));
@@ -23,13 +25,17 @@ export async function feedback(input: FeedbackInput, carried?: Carried): Promise
 
   return CancellationScope.nonCancellable(async () => {
     const begun = await center.begin();
+    find({ ...begun.about });
     let standing = see(begun.scan);
     inbox.open(begun.keys);
     const something = () =>
       inbox.waiting.length > 0 || state.woken || state.interrupted || inbox.hasRefused() || inbox.isFull();
     for (;;) {
       if (standing.pending) standing = await commit(standing.pending.commandId);
-      if (!(await condition(something, QUIET))) return center.closeFeedback();
+      if (!(await condition(something, QUIET))) {
+        await center.closeFeedback();
+        return find({ State: 'closed' });
+      }
       state.woken = false;
       const next = inbox.waiting.shift();
       if (next) standing = see(await center.decideLabels({ command: next }));
@@ -50,12 +56,13 @@ export async function feedback(input: FeedbackInput, carried?: Carried): Promise
       return see(await center.failLabels({ commandId, reason, message }));
     }
   }
-}
 
-function see(standing: ScanStanding | null): ScanStanding {
-  if (!standing) throw new TypeError('the start of a feedback has no scan');
-  const { scan, findings, labelled } = standing;
-  const at = scan.commit === null ? '' : `, commit ${scan.commit}`;
-  setCurrentDetails(`${labelled} of ${findings} findings of ${scan.application} labelled${at}`);
-  return standing;
+  function see(standing: ScanStanding | null): ScanStanding {
+    if (!standing) throw new TypeError('the start of a feedback has no scan');
+    const { scan, findings, labelled } = standing;
+    find({ Application: scan.application, ModelType: scan.type, State: scan.state });
+    const at = scan.commit === null ? '' : `, commit ${scan.commit}`;
+    setCurrentDetails(`${labelled} of ${findings} findings of ${scan.application} labelled${at}`);
+    return standing;
+  }
 }

@@ -1,8 +1,8 @@
 // One release: the approved bytes into the release store, then one event on the topic of the model's type.
 import { patched, setCurrentDetails, upsertSearchAttributes } from '@temporalio/workflow';
 import { center, launcher } from './activities.ts';
+import { attributePairs } from './found-by.ts';
 import type { ReleaseInput } from './messages.ts';
-import { searchAttributes } from './messages.ts';
 import { wakeUp } from './wake-up.ts';
 
 /** Publishes and announces. Both may be tried many times: the store is create-only by digest, the event's id is the release id. */
@@ -16,7 +16,7 @@ export async function release(input: ReleaseInput): Promise<void> {
   const { wake: applications } = await center.recordAnnounced({ release: input.release });
   // An application that heard the event at once may have looked too early.
   await wakeUp(applications);
-  if (begins) upsertSearchAttributes([{ key: searchAttributes.State, value: 'announced' }]);
+  if (begins) upsertSearchAttributes(attributePairs({ State: 'announced' }));
   const lines = files.map(({ name, sha256, bytes }) => `- ${name}: ${bytes} bytes, sha256 \`${sha256}\``);
   setCurrentDetails([`**announced** ${input.release}`, ...lines].join('\n'));
 }

@@ -3,8 +3,8 @@ import { isCancellation, patched, setCurrentDetails, upsertSearchAttributes } fr
 import { center, collecting, provisioning, training } from './activities.ts';
 import type { RunRecord } from './domain/model.ts';
 import { explain } from './explain.ts';
+import { attributePairs, openFinding } from './found-by.ts';
 import type { TrainingRunInput } from './messages.ts';
-import { searchAttributes } from './messages.ts';
 
 /** Returns the run as it was, or why it failed: a failed run is an outcome, not a failure of the workflow. */
 export async function trainingRun(input: TrainingRunInput): Promise<{ run: RunRecord } | { failed: string }> {
@@ -13,10 +13,13 @@ export async function trainingRun(input: TrainingRunInput): Promise<{ run: RunRe
   const isDecided = patched('the-record-decides');
   if (isDecided) {
     const { ended } = await center.begin();
-    if (ended?.run) return { run: ended.run };
+    if (ended?.run) {
+      openFinding()({ State: 'trained' });
+      return { run: ended.run };
+    }
   }
   const show = (state: string, details: string): void => {
-    if (isDecided) upsertSearchAttributes([{ key: searchAttributes.State, value: state }]);
+    if (isDecided) upsertSearchAttributes(attributePairs({ State: state }));
     setCurrentDetails(details);
   };
   try {

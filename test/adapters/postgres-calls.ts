@@ -131,10 +131,6 @@ const writes = {
     // How many it linked is lost with the answer.
     return async (records) => void (await records.linkAudit());
   },
-  versionNumber: async (direct, { project }) => {
-    await direct.versionNumber(project, 'forest', 'rf-1');
-    return (records) => records.versionNumber(project, 'forest', 'rf-2');
-  },
   claimDigest:
     async (_, { project }) =>
     (records) =>
@@ -335,14 +331,6 @@ const reads = {
   releases: async (direct, scene) => {
     await withRelease(direct, scene);
     return (records) => records.releases({ type: scene.type });
-  },
-  nextRelease: async (direct, scene) => {
-    await direct.announced(await withRelease(direct, scene));
-    return (records) => records.nextRelease(scene.application, scene.type, 0);
-  },
-  newestRelease: async (direct, scene) => {
-    await direct.announced(await withRelease(direct, scene));
-    return (records) => records.newestRelease(scene.type);
   },
   releasesOf: async (direct, scene) => {
     await withRelease(direct, scene);

@@ -7,6 +7,7 @@ import pg from 'pg';
 import { createPostgresRecords } from '../../activities/adapters/postgres/records.ts';
 import { isFailure } from '../../activities/failures.ts';
 import { createScene, linkAll } from '../contracts/records.ts';
+import { at, digestOf, setProject } from '../contracts/records/scene.ts';
 import { postgresServer } from '../servers.ts';
 import { makeCertificates, type Certificates } from './git-certificates.ts';
 import { ownPostgres, type OwnPostgres } from './postgres-server.ts';
@@ -73,13 +74,19 @@ describe('a PostgreSQL server', () => {
         onWarn: (message) => warnings.push(message),
       });
       try {
-        const { project, entry } = createScene();
+        const scene = createScene();
+        const { entry } = scene;
+        await setProject(records, scene);
+        const before = (await records.verifyAudit()).rows;
         const numbers: number[] = [];
         let isOver = false;
         const write = async (writer: number): Promise<void> => {
           for (let n = 0; !isOver; n++) {
             const submission = `rf-${writer}-${n}`;
-            numbers.push(await records.versionNumber(project, 'forest', submission));
+            const given = { type: scene.type, project: scene.project, model: 'forest', submission, version: 1 };
+            const release = { ...given, digest: digestOf(submission), files: [], report: null, approvedBy: ['mia'] };
+            const more = { releasedBy: 'mia', releasedAt: at(0) };
+            numbers.push((await records.allotRelease(submission, { ...release, ...more })).sequence);
             await records.record([entry({ subject: submission })], []);
           }
         };
@@ -102,7 +109,7 @@ describe('a PostgreSQL server', () => {
         );
         await linkAll(records);
         assert.deepEqual(await records.verifyAudit(), {
-          ...{ rows: numbers.length, broken: null, unlinked: 0, overdue: 0 },
+          ...{ rows: before + numbers.length, broken: null, unlinked: 0, overdue: 0 },
         });
         assert.ok(
           warnings.some((line) => line.includes('the call is made again')),

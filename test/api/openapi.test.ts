@@ -1,15 +1,33 @@
 // The OpenAPI document: every route, under one id each, with what it takes, what it gives and how it fails; and the health routes.
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { z } from 'zod';
 import type { World } from './world.ts';
 import { json, openWorld } from './world.ts';
 
+/** A schema of the document as far as it is walked here. */
+interface Field {
+  readonly description?: string;
+  readonly example?: unknown;
+  readonly properties?: Record<string, Field>;
+  readonly items?: Field;
+  readonly additionalProperties?: Field | boolean;
+  readonly anyOf?: readonly Field[];
+  readonly oneOf?: readonly Field[];
+}
+type Content = Record<string, { readonly schema?: Field; readonly example?: unknown }>;
+interface Parameter extends Field {
+  readonly name: string;
+  readonly in: string;
+  readonly required?: boolean;
+  readonly schema?: Field;
+}
 interface Operation {
   readonly operationId: string;
   readonly summary: string;
   readonly security: readonly unknown[];
-  readonly parameters?: readonly { readonly name: string; readonly in: string; readonly required?: boolean }[];
-  readonly requestBody?: { readonly content: Record<string, unknown> };
-  readonly responses: Record<string, { readonly $ref?: string; readonly content?: Record<string, unknown> }>;
+  readonly parameters?: readonly Parameter[];
+  readonly requestBody?: { readonly content: Content };
+  readonly responses: Record<string, { readonly $ref?: string; readonly content?: Content }>;
 }
 interface Document {
   readonly openapi: string;
@@ -59,6 +77,63 @@ test('says of each route who may, what it takes and that it may fail', () => {
     expect(inPath.map(({ name }) => name).sort()).toEqual(names.sort());
     expect(operation.requestBody !== undefined).toBe(one.described.body !== undefined);
     expect(operation.summary.length).toBeGreaterThan(5);
+  }
+});
+
+/** Every field and parameter there is, each with where it stands. */
+function* fields(): Generator<readonly [where: string, Field]> {
+  for (const operation of Object.values(document().paths).flatMap((methods) => Object.values(methods))) {
+    const { operationId, parameters = [], requestBody, responses } = operation;
+    for (const { schema, description, example, name } of parameters)
+      yield [`${operationId} ?${name}`, { ...schema, ...(description !== undefined && { description }), example }];
+    const described: Record<string, { readonly content?: Content }> = { body: requestBody ?? {}, ...responses };
+    for (const [what, { content }] of Object.entries(described))
+      for (const { schema } of Object.values(content ?? {})) yield* within(`${operationId} ${what}`, schema);
+  }
+  for (const [name, schema] of Object.entries(document().components['schemas'] ?? {}))
+    yield* within(name, schema as Field);
+}
+function* within(where: string, schema: Field | boolean | undefined): Generator<readonly [string, Field]> {
+  if (typeof schema !== 'object') return;
+  for (const [name, field] of Object.entries(schema.properties ?? {})) {
+    yield [`${where}.${name}`, field];
+    yield* within(`${where}.${name}`, field);
+  }
+  for (const one of [schema.items, schema.additionalProperties, ...(schema.anyOf ?? []), ...(schema.oneOf ?? [])])
+    yield* within(`${where}[]`, one);
+}
+
+test('says of each field and parameter what it is', () => {
+  const all = [...fields()];
+  expect(all.length).toBeGreaterThan(1_000);
+  expect(all.filter(([, { description }]) => !description?.trim()).map(([where]) => where)).toEqual([]);
+  // One that says nothing but the name says nothing.
+  const idle = all.filter(([where, { description = '' }]) =>
+    where.toLowerCase().endsWith(`.${description.toLowerCase()}`),
+  );
+  expect(idle.map(([where]) => where)).toEqual([]);
+});
+
+test('has only examples that its schemas take', () => {
+  const given = [...fields()].filter(([, { example }]) => example !== undefined);
+  expect(given.length).toBeGreaterThan(500);
+  for (const [where, { example, ...schema }] of given) {
+    const { error } = z.fromJSONSchema(schema as Parameters<typeof z.fromJSONSchema>[0]).safeParse(example);
+    expect([where, error?.issues]).toEqual([where, undefined]);
+  }
+});
+
+test('shows a body for each operation that takes JSON, and the operation takes it', () => {
+  const taking = world().api.routes.filter(({ described }) => described.body instanceof z.ZodType);
+  expect(taking.length).toBeGreaterThan(15);
+  for (const { path, method, described } of taking) {
+    const example = document().paths[path]?.[method]?.requestBody?.content['application/json']?.example;
+    const { error } = (described.body as z.ZodType).safeParse(example);
+    expect([described.operationId, example !== undefined, error?.issues]).toEqual([
+      described.operationId,
+      true,
+      undefined,
+    ]);
   }
 });
 

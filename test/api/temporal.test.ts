@@ -29,7 +29,8 @@ const input = (): LifecycleInput => ({
   ...{ project: 'vulnerability', model: 'random-forest', type: 'code-vulnerability', submission: `rf-${randomUUID()}` },
   ...{ author: 'sam', beginning: { directory: 'runs' } },
 });
-const signed = { body: { commandId: 'command-1' }, signature: 'x' } as unknown as SignedCommand;
+const body = { commandId: 'command-1', name: 'approve', actor: 'mia' };
+const signed = { body, signature: 'x' } as unknown as SignedCommand;
 
 describe('a lifecycle', () => {
   test('starts once, with what the Web UI finds and shows it by', async () => {
@@ -65,6 +66,10 @@ describe('a lifecycle', () => {
     const { events } = await client().workflow.getHandle(id).fetchHistory();
     const signals = events?.flatMap((event) => event.workflowExecutionSignaledEventAttributes?.signalName ?? []);
     expect(signals).toEqual(['command', 'wake']);
+    // What the Web UI shows of it begins like this.
+    const [shown] =
+      events?.flatMap((event) => event.workflowExecutionSignaledEventAttributes?.input?.payloads ?? []) ?? [];
+    expect(Buffer.from(shown?.data ?? []).toString()).toMatch(/^\{"what":"approve by mia",/);
     expect(events?.filter((event) => event.workflowExecutionCancelRequestedEventAttributes)).toHaveLength(1);
     await client().workflow.getHandle(id).terminate();
     await expect(gateway().sendCommand(id, signed)).rejects.toMatchObject({ kind: 'closed' });

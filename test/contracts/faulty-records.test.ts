@@ -173,7 +173,11 @@ const faults: readonly RecordsFault[] = [
     fault: 'a version number is given twice',
     seenBy: 'each submission has its own version number, for ever the same',
     plant: (records) => ({
-      versionNumber: async (...args) => Math.max(1, (await records.versionNumber(...args)) - 1),
+      async advanceVersion(...args) {
+        const { version, ...standing } = await records.advanceVersion(...args);
+        const number = version.version && Math.max(1, version.version - 1);
+        return { ...standing, version: { ...version, version: number } };
+      },
     }),
   },
   {
@@ -227,40 +231,8 @@ const faults: readonly RecordsFault[] = [
     plant: (records) => ({ allotRelease: (_, release) => records.allotRelease(randomUUID(), release) }),
   },
   {
-    fault: 'a release that was taken back is the next one',
-    seenBy: 'the next release is the oldest that stands and that the application has not dealt with',
-    plant: (records) => ({
-      async nextRelease(application, type, floor) {
-        for (const release of await records.releases({ type, after: floor, announced: true })) {
-          const delivery = await records.delivery(application, release.release);
-          if (!delivery || ['received', 'gating', 'deploying'].includes(delivery.state)) return release;
-        }
-        return undefined;
-      },
-    }),
-  },
-  {
-    fault: 'a delivery anywhere is a delivery here',
-    seenBy: 'the next release is the oldest that stands and that the application has not dealt with',
-    plant: (records) => ({
-      async nextRelease(_, type, floor) {
-        for (const release of await records.releases({ type, after: floor, announced: true })) {
-          const { rows } = await records.deliveries({ release: release.release });
-          const ended = rows.some(({ state }) => !['received', 'gating', 'deploying'].includes(state));
-          if (!ended && !(await records.fenced(release.release))) return release;
-        }
-        return undefined;
-      },
-    }),
-  },
-  {
-    fault: 'the newest release is the one with the highest number',
-    seenBy: 'the newest release is the newest that is announced and stands',
-    plant: (records) => ({ newestRelease: async (type) => (await records.releases({ type })).at(-1) }),
-  },
-  {
     fault: 'releases that are not announced are listed to everybody',
-    seenBy: 'the newest release is the newest that is announced and stands',
+    seenBy: 'releases are listed by number, and on demand those alone that are announced',
     plant: (records) => ({ releases: ({ announced: _, ...filter }) => records.releases(filter) }),
   },
   {

@@ -176,6 +176,20 @@ export interface Release {
   readonly releasedAt: string;
 }
 
+/** The decision that took a release back. */
+export interface Withdrawal {
+  /** The command: `reject`, `rollback`, `reassign`, `retire`; `release` where the release itself failed. */
+  readonly decision: string;
+  readonly by: string;
+  readonly reason: string;
+  readonly at: string;
+}
+
+/** A release as it stands: one that was taken back is no longer downloaded and never goes live again. */
+export interface StandingRelease extends Release {
+  readonly withdrawn: Withdrawal | null;
+}
+
 /** A consumer of one or more types. */
 export interface Application {
   readonly application: string;

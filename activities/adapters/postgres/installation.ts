@@ -2,7 +2,7 @@
 import { sql } from 'kysely';
 import { RESTORED, pausedMessage, type Finding, type Paused, type RecordsKnow } from '../../installation.ts';
 import type { Records } from '../../records.ts';
-import { append, once } from './audit.ts';
+import { append, writeOnce } from './audit.ts';
 import type { Database, Work } from './connection.ts';
 import { json, lock, transact } from './connection.ts';
 import { newestOf } from './numbers.ts';
@@ -88,7 +88,7 @@ export function installationRecords(db: Database): InstallationRecords {
     paused: () => pausedIn(db),
 
     async acceptRestore({ tick, numbers, keys, voidTokens }, audit) {
-      await once(db, audit, async (trx) => {
+      await writeOnce(db, audit, async (trx) => {
         await lock(trx, 'checkpoint');
         await lock(trx, 'pause');
         await trx.deleteFrom('authoritative.paused').execute();

@@ -17,8 +17,8 @@ export async function listVersions(db: Database, filter: VersionFilter): ReturnT
   const { column, cast, key, way } = orders[order];
   const [after, limit] = [placeOf(filter, order, key), limitOf(filter.limit)];
   let query = db
-    .selectFrom('projection.versions')
-    .select(['summary', 'ordinal', sql<string>`${sql.ref(column)}::text`.as('key')])
+    .selectFrom('projection.version_index')
+    .select(['ordinal', column])
     .where('project', '=', project)
     .orderBy(column, way)
     .orderBy('ordinal', way)
@@ -27,15 +27,22 @@ export async function listVersions(db: Database, filter: VersionFilter): ReturnT
   if (type !== undefined) query = query.where('type', '=', type);
   if (state !== undefined) query = query.where('state', '=', state);
   if (author !== undefined) query = query.where('author', '=', author);
-  if (tag !== undefined) query = query.where(sql<boolean>`tags @> ${JSON.stringify([tag])}::jsonb`);
+  if (tag !== undefined) query = query.where(sql<boolean>`tags @> array[${`${project}/${tag}`}]`);
   const words = text === undefined ? '' : prefixes(text);
   if (words !== '') query = query.where(sql<boolean>`words @@ to_tsquery('simple', ${words})`);
   if (after !== undefined)
     query = query.where(
       sql<boolean>`(${sql.ref(column)}, ordinal) ${sql.raw(way === 'asc' ? '>' : '<')} (${after.key}::${cast}, ${after.ordinal})`,
     );
+  // The versions themselves are read for the page alone, however many match.
+  const page = db
+    .selectFrom(query.as('found'))
+    .innerJoin('projection.versions as version', 'version.ordinal', 'found.ordinal')
+    .select(['version.summary', 'found.ordinal', sql<string>`${sql.ref(`found.${column}`)}::text`.as('key')])
+    .orderBy(`found.${column}`, way)
+    .orderBy('found.ordinal', way);
   return cutPage(
-    await query.execute(),
+    await page.execute(),
     limit,
     (row) => sortedCursor(order, row),
     ({ summary }) => summary,

@@ -574,6 +574,56 @@ export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = 
   alter table authoritative.releases add column manifest boolean not null default false;
   create index on authoritative.releases (sequence) where announced and not manifest;
   `,
+  // What versions are filtered and sorted by, in narrow rows: the thousands that a tag or a word may have are read without the versions.
+  `
+  create table projection.version_index (
+    ordinal bigint primary key references projection.versions (ordinal) on delete cascade,
+    project text not null,
+    model text not null,
+    type text,
+    state text not null,
+    author text not null,
+    number integer not null,
+    updated_at timestamptz not null,
+    -- Each as <project>/<tag>: tags of one name in other projects cost nothing.
+    tags text[] not null,
+    words tsvector not null
+  );
+  create function projection.index_version() returns trigger language plpgsql as $$
+    begin
+      insert into projection.version_index
+        values (
+          new.ordinal, new.project, new.model, new.row->>'type', new.state, new.author, new.number, new.updated_at,
+          array(select new.project || '/' || tag from jsonb_array_elements_text(
+            case jsonb_typeof(new.row->'tags') when 'array' then new.row->'tags' else '[]' end) tag),
+          to_tsvector('simple', regexp_replace(
+            new.model || ' ' || new.submission || ' ' || left(coalesce(new.row->>'detail', ''), 2000),
+            '[\\x01-\\x2f\\x3a-\\x40\\x5b-\\x60\\x7b-\\x7f]+', ' ', 'g')))
+        on conflict (ordinal) do update set
+          (project, model, type, state, author, number, updated_at, tags, words) =
+          (excluded.project, excluded.model, excluded.type, excluded.state, excluded.author, excluded.number,
+           excluded.updated_at, excluded.tags, excluded.words);
+      return null;
+    end
+  $$;
+  create trigger index_version after insert or update on projection.versions
+    for each row execute function projection.index_version();
+  -- Fires the trigger for every row that is there.
+  update projection.versions set revision = revision;
+  alter table projection.versions drop column words, drop column tags, drop column type;
+  drop index projection.versions_project_updated_at_ordinal_idx, projection.versions_project_model_updated_at_ordinal_idx,
+    projection.versions_project_state_updated_at_ordinal_idx, projection.versions_project_author_updated_at_ordinal_idx,
+    projection.versions_project_number_ordinal_idx;
+  create index on projection.version_index (project, updated_at, ordinal);
+  create index on projection.version_index (project, model, updated_at, ordinal);
+  create index on projection.version_index (project, type, updated_at, ordinal);
+  create index on projection.version_index (project, state, updated_at, ordinal);
+  create index on projection.version_index (project, author, updated_at, ordinal);
+  create index on projection.version_index (project, number, ordinal);
+  create index on projection.version_index (project, model, number, ordinal);
+  create index on projection.version_index using gin (tags);
+  create index on projection.version_index using gin (words);
+  `,
 ];
 
 /**

@@ -1,6 +1,7 @@
 // Releases: one sequence per type, without gaps, and the fences that keep a release from going live.
+import { sql } from 'kysely';
 import type { Records } from '../../records.ts';
-import type { DeliveryState, Release } from '../../../workflows/domain/model.ts';
+import type { Release, StandingRelease, Withdrawal } from '../../../workflows/domain/model.ts';
 import { failure } from '../../failures.ts';
 import type { Database, Work } from './connection.ts';
 import { json, lock, transact } from './connection.ts';
@@ -16,8 +17,6 @@ type ReleaseRecords = Pick<
   | 'unmanifested'
   | 'release'
   | 'releases'
-  | 'nextRelease'
-  | 'newestRelease'
   | 'releasesOf'
   | 'fence'
   | 'fenced'
@@ -37,30 +36,62 @@ export async function isFenced(db: Database, release: string): Promise<boolean> 
   return found !== undefined;
 }
 
-/** States that a delivery does not leave by itself. */
-const ended: readonly DeliveryState[] = ['live', 'superseded', 'reverted', 'failed'];
-
-/** Releases of a type that are announced and not taken back. */
-const standing = (db: Database, type: string) =>
+/**
+ * Releases with the decision that took each back. A failed release is held back by its own command, which says why it failed;
+ * fences of before decisions were recorded have theirs in the version's row.
+ */
+const asTheyStand = (db: Database) =>
   db
-    .selectFrom('authoritative.releases as releases')
-    .select(['releases.row', 'releases.announced'])
-    .where('releases.type', '=', type)
-    .where('releases.announced', '=', true)
-    .where((eb) =>
-      eb.not(
-        eb.exists(
-          eb
-            .selectFrom('authoritative.fences as fence')
-            .select('fence.release')
-            .whereRef('fence.release', '=', 'releases.release'),
+    .selectFrom('authoritative.releases as one')
+    .leftJoin('authoritative.fences as fence', 'fence.release', 'one.release')
+    .leftJoin('authoritative.decisions as decision', (join) =>
+      join
+        .onRef('decision.command_id', '=', 'fence.command_id')
+        .on(
+          'decision.workflow_id',
+          '=',
+          sql<string>`'model/' || one.project || '/' || one.model || '/' || one.submission`,
         ),
-      ),
-    );
+    )
+    .leftJoin('authoritative.commands as command', (join) =>
+      join
+        .onRef('command.workflow_id', '=', 'decision.workflow_id')
+        .onRef('command.command_id', '=', 'decision.command_id'),
+    )
+    .leftJoin('projection.versions as version', (join) =>
+      join
+        .onRef('version.project', '=', 'one.project')
+        .onRef('version.model', '=', 'one.model')
+        .onRef('version.submission', '=', 'one.submission')
+        .on('fence.command_id', 'is not', null)
+        .on('decision.command_id', 'is', null),
+    )
+    .select([
+      'one.row',
+      'one.announced',
+      sql<Withdrawal | null>`case
+        when fence.command_id is null then null
+        when decision.command_id is not null then jsonb_build_object(
+          'decision', decision.name, 'by', decision.actor, 'at', to_json(decision.at),
+          'reason', case when decision.status = 'failed' then command.message else decision.reason end)
+        else (
+          select jsonb_build_object('decision', d->>'name', 'by', d->>'actor', 'at', d->>'at', 'reason', d->>'reason')
+          from jsonb_array_elements(version.row->'decisions') d where d->>'commandId' = fence.command_id limit 1)
+        end`.as('withdrawn'),
+      'fence.command_id as fence',
+    ]);
+
+type Found = { row: Release; announced: boolean; withdrawn: Withdrawal | null; fence: string | null };
+
+function standingOf({ withdrawn, fence, ...found }: Found): StandingRelease {
+  const known = withdrawn && { ...withdrawn, at: new Date(withdrawn.at).toISOString() };
+  // A fence whose decision is not recorded: that it was taken back is certain all the same.
+  const unknown = { decision: '', by: '', reason: 'no decision is recorded', at: found.row.releasedAt };
+  return { ...releaseOf(found), withdrawn: fence === null ? null : (known ?? unknown) };
+}
 
 /** The releases' part of Records. */
 export function releaseRecords(db: Database): ReleaseRecords {
-  const columns = ['row', 'announced'] as const;
   return {
     async allotRelease(commandId, release) {
       return transact(db, (trx) => allot(trx, commandId, release));
@@ -78,54 +109,27 @@ export function releaseRecords(db: Database): ReleaseRecords {
     ...numberRecords(db),
 
     async release(release) {
-      const found = await db
-        .selectFrom('authoritative.releases')
-        .select(columns)
-        .where('release', '=', release)
-        .executeTakeFirst();
-      return found && releaseOf(found);
+      const found = await asTheyStand(db).where('one.release', '=', release).executeTakeFirst();
+      return found && standingOf(found);
     },
 
     async releases({ type, after, limit, announced = false }) {
-      let query = db
-        .selectFrom('authoritative.releases')
-        .select(columns)
-        .where('type', '=', type)
-        .where('sequence', '>', after ?? 0)
-        .orderBy('sequence')
+      let query = asTheyStand(db)
+        .where('one.type', '=', type)
+        .where('one.sequence', '>', after ?? 0)
+        .orderBy('one.sequence')
         .limit(limitOf(limit));
-      if (announced) query = query.where('announced', '=', true);
-      return (await query.execute()).map(releaseOf);
-    },
-
-    async nextRelease(application, type, floor) {
-      const found = await standing(db, type)
-        .where('sequence', '>', floor)
-        .where((eb) =>
-          eb.not(
-            eb.exists(
-              eb
-                .selectFrom('projection.deliveries as delivery')
-                .select('delivery.release')
-                .where('delivery.application', '=', application)
-                .whereRef('delivery.release', '=', 'releases.release')
-                .where('delivery.state', 'in', ended),
-            ),
-          ),
-        )
-        .orderBy('sequence')
-        .limit(1)
-        .executeTakeFirst();
-      return found && releaseOf(found);
-    },
-
-    async newestRelease(type) {
-      const found = await standing(db, type).orderBy('sequence', 'desc').limit(1).executeTakeFirst();
-      return found && releaseOf(found);
+      if (announced) query = query.where('one.announced', '=', true);
+      return (await query.execute()).map(standingOf);
     },
 
     async releasesOf(project, model, submission) {
-      return releasesOfVersion(db, { project, model, submission });
+      const query = asTheyStand(db)
+        .where('one.project', '=', project)
+        .where('one.model', '=', model)
+        .where('one.submission', '=', submission)
+        .orderBy('one.sequence');
+      return (await query.execute()).map(standingOf);
     },
 
     async fence(releases, commandId) {

@@ -295,9 +295,20 @@ export interface Tables {
     author: string;
     revision: number;
     summary: GeneratedAlways<VersionSummary>;
-    type: GeneratedAlways<string>;
     /** The version's number; 0 while it has none. */
     number: GeneratedAlways<number>;
+  };
+  /** What versions are filtered and sorted by; a trigger keeps it. */
+  'projection.version_index': {
+    ordinal: GeneratedAlways<number>;
+    project: GeneratedAlways<string>;
+    model: GeneratedAlways<string>;
+    type: GeneratedAlways<string | null>;
+    state: GeneratedAlways<string>;
+    author: GeneratedAlways<string>;
+    number: GeneratedAlways<number>;
+    updated_at: GeneratedAlways<string>;
+    /** Each as `<project>/<tag>`. */
     tags: GeneratedAlways<readonly string[]>;
     words: GeneratedAlways<string>;
   };

@@ -8,14 +8,7 @@ import { listEvaluations, listVersions } from './lists.ts';
 
 type VersionRecords = Pick<
   Records,
-  | 'version'
-  | 'versionByNumber'
-  | 'versions'
-  | 'versionNumber'
-  | 'claimDigest'
-  | 'freeDigest'
-  | 'evaluation'
-  | 'evaluations'
+  'version' | 'versionByNumber' | 'versions' | 'claimDigest' | 'freeDigest' | 'evaluation' | 'evaluations'
 >;
 
 /** The versions' part of Records. Lists come newest first. */
@@ -46,10 +39,6 @@ export function versionRecords(db: Database): VersionRecords {
     },
 
     versions: (filter) => listVersions(db, filter),
-
-    async versionNumber(project, model, submission) {
-      return transact(db, (trx) => numberOf(trx, { project, model, submission }));
-    },
 
     async claimDigest(project, model, submission, digest) {
       await transact(db, (trx) => claim(trx, { project, model, submission }, digest));

@@ -99,6 +99,13 @@ export const decisionFaults: readonly RecordsFault[] = [
     }),
   },
   {
+    fault: 'a list does not say what was taken back',
+    seenBy: 'what is live somewhere is not let go, and what is let go never goes live',
+    plant: (records) => ({
+      releases: async (filter) => (await records.releases(filter)).map((row) => ({ ...row, withdrawn: null })),
+    }),
+  },
+  {
     fault: 'files are taken for returned',
     seenBy: 'files that go back to a scientist are noted before their decision is complete',
     plant: (records) => ({

@@ -80,6 +80,8 @@ export const effectCases: readonly RecordsCase[] = [
       }
       assert.deepEqual((await records.command(idOf('rf-1'), commandId))?.outcome, { status: 'failed', ...why });
       assert.equal(await records.fenced(`${scene.type}-1`), true);
+      const { withdrawn } = (await records.release(`${scene.type}-1`)) ?? {};
+      assert.deepEqual([withdrawn?.decision, withdrawn?.by, withdrawn?.reason], ['release', 'mia', why.message]);
       assert.equal((await records.decision(idOf('rf-1'), commandId))?.status, 'failed');
       const second = await give('rf-1', 'release', 'mia');
       assert.equal((await standing('rf-1')).pending?.release, `${scene.type}-2`);
@@ -99,6 +101,7 @@ export const effectCases: readonly RecordsCase[] = [
       await addApplication();
       const release = await released('rf-1');
       await deliver(release);
+      assert.equal((await records.release(release))?.withdrawn, null);
       for (const [name, args] of [
         ['reject', NO.args],
         ['rollback', NO.args],
@@ -114,6 +117,18 @@ export const effectCases: readonly RecordsCase[] = [
       const { command, came } = await give('rf-1', 'retire', 'mia');
       assert.equal(came, 'accepted');
       assert.equal(await records.fenced(release), true);
+      // Whoever lists releases, one by one or all, sees what took it back.
+      const { at } = (await records.decision(idOf('rf-1'), command.body.commandId)) ?? {};
+      const withdrawn = { decision: 'retire', by: 'mia', reason: '', at };
+      const shown = [
+        await records.release(release),
+        ...(await records.releases({ type: scene.type })),
+        ...(await records.releasesOf(scene.project, 'forest', 'rf-1')),
+      ];
+      assert.deepEqual(
+        shown.map((row) => row?.withdrawn),
+        [withdrawn, withdrawn, withdrawn],
+      );
       assert.equal((await standing('rf-1')).version.state, 'released');
       const retired = await records.completeDecision(idOf('rf-1'), command.body.commandId);
       assert.deepEqual([retired.version.state, retired.closed], ['retired', true]);
