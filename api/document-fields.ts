@@ -22,6 +22,7 @@ interface Operation {
   responses?: Record<string, { content?: Content }>;
 }
 export interface DescribedDocument {
+  openapi: string;
   paths: Record<string, Record<string, Operation>>;
   components: { schemas: Record<string, Field> };
 }

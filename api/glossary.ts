@@ -102,7 +102,7 @@ const imports: Readonly<Record<string, Meaning>> = {
   'examples.why': ['Why it was left out', 'a hidden file'],
   sheet: 'The data sheet of what was imported; null: the import is not done',
   host: ['Host name', 'archive.example.org'],
-  port: ['Port', 22],
+  port: ['Port of its SFTP server', 22],
   'nodes.kind': 'How files are fetched from there',
   'nodes.user': ['Account on that host', 'reader'],
   hostKey: [

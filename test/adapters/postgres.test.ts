@@ -228,7 +228,7 @@ describe('the schema on PostgreSQL', () => {
         rows.map(({ schema }) => schema),
         ['authoritative', 'projection'],
       );
-      assert.equal(rows[1]?.tables, 5);
+      assert.equal(rows[1]?.tables, 6);
     });
   });
 
