@@ -1,4 +1,5 @@
 // The Model Center's record (paper 4.3): how things stand when a workflow begins, each decision as one transaction, and its file beside the artifact.
+import { Context } from '@temporalio/activity';
 import type { SignedCommand } from '../workflows/domain/command.ts';
 import { parseWorkflowId, workflowId } from '../workflows/domain/ids.ts';
 import type { Import } from '../workflows/domain/import.ts';
@@ -115,8 +116,13 @@ export function createModelCenterActivities(deps: {
       return records.completeDecision(currentWorkflow(), commandId);
     },
 
+    /** A release that an operator has ended stays pending, and is carried out again. */
     async failDecision(input: { commandId: string; reason: string; message: string }): Promise<VersionStanding> {
-      return records.failDecision(currentWorkflow(), input.commandId, input);
+      const standing = await records.failDecision(currentWorkflow(), input.commandId, input);
+      const { pending } = standing;
+      if (pending?.commandId === input.commandId && pending.release !== null)
+        await noteInterrupted(`release ${pending.release} was ended in Temporal: it is carried out again`);
+      return standing;
     },
 
     /** Makes the transition that follows from what activities have established. `ended`: why what was awaited came to nothing. */
@@ -209,6 +215,7 @@ export function createModelCenterActivities(deps: {
       const row = await releaseOf(release);
       if (await records.fenced(release))
         await records.concludeDelivery({ ...applicationOf(row.type), release }, 'taken back by a manager');
+      else await noteInterrupted(`the delivery of ${release} was ended in Temporal: it begins again`);
     },
 
     /** Something that people must know of a delivery that is live. */
@@ -243,6 +250,16 @@ export function createModelCenterActivities(deps: {
       await records.closeStart(currentWorkflow(), 'quiet');
     },
   };
+
+  /** An operator has ended work of this workflow in Temporal. A run may see that more than once. */
+  async function noteInterrupted(reason: string): Promise<void> {
+    const { activityId } = Context.current().info;
+    const entry = {
+      ...{ key: `${currentWorkflow()}/${currentRun()}/interrupted/${activityId}`, kind: 'workflow.interrupted' },
+      ...{ actor: 'operator', digest: null, report: null, reason, detail: {}, at: new Date().toISOString() },
+    };
+    await records.record([{ ...entry, ...(await aboutWorkflow(records)) }], []);
+  }
 
   /** The application that this activity works for, be it as its delivery. */
   function applicationOf(type: string): { application: string; type: string } {

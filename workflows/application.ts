@@ -19,6 +19,7 @@ import { wakeUp } from './wake-up.ts';
 /** Runs for as long as the application takes this type. */
 export async function application(input: ApplicationInput, carried?: Carried): Promise<void> {
   if (!patched('the-record-decides')) return applicationBefore(input, carried);
+  const isResumed = patched('what-is-live-is-followed');
   const { application: name, type } = input;
   const find = openFinding();
   const inbox = openInbox(carried?.commands);
@@ -46,6 +47,7 @@ export async function application(input: ApplicationInput, carried?: Carried): P
     const begun = await center.begin();
     see(begun.application);
     inbox.open(begun.keys);
+    if (isResumed) await catchUp(begun.application);
     for (;;) {
       const pending = app.standing?.pending;
       if (pending) await follow(pending);
@@ -69,6 +71,13 @@ export async function application(input: ApplicationInput, carried?: Carried): P
         await continueAsNew<typeof application>(input, { commands: [] });
     }
   });
+
+  /** A run before this one may have ended between a move and what follows it. Each step does nothing if it was done. */
+  async function catchUp(begun: ApplicationStanding | null): Promise<void> {
+    const { pointer, pending, wake: behind } = begun ?? {};
+    if (pointer && pointer.generation > 0 && !pending) await writeLive(pointer.release);
+    await wakeUp(behind ?? []);
+  }
 
   /** Something has changed in the records: a new release, or one that was taken back. */
   async function look(): Promise<void> {
@@ -104,9 +113,12 @@ export async function application(input: ApplicationInput, carried?: Carried): P
         });
         return result.state === 'deploying' ? undefined : '';
       })
-      .catch((error: unknown) =>
-        isCancellation(error) ? 'interrupted' : `the delivery was ended: ${explain(error).message}`,
-      );
+      .catch((error: unknown) => {
+        const { type: reason, message } = explain(error);
+        // Ending it in Temporal decides nothing about it.
+        if (isCancellation(error) || (isResumed && reason === 'Ended')) return 'interrupted';
+        return `the delivery was ended: ${message}`;
+      });
     // From here on it cannot be stopped: the fence is asked once more with the move itself.
     if (ended === undefined) await deploy(release);
     else if (ended === 'interrupted') await center.interruptDelivery({ release: id });
@@ -120,11 +132,16 @@ export async function application(input: ApplicationInput, carried?: Carried): P
       see({ ...(await center.readApplication()), wake: [] });
       if (moved.why !== null) return;
       await wakeUp(moved.wake);
-      const note = await commitLive();
-      if (note) await center.noteDelivery({ release, note });
+      await writeLive(release);
     } catch (error) {
       await center.concludeDelivery({ release, ended: explain(error).message });
     }
+  }
+
+  /** The main branch follows the pointer; a delivery that is live says so when it cannot. */
+  async function writeLive(release: string | null): Promise<void> {
+    const note = await commitLive();
+    if (note && release !== null) await center.noteDelivery({ release, note });
   }
 
   /** `model.lock` follows the pointer. What is said when it cannot: a person has to look at the repository. */

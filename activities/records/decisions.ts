@@ -51,7 +51,7 @@ export interface VersionDecisionRecords {
   ): Promise<VersionStanding>;
   /** The effects of the pending decision are there: the state follows. Another one changes nothing. */
   completeDecision(workflowId: string, commandId: string): Promise<VersionStanding>;
-  /** The effects of the pending decision cannot be had: the state is as it was. */
+  /** The effects of the pending decision cannot be had: the state is as it was. A release that an operator has `Ended` stays pending. */
   failDecision(workflowId: string, commandId: string, failed: Failed): Promise<VersionStanding>;
   /** Notes where a decision's files were returned to. */
   noteReturned(workflowId: string, commandId: string, folder: string): Promise<void>;
@@ -90,7 +90,7 @@ export interface PointerDecisionRecords {
   beginGates(delivery: DeliveryKey): Promise<void>;
   /** Records what a gate has found; the same again is one. `run`: the delivery's run: what it found of a gate first counts, and is returned. */
   recordGate(delivery: DeliveryKey, result: GateResult, run?: string): Promise<GateResult>;
-  /** What the delivery has come to by the results of its gates. `ended`: why it came to nothing. */
+  /** What the delivery has come to by the results of its gates. `ended`: why it came to nothing. Its start closes when it has failed or is live. */
   concludeDelivery(delivery: DeliveryKey, ended?: string): Promise<Delivery>;
   scanStanding(workflowId: string): Promise<ScanStanding>;
   decideLabels(workflowId: string, command: SignedCommand): Promise<ScanStanding>;

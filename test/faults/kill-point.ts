@@ -1,4 +1,5 @@
-// Where a worker is killed: named points, and the parts of a worker that end its own process there by a real SIGKILL.
+// Where a worker is killed or held: named points, and the parts of a worker that stop there, by a real SIGKILL or until told to go on.
+import type { Info } from '@temporalio/activity';
 import type { PayloadCodec } from '@temporalio/common';
 import type { ActivityInterceptorsFactory } from '@temporalio/worker';
 import { z } from 'zod';
@@ -21,6 +22,7 @@ const killPointSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('task'), commandId: z.string(), moment: z.enum(moments) }),
 ]);
 export type KillPoint = z.infer<typeof killPointSchema>;
+export type ActivityPoint = Extract<KillPoint, { kind: 'activity' }>;
 
 /** For people. */
 export const nameOf = (point: KillPoint): string =>
@@ -39,8 +41,61 @@ async function die(): Promise<never> {
   return new Promise<never>(() => undefined);
 }
 
-/** Kills the process around one activity's execution. Executions are counted, attempts of the same one are not. */
-export function killingActivities(point: KillPoint | undefined): ActivityInterceptorsFactory {
+/** Kills the process around one activity's execution. */
+export const killingActivities = (point: KillPoint | undefined): ActivityInterceptorsFactory =>
+  stoppingActivities(point?.kind === 'activity' ? point : undefined, die);
+
+/** An activity's execution at which a worker waits. */
+export interface Held {
+  readonly interceptor: ActivityInterceptorsFactory;
+  /** The execution, once it is there. */
+  readonly reached: Promise<Info>;
+  readonly isReached: () => boolean;
+  /** Lets it go on, or through if it comes later. */
+  readonly letGo: () => void;
+  /** It has gone on and is over. */
+  readonly finished: Promise<void>;
+}
+
+/** Holds a worker around one activity's execution until it is let go. */
+export function holdingActivities(point: ActivityPoint): Held {
+  const state = { held: undefined as Info | undefined, ...promiseParts() };
+  const stopping = stoppingActivities(point, async (info) => {
+    state.held = info;
+    state.arrive(info);
+    await state.gone;
+  });
+  const interceptor: ActivityInterceptorsFactory = (context) => {
+    const { inbound } = stopping(context);
+    return {
+      inbound: {
+        async execute(input, next) {
+          try {
+            return (await inbound?.execute?.(input, next)) as unknown;
+          } finally {
+            if (state.held === context.info) state.finish();
+          }
+        },
+      },
+    };
+  };
+  const { reached, finished, letGo } = state;
+  return { interceptor, reached, finished, letGo, isReached: () => state.held !== undefined };
+}
+
+function promiseParts() {
+  const made = { arrive: (_: Info): void => undefined, letGo: (): void => undefined, finish: (): void => undefined };
+  const reached = new Promise<Info>((resolve) => (made.arrive = resolve));
+  const gone = new Promise<void>((resolve) => (made.letGo = resolve));
+  const finished = new Promise<void>((resolve) => (made.finish = resolve));
+  return { reached, gone, finished, ...made };
+}
+
+/** Calls `stop` around one activity's execution. Executions are counted, attempts of the same one are not. */
+function stoppingActivities(
+  point: ActivityPoint | undefined,
+  stop: (info: Info) => Promise<void>,
+): ActivityInterceptorsFactory {
   const seen = new Map<string, string[]>();
   return ({ info }) => ({
     inbound: {
@@ -50,12 +105,12 @@ export function killingActivities(point: KillPoint | undefined): ActivityInterce
         const id = `${info.workflowExecution?.runId}/${info.activityId}`;
         if (!ids.includes(id)) seen.set(name, [...ids, id]);
         const here =
-          point?.kind === 'activity' &&
+          point !== undefined &&
           name === `${point.workflow}/${point.activity}` &&
           (point.occurrence === 'retried' ? info.attempt > 1 : seen.get(name)?.indexOf(id) === point.occurrence - 1);
-        if (here && point.moment === 'before') await die();
+        if (here && point.moment === 'before') await stop(info);
         const result = await next(input);
-        if (here) await die();
+        if (here && point.moment === 'after') await stop(info);
         return result;
       },
     },

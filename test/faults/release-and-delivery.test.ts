@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startChild } from './child-process.ts';
 import { hurriedBundle } from './hurried-bundle.ts';
+import { lanes } from './lanes.ts';
 import { moments, nameOf, type KillPoint } from './kill-point.ts';
 import type { Executed, Passing } from './passage.ts';
 import { activitiesOfRelease, lifecycleId, pass, releaseCommandId } from './passage.ts';
@@ -57,7 +58,8 @@ beforeAll(async () => {
   } finally {
     await scene.close();
   }
-  const start = lanes(AT_ONCE);
+  const lane = lanes(AT_ONCE);
+  const start = (scenario: Scenario): Promise<Ended> => lane(() => run(scenario));
   activities = activityScenarios(executed).map(start);
   tasks = taskScenarios.map(start);
   consumers = consumerScenarios.map(start);
@@ -145,26 +147,6 @@ async function expectEndsAsClean(
   process.stderr.write(`${what}: ${kills} kills, ${same.length} ends equal to the clean run\n`);
   expect(ended.filter(({ problems }) => problems.length > 0)).toEqual([]);
   expect(ended.filter((one) => one.kills.join() !== workerKills.join())).toEqual([]);
-}
-
-/** Starts work in at most `count` lanes; what comes later waits for a free one. */
-function lanes(count: number): (scenario: Scenario) => Promise<Ended> {
-  const waiting: (() => Promise<void>)[] = [];
-  const state = { busy: 0 };
-  const next = (): void => {
-    const work = state.busy < count ? waiting.shift() : undefined;
-    if (!work) return;
-    state.busy += 1;
-    void work().then(() => {
-      state.busy -= 1;
-      next();
-    });
-  };
-  return (scenario) =>
-    new Promise((resolve) => {
-      waiting.push(async () => resolve(await run(scenario)));
-      next();
-    });
 }
 
 async function run({ name, killAt, plant, passing }: Scenario): Promise<Ended> {

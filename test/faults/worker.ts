@@ -1,18 +1,13 @@
 // A worker process for fault tests: wired as workers/main.ts, with scripted compute, and it may kill itself at one named point.
 import { randomUUID } from 'node:crypto';
-import { join } from 'node:path';
-import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
+import { DefaultLogger, NativeConnection, Runtime } from '@temporalio/worker';
 import { z } from 'zod';
 import type { EventBus } from '../../activities/ports.ts';
 import type { Records } from '../../activities/records.ts';
-import { createSigner } from '../../activities/signing.ts';
-import { admitting, dataConverter, workflowTime } from '../../workers/bundle.ts';
 import { workerConfig } from '../../workers/config.ts';
-import { createJobWorkers } from '../../workers/queues.ts';
-import { createActivities, openBus, openStores } from '../../workers/wiring.ts';
-import { taskQueues } from '../../workflows/messages.ts';
-import { scriptedCluster } from './cluster.ts';
+import { openBus, openStores } from '../../workers/wiring.ts';
 import { killingActivities, killingTasks, readKillPoint } from './kill-point.ts';
+import { createWorkers } from './workers.ts';
 
 const faults = z
   .object({ WORKFLOW_BUNDLE: z.string().min(1), KILL_AT: z.string(), PLANT: z.enum(['', 'event-id', 'move-key']) })
@@ -27,35 +22,12 @@ const [connection, stores, bus] = await Promise.all([
   openBus(config),
 ]);
 const records = faults.PLANT === 'move-key' ? withoutMoveKeys(stores.records) : stores.records;
-const signer = await createSigner(join(config.home, 'keys'));
-await records.registerKeys(signer.publicKeys());
-const activities = await createActivities({
-  ...stores,
-  records,
-  signer,
+const workers = await createWorkers({
+  ...{ connection, config, stores, records, codePath: faults.WORKFLOW_BUNDLE },
   bus: faults.PLANT === 'event-id' ? withRandomIds(bus) : bus,
-  cluster: scriptedCluster(stores),
-  apiUrl: config.apiUrl,
+  interceptor: killingActivities(point),
+  codec: killingTasks(point),
 });
-const common = {
-  connection,
-  namespace: config.temporal.namespace,
-  activities,
-  dataConverter: { ...dataConverter, payloadCodecs: [killingTasks(point)] },
-  interceptors: { activity: [...admitting(records).interceptors.activity, killingActivities(point)] },
-};
-const workers = await Promise.all([
-  Worker.create({
-    ...common,
-    taskQueue: taskQueues.core,
-    workflowBundle: { codePath: faults.WORKFLOW_BUNDLE },
-    ...workflowTime,
-    maxCachedWorkflows: 100,
-    // What waits for a dead worker's own queue is soon anybody's.
-    stickyQueueScheduleToStartTimeout: '1 second',
-  }),
-  createJobWorkers(common),
-]).then((made) => made.flat());
 // A worker that nobody supervises any more must not outlive its test.
 process.on('disconnect', () => process.exit(1));
 process.send?.('ready');

@@ -190,22 +190,20 @@ describe('after a terminate', () => {
     expect(await world.revert('shop', 'dev', second)).toMatchObject({ status: 'done' });
   });
 
-  it('a delivery has failed, and can be had by another release', async () => {
+  it.each(['terminate', 'cancel'] as const)('a delivery begins again (%s), and the audit says so', async (how) => {
     world.script.service = 'slow';
-    const release = await world.released('r-8');
+    const release = await world.released(`r-8-${how}`);
     await until('the gate', async () => (await world.records.delivery('shop', release))?.state === 'gating');
-    await terminate(workflowId.delivery({ application: 'shop', release }));
-    const failed = await until('the delivery to have failed', async () => {
-      const row = await world.records.delivery('shop', release);
-      return row?.state === 'failed' && row;
-    });
-    expect(failed.detail).toBe('the delivery was ended: ended by an operator');
-    expect(await sweepOnce()).toMatchObject(nothing);
+    const { generation } = await world.records.livePointer('shop', 'kind');
     world.script.service = 'golden';
-    await until('its version to know', async () =>
-      (await world.records.version('p', 'm', 'r-8'))?.detail.includes('failed in shop'),
+    await world.client.workflow.getHandle(workflowId.delivery({ application: 'shop', release }))[how]();
+    await world.untilLive('shop', release);
+    expect(await world.records.livePointer('shop', 'kind')).toMatchObject({ release, generation: generation + 1 });
+    const noted = (await world.auditOf('shop/kind')).filter(({ kind }) => kind === 'workflow.interrupted');
+    expect(noted.map(({ reason }) => reason)).toContain(
+      `the delivery of ${release} was ended in Temporal: it begins again`,
     );
-    await world.untilLive('shop', await world.release('r-8'));
+    expect(await sweepOnce()).toMatchObject(nothing);
   });
 
   it('a feedback goes on', async () => {

@@ -84,7 +84,8 @@ it('is withdrawn before its job has begun: none ever begins', async () => {
   const steps = (events ?? []).flatMap(
     ({ activityTaskScheduledEventAttributes: step }) => step?.activityType?.name ?? [],
   );
-  expect(steps).not.toContain('trainModel');
+  expect(steps).toContain('provisionRun');
+  expect(steps).not.toContain('runTraining');
   expect(jobsOf('rf-9')).toEqual([]);
 });
 

@@ -185,7 +185,7 @@ export async function openWorld(options: WorldOptions = {}) {
 }
 
 /** The runtime's logger can be chosen once a process. */
-function quieten(): void {
+export function quieten(): void {
   try {
     Runtime.install({ logger: new DefaultLogger('ERROR') });
   } catch {

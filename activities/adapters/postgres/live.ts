@@ -3,6 +3,7 @@ import type { Selectable } from 'kysely';
 import { sql } from 'kysely';
 import type { AuditEntry, Records } from '../../records.ts';
 import type { LivePointer } from '../../../workflows/domain/model.ts';
+import { workflowId } from '../../../workflows/domain/ids.ts';
 import { failure } from '../../failures.ts';
 import { append } from './audit.ts';
 import type { Database, Work } from './connection.ts';
@@ -11,6 +12,7 @@ import { mustNotBePaused } from './installation.ts';
 import { setDelivery } from './projections.ts';
 import { isFenced, releaseLock } from './releases.ts';
 import type { Tables } from './schema.ts';
+import { closeStart } from './starts.ts';
 
 type LiveRecords = Pick<Records, 'livePointer' | 'moveLivePointer' | 'liveAt' | 'liveHistory'>;
 type Move = Parameters<Records['moveLivePointer']>[0];
@@ -104,6 +106,7 @@ async function answer(trx: Work, move: Move, audit: AuditEntry): Promise<Answer>
     .where('type', '=', type)
     .execute();
   await moveDeliveries(trx, move, pointer.release, audit.at);
+  if (!revert) await closeStart(trx, workflowId.delivery({ application, release }), 'live');
   await append(trx, [audit]);
   return { moved: true, pointer: { application, type, generation, release, movedAt: moved_at } };
 }

@@ -42,7 +42,7 @@ export function pointerDecisionRecords(db: Database): PointerDecisionRecords {
       return transact(db, async (trx) => {
         const now = await pointerNow(trx, of, {});
         await setFloor(trx, of);
-        return standingOf(now);
+        return { ...standingOf(now), wake: await behindOf(trx, now.pointer) };
       });
     },
 
@@ -146,7 +146,8 @@ export function pointerDecisionRecords(db: Database): PointerDecisionRecords {
         await writeProjections(trx, [{ kind: 'delivery', row }]);
         const release = await releaseOf(trx, of.release);
         const id = ids.delivery(of);
-        await closeStart(trx, id, row.state);
+        // One that has passed is over when it is live: until then a run that comes again finds what is there.
+        if (row.state === 'failed') await closeStart(trx, id, row.state);
         await append(trx, [auditOf(row, release, id, await countOf(trx, of))]);
         return row;
       });
@@ -233,6 +234,22 @@ async function touchedBy(
     join authoritative.releases r on r.release = n.release
     where m.key = ${key} and m.application = ${application} and m.type = ${type}
     order by n.generation desc`.execute(trx);
+  return [...new Set(found.rows.map(({ row }) => ids.modelLifecycle(row)))];
+}
+
+/**
+ * The lifecycles that may not have heard of what the application did last: of what is live, of what was before it, and of
+ * the newest delivery.
+ */
+async function behindOf(trx: Work, { application, type, generation }: LivePointer): Promise<readonly string[]> {
+  const found = await sql<{ row: Release }>`
+    select r.row from authoritative.releases r where r.release in (
+      select m.release from authoritative.moves m
+      where m.application = ${application} and m.type = ${type} and m.generation in (${generation}, ${generation - 1})
+      union all
+      (select d.release from projection.deliveries d join authoritative.releases n on n.release = d.release
+      where d.application = ${application} and n.type = ${type} order by n.sequence desc limit 1))
+    order by r.sequence`.execute(trx);
   return [...new Set(found.rows.map(({ row }) => ids.modelLifecycle(row)))];
 }
 

@@ -66,6 +66,8 @@ export function versionDecisionRecords(db: Database): VersionDecisionRecords {
         const found = await mustFind(trx, workflowId, commandId);
         const release = now.pending.release;
         if (release !== null) {
+          // Ending a workflow in Temporal takes back no decision: the release is carried out again.
+          if (reason === 'Ended') return shownStanding(now);
           // What got out is out: whoever awaited it only did not hear of it.
           const rows = await releasesOfVersion(trx, now.version);
           if (rows.some((row) => row.release === release && row.state === 'announced'))

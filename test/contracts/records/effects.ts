@@ -74,6 +74,11 @@ export const effectCases: readonly RecordsCase[] = [
       const { command } = await give('rf-1', 'release', 'mia');
       const { commandId } = command.body;
       assert.equal((await records.failDecision(idOf('rf-1'), 'another-one', why)).pending?.commandId, commandId);
+      // Whoever ends it in Temporal decides nothing: it is carried out again.
+      const ended = { reason: 'Ended', message: 'ended by an operator' };
+      assert.equal((await records.failDecision(idOf('rf-1'), commandId, ended)).pending?.commandId, commandId);
+      assert.equal(await records.fenced(`${scene.type}-1`), false);
+      assert.equal((await records.command(idOf('rf-1'), commandId))?.outcome.status, 'accepted');
       for (const _ of [1, 2]) {
         const failed = await records.failDecision(idOf('rf-1'), commandId, why);
         assert.deepEqual([failed.version.state, failed.version.revision, failed.pending], ['approved', 2, null]);

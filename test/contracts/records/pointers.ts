@@ -13,7 +13,7 @@ export const pointerCases: readonly RecordsCase[] = [
       const second = await released('rf-2');
       await addApplication();
       // A new application begins with the newest release that stands.
-      await records.applicationStanding(pointerId);
+      assert.deepEqual((await records.applicationStanding(pointerId)).wake, []);
       const next = async () => (await records.openDelivery(pointerId)).release?.release ?? null;
       assert.equal(await next(), second);
       assert.equal(await next(), second);
@@ -22,7 +22,13 @@ export const pointerCases: readonly RecordsCase[] = [
       assert.equal((await records.delivery(scene.application, second))?.state, 'received');
       const of = { application: scene.application, type: scene.type, release: second };
       assert.equal((await records.concludeDelivery(of)).state, 'deploying');
+      // A run of it that comes again may still find what is there; once it is live there is nothing more to do.
+      const isOver = async () => (await records.start(`delivery/${scene.application}/${second}`))?.closedAt !== null;
+      assert.equal(await isOver(), false);
       assert.ok((await deliver(second)).moved);
+      assert.equal(await isOver(), true);
+      // Whoever resumes the application tells the lifecycles that may not have heard.
+      assert.deepEqual((await records.applicationStanding(pointerId)).wake, [idOf('rf-2')]);
       assert.equal(await next(), null);
       const third = await released('rf-3');
       const fourth = await released('rf-4');

@@ -1,0 +1,54 @@
+// The workers of a scene, wired as workers/main.ts wires them, with scripted compute and a place to disturb them at.
+import { join } from 'node:path';
+import type { PayloadCodec } from '@temporalio/common';
+import type { ActivityInterceptorsFactory, NativeConnection } from '@temporalio/worker';
+import { Worker } from '@temporalio/worker';
+import type { EventBus } from '../../activities/ports.ts';
+import type { Records } from '../../activities/records.ts';
+import { createSigner } from '../../activities/signing.ts';
+import { admitting, dataConverter, workflowTime } from '../../workers/bundle.ts';
+import type { Config } from '../../workers/config.ts';
+import { createJobWorkers } from '../../workers/queues.ts';
+import type { Stores } from '../../workers/wiring.ts';
+import { createActivities } from '../../workers/wiring.ts';
+import { taskQueues } from '../../workflows/messages.ts';
+import { scriptedCluster } from './cluster.ts';
+
+/** Makes the workers of all queues; they do not run yet. */
+export async function createWorkers(deps: {
+  readonly connection: NativeConnection;
+  readonly config: Config;
+  readonly stores: Stores;
+  readonly records: Records;
+  readonly bus: EventBus;
+  readonly codePath: string;
+  readonly interceptor: ActivityInterceptorsFactory;
+  readonly codec?: PayloadCodec;
+}): Promise<readonly Worker[]> {
+  const { connection, config, stores, records, bus, codePath, interceptor, codec } = deps;
+  const signer = await createSigner(join(config.home, 'keys'));
+  await records.registerKeys(signer.publicKeys());
+  const activities = await createActivities({
+    ...{ ...stores, records, signer, bus, cluster: scriptedCluster(stores), apiUrl: config.apiUrl },
+  });
+  const common = {
+    connection,
+    namespace: config.temporal.namespace,
+    activities,
+    dataConverter: { ...dataConverter, ...(codec && { payloadCodecs: [codec] }) },
+    interceptors: { activity: [...admitting(records).interceptors.activity, interceptor] },
+  };
+  const made = await Promise.all([
+    Worker.create({
+      ...common,
+      taskQueue: taskQueues.core,
+      workflowBundle: { codePath },
+      ...workflowTime,
+      maxCachedWorkflows: 100,
+      // What waits for a dead worker's own queue is soon anybody's.
+      stickyQueueScheduleToStartTimeout: '1 second',
+    }),
+    createJobWorkers(common),
+  ]);
+  return made.flat();
+}
