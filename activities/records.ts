@@ -193,6 +193,8 @@ export interface StartRow extends NewStart {
   readonly recordedAt: string;
   /** It was started before starts were recorded: its input is not known in full. */
   readonly earlier: boolean;
+  /** It ran before starts were recorded: what its steps made then is not on record, its workflow brings it along. */
+  readonly broughtOver: boolean;
   /** The run that was admitted last. */
   readonly runId: string | null;
   /** How often it was started again since it last went on, and when at the earliest it is again. */

@@ -12,7 +12,10 @@ const deliverySchema = z.object({ state: z.string() });
 const releaseSchema = z.object({ state: z.string() });
 
 /** The things, in the order of their releases, and what is to be done on the disk between the two programs. */
-export function deliveryThings(scene: Scene): {
+export function deliveryThings(
+  scene: Scene,
+  holdService: () => Promise<void>,
+): {
   readonly things: readonly Thing[];
   readonly between: () => Promise<void>;
 } {
@@ -140,6 +143,17 @@ export function deliveryThings(scene: Scene): {
       finish: () => delivered('waiter', 'u-1', ['live', 'failed']),
       end: 'u-1',
     }),
+    thing('gating', {
+      left: 'released',
+      leave: () => approved('gating', { type: 't' }),
+      caught: 1,
+      begin: async () => {
+        await release('gating');
+        await holdService();
+        await delivered('scanner', 't-3', ['gating', 'live', 'failed']);
+      },
+      end: 'released',
+    }),
     thing('ready', {
       left: 'approved',
       leave: () => approved('ready', { type: 't' }),
@@ -152,17 +166,6 @@ export function deliveryThings(scene: Scene): {
       end: 'released',
     }),
     ofApplication('scanner', { left: 't-1', end: 't-4' }),
-    thing('gating', {
-      left: 'released',
-      // Its gate has much to ask.
-      leave: () => approved('gating', { type: 't', samples: 2_500 }),
-      caught: 1,
-      begin: async () => {
-        await release('gating');
-        await delivered('scanner', 't-3', ['gating', 'live', 'failed']);
-      },
-      end: 'released',
-    }),
     ofDelivery('scanner', 't-3', { left: 'gating', end: 'live' }),
   ];
   return { things, between: () => rmdir(blocked) };

@@ -87,7 +87,7 @@ async function upgrade(
     say(`commit ${EARLIER} runs on ${home}`);
     const api = before.apiUrl;
     const scene = await openScene({ api, home, adminToken: before.adminToken ?? '', site, signal });
-    const [deliveries, imports] = [deliveryThings(scene), importThings(scene)];
+    const [deliveries, imports] = [deliveryThings(scene, before.holdService), importThings(scene)];
     const groups: readonly (readonly Thing[])[] = [
       [...evaluationThings(scene), ...versionThings(scene)],
       [...deliveries.things, ...scanThings(scene)],

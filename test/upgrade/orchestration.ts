@@ -7,8 +7,6 @@ export type Orchestration = Awaited<ReturnType<typeof openOrchestration>>;
 
 /** PENDING_ACTIVITY_STATE_STARTED of Temporal's API. */
 const STARTED = 2;
-/** EVENT_TYPE_WORKFLOW_TASK_FAILED. */
-const TASK_FAILED = 7;
 /** WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND: a signal came while a task was being answered; the server gives the task again. */
 const SIGNAL_CAME = 1;
 /** What a workflow's history holds once Records decide for it. */
@@ -42,10 +40,10 @@ export async function openOrchestration(address: string) {
       const handle = client.workflow.getHandle(workflowId, runId);
       const { events = [] } = await handle.fetchHistory();
       const name = `${type} ${workflowId}`;
-      for (const { eventType, eventTime, workflowTaskFailedEventAttributes: failed } of events ?? []) {
-        if (Number(eventType) !== TASK_FAILED || Number(eventTime?.seconds ?? 0) * 1_000 < since.getTime()) continue;
-        if (Number(failed?.cause) !== SIGNAL_CAME)
-          found.push(`${name}: a workflow task failed (cause ${failed?.cause}): ${failed?.failure?.message ?? ''}`);
+      for (const { eventTime, workflowTaskFailedEventAttributes: failed } of events ?? []) {
+        if (!failed || Number(eventTime?.seconds ?? 0) * 1_000 < since.getTime()) continue;
+        if (Number(failed.cause) !== SIGNAL_CAME)
+          found.push(`${name}: a workflow task failed (cause ${failed.cause}): ${failed.failure?.message ?? ''}`);
       }
       if (['FAILED', 'TIMED_OUT', 'TERMINATED'].includes(status.name)) found.push(`${name}: ${status.name}`);
       if (status.name !== 'RUNNING') continue;

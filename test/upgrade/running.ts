@@ -1,6 +1,7 @@
 // A platform as an operator runs it: `ocdl start` of one checkout on one home, ended by SIGTERM.
 import { spawn } from 'node:child_process';
-import { join } from 'node:path';
+import { readdirSync, readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sendSignal } from '../../deploy/local/process-identity.ts';
 import { readRunRecords } from '../../deploy/local/run-records.ts';
@@ -10,12 +11,19 @@ const READY_WITHIN_MS = 300_000;
 /** The platform itself kills what is left after 20 s. */
 const END_WITHIN_MS = 60_000;
 
+/** A release is published, announced and received before its gate starts. */
+const SERVICE_WITHIN_MS = 120_000;
+/** A service of a small model is there for a second. */
+const LOOK_EVERY_MS = 20;
+
 export interface Running {
   readonly apiUrl: string;
   /** Shown at a home's first start only. */
   readonly adminToken: string | undefined;
   /** Freezes the worker: what is asked of the platform from now on is taken, and nothing is done about it. */
   stopWorker(): void;
+  /** Freezes the next model service that a gate starts, as soon as it is there: the gate waits for its answers. */
+  readonly holdService: () => Promise<void>;
   /** What it printed. */
   said(): string;
   /** SIGTERM, and the wait for its end. Throws when it does not end by itself with status 0. */
@@ -65,13 +73,23 @@ export async function startPlatform(given: {
     await kill();
     throw error;
   }
+  const worker = (): number => {
+    const found = readRunRecords(join(home, 'run')).find(({ name }) => name === 'worker');
+    if (found === undefined) throw new Error(`no worker runs on ${home}: its log is in ${home}/logs`);
+    return found.child.pid;
+  };
   return {
     apiUrl: /^ {2}API +(\S+)$/m.exec(state.text)?.[1] ?? '',
     adminToken: /^ {2}Administrator +(\S+)$/m.exec(state.text)?.[1],
-    stopWorker() {
-      const worker = readRunRecords(join(home, 'run')).find(({ name }) => name === 'worker');
-      if (worker === undefined || !sendSignal(worker.child.pid, 'SIGSTOP'))
-        throw new Error(`no worker runs on ${home}: its log is in ${home}/logs`);
+    stopWorker: () => void sendSignal(worker(), 'SIGSTOP'),
+    async holdService() {
+      const until = Date.now() + SERVICE_WITHIN_MS;
+      for (;;) {
+        const service = processes().find((pid) => isService(pid) && isBelow(pid, worker()));
+        if (service !== undefined && sendSignal(service, 'SIGSTOP')) return;
+        if (Date.now() > until) throw new Error('no gate has started a model service');
+        await sleep(LOOK_EVERY_MS, undefined, { signal });
+      }
     },
     said: () => state.text,
     async stop() {
@@ -82,4 +100,35 @@ export async function startPlatform(given: {
     },
     kill,
   };
+}
+
+const processes = (): readonly number[] =>
+  readdirSync('/proc')
+    .filter((entry) => /^\d+$/.test(entry))
+    .map(Number);
+
+function isBelow(pid: number, ancestor: number): boolean {
+  for (let at: number | undefined = pid; at !== undefined && at > 1; at = parentOf(at))
+    if (at === ancestor) return true;
+  return false;
+}
+
+/** A process may end while it is looked at. */
+function parentOf(pid: number): number | undefined {
+  const stat = read(`/proc/${pid}/stat`);
+  return stat === undefined ? undefined : Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
+}
+
+/** Node itself, not the sandbox around it. */
+function isService(pid: number): boolean {
+  const [program = '', ...args] = read(`/proc/${pid}/cmdline`)?.split('\0') ?? [];
+  return basename(program) === 'node' && args.some((arg) => arg.endsWith('inference/main.ts'));
+}
+
+function read(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return undefined;
+  }
 }

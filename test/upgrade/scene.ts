@@ -114,15 +114,17 @@ export async function openScene(place: {
   const version = async (submission: string, project: ProjectName = 'p'): Promise<Version> =>
     (await mia.get(pathOf(submission, project), z.object({ version: versionSchema }))).version;
 
-  /** Waits until a version is in one of `states`, and answers which. */
+  /** Waits until a version is in one of `states`, and answers how it is then. Throws when it is a failure that nobody waits for. */
   async function becomes(submission: string, states: readonly string[], project: ProjectName = 'p'): Promise<Version> {
     const what = `${submission} to be ${states.join(' or ')}`;
-    return mia.until(
+    const found = await mia.until(
       what,
       () => version(submission, project),
-      ({ state }) => states.includes(state),
+      ({ state }) => [...states, 'invalid', 'failed'].includes(state),
       PATIENCE_MS,
     );
+    if (!states.includes(found.state)) throw new Error(`${submission} is ${found.state}: ${found.detail}`);
+    return found;
   }
 
   /** Gives a command at what the version is now, and waits for its effects. */
@@ -259,8 +261,6 @@ interface Files {
   readonly type: string;
   /** Golden samples that the model does not answer: a gate finds it. */
   readonly golden: 'right' | 'wrong';
-  /** How many golden samples there are. */
-  readonly samples: number;
   /** A card that no model can have. */
   readonly card: 'right' | 'wrong';
   readonly isLarge: boolean;
@@ -277,19 +277,21 @@ const cardOf = (type: string) => ({
   ...{ threshold: 0.5, data: [], metrics: {}, revises: null },
   preprocessing: { name: 'none', version: 1, description: 'none' },
 });
-const goldenOf = (answer: readonly number[], count = 1) => ({
-  samples: Array.from({ length: count }, () => ({
-    request: { inputs: [{ name: 'x', ...tensor([0.25, 0.75]) }] },
-    response: { outputs: [{ name: 'y', ...tensor(answer) }] },
-    tolerance: 1e-6,
-  })),
+const goldenOf = (answer: readonly number[]) => ({
+  samples: [
+    {
+      request: { inputs: [{ name: 'x', ...tensor([0.25, 0.75]) }] },
+      response: { outputs: [{ name: 'y', ...tensor(answer) }] },
+      tolerance: 1e-6,
+    },
+  ],
 });
 /** Copying and checking so much takes some seconds. */
 const LARGE_BYTES = 160 * 2 ** 20;
 
 /** A small valid model that returns its input, its card and its golden samples; `submission` makes its bytes its own. */
 function filesOf(given: Partial<Files> & { readonly submission: string; readonly type: string }) {
-  const { submission, type, golden = 'right', samples = 1, card = 'right', isLarge = false } = given;
+  const { submission, type, golden = 'right', card = 'right', isLarge = false } = given;
   const padding = () => ({
     name: 'padding',
     dims: [LARGE_BYTES / 4],
@@ -306,7 +308,7 @@ function filesOf(given: Partial<Files> & { readonly submission: string; readonly
   return {
     'model.onnx': encodeModel(model(graph, { producer_name: `upgrade ${submission}` })),
     'model.json': Buffer.from(JSON.stringify({ ...cardOf(type), ...(card === 'wrong' && { classes: [] }) })),
-    'golden.json': Buffer.from(JSON.stringify(goldenOf(answer, samples))),
+    'golden.json': Buffer.from(JSON.stringify(goldenOf(answer))),
   };
 }
 
@@ -319,7 +321,7 @@ const testRows = (count: number): string =>
     return JSON.stringify({ id, inputs: { x: [1 - score, score] }, label: score > 0.5 ? 'YES' : 'NO' });
   }).join('\n');
 
-/** A training that lasts until a moment, and fails before another one. */
+/** A training that lasts until a moment, or fails. */
 const trainingCode = {
   'train.py': [
     'import base64, json, pathlib, sys, time',
@@ -328,8 +330,8 @@ const trainingCode = {
     'print("training", flush=True)',
     'while time.time() < parameters.get("until", 0):',
     '    time.sleep(0.2)',
-    'if time.time() < parameters.get("fails_before", 0):',
-    '    sys.exit("the data is not there yet")',
+    'if parameters.get("fails"):',
+    '    sys.exit("the data is not good enough")',
     'here = pathlib.Path(__file__).parent',
     'ocdl.outputs("model.onnx").write_bytes(base64.b64decode(parameters["model"]))',
     'ocdl.outputs("model.json").write_bytes((here / "card.json").read_bytes())',

@@ -1,18 +1,17 @@
 // Trainings that wait, run, have failed or are about to be withdrawn.
 import assert from 'node:assert/strict';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Scene } from './scene.ts';
 import type { Thing } from './thing.ts';
 
 /** Beyond the stop of the earlier program: the training that runs then runs on under the new one. */
-const LASTS_SECONDS = 100;
+const LASTS_SECONDS = 180;
 /** The job of a withdrawn training would run for so long. */
 const FOREVER_SECONDS = 3_600;
 
 /** The trainings. Those that are set going take the slots of the earlier worker in this order. */
 export function trainingThings(scene: Scene): readonly Thing[] {
   const { becomes, give, send, outcomeOf, train, version, pathOf } = scene;
-  const state = { fails: 0, submitted: '', withdrawn: '' };
+  const state = { submitted: '', withdrawn: '' };
   const ended = ['trained', 'failed'] as const;
   const in_ = (seconds: number): number => Date.now() / 1_000 + seconds;
   const thing = (submission: string, given: Omit<Thing, 'name' | 'state'>): Thing => ({
@@ -34,7 +33,7 @@ export function trainingThings(scene: Scene): readonly Thing[] {
       leave: trains('trained'),
       finish: async () => {
         await give('sam', 'trained', 'submit');
-        await becomes('trained', ['new', 'invalid']);
+        await becomes('trained', ['new']);
       },
       end: 'new',
     }),
@@ -44,23 +43,23 @@ export function trainingThings(scene: Scene): readonly Thing[] {
       ask: async () => (state.submitted = await ask('submission-sent', 'submit')),
       finish: async () => {
         assert.equal((await outcomeOf('sam', state.submitted))?.status, 'done');
-        await becomes('submission-sent', ['new', 'invalid']);
+        await becomes('submission-sent', ['new']);
       },
       end: 'new',
     }),
     thing('failed', {
       left: 'failed',
       leave: async () => {
-        state.fails = in_(LASTS_SECONDS);
-        await train('failed', { fails_before: state.fails });
+        await train('failed', { fails: 1 });
         await becomes('failed', ended);
       },
+      // Its second attempt fails like the first one: then its author gives it up.
       finish: async () => {
-        await sleep(Math.max(0, (state.fails - in_(0)) * 1_000), undefined, { signal: scene.signal });
         await give('sam', 'failed', 'retry');
         await becomes('failed', ended);
+        await give('sam', 'failed', 'withdraw');
       },
-      end: 'trained',
+      end: 'withdrawn',
     }),
     thing('running', {
       left: 'training',

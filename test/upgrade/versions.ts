@@ -180,13 +180,13 @@ export function versionThings(scene: Scene): readonly Thing[] {
       caught: 2,
       runs: 'model/p/m/staging',
       begin: () => start('staging'),
-      finish: () => becomes('staging', ['new', 'invalid']),
+      finish: () => becomes('staging', ['new']),
       end: 'new',
     }),
     thing('just-started', {
       left: 'validating',
       ask: () => submit('just-started'),
-      finish: () => becomes('just-started', ['new', 'invalid']),
+      finish: () => becomes('just-started', ['new']),
       end: 'new',
     }),
     thing('evaluating', {

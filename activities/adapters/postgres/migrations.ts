@@ -546,6 +546,14 @@ export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = 
   alter table authoritative.gate_results add column run text;
   create unique index on authoritative.gate_results (application, release, gate, run);
   `,
+  // Starts that an earlier migration wrote for what was open: what their steps have made is not on record, and who asked in what
+  // role was not kept. The role of today stands for it where it counts.
+  `
+  alter table authoritative.starts add column brought_over boolean not null default false;
+  update authoritative.starts set brought_over = true where earlier or roles = '[]';
+  update authoritative.starts s set roles = m.roles from authoritative.members m
+    where s.type = 'evaluation' and s.brought_over and s.closed_at is null and m.project = s.project and m.name = s.asked_by;
+  `,
 ];
 
 /**
