@@ -166,7 +166,8 @@ export function deliveryThings(
       end: 'released',
     }),
     ofApplication('scanner', { left: 't-1', end: 't-4' }),
-    ofDelivery('scanner', 't-3', { left: 'gating', end: 'live' }),
+    // Live, and then replaced by the next release.
+    ofDelivery('scanner', 't-3', { left: 'gating', end: 'superseded' }),
   ];
   return { things, between: () => rmdir(blocked) };
 }

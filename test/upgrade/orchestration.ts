@@ -11,6 +11,8 @@ const STARTED = 2;
 const SIGNAL_CAME = 1;
 /** What a workflow's history holds once Records decide for it. */
 const PATCH = 'the-record-decides';
+/** A training whose version was withdrawn before it could begin: it is refused, and has done nothing. */
+const TOO_LATE = 'it has ended before, and its record is closed';
 /** What may run on when all is done: it waits for people, or for the next release. */
 const MAY_RUN = ['modelLifecycle', 'application', 'feedback'];
 
@@ -45,7 +47,9 @@ export async function openOrchestration(address: string) {
         if (Number(failed.cause) !== SIGNAL_CAME)
           found.push(`${name}: a workflow task failed (cause ${failed.cause}): ${failed.failure?.message ?? ''}`);
       }
-      if (['FAILED', 'TIMED_OUT', 'TERMINATED'].includes(status.name)) found.push(`${name}: ${status.name}`);
+      const why = JSON.stringify(events?.at(-1)?.workflowExecutionFailedEventAttributes?.failure ?? '');
+      if (['FAILED', 'TIMED_OUT', 'TERMINATED'].includes(status.name) && !why.includes(TOO_LATE))
+        found.push(`${name}: ${status.name} ${why}`);
       if (status.name !== 'RUNNING') continue;
       const { raw } = await handle.describe();
       if ((raw.pendingWorkflowTask?.attempt ?? 0) > 1)

@@ -68,14 +68,14 @@ export function importThings(scene: Scene): {
     response.writeHead(503, { 'retry-after': String(AGAIN_AFTER_SECONDS) });
     response.end();
   });
-  // Takes the request and says nothing.
-  const silent = (page: string): void =>
+  // Takes the request and says nothing, as long as `until` does not hold.
+  const silent = (page: string, until: () => boolean): void =>
     void site.pages.set(`localhost${page}`, (request, response) => {
-      if (state.open) return served.handler(request, response);
+      if (until()) return served.handler(request, response);
       state.waiting.add(response);
     });
-  silent('/silent.bin');
-  silent('/cancelled.bin');
+  silent('/silent.bin', () => state.open);
+  silent('/cancelled.bin', () => false);
 
   const start = (id: string, page: string) => async (): Promise<void> => {
     const source = { kind: 'https', url: `https://localhost:${site.port}${page}` };

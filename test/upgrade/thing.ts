@@ -9,7 +9,10 @@ export interface Thing {
   readonly leave?: () => Promise<unknown>;
   /** Sets work going that is under way when the platform is stopped. */
   readonly begin?: () => Promise<unknown>;
-  /** A workflow of which an activity runs once the work has begun; the next thing waits for that. Those that take a slot of the earlier worker begin first. */
+  /**
+   * A workflow of which an activity runs once the work has begun; the next thing waits for that. Those that take a slot of
+   * the earlier worker begin first.
+   */
   readonly runs?: string;
   /** It begins last, in this order: the worker is stopped right afterwards. */
   readonly caught?: 1 | 2;
