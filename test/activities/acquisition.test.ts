@@ -20,13 +20,11 @@ const resolution: Resolution = {
   ...{ revision: null, licence: null, notes: [] },
   files: [{ name: 'rows', address, bytes: null, expected: null, isFolder: false }],
 };
+const sha256 = 'a'.repeat(64);
 const stored = {
-  name: 'rows',
-  uri: 'local:areas/rows',
-  sha256: 'a'.repeat(64),
-  bytes: 1,
-  unpack: false,
-  origin: { address },
+  ...{ name: 'rows', uri: 'local:areas/rows', sha256, bytes: 1, unpack: false, entries: null },
+  origin: { address, bytes: 1, sha256, validator: null, checked: null },
+  leftOut: { count: 0, examples: [] },
 };
 
 /** Registers an import whose files are recorded and whose resolution is not. */
@@ -43,11 +41,11 @@ async function register(
     recordImport: async () => undefined,
   };
   const areas = await createLocalDisk({ root, name: 'areas' });
-  const { registerImport } = createAcquisitionActivities({
+  const importing = createAcquisitionActivities({
     ...({ records, areas } as unknown as Deps),
     scratch: join(root, 'imports'),
   });
-  const work = () => registerImport({ ...input, resolution, importedAt: '2026-11-28T00:00:00.000Z' });
+  const work = () => importing.registerImport({ ...input, resolution, importedAt: '2026-11-28T00:00:00.000Z' });
   const end: unknown = await inActivity(work, { workflowId: 'import/p/i' }).catch((error: unknown) => error);
   await rm(root, { recursive: true });
   return { registered, end };
