@@ -211,7 +211,7 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
   async function resolutionOf(input: DataImportInput & { resolution: Resolution }): Promise<Resolution> {
     const known = (await records.import(input.project, input.import))?.resolution;
     if (known) return known;
-    if ((await records.start(currentWorkflow()))?.earlier) return input.resolution;
+    if ((await records.start(currentWorkflow()))?.broughtOver) return input.resolution;
     throw failure('NotAuthorized', `import ${input.import} was not resolved: there is nothing to fetch`);
   }
 

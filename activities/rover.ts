@@ -167,7 +167,7 @@ export function createRoverActivities(
 
   /** Work from before its steps were recorded brings them along; any other has none. */
   async function onlyEarlier<Input>(input: Input): Promise<Input> {
-    if ((await records.start(currentWorkflow()))?.earlier) return input;
+    if ((await records.start(currentWorkflow()))?.broughtOver) return input;
     throw failure('NotAuthorized', `${currentWorkflow()} has prepared nothing: there is nothing to run`);
   }
 

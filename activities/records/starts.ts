@@ -22,6 +22,8 @@ export interface StartRow extends NewStart {
   readonly recordedAt: string;
   /** It was started before starts were recorded: its input is not known in full. */
   readonly earlier: boolean;
+  /** It ran before starts were recorded: the results of its first steps are not on record, its workflow brings them along. */
+  readonly broughtOver: boolean;
   /** The run that was admitted last. */
   readonly runId: string | null;
   /** How often it was started again since it last went on, and when at the earliest it is again. */

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -83,6 +84,10 @@ func run(given options) error {
 	if err != nil {
 		return fmt.Errorf("preparing the server: %w", err)
 	}
+	left, err := earlierRuns(given.file)
+	if err != nil {
+		return err
+	}
 	ui, err := newWebUI(given)
 	if err != nil {
 		return fmt.Errorf("preparing the Web UI: %w", err)
@@ -94,6 +99,9 @@ func run(given options) error {
 	failed := make(chan error, 1)
 	go func() { failed <- ui.Serve(listener) }()
 	defer ui.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go giveOutAgain(ctx, given, left, logger)
 	ended := make(chan error, 1)
 	// Returns at SIGINT or SIGTERM, when all services have stopped.
 	go func() { ended <- server.Start() }()

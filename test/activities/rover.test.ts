@@ -28,14 +28,14 @@ interface Given {
   fail?: (what: string) => void;
   outcome?: object;
   /** The run began before steps were recorded: it brings along what was provisioned. */
-  earlier?: boolean;
+  broughtOver?: boolean;
 }
 
 /** A rover over stores in memory, of a run that is provisioned; `fail` throws where the store is to be unavailable. */
 function roverOf(given: Given = {}) {
-  const { metrics = '{"f1": 0.5}', fail = () => undefined, earlier = false } = given;
+  const { metrics = '{"f1": 0.5}', fail = () => undefined, broughtOver = false } = given;
   const seen = { trainings: 0, written: {} as Record<string, string>, runs: [] as RunRecord[] };
-  const steps: Record<string, object> = earlier ? {} : { 'run/p/m/s/1 prepared': input.provisioned };
+  const steps: Record<string, object> = broughtOver ? {} : { 'run/p/m/s/1 prepared': input.provisioned };
   const areas = {
     uri: (path: string) => path,
     stat: async () => ({ bytes: 1 }),
@@ -60,7 +60,8 @@ function roverOf(given: Given = {}) {
   };
   const records = {
     ...{ issueToken: async () => undefined, revokeToken: async () => undefined, tokens: async () => [] },
-    start: async () => ({ earlier }),
+    // The first activity of the present version has proven its input: only this is left of what it was.
+    start: async () => ({ earlier: false, broughtOver }),
     recordStep: async (id: string, step: string, value: object) => void (steps[`${id} ${step}`] = value),
     step: async (id: string, step: string) => steps[`${id} ${step}`],
     recordRun: async (_: object, __: number, run: RunRecord) => void seen.runs.push(run),
@@ -85,7 +86,7 @@ const forged = { ...input, provisioned: { ...input.provisioned, environment: 'f'
 it('trains once although the store is unavailable after it, also for runs that an earlier version began', async () => {
   const state = { failures: 2 };
   const { rover, seen } = roverOf({
-    earlier: true,
+    broughtOver: true,
     fail: (what) => {
       if (what === 'digest' && state.failures-- > 0) throw new Error('HDFS: safe mode');
     },

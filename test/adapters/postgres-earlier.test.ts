@@ -253,6 +253,8 @@ it('brings over what was open: each goes on by its start, in its state, and what
       assert.equal((await records.start(id))?.parent, parent, id);
     assert.equal(await records.start(`model/${project}/forest/rf-withdrawn`), undefined);
     assert.equal(await records.start(`release/${type}-1`), undefined);
+    // Its report is evidence if a manager asked for it.
+    assert.deepEqual((await records.start(`evaluation/${project}/e-2`))?.roles, ['manager']);
     const [running] = rows.filter(({ workflowId: id }) => id.endsWith('rf-provisioning'));
     assert.deepEqual((running?.input as { beginning?: unknown }).beginning, { run: spec });
     // A run of before has another input; from the next one on it is the recorded one.
@@ -261,6 +263,8 @@ it('brings over what was open: each goes on by its start, in its state, and what
     assert.equal(await records.admit({ ...seen, digest: 'of-before' }), 'admitted');
     assert.equal(await records.admit({ ...seen, digest: inputDigest(running?.input ?? {}) }), 'admitted');
     assert.equal(await records.admit({ ...seen, digest: 'of-before' }), 'other-input');
+    // What its steps made before is still not on record.
+    assert.equal((await records.start(id))?.broughtOver, true);
 
     const standing = (submission: string) => records.versionStanding({ project, model: 'forest', submission });
     const fresh = await standing('rf-new');

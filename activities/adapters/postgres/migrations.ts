@@ -624,6 +624,14 @@ export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = 
   create index on projection.version_index using gin (tags);
   create index on projection.version_index using gin (words);
   `,
+  // Starts that an earlier migration wrote for what was open: what their steps have made is not on record, and who asked in what
+  // role was not kept. The role of today stands for it where it counts.
+  `
+  alter table authoritative.starts add column brought_over boolean not null default false;
+  update authoritative.starts set brought_over = true where earlier or roles = '[]';
+  update authoritative.starts s set roles = m.roles from authoritative.members m
+    where s.type = 'evaluation' and s.brought_over and s.closed_at is null and m.project = s.project and m.name = s.asked_by;
+  `,
 ];
 
 /**

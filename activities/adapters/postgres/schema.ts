@@ -182,6 +182,7 @@ export interface Tables {
     parent: string | null;
     recorded_at: Generated<string>;
     earlier: Generated<boolean>;
+    brought_over: Generated<boolean>;
     run_id: string | null;
     restarts: Generated<number>;
     restart_at: string | null;

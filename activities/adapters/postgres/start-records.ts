@@ -153,6 +153,7 @@ function rowOf(found: Selectable<Tables['authoritative.starts']>): StartRow {
     parent: found.parent,
     recordedAt: found.recorded_at,
     earlier: found.earlier,
+    broughtOver: found.brought_over,
     runId: found.run_id,
     restarts: found.restarts,
     restartAt: found.restart_at,

@@ -37,7 +37,7 @@ export const startCases: readonly RecordsCase[] = [
       assert.deepEqual(
         { ...found, recordedAt: null, input: null },
         {
-          ...{ ...rest, input: null, recordedAt: null, parent: null, earlier: false, runId: null },
+          ...{ ...rest, input: null, recordedAt: null, parent: null, earlier: false, broughtOver: false, runId: null },
           ...{ restarts: 0, restartAt: null, closedAt: null, detail: '' },
         },
       );
