@@ -8,9 +8,14 @@ export const pointerCases: readonly RecordsCase[] = [
   {
     name: 'the next delivery is the oldest announced release after where the application began',
     async run(records, scene) {
-      const { released, addApplication, pointerId, deliver, give, idOf } = await openLifecycle(records, scene);
+      const { released, addApplication, addRelease, pointerId, deliver, give, idOf } = await openLifecycle(
+        records,
+        scene,
+      );
       await released('rf-1');
       const second = await released('rf-2');
+      // Numbered and not announced: it is nobody's yet.
+      const hidden = await addRelease('rf-9');
       await addApplication();
       // A new application begins with the newest release that stands.
       await records.applicationStanding(pointerId);
@@ -23,6 +28,10 @@ export const pointerCases: readonly RecordsCase[] = [
       const of = { application: scene.application, type: scene.type, release: second };
       assert.equal((await records.concludeDelivery(of)).state, 'deploying');
       assert.ok((await deliver(second)).moved);
+      assert.equal(await next(), null);
+      await records.announced(hidden);
+      assert.equal(await next(), hidden);
+      await records.fence([hidden], 'taken-back');
       assert.equal(await next(), null);
       const third = await released('rf-3');
       const fourth = await released('rf-4');
@@ -81,8 +90,18 @@ export const pointerCases: readonly RecordsCase[] = [
       assert.deepEqual(await end('taken back'), ['failed', 'taken back']);
       await records.recordGate(of, { gate: 'integrity', passed: false, detail: 'other bytes', seconds: 1 });
       assert.deepEqual(await end('taken back'), ['failed', 'gate integrity: other bytes']);
-      const kinds = (await records.audit({ project: scene.project })).rows.map(({ entry }) => entry.kind);
-      assert.equal(kinds.filter((kind) => kind === 'delivery.failed').length, 2);
+      const { rows } = await records.audit({ project: scene.project });
+      // Its entries say the same, with what the gates found: one for each attempt.
+      assert.deepEqual(
+        rows.flatMap(({ entry: { kind, reason, detail } }) => (kind === 'delivery.failed' ? [[reason, detail]] : [])),
+        [
+          ['gates that were not run: integrity, function', { release, gates: [] }],
+          [
+            'gate integrity: other bytes',
+            { release, gates: [{ gate: 'integrity', passed: false, detail: 'other bytes', seconds: 1 }] },
+          ],
+        ],
+      );
     },
   },
   {
