@@ -2,6 +2,7 @@
 import { parseArgs } from 'node:util';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { endRunsOfDeadOwners } from '../servers-stop.ts';
 import { copyCheckout } from './copy.ts';
 import type { PlantedFault, Target } from './fault.ts';
 import { misfit, nameOf, plant } from './fault.ts';
@@ -76,8 +77,14 @@ async function plantAll(selected: readonly PlantedFault[]): Promise<number> {
       say(`[${index + 1}/${selected.length}] ${fault.name}: ${row.verdict}, ${row.seconds} s`);
     }
     return report(rows);
+  } catch (error) {
+    if (!aborted.signal.aborted) throw error;
+    process.stderr.write('interrupted: the faults after this one were not tried\n');
+    return 130;
   } finally {
     await copy.remove();
+    // Of tests that were ended, their servers are left.
+    await endRunsOfDeadOwners();
   }
 }
 

@@ -249,6 +249,11 @@ export const recordsFaults: readonly PlantedFault[] = [
     file: inAdapter('decision-audit'),
     from: "if (!verifies(body, signature, key)) return 'is not signed by the platform';",
     to: "if (signature === '') return verifies(body, signature, key) ? undefined : 'is not signed by the platform';",
-    noticedBy: [{ file: 'test/adapters/postgres-earlier.test.ts' }],
+    noticedBy: [
+      {
+        file: 'test/adapters/postgres-earlier.test.ts',
+        test: 'what was written past the decisions is named a command',
+      },
+    ],
   },
 ];
