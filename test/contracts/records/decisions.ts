@@ -135,13 +135,14 @@ export const decisionCases: readonly RecordsCase[] = [
   {
     name: 'a command is decided once: the same again returns how it stands',
     async run(records, scene) {
-      const { submit, about, record, decide, idOf } = await openLifecycle(records, scene);
+      const { submit, about, record, decide, outcomeOf, idOf } = await openLifecycle(records, scene);
       await submit('rf-1');
       const command = await about('rf-1', 'reject', 'mia', NO);
       await record(command);
       const answers = await Promise.all([1, 2, 3, 4].map(() => decide(command)));
       for (const { version } of answers) assert.deepEqual([version.state, version.revision], ['rejected', 2]);
       assert.equal((await decide(command)).version.decisions.length, 1);
+      assert.equal(await outcomeOf(command), 'done');
       const note = await records.decision(idOf('rf-1'), command.body.commandId);
       assert.deepEqual(note?.command, command);
       assert.deepEqual([note.status, note.policyVersion], ['complete', 1]);

@@ -227,6 +227,7 @@ export const labelCases: readonly RecordsCase[] = [
       const made = came[0] === 'accepted' ? one : two;
       const { commandId } = made.body;
       assert.equal((await records.decideLabels(id, made)).scan.revision, 1);
+      assert.equal(await outcomeOf(made), 'accepted');
       const verdict = async () => (await records.scan(project, 's-1'))?.findings[0]?.label?.verdict;
       assert.equal(await verdict(), made === one ? 'true' : 'false');
       const busy = label('deny', 1);

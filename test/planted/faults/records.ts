@@ -199,7 +199,7 @@ export const recordsFaults: readonly PlantedFault[] = [
     name: 'command-id-with-another-report',
     file: inAdapter('commands'),
     from: 'canonicalize({ name, args, actor, revision, digest, report })',
-    to: 'canonicalize({ name, args, actor, revision, digest, report: report && digest })',
+    to: 'canonicalize({ name, args, actor, revision, digest })',
     noticedBy: contract(COMMANDS),
   },
   {

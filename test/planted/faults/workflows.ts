@@ -17,13 +17,6 @@ export const workflowFaults: readonly PlantedFault[] = [
     noticedBy: [{ file: 'test/domain/signature.test.ts' }],
   },
   {
-    name: 'signature-in-two-forms',
-    file: 'workflows/signature.ts',
-    from: "if (value < 0) throw new TypeError('not base64url');",
-    to: 'if (value < 0) continue;',
-    noticedBy: [{ file: 'test/domain/signature.test.ts' }],
-  },
-  {
     name: 'inbox-takes-commands-of-other-workflows',
     file: 'workflows/inbox.ts',
     from: "if (body.workflowId !== own) return refuse('wrong-workflow', `the command is for ${body.workflowId}`, body);",
