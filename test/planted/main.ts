@@ -7,8 +7,8 @@ import { copyCheckout } from './copy.ts';
 import type { PlantedFault, Target } from './fault.ts';
 import { misfit, nameOf, plant } from './fault.ts';
 import { faults } from './faults.ts';
-import type { Verdict } from './jest-run.ts';
-import { runTests } from './jest-run.ts';
+import type { Ran, Verdict } from './jest-run.ts';
+import { runTests, verdictOf } from './jest-run.ts';
 
 /** A fault may make tests wait in vain; the slowest file takes minutes without one. */
 const LIMIT_MS = 15 * 60_000;
@@ -57,14 +57,17 @@ async function plantAll(selected: readonly PlantedFault[]): Promise<number> {
       process.stderr.write(`${misfits.filter(Boolean).join('\n')}\n`);
       return 2;
     }
-    const run = (target: Target): Promise<Verdict> => runTests(copy.folder, target, LIMIT_MS, aborted.signal);
+    const run = (file: string, tests: readonly string[] | undefined) =>
+      runTests(copy.folder, file, tests, LIMIT_MS, aborted.signal);
     const baselines = new Map<string, Verdict>();
-    const targets = new Map(selected.flatMap(({ noticedBy }) => noticedBy.map((target) => [nameOf(target), target])));
-    say(`${selected.length} faults, ${targets.size} targets. First the targets without a fault:`);
-    for (const [name, target] of targets) {
-      const verdict = await run(target);
-      baselines.set(name, verdict);
-      say(`  ${verdict.status === 'passed' ? 'passes' : `RED (${saidOf(verdict)})`}  ${name}  ${verdict.seconds} s`);
+    const targets = byFile(selected);
+    say(`${selected.length} faults, ${targets.size} test files. First these without a fault:`);
+    for (const [file, its] of targets) {
+      const ran = await run(file, testsOf(its));
+      for (const target of its) baselines.set(nameOf(target), verdictOf(target, ran));
+      const red = its.filter((target) => baselines.get(nameOf(target))?.status !== 'passed');
+      say(`  ${red.length === 0 ? 'passes' : 'RED   '}  ${file}  ${ran.seconds} s`);
+      for (const target of red) say(`          ${nameOf(target)}: ${saidOf(verdictOf(target, ran))}`);
     }
     const rows: Row[] = [];
     for (const [index, fault] of selected.entries()) {
@@ -88,10 +91,26 @@ async function plantAll(selected: readonly PlantedFault[]): Promise<number> {
   }
 }
 
+/** The distinct targets of faults, by file: each file runs once without a fault. */
+function byFile(selected: readonly PlantedFault[]): ReadonlyMap<string, readonly Target[]> {
+  const files = new Map<string, Target[]>();
+  for (const target of selected.flatMap(({ noticedBy }) => noticedBy)) {
+    const its = files.get(target.file) ?? [];
+    if (!its.some((one) => nameOf(one) === nameOf(target))) its.push(target);
+    files.set(target.file, its);
+  }
+  return files;
+}
+
+/** Which tests to run for some targets of one file; undefined: all of them. */
+function testsOf(targets: readonly Target[]): readonly string[] | undefined {
+  return targets.some(({ test }) => test === undefined) ? undefined : targets.flatMap(({ test = '' }) => [test]);
+}
+
 /** Runs each target of a fault that is planted. */
 async function tryFault(
   fault: PlantedFault,
-  run: (target: Target) => Promise<Verdict>,
+  run: (file: string, tests: readonly string[] | undefined) => Promise<Ran>,
   baselines: ReadonlyMap<string, Verdict>,
 ): Promise<Row> {
   const said: string[] = [];
@@ -103,8 +122,9 @@ async function tryFault(
       isGood = false;
       continue;
     }
-    const verdict = await run(target);
-    seconds += verdict.seconds;
+    const ran = await run(target.file, testsOf([target]));
+    const verdict = verdictOf(target, ran);
+    seconds += ran.seconds;
     if (verdict.status === 'unclear') said.push(`NO VERDICT: ${verdict.why}`);
     else if (verdict.status === 'failed') said.push(`noticed by "${verdict.test}"`);
     else if (fault.survives === undefined) said.push(`SURVIVED ${nameOf(target)}`);
