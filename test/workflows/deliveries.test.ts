@@ -65,12 +65,12 @@ it('tells the manager of a failed gate, who releases it again under the next num
   const delivery = await untilDelivery('shop', failed, 'failed');
   expect(delivery.gates).toMatchObject([{ gate: 'function', passed: false }]);
   expect(delivery.detail).toContain('1 of 1 golden samples answered otherwise');
+  const heard = await untilDetail('v-3', `${failed}: failed in shop`);
+  expect(heard.state).toBe('released');
   // The Temporal Web UI shows the same.
   const shown = await detailsOf(workflowId.delivery({ application: 'shop', release: failed }));
   expect(shown).toMatch(new RegExp(`^\\*\\*failed\\*\\* ${failed} into shop gate function: 1 of 1 golden samples`));
   expect(shown).toMatch(/^- function: failed in [\d.]+ s\. 1 of 1 golden samples/m);
-  const heard = await untilDetail('v-3', `${failed}: failed in shop`);
-  expect(heard.state).toBe('released');
   expect((await world.records.livePointer('shop', 'kind')).release).not.toBe(failed);
   expect((await lockOf('shop', 'main')).kind?.release).not.toBe(failed);
   world.script.service = 'golden';
