@@ -174,6 +174,17 @@ export const decisionCases: readonly RecordsCase[] = [
         assert.deepEqual(version.state === 'rejected', came === 'done', `${version.state} and ${came}`);
         assert.ok(['done', 'not-authorized'].includes(came), came);
       }
+      // Whoever is disabled is a member still, and counts nowhere.
+      const { user, project, entry } = scene;
+      await records.createUser(user, false, entry());
+      await records.setMember(project, { user, roles: ['manager'] }, entry());
+      await submit('rf-20');
+      const disabled = await about('rf-20', 'reject', user, NO);
+      assert.ok((await record(disabled)).isOpen);
+      await records.changeUser(user, { disabled: true }, entry());
+      await decide(disabled);
+      assert.equal(await outcomeOf(disabled), 'not-authorized');
+      assert.equal((await standing('rf-20')).version.state, 'new');
     },
   },
   {

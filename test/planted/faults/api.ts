@@ -51,7 +51,7 @@ export const apiFaults: readonly PlantedFault[] = [
     file: 'api/tokens.ts',
     from: 'if (!token || (!own && !principal.admin)) throw',
     to: 'if (!token) throw',
-    noticedBy: at('grid'),
+    noticedBy: at('people'),
   },
   {
     name: 'served-file-of-another-digest',

@@ -186,7 +186,7 @@ export const recordsFaults: readonly PlantedFault[] = [
     file: inAdapter('standings'),
     from: ".where('user.disabled', '=', false)",
     to: '',
-    noticedBy: [{ file: 'test/api/people.test.ts' }],
+    noticedBy: contract('a person who is no manager any more decides nothing, also when both come at once'),
   },
   {
     name: 'command-id-of-another-person',
