@@ -162,10 +162,13 @@ describe('what is answered', () => {
     };
     const done = await give('mia', tag, { prefer: 'respond-async, wait=5' }, path);
     expect([done.status, done.headers.get('preference-applied')]).toEqual([200, 'wait=5']);
+    // Longer than half a minute nobody is waited for.
+    const most = await give('mia', { ...tag, revision: 4 }, { prefer: 'wait=99999' }, path);
+    expect([most.status, most.headers.get('preference-applied')]).toEqual([200, 'wait=30']);
     await Promise.all(late);
     workflows.onCommand = async () => undefined;
     const begun = Date.now();
-    const waited = await give('mia', { ...tag, revision: 4 }, { prefer: 'wait=1' }, path);
+    const waited = await give('mia', { ...tag, revision: 5 }, { prefer: 'wait=1' }, path);
     expect(waited.status).toBe(202);
     expect(Date.now() - begun).toBeGreaterThanOrEqual(950);
     expect(Date.now() - begun).toBeLessThan(30_000);

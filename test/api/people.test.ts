@@ -72,6 +72,16 @@ describe('tokens', () => {
     expect(await status('admin', '/v1/users/no-one/tokens')).toBe(404);
   });
 
+  test('of a person are revoked by that person, and by no one else but an administrator', async () => {
+    const { tokenId, token } = await issue('sid', '/v1/tokens');
+    const path = `/v1/tokens/${String(tokenId)}`;
+    for (const who of ['sam', 'mia', 'olga', 'nobody'])
+      expect([who, (await world().ask(who, 'DELETE', path)).status]).toEqual([who, 404]);
+    expect(await status(String(token))).toBe(200);
+    expect((await world().ask('sid', 'DELETE', path)).status).toBe(200);
+    expect(await status(String(token))).toBe(401);
+  });
+
   test('of an application are listed and revoked by its owner and by managers, and by no one else', async () => {
     const path = '/v1/applications/scanner/tokens';
     const { tokenId, token } = await issue('dev', path);

@@ -25,6 +25,11 @@ const untilDetail = (submission: string, detail: string) =>
     const version = await world.records.version('p', 'm', submission);
     return version?.detail.includes(detail) && version;
   });
+/** What the Temporal Web UI shows of a workflow, ended or not. */
+async function detailsOf(id: string): Promise<string | undefined> {
+  const handle = world.client.workflow.getHandle(id);
+  return (await handle.query<{ currentDetails?: string }>('__temporal_workflow_metadata')).currentDetails;
+}
 const lockOf = async (application: string, branch: string): Promise<ModelLock> => {
   const text = await world.code.read(`p/app-${application}`, branch, 'model.lock');
   return JSON.parse(Buffer.from(text ?? '{}').toString('utf8')) as ModelLock;
@@ -62,6 +67,10 @@ it('tells the manager of a failed gate, who releases it again under the next num
   expect(delivery.detail).toContain('1 of 1 golden samples answered otherwise');
   const heard = await untilDetail('v-3', `${failed}: failed in shop`);
   expect(heard.state).toBe('released');
+  // The Temporal Web UI shows the same.
+  const shown = await detailsOf(workflowId.delivery({ application: 'shop', release: failed }));
+  expect(shown).toMatch(new RegExp(`^\\*\\*failed\\*\\* ${failed} into shop gate function: 1 of 1 golden samples`));
+  expect(shown).toMatch(/^- function: failed in [\d.]+ s\. 1 of 1 golden samples/m);
   expect((await world.records.livePointer('shop', 'kind')).release).not.toBe(failed);
   expect((await lockOf('shop', 'main')).kind?.release).not.toBe(failed);
   world.script.service = 'golden';

@@ -32,6 +32,7 @@ export const commandCases: readonly RecordsCase[] = [
         { name: 'rollback' },
         { revision: 9 },
         { digest: null },
+        { report: 'e'.repeat(64) },
       ])
         await assert.rejects(record(signed({ ...command.body, ...change })), (error: object) => {
           assert.ok(isFailure(error, 'Conflict'), inspect(error));

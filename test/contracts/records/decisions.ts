@@ -135,13 +135,14 @@ export const decisionCases: readonly RecordsCase[] = [
   {
     name: 'a command is decided once: the same again returns how it stands',
     async run(records, scene) {
-      const { submit, about, record, decide, idOf } = await openLifecycle(records, scene);
+      const { submit, about, record, decide, outcomeOf, idOf } = await openLifecycle(records, scene);
       await submit('rf-1');
       const command = await about('rf-1', 'reject', 'mia', NO);
       await record(command);
       const answers = await Promise.all([1, 2, 3, 4].map(() => decide(command)));
       for (const { version } of answers) assert.deepEqual([version.state, version.revision], ['rejected', 2]);
       assert.equal((await decide(command)).version.decisions.length, 1);
+      assert.equal(await outcomeOf(command), 'done');
       const note = await records.decision(idOf('rf-1'), command.body.commandId);
       assert.deepEqual(note?.command, command);
       assert.deepEqual([note.status, note.policyVersion], ['complete', 1]);
@@ -173,6 +174,17 @@ export const decisionCases: readonly RecordsCase[] = [
         assert.deepEqual(version.state === 'rejected', came === 'done', `${version.state} and ${came}`);
         assert.ok(['done', 'not-authorized'].includes(came), came);
       }
+      // Whoever is disabled is a member still, and counts nowhere.
+      const { user, project, entry } = scene;
+      await records.createUser(user, false, entry());
+      await records.setMember(project, { user, roles: ['manager'] }, entry());
+      await submit('rf-20');
+      const disabled = await about('rf-20', 'reject', user, NO);
+      assert.ok((await record(disabled)).isOpen);
+      await records.changeUser(user, { disabled: true }, entry());
+      await decide(disabled);
+      assert.equal(await outcomeOf(disabled), 'not-authorized');
+      assert.equal((await standing('rf-20')).version.state, 'new');
     },
   },
   {

@@ -8,9 +8,14 @@ export const pointerCases: readonly RecordsCase[] = [
   {
     name: 'the next delivery is the oldest announced release after where the application began',
     async run(records, scene) {
-      const { released, addApplication, pointerId, deliver, give, idOf } = await openLifecycle(records, scene);
+      const { released, addApplication, addRelease, pointerId, deliver, give, idOf } = await openLifecycle(
+        records,
+        scene,
+      );
       await released('rf-1');
       const second = await released('rf-2');
+      // Numbered and not announced: it is nobody's yet.
+      const hidden = await addRelease('rf-9');
       await addApplication();
       // A new application begins with the newest release that stands.
       assert.deepEqual((await records.applicationStanding(pointerId)).wake, []);
@@ -29,6 +34,10 @@ export const pointerCases: readonly RecordsCase[] = [
       assert.equal(await isOver(), true);
       // Whoever resumes the application tells the lifecycles that may not have heard.
       assert.deepEqual((await records.applicationStanding(pointerId)).wake, [idOf('rf-2')]);
+      assert.equal(await next(), null);
+      await records.announced(hidden);
+      assert.equal(await next(), hidden);
+      await records.fence([hidden], 'taken-back');
       assert.equal(await next(), null);
       const third = await released('rf-3');
       const fourth = await released('rf-4');
@@ -87,8 +96,18 @@ export const pointerCases: readonly RecordsCase[] = [
       assert.deepEqual(await end('taken back'), ['failed', 'taken back']);
       await records.recordGate(of, { gate: 'integrity', passed: false, detail: 'other bytes', seconds: 1 });
       assert.deepEqual(await end('taken back'), ['failed', 'gate integrity: other bytes']);
-      const kinds = (await records.audit({ project: scene.project })).rows.map(({ entry }) => entry.kind);
-      assert.equal(kinds.filter((kind) => kind === 'delivery.failed').length, 2);
+      const { rows } = await records.audit({ project: scene.project });
+      // Its entries say the same, with what the gates found: one for each attempt.
+      assert.deepEqual(
+        rows.flatMap(({ entry: { kind, reason, detail } }) => (kind === 'delivery.failed' ? [[reason, detail]] : [])),
+        [
+          ['gates that were not run: integrity, function', { release, gates: [] }],
+          [
+            'gate integrity: other bytes',
+            { release, gates: [{ gate: 'integrity', passed: false, detail: 'other bytes', seconds: 1 }] },
+          ],
+        ],
+      );
     },
   },
   {
@@ -214,6 +233,7 @@ export const labelCases: readonly RecordsCase[] = [
       const made = came[0] === 'accepted' ? one : two;
       const { commandId } = made.body;
       assert.equal((await records.decideLabels(id, made)).scan.revision, 1);
+      assert.equal(await outcomeOf(made), 'accepted');
       const verdict = async () => (await records.scan(project, 's-1'))?.findings[0]?.label?.verdict;
       assert.equal(await verdict(), made === one ? 'true' : 'false');
       const busy = label('deny', 1);
