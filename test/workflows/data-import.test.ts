@@ -174,7 +174,7 @@ describe('an import that fails leaves nothing, and says why', () => {
       (id) => world().ended(id, { kind: 'https', url: 'https://elsewhere.example.org/a' }),
       /not on the allow-list/,
     ],
-    ['no archive', (id) => world().ended(id, world().https('/rows.csv'), { unpack: true }), /no tar, tar\.gz or zip/],
+    ['no archive', (id) => world().ended(id, world().https('/rows.csv'), { unpack: true }), /not a tar, tar\.gz or zip/],
     ['a bomb', (id) => world().ended(id, world().https('/bomb.tar.gz'), { unpack: true }), /200 times its size/],
     [
       'an archive that climbs',
@@ -193,9 +193,9 @@ describe('an import that fails leaves nothing, and says why', () => {
       /url: a URL begins with https/,
     ],
     [
-      'a data set that is there',
+      'a data set that already exists',
       (id) => world().ended(id, world().https('/rows.csv'), { dataset: 'taken' }),
-      /data set taken exists/,
+      /data set taken already exists/,
     ],
   ])('%s', async (what, run, why) => {
     world().lay('/rows.csv', () => Buffer.from('a,b\n'));
@@ -236,7 +236,7 @@ describe('an import that fails leaves nothing, and says why', () => {
     const row = await world().ended('answered', world().https('/rows.csv'));
     expect([row.state, row.detail]).toEqual([
       'failed',
-      expect.stringMatching(/^data set set-answered is there and stays/),
+      expect.stringMatching(/^data set set-answered was registered and is kept/),
     ]);
     expect(await world().filesOf('answered')).toEqual(['files/rows.csv']);
   });
