@@ -74,7 +74,10 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
     /** Resolves the source once, to a fixed commit, list of assets or file. All later steps use this resolution. */
     async resolveSource(input: DataImportInput): Promise<Resolution> {
       if (await records.dataSet(input.project, input.dataset))
-        throw failure('Conflict', `data set ${input.dataset} already exists and data sets are immutable: choose another name`);
+        throw failure(
+          'Conflict',
+          `data set ${input.dataset} already exists and data sets are immutable: choose another name`,
+        );
       return withSource(rowOf(input, 'resolving'), async (session) => {
         const resolution = await session.resolve();
         if (input.sha256 !== null && (resolution.files.length !== 1 || resolution.files[0]?.isFolder))
@@ -134,7 +137,11 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
       const recorded = (await records.import(project, input.import))?.files ?? [];
       const files = resolution.files.map(({ address, name }) => {
         const found = recorded.find(({ origin }) => origin.address === address);
-        if (!found) throw failure('Corrupt', `import ${input.import} has no record of the fetched file ${name}: start the import again`);
+        if (!found)
+          throw failure(
+            'Corrupt',
+            `import ${input.import} has no record of the fetched file ${name}: start the import again`,
+          );
         return found;
       });
       const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
@@ -208,7 +215,10 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
     const known = (await records.import(input.project, input.import))?.resolution;
     if (known) return known;
     if ((await records.start(currentWorkflow()))?.earlier) return input.resolution;
-    throw failure('NotAuthorized', `import ${input.import} has no recorded resolution, so there is nothing to fetch: start the import again`);
+    throw failure(
+      'NotAuthorized',
+      `import ${input.import} has no recorded resolution, so there is nothing to fetch: start the import again`,
+    );
   }
 
   /** Whether the data set consists of this import's files. */

@@ -73,12 +73,14 @@ export async function download(
     await handle.close();
   }
   signal.throwIfAborted();
-  if (total !== null && at !== total) throw new Error(`the download of ${file.name} ended after ${at} of ${total} bytes; will be resumed`);
+  if (total !== null && at !== total)
+    throw new Error(`the download of ${file.name} ended after ${at} of ${total} bytes; will be resumed`);
   const wrong = hashes.mismatch();
   if (wrong) {
     await rm(path, { force: true });
     // The source may have served two versions under one validator: a complete download may still match.
-    if (opened.start > 0) throw new Error(`${file.name}, fetched in several parts, ${wrong}; will be fetched again from the start`);
+    if (opened.start > 0)
+      throw new Error(`${file.name}, fetched in several parts, ${wrong}; will be fetched again from the start`);
     throw failure(
       'DigestMismatch',
       `${file.name} ${wrong}: it was changed in transit, or the expected digest belongs to another file`,

@@ -92,6 +92,9 @@ async function readFile({ files, releases }: Pick<GateContext, 'files' | 'releas
   const bytes = Buffer.concat(chunks);
   const sha256 = createHash('sha256').update(bytes).digest('hex');
   if (sha256 !== file.sha256)
-    throw failure('DigestMismatch', `${file.uri} has sha256:${sha256}, expected sha256:${file.sha256}: restore it from a backup`);
+    throw failure(
+      'DigestMismatch',
+      `${file.uri} has sha256:${sha256}, expected sha256:${file.sha256}: restore it from a backup`,
+    );
   return bytes.toString('utf8');
 }

@@ -51,7 +51,8 @@ const card = z
       issue('output', `'${prediction.output}' is not an output of the signature`);
     if (prediction.positive === undefined) {
       if (classes.length === 2) issue('positive', 'must name one of the two classes');
-    } else if (!classes.includes(prediction.positive)) issue('positive', `'${prediction.positive}' is not one of the classes`);
+    } else if (!classes.includes(prediction.positive))
+      issue('positive', `'${prediction.positive}' is not one of the classes`);
   });
 
 /** What a scientist declares about a model: the content of `model.json`. */

@@ -99,7 +99,8 @@ export const surveyModel = (
 
   const visitOpset = (from: number, to: number, scope: Scope): { domain: string; version: number } => {
     found.opsetEntries += 1;
-    if (found.opsetEntries > MAX_OPSETS + MAX_FUNCTIONS) throw refusal([`more than ${MAX_OPSETS + MAX_FUNCTIONS} operator set entries`]);
+    if (found.opsetEntries > MAX_OPSETS + MAX_FUNCTIONS)
+      throw refusal([`more than ${MAX_OPSETS + MAX_FUNCTIONS} operator set entries`]);
     const opset = { domain: 'ai.onnx', version: 0 };
     walk.fields('onnx.OperatorSetIdProto', from, to, (field, start, end) => {
       if (field === 'domain') opset.domain = domainName(name(start, end));
@@ -191,14 +192,16 @@ export const surveyModel = (
 
   const noteMissingImports = (scope: Scope, owner: string): void => {
     for (const domain of scope.used)
-      if (!scope.imported.has(domain)) note(`${owner} uses operators of ${domain} but does not import that operator set`);
+      if (!scope.imported.has(domain))
+        note(`${owner} uses operators of ${domain} but does not import that operator set`);
   };
 
   const signature = (side: 'input' | 'output', ranges: readonly [number, number][]): TensorSpec[] => {
     const names = new Set<string>();
     const tensors: TensorSpec[] = [];
     for (const [from, to] of ranges) {
-      if (to - from > MAX_VALUE_INFO_BYTES) throw refusal([`the description of an ${side} has ${to - from} bytes; the limit is ${MAX_VALUE_INFO_BYTES}`]);
+      if (to - from > MAX_VALUE_INFO_BYTES)
+        throw refusal([`the description of an ${side} has ${to - from} bytes; the limit is ${MAX_VALUE_INFO_BYTES}`]);
       const read = readTensorSpec(schema, file.subarray(from, to), side);
       // An initializer that is also listed as an input is a named constant; callers do not supply it.
       if (side === 'input' && initializers.has(read.name)) continue;

@@ -56,7 +56,8 @@ export const readTensorSpec = (
     return { name, problem: `${label} has the element type ${type.tensor_type.elem_type}, which cannot be served` };
   if (type.tensor_type.shape === undefined) return { name, datatype, shape: [], rankUnknown: true };
   const dimensions = type.tensor_type.shape.dim;
-  if (dimensions.length > MAX_RANK) return { name, problem: `${label} has ${dimensions.length} dimensions; the limit is ${MAX_RANK}` };
+  if (dimensions.length > MAX_RANK)
+    return { name, problem: `${label} has ${dimensions.length} dimensions; the limit is ${MAX_RANK}` };
   const shape = dimensions.map((size) => size.dim_value ?? -1);
   // Some exporters write an open dimension as -1 or 0 instead of omitting it.
   return { name, datatype, shape: shape.map((size) => (size > 0 && Number.isSafeInteger(size) ? size : -1)) };

@@ -174,7 +174,11 @@ describe('an import that fails leaves nothing, and says why', () => {
       (id) => world().ended(id, { kind: 'https', url: 'https://elsewhere.example.org/a' }),
       /not on the allow-list/,
     ],
-    ['no archive', (id) => world().ended(id, world().https('/rows.csv'), { unpack: true }), /not a tar, tar\.gz or zip/],
+    [
+      'no archive',
+      (id) => world().ended(id, world().https('/rows.csv'), { unpack: true }),
+      /not a tar, tar\.gz or zip/,
+    ],
     ['a bomb', (id) => world().ended(id, world().https('/bomb.tar.gz'), { unpack: true }), /200 times its size/],
     [
       'an archive that climbs',
