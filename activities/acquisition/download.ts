@@ -145,4 +145,4 @@ async function writeNote(path: string, note: Note): Promise<void> {
 }
 
 const tooLarge = (file: RemoteFile, limit: number) =>
-  failure('InvalidInput', `${file.name} is larger than the ${limit} bytes that are left to this import`);
+  failure('InvalidInput', `${file.name} is larger than the ${limit} bytes remaining for this import`);

@@ -108,7 +108,7 @@ describeWith(['hdfs'], 'answers of HDFS', () => {
     }
   });
 
-  it('says once that it is tried again', async () => {
+  it('announces the retry once', async () => {
     const { uri } = await store.write(path('common/p/once'), text());
     const way = await wayTo(url, async (op, pass) =>
       op === 'OPEN' ? refusalBy('StandbyException', 'Operation category READ is not supported') : pass(),
@@ -116,7 +116,7 @@ describeWith(['hdfs'], 'answers of HDFS', () => {
     try {
       const error = String(await (await openBy(way.url)).digest(uri).catch((reason: unknown) => reason));
       assert.match(error, /standby/);
-      assert.equal(error.match(/it is tried again/g)?.length, 1, error);
+      assert.equal(error.match(/will be retried/g)?.length, 1, error);
     } finally {
       way.close();
     }

@@ -87,7 +87,7 @@ describeWith(['hdfs'], 'HDFS', () => {
     await rejectsAs('InvalidInput', 'a shared folder', open({ root: shared }));
     await assert.rejects(
       open({ root: shared }),
-      /belongs to hdfs, .*: give a folder that does not exist yet, or one of ocdl's/,
+      /belongs to hdfs, .*: configure a folder that does not exist yet or that ocdl owns/,
     );
     assert.equal(await acl(), before);
     assert.match(before, /alice/);

@@ -68,7 +68,7 @@ describeWith(['s3'], 's3 under faults', () => {
       }
       const write = store.write(at('a'), hanging());
       await begun.promise;
-      const refused = rejectsRetryably(write, /is being closed/);
+      const refused = rejectsRetryably(write, /is closing/);
       await store.close();
       await refused;
       never.open();
@@ -102,7 +102,7 @@ describeWith(['s3'], 's3 under faults', () => {
       await bucket.assertOnly();
       assert.deepEqual(bucket.warnings, []);
       never.open();
-      await rejectsRetryably(write, /is being closed/);
+      await rejectsRetryably(write, /is closing/);
     },
     PATIENCE_MS,
   );
@@ -204,7 +204,7 @@ describeWith(['s3'], 's3 under faults', () => {
       await put(store, at('small'), text('small'));
       await put(store, at('large'), large);
       assert.equal((await get(store, at('a'))).toString(), 'a');
-      await rejectsAs('Conflict', 'other bytes', put(store, at('small'), text('other')));
+      await rejectsAs('Conflict', 'different bytes', put(store, at('small'), text('other')));
     },
     PATIENCE_MS,
   );

@@ -91,7 +91,7 @@ describe('a disk', () => {
     const { root, stores } = await openStores();
     await rm(join(root, 'areas'), { recursive: true });
     const put = await ask(stores, 'sam', 'PUT', `${files}/a.bin`, Buffer.from('x'));
-    await says(put, 503, 'areas', /file system refuses/);
+    await says(put, 503, 'areas', /file system error/);
   });
   test.each(['ENOSPC', 'EDQUOT'])('that has no room left (%s)', async (code) => {
     const { stores } = await openStores();
@@ -243,7 +243,7 @@ test('repositories whose folder went away', async () => {
   await rm(root, { recursive: true });
   const body = { branch: 'main', message: 'a', files: { 'a.py': 'x' } };
   const response = await ask({ code }, 'sam', 'POST', `/v1/projects/${PROJECT}/code/commits`, body);
-  await says(response, 503, 'Git', /failed|refuses/);
+  await says(response, 503, 'Git', /failed|file system error/);
 });
 
 test('Kafka and Alluxio, which no route asks, fail by the same error', async () => {
