@@ -99,7 +99,7 @@ describe('an import that ends well', () => {
     const handle = await world().start('release', { kind: 'github-release', repository: 'octo/rows', tag: 'v1.0' });
     const waiting = await until('the limit', async () => {
       const row = await world().rowOf('release');
-      return row.detail.includes('takes no more requests until') && row;
+      return row.detail.includes('rate limit is reached until') && row;
     });
     expect(waiting.detail).toContain(new Date(budget.reset * 1000).toISOString());
     budget.left = 60;
@@ -183,7 +183,7 @@ describe('an import that fails leaves nothing, and says why', () => {
     [
       'an archive that climbs',
       (id) => world().ended(id, world().https('/evil.tar'), { unpack: true }),
-      /leaves its folder: "\.\.\/x"/,
+      /outside its folder: "\.\.\/x"/,
     ],
     ['too much', (id) => world().ended(id, world().https('/huge.bin')), /larger than the/],
     [
