@@ -128,7 +128,7 @@ describeWith(['hdfs'], 'answers of HDFS', () => {
     const body = JSON.stringify({ Location: `http://127.0.0.1:${(empty.address() as AddressInfo).port}/` });
     const way = await wayTo(url, async (op, pass) => (op === 'OPEN' ? { status: 200, body } : pass()));
     try {
-      await assert.rejects((await openBy(way.url)).check(), /gave back other bytes/);
+      await assert.rejects((await openBy(way.url)).check(), /returned different bytes/);
     } finally {
       for (const each of [way, empty]) each.close();
     }

@@ -251,7 +251,7 @@ describeWith(['hdfs'], 'HDFS', () => {
       const several = await open({ url: `http://127.0.0.1:1, ${standby.url},${url}`, onWarn });
       await several.write(at('several'), bytes('found'));
       assert.equal(await textAt('several'), 'found');
-      assert.deepEqual(warnings, [`HDFS: the NameNode ${url} is used now`]);
+      assert.deepEqual(warnings, [`HDFS: switched to the NameNode ${url}`]);
       for (const alone of [standby.url, `http://127.0.0.1:1,${standby.url}`])
         await assert.rejects(open({ url: alone }), {
           code: alone.includes(',') ? 'NAMENODE_AWAY' : 'NAMENODE_STANDBY',

@@ -251,7 +251,7 @@ describe('damaged', () => {
         ]),
     ],
   ])('%s is refused', async (_, make) => {
-    await refuses(await write('damaged', await make()), /archive|at once/);
+    await refuses(await write('damaged', await make()), /archive|both a file/);
   });
 
   it('or no archive at all: it is said', async () => {

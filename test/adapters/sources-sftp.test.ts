@@ -166,7 +166,11 @@ suite('a private node', () => {
   });
 
   it('on a host that no administrator allows is not connected to', async () => {
-    await refused(open(data('rows.csv'), node(), { hosts: ['127.0.0.1'] }), 'NotAuthorized', /not on the list of allowed SFTP hosts/);
+    await refused(
+      open(data('rows.csv'), node(), { hosts: ['127.0.0.1'] }),
+      'NotAuthorized',
+      /not on the list of allowed SFTP hosts/,
+    );
   });
 
   it('says what is not there and what is no file', async () => {

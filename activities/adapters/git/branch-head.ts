@@ -35,7 +35,10 @@ export async function moveBranch(git: Git, move: Move): Promise<boolean> {
 /** Git stores a branch as a file, so a branch cannot be named like a folder of another branch. */
 export function refuseNestedBranch(branch: string, complaint: string): void {
   if (/exists; cannot create|there are still refs|Is a directory|Not a directory/.test(complaint))
-    throw failure('Conflict', `branch ${branch} conflicts with a branch whose name is a prefix of it, or the reverse: ${complaint}`);
+    throw failure(
+      'Conflict',
+      `branch ${branch} conflicts with a branch whose name is a prefix of it, or the reverse: ${complaint}`,
+    );
 }
 
 /** Whether another git process holds the lock. Removes the lock of a killed process. */

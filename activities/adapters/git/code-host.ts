@@ -98,7 +98,10 @@ export function createCodeHost(of: {
     async log(repository, revision, limit) {
       checkRevision(revision);
       if (!Number.isInteger(limit) || limit < 1 || limit > LOG_LIMIT)
-                throw failure('InvalidInput', `log limit ${limit} is invalid: it must be a whole number from 1 to ${LOG_LIMIT}`);
+        throw failure(
+          'InvalidInput',
+          `log limit ${limit} is invalid: it must be a whole number from 1 to ${LOG_LIMIT}`,
+        );
       const gitDir = await repositories.open(repository, { revision });
       const head = await requireCommit(repository, gitDir, revision);
       const format = `--format=tformat:%H${FIELD}%an${FIELD}%aI${FIELD}%B${FIELD}`;

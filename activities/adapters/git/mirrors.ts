@@ -96,7 +96,7 @@ export function createMirrors(of: {
         if (branches.length > 0)
           throw failure(
             'NotFound',
-                    `${remote.url(repository)} has no branch ${MAIN} (but ${branches.slice(0, 5).join(', ')}): create ${MAIN} there`,
+            `${remote.url(repository)} has no branch ${MAIN} (but ${branches.slice(0, 5).join(', ')}): create ${MAIN} there`,
           );
         const to = await firstCommit(git, gitDir, committer);
         if (await move(repository, { gitDir, branch: MAIN, from: undefined, to })) return;

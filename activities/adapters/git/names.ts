@@ -30,7 +30,10 @@ function partProblem(part: string): string | undefined {
 /** The validated parts of a repository name. */
 export function checkRepository(repository: string): readonly string[] {
   const parts = repository.split('/');
-  const problem = parts.length > REPOSITORY_DEPTH ? `it has ${parts.length} parts; the limit is ${REPOSITORY_DEPTH}` : parts.map(partProblem).find(Boolean);
+  const problem =
+    parts.length > REPOSITORY_DEPTH
+      ? `it has ${parts.length} parts; the limit is ${REPOSITORY_DEPTH}`
+      : parts.map(partProblem).find(Boolean);
   if (problem) throw failure('InvalidInput', `"${shown(repository)}" is not a valid repository name: ${problem}`);
   return parts;
 }
@@ -47,7 +50,8 @@ export function checkRevision(revision: string): string {
 }
 
 export function checkCommit(commit: string): string {
-  if (!isCommit(commit)) throw failure('InvalidInput', `"${shown(commit)}" is not a commit id: it must have 40 hexadecimal digits`);
+  if (!isCommit(commit))
+    throw failure('InvalidInput', `"${shown(commit)}" is not a commit id: it must have 40 hexadecimal digits`);
   return commit;
 }
 

@@ -160,13 +160,13 @@ function checkTemplate({ remote }: RemoteOptions): 'https' | 'ssh' | 'http' {
     );
   const isPlain = /^[a-z]+:\/\/(?:\w[\w.-]*@)?(?:\w[\w.-]*|\[[0-9a-f:]+\])(?::\d+)?\/[\w./{}~-]+$/i.test(remote);
   if (parts.length !== 2 || !isPlain || /\{/.test(parts[0]?.split('/', 3).join('/') ?? ''))
-    return refuse(`${remote} must contain {repository} or {name} exactly once, in its path, and no characters that need escaping`);
+    return refuse(
+      `${remote} must contain {repository} or {name} exactly once, in its path, and no characters that need escaping`,
+    );
   if (example.protocol === 'https:') return 'https';
   if (example.protocol === 'ssh:') return 'ssh';
   if (example.protocol === 'http:' && /^(localhost|127\.[\d.]+|\[::1\])$/.test(example.hostname)) return 'http';
-  return refuse(
-    `${remote} is not allowed: use https or ssh, because other protocols are not encrypted`,
-  );
+  return refuse(`${remote} is not allowed: use https or ssh, because other protocols are not encrypted`);
 }
 
 /** What hosts report for a missing repository; most report the same for one that the account may not see. */

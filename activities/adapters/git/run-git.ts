@@ -169,7 +169,6 @@ const remedies: Readonly<Record<string, string>> = {
 };
 
 function notRun(program: string, cause: unknown): SystemUnavailable {
-  const reason =
-    remedies[codeOf(cause) ?? ''] ?? 'it was killed from outside or could not be started; will be retried';
+  const reason = remedies[codeOf(cause) ?? ''] ?? 'it was killed from outside or could not be started; will be retried';
   return new SystemUnavailable({ system: 'Git', reason, message: `the program ${program}: ${reason}`, cause });
 }

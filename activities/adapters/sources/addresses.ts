@@ -25,7 +25,8 @@ export function addressProblem(address: string, port: number, allowed: readonly 
   const range = parsed.range();
   if (range !== 'unicast') return `${address} is not public (${range})`;
   // For ranges that the library does not name: global unicast is 2000::/3, everything else is reserved (RFC 4291).
-  if (isV6 && !parsed.match(ipaddr.parseCIDR('2000::/3'))) return `${address} is not public (outside the global unicast range)`;
+  if (isV6 && !parsed.match(ipaddr.parseCIDR('2000::/3')))
+    return `${address} is not public (outside the global unicast range)`;
   return undefined;
 }
 

@@ -108,7 +108,7 @@ function inOrder(entries: readonly FolderEntry[]): readonly FolderEntry[] {
   for (const { path } of entries)
     for (let at = path.indexOf('/'); at >= 0; at = path.indexOf('/', at + 1))
       if (paths.has(path.slice(0, at)))
-        throw failure('InvalidInput', `${path.slice(0, at)} is both a file and a folder in the archive`);
+        throw failure('InvalidInput', `${path.slice(0, at)} is both a file and a folder`);
   return [...entries].sort((a, b) => (a.path < b.path ? -1 : 1));
 }
 
@@ -171,7 +171,8 @@ async function formatOf(archive: string): Promise<'tar' | 'gzip' | 'zip' | undef
   }
 }
 
-const bomb = (what: string) => failure('InvalidInput', `the archive ${what} and is rejected as a possible archive bomb`);
+const bomb = (what: string) =>
+  failure('InvalidInput', `the archive ${what} and is rejected as a possible archive bomb`);
 
 /** Errors of a reader on a damaged archive become non-retryable; disk errors and our own failures are returned unchanged. */
 function unreadable(error: unknown, signal: AbortSignal): unknown {

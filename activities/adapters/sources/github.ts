@@ -111,7 +111,10 @@ export function createGithub(fetch: GuardedFetch, options: GithubOptions) {
           else files.push(remoteOf(asset));
         }
         if (files.length > MOST_ASSETS)
-          throw failure('InvalidInput', `release ${tag} has at least ${files.length} assets; a data set can have at most ${MOST_ASSETS} files`);
+          throw failure(
+            'InvalidInput',
+            `release ${tag} has at least ${files.length} assets; a data set can have at most ${MOST_ASSETS} files`,
+          );
         page = found.next;
       }
       if (files.length === 0) throw failure('NotFound', `release ${tag} of ${source.repository} has no assets`);
@@ -131,7 +134,9 @@ export function createGithub(fetch: GuardedFetch, options: GithubOptions) {
           address: `${base}/tarball/${revision}`,
           ...{ bytes: null, expected: null, isFolder: false },
         };
-        const notes = ['GitHub creates this archive on request: the commit is fixed, but the compressed bytes can vary'];
+        const notes = [
+          'GitHub creates this archive on request: the commit is fixed, but the compressed bytes can vary',
+        ];
         return { revision, licence, files: [file], notes };
       },
       async list() {
@@ -170,12 +175,10 @@ async function judge(response: Answer, what: string): Promise<never> {
     if (statusCode === 429 || /rate limit/i.test(message)) throw limited(Date.now() + SECONDARY_MS);
     throw failure('NotAuthorized', `${what}: GitHub denies access (${message})`);
   }
-    if (statusCode === 401) throw failure('NotAuthorized', 'GitHub rejects the token: put a valid token into the token file');
+  if (statusCode === 401)
+    throw failure('NotAuthorized', 'GitHub rejects the token: put a valid token into the token file');
   if (statusCode === 404 || statusCode === 410 || statusCode === 422)
-    throw failure(
-      'NotFound',
-      `${what}: not found on GitHub, or the configured token has no access to it (${message})`,
-    );
+    throw failure('NotFound', `${what}: not found on GitHub, or the configured token has no access to it (${message})`);
   if (statusCode === 409 || statusCode === 451) throw failure('NotFound', `${what}: ${message}`);
   throw new Error(`GitHub returned status ${statusCode} for ${what}: ${message}`);
 }

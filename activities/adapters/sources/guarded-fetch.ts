@@ -90,7 +90,8 @@ export async function textOf(response: IncomingMessage, limit: number): Promise<
   let bytes = 0;
   for await (const chunk of response as AsyncIterable<Buffer>) {
     bytes += chunk.byteLength;
-    if (bytes > limit) throw failure('InvalidInput', `the response has more than ${limit} bytes, the limit for responses of this kind`);
+    if (bytes > limit)
+      throw failure('InvalidInput', `the response has more than ${limit} bytes, the limit for responses of this kind`);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString('utf8');

@@ -145,7 +145,10 @@ export async function sftpSession(
             });
           else leave(path, attrs.isSymbolicLink() ? 'a link' : 'not a regular file');
           if (files.length + left + todo.length > options.entries)
-            throw failure('InvalidInput', `${node.node}: ${folder.address} contains more than ${options.entries} files, the limit of one folder`);
+            throw failure(
+              'InvalidInput',
+              `${node.node}: ${folder.address} contains more than ${options.entries} files, the limit of one folder`,
+            );
         }
       }
       return { files, leftOut: { count: left, examples } };
@@ -194,7 +197,10 @@ function connect(node: SftpNode, privateKey: Buffer, signal: AbortSignal): Promi
         );
       else if (error.level === 'client-authentication')
         fail(
-          failure('NotAuthorized', `node ${node.node}: ${node.host} rejects the user ${node.user} with the key ${node.secret}: check the key and the user's access on the host`),
+          failure(
+            'NotAuthorized',
+            `node ${node.node}: ${node.host} rejects the user ${node.user} with the key ${node.secret}: check the key and the user's access on the host`,
+          ),
         );
       else fail(error);
     });

@@ -113,7 +113,10 @@ function statusError(status: number, retryAfter: string | undefined, url: string
   const { host, pathname } = new URL(url);
   if (status === 404 || status === 410) return failure('NotFound', `${host} has no ${pathname}`);
   if (status === 401 || status === 403)
-    return failure('NotAuthorized', `${host} requires credentials for ${pathname}; imports send none: use a public address`);
+    return failure(
+      'NotAuthorized',
+      `${host} requires credentials for ${pathname}; imports send none: use a public address`,
+    );
   if ((status === 429 || status === 503) && /^\d{1,6}$/.test(retryAfter ?? '')) {
     const until = new Date(Date.now() + Number(retryAfter) * 1000).toISOString();
     return new TryLater(`${host} accepts no more requests until ${until}; the import resumes then`, until);
