@@ -1,4 +1,4 @@
-// Data acquisition (paper 4.2, Rover's middleware): data from public repositories and private nodes becomes a data set with its data sheet.
+// Data acquisition (paper 4.2, Rover's middleware): imports data from public repositories and private nodes as a data set with a data sheet.
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -23,15 +23,15 @@ export interface AcquisitionDeps {
   readonly areas: ArtifactStore;
   readonly sources: DataSources;
   readonly archives: Archives;
-  /** Folder for parts of downloads. They outlive the process, so that its successor goes on with them. */
+  /** Folder for partial downloads. They outlive the process, so that a restarted worker can resume them. */
   readonly scratch: string;
-  /** Largest number of bytes that one import may fetch. */
+  /** Size limit of one import, in bytes. */
   readonly importBytes: number;
 }
 
-/** How often the record learns how far an import is. */
+/** How often the import's progress is written to the record. */
 const TELL_EVERY_MS = 2_000;
-/** Longer than an import may take (workflows/activities.ts): what is older belongs to none. */
+/** Longer than an import can take (workflows/activities.ts), so an older folder belongs to no running import. */
 const STALE_MS = 2 * 86_400_000;
 
 export function createAcquisitionActivities(deps: AcquisitionDeps) {
@@ -39,7 +39,7 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
   const fetchFile = createFetcher({ areas, archives });
   const partsOf = (input: DataImportInput): string => join(scratch, `${input.project}.${input.import}`);
 
-  /** Works with the source; what it asks to be put off is put off, and the record says until when. */
+  /** Runs `work` with a session to the source. Retryable failures are noted in the record; `TryLater` sets the delay of the next attempt. */
   async function withSource<R>(
     row: Import,
     work: (session: SourceSession, signal: AbortSignal, report: (progress: unknown) => void) => Promise<R>,
@@ -74,16 +74,19 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
   };
 
   return {
-    /** Finds out what the source means, once: from then on it is this commit, these assets, this file. */
+    /** Resolves the source once, to a fixed commit, list of assets or file. All later steps use this resolution. */
     async resolveSource(input: DataImportInput): Promise<Resolution> {
       if (await records.dataSet(input.project, input.dataset))
-        throw failure('Conflict', `data set ${input.dataset} exists: data sets do not change, give it a new name`);
+        throw failure(
+          'Conflict',
+          `data set ${input.dataset} already exists and data sets are immutable: choose another name`,
+        );
       return withSource(rowOf(input, 'resolving'), async (session) => {
         const resolution = await session.resolve();
         if (input.sha256 !== null && (resolution.files.length !== 1 || resolution.files[0]?.isFolder))
           throw failure(
             'InvalidInput',
-            `a digest was given, but the source is ${resolution.files.length} files, or a folder`,
+            `a SHA-256 digest was given, but it applies to one file only and the source has ${resolution.files.length} files or a folder: import without the digest`,
           );
         const known = (await records.import(input.project, input.import)) ?? rowOf(input, 'resolving');
         await tell({ ...known, resolution });
@@ -91,7 +94,7 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
       });
     },
 
-    /** Fetches, checks and stores every file that is not there yet; goes on where an earlier attempt was interrupted. */
+    /** Fetches, checks and stores every file that is not stored yet; resumes an interrupted attempt. */
     async acquireData(input: DataImportInput & { resolution: Resolution }): Promise<readonly ImportedFile[]> {
       await sweep(scratch);
       const resolution = await resolutionOf(input);
@@ -115,7 +118,7 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
             signal.throwIfAborted();
             const onBytes = (bytes: number): void => {
               state.bytes += bytes;
-              // News that cannot be written now comes with the next.
+              // A failed progress update is not reported: the next update includes it.
               progress(false, `fetching ${file.name}`).catch(() => undefined);
             };
             const parts = join(partsOf(input), createHash('sha256').update(file.address).digest('hex').slice(0, 32));
@@ -132,15 +135,19 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
       );
     },
 
-    /** Lays the data sheet beside the files and registers them as a data set: from here on they are there. */
+    /** Writes the data sheet next to the files and registers them as a data set, which makes them visible. */
     async registerImport(input: DataImportInput & { resolution: Resolution; importedAt: string }): Promise<Import> {
       const { project, dataset, importedAt, actor } = input;
       const resolution = await resolutionOf(input);
-      // What was fetched is what the activity that fetched it has recorded.
+      // Uses the files that acquireData recorded, not files that the caller names.
       const recorded = (await records.import(project, input.import))?.files ?? [];
       const files = resolution.files.map(({ address, name }) => {
         const found = recorded.find(({ origin }) => origin.address === address);
-        if (!found) throw failure('Corrupt', `${name} of import ${input.import} was not recorded when it was fetched`);
+        if (!found)
+          throw failure(
+            'Corrupt',
+            `import ${input.import} has no record of the fetched file ${name}: start the import again`,
+          );
         return found;
       });
       const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
@@ -186,17 +193,17 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
       return row;
     },
 
-    /** Takes away what was stored of an import that failed or was cancelled, and says so in the record. */
+    /** Removes the stored files of a failed or cancelled import and records its end. */
     async abandonImport(input: DataImportInput & { state: 'failed' | 'cancelled'; detail: string }): Promise<Import> {
       const { state, detail } = input;
       return beating(async () => {
         const found = await records.import(input.project, input.import);
-        // Registered after all, and only its answer was lost: what is a data set stays.
+        // The registration succeeded and only its response was lost: a registered data set is kept.
         if (found?.state === 'done') return found;
         const isRegistered = await clear(input);
         const row: Import = {
           ...rowOf(input, state),
-          detail: isRegistered ? `data set ${input.dataset} is there and stays; then: ${detail}` : detail,
+          detail: isRegistered ? `data set ${input.dataset} was registered and is kept; afterwards: ${detail}` : detail,
           bytes: found?.bytes ?? 0,
         };
         await records.recordImport(row, entry(input, `import.${state}`, {}, { reason: detail }));
@@ -207,15 +214,18 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
     },
   };
 
-  /** What the source meant when it was resolved. An import of before it was recorded brings it along. */
+  /** The recorded resolution. Imports that started before resolutions were recorded carry it in their input. */
   async function resolutionOf(input: DataImportInput & { resolution: Resolution }): Promise<Resolution> {
     const known = (await records.import(input.project, input.import))?.resolution;
     if (known) return known;
     if ((await records.start(currentWorkflow()))?.broughtOver) return input.resolution;
-    throw failure('NotAuthorized', `import ${input.import} was not resolved: there is nothing to fetch`);
+    throw failure(
+      'NotAuthorized',
+      `import ${input.import} has no recorded resolution, so there is nothing to fetch: start the import again`,
+    );
   }
 
-  /** Deletes what is stored of an import, unless it is a data set by now: returns whether it is. */
+  /** Deletes the stored files of an import, unless they are a registered data set; returns whether they are. */
   async function clear(input: DataImportInput): Promise<boolean> {
     await rm(partsOf(input), { recursive: true, force: true });
     if (await ownsDataSet(input)) return true;
@@ -224,7 +234,7 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
     return false;
   }
 
-  /** Fetching that fails after the import has ended elsewhere (its run was terminated) deletes what it has stored since. */
+  /** If fetching fails after the import was ended (its run was terminated), deletes the files that it stored since then. */
   async function unlessOver<R>(input: DataImportInput, fetching: Promise<R>): Promise<R> {
     try {
       return await fetching;
@@ -235,7 +245,7 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
     }
   }
 
-  /** Is the data set made of this import's files? */
+  /** Whether the data set consists of this import's files. */
   async function ownsDataSet(input: DataImportInput): Promise<boolean> {
     const files = (await records.dataSet(input.project, input.dataset))?.files ?? [];
     return (await stored(input)).some(({ uri }) => files.some((file) => file.uri === uri));
@@ -248,7 +258,7 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
     return files;
   }
 
-  /** The stored file, if it still holds the very bytes. */
+  /** The stored file, if its bytes are unchanged. */
   async function stillThere(file: ImportedFile | undefined): Promise<ImportedFile | undefined> {
     if (!file) return undefined;
     const found = await areas.stat(file.uri);
@@ -258,13 +268,13 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
 
 const rowOf = (input: DataImportInput, state: ImportState): Import => newImport(input, state, new Date().toISOString());
 
-/** A file as the data set has it; a folder's tar is laid out for jobs. */
+/** The file as the data set records it; the tar of a folder is unpacked for jobs. */
 const datasetFile = ({ name, uri, sha256, bytes, unpack }: ImportedFile) => ({
   ...{ name, uri, sha256, bytes },
   ...(unpack && { unpack }),
 });
 
-/** Frees the disk of parts whose import was given up while this machine was away. */
+/** Removes partial downloads of imports that ended while no worker ran on this machine. */
 async function sweep(scratch: string): Promise<void> {
   await mkdir(scratch, { recursive: true, mode: 0o700 });
   for (const name of await readdir(scratch)) {

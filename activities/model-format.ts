@@ -1,4 +1,4 @@
-// Reads what an ONNX file says of itself, trusting none of it: only the protobuf is parsed, nothing is loaded or run.
+// Inspects an untrusted ONNX file: parses only the protobuf; loads and runs nothing.
 import { readFileSync } from 'node:fs';
 import { constants, open } from 'node:fs/promises';
 import protobuf from 'protobufjs';
@@ -17,9 +17,9 @@ export {
   type ModelCard,
 } from './model-format/model-card.ts';
 
-/** What a model's own bytes declare: its operators, and the tensors it takes and gives. */
+/** What a model file declares: its operators, inputs and outputs. */
 export interface ModelInspection extends ModelSurvey {
-  /** Always false: a model that points to other files is refused. */
+  /** Always false: a model that references other files is rejected. */
   readonly externalData: false;
   readonly bytes: number;
 }
@@ -30,18 +30,18 @@ export interface ModelLimits extends SurveyLimits {
 
 export const defaultModelLimits: ModelLimits = {
   maxBytes: 512 * 1024 * 1024,
-  // ONNX Runtime's own control flow rarely nests beyond three.
+  // ONNX Runtime's own control flow rarely nests deeper than three levels.
   maxDepth: 8,
   maxNodes: 200_000,
-  // A forest of three million tree nodes has about ten attribute values for each; walking so many takes seconds.
+  // A forest of three million tree nodes has about ten attribute values per node; walking them takes seconds.
   maxFields: 30_000_000,
-  // Nodes, attributes, tensors, graphs: those that are entered cost a microsecond each.
+  // Nodes, attributes, tensors, graphs: each visited message costs about a microsecond.
   maxMessages: 1_500_000,
 };
 
 /**
- * Inspects the ONNX model at `path`. Throws `ModelFormatError` with every problem found when the bytes are no
- * acceptable model; a file that cannot be opened throws the system's own error.
+ * Inspects the ONNX model at `path`. Throws `ModelFormatError` with all problems found when the model is not
+ * acceptable; if the file cannot be opened, the system's own error.
  */
 export const inspectModel = async (path: string, limits: Partial<ModelLimits> = {}): Promise<ModelInspection> => {
   const bounds = { ...defaultModelLimits, ...limits };
@@ -61,26 +61,26 @@ const surveyed = (bytes: Buffer, limits: SurveyLimits): ReturnType<typeof survey
     const kind = likelyKind(bytes);
     throw refusal([
       kind === undefined
-        ? `not ONNX, or truncated or damaged: ${error.message}`
+        ? `not an ONNX model, or truncated or damaged: ${error.message}`
         : `this looks like ${kind}, not an ONNX model: ${error.message}`,
     ]);
   }
 };
 
-/** One read of one open file, so that what is checked is what was measured. */
+/** Reads through one open handle, so that the checked file is the measured file. */
 const readBounded = async (path: string, maxBytes: number): Promise<Buffer> => {
-  // Without O_NONBLOCK, opening a named pipe would wait for a writer for ever.
+  // Without O_NONBLOCK, opening a named pipe would block until a writer appears.
   const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
     const status = await file.stat();
     if (!status.isFile()) throw refusal(['not a regular file']);
     if (status.size === 0) throw refusal(['the file is empty']);
-    if (status.size > maxBytes) throw refusal([`${status.size} bytes, over the limit of ${maxBytes}`]);
+    if (status.size > maxBytes) throw refusal([`the file has ${status.size} bytes; the limit is ${maxBytes}`]);
     const bytes = Buffer.allocUnsafeSlow(status.size);
     let filled = 0;
     while (filled < bytes.length) {
       const { bytesRead } = await file.read(bytes, filled, bytes.length - filled, filled);
-      if (bytesRead === 0) throw refusal(['the file shrank while it was read']);
+      if (bytesRead === 0) throw refusal(['the file became shorter while it was being read']);
       filled += bytesRead;
     }
     return bytes;
@@ -91,7 +91,7 @@ const readBounded = async (path: string, maxBytes: number): Promise<Buffer> => {
 
 const loaded: { schema?: protobuf.Root } = {};
 
-/** The trimmed ONNX schema by reflection, parsed at first use. */
+/** The trimmed ONNX schema for reflection, parsed on first use. */
 const schema = (): protobuf.Root =>
   (loaded.schema ??= protobuf.parse(readFileSync(new URL('./onnx.proto', import.meta.url), 'utf8'), {
     keepCase: true,

@@ -1,4 +1,4 @@
-// One file from a source into a local part that outlives this process: gone on with where the source can, hashed, held to its digest.
+// Downloads one file into a local part that outlives the process: resumes where the source supports it, hashes, verifies checksums.
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
@@ -9,7 +9,7 @@ import type { Digest } from '../../workflows/domain/names.ts';
 import { failure } from '../failures.ts';
 import type { SourceSession } from '../ports.ts';
 
-/** A file that has come whole, in the part at `path`. */
+/** A completely downloaded file, stored in the part at `path`. */
 export interface Downloaded {
   readonly path: string;
   readonly bytes: number;
@@ -17,7 +17,7 @@ export interface Downloaded {
   readonly validator: string | null;
 }
 
-/** What lies beside a part: of which state of the file it is a part, and, once it is whole, which bytes it holds. */
+/** Note stored next to a part: the version of the file that it belongs to and, once complete, its size and digest. */
 const noteSchema = z.object({
   address: z.string(),
   validator: z.string().nullable(),
@@ -27,8 +27,8 @@ const noteSchema = z.object({
 type Note = z.output<typeof noteSchema>;
 
 /**
- * Fetches the file unless its part is whole already. An interrupted one leaves its part for the next time.
- * `DigestMismatch` when the bytes are not those expected, `InvalidInput` when they are more than `limit`; cut lines are retryable.
+ * Fetches the file unless its part is already complete. An interrupted download keeps its part for the next attempt.
+ * Throws `DigestMismatch` on a checksum mismatch and `InvalidInput` when the file exceeds `limit`; a lost connection is retryable.
  */
 export async function download(
   session: SourceSession,
@@ -38,7 +38,7 @@ export async function download(
     readonly expected: readonly Expected[];
     readonly limit: number;
     readonly signal: AbortSignal;
-    /** Called with every chunk's length; a part that was there counts as one. */
+    /** Called with the length of every chunk; a reused part counts as one chunk. */
     readonly onBytes: (bytes: number) => void;
   },
 ): Promise<Downloaded> {
@@ -62,7 +62,7 @@ export async function download(
   try {
     for await (const chunk of opened.bytes) {
       signal.throwIfAborted();
-      // Told at the first bytes, where leaving the loop ends the source.
+      // Checked with the first bytes, because leaving the loop also closes the source.
       if (Math.max(total ?? 0, at + chunk.byteLength) > limit) throw tooLarge(file, limit);
       await handle.write(chunk, 0, chunk.byteLength, at);
       hashes.update(chunk);
@@ -73,15 +73,17 @@ export async function download(
     await handle.close();
   }
   signal.throwIfAborted();
-  if (total !== null && at !== total) throw new Error(`${file.name} ended after ${at} of ${total} bytes`);
+  if (total !== null && at !== total)
+    throw new Error(`the download of ${file.name} ended after ${at} of ${total} bytes; will be resumed`);
   const wrong = hashes.mismatch();
   if (wrong) {
     await rm(path, { force: true });
-    // Its parts may be of two states that the source gave one name: whole, it may fit.
-    if (opened.start > 0) throw new Error(`${file.name}, fetched in parts, ${wrong}: it is fetched again`);
+    // The source may have served two versions under one validator: a complete download may still match.
+    if (opened.start > 0)
+      throw new Error(`${file.name}, fetched in several parts, ${wrong}; will be fetched again from the start`);
     throw failure(
       'DigestMismatch',
-      `${file.name} ${wrong}: it was changed on its way, or the digest is of another file`,
+      `${file.name} ${wrong}: it was changed in transit, or the expected digest belongs to another file`,
     );
   }
   const whole = { bytes: at, sha256: hashes.sha256() };
@@ -89,7 +91,7 @@ export async function download(
   return { path, ...whole, validator: opened.validator };
 }
 
-/** SHA-256 and whatever else somebody expects, over the same bytes. */
+/** Computes SHA-256 and every expected algorithm over the same bytes. */
 function createHashes(expected: readonly Expected[]) {
   const fresh = () => ({
     sha256: createHash('sha256'),
@@ -103,7 +105,7 @@ function createHashes(expected: readonly Expected[]) {
   return {
     update,
     reset: () => void Object.assign(state, fresh()),
-    /** The bytes of a part that is there already; returns how many. */
+    /** Hashes the bytes of an existing part; returns their number. */
     async takeFile(path: string, signal: AbortSignal): Promise<number> {
       let bytes = 0;
       for await (const chunk of createReadStream(path, { signal }) as AsyncIterable<Buffer>) {
@@ -116,7 +118,7 @@ function createHashes(expected: readonly Expected[]) {
     mismatch(): string | undefined {
       for (const [{ algorithm, digest }, hash] of state.others) {
         const found = hash.copy().digest('hex');
-        if (found !== digest) return `has ${algorithm} ${found}, not ${digest}`;
+        if (found !== digest) return `has ${algorithm} ${found}, expected ${digest}`;
       }
       return undefined;
     },
@@ -125,7 +127,7 @@ function createHashes(expected: readonly Expected[]) {
 
 const noteOf = (path: string): string => `${path}.json`;
 
-/** The note of a part that is there and is of this file; else nothing, and the file is fetched anew. */
+/** The note of a usable part of this file; `undefined` means that the file must be fetched from the start. */
 async function readNote(path: string, file: RemoteFile): Promise<Note | undefined> {
   try {
     const note = noteSchema.parse(JSON.parse(await readFile(noteOf(path), 'utf8')));
@@ -143,4 +145,4 @@ async function writeNote(path: string, note: Note): Promise<void> {
 }
 
 const tooLarge = (file: RemoteFile, limit: number) =>
-  failure('InvalidInput', `${file.name} is larger than the ${limit} bytes that are left to this import`);
+  failure('InvalidInput', `${file.name} is larger than the ${limit} bytes remaining for this import`);

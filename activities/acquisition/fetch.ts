@@ -1,4 +1,4 @@
-// One file, archive or folder of a source becomes one stored file of the import: fetched, checked, laid out, written.
+// Turns one file, archive or folder of a source into one stored file of the import: download, verify, unpack, write.
 import { createReadStream } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -11,22 +11,22 @@ import { storePath } from '../place.ts';
 import type { Archives, ArtifactStore, FolderEntry, SourceSession } from '../ports.ts';
 import { download } from './download.ts';
 
-/** One file to fetch, for which import, and how. */
+/** One file to fetch, with its import and limits. */
 export interface Fetch {
   readonly input: DataImportInput;
   readonly session: SourceSession;
   readonly file: RemoteFile;
-  /** It is the import's only file: a folder made of it then bears the data set's name. */
+  /** The import's only file: a tar made of it is named after the data set. */
   readonly isOnly: boolean;
-  /** Local folder of its parts. */
+  /** Local folder for its partial downloads. */
   readonly parts: string;
-  /** Bytes that the import may still fetch. */
+  /** Remaining size limit of the import, in bytes. */
   readonly limit: number;
   readonly signal: AbortSignal;
   readonly onBytes: (bytes: number) => void;
 }
 
-/** Makes the function that brings one file in; done again, it goes on where it was. */
+/** Creates the function that fetches one file; a repeated call resumes an interrupted one. */
 export function createFetcher({ areas, archives }: { areas: ArtifactStore; archives: Archives }) {
   return (fetch: Fetch): Promise<ImportedFile> => (fetch.file.isFolder ? fetchFolder(fetch) : fetchFile(fetch));
 
@@ -42,7 +42,7 @@ export function createFetcher({ areas, archives }: { areas: ArtifactStore; archi
       const unpacked = await archives.unpack(got.path, join(parts, 'spool'), options);
       if (unpacked) return storeFolder(fetch, unpacked, origin);
       if (isOnly)
-        throw failure('InvalidInput', `${file.name} is no tar, tar.gz or zip: import it without unpacking it`);
+        throw failure('InvalidInput', `${file.name} is not a tar, tar.gz or zip archive: import it without unpacking`);
     }
     try {
       const source = createReadStream(got.path);
@@ -50,9 +50,9 @@ export function createFetcher({ areas, archives }: { areas: ArtifactStore; archi
       return { ...stored, name: file.name, unpack: false, origin, entries: null, leftOut: nothing };
     } catch (error) {
       if (!isFailure(error, 'DigestMismatch')) throw error;
-      // The local part is not what it was when it was whole.
+      // The local part changed after it was completed.
       await rm(parts, { recursive: true, force: true });
-      throw new Error(`the local part of ${file.name} was damaged: it is fetched again`, { cause: error });
+      throw new Error(`the local copy of ${file.name} was damaged; will be fetched again`, { cause: error });
     }
   }
 
@@ -76,8 +76,8 @@ export function createFetcher({ areas, archives }: { areas: ArtifactStore; archi
     origin: ImportedFile['origin'],
   ): Promise<ImportedFile> {
     if (entries.length === 0)
-      throw failure('InvalidInput', `${file.name} holds no file that can be taken (left out: ${leftOut.count})`);
-    // The whole name of each: of one release there may be x.zip and x.tar.gz.
+      throw failure('InvalidInput', `${file.name} contains no importable file (${leftOut.count} skipped)`);
+    // The full file name, because one release may have both x.zip and x.tar.gz.
     const name = `${isOnly ? input.dataset : file.name}.tar`;
     const stored = await areas.write(targetOf(input, name), archives.pack(entries, signal), { signal });
     return { ...stored, name, unpack: true, origin, entries: entries.length, leftOut };

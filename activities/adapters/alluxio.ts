@@ -1,4 +1,4 @@
-// Reads of a store through Alluxio's cache: the bytes that HDFS holds now, or HDFS straight. All else is the store's own.
+// Serves a store's reads from Alluxio's cache, with fallback to HDFS; all other operations go to the store.
 import { lookup } from 'node:dns/promises';
 import { request, type IncomingMessage, type RequestOptions } from 'node:http';
 import { BlockList } from 'node:net';
@@ -9,51 +9,52 @@ import type { ArtifactStore, StoredFile } from '../ports.ts';
 import { checkRange } from './store-rules.ts';
 
 export interface AlluxioReads extends ArtifactStore {
-  /** `reads` were to go through Alluxio; of these HDFS had to serve `fallbacks`, in whole or in part. */
+  /** `reads`: reads meant for Alluxio; `fallbacks`: how many of them HDFS served, in whole or in part. */
   metrics(): { readonly reads: number; readonly fallbacks: number };
-  /** Rejects, with what to do, unless the proxy lies on a private network and shows the root. */
+  /** Rejects with the required action unless the proxy is on a private network and serves the root. */
   check(): Promise<void>;
 }
 
 export interface AlluxioOptions {
-  /** The HDFS store: writes, listings and digests are its own, and so are reads when Alluxio fails. */
+  /** The HDFS store: serves writes, listings and digests, and reads when Alluxio fails. */
   readonly store: ArtifactStore;
   /** Alluxio's proxy, such as `http://127.0.0.1:39999`. */
   readonly url: string;
-  /** Where the store's paths lie in Alluxio's namespace, such as `/ocdl`. */
+  /** The path of the store in Alluxio's namespace, such as `/ocdl`. */
   readonly root: string;
-  /** A user who may read all of it: the superuser of HDFS. Alluxio checks no signature, only that a user is named. */
+  /** A user who may read everything: the superuser of HDFS. Alluxio verifies no signature; it only needs a user name. */
   readonly user?: string;
-  /** Told once when Alluxio begins to fail, and again only after it has served in between. */
+  /** Called once when Alluxio starts to fail, and again only after it has recovered and failed again. */
   readonly onWarn: (message: string) => void;
-  /** Told of each read that HDFS had to serve. */
+  /** Called for each read that HDFS served instead. */
   readonly onFallback?: () => void;
-  /** Without a byte for so long Alluxio counts as failed. */
+  /** Alluxio counts as failed when no byte arrives for this long. */
   readonly silenceMs?: number;
-  /** For so long after a failure Alluxio is not asked. */
+  /** After a failure, Alluxio is skipped for this long. */
   readonly retryAfterMs?: number;
 }
 
 type ReadOptions = NonNullable<Parameters<ArtifactStore['read']>[1]>;
 
-/** A cold first byte takes well under a second; what is slower than this is better read from HDFS. */
+/** A cold first byte takes well under a second; beyond this limit, HDFS is faster. */
 const SILENCE_MS = 10_000;
-/** Long beside the wait for a dead proxy, which one read pays each time; short beside an operator's repair. */
+/** Long compared to the timeout of a dead proxy, which one read per period pays; short compared to a repair by an operator. */
 const RETRY_AFTER_MS = 30_000;
-/** So much of a file is held until its end, or given on: small files are right as a whole even if replaced while they are read. */
+/** The first bytes held back until the whole read is verified: smaller files are consistent even if they are replaced during the read. */
 const HELD_BYTES = 4 * 2 ** 20;
 
 /**
- * Wraps a store so that its reads are served from Alluxio's cache. A cache behind our authorization, never a boundary:
- * it knows neither users nor HDFS's ACLs, so nothing but the platform may reach it.
+ * Wraps a store so that reads come from Alluxio's cache. The cache is not a security boundary: it knows neither
+ * users nor HDFS ACLs, so only the platform may reach it.
  *
- * Bytes come by Alluxio's S3 endpoint: unlike its REST streams it knows ranges, and the answer names the version that it
- * is about to send (length and modification time in the ETag). That must be the version HDFS shows before and after.
+ * Bytes come from Alluxio's S3 endpoint. Unlike its REST streams it supports ranges, and its response names the version
+ * that it sends (length and modification time in the ETag). It must be the version in HDFS before and after the read.
  */
 export function createAlluxioReads(options: AlluxioOptions): AlluxioReads {
   const { store, url, root, user = 'hdfs', onWarn, onFallback } = options;
   const { silenceMs = SILENCE_MS, retryAfterMs = RETRY_AFTER_MS } = options;
-  if (!/^(\/[\w.-]+)+$/.test(root)) throw failure('InvalidInput', `Alluxio's root "${root}" is no path such as /ocdl`);
+  if (!/^(\/[\w.-]+)+$/.test(root))
+    throw failure('InvalidInput', `Alluxio's root "${root}" is not an absolute path such as /ocdl`);
   const count = { reads: 0, fallbacks: 0 };
   const health = { isFailing: false, retryAt: 0 };
 
@@ -61,7 +62,7 @@ export function createAlluxioReads(options: AlluxioOptions): AlluxioReads {
     if (!health.isFailing) return true;
     const now = performance.now();
     if (now < health.retryAt) return false;
-    // One read finds out; the others do not wait for its end.
+    // One read probes Alluxio; the others go to HDFS meanwhile.
     health.retryAt = now + silenceMs + retryAfterMs;
     return true;
   }
@@ -69,7 +70,7 @@ export function createAlluxioReads(options: AlluxioOptions): AlluxioReads {
   function failed(error: unknown): void {
     if (!health.isFailing)
       onWarn(
-        `Alluxio at ${url} fails (${reasonOf(error)}): data is read straight from HDFS, Alluxio is tried again every ${retryAfterMs / 1000} s`,
+        `Alluxio at ${url} fails (${reasonOf(error)}): reads fall back to HDFS, and Alluxio is retried every ${retryAfterMs / 1000} s`,
       );
     health.isFailing = true;
     health.retryAt = performance.now() + retryAfterMs;
@@ -102,8 +103,8 @@ export function createAlluxioReads(options: AlluxioOptions): AlluxioReads {
         }
         held = undefined;
       }
-      // Alluxio opens the path when it gets to it: what was replaced on the way may have been read from both.
-      if (!(await isStill(file))) throw new Error('replaced while it was read');
+      // Alluxio opens the path late: after a replacement during the read, the bytes may come from both versions.
+      if (!(await isStill(file))) throw new Error('the file was replaced while it was being read');
       health.isFailing = false;
       for (const part of held ?? []) {
         how.signal?.throwIfAborted();
@@ -113,7 +114,7 @@ export function createAlluxioReads(options: AlluxioOptions): AlluxioReads {
       return;
     } catch (error) {
       how.signal?.throwIfAborted();
-      // Replaced in the meantime: not Alluxio's fault.
+      // A file that was replaced during the read is not a failure of Alluxio.
       if (await isStill(file)) failed(error);
     }
     fellBack();
@@ -124,12 +125,12 @@ export function createAlluxioReads(options: AlluxioOptions): AlluxioReads {
     if (await isStill(file)) yield* await store.read(file.uri, { ...how, range: { start: given, end } });
     if (!(await isStill(file)))
       throw unavailable(
-        'the file was replaced while it was read',
-        `${file.path} was replaced while it was read: it is to be read again from its beginning`,
+        'the file was replaced while it was being read',
+        `${file.path} was replaced while it was being read: read it again from the start`,
       );
   }
 
-  /** The bytes as Alluxio has them; an error unless they are all there, of this very version. */
+  /** The cached bytes; throws unless they are complete and of exactly this version. */
   async function* cachedBytes(
     file: StoredFile,
     start: number,
@@ -140,13 +141,13 @@ export function createAlluxioReads(options: AlluxioOptions): AlluxioReads {
     const onAbort = (): void => stop.abort(signal?.reason);
     signal?.addEventListener('abort', onAbort, { once: true });
     const unlessSilent = async <T>(step: Promise<T>): Promise<T> => {
-      const timer = setTimeout(() => stop.abort(new Error(`nothing came for ${silenceMs / 1000} s`)), silenceMs);
+      const timer = setTimeout(() => stop.abort(new Error(`no data arrived for ${silenceMs / 1000} s`)), silenceMs);
       return step.finally(() => clearTimeout(timer));
     };
     try {
       signal?.throwIfAborted();
       const headers = {
-        // Names the user; the rest is form.
+        // Only the user name matters; the rest has the required form.
         authorization: `AWS4-HMAC-SHA256 Credential=${user}/20000101/none/s3/aws4_request, SignedHeaders=host, Signature=none`,
         range: `bytes=${start}-${end - 1}`,
       };
@@ -156,7 +157,7 @@ export function createAlluxioReads(options: AlluxioOptions): AlluxioReads {
       const [, length, modified] = /len:(\d+), ?modtime:(\d+)/.exec(answer.headers.etag ?? '') ?? [];
       if (Number(length) !== file.bytes || Number(modified) !== Date.parse(file.modifiedAt))
         throw new Error(
-          `it shows another version of ${file.path} than HDFS: alluxio.user.file.metadata.sync.interval must be 0`,
+          `it serves a different version of ${file.path} than HDFS: set alluxio.user.file.metadata.sync.interval to 0`,
         );
       const chunks: AsyncIterator<Uint8Array> = answer[Symbol.asyncIterator]();
       let bytes = 0;
@@ -166,7 +167,7 @@ export function createAlluxioReads(options: AlluxioOptions): AlluxioReads {
         bytes += next.value.byteLength;
         yield next.value;
       }
-      if (bytes !== end - start) throw new Error(`${bytes} bytes of ${file.path} came instead of ${end - start}`);
+      if (bytes !== end - start) throw new Error(`received ${bytes} of ${end - start} bytes of ${file.path}`);
     } finally {
       signal?.removeEventListener('abort', onAbort);
       stop.abort();
@@ -178,14 +179,14 @@ export function createAlluxioReads(options: AlluxioOptions): AlluxioReads {
     path: (uri) => store.path(uri),
     write: (path, source, how) => store.write(path, source, how),
     stat: (uri) => store.stat(uri),
-    // Integrity is asked of what is stored, not of what is cached.
+    // Integrity checks read the stored bytes, not the cached ones.
     digest: (uri, signal) => store.digest(uri, signal),
     list: (folder, page) => store.list(folder, page),
     remove: (uri) => store.remove(uri),
     async read(uri, how = {}) {
       const file = await store.stat(uri);
       const asked = file && within(file, how);
-      // Of no file, and of no bytes, the store speaks itself.
+      // For a missing file or an empty range, the store gives the answer.
       if (!asked || asked.start >= asked.end) return store.read(uri, how);
       count.reads += 1;
       if (mayAsk()) return bytesOf(file, how);
@@ -202,14 +203,14 @@ export function createAlluxioReads(options: AlluxioOptions): AlluxioReads {
       }).catch((error: unknown) => {
         throw unavailable(
           'its proxy cannot be reached',
-          `Alluxio's proxy at ${url} cannot be reached (${reasonOf(error)}): is it running, is this its address?`,
+          `Alluxio's proxy at ${url} cannot be reached (${reasonOf(error)}): check that it runs and that the address is correct`,
         );
       });
       const said = await textOf(answer);
       if (answer.statusCode !== 200)
         throw unavailable(
-          'it does not show the areas',
-          `Alluxio at ${url} does not show ${root} (${said}): is the root of HDFS mounted at its /?`,
+          'it does not serve the areas',
+          `Alluxio at ${url} does not serve ${root} (${said}): mount the root of HDFS at / in Alluxio`,
         );
     },
   };
@@ -218,10 +219,10 @@ export function createAlluxioReads(options: AlluxioOptions): AlluxioReads {
 const unavailable = (reason: string, message: string): SystemUnavailable =>
   new SystemUnavailable({ system: 'Alluxio', reason, message });
 
-/** One exchange. Not by `fetch`: that of Node 20 can lose its signal in mid-body (with its collected request), and hangs. */
+/** One HTTP exchange. Not with `fetch`: in Node 20 it can lose its abort signal in mid-body (collected with the request) and hang. */
 function send(address: URL, options: RequestOptions & { readonly signal: AbortSignal }): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
-    // A connection of its own: a kept one may be closed by the other side just now.
+    // A new connection each time: the server may just be closing a kept-alive one.
     const asked = request(address, { ...options, agent: false }, (answer) =>
       resolve(addAbortSignal(options.signal, answer)),
     );
@@ -230,7 +231,7 @@ function send(address: URL, options: RequestOptions & { readonly signal: AbortSi
   });
 }
 
-/** What of the file is asked for. */
+/** The requested part of the file. */
 function within(file: StoredFile, { range }: ReadOptions): { start: number; end: number } {
   const { start, end } = checkRange(file.path, range);
   return { start, end: Math.min(end, file.bytes) };
@@ -255,15 +256,15 @@ async function mustBePrivate(hostname: string): Promise<void> {
   if (open)
     throw failure(
       'InvalidInput',
-      `Alluxio's proxy ${hostname} has the public address ${open.address}: it shows every file to whoever reaches it, so it must lie on loopback or a private network`,
+      `Alluxio's proxy ${hostname} has the public address ${open.address}: Alluxio serves every file to any client that reaches it, so bind it to loopback or a private network`,
     );
 }
 
-/** What a refusal says, cut to what a log line takes. */
+/** The error response, truncated to fit a log line. */
 const textOf = async (answer: IncomingMessage): Promise<string> =>
   `it answered ${answer.statusCode} ${(await text(answer)).slice(0, 300)}`.trimEnd();
 
-/** The reason of what was broken off stands in the cause. */
+/** The reason of an aborted request is in its cause. */
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   return error.cause instanceof Error ? error.cause.message : error.message;

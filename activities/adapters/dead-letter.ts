@@ -1,12 +1,12 @@
-// The event that stands on a dead-letter topic, the same whichever bus carries it.
+// The event that all bus adapters write to a dead-letter topic.
 import type { CloudEvent, Received } from '../ports.ts';
 
 /** Type of the CloudEvents on `<topic>.dead`. */
 export const DEAD_LETTER_TYPE = 'ocdl.dead-letter';
 
 /**
- * Wraps what no attempt could handle, as it came, with the reason. The id says which event and which group, so that a dead
- * letter written twice is known for one.
+ * Wraps an event that could not be handled, unchanged, with the reason. The id is made from topic, group and offset, so that
+ * a dead letter that is written twice can be recognised.
  */
 export function deadLetter(topic: string, group: string, event: Received, error: unknown): CloudEvent {
   return {
@@ -29,13 +29,13 @@ export function deadLetter(topic: string, group: string, event: Received, error:
   };
 }
 
-/** Enough of an error to find its cause; cut, since an event has a largest size. */
+/** The error message, truncated because the size of an event is limited. */
 function reasonOf(error: unknown): string {
   const text = error instanceof Error || hasMessage(error) ? error.message : String(error);
   return text.slice(0, 2000);
 }
 
-/** Errors of Node itself may come from another realm, where `instanceof` does not know them. */
+/** Errors from Node itself may come from another realm, where `instanceof` fails. */
 function hasMessage(error: unknown): error is { message: string } {
   return typeof error === 'object' && error !== null && 'message' in error && typeof error.message === 'string';
 }

@@ -1,4 +1,4 @@
-// What the embedded adapters share about files on a local disk: what is durable when, and how a disk's errors are told.
+// File operations that the embedded adapters share: durability rules and disk errors.
 import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { link, lstat, mkdir, open, readdir, readFile, rename, rm, unlink, type FileHandle } from 'node:fs/promises';
@@ -6,19 +6,19 @@ import { dirname, join } from 'node:path';
 import { codeOf, SystemUnavailable, type SystemName } from '../failures.ts';
 import type { Marker } from '../ports.ts';
 
-/** Only the platform's own user reads and writes what it stores. */
+/** Only the platform's own user can read and write its files. */
 export const FOLDER_MODE = 0o700;
 export const FILE_MODE = 0o600;
-/** Leftovers of writers that died are older than this; a live writer touches its file with every chunk. */
+/** Older temporary files belong to dead writers: a live writer updates its file with every chunk. */
 export const LEFTOVER_AGE_MS = 24 * 60 * 60 * 1000;
 
-/** Does the work, which tells its own errors, once a day until it is ended; it keeps no process alive. */
+/** Runs `work` once a day until the returned function is called. `work` reports its own errors; the timer keeps no process alive. */
 export function everyDay(work: () => Promise<unknown>): () => void {
   const timer = setInterval(() => void work(), LEFTOVER_AGE_MS).unref();
   return () => clearInterval(timer);
 }
 
-/** Runs a file operation whose failure with one of these codes means "there is none". */
+/** Runs a file operation; failures with one of these codes mean that the file does not exist and give `undefined`. */
 export async function unless<T>(codes: readonly string[], work: Promise<T>): Promise<T | undefined> {
   try {
     return await work;
@@ -28,7 +28,7 @@ export async function unless<T>(codes: readonly string[], work: Promise<T>): Pro
   }
 }
 
-/** What a person can do about an error of the disk. */
+/** What an operator can do about a disk error. */
 const remedies: Readonly<Record<string, string>> = {
   ENOSPC: 'the disk is full: free some space on it',
   EDQUOT: 'the disk quota is used up: raise it or free some space',
@@ -39,21 +39,21 @@ const remedies: Readonly<Record<string, string>> = {
   EIO: 'the disk reported an input/output error: check the disk',
 };
 
-/** Codes of a disk without room. */
+/** Error codes of a full disk. */
 const FULL = ['ENOSPC', 'EDQUOT'];
 
-/** The error of a disk with a message that says where it happened and what to do; any other error as it is. `system` lies on that disk. */
+/** Adds location and remedy to a disk error; returns other errors unchanged. `system` names the system stored on the disk. */
 export function diskError(error: unknown, doing: string, system: SystemName = 'disk'): unknown {
   const code = codeOf(error) ?? '';
-  // Node's own errors of the file system, and no others, say which call failed.
+  // Only Node's own file-system errors name the failed system call.
   const isOfTheSystem = typeof error === 'object' && error !== null && 'syscall' in error;
-  const reason = remedies[code] ?? (isOfTheSystem ? `the file system refuses (${code})` : undefined);
+  const reason = remedies[code] ?? (isOfTheSystem ? `file system error ${code}` : undefined);
   if (reason === undefined) return error;
-  const message = `${doing}: ${reason}; it is tried again${remedies[code] === undefined ? ` (${String(error)})` : ''}`;
+  const message = `${doing}: ${reason}; will be retried${remedies[code] === undefined ? ` (${String(error)})` : ''}`;
   return new SystemUnavailable({ system, reason, message, isFull: FULL.includes(code), cause: error });
 }
 
-/** Makes the names in a folder (a creation, a rename, a removal) survive a power cut. */
+/** Makes changes to a folder's entries (creation, rename, removal) survive a power failure. */
 export async function syncFolder(folder: string): Promise<void> {
   const handle = await open(folder, constants.O_RDONLY);
   try {
@@ -63,7 +63,7 @@ export async function syncFolder(folder: string): Promise<void> {
   }
 }
 
-/** Writes all of the bytes, also where the system takes only some of them at a time. */
+/** Writes all bytes, even if the system accepts only some of them per call. */
 export async function writeAll(handle: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
   for (let done = 0; done < bytes.byteLength;) {
     const { bytesWritten } = await handle.write(bytes, done, bytes.byteLength - done, position + done);
@@ -71,7 +71,7 @@ export async function writeAll(handle: FileHandle, bytes: Uint8Array, position: 
   }
 }
 
-/** Replaces a small file as a whole: a reader sees the old text or the new, also after a crash. */
+/** Replaces a small file atomically: readers see the old or the new text, even after a crash. */
 export async function replaceFile(path: string, text: string): Promise<void> {
   const temporary = `${path}.${randomUUID()}.tmp`;
   try {
@@ -90,7 +90,7 @@ export async function replaceFile(path: string, text: string): Promise<void> {
   await syncFolder(dirname(path));
 }
 
-/** Creates a small file as a whole; `false` when there is one already, which is left alone. */
+/** Creates a small file atomically; returns `false` and changes nothing if the file exists. */
 export async function createFile(path: string, text: string): Promise<boolean> {
   const draft = `${path}.${randomUUID()}.tmp`;
   await replaceFile(draft, text);
@@ -106,7 +106,7 @@ export async function createFile(path: string, text: string): Promise<boolean> {
   }
 }
 
-/** A small text file as a marker: created once, and never replaced. */
+/** A marker in a small text file that is created once and never replaced. */
 export function markerFile(path: string): Marker {
   const owner = async (): Promise<string | undefined> =>
     (await unless(['ENOENT', 'ENOTDIR'], readFile(path, 'utf8')))?.trim();
@@ -120,7 +120,7 @@ export function markerFile(path: string): Marker {
   };
 }
 
-/** Removes what dead writers left in a folder of temporary files: all that is old, or what of it is named so. */
+/** Removes old temporary files of dead writers from a folder; `isLeftover` selects the candidates by name. */
 export async function removeLeftovers(
   folder: string,
   isLeftover: (name: string) => boolean = () => true,

@@ -1,4 +1,4 @@
-// CodeHost on Git: on bare repositories below a folder, or on those of any remote over HTTPS or SSH.
+// CodeHost on Git: bare repositories in a local folder, or on any remote over HTTPS or SSH.
 import { mkdir, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CodeHost } from '../ports.ts';
@@ -11,29 +11,29 @@ import { createRemote, type RemoteOptions } from './git/remote.ts';
 import { createGit } from './git/run-git.ts';
 
 interface HostOptions {
-  /** Folder for the repositories, or for the mirrors of a remote's. */
+  /** Folder for the repositories, or for the mirrors of a remote's repositories. */
   readonly root: string;
-  /** Commits what the platform itself does. */
+  /** Author of the platform's own commits. */
   readonly author?: string;
-  /** The program. */
+  /** Path of the git program. */
   readonly git?: string;
 }
 
-/** The repositories in the folder `root`. */
+/** Opens the repositories in the folder `root`. */
 export async function createGitHost(options: HostOptions): Promise<CodeHost> {
   const parts = await prepare(options);
   return told(createCodeHost({ ...parts, repositories: createLocalRepositories(parts) }));
 }
 
 /**
- * The repositories of a remote. What people push there is seen at the next call; what is committed is there before the
- * call ends. Creating a repository is no part of Git: one that is missing is a `NotFound` that says so.
- * @throws `InvalidInput` when the remote's address or a file is not one that can be used.
+ * Opens the repositories of a remote. Pushes by people are visible at the next call; a commit is on the remote before the
+ * call returns. Git cannot create a repository on a remote: a missing one is a `NotFound` with instructions.
+ * @throws `InvalidInput` when the remote's address or a configured file is invalid.
  */
 export async function createGitRemote(
   options: HostOptions & RemoteOptions,
 ): Promise<
-  CodeHost & { /** Reaches the remote and proves both sides, or says what is wrong. */ check(): Promise<void> }
+  CodeHost & { /** Connects and authenticates in both directions; rejects with the cause. */ check(): Promise<void> }
 > {
   const parts = await prepare(options);
   const remote = await createRemote(parts.git, parts.drafts, options);
@@ -41,7 +41,7 @@ export async function createGitRemote(
   return { ...host, check: () => remote.check() };
 }
 
-/** The same host; what the disk of its repositories refuses is told as an unavailable Git. */
+/** The same host; disk errors of its repositories become "Git is unavailable". */
 function told(host: CodeHost): CodeHost {
   const tell = async <T>(work: Promise<T>): Promise<T> => {
     try {
@@ -69,7 +69,7 @@ async function prepare(options: HostOptions) {
   const root = await realpath(options.root);
   const drafts = join(root, '.tmp');
   await mkdir(drafts, { recursive: true, mode: FOLDER_MODE });
-  // Repositories and indexes of processes that were killed; the program that git asks for a token is in use for years.
+  // Removes the repositories and indexes of killed processes. The credential program is skipped: it stays in use for years.
   await removeLeftovers(drafts, (name) => name !== 'askpass');
   return { git, committer, root, drafts };
 }

@@ -1,4 +1,4 @@
-// ArtifactStore on HDFS over WebHDFS: temporary file, length and digest checks, then one rename that the NameNode does as a whole.
+// ArtifactStore on HDFS over WebHDFS: temporary file, length and digest checks, then one atomic rename on the NameNode.
 import { createHash } from 'node:crypto';
 import { isName, nameProblem, type Digest, type StorePath } from '../../workflows/domain/names.ts';
 import { codeOf, failure } from '../failures.ts';
@@ -19,14 +19,14 @@ export type { HdfsProblem } from './hdfs/errors.ts';
 
 export interface HdfsStore extends ArtifactStore {
   /**
-   * Gives exactly these people access to an area (`private/<project>/<user>`, `common/<project>`, `staging/<project>`) and
-   * to all that lies or will lie in it, so that the NameNode holds their own HDFS clients to it. `InvalidInput` for names
-   * that are no users of HDFS and for more than 28 people. Calls for one area must follow each other.
+   * Gives exactly these people access to an area (`private/<project>/<user>`, `common/<project>`, `staging/<project>`) with
+   * all present and future content, so that the NameNode enforces it for their own HDFS clients. Throws `InvalidInput` for
+   * invalid HDFS user names and for more than 28 people. Calls for one area must not overlap.
    */
   admit(folder: StorePath, access: Access, signal?: AbortSignal): Promise<void>;
-  /** Who has a private area in a project, whoever they are to it now. */
+  /** Everyone who has a private area in the project, including former members. */
   people(project: string): Promise<readonly string[]>;
-  /** Tries all that the store needs of HDFS, the right to change owners included; rejects with what is wrong and how to mend it. */
+  /** Tests everything that the store needs of HDFS, including the right to change owners; rejects with cause and remedy. */
   check(): Promise<void>;
   close(): Promise<void>;
 }
@@ -34,23 +34,23 @@ export interface HdfsStore extends ArtifactStore {
 export interface HdfsOptions {
   /** WebHDFS addresses of the NameNodes, comma separated: `http://namenode-1:9870,http://namenode-2:9870`. */
   readonly url: string;
-  /** The platform's own user, a member of HDFS's supergroup. Callers have no say in it: HDFS believes any name. */
+  /** The platform's own user, a member of HDFS's supergroup. Callers cannot choose it, because HDFS believes any name. */
   readonly user: string;
-  /** Absolute path in HDFS of the store's folder. */
+  /** Absolute path of the store's folder in HDFS. */
   readonly root: string;
   readonly name: string;
   readonly onWarn?: (message: string) => void;
-  /** How long a NameNode or DataNode may be silent before it is given up, in milliseconds. */
+  /** Timeout for a silent NameNode or DataNode, in milliseconds. */
   readonly silenceMs?: number;
 }
 
-/** As long as a DataNode waits for another one in its pipeline (dfs.client.socket-timeout). */
+/** The timeout of DataNodes among themselves (dfs.client.socket-timeout). */
 const SILENCE_MS = 60_000;
 const AREAS = ['private', 'common', 'staging'];
 
 /**
- * Opens (and makes) a store in HDFS; its URIs are `hdfs:<name>/<path>`. Several processes may use one root. What waiting may
- * help (quota, safe mode, a server that does not answer) rejects with a `SystemUnavailable` whose `code` is an {@link HdfsProblem}.
+ * Opens (and creates) a store in HDFS; its URIs are `hdfs:<name>/<path>`. Several processes may share one root. Retryable
+ * problems (quota, safe mode, an unresponsive server) reject with a `SystemUnavailable` whose `code` is an {@link HdfsProblem}.
  */
 export async function createHdfsStore(options: HdfsOptions): Promise<HdfsStore> {
   const urls = checkOptions(options);
@@ -87,7 +87,7 @@ export async function createHdfsStore(options: HdfsOptions): Promise<HdfsStore> 
     signal?.throwIfAborted();
   }
 
-  /** The same for a reader, to whom nobody else tells what went wrong. */
+  /** The same for a reader, whose errors arrive outside of `told`. */
   async function* toldBytesOf(...asked: Parameters<typeof bytesOf>): ReturnType<typeof bytesOf> {
     try {
       yield* bytesOf(...asked);
@@ -115,7 +115,7 @@ export async function createHdfsStore(options: HdfsOptions): Promise<HdfsStore> 
         signal?.throwIfAborted();
         const status = await find(path, signal);
         if (!status) throw noFile(path);
-        // A whole file is asked for as such: replaced at this moment, its new bytes come, as many as they are.
+        // A whole file is requested without a range: if it is replaced right now, all of its new bytes arrive.
         if (start === 0 && end === Infinity) return toldBytesOf(path, {}, signal);
         const length = Math.min(end, status.length) - start;
         return length > 0 ? toldBytesOf(path, { offset: start, length }, signal) : nothing();
@@ -144,9 +144,7 @@ export async function createHdfsStore(options: HdfsOptions): Promise<HdfsStore> 
         if (await find(path)) await nameNode.remove(fileOf(path));
       }),
     admit: (folder, access, signal) =>
-      told(`giving people access to ${folder} in HDFS`, () =>
-        admitPeople(nameNode, { root, user, signal }, folder, access),
-      ),
+      told(`granting access to ${folder} in HDFS`, () => admitPeople(nameNode, { root, user, signal }, folder, access)),
     people: (project) =>
       told(`listing the private areas of ${project} in HDFS`, async () => {
         const people: string[] = [];
@@ -167,29 +165,33 @@ export async function createHdfsStore(options: HdfsOptions): Promise<HdfsStore> 
     if (owner !== user)
       throw failure(
         'InvalidInput',
-        `${root} in HDFS belongs to ${owner}, whose rights there would be taken away: give a folder that does not exist yet, or one of ${user}'s`,
+        `${root} in HDFS belongs to ${owner}, who would lose access to it: configure a folder that does not exist yet or that ${user} owns`,
       );
     for (const folder of [root, ...AREAS.map((area) => `${root}/${area}`)]) await openPassage(nameNode, folder);
     await drafts.prepare();
   };
   await permitted(() => told(`opening the store ${root} in HDFS`, prepare));
   const endSweeping = everyDay(() =>
-    drafts.sweep().catch((error: unknown) => onWarn(`HDFS: what dead writers left stays: ${String(error)}`)),
+    drafts
+      .sweep()
+      .catch((error: unknown) =>
+        onWarn(`HDFS: old temporary files could not be removed; will be retried in a day: ${String(error)}`),
+      ),
   );
   return store;
 }
 
-/** Checks the options before anything is asked of HDFS and returns the addresses. An empty user would be nobody's. */
+/** Validates the options before the first request and returns the addresses. */
 function checkOptions({ url, user, root, name }: HdfsOptions): readonly URL[] {
   const problem = nameProblem(name);
   if (problem) throw failure('InvalidInput', `store name: ${problem}`);
   checkUser(user);
   if (!/^\/./.test(root) || !root.slice(1).split('/').every(isSegment))
-    throw failure('InvalidInput', `"${root}" is no folder of HDFS for a store (for example "/ocdl")`);
+    throw failure('InvalidInput', `"${root}" is not a valid HDFS folder for a store (for example "/ocdl")`);
   return url.split(',').map((text) => {
     const parsed = URL.canParse(text.trim()) ? new URL(text.trim()) : undefined;
     if (!parsed || !['http:', 'https:'].includes(parsed.protocol) || parsed.pathname !== '/' || parsed.search !== '')
-      throw failure('InvalidInput', `"${text}" is no address of a NameNode (for example "http://namenode:9870")`);
+      throw failure('InvalidInput', `"${text}" is not a valid NameNode address (for example "http://namenode:9870")`);
     return parsed;
   });
 }
@@ -202,7 +204,7 @@ async function told<T>(doing: string, work: () => Promise<T>): Promise<T> {
   }
 }
 
-/** A platform that starts, or is checked, with a user without rights is not to wait for them: it is `NotAuthorized`. */
+/** At startup and in checks, missing rights of the platform's user are non-retryable: `NotAuthorized`. */
 async function permitted(work: () => Promise<void>): Promise<void> {
   try {
     await work();
@@ -213,5 +215,5 @@ async function permitted(work: () => Promise<void>): Promise<void> {
 }
 
 async function* nothing(): AsyncGenerator<Uint8Array> {
-  // A range behind the end has no bytes.
+  // A range beyond the end of the file is empty.
 }

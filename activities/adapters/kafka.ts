@@ -1,4 +1,4 @@
-// EventBus on Kafka: CloudEvents by topic, acknowledged by all replicas; consumer groups that commit what is handled.
+// EventBus on Kafka: CloudEvents by topic, acknowledged by all in-sync replicas; consumer groups commit handled events.
 import { Partitioners, type Producer } from 'kafkajs';
 import { failure } from '../failures.ts';
 import { deadLetterTopic, type CloudEvent, type EventBus, type Received } from '../ports.ts';
@@ -12,29 +12,29 @@ import { createPublisher, type Publisher } from './kafka/publisher.ts';
 import { memberConfig, startSubscription, type Subscription } from './kafka/subscription.ts';
 import { ensureTopic, kafkaGroup, type TopicSettings } from './kafka/topics.ts';
 
-/** With 5 retries at doubled pauses: 15 s in all, enough for a service to start again. */
+/** 5 retries with doubling pauses take 15 s, enough for a service to restart. */
 const DEFAULT_PAUSE_MS = 500;
 const DEFAULT_RETRIES = 5;
-/** About a minute of attempts at growing pauses: a broker's restart is waited for, a missing cluster is reported. */
+/** About a minute of attempts with growing pauses: survives a broker's restart, reports a missing cluster. */
 const PUBLISH_RETRIES = 12;
-/** A consumer that fails is made anew anyway, so kafkajs need not try for long, and a stop need not wait for it. */
+/** A failed consumer is recreated anyway, so kafkajs need not retry for long, and a stop need not wait for it. */
 const CONSUME_RETRIES = 3;
-/** A person waits for the answer of a check. */
+/** A person waits for the result of a check. */
 const CHECK_RETRIES = 1;
 const CHECK_ANSWER_MS = 5_000;
-/** What is left of a value that is too large for the dead letters: enough to know it by. */
+/** How much of a value is kept when it is too large for the dead-letter topic: enough to identify it. */
 const CUT_CHARACTERS = 100_000;
 
 export interface KafkaBusOptions extends KafkaConnection {
-  /** How missing topics are made; the brokers' defaults unless given. Topics that differ are warned of and left alone. */
+  /** Settings for missing topics; default: the brokers' settings. Existing topics that differ cause a warning and are not changed. */
   readonly topics?: TopicSettings;
 }
 
 /**
- * Opens a bus on a Kafka cluster. Nothing is connected before it is used, so a process may start while the cluster is away:
- * publishing then rejects with what is wrong, subscriptions tell it to their `onError` and go on when it is back. Failures
- * that trying again cannot mend (failures.ts) go to the dead letters without retries; events that fail on a dead-letter topic
- * are reported and passed over. `check` rejects with what is wrong and how to mend it.
+ * Opens a bus on a Kafka cluster. Connects on first use, so a process can start while the cluster is down: publishing then
+ * rejects with the cause; subscriptions report it to `onError` and resume when the cluster is back. Non-retryable failures
+ * (failures.ts) go to the dead-letter topic without retries; failed events on a dead-letter topic are reported and skipped.
+ * `check` rejects with cause and remedy.
  */
 export async function createKafkaBus(options: KafkaBusOptions): Promise<EventBus & { check(): Promise<void> }> {
   if (options.brokers.length === 0) throw failure('InvalidInput', 'Kafka needs at least one broker (HOST:PORT)');
@@ -48,7 +48,7 @@ export async function createKafkaBus(options: KafkaBusOptions): Promise<EventBus
     if (closed) throw new Error(`the bus to Kafka at ${options.brokers.join(', ')} is closed: open it again`);
   };
 
-  /** Once per topic, until something fails there. */
+  /** Ensures the topic once, until an operation on it fails. */
   async function topicReady(topic: string, retries: number): Promise<void> {
     const ready = topicsReady.get(topic) ?? ensureTopic(openClient(options, retries), topic, options.topics, onWarn);
     topicsReady.set(topic, ready);
@@ -59,7 +59,7 @@ export async function createKafkaBus(options: KafkaBusOptions): Promise<EventBus
     await topicReady(topic, PUBLISH_RETRIES);
     const producer = openClient(options, PUBLISH_RETRIES).producer({
       idempotent: true,
-      // What idempotence needs for its order.
+      // Idempotent ordering requires one request at a time.
       maxInFlightRequests: 1,
       allowAutoTopicCreation: false,
       createPartitioner: Partitioners.DefaultPartitioner,
@@ -96,7 +96,7 @@ export async function createKafkaBus(options: KafkaBusOptions): Promise<EventBus
       await send(grave, encodeEvent(event.key, deadLetter(topic, group, event, error)));
     } catch (refusal) {
       if (protocolType(refusal) !== 'MESSAGE_TOO_LARGE')
-        throw kafkaError(refusal, `putting away a message of ${topic} to ${grave}`, options);
+        throw kafkaError(refusal, `writing a message of ${topic} to the dead-letter topic ${grave}`, options);
       const text = JSON.stringify(event.value);
       const value = { cut: text.slice(0, CUT_CHARACTERS), characters: text.length };
       await send(grave, encodeEvent(event.key, deadLetter(topic, group, { ...event, value }, error)));
@@ -117,7 +117,7 @@ export async function createKafkaBus(options: KafkaBusOptions): Promise<EventBus
         try {
           onError?.(error);
         } catch {
-          // A listener's own fault must not end the subscription.
+          // An exception in the listener must not end the subscription.
         }
       };
       const subscription = startSubscription({
@@ -134,7 +134,7 @@ export async function createKafkaBus(options: KafkaBusOptions): Promise<EventBus
           tell,
           bury: async (partition, event, error) => {
             if (isDeadLetterTopic(topic)) return;
-            // Offsets count within a partition.
+            // Offsets are per partition.
             await bury(topic, group, { ...event, offset: `${partition}/${event.offset}` }, error);
           },
         }),

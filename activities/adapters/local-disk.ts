@@ -11,15 +11,15 @@ import { diskError, FILE_MODE, FOLDER_MODE, removeLeftovers, syncFolder, unless,
 import { createTree, MISSING } from './local-disk/tree.ts';
 import { addresses, checkDigest, checkLimit, checkRange, contended, PAGE, takeChunks } from './store-rules.ts';
 
-/** Bytes read at a time: large enough to be quick, small beside the memory of a process. */
+/** Read size: large enough for speed, small compared to the memory of a process. */
 const READ_CHUNK = 256 * 1024;
-/** Creating over and removing the same path at once: how often to look again before giving up. */
+/** How many times to retry when creations and removals of the same path collide. */
 const LINK_ATTEMPTS = 10;
-/** What the platform's stores are called in its messages, by their names. */
+/** Names of the platform's stores in messages. */
 const systemOf: Readonly<Record<string, SystemName>> = { areas: 'areas', releases: 'release store' };
 
 /**
- * Opens (and makes) a store in the folder `root`; its URIs are `local:<name>/<path>`. Several processes may use one root.
+ * Opens (and creates) a store in the folder `root`; its URIs are `local:<name>/<path>`. Several processes may share one root.
  * Symbolic links below the root are never followed.
  */
 export async function createLocalDisk(options: {
@@ -66,7 +66,7 @@ export async function createLocalDisk(options: {
     return hash.digest('hex') as Digest;
   }
 
-  /** Creates the path, or finds the same bytes there. `link` fails if the name is taken, so one of two racing writers wins. */
+  /** Creates the path, or finds the same bytes there. `link` fails on an existing name, so one of two racing writers wins. */
   async function createOnly(from: string, path: StorePath, sha256: Digest, signal?: AbortSignal): Promise<void> {
     const file = fileOf(path);
     for (let attempt = 1; attempt <= LINK_ATTEMPTS; attempt += 1) {
@@ -77,7 +77,7 @@ export async function createLocalDisk(options: {
         )) === undefined;
       if (!taken) return;
       if (await find(path)) {
-        // Removed between the two looks: try to create it again.
+        // The file was removed between the two checks: try again to create it.
         const stored = await digestOf(path, signal).catch((error: unknown) => {
           if (isFailure(error, 'NotFound')) return undefined;
           throw error;
@@ -86,10 +86,10 @@ export async function createLocalDisk(options: {
         if (stored !== undefined)
           throw failure(
             'Conflict',
-            `${path} is taken by other bytes (stored sha256:${stored}, given sha256:${sha256})`,
+            `${path} already exists with different bytes (stored sha256:${stored}, given sha256:${sha256})`,
           );
       } else if (await unless(MISSING, lstat(file)))
-        throw failure('Conflict', `${path} is taken by something that is no file: remove it or choose another path`);
+        throw failure('Conflict', `${path} already exists and is not a regular file: remove it or choose another path`);
     }
     throw contended(path);
   }
@@ -133,7 +133,7 @@ export async function createLocalDisk(options: {
       await commit(draft, path, sha256, options);
       return { uri, sha256, bytes };
     } finally {
-      // Gone already after a rename; a second name of the stored file after a link.
+      // Already gone after a rename; after a link it is a second name of the stored file.
       await unlink(draft).catch(() => undefined);
     }
   }
@@ -159,7 +159,7 @@ export async function createLocalDisk(options: {
     },
     async stat(uri) {
       const path = pathOf(uri);
-      const found = await told(`looking at ${path}`, () => find(path));
+      const found = await told(`checking ${path}`, () => find(path));
       return found && stored(path, found);
     },
     digest: async (uri, signal) => digestOf(pathOf(uri), signal),
@@ -188,7 +188,7 @@ export async function createLocalDisk(options: {
   };
 }
 
-/** The root with its folder of temporary files, freed of what dead writers left. */
+/** Creates the root and its folder of temporary files, and removes old files of dead writers. */
 async function prepare(given: string, system: SystemName): Promise<{ root: string; temporary: string }> {
   try {
     await mkdir(given, { recursive: true, mode: FOLDER_MODE });
@@ -196,7 +196,7 @@ async function prepare(given: string, system: SystemName): Promise<{ root: strin
     const temporary = join(root, '.tmp');
     await mkdir(temporary, { recursive: true, mode: FOLDER_MODE });
     if (!(await lstat(temporary)).isDirectory())
-      throw failure('InvalidInput', `${temporary} must be a folder, not a link: remove it`);
+      throw failure('InvalidInput', `${temporary} must be a folder but is a symbolic link: remove it`);
     await removeLeftovers(temporary);
     return { root, temporary };
   } catch (error) {

@@ -1,4 +1,4 @@
-// EventBus on a local disk: a log file per topic that several processes of one machine publish to and consume.
+// EventBus on a local disk: one log file per topic, shared by the processes of one machine.
 import { lstat, mkdir, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { failure } from '../failures.ts';
@@ -11,16 +11,16 @@ import { createPublisher, type Publisher } from './local-log/publisher.ts';
 import { encodeRecord, RECORD_LIMIT } from './local-log/record.ts';
 import { startSubscription, type Subscription } from './local-log/subscription.ts';
 
-/** Soon enough for people, rare enough to cost nothing. Events of the same process are seen at once. */
+/** Short enough for people, long enough to cost nothing. Events from the same process are delivered immediately. */
 const DEFAULT_POLL_MS = 200;
-/** With 5 retries at doubled pauses: 15 s in all, enough for a service to start again. */
+/** 5 retries with doubling pauses take 15 s, enough for a service to restart. */
 const DEFAULT_PAUSE_MS = 500;
 const DEFAULT_RETRIES = 5;
 
 /**
- * Opens (and makes) a log in the folder `root`. Offsets are the records' positions in bytes. One subscriber of a group is
- * active, others stand by until it stops or its process ends. Events that fail on a dead-letter topic are reported and
- * passed over: they stay where they are.
+ * Opens (and creates) a log in the folder `root`. Offsets are byte positions of records. One subscriber per group is
+ * active; the others stand by until it stops or its process ends. Failed events on a dead-letter topic are reported and
+ * skipped: they stay in the log.
  */
 export async function createLocalLog(options: { readonly root: string; readonly pollMs?: number }): Promise<EventBus> {
   const root = await prepare(options.root);
@@ -51,7 +51,7 @@ export async function createLocalLog(options: { readonly root: string; readonly 
     if (line.byteLength > RECORD_LIMIT)
       throw failure(
         'InvalidInput',
-        `event ${event.id} for ${topic} has ${line.byteLength} bytes of at most ${RECORD_LIMIT}: send a reference to the data`,
+        `event ${event.id} for ${topic} has ${line.byteLength} bytes; the limit is ${RECORD_LIMIT}: send a reference to the data`,
       );
     return { offset: String(await publisher.append(line)) };
   }
@@ -78,7 +78,7 @@ export async function createLocalLog(options: { readonly root: string; readonly 
         bury: async (event, error) => {
           if (isDeadLetterTopic(topic)) return;
           const letter = deadLetter(topic, group, event, error);
-          // Straight to the log, past the size limit's check: the wrapping may not cost an event its place.
+          // Bypasses the size check: the wrapper must not make a valid event too large.
           const line = encodeRecord({ key: event.key, at: letter.time, event: letter });
           await publisherTo(deadLetterTopic(topic)).append(line);
         },
@@ -92,7 +92,7 @@ export async function createLocalLog(options: { readonly root: string; readonly 
         },
       };
     },
-    // No topic begins with a dot.
+    // Topic names cannot start with a dot.
     marker: markerFile(join(root, '.installation')),
     close: () => (closed ??= close()),
   };
@@ -102,7 +102,7 @@ async function prepare(given: string): Promise<string> {
   try {
     await mkdir(given, { recursive: true, mode: FOLDER_MODE });
     const root = await realpath(given);
-    if (!(await lstat(root)).isDirectory()) throw failure('InvalidInput', `${given} is no folder`);
+    if (!(await lstat(root)).isDirectory()) throw failure('InvalidInput', `${given} is not a folder`);
     return root;
   } catch (error) {
     throw diskError(error, `opening the log in ${given}`, 'event log');

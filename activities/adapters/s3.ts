@@ -1,4 +1,4 @@
-// ArtifactStore in a bucket of S3, or of any server that speaks it: create-only keys, digests in the metadata, uploads in parts.
+// ArtifactStore in an S3 bucket (or a compatible server's): create-only keys, digests in the metadata, multipart uploads.
 import { DeleteObjectCommand, GetObjectCommand, ListObjectsV2Command } from '@aws-sdk/client-s3';
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import type { ArtifactUri, StorePath } from '../../workflows/domain/names.ts';
@@ -13,32 +13,32 @@ import { createWrite } from './s3/writing.ts';
 import { checkLimit, checkPath, checkRange, isStorePath, PAGE } from './store-rules.ts';
 
 export interface S3Options extends ConnectionOptions, Omit<UploadOptions, 'onWarn'> {
-  /** Folder of the bucket in which everything of this store lies; without it the whole bucket is the store's own. */
+  /** Key prefix of the store; without it, the store owns the whole bucket. */
   readonly prefix?: string;
-  /** Told what went wrong without harm: leftovers that stay for another day. */
+  /** Receives problems that do no harm, such as leftovers that could not be removed today. */
   readonly onWarn?: (message: string) => void;
 }
 
 export interface S3Store extends ArtifactStore {
-  /** An address from which anybody may download the file for so many seconds (1 to 604,800: S3 signs for 7 days at most). */
+  /** A presigned download URL, valid for this many seconds (1 to 604,800: S3 signs for at most 7 days). */
   presign(uri: ArtifactUri, options: { readonly seconds: number }): Promise<string>;
-  /** Tries all that the store needs of the bucket, clearing up included. Throws with what is wrong and how to mend it. */
+  /** Tests everything that the store needs of the bucket, including cleanup. Rejects with cause and remedy. */
   check(): Promise<void>;
-  /** Ends what is being written and closes the connections. */
+  /** Aborts running writes and closes the connections. */
   close(): Promise<void>;
 }
 
-/** The longest time that S3 signs for. */
+/** The longest validity of an S3 signature. */
 const WEEK_SECONDS = 7 * 24 * 60 * 60;
 
 /**
- * Opens a store in a bucket, which must exist; its URIs are `s3://<bucket>/<prefix>/<path>`. Several processes may use one
- * bucket and prefix. Opening waits for no answer of the server, so that the platform starts also while S3 is down.
+ * Opens a store in a bucket, which must exist; its URIs are `s3://<bucket>/<prefix>/<path>`. Several processes may share one
+ * bucket and prefix. Opening sends no request, so the platform can start while S3 is down.
  */
 export async function createS3Store(options: S3Options): Promise<S3Store> {
   const { bucket, onWarn = () => undefined } = options;
   const root = options.prefix === undefined || options.prefix === '' ? '' : `${checkPath(options.prefix)}/`;
-  // No path of a store begins with a dot, so no listing of a folder reaches here.
+  // Store paths never start with a dot, so listings never reach this prefix.
   const temporary = `${root}.tmp/`;
   const connection = connect(options);
   const { client, reader } = connection;
@@ -47,7 +47,7 @@ export async function createS3Store(options: S3Options): Promise<S3Store> {
   const uploads = createUploads(connection, { ...options, onWarn });
   const closing = new AbortController();
   const write = createWrite(objects, uploads, { temporary, closing: closing.signal, onWarn });
-  /** What must have ended before the connections are closed. */
+  /** Operations that must end before the connections are closed. */
   const running = new Set<Promise<unknown>>();
   const ended = <T>(work: Promise<T>): Promise<T> => {
     running.add(work);
@@ -58,12 +58,15 @@ export async function createS3Store(options: S3Options): Promise<S3Store> {
 
   const sweep = (): Promise<void> =>
     ended(removeLeftovers(connection, uploads, { root, temporary, signal: closing.signal })).catch((error: unknown) => {
-      if (!closing.signal.aborted) onWarn(`what dead writers left in ${objects.scheme} stays: ${String(error)}`);
+      if (!closing.signal.aborted)
+        onWarn(
+          `old temporary objects in ${objects.scheme} could not be removed; will be retried in a day: ${String(error)}`,
+        );
     });
   void sweep();
   const endSweeping = everyDay(sweep);
 
-  /** A page of the objects below a folder that are files of a store, behind a key. */
+  /** A page of the store's files below a folder, after a key. */
   async function page(folder: StorePath, after: string, limit: number) {
     const { Contents = [], IsTruncated = false } = await client.send(
       new ListObjectsV2Command({
@@ -75,7 +78,7 @@ export async function createS3Store(options: S3Options): Promise<S3Store> {
     );
     const files = Contents.flatMap(({ Key = '', Size = 0, LastModified = new Date(0) }): StoredFile[] => {
       const path = Key.slice(root.length);
-      // What others put into the bucket under other names cannot be asked for.
+      // Skips objects of other clients whose names are not valid store paths.
       if (!isStorePath(path)) return [];
       return [{ uri: uriOf(path), path, bytes: Size, modifiedAt: LastModified.toISOString() }];
     });
@@ -118,10 +121,10 @@ export async function createS3Store(options: S3Options): Promise<S3Store> {
       if (!Number.isInteger(seconds) || seconds < 1 || seconds > WEEK_SECONDS)
         throw failure(
           'InvalidInput',
-          `an address of ${uri} for ${seconds} seconds: from 1 to ${WEEK_SECONDS} (7 days)`,
+          `a download URL of ${uri} cannot be valid for ${seconds} seconds: choose 1 to ${WEEK_SECONDS} (7 days)`,
         );
       const command = new GetObjectCommand({ Bucket: bucket, Key: keyOf(pathOf(uri)) });
-      // By the server's clock as far as it is known, like every other request.
+      // Uses the server's clock as far as it is known, like every other request.
       const signingDate = new Date(Date.now() + client.config.systemClockOffset);
       return getSignedUrl(client, command, { expiresIn: seconds, signingDate });
     },
@@ -131,8 +134,8 @@ export async function createS3Store(options: S3Options): Promise<S3Store> {
     },
     async close() {
       endSweeping();
-      const message = `the store ${objects.scheme} is being closed; it is tried again`;
-      closing.abort(new SystemUnavailable({ system: 'S3', reason: 'the platform is stopping', message }));
+      const message = `the store ${objects.scheme} is closing; will be retried`;
+      closing.abort(new SystemUnavailable({ system: 'S3', reason: 'the platform is shutting down', message }));
       await Promise.allSettled(running);
       for (const each of [client, reader]) each.destroy();
     },

@@ -1,4 +1,4 @@
-// What every ArtifactStore adapter checks alike: addresses, paths, ranges, pages, and a source while its bytes stream by.
+// Checks that all ArtifactStore adapters share: addresses, paths, ranges, pages, and the chunks of a source during a write.
 import {
   locationOf,
   segmentProblem,
@@ -9,71 +9,80 @@ import {
 import { failure } from '../failures.ts';
 import type { WriteOptions } from '../ports.ts';
 
-/** Longest whole path in a store: the longest path in an area with its owners before it (904); S3 keys end at 1,024. */
+/** Longest path in a store: the longest path in an area with its owner prefix has 904 characters; S3 keys end at 1,024. */
 const STORE_PATH_LIMIT = 1000;
-/** A page of a listing when the caller names no size, and the most it may ask for; S3 gives no more. */
+/** Default and maximum page size of a listing; the maximum of S3. */
 export const PAGE = 1000;
 
-/** May this be one segment of a path? */
+/** Whether the text is a valid path segment. */
 export const isSegment = (text: string): boolean => segmentProblem(text) === undefined;
 
-/** Why the text is no path of a store. Segment by segment: it is longer and deeper than a path inside an area may be. */
+/** Why the text is not a valid store path. Checks segments, because a store path may be longer and deeper than a path in an area. */
 const storePathProblem = (path: string): string | undefined =>
   path.length > STORE_PATH_LIMIT
     ? `it has more than ${STORE_PATH_LIMIT} characters`
     : path.split('/').map(segmentProblem).find(Boolean);
 
-/** The text as a path of a store. Throws `InvalidInput` for what could leave it or is treated specially somewhere. */
+/** The text as a store path. Throws `InvalidInput` if it could leave the store or has a special meaning in some system. */
 export function checkPath(path: string): StorePath {
   const problem = storePathProblem(path);
-  if (problem) throw failure('InvalidInput', `"${path.slice(0, 100)}" is no path of a store: ${problem}`);
+  if (problem) throw failure('InvalidInput', `"${path.slice(0, 100)}" is not a valid store path: ${problem}`);
   return path as StorePath;
 }
 
-/** May a file that was found be listed, and asked for by its path? People's own clients make odd, longer and deeper ones. */
+/** Whether a found file can be listed and addressed. People's own clients create names that are odd, too long or too deep. */
 export const isStorePath = (path: string): path is StorePath =>
   storePathProblem(path) === undefined && (!/^(private|common|staging)\//.test(path) || locationOf(path) !== undefined);
 
-/** Paths and addresses of a store, each the other's inverse. `scheme` begins all its addresses, `store` names it. */
+/** Conversions between paths and URIs, each the inverse of the other. `scheme` starts every URI; `store` is the store's name in messages. */
 export function addresses(scheme: string, store: string) {
   return {
     uriOf: (path: StorePath): ArtifactUri => `${scheme}${checkPath(path)}` as ArtifactUri,
     pathOf: (uri: ArtifactUri): StorePath => {
       if (!uri.startsWith(scheme))
-        throw failure('InvalidInput', `"${uri}" is no address of ${store} (they begin with ${scheme})`);
+        throw failure('InvalidInput', `"${uri}" is not an address of ${store}: its addresses start with ${scheme}`);
       return checkPath(uri.slice(scheme.length));
     },
   };
 }
 
-/** Throws `InvalidInput` for a limit that no page of a listing can have. */
+/** Throws `InvalidInput` for an invalid page size. */
 export function checkLimit(folder: StorePath, limit: number): void {
   if (!Number.isInteger(limit) || limit < 1 || limit > PAGE)
-    throw failure('InvalidInput', `listing ${folder}: the limit must be a whole number from 1 to ${PAGE}`);
+    throw failure(
+      'InvalidInput',
+      `listing ${folder}: limit ${limit} is invalid: it must be a whole number from 1 to ${PAGE}`,
+    );
 }
 
-/** Throws `DigestMismatch` where other bytes were given than expected. */
+/** Throws `DigestMismatch` when the given bytes differ from the expected ones. */
 export function checkDigest(path: StorePath, expected: Digest | undefined, given: Digest): void {
   if (expected !== undefined && expected !== given)
-    throw failure('DigestMismatch', `${path} should be sha256:${expected} but the bytes given are sha256:${given}`);
+    throw failure(
+      'DigestMismatch',
+      `checksum mismatch for ${path}: expected sha256:${expected}, received sha256:${given}`,
+    );
 }
 
-/** Creating and removing crossed again and again. */
+/** Repeated collisions of creation and removal. */
 export const contended = (path: StorePath, cause?: unknown): Error =>
-  new Error(`${path} is made and removed by others all the time; it is tried again`, { cause });
+  new Error(`${path} is repeatedly created and removed by other writers; will be retried`, { cause });
 
-/** A range as two numbers; `end` is `Infinity` when it is open. */
+/** The range as two numbers; an open `end` is `Infinity`. */
 export function checkRange(path: StorePath, range?: { start: number; end?: number }): { start: number; end: number } {
   const { start = 0, end = Infinity } = range ?? {};
   const whole = Number.isSafeInteger(start) && (end === Infinity || Number.isSafeInteger(end));
   if (!whole || start < 0 || end < start)
-    throw failure('InvalidInput', `range ${start} to ${end} of ${path}: whole numbers, 0 ≤ start ≤ end`);
+    throw failure(
+      'InvalidInput',
+      `range ${start} to ${end} of ${path} is invalid: use whole numbers with 0 ≤ start ≤ end`,
+    );
   return { start, end };
 }
 
 /**
- * The chunks of a source, ended by an error as soon as they are too many, or the signal is aborted (also while the source
- * hangs). Checks the expected number of bytes; the digest is the caller's to check, who hashes anyway.
+ * The chunks of a source. Throws as soon as they exceed a limit or the signal is aborted, even while the source
+ * hangs. Checks the expected number of bytes; the caller hashes the bytes and checks the digest.
  */
 export async function* takeChunks(
   path: StorePath,
@@ -87,29 +96,29 @@ export async function* takeChunks(
   let ended = false;
   try {
     for (;;) {
-      // An abort while the store was at work is heard here: a listener on a signal that is aborted already is never called.
+      // Catches an abort during the store's own work: a listener added to an aborted signal is never called.
       signal?.throwIfAborted();
       const next = await nextChunk(chunks, signal);
       signal?.throwIfAborted();
       if (next.done) break;
       if (!(next.value instanceof Uint8Array))
-        throw failure('InvalidInput', `the source of ${path} gave something that is not bytes`);
+        throw failure('InvalidInput', `the source of ${path} returned a chunk that is not bytes`);
       bytes += next.value.byteLength;
-      if (bytes > limit) throw failure('InvalidInput', `${path} is larger than the ${limit} bytes that are taken`);
+      if (bytes > limit) throw failure('InvalidInput', `${path} has at least ${bytes} bytes; the limit is ${limit}`);
       if (expected !== undefined && bytes > expected)
-        throw failure('DigestMismatch', `${path} should have ${expected} bytes but more were given`);
+        throw failure('DigestMismatch', `${path}: expected ${expected} bytes, received at least ${bytes}`);
       yield next.value;
     }
     ended = true;
     if (expected !== undefined && bytes !== expected)
-      throw failure('DigestMismatch', `${path} should have ${expected} bytes but ${bytes} were given`);
+      throw failure('DigestMismatch', `${path}: expected ${expected} bytes, received ${bytes}`);
   } finally {
-    // Not awaited: a source that hangs would hold the caller for ever.
+    // Not awaited: a hanging source would block the caller forever.
     if (!ended) void Promise.resolve(chunks.return?.()).catch(() => undefined);
   }
 }
 
-/** The next chunk, or the signal's reason. A listener per chunk: one promise for all would hold every chunk to the end. */
+/** The next chunk, or the signal's reason. One listener per chunk, because a single promise would retain all chunks. */
 function nextChunk(
   chunks: AsyncIterator<Uint8Array>,
   signal: AbortSignal | undefined,

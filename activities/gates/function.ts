@@ -1,4 +1,4 @@
-// The function gate: the model behind its REST service, in a process of its own, answers the golden samples within tolerance, in time.
+// The function gate: serves the model in its own process and checks its answers to the golden samples for accuracy and time.
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { checkGolden, createInferenceClient, InferenceError } from '../inference/client.ts';
@@ -9,11 +9,11 @@ import type { ServiceEnd } from '../ports.ts';
 import { ServiceNotReady } from '../ports.ts';
 import type { Gate, GateContext, GateLimits } from './gate.ts';
 
-/** A golden sample takes milliseconds; a model that takes half a minute for one is of no use to an application. */
+/** A sample takes milliseconds; a model that needs half a minute for one is useless to an application. */
 const LIMITS: GateLimits = { answerMs: 30_000, gateMs: 10 * 60_000 };
-/** A machine may be busy once or twice; a model that is never ready does not end to load. */
+/** A busy machine may delay one or two starts; a model that is never ready fails the gate. */
 const MOST_STARTS = 3;
-/** A service's end is known a moment after its socket has closed. */
+/** The exit of a service becomes visible shortly after its socket closes. */
 const END_KNOWN_WITHIN_MS = 2_000;
 
 type Verdict = Awaited<ReturnType<Gate>>;
@@ -21,7 +21,7 @@ const failed = (detail: string): Verdict => ({ passed: false, detail });
 
 export const functionGate: Gate = async (context) => {
   const { application, release, signal, cluster, limits = LIMITS } = context;
-  // Distinct per application, so that two of them may gate one release at the same time.
+  // Distinct per application, so that two applications can run this gate on one release at the same time.
   const name = systemName(`function-${application.application}-${release.release}`);
   const deadline = AbortSignal.timeout(limits.gateMs);
   try {
@@ -30,7 +30,7 @@ export const functionGate: Gate = async (context) => {
     signal.throwIfAborted();
     if (error instanceof ModelFormatError) return failed(error.message);
     if (!deadline.aborted) throw error;
-    return failed(`the gate was not done within ${limits.gateMs / 1000} s`);
+    return failed(`deadline exceeded: the gate did not finish within ${limits.gateMs / 1000} s`);
   } finally {
     await cluster.stopService(name);
   }
@@ -56,42 +56,45 @@ async function check(context: GateContext, name: string, limits: GateLimits, sig
     }
   }
   return wrong.length > 0
-    ? failed(`${wrong.length} of ${samples.length} golden samples answered otherwise; ${wrong[0]}`)
+    ? failed(`${wrong.length} of ${samples.length} golden samples failed; first failure: ${wrong[0]}`)
     : { passed: true, detail: `${samples.length} golden samples answered within tolerance` };
 }
 
-/** Starts the service; a verdict where the model is never ready. */
+/** Starts the service; returns a failed verdict if the model never becomes ready. */
 async function start({ cluster, release, files, report }: GateContext, name: string, signal: AbortSignal) {
   const spec = { name, files, version: String(release.version), compute: 'cpu' } as const;
   for (let time = 1; ; time += 1)
     try {
-      report({ gate: 'function', step: `starting the service, time ${time} of ${MOST_STARTS}` });
+      report({ gate: 'function', step: `starting the service, attempt ${time} of ${MOST_STARTS}` });
       return await cluster.startService(spec, signal);
     } catch (error) {
       if (!(error instanceof ServiceNotReady)) throw error;
-      if (time === MOST_STARTS) return failed(`started ${time} times: ${error.message}`);
+      if (time === MOST_STARTS) return failed(`not ready after ${time} starts: ${error.message}`);
     }
 }
 
-/** Why a model gave no answer that can be compared. Thrown is what says nothing of the model: then the gate is run again. */
+/** Why the model gave no comparable answer. Throws when the cause is not the model, so that the gate is retried. */
 async function reasonOf(error: InferenceError, ended: Promise<ServiceEnd> | undefined): Promise<string> {
   if (error.kind === 'late' || error.kind === 'refused' || error.kind === 'failed' || error.kind === 'malformed')
     return error.message;
   if (error.kind !== 'unreachable' || !ended) throw error;
   const end = await Promise.race([ended, sleep(END_KNOWN_WITHIN_MS, undefined, { ref: false })]);
   if (!end) throw error;
-  if (end.killed) throw new Error(`${end.detail}\nThe gate is run again.`, { cause: error });
+  if (end.killed) throw new Error(`${end.detail}\nThe gate will be retried.`, { cause: error });
   return end.detail;
 }
 
 async function readFile({ files, releases }: Pick<GateContext, 'files' | 'releases'>, name: string): Promise<string> {
   const file = files.find((one) => one.name === name);
-  if (!file) throw failure('Corrupt', `the release has no ${name}`);
+  if (!file) throw failure('Corrupt', `the release has no file ${name}: submit a new version`);
   const chunks: Uint8Array[] = [];
   for await (const chunk of await releases.read(file.uri)) chunks.push(chunk);
   const bytes = Buffer.concat(chunks);
   const sha256 = createHash('sha256').update(bytes).digest('hex');
   if (sha256 !== file.sha256)
-    throw failure('DigestMismatch', `${file.uri} has digest ${sha256}, not ${file.sha256}: restore it from a backup`);
+    throw failure(
+      'DigestMismatch',
+      `${file.uri} has sha256:${sha256}, expected sha256:${file.sha256}: restore it from a backup`,
+    );
   return bytes.toString('utf8');
 }

@@ -1,4 +1,4 @@
-// What a gate is: one of the five DevOps tests (paper 3.3), or one of the application's own. Adding one is one file, its entry here and its name in workflows/domain/known-names.ts.
+// What a gate is: one of the five DevOps tests (paper 3.3) or an application's own. To add one, add a file, an entry here and a name in workflows/domain/known-names.ts.
 import type { GateName } from '../../workflows/domain/known-names.ts';
 import type { Application, NamedArtifact, Release } from '../../workflows/domain/model.ts';
 import type { ArtifactStore, Cluster } from '../ports.ts';
@@ -10,20 +10,20 @@ export interface GateContext {
   readonly files: readonly NamedArtifact[];
   readonly cluster: Cluster;
   readonly releases: ArtifactStore;
-  /** Ends with the delivery. */
+  /** Aborted when the delivery ends. */
   readonly signal: AbortSignal;
   readonly report: (progress: unknown) => void;
-  /** The gate's own unless given. */
+  /** Default: the gate's own limits. */
   readonly limits?: GateLimits;
 }
 
-/** How long a model may take for one answer, and a gate for all it does. */
+/** Time limits for one answer of the model and for the whole gate. */
 export interface GateLimits {
   readonly answerMs: number;
   readonly gateMs: number;
 }
 
-/** Resolves to the verdict with its evidence; a throw means that the gate could not be run, which is not passed either. */
+/** Resolves to the verdict with its evidence. A throw means that the gate could not run, which never counts as passed. */
 export type Gate = (context: GateContext) => Promise<{ readonly passed: boolean; readonly detail: string }>;
 
 export const gates = { function: functionGate } as const satisfies Record<GateName, Gate>;

@@ -1,9 +1,9 @@
-// The one failure of the model check: what was found wrong with untrusted bytes, all of it at once.
+// The failure of the model check: lists all problems found in untrusted bytes.
 
-// Twenty name the fault; a hostile file could make thousands.
+// Twenty problems identify the fault; a hostile file could produce thousands.
 const MAX_PROBLEMS = 20;
 
-/** Bytes or text that are no acceptable model, card or golden file. `problems` are sentences for the person who submitted it. */
+/** The bytes or text are not an acceptable model, card or golden file. `problems` are sentences for the submitter. */
 export class ModelFormatError extends Error {
   readonly problems: readonly string[];
 
@@ -16,6 +16,6 @@ export class ModelFormatError extends Error {
   }
 }
 
-/** The refusal of a model for these reasons. */
+/** The rejection of a model, with its reasons. */
 export const refusal = (problems: readonly string[]): ModelFormatError =>
   new ModelFormatError('not an acceptable model', problems);

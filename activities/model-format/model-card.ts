@@ -1,4 +1,4 @@
-// Parses the two files that come with a model, its card (model.json) and its golden samples, and checks them together.
+// Parses a model's two companion files, its card (model.json) and its golden samples, and checks that they agree.
 import { z } from 'zod';
 import { ModelFormatError } from './failure.ts';
 import { compareSignature, datatypes, shapesAgree, type Signature } from './signature.ts';
@@ -21,7 +21,7 @@ const tensors = z
   .array(z.strictObject({ name: tensorName, datatype: z.enum(datatypes), shape }))
   .min(1)
   .max(1000)
-  .refine(namesOnce, 'a name stands twice');
+  .refine(namesOnce, 'a name occurs twice');
 
 const card = z
   .strictObject({
@@ -33,7 +33,7 @@ const card = z
       .array(line)
       .min(2)
       .max(1000)
-      .refine((classes) => new Set(classes).size === classes.length, 'a class stands twice'),
+      .refine((classes) => new Set(classes).size === classes.length, 'a class occurs twice'),
     prediction: z.strictObject({ output: tensorName, positive: line.optional() }),
     threshold: z.number().min(0).max(1).default(0.5),
     preprocessing: z.strictObject({ name: line, version: z.int().min(0), description: z.string().max(10_000) }),
@@ -48,13 +48,14 @@ const card = z
     const issue = (field: string, message: string): void =>
       context.addIssue({ code: 'custom', path: ['prediction', field], message });
     if (!signature.outputs.some((output) => output.name === prediction.output))
-      issue('output', `'${prediction.output}' is no output of the signature`);
+      issue('output', `'${prediction.output}' is not an output of the signature`);
     if (prediction.positive === undefined) {
       if (classes.length === 2) issue('positive', 'must name one of the two classes');
-    } else if (!classes.includes(prediction.positive)) issue('positive', `'${prediction.positive}' is no class`);
+    } else if (!classes.includes(prediction.positive))
+      issue('positive', `'${prediction.positive}' is not one of the classes`);
   });
 
-/** What a scientist says of a model: the content of `model.json`. */
+/** What a scientist declares about a model: the content of `model.json`. */
 export type ModelCard = z.infer<typeof card>;
 
 const tensorValue = z.object({
@@ -64,7 +65,7 @@ const tensorValue = z.object({
   data: z.array(z.unknown()),
   parameters: z.record(z.string(), z.unknown()).optional(),
 });
-const tensorValues = z.array(tensorValue).min(1).max(1000).refine(namesOnce, 'a name stands twice');
+const tensorValues = z.array(tensorValue).min(1).max(1000).refine(namesOnce, 'a name occurs twice');
 
 const golden = z.strictObject({
   samples: z
@@ -89,13 +90,13 @@ const golden = z.strictObject({
     .max(100),
 });
 
-/** Requests with the responses the model must give, in the Open Inference Protocol v2: the content of `golden.json`. */
+/** Requests with their expected responses, in the Open Inference Protocol v2: the content of `golden.json`. */
 export type Golden = z.infer<typeof golden>;
 
-/** The model card in `text`. Throws `ModelFormatError` with every problem found. */
+/** Parses the model card in `text`. Throws `ModelFormatError` with all problems found. */
 export const parseModelJson = (text: string): ModelCard => parseJson('model.json', text, MAX_CARD_BYTES, card);
 
-/** The golden samples in `text`. Throws `ModelFormatError` with every problem found. */
+/** Parses the golden samples in `text`. Throws `ModelFormatError` with all problems found. */
 export const parseGolden = (text: string): Golden => parseJson('golden.json', text, MAX_GOLDEN_BYTES, golden);
 
 const parseJson = <Schema extends z.ZodType>(
@@ -105,7 +106,7 @@ const parseJson = <Schema extends z.ZodType>(
   schema: Schema,
 ): z.infer<Schema> => {
   const bytes = Buffer.byteLength(text);
-  if (bytes > maxBytes) throw new ModelFormatError(file, [`${bytes} bytes, over the limit of ${maxBytes}`]);
+  if (bytes > maxBytes) throw new ModelFormatError(file, [`the file has ${bytes} bytes; the limit is ${maxBytes}`]);
   const parsed = schema.safeParse(json(file, text));
   if (parsed.success) return parsed.data;
   throw new ModelFormatError(
@@ -122,7 +123,7 @@ const json = (file: string, text: string): unknown => {
   }
 };
 
-/** Everything that does not fit together in a submission; empty when card, golden samples and model agree. */
+/** All contradictions in a submission; empty when card, golden samples and model agree. */
 export const checkSubmission = (submission: {
   readonly card: ModelCard;
   readonly golden: Golden;
@@ -145,9 +146,9 @@ const sampleProblems = (sample: Sample, index: number, { signature, prediction }
     ...sample.request.inputs.flatMap((input) => valueProblems(`${at}: input`, input, signature.inputs)),
     ...(sample.request.outputs ?? [])
       .filter(({ name }) => !outputs.has(name))
-      .map(({ name }) => `${at}: asks for '${name}', which is no output of the signature`),
+      .map(({ name }) => `${at}: requests '${name}', which is not an output of the signature`),
     ...sample.response.outputs.flatMap((output) => valueProblems(`${at}: output`, output, signature.outputs)),
-    ...(answered.has(prediction.output) ? [] : [`${at}: the response lacks the prediction '${prediction.output}'`]),
+    ...(answered.has(prediction.output) ? [] : [`${at}: the response has no prediction output '${prediction.output}'`]),
   ];
 };
 
@@ -164,6 +165,6 @@ const valueProblems = (at: string, value: Value, specs: Signature['inputs']): st
   const expected = value.shape.reduce((product, size) => product * size, 1);
   const elements = value.data.flat(value.shape.length).length;
   if (elements !== expected)
-    problems.push(`${at} '${value.name}' has ${elements} elements where its shape needs ${expected}`);
+    problems.push(`${at} '${value.name}' has ${elements} elements, but its shape requires ${expected}`);
   return problems;
 };

@@ -1,4 +1,4 @@
-// Visits every graph of an ONNX model, however hidden (attributes, functions, training), and notes what is not allowed.
+// Visits every graph of an ONNX model, including those in attributes, functions and training info, and records what is not allowed.
 import type protobuf from 'protobufjs';
 import { refusal } from './failure.ts';
 import type { TensorSpec } from './signature.ts';
@@ -10,7 +10,7 @@ export interface ModelSurvey {
   readonly opsets: readonly { readonly domain: string; readonly version: number }[];
   readonly inputs: readonly TensorSpec[];
   readonly outputs: readonly TensorSpec[];
-  /** `domain:type`, sorted, each once; the default domain is written `ai.onnx`. */
+  /** `domain:type`, sorted and unique; the default domain is written `ai.onnx`. */
   readonly operators: readonly string[];
 }
 
@@ -20,7 +20,7 @@ export interface SurveyLimits extends WalkLimits {
 }
 
 const allowedDomains: ReadonlySet<string> = new Set(['ai.onnx', 'ai.onnx.ml', 'com.microsoft']);
-// Operators of allowed domains that open files of their own or run code that is not in the model.
+// Operators of allowed domains that open other files or run code from outside the model.
 const refusedOperators: ReadonlySet<string> = new Set([
   'com.microsoft:EPContext',
   'com.microsoft:Snpe',
@@ -29,20 +29,20 @@ const refusedOperators: ReadonlySet<string> = new Set([
   'com.microsoft:TritonOp',
   'com.microsoft:OpenVINO',
 ]);
-// Names and domains are read into memory: a few hundred bytes each is what exporters make.
+// Names and domains are held in memory: exporters write a few hundred bytes each.
 const MAX_NAME_BYTES = 1024;
 const MAX_NAMES_BYTES = 32 * 1024 * 1024;
-// One description of a tensor: a name and a handful of dimensions.
+// A tensor description consists of a name and a few dimensions.
 const MAX_VALUE_INFO_BYTES = 16 * 1024;
-// Operator sets, functions: real models have a few; functions come by the hundred at most.
+// Real models import a few operator sets and have at most hundreds of functions.
 const MAX_OPSETS = 64;
 const MAX_FUNCTIONS = 10_000;
-// Files before IR version 4 list every initializer as an input too, hence so many before those are taken out.
+// Before IR version 4, files also list every initializer as an input, hence the high limit before they are filtered out.
 const MAX_VALUES = 200_000;
 const MAX_SIGNATURE = 1_000;
 const MAX_PROBLEMS = 100;
 
-/** The domains used and imported in one scope: the model, or one function. */
+/** The domains used and imported in one scope (the model or one function). */
 interface Scope {
   readonly imported: Set<string>;
   readonly used: Set<string>;
@@ -50,7 +50,7 @@ interface Scope {
 
 /**
  * Surveys the model in `file`. Throws `WireError` where the bytes do not parse and
- * `ModelFormatError` where a limit is passed; other faults are `problems`.
+ * `ModelFormatError` where a limit is exceeded; other faults are returned as `problems`.
  */
 export const surveyModel = (
   schema: protobuf.Root,
@@ -71,7 +71,7 @@ export const surveyModel = (
   };
   const name = (from: number, to: number): string => {
     found.nameBytes += to - from;
-    if (to - from > MAX_NAME_BYTES) throw refusal([`a name of ${to - from} bytes`]);
+    if (to - from > MAX_NAME_BYTES) throw refusal([`a name has ${to - from} bytes; the limit is ${MAX_NAME_BYTES}`]);
     if (found.nameBytes > MAX_NAMES_BYTES) throw refusal([`more than ${MAX_NAMES_BYTES} bytes of names`]);
     return walk.text(from, to);
   };
@@ -92,14 +92,15 @@ export const surveyModel = (
       else if (field === 'training_info')
         walk.fields('onnx.TrainingInfoProto', from, to, (_, start, end) => visitGraph(start, end, 0, scope, false));
     });
-    if (!found.graph) note('the model has no graph: not ONNX, or truncated');
-    if (scope.imported.size === 0) note('the model imports no operator set: not ONNX, or truncated');
+    if (!found.graph) note('the model has no graph: it is not ONNX or is truncated');
+    if (scope.imported.size === 0) note('the model imports no operator set: it is not ONNX or is truncated');
     else noteMissingImports(scope, 'the model');
   };
 
   const visitOpset = (from: number, to: number, scope: Scope): { domain: string; version: number } => {
     found.opsetEntries += 1;
-    if (found.opsetEntries > MAX_OPSETS + MAX_FUNCTIONS) throw refusal(['absurdly many operator sets']);
+    if (found.opsetEntries > MAX_OPSETS + MAX_FUNCTIONS)
+      throw refusal([`more than ${MAX_OPSETS + MAX_FUNCTIONS} operator set entries`]);
     const opset = { domain: 'ai.onnx', version: 0 };
     walk.fields('onnx.OperatorSetIdProto', from, to, (field, start, end) => {
       if (field === 'domain') opset.domain = domainName(name(start, end));
@@ -108,7 +109,7 @@ export const surveyModel = (
     if (scope.imported.size >= MAX_OPSETS) throw refusal([`more than ${MAX_OPSETS} operator sets`]);
     if (!allowedDomains.has(opset.domain)) note(refusedDomain('operator set', opset.domain));
     if (!(opset.version >= 1 && opset.version <= 10_000))
-      note(`operator set ${opset.domain} has the impossible version ${opset.version}`);
+      note(`operator set ${opset.domain} has the invalid version ${opset.version}`);
     scope.imported.add(opset.domain);
     return opset;
   };
@@ -155,8 +156,8 @@ export const surveyModel = (
     });
     const operator = `${node.domain}:${node.type}`;
     if (!allowedDomains.has(node.domain)) note(refusedDomain(`operator ${quoted(node.type)}`, node.domain));
-    else if (refusedOperators.has(operator)) note(`operator ${operator} reads or runs what is not in the model`);
-    else if (!/^\w{1,128}$/.test(node.type)) note(`a node has no proper operator type: ${quoted(node.type)}`);
+    else if (refusedOperators.has(operator)) note(`operator ${operator} accesses files or code outside the model`);
+    else if (!/^\w{1,128}$/.test(node.type)) note(`a node has the invalid operator type ${quoted(node.type)}`);
     else operators.add(operator);
     if (allowedDomains.has(node.domain)) scope.used.add(node.domain);
   };
@@ -176,7 +177,7 @@ export const surveyModel = (
       else if (field === 'data_location' && walk.integer(start, end) !== 0) tensor.external = true;
     });
     if (tensor.external)
-      note(`tensor ${quoted(tensor.name)} keeps its data in another file: export the model with its data inside`);
+      note(`tensor ${quoted(tensor.name)} stores its data in another file: export the model with embedded data`);
     return tensor.name;
   };
 
@@ -191,19 +192,21 @@ export const surveyModel = (
 
   const noteMissingImports = (scope: Scope, owner: string): void => {
     for (const domain of scope.used)
-      if (!scope.imported.has(domain)) note(`${owner} uses operators of ${domain} but does not import that set`);
+      if (!scope.imported.has(domain))
+        note(`${owner} uses operators of ${domain} but does not import that operator set`);
   };
 
   const signature = (side: 'input' | 'output', ranges: readonly [number, number][]): TensorSpec[] => {
     const names = new Set<string>();
     const tensors: TensorSpec[] = [];
     for (const [from, to] of ranges) {
-      if (to - from > MAX_VALUE_INFO_BYTES) throw refusal([`an ${side} described in ${to - from} bytes`]);
+      if (to - from > MAX_VALUE_INFO_BYTES)
+        throw refusal([`the description of an ${side} has ${to - from} bytes; the limit is ${MAX_VALUE_INFO_BYTES}`]);
       const read = readTensorSpec(schema, file.subarray(from, to), side);
-      // An initializer that is also listed as an input is a constant with a name, not something to be given.
+      // An initializer that is also listed as an input is a named constant; callers do not supply it.
       if (side === 'input' && initializers.has(read.name)) continue;
       if (tensors.length >= MAX_SIGNATURE) throw refusal([`more than ${MAX_SIGNATURE} ${side}s`]);
-      if (names.has(read.name)) note(`${side} ${quoted(read.name)} stands twice`);
+      if (names.has(read.name)) note(`${side} ${quoted(read.name)} occurs twice`);
       names.add(read.name);
       if ('problem' in read) note(read.problem);
       else tensors.push(read);
@@ -214,7 +217,7 @@ export const surveyModel = (
 
   visitModel();
   if (found.graph && !(found.irVersion >= 1 && found.irVersion <= 100))
-    note(`IR version ${found.irVersion} is none that ONNX has had`);
+    note(`IR version ${found.irVersion} does not exist in ONNX`);
   const survey: ModelSurvey = {
     irVersion: found.irVersion,
     opsets,
@@ -227,8 +230,8 @@ export const surveyModel = (
 
 const domainName = (domain: string): string => (domain === '' ? 'ai.onnx' : domain);
 
-/** Untrusted text for a message: short, and without control characters. */
+/** Untrusted text for a message: truncated, with control characters escaped. */
 const quoted = (text: string): string => JSON.stringify(text.slice(0, 80));
 
 const refusedDomain = (what: string, domain: string): string =>
-  `${what} is of domain ${quoted(domain)}: only ${[...allowedDomains].join(', ')} are allowed`;
+  `${what} belongs to domain ${quoted(domain)}: only ${[...allowedDomains].join(', ')} are allowed`;

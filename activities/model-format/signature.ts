@@ -1,6 +1,6 @@
-// Compares two descriptions of a model's tensors: the one its card declares and the one its bytes declare.
+// Compares two tensor signatures of a model: the one its card declares and the one its file declares.
 
-/** The tensor datatypes of the Open Inference Protocol v2 that ONNX Runtime can take and give. */
+/** The tensor datatypes of the Open Inference Protocol v2 that ONNX Runtime supports. */
 export const datatypes = [
   'BOOL',
   'UINT8',
@@ -21,9 +21,9 @@ export type Datatype = (typeof datatypes)[number];
 export interface TensorSpec {
   readonly name: string;
   readonly datatype: Datatype;
-  /** -1 stands for a size that is symbolic or unknown. */
+  /** -1 means a symbolic or unknown size. */
   readonly shape: readonly number[];
-  /** The model does not say how many dimensions there are; `shape` is then empty and matches anything. */
+  /** The model does not declare a rank; `shape` is then empty and matches any shape. */
   readonly rankUnknown?: true;
 }
 
@@ -32,7 +32,7 @@ export interface Signature {
   readonly outputs: readonly TensorSpec[];
 }
 
-/** Where the declared signature and the inspected one conflict; empty when they agree. -1 agrees with any size. */
+/** The conflicts between declared and inspected signature; empty when they agree. -1 matches any size. */
 export const compareSignature = (declared: Signature, inspected: Signature): string[] => [
   ...compareTensors('input', declared.inputs, inspected.inputs),
   ...compareTensors('output', declared.outputs, inspected.outputs),
@@ -49,12 +49,12 @@ const compareTensors = (
     ...declared.flatMap((tensor) => {
       const actual = inModel.get(tensor.name);
       return actual === undefined
-        ? [`${side} '${tensor.name}' is declared but the model has none of that name`]
+        ? [`${side} '${tensor.name}' is declared, but the model has no ${side} of that name`]
         : compareTensor(side, tensor, actual);
     }),
     ...inspected
       .filter((tensor) => !inCard.has(tensor.name))
-      .map((tensor) => `${side} '${tensor.name}' of the model is not declared`),
+      .map((tensor) => `${side} '${tensor.name}' of the model is not declared in the card`),
   ];
 };
 
@@ -69,7 +69,7 @@ const compareTensor = (side: string, declared: TensorSpec, actual: TensorSpec): 
   return problems;
 };
 
-/** Whether two shapes can be of one tensor: same rank, and each size equal or open on one side. */
+/** Whether two shapes can describe one tensor: same rank, and each size is equal or open on one side. */
 export const shapesAgree = (
   one: Pick<TensorSpec, 'shape' | 'rankUnknown'>,
   other: Pick<TensorSpec, 'shape' | 'rankUnknown'>,

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import type { Datatype, TensorSpec } from './signature.ts';
 import { WireError } from './wire-walk.ts';
 
-// TensorProto.DataType by number; what is missing (complex, bfloat16, 8- and 4-bit floats) no service could carry.
+// TensorProto.DataType by number; the missing types (complex, bfloat16, 8- and 4-bit floats) have no datatype in the inference protocol.
 const datatypeOf: Readonly<Record<number, Datatype>> = {
   1: 'FP32',
   2: 'UINT8',
@@ -20,7 +20,7 @@ const datatypeOf: Readonly<Record<number, Datatype>> = {
   12: 'UINT32',
   13: 'UINT64',
 };
-// NumPy stops at 32 or 64, ONNX Runtime's kernels mostly at 8.
+// NumPy supports at most 32 or 64 dimensions, most kernels of ONNX Runtime at most 8.
 const MAX_RANK = 32;
 
 const dimension = z.object({ dim_value: z.number().optional(), dim_param: z.string().optional() });
@@ -41,7 +41,7 @@ const valueInfo = z.object({
     .optional(),
 });
 
-/** The tensor described in `bytes`, or why it is none that a service can take or give. */
+/** The tensor described in `bytes`, or the reason why a service cannot use it. */
 export const readTensorSpec = (
   schema: protobuf.Root,
   bytes: Buffer,
@@ -56,18 +56,19 @@ export const readTensorSpec = (
     return { name, problem: `${label} has the element type ${type.tensor_type.elem_type}, which cannot be served` };
   if (type.tensor_type.shape === undefined) return { name, datatype, shape: [], rankUnknown: true };
   const dimensions = type.tensor_type.shape.dim;
-  if (dimensions.length > MAX_RANK) return { name, problem: `${label} has ${dimensions.length} dimensions` };
+  if (dimensions.length > MAX_RANK)
+    return { name, problem: `${label} has ${dimensions.length} dimensions; the limit is ${MAX_RANK}` };
   const shape = dimensions.map((size) => size.dim_value ?? -1);
-  // Some exporters write an open dimension as -1 or 0 instead of leaving it out.
+  // Some exporters write an open dimension as -1 or 0 instead of omitting it.
   return { name, datatype, shape: shape.map((size) => (size > 0 && Number.isSafeInteger(size) ? size : -1)) };
 };
 
 const kindOf = (type: z.infer<typeof valueInfo>['type']): string => {
-  if (type?.sequence_type !== undefined) return "a sequence (of scikit-learn's converter: set zipmap to False)";
-  if (type?.map_type !== undefined) return "a map (of scikit-learn's converter: set zipmap to False)";
+  if (type?.sequence_type !== undefined) return "a sequence (with scikit-learn's converter, set zipmap to False)";
+  if (type?.map_type !== undefined) return "a map (with scikit-learn's converter, set zipmap to False)";
   if (type?.sparse_tensor_type !== undefined) return 'a sparse tensor';
   if (type?.optional_type !== undefined) return 'an optional';
-  return 'of no stated type';
+  return 'of an undeclared type';
 };
 
 const decoded = (schema: protobuf.Root, bytes: Buffer): z.infer<typeof valueInfo> => {

@@ -1,8 +1,8 @@
-// Walks the protobuf wire format of one message without decoding it: fields are ranges of the file, never copies.
+// Walks the protobuf wire format of one message without decoding it: fields are ranges of the file, not copies.
 import protobuf from 'protobufjs';
 import { refusal } from './failure.ts';
 
-/** The bytes do not follow the wire format or the schema; `at` is the offset in the file. */
+/** The bytes violate the wire format or the schema; `at` is the offset in the file. */
 export class WireError extends Error {
   constructor(reason: string, at: number) {
     super(`${reason} (at byte ${at})`);
@@ -10,11 +10,11 @@ export class WireError extends Error {
   }
 }
 
-/** A field of a message: where its payload lies. A varint's payload is the varint itself. */
+/** Receives a field's name and payload range. The payload of a varint is the varint itself. */
 export type OnField = (name: string, from: number, to: number) => void;
 
 export interface WireWalk {
-  /** Calls `onField` for each known field in [from, to); unknown fields are skipped, singular ones may stand once. */
+  /** Calls `onField` for each known field in [from, to). Skips unknown fields; rejects a repeated singular field. */
   readonly fields: (typeName: string, from: number, to: number, onField: OnField) => void;
   readonly text: (from: number, to: number) => string;
   readonly integer: (from: number, to: number) => number;
@@ -51,13 +51,13 @@ const knownFields = (type: protobuf.Type): ReadonlyMap<number, KnownField> =>
     }),
   );
 
-/** What bounds the work of a whole walk, whatever the nesting. */
+/** Limits on the work of a whole walk, at any nesting. */
 export interface WalkLimits {
   readonly maxFields: number;
   readonly maxMessages: number;
 }
 
-/** A walk over one file. */
+/** Creates a walk over one file. */
 export const createWireWalk = (schema: protobuf.Root, file: Buffer, limits: WalkLimits): WireWalk => {
   const tables = new Map<string, ReadonlyMap<number, KnownField>>();
   const budget = { fields: limits.maxFields, messages: limits.maxMessages };
@@ -74,14 +74,14 @@ export const createWireWalk = (schema: protobuf.Root, file: Buffer, limits: Walk
     const table = tableOf(typeName);
     const reader = protobuf.Reader.create(file);
     reader.pos = from;
-    // Reads may not leave this message; a payload that would is a truncation.
+    // Reads must stay inside this message; a payload that extends past its end is truncated.
     reader.len = to;
     const seen = new Set<number>();
     try {
       while (reader.pos < to) nextField(typeName, table, reader, to, seen, onField);
     } catch (error) {
-      // The reader throws bare Error and RangeError; anything else is a verdict from further in, or a fault of ours.
-      if (error instanceof RangeError) throw new WireError(`${typeName}: ends too early`, reader.pos);
+      // The reader throws plain Error and RangeError; other errors come from a callback or are bugs.
+      if (error instanceof RangeError) throw new WireError(`${typeName}: truncated`, reader.pos);
       if (error instanceof Error && error.constructor === Error)
         throw new WireError(`${typeName}: ${error.message}`, reader.pos);
       throw error;
@@ -103,19 +103,19 @@ export const createWireWalk = (schema: protobuf.Root, file: Buffer, limits: Walk
     const id = tag >>> 3;
     const wire = tag & 7;
     if (id === 0 || (wire !== VARINT && wire !== FIXED64 && wire !== LENGTH && wire !== FIXED32))
-      throw new WireError(`${typeName}: no such field: number ${id}, wire type ${wire}`, at);
+      throw new WireError(`${typeName}: invalid field number ${id} or wire type ${wire}`, at);
     const payloadLength = wire === LENGTH ? reader.uint32() : 0;
     const payload = reader.pos;
     if (wire === LENGTH) reader.pos += payloadLength;
     else reader.skipType(wire);
-    if (reader.pos > to) throw new WireError(`${typeName}: ends too early`, at);
+    if (reader.pos > to) throw new WireError(`${typeName}: truncated`, at);
     const field = table.get(id);
     if (field === undefined) return;
-    // Parsers differ on these two (skipped or read; first, last or merged): what they differ on is not accepted.
+    // Parsers treat these two cases differently (skip or read; first, last or merged), so both are rejected.
     if (wire !== field.wire && !(field.packable && wire === LENGTH))
-      throw new WireError(`${typeName}.${field.name}: encoded with wire type ${wire}`, at);
+      throw new WireError(`${typeName}.${field.name}: encoded with the wrong wire type ${wire}`, at);
     if (!field.repeated) {
-      if (seen.has(id)) throw new WireError(`${typeName}.${field.name}: stands twice`, at);
+      if (seen.has(id)) throw new WireError(`${typeName}.${field.name}: occurs twice`, at);
       seen.add(id);
     }
     onField(field.name, payload, reader.pos);

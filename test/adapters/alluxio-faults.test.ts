@@ -106,7 +106,7 @@ describeWith(['hdfs', 'alluxio'], 'an Alluxio that fails', () => {
         // One that was killed may be back by now.
         if (name === 'paused') assert.equal(reads.metrics().fallbacks, before.fallbacks + 5);
         assert.equal(warnings.length, 1, warnings.join('\n'));
-        assert.match(warnings[0] ?? '', /^Alluxio at http:.* fails \(.+\): data is read straight from HDFS/);
+        assert.match(warnings[0] ?? '', /^Alluxio at http:.* fails \(.+\): reads fall back to HDFS/);
         mend(proxy);
         await servedByAlluxio();
         assert.equal(warnings.length, 1, warnings.join('\n'));
@@ -176,17 +176,17 @@ describe('a proxy that does wrong', () => {
   const wrongs: readonly (readonly [name: string, answer: Parameters<typeof through>[0], warned: RegExp])[] = [
     ['refuses', ({ response }) => response.writeHead(403).end('no'), /answered 403 no/],
     ['has lost the file', ({ response }) => response.writeHead(404).end(), /answered 404/],
-    ['names no version', ({ response, bytes }) => response.writeHead(206).end(bytes), /another version/],
+    ['names no version', ({ response, bytes }) => response.writeHead(206).end(bytes), /a different version/],
     [
       'still has an older version of the same length',
       ({ response, bytes, etag }) =>
         response.writeHead(206, { etag: etag.replace(/\d+\)$/, '1)') }).end(Buffer.alloc(bytes.byteLength)),
-      /another version of common\/p\/file than HDFS: alluxio.user.file.metadata.sync.interval/,
+      /a different version of common\/p\/file than HDFS: alluxio.user.file.metadata.sync.interval/,
     ],
     [
       'ends early and says nothing of it',
       ({ response, bytes, etag }) => response.writeHead(206, { etag }).end(bytes.subarray(0, 5_500_000)),
-      /5500000 bytes of common\/p\/file came instead of 6000000/,
+      /received 5500000 of 6000000 bytes of common\/p\/file/,
     ],
     [
       'breaks off',

@@ -129,7 +129,7 @@ describeWith(['hdfs', 'alluxio'], 'reads through Alluxio', () => {
         const onWarn = (): void => undefined;
         await alluxio.check();
         const elsewhere = createAlluxioReads({ store: hdfs, url, root: '/never-was', onWarn });
-        await assert.rejects(elsewhere.check(), /does not show \/never-was .*NOT_FOUND/);
+        await assert.rejects(elsewhere.check(), /does not serve \/never-was .*NOT_FOUND/);
         // Port 9 (discard) is used by nobody.
         const away = createAlluxioReads({ store: hdfs, url: 'http://127.0.0.1:9', root, onWarn });
         await assert.rejects(away.check(), /cannot be reached \(.*ECONNREFUSED/);

@@ -66,7 +66,7 @@ describe('git over HTTPS', () => {
       };
       const error: unknown = await host.check().catch((reason: unknown) => reason);
       assert.ok(error instanceof Error);
-      assert.match(error.message, /refuses the user or the token in .*token: .*you said Basic \*\*\*, that is \*\*\*/);
+      assert.match(error.message, /rejects the user or the token in .*token: .*you said Basic \*\*\*, that is \*\*\*/);
       for (const secret of secrets) assert.ok(!`${error.message} ${error.stack}`.includes(secret));
     },
     GIT_TIMEOUT_MS,
@@ -80,11 +80,11 @@ describe('git over HTTPS', () => {
       const former = scene.server.token;
       scene.server.token = 'token-of-tomorrow';
       try {
-        await assert.rejects(host.resolve(repository, 'main'), /refuses the user or the token in .*token: give one/);
+        await assert.rejects(host.resolve(repository, 'main'), /rejects the user or the token in .*token: use a token/);
         const nobody = await scene.open({
           https: { username: 'x', tokenFile: '/dev/null', caFile: scene.right.caFile },
         });
-        await assert.rejects(nobody.check(), /refuses the user or the token in \/dev\/null/);
+        await assert.rejects(nobody.check(), /rejects the user or the token in \/dev\/null/);
         await writeFile(scene.tokenFile, 'token-of-tomorrow\n');
         await host.check();
         assert.ok(await host.resolve(repository, 'main'));
@@ -101,7 +101,7 @@ describe('git over HTTPS', () => {
       const https = { username: scene.server.username, tokenFile: scene.tokenFile };
       for (const caFile of [scene.wrong.caFile, undefined]) {
         const host = await scene.open({ https: { ...https, caFile } });
-        await assert.rejects(host.check(), /did not prove who it is: its certificate must be of the host/);
+        await assert.rejects(host.check(), /its certificate is not trusted: it must be issued for the host/);
       }
     },
     GIT_TIMEOUT_MS,
@@ -121,7 +121,7 @@ describe('git over HTTPS', () => {
       scene.server.before = async (request, response) => {
         response.writeHead(301, { location: `http://127.0.0.1:${address.port}${request.url}` }).end();
       };
-      await assert.rejects((await scene.open()).check(), /it sends us elsewhere/);
+      await assert.rejects((await scene.open()).check(), /it redirects to another address/);
       assert.deepEqual(asked, []);
       elsewhere.close();
     },
@@ -132,7 +132,7 @@ describe('git over HTTPS', () => {
     'gives up a host that is away or does not answer, and ends at once when it is told to',
     async () => {
       const away = await scene.open({ remote: 'https://127.0.0.1:1/{repository}.git' });
-      await assert.rejects(away.check(), /cannot be reached or broke off/);
+      await assert.rejects(away.check(), /cannot be reached or closed the connection/);
       let held = 0;
       const never = new Promise<void>(() => undefined);
       const hold = async (): Promise<void> => {
@@ -140,7 +140,10 @@ describe('git over HTTPS', () => {
         await never;
       };
       scene.server.before = hold;
-      await assert.rejects((await scene.open({ stallSeconds: 1 })).check(), /cannot be reached or broke off.*too slow/);
+      await assert.rejects(
+        (await scene.open({ stallSeconds: 1 })).check(),
+        /cannot be reached or closed the connection.*too slow/,
+      );
 
       const host = await scene.open();
       scene.server.before = async () => undefined;

@@ -79,7 +79,7 @@ describe('a Git remote, when a person pushes meanwhile', () => {
 
 describe('a Git remote of people', () => {
   it(
-    'says when a rule there refuses a commit',
+    'reports when a rule of the remote rejects a commit',
     async () => {
       const hooks = join(scene.server.folderOf(repository), 'hooks');
       await mkdir(hooks, { recursive: true });
@@ -89,7 +89,7 @@ describe('a Git remote of people', () => {
       const host = await scene.open();
       const error: unknown = await scene.change(host, { a: 'a' }, 'guarded').catch((reason: unknown) => reason);
       assert.ok(error instanceof Error && !('nonRetryable' in error));
-      assert.match(error.message, /a rule there refuses the commit.*pre-receive hook declined.*protected: ask Pat/);
+      assert.match(error.message, /a rule there rejects the commit.*pre-receive hook declined.*protected: ask Pat/);
       await scene.change(host, { 'b.txt': 'b' });
     },
     GIT_TIMEOUT_MS,
@@ -107,7 +107,7 @@ describe('a Git remote of people', () => {
   );
 
   it(
-    'takes no objects that would harm whoever checks them out',
+    'rejects objects that are unsafe to check out',
     async () => {
       const hostile = 'vulnerability/hostile';
       await scene.server.create(hostile);
@@ -120,7 +120,7 @@ describe('a Git remote of people', () => {
       const commit = (await run('git', [...who, ...at, 'commit-tree', made, '-m', 'Harm'])).stdout.trim();
       await run('git', [...at, 'update-ref', 'refs/heads/main', commit]);
       const host = await scene.open();
-      await assert.rejects(host.resolve(hostile, 'main'), /damaged, or could harm whoever checks them out.*hasDotgit/);
+      await assert.rejects(host.resolve(hostile, 'main'), /damaged or unsafe to check out.*hasDotgit/);
       assert.ok(await host.resolve(repository, 'main'));
     },
     GIT_TIMEOUT_MS,
@@ -131,7 +131,10 @@ describe('a Git remote of people', () => {
     async () => {
       const host = await scene.open();
       await rejectsAs('NotFound', 'ensure', host.ensure('vulnerability/none'));
-      await assert.rejects(host.ensure('vulnerability/none'), /vulnerability\/none\.git: there is no such repository/);
+      await assert.rejects(
+        host.ensure('vulnerability/none'),
+        /vulnerability\/none\.git: the repository does not exist/,
+      );
       const other = 'vulnerability/other';
       await scene.server.create(other);
       const at = ['-c', 'user.name=Pat', '-c', 'user.email=p@example.org', '--git-dir', scene.server.folderOf(other)];
@@ -140,7 +143,7 @@ describe('a Git remote of people', () => {
       ).stdout.trim();
       const commit = (await run('git', [...at, 'commit-tree', tree, '-m', 'x'])).stdout.trim();
       await run('git', [...at, 'update-ref', 'refs/heads/master', commit]);
-      await assert.rejects(host.ensure(other), /has no branch main \(but master\): make one there/);
+      await assert.rejects(host.ensure(other), /has no branch main \(but master\): create main there/);
     },
     GIT_TIMEOUT_MS,
   );

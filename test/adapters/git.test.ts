@@ -228,15 +228,15 @@ describe('git', () => {
 
   it('tells when a branch would lie below another one', async () => {
     await commit({ 'a.txt': 'a' }, 'ocdl');
-    await assert.rejects(commit({ 'b.txt': 'b' }, 'ocdl/release-1'), /branch ocdl\/release-1 cannot be beside/);
+    await assert.rejects(commit({ 'b.txt': 'b' }, 'ocdl/release-1'), /branch ocdl\/release-1 conflicts with a branch/);
   });
 
   it('refuses a file below a file', async () => {
     await commit({ a: 'a' });
-    await assert.rejects(commit({ 'a/b': 'b' }), /a would have to go/);
-    await assert.rejects(commit({ 'c/d': 'd', c: 'c' }), /c cannot be a file, and a folder for c.d/);
+    await assert.rejects(commit({ 'a/b': 'b' }), /would remove a,/);
+    await assert.rejects(commit({ 'c/d': 'd', c: 'c' }), /c cannot be both a file and the folder of c.d/);
     await commit({ 'e/f': 'f' });
-    await assert.rejects(commit({ e: 'e' }), /e\/f would have to go/);
+    await assert.rejects(commit({ e: 'e' }), /would remove e\/f,/);
     assert.equal((await host.log(repository, 'main', 10)).length, 3);
   });
 

@@ -108,7 +108,7 @@ describeWith(['hdfs'], 'answers of HDFS', () => {
     }
   });
 
-  it('says once that it is tried again', async () => {
+  it('announces the retry once', async () => {
     const { uri } = await store.write(path('common/p/once'), text());
     const way = await wayTo(url, async (op, pass) =>
       op === 'OPEN' ? refusalBy('StandbyException', 'Operation category READ is not supported') : pass(),
@@ -116,7 +116,7 @@ describeWith(['hdfs'], 'answers of HDFS', () => {
     try {
       const error = String(await (await openBy(way.url)).digest(uri).catch((reason: unknown) => reason));
       assert.match(error, /standby/);
-      assert.equal(error.match(/it is tried again/g)?.length, 1, error);
+      assert.equal(error.match(/will be retried/g)?.length, 1, error);
     } finally {
       way.close();
     }
@@ -128,7 +128,7 @@ describeWith(['hdfs'], 'answers of HDFS', () => {
     const body = JSON.stringify({ Location: `http://127.0.0.1:${(empty.address() as AddressInfo).port}/` });
     const way = await wayTo(url, async (op, pass) => (op === 'OPEN' ? { status: 200, body } : pass()));
     try {
-      await assert.rejects((await openBy(way.url)).check(), /gave back other bytes/);
+      await assert.rejects((await openBy(way.url)).check(), /returned different bytes/);
     } finally {
       for (const each of [way, empty]) each.close();
     }

@@ -43,7 +43,7 @@ describeWith(['hdfs'], 'HDFS in trouble', () => {
         return written;
       } catch (error) {
         if (Date.now() > until) throw error;
-        assert.match(String(error), /tried again/);
+        assert.match(String(error), /will be retried/);
       }
   }
   const fails = async (work: Promise<unknown>, code: string, words: RegExp): Promise<void> => {
@@ -53,7 +53,7 @@ describeWith(['hdfs'], 'HDFS in trouble', () => {
     );
     assert.match(String(error), words);
     assert.equal((error as { code?: string }).code, code, String(error));
-    assert.equal('nonRetryable' in (error as object), false, 'it is tried again');
+    assert.equal('nonRetryable' in (error as object), false, 'the failure is retryable');
   };
 
   beforeAll(async () => {

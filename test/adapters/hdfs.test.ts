@@ -87,7 +87,7 @@ describeWith(['hdfs'], 'HDFS', () => {
     await rejectsAs('InvalidInput', 'a shared folder', open({ root: shared }));
     await assert.rejects(
       open({ root: shared }),
-      /belongs to hdfs, .*: give a folder that does not exist yet, or one of ocdl's/,
+      /belongs to hdfs, .*: configure a folder that does not exist yet or that ocdl owns/,
     );
     assert.equal(await acl(), before);
     assert.match(before, /alice/);
@@ -251,7 +251,7 @@ describeWith(['hdfs'], 'HDFS', () => {
       const several = await open({ url: `http://127.0.0.1:1, ${standby.url},${url}`, onWarn });
       await several.write(at('several'), bytes('found'));
       assert.equal(await textAt('several'), 'found');
-      assert.deepEqual(warnings, [`HDFS: the NameNode ${url} is used now`]);
+      assert.deepEqual(warnings, [`HDFS: switched to the NameNode ${url}`]);
       for (const alone of [standby.url, `http://127.0.0.1:1,${standby.url}`])
         await assert.rejects(open({ url: alone }), {
           code: alone.includes(',') ? 'NAMENODE_AWAY' : 'NAMENODE_STANDBY',

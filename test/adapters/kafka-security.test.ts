@@ -142,17 +142,17 @@ describeWith(['kafka'], 'kafka with TLS, logins and rights', () => {
     [
       'a wrong password',
       () => ({ sasl: { ...scram, password: 'wrong' } }),
-      /refused the user "ocdl" .*check user name, password and mechanism \(scram-sha-512\)/,
+      /rejected the user "ocdl" .*check user name, password and mechanism \(scram-sha-512\)/,
     ],
     [
       'a wrong password (PLAIN)',
       () => ({ sasl: { ...plain, password: 'wrong' } }),
-      /refused the user "other" .*\(plain\)/,
+      /rejected the user "other" .*\(plain\)/,
     ],
     [
       'a mechanism the broker has not',
       () => ({ sasl: { ...scram, mechanism: 'scram-sha-256' } }),
-      /refused.*mechanism/,
+      /rejected.*mechanism/,
     ],
     [
       'a broker with the certificate of another authority',
@@ -188,7 +188,7 @@ describeWith(['kafka'], 'kafka with TLS, logins and rights', () => {
       const bus = await open({ sasl: plain, topics });
       const topic = freshName('rights');
       const told =
-        /does not allow it \((TOPIC|CLUSTER)_AUTHORIZATION_FAILED\): grant the user "other" Describe, Read, Write and Create on the topic and Read on the group/;
+        /denies access \((TOPIC|CLUSTER)_AUTHORIZATION_FAILED\): grant the user "other" Describe, Read, Write and Create on the topic and Read on the group/;
       await assert.rejects(bus.publish(topic, 'k', event('a')), told);
       const admin = bareClient(broker.brokers).admin();
       await admin.connect();
@@ -217,7 +217,7 @@ describeWith(['kafka'], 'kafka with TLS, logins and rights', () => {
       const second = await open({ sasl: plain, topics });
       await second.publish(topic, 'k', event('c'));
       assert.ok(
-        warnings.some((line) => line.includes('no right to see it')),
+        warnings.some((line) => line.includes('no permission to read it')),
         warnings.join('\n'),
       );
       // Another group is not among the rights.
@@ -225,7 +225,7 @@ describeWith(['kafka'], 'kafka with TLS, logins and rights', () => {
       const handle = async (): Promise<void> => undefined;
       await second.subscribe({ topic, group: 'stranger', handle, onError: (error) => errors.push(error) });
       await eventually('the refusal', () => errors.length > 0);
-      assert.match(String(errors[0]), /group stranger: .*"other" lacks the right Read on the group/);
+      assert.match(String(errors[0]), /group stranger: .*"other" needs Read on the group/);
     },
     4 * CASE_TIMEOUT_MS,
   );

@@ -100,9 +100,9 @@ describeWith(['kafka'], 'kafka', () => {
       assert.equal(found[0]?.partitions.length, 2);
       assert.equal(warnings.length, 3, warnings.join('\n'));
       for (const [at, say] of [
-        /has partitions 2, configured is 3.*kafka-topics\.sh --alter/,
-        /has replication 1, configured is 2.*kafka-reassign-partitions\.sh/,
-        /has retention\.ms 3600000, configured is 604800000.*kafka-configs\.sh --alter/,
+        /has partitions 2 instead of the configured 3.*kafka-topics\.sh --alter/,
+        /has replication 1 instead of the configured 2.*kafka-reassign-partitions\.sh/,
+        /has retention\.ms 3600000 instead of the configured 604800000.*kafka-configs\.sh --alter/,
       ].entries()) {
         assert.match(warnings[at] ?? '', say);
         assert.match(warnings[at] ?? '', new RegExp(`topic ${topic} `));

@@ -177,10 +177,10 @@ describe('local disk', () => {
 
   const hasFullDisk = existsSync('/dev/full') || process.env.CI === 'true';
   if (!hasFullDisk) process.stderr.write('LEFT OUT: what a full disk is told as; only Linux has /dev/full.\n');
-  (hasFullDisk ? it : it.skip)('says what to do about a full disk, and that it is tried again', async () => {
+  (hasFullDisk ? it : it.skip)('names the remedy for a full disk and announces a retry', async () => {
     const error = await writeFile('/dev/full', 'x').catch((reason: unknown) => reason);
     const told = diskError(error, 'writing a');
-    assert.match(String(told), /writing a: the disk is full: free some space.*tried again/);
+    assert.match(String(told), /writing a: the disk is full: free some space.*will be retried/);
     assert.equal('nonRetryable' in (told as Error), false);
   });
 

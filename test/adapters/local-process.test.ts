@@ -409,13 +409,13 @@ describe('where bubblewrap does not work', () => {
     try {
       expect(harness.warnings).toHaveLength(1);
       expect(harness.warnings[0]).toMatch(
-        /no job and no model service runs.*there is none.*OCDL_JOBS_WITHOUT_SANDBOX=true/s,
+        /runs no jobs or model services.*there is none.*OCDL_JOBS_WITHOUT_SANDBOX=true/s,
       );
       const spec = pythonJob(harness.api, { code: 'pass' });
       await assert.rejects(harness.cluster.runJob(spec, watch), {
         type: 'JobFailed',
         nonRetryable: true,
-        message: /no job and no model service runs.*apt-get install bubblewrap/s,
+        message: /runs no jobs or model services.*apt-get install bubblewrap/s,
       });
       const service = { name: 'served', files: harness.model, version: '1', compute: 'cpu' } as const;
       await assert.rejects(harness.cluster.startService(service, watch.signal), /OCDL_JOBS_WITHOUT_SANDBOX/);
@@ -440,7 +440,7 @@ describe('where bubblewrap does not work', () => {
   test('a cluster that must have it does not open', async () => {
     await assert.rejects(
       openLocalCluster({ detect, sandbox: 'bubblewrap' }),
-      /bubblewrap was asked for and does not work/,
+      /bubblewrap is required but does not work/,
     );
   });
 });

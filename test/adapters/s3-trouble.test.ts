@@ -41,20 +41,20 @@ describeWith(['s3'], 's3 in trouble', () => {
   };
 
   it(
-    'says what is wrong with the configuration, and that it is tried again',
+    'names the configuration error and announces a retry',
     async () => {
       const keys = { accessKeyId: server.accessKeyId, secretAccessKey: server.secretAccessKey };
       const wrong: readonly (readonly [Partial<S3Options>, RegExp])[] = [
-        [{ credentials: { ...keys, secretAccessKey: 'wrong' } }, /credentials are refused: check the access key/],
-        [{ credentials: { ...keys, accessKeyId: 'nobody' } }, /credentials are refused: check the access key/],
+        [{ credentials: { ...keys, secretAccessKey: 'wrong' } }, /credentials are rejected: check the access key/],
+        [{ credentials: { ...keys, accessKeyId: 'nobody' } }, /credentials are rejected: check the access key/],
         [{ bucket: 'no-such-bucket' }, /no such bucket: create it, or correct/],
         [
           { endpoint: `http://127.0.0.1:${await anyFreePort('127.0.0.1')}` },
-          /nothing listens there: check the endpoint/,
+          /the connection was refused: check the endpoint/,
         ],
-        [{ endpoint: 'http://no-such-host.invalid' }, /name of the host (is not known|cannot be looked up)/],
-        [{ endpoint: server.endpoint.replace('http:', 'https:') }, /does not speak TLS/],
-        [{ region: 'eu-central-1' }, /lies in another region: set the region/],
+        [{ endpoint: 'http://no-such-host.invalid' }, /host name (is unknown|cannot be resolved)/],
+        [{ endpoint: server.endpoint.replace('http:', 'https:') }, /TLS with the endpoint failed/],
+        [{ region: 'eu-central-1' }, /is in another region: set that region/],
       ];
       for (const [options, message] of wrong) {
         const store = await bucket.open(options);
@@ -70,7 +70,7 @@ describeWith(['s3'], 's3 in trouble', () => {
       // A HEAD has no body that could say which of the two it is.
       await rejectsRetryably(
         refused.stat(refused.uri(at('a'))),
-        /credentials are refused.*, or give its key the rights/,
+        /credentials are rejected.*, or give its key the rights/,
       );
       // A HEAD tells of a missing bucket as it does of a missing file.
       const nowhere = await bucket.open({ bucket: 'no-such-bucket' });
@@ -84,9 +84,9 @@ describeWith(['s3'], 's3 in trouble', () => {
     const played = { status: 507, body: '<Error><Code>XMinioStorageFull</Code><Message>full</Message></Error>' };
     const proxy = await proxied({ instead: () => played });
     const store = await bucket.open({ endpoint: proxy.endpoint });
-    await rejectsRetryably(put(store, at('a'), text('a')), /no space left: free some or raise the quota/);
+    await rejectsRetryably(put(store, at('a'), text('a')), /no space left: free space or raise the quota/);
     Object.assign(played, { status: 503, body: '<Error><Code>SlowDown</Code><Message>slow</Message></Error>' });
-    await rejectsRetryably(put(store, at('a'), text('a')), /overloaded or fails at present/);
+    await rejectsRetryably(put(store, at('a'), text('a')), /overloaded or fails temporarily/);
     Object.assign(played, { status: 418, body: '<html>teapot</html>' });
     await rejectsRetryably(put(store, at('a'), text('a')), /S3 PutObject of s3:.*: answered 418/);
   });
@@ -169,7 +169,7 @@ describeWith(['s3'], 's3 in trouble', () => {
       // Promised when the upload is begun, but not so of what is stored.
       await rejectsRetryably(
         put(store, at('a'), text('a')),
-        /encryption AES256 is configured, but .* answers nothing of it.* remove what lies there unencrypted/,
+        /encryption AES256 is configured, but .* reports no encryption.* remove unencrypted objects/,
       );
       // Others may need it: it is theirs to remove.
       assert.equal((await get(store, at('a'))).toString(), 'a');
@@ -244,7 +244,7 @@ describeWith(['s3'], 's3 in trouble', () => {
       await bucket.open();
       for (const until = Date.now() + 60_000; bucket.warnings.length === 0; await sleep(50))
         assert.ok(Date.now() < until, 'no warning came');
-      assert.match(bucket.warnings[0] ?? '', /what dead writers left in s3:.* stays: .*no such bucket/);
+      assert.match(bucket.warnings[0] ?? '', /old temporary objects in s3:.* could not be removed.*.*no such bucket/);
     },
     PATIENCE_MS,
   );

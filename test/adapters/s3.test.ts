@@ -192,7 +192,7 @@ describeWith(['s3'], 's3', () => {
   it('compares with the bytes themselves where somebody else put them, and computes the digest of what lies there now', async () => {
     const others = { Bucket: bucket.bucket, Key: key('a') };
     await bucket.client.send(new PutObjectCommand({ ...others, Body: 'others' }));
-    await rejectsAs('Conflict', 'other bytes', put(store, at('a'), text('mine')));
+    await rejectsAs('Conflict', 'different bytes', put(store, at('a'), text('mine')));
     assert.equal((await put(store, at('a'), text('others'))).sha256, sha256(text('others')));
     const Metadata = { sha256: sha256(text('others')) };
     await bucket.client.send(new PutObjectCommand({ ...others, Body: 'changed', Metadata }));

@@ -75,7 +75,7 @@ describe('GitHub', () => {
       .catch((reason: unknown) => reason);
     expect(error).toBeInstanceOf(TryLater);
     expect(error).toMatchObject({ until: new Date(budget.reset * 1000).toISOString() });
-    expect(String(error)).toContain('GitHub takes no more requests until');
+    expect(String(error)).toContain("GitHub's rate limit is reached until");
     budget.left = 2;
     expect((await (await session(release, sources)).resolve()).files.length).toBe(1);
     // The first two were asked with their ETags, which costs nothing; the other two were new.
@@ -114,7 +114,7 @@ describe('GitHub', () => {
   it('sends downloads nowhere else', async () => {
     layRepository(site(), json({}));
     site().pages.set(`${API}/repos/octo/rows/tarball/${COMMIT}`, redirect(site().url('other.example.org', '/evil')));
-    await refused(fetch(tree), 'NotAuthorized', /other\.example\.org:\d+: GitHub’s downloads come from elsewhere/);
+    await refused(fetch(tree), 'NotAuthorized', /other\.example\.org:\d+: not an allowed download host of GitHub/);
   });
 });
 
@@ -160,7 +160,7 @@ describe('Maven', () => {
     await refused(fetch(source), 'NotFound', /has no \/maven2\/org\/example/);
     lay({});
     expect((await (await session(source)).resolve()).notes).toEqual([
-      expect.stringContaining('no digest lies beside it'),
+      expect.stringContaining('publishes no checksum for this file'),
     ]);
   });
 });

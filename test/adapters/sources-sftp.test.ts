@@ -150,7 +150,7 @@ suite('a private node', () => {
     await refused(
       open(data('rows.csv'), node({ hostKey: other })),
       'NotAuthorized',
-      /shows the host key SHA256:.*pinned is SHA256:/,
+      /presented the host key SHA256:.*pinned key is SHA256:/,
     );
   });
 
@@ -158,7 +158,7 @@ suite('a private node', () => {
     ['a key that it does not know', () => ({ secret: 'bad' }), 'NotAuthorized', /refuses \S+ with the key bad/],
     ['a secret that is not there', () => ({ secret: 'none' }), 'NotFound', /no key none/],
     ['another project’s secret', () => ({ secret: 'theirs' }), 'NotFound', /no key theirs/],
-    ['a secret elsewhere', () => ({ secret: '../other/theirs' }), 'InvalidInput', /no name of a secret/],
+    ['a secret elsewhere', () => ({ secret: '../other/theirs' }), 'InvalidInput', /not a valid name of a secret/],
     ['a secret that is no key', () => ({ secret: 'junk' }), 'InvalidInput', /cannot be used/],
     ['another name', () => ({ node: 'barn' }), 'NotFound', /no SFTP node lab/],
   ])('with %s is refused', async (_, some, type, text) => {
@@ -166,12 +166,16 @@ suite('a private node', () => {
   });
 
   it('on a host that no administrator allows is not connected to', async () => {
-    await refused(open(data('rows.csv'), node(), { hosts: ['127.0.0.1'] }), 'NotAuthorized', /not among the hosts/);
+    await refused(
+      open(data('rows.csv'), node(), { hosts: ['127.0.0.1'] }),
+      'NotAuthorized',
+      /not on the list of allowed SFTP hosts/,
+    );
   });
 
   it('says what is not there and what is no file', async () => {
     const missing = await open(data('none.csv'));
-    await refused(missing.resolve(), 'NotFound', /none\.csv: there is no such file/);
+    await refused(missing.resolve(), 'NotFound', /none\.csv: no such file/);
     await missing.close();
     const device = await open('/dev/null');
     await refused(device.resolve(), 'InvalidInput', /neither a file nor a folder/);

@@ -83,11 +83,11 @@ describe('the guard', () => {
   it.each<[string, () => string, RegExp]>([
     ['a private address', () => 'https://10.0.0.1/a', /10\.0\.0\.1: this host is not on the allow-list/],
     ['the metadata service', () => 'https://169.254.169.254/latest/meta-data', /not on the allow-list/],
-    ['plain http', () => 'http://data.example.org/a', /only https:\/\/ is taken/],
+    ['plain http', () => 'http://data.example.org/a', /use https:\/\//],
     ['another host', () => site().url('other.example.org', '/a'), /not on the allow-list/],
     ['another port', () => 'https://data.example.org/a', /not on the allow-list/],
     ['a URL with a password', () => site().url('me:secret@data.example.org', '/a'), /user name or password/],
-    ['a file', () => 'file:///etc/passwd', /only https/],
+    ['a file', () => 'file:///etc/passwd', /use https/],
   ])('follows no redirect to %s', async (_, location, text) => {
     site().pages.set('data.example.org/a', redirect(location()));
     await refused(fetch(https('/a')), 'NotAuthorized', text);
@@ -111,7 +111,7 @@ describe('the guard', () => {
     site().pages.set('data.example.org/0', serveFile(() => Buffer.from('end')).handler);
     for (let i = 1; i <= 6; i += 1) site().pages.set(`data.example.org/${i}`, redirect(`/${i - 1}`, 307));
     expect((await fetch(https('/5'))).bytes).toBe(3);
-    await refused(fetch(https('/6')), 'InvalidInput', /redirects more than 5 times/);
+    await refused(fetch(https('/6')), 'InvalidInput', /redirected more than 5 times/);
   });
 
   it('trusts no certificate it does not know, and gives up a silent line; both may be tried again', async () => {
@@ -188,7 +188,7 @@ describe('a download', () => {
     const work = () => fetch(https('/rows.csv'), { parts, expected: sha256(other) });
     await expect(work()).rejects.toThrow();
     now.bytes = other;
-    await expect(work()).rejects.toThrow(/fetched in parts.*it is fetched again/);
+    await expect(work()).rejects.toThrow(/fetched in several parts.*will be fetched again/);
     expect((await work()).sha256).toBe(sha256(other));
   });
 
@@ -212,7 +212,7 @@ describe('a download', () => {
 
   it.each<[number, string, Parameters<typeof isFailure>[1]]>([
     [404, 'has no /gone', 'NotFound'],
-    [403, 'imports send no credentials', 'NotAuthorized'],
+    [403, 'imports send none', 'NotAuthorized'],
     [400, 'answers 400', 'InvalidInput'],
   ])('answered with %d is over', async (status, text, type) => {
     site().pages.set('data.example.org/gone', json({}, status));
@@ -236,7 +236,7 @@ describe('a download', () => {
       response.writeHead(200, { 'content-encoding': 'gzip' });
       response.end('x');
     });
-    await refused(fetch(https('/a')), 'InvalidInput', /encodes unasked/);
+    await refused(fetch(https('/a')), 'InvalidInput', /unrequested encoding/);
     expect(site().asked.at(-1)?.headers['accept-encoding']).toBe('identity');
   });
 });

@@ -399,7 +399,7 @@ sys.stdout.write("the last words without an end of line")
     name: 'a model that cannot be served is an error with the last lines of its log',
     run: async ({ cluster, brokenModel }) => {
       const spec = { name: `s${randomUUID().slice(0, 8)}`, files: brokenModel, version: '1', compute: 'cpu' } as const;
-      await assert.rejects(cluster.startService(spec, new AbortController().signal), /last lines:\n.*\S/s);
+      await assert.rejects(cluster.startService(spec, new AbortController().signal), /last lines of its log:\n.*\S/s);
     },
   },
   {

@@ -170,7 +170,7 @@ test.each(['worker', 'api'])(
     home = await newHome({ OCDL_HDFS_URL: 'http://nn.example:9870/webhdfs/v1' });
     const one: ProcessTable['programs'] = (context) =>
       embeddedProcesses.programs(context).filter((program) => program.name === name);
-    const reason = /FATAL cannot run: "http:\/\/nn\.example:9870\/webhdfs\/v1" is no address of a NameNode/;
+    const reason = /FATAL cannot run: "http:\/\/nn\.example:9870\/webhdfs\/v1" is not a valid NameNode address/;
     await expect(start({ ...standIns(), programs: one })).rejects.toThrow(reason);
     expect(home.lines.filter((line) => line.startsWith(`${name}: `))).toContainEqual(expect.stringMatching(reason));
     expect(livingPids()).toEqual([]);

@@ -48,7 +48,7 @@ describe('bytes made to hurt', () => {
     expect(process.memoryUsage().heapUsed - before).toBeLessThan(200 * 1024 * 1024);
   });
 
-  it('a singular field that stands twice is refused, since parsers differ on which counts', async () => {
+  it('a repeated singular field is rejected, because parsers differ on which one counts', async () => {
     const good = encodeModel(
       model({
         node: [node('Identity', ['x'], ['y'])],
@@ -57,13 +57,13 @@ describe('bytes made to hurt', () => {
       }),
     );
     const second = message(GRAPH, Buffer.from([0x0a, 0x00]));
-    expect(await problemsOf(Buffer.concat([good, second]))).toContain('stands twice');
+    expect(await problemsOf(Buffer.concat([good, second]))).toContain('occurs twice');
   });
 
   it('an enormous name is refused', async () => {
     const bad = addModel();
     (bad.graph as { node: Message[] }).node.push(node('A'.repeat(100_000), ['x'], ['z']));
-    expect(await problemsOf(encodeModel(bad))).toContain('a name of 100000 bytes');
+    expect(await problemsOf(encodeModel(bad))).toContain('a name has 100000 bytes');
   });
 
   it('whatever bits flip, the outcome is an inspection or a ModelFormatError, within two seconds', async () => {

@@ -71,17 +71,25 @@ describe('model.json', () => {
     ['a name too long', { ...card, name: 'a'.repeat(64) }, /name: /],
     ['a path as type', { ...card, type: '../etc' }, /type: /],
     ['one class', { ...card, classes: ['safe'] }, /classes/],
-    ['a class twice', { ...card, classes: ['safe', 'safe'] }, /a class stands twice/],
-    ['a positive that is no class', { ...card, prediction: { output: 'label', positive: 'bad' } }, /'bad' is no class/],
+    ['a class twice', { ...card, classes: ['safe', 'safe'] }, /a class occurs twice/],
+    [
+      'a positive that is no class',
+      { ...card, prediction: { output: 'label', positive: 'bad' } },
+      /'bad' is not one of the classes/,
+    ],
     ['two classes without a positive', { ...card, prediction: { output: 'label' } }, /must name one/],
-    ['a prediction that is no output', { ...card, prediction: { output: 'x', positive: 'safe' } }, /'x' is no output/],
+    [
+      'a prediction that is no output',
+      { ...card, prediction: { output: 'x', positive: 'safe' } },
+      /'x' is not an output/,
+    ],
     ['a threshold over one', { ...card, threshold: 2 }, /threshold/],
     ['a metric that is text', { ...card, metrics: { f1: 'high' } }, /metrics.f1/],
     ['a digest that is none', { ...card, data: [{ name: 'd', sha256: 'abc' }] }, /data.0.sha256/],
     [
       'an input twice',
       { ...card, signature: { ...card.signature, inputs: [0, 1].map(() => card.signature.inputs[0]) } },
-      /a name stands twice/,
+      /a name occurs twice/,
     ],
     [
       'an unknown datatype',
@@ -100,7 +108,7 @@ describe('model.json', () => {
     expect(problemsOf(() => parseModelJson('{'))).toContain('not JSON');
     expect(problemsOf(() => parseModelJson('['.repeat(200_000)))).toContain('not JSON');
     expect(problemsOf(() => parseModelJson(JSON.stringify(card).replace('0.9', '1e999')))).toContain('metrics.f1');
-    expect(problemsOf(() => parseModelJson(' '.repeat(256 * 1024) + '{}'))).toContain('over the limit');
+    expect(problemsOf(() => parseModelJson(' '.repeat(256 * 1024) + '{}'))).toContain('the limit is');
     const both = problemsOf(() => parseModelJson(JSON.stringify({ ...card, name: 'X', classes: [] })));
     expect(both).toMatch(/name: [^]*classes: /);
   });
@@ -114,7 +122,7 @@ describe('golden.json', () => {
     expect(problemsOf(() => parseGolden(JSON.stringify({ samples: [{ ...sample, tolerance: -1 }] })))).toContain(
       'tolerance',
     );
-    expect(problemsOf(() => parseGolden('x'.repeat(1024 * 1024 + 1)))).toContain('over the limit');
+    expect(problemsOf(() => parseGolden('x'.repeat(1024 * 1024 + 1)))).toContain('the limit is');
   });
 });
 
@@ -148,17 +156,17 @@ describe('checkSubmission', () => {
     [
       'too few elements',
       { ...sample, request: { inputs: [{ ...input, data: ['a'] }] } },
-      'has 1 elements where its shape needs 2',
+      'has 1 elements, but its shape requires 2',
     ],
     [
       'an unknown output asked for',
       { ...sample, request: { ...sample.request, outputs: [{ name: 'q' }] } },
-      "asks for 'q'",
+      "requests 'q'",
     ],
     [
       'no prediction in the response',
       { ...sample, response: { outputs: [{ name: 'label', datatype: 'INT64', shape: [1], data: [1] }] } },
-      'lacks the prediction',
+      'has no prediction output',
     ],
     [
       'an output of another datatype',

@@ -134,7 +134,7 @@ describe('what is no ONNX model', () => {
 
   it('a folder, and a file over the size limit, are refused; a missing file is the system’s own error', async () => {
     await expect(inspectModel(folder)).rejects.toBeInstanceOf(ModelFormatError);
-    expect(await problemsOf(encodeModel(addModel()), { maxBytes: 20 })).toContain('over the limit of 20');
+    expect(await problemsOf(encodeModel(addModel()), { maxBytes: 20 })).toContain('the limit is 20');
     await expect(inspectModel(join(folder, 'missing'))).rejects.toMatchObject({ code: 'ENOENT' });
   });
 
@@ -180,7 +180,7 @@ describe('what a model may not hold', () => {
     ['a training graph', { ...addModel(), training_info: [{ algorithm: { initializer: [external] } }] }],
   ];
   it.each(externals)('external data in %s', async (_, bad) => {
-    expect(await problemsOf(encodeModel(bad))).toContain('keeps its data in another file');
+    expect(await problemsOf(encodeModel(bad))).toContain('stores its data in another file');
   });
 
   const domains: [string, Message][] = [

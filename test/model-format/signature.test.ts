@@ -29,8 +29,8 @@ describe('compareSignature', () => {
     const problems = compareSignature(declared, inspected).join('\n');
     expect(problems).toContain("input 'x' is declared BYTES but the model has FP32");
     expect(problems).toContain("input 'x' is declared with shape [2] but the model has [-1, 2]");
-    expect(problems).toContain("input 'z' is declared but the model has none");
-    expect(problems).toContain("output 'other' is declared but the model has none");
+    expect(problems).toContain("input 'z' is declared, but the model has no input of that name");
+    expect(problems).toContain("output 'other' is declared, but the model has no output of that name");
     expect(problems).toContain("output 'y' of the model is not declared");
     const size = { ...inspected, outputs: [{ name: 'y', datatype: 'INT64', shape: [4] }] } as const;
     expect(compareSignature(size, inspected)).toHaveLength(1);

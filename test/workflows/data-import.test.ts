@@ -99,7 +99,7 @@ describe('an import that ends well', () => {
     const handle = await world().start('release', { kind: 'github-release', repository: 'octo/rows', tag: 'v1.0' });
     const waiting = await until('the limit', async () => {
       const row = await world().rowOf('release');
-      return row.detail.includes('takes no more requests until') && row;
+      return row.detail.includes('rate limit is reached until') && row;
     });
     expect(waiting.detail).toContain(new Date(budget.reset * 1000).toISOString());
     budget.left = 60;
@@ -174,12 +174,16 @@ describe('an import that fails leaves nothing, and says why', () => {
       (id) => world().ended(id, { kind: 'https', url: 'https://elsewhere.example.org/a' }),
       /not on the allow-list/,
     ],
-    ['no archive', (id) => world().ended(id, world().https('/rows.csv'), { unpack: true }), /no tar, tar\.gz or zip/],
+    [
+      'no archive',
+      (id) => world().ended(id, world().https('/rows.csv'), { unpack: true }),
+      /not a tar, tar\.gz or zip/,
+    ],
     ['a bomb', (id) => world().ended(id, world().https('/bomb.tar.gz'), { unpack: true }), /200 times its size/],
     [
       'an archive that climbs',
       (id) => world().ended(id, world().https('/evil.tar'), { unpack: true }),
-      /leaves its folder: "\.\.\/x"/,
+      /outside its folder: "\.\.\/x"/,
     ],
     ['too much', (id) => world().ended(id, world().https('/huge.bin')), /larger than the/],
     [
@@ -193,9 +197,9 @@ describe('an import that fails leaves nothing, and says why', () => {
       /url: a URL begins with https/,
     ],
     [
-      'a data set that is there',
+      'a data set that already exists',
       (id) => world().ended(id, world().https('/rows.csv'), { dataset: 'taken' }),
-      /data set taken exists/,
+      /data set taken already exists/,
     ],
   ])('%s', async (what, run, why) => {
     world().lay('/rows.csv', () => Buffer.from('a,b\n'));
@@ -236,7 +240,7 @@ describe('an import that fails leaves nothing, and says why', () => {
     const row = await world().ended('answered', world().https('/rows.csv'));
     expect([row.state, row.detail]).toEqual([
       'failed',
-      expect.stringMatching(/^data set set-answered is there and stays/),
+      expect.stringMatching(/^data set set-answered was registered and is kept/),
     ]);
     expect(await world().filesOf('answered')).toEqual(['files/rows.csv']);
   });

@@ -64,7 +64,7 @@ it('tells the manager of a failed gate, who releases it again under the next num
   const failed = await world.released('v-3');
   const delivery = await untilDelivery('shop', failed, 'failed');
   expect(delivery.gates).toMatchObject([{ gate: 'function', passed: false }]);
-  expect(delivery.detail).toContain('1 of 1 golden samples answered otherwise');
+  expect(delivery.detail).toContain('1 of 1 golden samples failed');
   const heard = await untilDetail('v-3', `${failed}: failed in shop`);
   expect(heard.state).toBe('released');
   // The Temporal Web UI shows the same.

@@ -1,9 +1,9 @@
-// Puts the contents of files into a repository: one process, however many there are.
+// Writes file contents into a repository as blobs, all in one git process.
 import type { CodeHost } from '../../ports.ts';
 import type { Git } from './run-git.ts';
 import type { Change } from './tree.ts';
 
-/** Writes each content as a blob; a file that is `null` is one to delete. */
+/** Writes each content as a blob; `null` marks a file to delete. */
 export async function writeBlobs(
   git: Git,
   given: {
@@ -22,7 +22,7 @@ export async function writeBlobs(
   return Object.keys(files).map((path) => [path, written.get(path) ?? null]);
 }
 
-/** Asks for all of them, and then what each one is called. The lengths tell where a content ends, whatever is in it. */
+/** Sends all contents, then asks for their ids. Explicit lengths delimit the contents, so they may contain any bytes. */
 async function idsOf(
   contents: readonly Uint8Array[],
   fastImport: (input: Buffer) => Promise<string>,

@@ -1,25 +1,25 @@
-// Moving a branch from the commit it was seen at to the next one, or not at all.
+// Moves a branch from the commit at which it was read to the next commit, atomically.
 import { lstat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { failure } from '../../failures.ts';
 import { unless } from '../durable-file.ts';
 import { gitError, type Git } from './run-git.ts';
 
-/** What git calls "must not exist yet". */
+/** Git's value for "must not exist yet". */
 const NONE = '0'.repeat(40);
-/** Git holds a branch's lock for milliseconds; one this old is of a git that was killed. */
+/** Git holds a branch's lock for milliseconds; an older lock belongs to a killed git process. */
 const STALE_LOCK_MS = 60_000;
 
 export interface Move {
   readonly gitDir: string;
   readonly branch: string;
-  /** Where it was seen; `undefined`: there was none. */
+  /** The commit at which the branch was read; `undefined` if the branch did not exist. */
   readonly from: string | undefined;
   readonly to: string;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Compare-and-set of a branch in a repository on this disk. `false` when somebody else moved it or holds it: look again and make the commit anew. */
+/** Compare-and-set of a branch in a local repository. `false` means that another process moved or locked it: read it again and rebuild the commit. */
 export async function moveBranch(git: Git, move: Move): Promise<boolean> {
   const { gitDir, branch, from = NONE, to, signal } = move;
   const ref = `refs/heads/${branch}`;
@@ -32,13 +32,16 @@ export async function moveBranch(git: Git, move: Move): Promise<boolean> {
   return false;
 }
 
-/** Git keeps a branch as a file, and so cannot have one beside another whose name it extends. */
+/** Git stores a branch as a file, so a branch cannot be named like a folder of another branch. */
 export function refuseNestedBranch(branch: string, complaint: string): void {
   if (/exists; cannot create|there are still refs|Is a directory|Not a directory/.test(complaint))
-    throw failure('Conflict', `branch ${branch} cannot be beside a branch whose name it extends: ${complaint}`);
+    throw failure(
+      'Conflict',
+      `branch ${branch} conflicts with a branch whose name is a prefix of it, or the reverse: ${complaint}`,
+    );
 }
 
-/** Does another git hold what this one wanted? A lock that a killed one left is removed. */
+/** Whether another git process holds the lock. Removes the lock of a killed process. */
 export async function isLocked(gitDir: string, complaint: string): Promise<boolean> {
   const [, lock = ''] = /'([^']+\.lock)'?: File exists/.exec(complaint) ?? [];
   if (lock === '') return false;

@@ -1,4 +1,4 @@
-// The CodeHost over bare repositories, whoever keeps them: by the git program's plumbing, without a work tree.
+// The CodeHost over bare repositories, local or remote, through git plumbing commands, without a work tree.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { failure } from '../../failures.ts';
 import type { CodeHost } from '../../ports.ts';
@@ -8,18 +8,18 @@ import { gitError, type Git } from './run-git.ts';
 import { writeBlobs } from './blobs.ts';
 import { changeTree, type Change } from './tree.ts';
 
-/** In one process commits to a branch queue; only other processes and people's pushes come between, seldom so often. */
+/** Commits to a branch queue within a process; only other processes and pushes by people interfere, rarely this often. */
 const ATTEMPTS = 20;
-/** Longest pause before a commit is made anew, so that two processes do not keep in step. */
+/** Longest pause before a commit is rebuilt; random, so that two processes do not keep colliding. */
 const ATTEMPT_PAUSE_MS = 100;
-/** Between fields of a log's entry: git takes no NUL in a message, and no control characters in a name. */
+/** Separates the fields of a log entry: git allows no NUL in a message and no control characters in a name. */
 const FIELD = '%x00';
 const LOG_LIMIT = 1000;
 
 /**
- * Conflicts go by rule: a commit is made on the branch as it stands at that moment, or made anew on what somebody else put
- * there meanwhile. So nobody's commit is lost, and of two changes to one file the later one holds.
- * `drafts` is a folder for temporary files, `committer` who writes the commits down.
+ * Conflicts are resolved by rule: a commit is based on the current head of the branch, and is rebuilt when another commit
+ * arrives first. So no commit is lost, and of two changes to one file the later one wins.
+ * `drafts` is a folder for temporary files; `committer` is the committer of all commits.
  */
 export function createCodeHost(of: {
   readonly git: Git;
@@ -40,7 +40,7 @@ export function createCodeHost(of: {
     checkBranch(branch);
     const env = identity(checkAuthor(author), committer);
     Object.keys(files).forEach(checkFile);
-    if (message.includes('\0')) throw failure('InvalidInput', 'a commit message has no NUL character');
+    if (message.includes('\0')) throw failure('InvalidInput', 'a commit message must not contain a NUL character');
 
     return queue(`${repository} ${branch}`, async () => {
       let blobs: Change[] | undefined;
@@ -57,7 +57,7 @@ export function createCodeHost(of: {
         if (await repositories.move(repository, { gitDir, branch, from: head, to, signal })) return { commit: to };
         await sleep(Math.random() * ATTEMPT_PAUSE_MS, undefined, { signal });
       }
-      throw new Error(`branch ${branch} of ${repository} is moved by others all the time; it is tried again`);
+      throw new Error(`branch ${branch} of ${repository} is repeatedly moved by other commits; will be retried`);
     });
   };
 
@@ -71,7 +71,7 @@ export function createCodeHost(of: {
       const found = await commitOf(git, gitDir, revision);
       if (found === undefined) return undefined;
       const entry = await git.tell({ gitDir, args: ['ls-tree', '-z', '--full-tree', found, '--', path] });
-      // Regular files only: the content of a symbolic link is a path, and nobody asked for one.
+      // Regular files only: the content of a symbolic link is a path.
       const [, blob] = /^100(?:644|755) blob ([0-9a-f]{40})\t/.exec(entry) ?? [];
       if (blob === undefined) return undefined;
       const args = ['cat-file', 'blob', blob];
@@ -98,7 +98,10 @@ export function createCodeHost(of: {
     async log(repository, revision, limit) {
       checkRevision(revision);
       if (!Number.isInteger(limit) || limit < 1 || limit > LOG_LIMIT)
-        throw failure('InvalidInput', `the limit of a log is a whole number from 1 to ${LOG_LIMIT}`);
+        throw failure(
+          'InvalidInput',
+          `log limit ${limit} is invalid: it must be a whole number from 1 to ${LOG_LIMIT}`,
+        );
       const gitDir = await repositories.open(repository, { revision });
       const head = await requireCommit(repository, gitDir, revision);
       const format = `--format=tformat:%H${FIELD}%an${FIELD}%aI${FIELD}%B${FIELD}`;
@@ -106,7 +109,7 @@ export function createCodeHost(of: {
       const fields = output.split('\0');
       return Array.from({ length: Math.floor(fields.length / 4) }, (_, index) => {
         const [commit = '', author = '', date = '', message = ''] = fields.slice(index * 4, index * 4 + 4);
-        // People's commits may be of any time, also of one that is none here.
+        // Commits by people may carry any date, including an invalid one.
         const at = Number.isNaN(Date.parse(date)) ? date : new Date(date).toISOString();
         return { commit: commit.trim(), author, at, message: message.trim() };
       });
@@ -115,7 +118,7 @@ export function createCodeHost(of: {
   };
 }
 
-/** Runs work of one name one after the other. */
+/** Runs work with the same name sequentially. */
 function createQueue(): <T>(name: string, work: () => Promise<T>) => Promise<T> {
   const last = new Map<string, Promise<unknown>>();
   return (name, work) => {

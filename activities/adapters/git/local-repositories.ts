@@ -1,4 +1,4 @@
-// Repositories that lie in a folder of this machine and nowhere else.
+// Repositories that exist only in a folder of this machine.
 import { randomUUID } from 'node:crypto';
 import { lstat, mkdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -10,7 +10,7 @@ import { checkRepository } from './names.ts';
 import { createUpkeep, firstCommit, initRepository, MAIN, type Repositories } from './repository.ts';
 import type { Git } from './run-git.ts';
 
-/** The repositories in the folder `root`. */
+/** Opens the repositories in the folder `root`. */
 export function createLocalRepositories(of: {
   readonly git: Git;
   readonly root: string;
@@ -29,13 +29,13 @@ export function createLocalRepositories(of: {
         await initRepository(git, draft);
         const to = await firstCommit(git, draft, committer);
         if (!(await moveBranch(git, { gitDir: draft, branch: MAIN, from: undefined, to })))
-          throw new Error(`${draft} was changed while it was made; it is tried again`);
+          throw new Error(`${draft} was changed while it was being created; will be retried`);
       });
     },
     async open(repository) {
       const gitDir = folderOf(repository);
       if (!(await unless(['ENOENT', 'ENOTDIR'], lstat(gitDir)))?.isDirectory())
-        throw failure('NotFound', `no repository ${repository}: ensure() makes it`);
+        throw failure('NotFound', `repository ${repository} does not exist: create it first`);
       await keep(gitDir);
       return gitDir;
     },
@@ -47,7 +47,7 @@ export function createLocalRepositories(of: {
 export const repositoryFolder = (root: string, repository: string): string =>
   `${join(root, ...checkRepository(repository))}.git`;
 
-/** Makes a repository under a temporary name: it is seen as a whole or not at all. If somebody else was first, theirs stays. */
+/** Creates a repository under a temporary name and renames it, so it is never seen half-made. If it already exists, the existing one is kept. */
 export async function makeWhole(drafts: string, gitDir: string, make: (draft: string) => Promise<void>): Promise<void> {
   const draft = join(drafts, `${randomUUID()}.git`);
   try {
@@ -56,7 +56,7 @@ export async function makeWhole(drafts: string, gitDir: string, make: (draft: st
     await rename(draft, gitDir);
     await syncFolder(dirname(gitDir));
   } catch (error) {
-    if (!['ENOTEMPTY', 'EEXIST'].includes(codeOf(error) ?? '')) throw diskError(error, `making ${gitDir}`, 'Git');
+    if (!['ENOTEMPTY', 'EEXIST'].includes(codeOf(error) ?? '')) throw diskError(error, `creating ${gitDir}`, 'Git');
   } finally {
     await rm(draft, { recursive: true, force: true });
   }

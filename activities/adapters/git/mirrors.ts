@@ -1,4 +1,4 @@
-// Repositories of a remote, each with a mirror on this disk: what is read is fetched first, what is written is pushed.
+// Repositories of a remote, each with a local mirror: reads fetch first, writes push.
 import { once } from 'node:events';
 import { lstat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -19,11 +19,11 @@ import {
 } from './repository.ts';
 import type { Git } from './run-git.ts';
 
-/** Another process may fetch into the same mirror: it holds a branch for milliseconds, and is done after this many rounds. */
+/** Another process that fetches into the same mirror locks a branch for milliseconds; it finishes within this many rounds. */
 const ATTEMPTS = 20;
 const ATTEMPT_PAUSE_MS = 100;
 
-/** Mirrors below the folder `root`. They are a cache: without them everything is fetched anew. */
+/** Opens the mirrors below the folder `root`. They are a cache: a missing mirror is fetched again. */
 export function createMirrors(of: {
   readonly git: Git;
   readonly remote: Remote;
@@ -37,7 +37,7 @@ export function createMirrors(of: {
   const isThere = async (gitDir: string): Promise<boolean> =>
     (await unless(['ENOENT', 'ENOTDIR'], lstat(gitDir)))?.isDirectory() === true;
 
-  /** Makes the branches of the mirror those of the remote. */
+  /** Updates the mirror's branches to those of the remote. */
   async function fetch(repository: string, gitDir: string): Promise<void> {
     const quiet = ['--quiet', '--no-tags', '--no-write-fetch-head', '--no-auto-maintenance', '--no-recurse-submodules'];
     const args = ['fetch', ...quiet, '--prune', '--', remote.url(repository), '+refs/heads/*:refs/heads/*'];
@@ -61,7 +61,7 @@ export function createMirrors(of: {
 
   const open: Repositories['open'] = async (repository, { revision = '', signal } = {}) => {
     const gitDir = repositoryFolder(root, repository);
-    // A commit never changes: one that is here need not be asked for.
+    // Commits are immutable: one that is present locally needs no fetch.
     const isKnown = isCommit(revision) && (await isThere(gitDir)) && (await commitOf(git, gitDir, revision));
     if (!isKnown)
       await unlessAborted(
@@ -74,7 +74,7 @@ export function createMirrors(of: {
 
   const move: Repositories['move'] = async (repository, { gitDir, branch, from = '', to, signal }) => {
     const ref = `refs/heads/${branch}`;
-    // The lease makes it a compare-and-set: as a child of `from` the commit takes nothing away from anybody.
+    // The lease makes the push a compare-and-set: as a child of `from`, the commit cannot discard other commits.
     const lease = `--force-with-lease=${ref}:${from}`;
     const plain = ['--porcelain', '--no-verify', '--no-signed', '--no-follow-tags', '--recurse-submodules=no'];
     const args = ['push', ...plain, lease, '--', remote.url(repository), `${to}:${ref}`];
@@ -96,12 +96,12 @@ export function createMirrors(of: {
         if (branches.length > 0)
           throw failure(
             'NotFound',
-            `${remote.url(repository)} has no branch ${MAIN} (but ${branches.slice(0, 5).join(', ')}): make one there`,
+            `${remote.url(repository)} has no branch ${MAIN} (but ${branches.slice(0, 5).join(', ')}): create ${MAIN} there`,
           );
         const to = await firstCommit(git, gitDir, committer);
         if (await move(repository, { gitDir, branch: MAIN, from: undefined, to })) return;
       }
-      throw new Error(`${remote.url(repository)} is changed by others all the time; it is tried again`);
+      throw new Error(`${remote.url(repository)} is repeatedly changed by other pushes; will be retried`);
     },
     open,
     move,
@@ -111,11 +111,11 @@ export function createMirrors(of: {
 
 interface Run {
   readonly running: Promise<void>;
-  /** The one after it, if somebody waits for that. */
+  /** The run after the current one, if someone waits for it. */
   next?: Promise<void>;
 }
 
-/** Of those who ask while work of a name is running, all share the next run: it begins after they asked. */
+/** Callers that arrive during a run share the next run, so each run starts after its callers asked. */
 function shareNext(): (name: string, work: () => Promise<void>) => Promise<void> {
   const runs = new Map<string, Run>();
   return (name, work) => {
@@ -135,7 +135,7 @@ function shareNext(): (name: string, work: () => Promise<void>) => Promise<void>
   };
 }
 
-/** Stops waiting for shared work, which goes on for the others. */
+/** Stops waiting for shared work, which continues for the others. */
 async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (!signal) return work;
   signal.throwIfAborted();

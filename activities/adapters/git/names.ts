@@ -1,25 +1,25 @@
-// What may be a repository, a branch, a revision, an author: nothing here can be taken for an option or leave the root.
+// Validates repositories, branches, revisions and authors: none can be taken for an option or leave the root folder.
 import { NAME_LIMIT, nameProblem, pathProblem } from '../../../workflows/domain/names.ts';
 import { failure } from '../../failures.ts';
 
-/** `<project>/code` has two parts; more than this is a mistake. */
+/** `<project>/code` has two parts; a name with more parts than this is a mistake. */
 const REPOSITORY_DEPTH = 4;
-/** A file name on disk ends at 255 bytes, and git adds `.lock` to a branch's. */
+/** File names are limited to 255 bytes, and git adds `.lock` to a branch's. */
 const BRANCH_LIMIT = 200;
 const BRANCH_SEGMENT = /^[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$/;
 const COMMIT = /^[0-9a-f]{40}$/;
 
 export const isCommit = (text: string): boolean => COMMIT.test(text);
 
-/** Why `text` is no branch, or `undefined` when it is one. Stricter than git; a commit's id is none. */
+/** Why `text` is not a valid branch, or `undefined`. Stricter than git; a commit id is not a branch. */
 function branchProblem(text: string): string | undefined {
-  if (text.length > BRANCH_LIMIT) return `a branch has at most ${BRANCH_LIMIT} characters`;
-  if (isCommit(text)) return 'it looks like a commit';
-  const lawful = text.split('/').every((segment) => BRANCH_SEGMENT.test(segment) && !segment.endsWith('.lock'));
-  return lawful && text !== 'HEAD' ? undefined : 'a branch is like "main" or "ocdl/code-vulnerability-3"';
+  if (text.length > BRANCH_LIMIT) return `it has ${text.length} characters; the limit is ${BRANCH_LIMIT}`;
+  if (isCommit(text)) return 'it looks like a commit id';
+  const isValid = text.split('/').every((segment) => BRANCH_SEGMENT.test(segment) && !segment.endsWith('.lock'));
+  return isValid && text !== 'HEAD' ? undefined : 'use a name such as "main" or "ocdl/code-vulnerability-3"';
 }
 
-/** An application's repository is called `app-` and then by a name of any length. */
+/** An application's repository is named `app-` plus a name of any valid length. */
 const PREFIX = 'app-';
 
 function partProblem(part: string): string | undefined {
@@ -27,40 +27,44 @@ function partProblem(part: string): string | undefined {
   return nameProblem(isPrefixed ? part.slice(PREFIX.length) : part);
 }
 
-/** The repository's parts, checked. */
+/** The validated parts of a repository name. */
 export function checkRepository(repository: string): readonly string[] {
   const parts = repository.split('/');
-  const problem = parts.length > REPOSITORY_DEPTH ? 'too many parts' : parts.map(partProblem).find(Boolean);
-  if (problem) throw failure('InvalidInput', `"${shown(repository)}" is no repository: ${problem}`);
+  const problem =
+    parts.length > REPOSITORY_DEPTH
+      ? `it has ${parts.length} parts; the limit is ${REPOSITORY_DEPTH}`
+      : parts.map(partProblem).find(Boolean);
+  if (problem) throw failure('InvalidInput', `"${shown(repository)}" is not a valid repository name: ${problem}`);
   return parts;
 }
 
 export function checkBranch(branch: string): string {
   const problem = branchProblem(branch);
-  if (problem) throw failure('InvalidInput', `"${shown(branch)}" is no branch: ${problem}`);
+  if (problem) throw failure('InvalidInput', `"${shown(branch)}" is not a valid branch name: ${problem}`);
   return branch;
 }
 
-/** The revision as git is asked for it: a commit's id, or the full name of a branch. */
+/** The revision in git's form: a commit id, or the full name of a branch. */
 export function checkRevision(revision: string): string {
   return isCommit(revision) ? revision : `refs/heads/${checkBranch(revision)}`;
 }
 
 export function checkCommit(commit: string): string {
-  if (!isCommit(commit)) throw failure('InvalidInput', `"${shown(commit)}" is no commit: 40 hexadecimal digits`);
+  if (!isCommit(commit))
+    throw failure('InvalidInput', `"${shown(commit)}" is not a commit id: it must have 40 hexadecimal digits`);
   return commit;
 }
 
 export function checkFile(path: string): string {
   const problem = pathProblem(path);
-  if (problem) throw failure('InvalidInput', `"${shown(path)}" is no path of a file: ${problem}`);
+  if (problem) throw failure('InvalidInput', `"${shown(path)}" is not a valid file path: ${problem}`);
   return path;
 }
 
-/** Git's two lines of identity come from this one name. */
+/** Author and committer lines of git are built from this single name. */
 export function checkAuthor(author: string): string {
   const problem = nameProblem(author);
-  if (problem) throw failure('InvalidInput', `"${shown(author)}" is no author: ${problem}`);
+  if (problem) throw failure('InvalidInput', `"${shown(author)}" is not a valid author name: ${problem}`);
   return author;
 }
 

@@ -1,4 +1,4 @@
-// One bare repository on disk: how it is made, its first commit, and what a revision names in it.
+// One bare repository on disk: creation, first commit, resolution of revisions.
 import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { FOLDER_MODE, removeLeftovers, replaceFile, unless } from '../durable-file.ts';
@@ -6,24 +6,24 @@ import type { Move } from './branch-head.ts';
 import { checkRevision } from './names.ts';
 import { gitError, type Git } from './run-git.ts';
 
-/** A tree could ask git to leave files out of its archive, or to change them: an archive is the tree, the same bytes each time. */
+/** Attributes in a tree could make git omit or change files in its archive: these settings make an archive equal to the tree, byte for byte. */
 const ATTRIBUTES = '* -export-ignore -export-subst -text -ident !working-tree-encoding\n';
 
-/** The branch every repository begins with, and others are made from. */
+/** The first branch of every repository; other branches start from it. */
 export const MAIN = 'main';
 
-/** Where the repositories are that a CodeHost works on: on this disk, or a remote's with a mirror on this disk. */
+/** Access to the repositories of a CodeHost: local ones, or a remote's with local mirrors. */
 export interface Repositories {
-  /** Makes the repository with its first commit if it is missing. */
+  /** Creates the repository with its first commit if it is missing. */
   ensure(repository: string): Promise<void>;
-  /** The folder of the repository, in which the revision, or all, is as it stands now; `NotFound` if there is none. */
+  /** The repository's folder, up to date for the revision, or for all; throws `NotFound` if there is no repository. */
   open(repository: string, options?: { revision?: string; signal?: AbortSignal | undefined }): Promise<string>;
-  /** Compare-and-set of a branch; `false`: somebody else was first, open it again and make the commit anew. */
+  /** Compare-and-set of a branch; `false` means that another process was first: open it again and rebuild the commit. */
   move(repository: string, move: Move): Promise<boolean>;
   url(repository: string): string;
 }
 
-/** A bare repository without a commit. */
+/** Creates a bare repository without a commit. */
 export async function initRepository(git: Git, gitDir: string): Promise<void> {
   await git.tell({ gitDir, args: ['init', '--bare', '--quiet', '--template=', `--initial-branch=${MAIN}`] });
   await setAttributes(gitDir);
@@ -37,8 +37,8 @@ async function setAttributes(gitDir: string): Promise<void> {
 }
 
 /**
- * Puts a repository in order that an earlier release made, or a killed git left, before its first use in this process. What no
- * branch leads to any more is kept: a commit that was trained from can be asked for years later.
+ * Repairs a repository of an earlier release or a killed git before its first use in this process. Unreachable commits are
+ * kept: a commit that a model was trained from can be requested years later.
  */
 export function createUpkeep(git: Git): (gitDir: string) => Promise<void> {
   const kept = new Map<string, Promise<void>>();
@@ -47,7 +47,7 @@ export function createUpkeep(git: Git): (gitDir: string) => Promise<void> {
     const objects = join(gitDir, 'objects');
     await removeLeftovers(objects, (name) => name === 'maintenance.lock');
     await removeLeftovers(join(objects, 'pack'), (name) => name.startsWith('tmp_'));
-    // Some hundred small files become one; a git that cannot do it now does it another time.
+    // Packs loose files; a failure is harmless, since a later start does it again.
     await git.ask({ gitDir, args: ['maintenance', 'run', '--auto', '--quiet', '--task=loose-objects'] });
   }
   return (gitDir) => {
@@ -60,14 +60,14 @@ export function createUpkeep(git: Git): (gitDir: string) => Promise<void> {
   };
 }
 
-/** Writes the commit that a history begins with; no branch is at it yet. */
+/** Writes the first commit of a history; no branch points to it yet. */
 export async function firstCommit(git: Git, gitDir: string, committer: string): Promise<string> {
   const tree = await git.tell({ gitDir, args: ['mktree'] });
   const env = identity(committer, committer);
   return git.tell({ gitDir, args: ['commit-tree', tree, '-F', '-'], input: 'Begin', env });
 }
 
-/** The full commit id that a branch or commit names in the repository as it lies there. */
+/** The full commit id of a branch or commit in the local repository. */
 export async function commitOf(
   git: Git,
   gitDir: string,
@@ -77,7 +77,7 @@ export async function commitOf(
   const args = ['rev-parse', '--verify', '--quiet', '--end-of-options', `${checkRevision(revision)}^{commit}`];
   const { status, output, complaint } = await git.ask({ gitDir, args, signal });
   if (status === 0) return output.toString().trim();
-  // Else it could not look, and "none" might be wrong.
+  // Otherwise git could not look it up, and "none" might be wrong.
   if (status !== 1) throw gitError({ gitDir, args }, status, complaint);
   return undefined;
 }
@@ -87,7 +87,7 @@ export async function branchesOf(git: Git, gitDir: string): Promise<readonly str
   return output.split('\n').filter(Boolean);
 }
 
-/** What git is told of who made a commit, and who wrote it down. */
+/** Git's variables for author and committer. */
 export const identity = (author: string, committer: string): Record<string, string> => ({
   GIT_AUTHOR_NAME: author,
   GIT_AUTHOR_EMAIL: `${author}@ocdl`,

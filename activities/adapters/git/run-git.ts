@@ -1,14 +1,14 @@
-// Runs the git program: arguments only, nothing of the machine's or the user's configuration, no hooks, no questions.
+// Runs git with arguments only: no configuration of the machine or user, no hooks, no prompts.
 import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process';
 import { codeOf, SystemUnavailable } from '../../failures.ts';
 
-/** Largest output taken into memory; larger files are for the artifact stores. */
+/** Largest output held in memory; larger files belong in an artifact store. */
 const OUTPUT_LIMIT = 256 * 1024 * 1024;
-/** Of at most 64 KiB each. */
+/** Chunks of at most 64 KiB each. */
 const COMPLAINT_CHUNKS = 16;
-/** Where git may be: the folders of Linux and macOS. A program elsewhere is named by the option `git`. */
+/** Search path for git: the standard folders of Linux and macOS. The option `git` names a program elsewhere. */
 const SEARCH_PATH = '/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin';
-/** Objects and references reach the disk before git answers; file modes in archives do not depend on the machine. */
+/** Objects and references are on disk before git returns; file modes in archives do not depend on the machine. */
 const SETTINGS = ['core.hooksPath=/dev/null', 'core.fsync=committed,reference', 'tar.umask=0022', 'gc.auto=0'];
 
 export interface GitCall {
@@ -17,13 +17,13 @@ export interface GitCall {
   readonly env?: Readonly<Record<string, string>>;
   readonly input?: string | Uint8Array;
   readonly signal?: AbortSignal | undefined;
-  /** Configuration for this call alone, as `name=value`. Arguments are seen by everybody on the machine: nothing secret. */
+  /** Configuration for this call, as `name=value`. Every user of the machine can see arguments: put no secrets here. */
   readonly settings?: readonly string[];
-  /** After this many milliseconds it is ended, with all that it started: for calls that go to a remote. */
+  /** Deadline in milliseconds, after which git and its child processes are killed: for calls to a remote. */
   readonly limitMs?: number;
 }
 
-/** What git answered. A number above 0 is git's own "no": the caller knows what it means. */
+/** Git's result. A status above 0 is git's negative answer, which the caller interprets. */
 export interface GitAnswer {
   readonly status: number;
   readonly output: Buffer;
@@ -31,15 +31,15 @@ export interface GitAnswer {
 }
 
 export interface Git {
-  /** Runs git to its end; rejects only if it could not run. */
+  /** Runs git to its end; rejects only if git could not run. */
   ask(call: GitCall): Promise<GitAnswer>;
-  /** Runs git and rejects unless it succeeds; the output as text without the last newline. */
+  /** Runs git and rejects unless it succeeds; returns its output without the final newline. */
   tell(call: GitCall): Promise<string>;
-  /** Streams what git writes; rejects after the last chunk if it failed. */
+  /** Streams git's output; rejects after the last chunk if git failed. */
   stream(call: GitCall): AsyncGenerator<Buffer>;
 }
 
-/** Git by its program's path. */
+/** Creates a runner for the git program at a path. */
 export function createGit(program: string): Git {
   const argv = ({ gitDir, args, settings = [] }: GitCall): string[] => [
     ...[...SETTINGS, ...settings].flatMap((setting) => ['-c', setting]),
@@ -51,11 +51,11 @@ export function createGit(program: string): Git {
     new Promise((resolve, reject) => {
       const { input = '', signal, limitMs } = call;
       signal?.throwIfAborted();
-      // What speaks to a remote is a child of git's, which outlives git and would go on pushing: it is ended with the group.
+      // Git talks to a remote through a child, which would outlive git and continue a push: the whole group is killed.
       const isGroup = limitMs !== undefined;
       const child: ChildProcess = spawn(program, argv(call), { env: environment(call), cwd: '/', detached: isGroup });
       child.once('error', (error) => reject(notRun(program, error)));
-      // Where too many files are open a child has no pipes; its error comes at the next turn.
+      // Without free file descriptors the child has no pipes; its error arrives in the next turn.
       const { stdin, stdout, stderr } = child;
       if (!stdin || !stdout || !stderr) return;
       const [output, complaint]: [Buffer[], Buffer[]] = [[], []];
@@ -68,7 +68,7 @@ export function createGit(program: string): Git {
       };
       const onAbort = (): void => stop(signal?.reason as Error);
       signal?.addEventListener('abort', onAbort, { once: true });
-      const late = `git ${call.args[0]} was ended: it took longer than ${(limitMs ?? 0) / 1000} s`;
+      const late = `deadline exceeded: git ${call.args[0]} was killed after ${(limitMs ?? 0) / 1000} s`;
       const tooSlow = new SystemUnavailable({ system: 'Git', reason: 'it does not answer in time', message: late });
       const timer = isGroup ? setTimeout(() => stop(tooSlow), limitMs) : undefined;
       const end = (): void => {
@@ -82,10 +82,10 @@ export function createGit(program: string): Git {
         output.push(chunk);
       });
       stderr.on('data', (chunk: Buffer) => {
-        // The first lines hold the reason; a remote may send without end.
+        // The first lines contain the reason; a remote may send endless output.
         if (complaint.length < COMPLAINT_CHUNKS) complaint.push(chunk);
       });
-      // A git that ends before it has read everything breaks the pipe; its status tells why.
+      // A git that exits before reading all input breaks the pipe; its status gives the reason.
       stdin.on('error', () => undefined);
       stdin.end(input);
       child.once('close', (status) => {
@@ -128,12 +128,12 @@ function endGroup(leader: number): void {
   try {
     process.kill(-leader, 'SIGTERM');
   } catch (error) {
-    // It ended by itself just now.
+    // The process just ended.
     if (codeOf(error) !== 'ESRCH') throw error;
   }
 }
 
-/** Nothing is inherited: configuration, credentials and locale of whoever started the platform play no part. */
+/** The environment is not inherited: the starter's configuration, credentials and locale have no influence. */
 function environment(call: GitCall): Record<string, string> {
   return {
     PATH: SEARCH_PATH,
@@ -150,26 +150,25 @@ function environment(call: GitCall): Record<string, string> {
   };
 }
 
-/** Git's "no" as an error, where it was no answer: the repository's disk, its rights or its objects do not do. */
+/** An unexpected failure of git, caused by the disk, permissions or objects of the repository. */
 export function gitError(call: GitCall, status: number | null, complaint: string): SystemUnavailable {
-  const message = `git ${call.args[0]} in ${call.gitDir} ended with ${status}: ${complaint || 'it gave no reason'}`;
+  const message = `git ${call.args[0]} in ${call.gitDir} ended with ${status}: ${complaint || 'no reason given'}`;
   const isFull = FULL.test(complaint);
   const reason = isFull ? 'no disk space is left for its repositories' : `git ${call.args[0]} failed`;
   return new SystemUnavailable({ system: 'Git', reason, message, isFull });
 }
 
-/** What git repeats of the system's errors; its messages are in English (LC_ALL=C). */
+/** System errors that git repeats; its messages are in English (LC_ALL=C). */
 const FULL = /No space left on device|Disk quota exceeded/i;
 
 const remedies: Readonly<Record<string, string>> = {
-  ENOENT: 'install git (2.36 or later), or give its path',
-  EMFILE: 'too many files are open: raise the limit of open files (ulimit -n); it is tried again',
-  ENFILE: 'too many files are open on this machine: raise its limit (fs.file-max); it is tried again',
-  ERR_CHILD_PROCESS_STDIO_MAXBUFFER: `it answered more than ${OUTPUT_LIMIT} bytes: keep files of that size in an artifact store`,
+  ENOENT: 'install git (2.36 or later), or configure its path',
+  EMFILE: 'too many files are open: raise the limit of open files (ulimit -n); will be retried',
+  ENFILE: 'too many files are open on this machine: raise its limit (fs.file-max); will be retried',
+  ERR_CHILD_PROCESS_STDIO_MAXBUFFER: `its output exceeds ${OUTPUT_LIMIT} bytes: store files of that size in an artifact store`,
 };
 
 function notRun(program: string, cause: unknown): SystemUnavailable {
-  const reason =
-    remedies[codeOf(cause) ?? ''] ?? 'it was ended from outside, or could not be started; it is tried again';
+  const reason = remedies[codeOf(cause) ?? ''] ?? 'it was killed from outside or could not be started; will be retried';
   return new SystemUnavailable({ system: 'Git', reason, message: `the program ${program}: ${reason}`, cause });
 }

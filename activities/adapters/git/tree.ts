@@ -1,21 +1,21 @@
-// The tree of a commit with some files changed, made in an index of its own: no work tree, nothing shared.
+// Builds the tree of a commit with changed files, in a separate index: no work tree, no shared state.
 import { randomUUID } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { failure } from '../../failures.ts';
 import type { Git } from './run-git.ts';
 
-/** A path with the id of its content, or `null` to delete it. */
+/** A path with its blob id, or `null` to delete it. */
 export type Change = readonly [path: string, blob: string | null];
 
-/** Makes the tree of `base` with the changes; `changed` says whether it is another one than that of `base`. */
+/** Creates the tree of `base` with the changes; `changed` tells whether it differs from the tree of `base`. */
 export async function changeTree(
   git: Git,
   given: {
     readonly gitDir: string;
     readonly base: string;
     readonly blobs: readonly Change[];
-    /** Folder for the index. */
+    /** Folder for temporary index files. */
     readonly drafts: string;
     readonly signal?: AbortSignal | undefined;
   },
@@ -26,7 +26,7 @@ export async function changeTree(
   const env = { GIT_INDEX_FILE: index };
   try {
     await git.tell({ gitDir, args: ['read-tree', base], env, signal });
-    // Deletions first: a file may make way for a folder of its name.
+    // Deletions first, because a deleted file may be replaced by a folder of the same name.
     const ordered = [...blobs].sort(([, a], [, b]) => Number(a !== null) - Number(b !== null));
     const input = ordered
       .map(([path, blob]) => (blob === null ? `0 ${'0'.repeat(40)}\t${path}\n` : `100644 ${blob}\t${path}\n`))
@@ -35,13 +35,13 @@ export async function changeTree(
     const tree = await git.tell({ gitDir, args: ['write-tree'], env, signal });
     const diff = ['diff-tree', '-r', '-z', '--no-renames', '--name-only', `${base}^{tree}`, tree];
     const changed = (await git.tell({ gitDir, args: diff, signal })).split('\0').filter(Boolean);
-    // Git lets a file make way for a folder of its name, and a folder for a file: what was not named must stay.
+    // Git silently replaces a file with a folder of its name, and the reverse: unnamed files must not disappear.
     const named = new Set(blobs.map(([path]) => path));
     const lost = changed.find((path) => !named.has(path));
     if (lost !== undefined)
       throw failure(
         'InvalidInput',
-        `${lost} would have to go, a file where a folder is needed or the reverse: delete it too`,
+        `the change would remove ${lost}, because a file cannot have the name of a folder: delete it in the same commit`,
       );
     return { tree, changed: changed.length > 0 };
   } finally {
@@ -55,5 +55,5 @@ function refuseNested(blobs: readonly Change[]): void {
   for (const path of files)
     for (let slash = path.indexOf('/'); slash >= 0; slash = path.indexOf('/', slash + 1))
       if (files.has(path.slice(0, slash)))
-        throw failure('InvalidInput', `${path.slice(0, slash)} cannot be a file, and a folder for ${path}`);
+        throw failure('InvalidInput', `${path.slice(0, slash)} cannot be both a file and the folder of ${path}`);
 }

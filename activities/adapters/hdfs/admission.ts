@@ -1,22 +1,22 @@
-// Lets people into an area, and keeps all others out: owners, modes and ACLs that the NameNode itself enforces.
+// Grants people access to an area and denies it to everyone else, with owners, modes and ACLs that the NameNode enforces.
 import { dataSetsFolder, locationOf, type StorePath } from '../../../workflows/domain/names.ts';
 import { failure } from '../../failures.ts';
 import { folderAcl, fileAcl, PASSAGE, readOnly, rightsOf, type Access } from './access.ts';
 import { isRefusal } from './errors.ts';
 import type { FileStatus, NameNode } from './namenode.ts';
 
-/** Entries changed at once: enough to hide the network's delay, few beside a NameNode's handlers (10 by default). */
+/** Concurrent changes: enough to hide the network's delay, few compared to a NameNode's handlers (10 by default). */
 const AT_ONCE = 4;
 
-/** Sticky: what lies in such a folder is removed or renamed by its owner alone. Its people's rights are in the ACL. */
+/** Sticky bit: only the owner of an entry can remove or rename it. People's rights are in the ACL. */
 const STICKY = '1770';
 
 /**
- * Gives exactly these people access to an area and to all that lies in it. The area itself comes first: whoever is not among
- * them may not even pass, while what lies below is still being changed. Doing it again is harmless.
+ * Gives exactly these people access to an area and all its content. The area itself is changed first, so that excluded
+ * people cannot traverse it while its content is still being changed. Repeating the call is harmless.
  *
- * Registered data sets lie in one folder of the common area. It belongs to the platform and people only read there; and since
- * whoever may write to the folder above could rename or delete it, that one is sticky.
+ * Registered data sets are in one folder of the common area, which the platform owns and people can only read. The folder
+ * above it is sticky, because its writers could otherwise rename or delete it.
  */
 export async function admitPeople(
   nameNode: NameNode,
@@ -32,10 +32,10 @@ export async function admitPeople(
   if (locationOf(`${folder}/_`)?.path !== '_')
     throw failure(
       'InvalidInput',
-      `"${folder}" is no area: private/<project>/<user>, common/<project> or staging/<project>`,
+      `"${folder}" is not an area: use private/<project>/<user>, common/<project> or staging/<project>`,
     );
 
-  /** What vanished meanwhile needs nothing. */
+  /** Files that vanish meanwhile need no change. */
   async function unlessGone(work: Promise<void>): Promise<void> {
     await work.catch((error: unknown) => {
       if (!isRefusal(error, 'FileNotFoundException')) throw error;
@@ -47,18 +47,18 @@ export async function admitPeople(
     const theirs = path === sealed || path.startsWith(`${sealed}/`) ? readOnly(rights) : rights;
     await unlessGone(nameNode.setAcl(path, inside ? folderAcl(theirs) : fileAcl(theirs), signal));
     if (mayKeep(path, entry)) return;
-    // The owner may change rights: one who is no longer the owner must not.
+    // An owner may change rights, so a former owner must be replaced first.
     if (entry.owner !== owner) await unlessGone(nameNode.setOwner(path, owner, signal));
   }
 
-  /** In the sticky folder a writer removes and renames only what is the writer's own: it stays so as long as they write there. */
+  /** In the sticky folder, only the owner removes and renames an entry: writers stay owners of their own files. */
   const mayKeep = (path: string, entry: FileStatus): boolean =>
     sealed !== undefined &&
     path === `${area}/${entry.pathSuffix}` &&
     path !== sealed &&
     rights.get(entry.owner) === 'rwx';
 
-  /** A folder is changed before it is listed: what is made in it meanwhile inherits, or is found. */
+  /** A folder is changed before it is listed: content created meanwhile either inherits the rights or is listed. */
   async function changeBelow(path: string): Promise<void> {
     for await (const page of nameNode.list(path, '', signal)) {
       for (let at = 0; at < page.length; at += AT_ONCE)
@@ -71,7 +71,7 @@ export async function admitPeople(
   for (const at of way.keys()) await openPassage(nameNode, [root, ...way.slice(0, at + 1)].join('/'), signal);
   await nameNode.makeFolder(area, signal);
   if (sealed !== undefined) {
-    // Before anybody is let in: nobody else makes it, and it does not go away.
+    // Before anyone gets access: nobody else can create or remove it.
     await nameNode.setMode(area, STICKY, signal);
     await nameNode.makeFolder(sealed, signal);
     await nameNode.setAcl(sealed, folderAcl(readOnly(rights)), signal);
@@ -82,7 +82,7 @@ export async function admitPeople(
   await changeBelow(area);
 }
 
-/** Makes a folder that everyone may pass and only the platform may read or change. */
+/** Creates a folder that everyone may traverse and only the platform may read or change. */
 export async function openPassage(nameNode: NameNode, path: string, signal?: AbortSignal): Promise<void> {
   await nameNode.makeFolder(path, signal);
   await nameNode.setAcl(path, PASSAGE, signal);

@@ -1,4 +1,4 @@
-// Bytes into and out of HDFS: the NameNode says which DataNode, the bytes stream to or from it.
+// Transfers bytes to and from HDFS: the NameNode names the DataNode, the bytes stream to or from it.
 import { Readable } from 'node:stream';
 import { z } from 'zod';
 import { codeOf } from '../../failures.ts';
@@ -9,7 +9,7 @@ import type { NameNode } from './namenode.ts';
 const checksumAnswer = z.object({ FileChecksum: z.object({ algorithm: z.string(), bytes: z.string() }) });
 
 export interface DataNodes {
-  /** Makes a file of these bytes; on any failure a part of it may remain. */
+  /** Creates a file with these bytes; after a failure, a part of it may remain. */
   readonly upload: (
     path: string,
     chunks: AsyncIterable<Uint8Array>,
@@ -20,11 +20,11 @@ export interface DataNodes {
     part: { readonly offset?: number; readonly length?: number },
     signal?: AbortSignal,
   ) => AsyncGenerator<Uint8Array>;
-  /** HDFS's checksum of a file: of two files with blocks of one size, different ones mean different bytes. */
+  /** HDFS's checksum of a file: for two files with the same block size, different checksums mean different bytes. */
   readonly checksum: (path: string, signal?: AbortSignal) => Promise<string>;
 }
 
-/** The DataNodes that this NameNode names. */
+/** Access to the DataNodes that this NameNode names. */
 export function createDataNodes(nameNode: NameNode, http: Http): DataNodes {
   async function send(path: string, chunks: AsyncIterable<Uint8Array>, options: Parameters<DataNodes['upload']>[2]) {
     const url = await nameNode.whereToWrite(path, options.signal);
@@ -33,8 +33,8 @@ export function createDataNodes(nameNode: NameNode, http: Http): DataNodes {
   }
 
   /**
-   * A DataNode that refuses in mid-stream (quota, safe mode, no room) answers and closes at once: its answer is often lost
-   * with the connection. A file of one byte is refused for the same reason, and hears it.
+   * A DataNode that refuses in mid-stream (quota, safe mode, no space) answers and closes the connection immediately, and its
+   * answer is often lost. A file of one byte is refused for the same reason, and its answer arrives.
    */
   async function tellRefusal(path: string, signal?: AbortSignal): Promise<void> {
     try {
@@ -80,7 +80,7 @@ export function createDataNodes(nameNode: NameNode, http: Http): DataNodes {
   };
 }
 
-/** Did the other side end the connection, as against being silent or not there at all? */
+/** Whether the other side closed the connection, in contrast to being silent or unreachable. */
 function isBroken(error: unknown): boolean {
   if (['EPIPE', 'ECONNRESET'].includes(codeOf(error) ?? '')) return true;
   return error instanceof Error && isBroken(error.cause);
@@ -91,6 +91,10 @@ async function reached<T>(work: Promise<T>): Promise<T> {
     return await work;
   } catch (error) {
     if (!(error instanceof ConnectionError)) throw error;
-    throw problem('DATANODE_LOST', `a DataNode does not answer, see hdfs dfsadmin -report (${error.message})`, error);
+    throw problem(
+      'DATANODE_LOST',
+      `a DataNode does not answer (${error.message}): check it with hdfs dfsadmin -report`,
+      error,
+    );
   }
 }

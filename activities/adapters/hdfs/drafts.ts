@@ -1,4 +1,4 @@
-// Files on their way into the store: written under a temporary name, checked, given their folder's rights, then renamed.
+// Writes files into the store: temporary file, checks, the rights of the target folder, then a rename.
 import { createHash, randomUUID } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
@@ -12,7 +12,7 @@ import type { DataNodes } from './datanodes.ts';
 import { isRefusal, problem } from './errors.ts';
 import type { FileStatus, NameNode } from './namenode.ts';
 
-/** Creating over and removing the same path at once: how often to look again before giving up. */
+/** How many times to retry when creations and removals of the same path collide. */
 const RENAME_ATTEMPTS = 10;
 
 interface Content {
@@ -22,15 +22,15 @@ interface Content {
 
 export interface Drafts {
   readonly write: (path: StorePath, source: AsyncIterable<Uint8Array>, options: WriteOptions) => Promise<Content>;
-  /** Makes the folder of drafts, and sweeps it. */
+  /** Creates the folder of drafts and removes old ones. */
   readonly prepare: () => Promise<void>;
-  /** Removes what dead writers left more than a day ago. */
+  /** Removes drafts of dead writers that are more than a day old. */
   readonly sweep: () => Promise<void>;
-  /** Does with a draft all that the store needs of HDFS. */
+  /** Tests with a draft everything that the store needs of HDFS. */
   readonly probe: () => Promise<void>;
 }
 
-/** Drafts of the store in `root`, whose files `find` and `digestOf` look at. */
+/** Opens the drafts of the store in `root`; `find` and `digestOf` read its files. */
 export function createDrafts(store: {
   readonly nameNode: NameNode;
   readonly dataNodes: DataNodes;
@@ -42,13 +42,13 @@ export function createDrafts(store: {
   const { nameNode, dataNodes, root, find, digestOf, onWarn } = store;
   const folder = `${root}/.tmp`;
 
-  /** Nothing is thrown: what could not be removed is a leftover, and a removed draft is not missed. */
+  /** Never throws: a draft that cannot be removed is a leftover, and a missing one is fine. */
   const discard = (draft: string): Promise<void> =>
     nameNode
       .remove(draft)
       .catch((error: unknown) => onWarn(`HDFS: the temporary file ${draft} could not be removed: ${String(error)}`));
 
-  /** Streams the source into the draft and checks what HDFS holds of it. */
+  /** Streams the source into the draft and verifies what HDFS stored. */
   async function fill(
     draft: string,
     path: StorePath,
@@ -72,15 +72,14 @@ export function createDrafts(store: {
     const sha256 = hash.digest('hex') as Digest;
     checkDigest(path, expect?.sha256, sha256);
     const stored = (await nameNode.stat(draft, signal))?.length;
-    if (stored !== bytes)
-      throw problem('DATANODE_LOST', `HDFS holds ${stored} of the ${bytes} bytes of ${path}; it is tried again`);
+    if (stored !== bytes) throw problem('DATANODE_LOST', `HDFS stored only ${stored} of ${bytes} bytes of ${path}`);
     return { sha256, bytes };
   }
 
-  /** The ACL for a file in this folder, which is made if it is missing. A rename, unlike a creation, inherits nothing. */
+  /** The ACL of a file in this folder; creates the folder if missing. Unlike a creation, a rename inherits no rights. */
   async function aclIn(parent: string, signal?: AbortSignal): Promise<string> {
     const known = await nameNode.acl(parent, signal).catch((error: unknown) => {
-      // So it says that a file stands above the folder; making the folder says it clearly.
+      // HDFS reports that a file is above the folder; creating the folder gives a clear error.
       if (isRefusal(error, 'AccessControlException')) return undefined;
       throw error;
     });
@@ -88,14 +87,14 @@ export function createDrafts(store: {
     return fileAcl(inheritedRights(known ?? (await nameNode.acl(parent, signal)) ?? []));
   }
 
-  /** Does the path hold the draft's bytes? `undefined` when it holds nothing (any more). */
+  /** Whether the path holds the draft's bytes; `undefined` if it does not exist (any more). */
   async function holds(path: StorePath, draft: string, content: Content, signal?: AbortSignal) {
     const [stored, given] = [await find(path, signal), await nameNode.stat(draft, signal)];
     if (!stored) return undefined;
     if (stored.length !== content.bytes) return false;
     try {
-      // Other checksums over blocks of one size: other bytes, known without reading them. The same prove nothing.
-      // Without a draft it was renamed, and the answer lost.
+      // Different checksums with the same block size mean different bytes. Equal checksums prove nothing.
+      // A missing draft means that it was renamed and the response was lost.
       if (given?.blockSize === stored.blockSize) {
         const one = await dataNodes.checksum(`${root}/${path}`, signal);
         const two = await dataNodes.checksum(draft, signal);
@@ -109,8 +108,8 @@ export function createDrafts(store: {
   }
 
   /**
-   * Renames the draft to its path (`true`), or finds the same bytes there. From the rename on the signal is not heard: what
-   * can be seen must also get the rights that its folder has now.
+   * Renames the draft to its path (`true`), or finds the same bytes there. After the rename the signal is ignored: a visible
+   * file must also get the current rights of its folder.
    */
   async function commit(draft: string, path: StorePath, content: Content, options: WriteOptions): Promise<boolean> {
     const { ifExists, signal } = options;
@@ -122,22 +121,22 @@ export function createDrafts(store: {
         await nameNode.setAcl(draft, acl, signal);
         signal?.throwIfAborted();
         await nameNode.rename(draft, target, ifExists === 'replace' ? 'OVERWRITE' : 'NONE');
-        // Whoever was let in or kept out in between was so without this file.
+        // Changes of access between rename and this point did not affect this file.
         const now = await aclIn(parent);
         if (now !== acl) await nameNode.setAcl(target, now);
         return true;
       } catch (error) {
-        // Taken, or the folder was removed in between, or renamed already by a request whose answer was lost.
+        // The path is taken, the folder was removed meanwhile, or a request whose response was lost already renamed it.
         if (!isRefusal(error, 'FileAlreadyExistsException', 'FileNotFoundException')) throw error;
       }
       const same = await holds(path, draft, content, signal);
       if (same === false && ifExists !== 'replace')
         throw failure(
           'Conflict',
-          `${path} is taken by other bytes (given ${content.bytes} bytes, sha256:${content.sha256})`,
+          `${path} already exists with different bytes (given ${content.bytes} bytes, sha256:${content.sha256})`,
         );
       if (same) {
-        // An earlier attempt may have ended between its rename and this.
+        // An earlier attempt may have ended between its rename and this step.
         await nameNode.setAcl(target, await aclIn(parent));
         return false;
       }
@@ -163,7 +162,10 @@ export function createDrafts(store: {
         return content;
       } catch (error) {
         throw inTheWay(error)
-          ? failure('Conflict', `${path}: a folder lies there, or a file where a folder should be: choose another path`)
+          ? failure(
+              'Conflict',
+              `${path} is an existing folder, or one of its parent folders is a file: choose another path`,
+            )
           : error;
       } finally {
         if (!renamed) await discard(draft);
@@ -184,9 +186,9 @@ export function createDrafts(store: {
       try {
         await dataNodes.upload(draft, Readable.from([given]), {});
         const stored = await buffer(dataNodes.download(draft, {}));
-        if (!given.equals(stored)) throw new Error(`HDFS gave back other bytes than were written to ${draft}`);
+        if (!given.equals(stored)) throw new Error(`HDFS returned different bytes than were written to ${draft}`);
         await nameNode.setAcl(draft, fileAcl(new Map([['nobody', 'r-x']])));
-        // Only a member of the supergroup may give a file away.
+        // Only a member of the supergroup can change the owner.
         await nameNode.setOwner(draft, 'nobody');
       } finally {
         await discard(draft);
@@ -195,7 +197,7 @@ export function createDrafts(store: {
   };
 }
 
-/** Does it say that a folder is where a file should be, or the other way round? */
+/** Whether the refusal means that a folder is in the place of a file, or the reverse. */
 const inTheWay = (error: unknown): boolean =>
   isRefusal(error, 'ParentNotDirectoryException') ||
   (isRefusal(error, 'IOException') && error.message.includes('must both be directories')) ||

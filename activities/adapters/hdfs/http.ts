@@ -1,35 +1,35 @@
-// HTTP for WebHDFS: answers, and bytes streamed in and out with back pressure; whoever falls silent is given up.
+// HTTP for WebHDFS: requests, and streams in both directions with back pressure and a timeout for silent servers.
 import http, { type ClientRequest, type IncomingMessage } from 'node:http';
 import https from 'node:https';
 import { text } from 'node:stream/consumers';
 
 export interface Answer {
   readonly status: number;
-  /** Parsed JSON; the text itself where it is none. */
+  /** Parsed JSON, or the text itself if it is not JSON. */
   readonly body: unknown;
 }
 
 export interface Http {
   readonly agentOf: (url: URL) => http.Agent;
   readonly ask: (method: 'GET' | 'PUT', url: URL, signal?: AbortSignal) => Promise<Answer>;
-  /** Streams bytes to the address. Errors of `chunks` come out as they are. */
+  /** Streams bytes to the address. Errors of `chunks` are rethrown unchanged. */
   readonly send: (
     url: URL,
     chunks: AsyncIterable<Uint8Array>,
     options: { readonly bytes?: number; readonly signal?: AbortSignal },
   ) => Promise<Answer>;
-  /** The bytes at the address, or an answer that is no success. */
+  /** The bytes at the address, or an error response. */
   readonly receive: (url: URL, signal?: AbortSignal) => Promise<Answer | { readonly bytes: AsyncIterable<Uint8Array> }>;
   readonly close: () => void;
 }
 
-/** Shorter than a server keeps a quiet connection (Jetty: 10 s or more), so that none is used that it just closed. */
+/** Shorter than a server's keep-alive (Jetty: 10 s or more), so that no connection is used that the server just closed. */
 const KEEP_ALIVE_MS = 4000;
 
-/** A broken or silent connection, as told from an error of the bytes' own source. */
+/** A broken or silent connection, in contrast to an error of the bytes' own source. */
 export class ConnectionError extends Error {}
 
-/** `silenceMs`: how long the other side may say or take nothing. A slow source or reader on our side is not its silence. */
+/** `silenceMs`: timeout for a server that sends or accepts nothing. A slow source or reader on our side does not count. */
 export function createHttp(silenceMs: number): Http {
   const agents = {
     'http:': new http.Agent({ keepAlive: true, timeout: KEEP_ALIVE_MS }),
@@ -37,7 +37,7 @@ export function createHttp(silenceMs: number): Http {
   };
   const agentOf = (url: URL): http.Agent => agents[url.protocol === 'https:' ? 'https:' : 'http:'];
 
-  /** Waits for the other side, for so long. */
+  /** Waits for the other side, up to the timeout. */
   function heard<T>(request: ClientRequest, work: Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
@@ -53,7 +53,7 @@ export function createHttp(silenceMs: number): Http {
     const request = module.request(url, { method, agent: agentOf(url), headers, ...(signal && { signal }) });
     const answered = new Promise<IncomingMessage>((resolve, reject) => {
       request.once('response', resolve);
-      // Stays: an error may come again after the first.
+      // Permanent listener: more errors may follow the first.
       request.on('error', reject);
     });
     answered.catch(() => undefined);
@@ -84,11 +84,11 @@ export function createHttp(silenceMs: number): Http {
       answered.then((early) => (response = early)).catch(() => undefined);
       let full: Promise<void> | undefined;
       try {
-        // The next chunk is fetched and hashed while this one is on its way; no third one before it is taken.
+        // Fetches and hashes the next chunk while this one is being sent; no third chunk is fetched before this one is accepted.
         for await (const chunk of chunks) {
           const taken = full;
           if (taken) await connected(url, signal, () => heard(request, taken));
-          // It answers before the end only to refuse.
+          // The server responds before the end only to refuse.
           if (response || request.destroyed) break;
           full = request.write(chunk) ? undefined : drained(request);
         }
@@ -97,7 +97,7 @@ export function createHttp(silenceMs: number): Http {
           return answerOf(request, await heard(request, answered));
         });
       } finally {
-        // After an answer nothing is left to send; after a failure nothing more may be.
+        // After a response nothing more needs to be sent; after a failure nothing more may be sent.
         request.destroy();
       }
     },
@@ -124,7 +124,7 @@ export function createHttp(silenceMs: number): Http {
   };
 }
 
-/** Errors of the connection by that name; an abort by its own reason. */
+/** Connection errors as `ConnectionError`; an abort as its own reason. */
 async function connected<T>(url: URL, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
@@ -134,7 +134,7 @@ async function connected<T>(url: URL, signal: AbortSignal | undefined, work: () 
   }
 }
 
-/** Until more bytes are taken, the answer is there, or the connection broke. */
+/** Resolves when more bytes are accepted, the response has arrived, or the connection broke. */
 function drained(request: ClientRequest): Promise<void> {
   const events = ['drain', 'response', 'close'];
   return new Promise((resolve) => {

@@ -1,4 +1,4 @@
-// The NameNode's operations, typed: the simple ones by npm `webhdfs`, the rest (rename options, ACLs, pages) beside it.
+// Typed operations of the NameNode: simple ones through npm `webhdfs`, the rest (rename options, ACLs, pages) directly.
 import webhdfs, { type WebHdfsClient, type WebHdfsRequest } from 'webhdfs';
 import { z } from 'zod';
 import { isRefusal, problem, refusal } from './errors.ts';
@@ -25,31 +25,31 @@ const listingAnswer = z.object({
   }),
 });
 
-/** Paths are absolute ones of HDFS, of any names. All reject with what `errors.ts` knows. */
+/** Paths are absolute HDFS paths with any names. All operations reject with the errors of `errors.ts`. */
 export interface NameNode {
   readonly stat: (path: string, signal?: AbortSignal) => Promise<FileStatus | undefined>;
-  /** Makes a folder and the missing ones above it; an existing one is fine. */
+  /** Creates a folder and its missing parents; an existing one is fine. */
   readonly makeFolder: (path: string, signal?: AbortSignal) => Promise<void>;
   readonly setOwner: (path: string, owner: string, signal?: AbortSignal) => Promise<void>;
   /** Removes a file; a missing one is fine. */
   readonly remove: (path: string, signal?: AbortSignal) => Promise<void>;
-  /** Renames in one step; `NONE` refuses a taken name. */
+  /** Renames atomically; `NONE` refuses an existing target. */
   readonly rename: (from: string, to: string, option: 'NONE' | 'OVERWRITE', signal?: AbortSignal) => Promise<void>;
-  /** Entries of the ACL, without owner, mask and others; `undefined` when there is no such file. */
+  /** Entries of the ACL, without owner, mask and others; `undefined` if the file does not exist. */
   readonly acl: (path: string, signal?: AbortSignal) => Promise<readonly string[] | undefined>;
   readonly setAcl: (path: string, entries: string, signal?: AbortSignal) => Promise<void>;
-  /** Sets the mode of a folder, as octal digits; where it has an ACL, those of the group become the ACL's mask. */
+  /** Sets the mode of a folder, as octal digits; with an ACL, the group bits become its mask. */
   readonly setMode: (path: string, mode: string, signal?: AbortSignal) => Promise<void>;
-  /** What lies in a folder behind a name, in order of names, a page (by default 1,000) at a time; nothing where it is missing. */
+  /** The entries of a folder after a name, ordered by name, one page (1,000 by default) at a time; empty if the folder is missing. */
   readonly list: (folder: string, after?: string, signal?: AbortSignal) => AsyncGenerator<readonly FileStatus[]>;
-  /** Where a DataNode takes a new file's bytes; only its owner may read and write it. */
+  /** The DataNode address for writing a new file, which only its owner can read and write. */
   readonly whereToWrite: (path: string, signal?: AbortSignal) => Promise<URL>;
   readonly whereToRead: (
     path: string,
     part: { readonly offset?: number; readonly length?: number },
     signal?: AbortSignal,
   ) => Promise<URL>;
-  /** HDFS's own checksum of a file (of its blocks, not of its bytes): the same for the same bytes in the same blocks. */
+  /** HDFS's checksum of a file, over its blocks: equal for the same bytes in the same blocks. */
   readonly whereToChecksum: (path: string, signal?: AbortSignal) => Promise<URL>;
 }
 
@@ -58,13 +58,13 @@ interface Node {
   readonly client: WebHdfsClient;
 }
 
-/** Of an address that names none; `webhdfs` would take 80 for https too. */
+/** The default port; `webhdfs` would use 80 even for https. */
 const DEFAULT_PORTS = { http: 80, https: 443 };
 
-/** The path in a URL: people's clients make names such as `%2e%2e` and `a?b`, which as they are would lead elsewhere. */
+/** The encoded path: clients create names such as `%2e%2e` and `a?b`, which must not be interpreted. */
 const escaped = (path: string): string => path.split('/').map(encodeURIComponent).join('/');
 
-/** One NameNode, or the active one of several: they are tried in turn, beginning with the last that answered. */
+/** One NameNode, or the active one of several: tried in turn, starting with the last that answered. */
 export function createNameNode(options: {
   readonly urls: readonly URL[];
   readonly user: string;
@@ -77,7 +77,7 @@ export function createNameNode(options: {
     const protocol = url.protocol === 'https:' ? 'https' : 'http';
     const client = webhdfs.createClient(
       { protocol, host: url.hostname, port: Number(url.port) || DEFAULT_PORTS[protocol], path: '/webhdfs/v1', user },
-      // HDFS is never behind a proxy, whatever the environment says.
+      // Never use a proxy for HDFS, whatever the environment says.
       { agent: http.agentOf(url), timeout: silenceMs, followRedirect: false, proxy: null },
     );
     return { url, client };
@@ -93,7 +93,7 @@ export function createNameNode(options: {
       try {
         const { status, body } = await ask(node);
         if (status < 200 || status > 299) throw refusal(status, body);
-        if (index !== active.index) options.onWarn(`HDFS: the NameNode ${node.url.origin} is used now`);
+        if (index !== active.index) options.onWarn(`HDFS: switched to the NameNode ${node.url.origin}`);
         active.index = index;
         return body;
       } catch (error) {
@@ -103,7 +103,7 @@ export function createNameNode(options: {
       }
     }
     const told = away.map(({ message }) => message).join('; ');
-    throw problem('NAMENODE_AWAY', `no NameNode answers: start it, or mend the store’s address (${told})`, away[0]);
+    throw problem('NAMENODE_AWAY', `no NameNode answers: start it, or correct the store’s address (${told})`, away[0]);
   }
 
   const simple = (
@@ -134,7 +134,7 @@ export function createNameNode(options: {
       return answer === undefined ? undefined : statusAnswer.parse(answer).FileStatus;
     },
     async makeFolder(path, signal) {
-      // The group's bits become the mask of what the folder inherits; narrower ones would cut its people's rights.
+      // The group bits become the mask of inherited ACLs; narrower bits would reduce people's rights.
       await simple(path, (client, at, done) => client.mkdir(at, '770', done), signal);
     },
     async setOwner(path, owner, signal) {
@@ -158,19 +158,19 @@ export function createNameNode(options: {
     },
     async *list(folder, after = '', signal) {
       for (let last = after; ;) {
-        // Hadoop 3.5 knows only the second spelling, earlier ones take either.
+        // Hadoop 3.5 accepts only the second spelling, earlier versions both.
         const parameters: Record<string, string> = last === '' ? {} : { startAfter: last, startafter: last };
         const answer = await missingAsUndefined(other('GET', 'LISTSTATUS_BATCH', folder, parameters, signal));
         if (answer === undefined) return;
         const { partialListing, remainingEntries } = listingAnswer.parse(answer).DirectoryListing;
         const page = partialListing.FileStatuses.FileStatus;
         const end = page.at(-1)?.pathSuffix;
-        // A file lists itself, without a name.
+        // The listing of a file contains the file itself, with an empty name.
         if (end === undefined || end === '') return;
         if (last !== '' && page.some(({ pathSuffix }) => pathSuffix === last))
           throw problem(
             'UNKNOWN_ANSWER',
-            `HDFS lists ${folder} from the beginning when asked for what is behind "${last}"`,
+            `HDFS restarts the listing of ${folder} at the first entry when asked for the entries after "${last}"`,
           );
         yield page;
         if (remainingEntries === 0) return;
@@ -195,7 +195,7 @@ export function createNameNode(options: {
   };
 }
 
-/** What a call of `webhdfs` was answered. The package itself gives on only the message of a refusal, not its name or status. */
+/** The response to a call of `webhdfs`, which itself exposes only the message of a refusal, not its name or status. */
 function answerOf(url: URL, call: (done: () => void) => WebHdfsRequest, signal?: AbortSignal): Promise<Answer> {
   return new Promise((resolve, reject) => {
     signal?.throwIfAborted();

@@ -1,4 +1,4 @@
-// The files below a folder in code-point order of their whole paths, read from the NameNode page by page.
+// Lists the files below a folder in code-point order of their full paths, page by page.
 import type { StorePath } from '../../../workflows/domain/names.ts';
 import { isSegment, isStorePath } from '../store-rules.ts';
 import type { FileStatus, NameNode } from './namenode.ts';
@@ -8,7 +8,7 @@ export interface Found {
   readonly status: FileStatus;
 }
 
-/** Files behind the path `after`, or all. `root` is the store's folder in HDFS. */
+/** The files after the path `after`, or all. `root` is the store's folder in HDFS. */
 export async function* walk(
   nameNode: NameNode,
   root: string,
@@ -17,8 +17,8 @@ export async function* walk(
 ): AsyncGenerator<Found, void, undefined> {
   const first = after.startsWith(`${folder}/`) ? (after.slice(folder.length + 1).split('/')[0] ?? '') : '';
   /**
-   * Folders met but not due yet: HDFS orders names (`b`, `b-c`, `b.d`), but a folder's files come as `b/`, behind `b-c`.
-   * The last one is due first. Those before the first name that may stand behind it are its beginnings: `b` for `b-c`.
+   * Folders that were found but are not due yet. HDFS orders by name (`b`, `b-c`, `b.d`), but a folder's files sort as `b/`,
+   * after `b-c`. The last one is due first. A waiting folder's name is always a prefix of the current name: `b` for `b-c`.
    */
   const due = [...first.matchAll(/[-.]/g)].map(({ index }) => first.slice(0, index)).filter(isSegment);
   const below = (name: string) => walk(nameNode, root, `${folder}/${name}`, after);
@@ -26,7 +26,7 @@ export async function* walk(
   for await (const page of nameNode.list(`${root}/${folder}`, before(first)))
     for (const status of page) {
       const name = status.pathSuffix;
-      // People with their own clients may make names that no path of ours can hold.
+      // Other clients may create names that are not valid store paths.
       if (!isSegment(name)) continue;
       for (let last = due.at(-1); last !== undefined && `${last}/` < name; last = due.at(-1)) {
         due.pop();
@@ -40,6 +40,6 @@ export async function* walk(
   for (let last = due.pop(); last !== undefined; last = due.pop()) yield* below(last);
 }
 
-/** A text right before a name: no lawful name lies between them, since `~` is behind all characters of names. */
+/** A text directly before a name: no valid name sorts between them, because `~` sorts after all valid characters. */
 const before = (name: string): string =>
   name === '' ? '' : `${name.slice(0, -1)}${String.fromCharCode(name.charCodeAt(name.length - 1) - 1)}~`;

@@ -1,8 +1,8 @@
-// Types of npm `webhdfs` 1.2.0, which has none: only what this adapter calls.
+// Types of npm `webhdfs` 1.2.0, which has none; covers only what this adapter calls.
 declare module 'webhdfs' {
   import type { Agent } from 'node:http';
 
-  /** A request under way, as the `request` package gives it back. */
+  /** A running request, as the `request` package returns it. */
   export interface WebHdfsRequest {
     on(event: 'error', listener: (error: Error) => void): this;
     on(event: 'complete', listener: (response: { readonly statusCode: number }, body: unknown) => void): this;

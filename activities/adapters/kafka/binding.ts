@@ -1,10 +1,10 @@
-// CloudEvents on Kafka: written in the protocol binding's structured mode, read in both modes, and what is neither as it came.
+// CloudEvents on Kafka: writes the structured mode of the protocol binding, reads both modes, and passes other messages on unchanged.
 // https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md
 import type { IHeaders, KafkaMessage } from 'kafkajs';
 import { failure } from '../../failures.ts';
 import type { CloudEvent } from '../../ports.ts';
 
-/** Largest event with its key, in bytes: below a broker's default limit of a message (1,048,588) with room for its frame. */
+/** Largest event with its key, in bytes: a broker's default message limit (1,048,588) minus room for framing. */
 export const EVENT_LIMIT = 1_000_000;
 const STRUCTURED = 'application/cloudevents+json; charset=UTF-8';
 
@@ -14,23 +14,23 @@ export interface WireMessage {
   readonly headers: IHeaders;
 }
 
-/** The message of an event. */
+/** Encodes an event as a message. */
 export function encodeEvent(key: string, event: CloudEvent): WireMessage {
   return { key, value: JSON.stringify(event), headers: { 'content-type': STRUCTURED } };
 }
 
-/** Throws `InvalidInput` for an event that no broker takes by default. */
+/** Throws `InvalidInput` for an event that exceeds a broker's default limit. */
 export function checkSize(topic: string, event: CloudEvent, { key, value }: WireMessage): void {
   const bytes = Buffer.byteLength(key) + Buffer.byteLength(value);
   if (bytes > EVENT_LIMIT)
     throw failure(
       'InvalidInput',
-      `event ${event.id} for ${topic} has ${bytes} bytes of at most ${EVENT_LIMIT}: send a reference to the data`,
+      `event ${event.id} for ${topic} has ${bytes} bytes; the limit is ${EVENT_LIMIT}: send a reference to the data`,
     );
 }
 
 /**
- * What a consumer gets to parse: of binary mode the event put together, else the JSON, else the text, else `{ base64 }`;
+ * Decodes a message for a consumer: a binary-mode event, otherwise JSON, otherwise text, otherwise `{ base64 }`;
  * `null` for a message without a value. Never throws.
  */
 export function decodeMessage({ key, value, headers = {} }: Pick<KafkaMessage, 'key' | 'value' | 'headers'>): {
@@ -41,7 +41,7 @@ export function decodeMessage({ key, value, headers = {} }: Pick<KafkaMessage, '
   return { key: key?.toString() ?? '', value: 'ce_specversion' in headers ? binaryEvent(headers, data) : data };
 }
 
-/** In binary mode attributes are headers named `ce_…`, the value is the data. */
+/** In binary mode, attributes are headers named `ce_…` and the value is the data. */
 function binaryEvent(headers: IHeaders, data: unknown): Record<string, unknown> {
   const attributes = Object.entries(headers)
     .filter(([name]) => name.startsWith('ce_'))

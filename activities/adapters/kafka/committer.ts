@@ -1,30 +1,30 @@
-// Commits how far a partition has come while the next event is already being handled.
+// Commits the offset of a partition while the next event is being handled.
 
 export interface Committer {
-  /** Everything before `offset` is finished. */
+  /** All offsets before `offset` are finished. */
   note(offset: string): void;
-  /** Resolves when few enough finished events are uncommitted, and not for long, to handle another one. Never rejects. */
+  /** Resolves when another event may be handled: few finished events are uncommitted, and not for long. Never rejects. */
   keptUp(): Promise<void>;
-  /** Whether a commit has failed: then somebody else may have the partition. */
+  /** Whether a commit has failed, so that another member may own the partition. */
   failed(): boolean;
-  /** Resolves when the last noted offset is committed; rejects when a commit has failed. */
+  /** Resolves when the last noted offset is committed; rejects if a commit failed. */
   flush(): Promise<void>;
 }
 
 /**
- * With the one in hand, what comes again at most when the broker is lost. A commit takes about as long as so many handlers
- * that do nothing: with fewer they would wait for it (test/bench/README.md).
+ * Including the current event, the maximum that is redelivered after the loss of a broker. A commit takes about as long as
+ * this many empty handlers; with fewer, they would wait for it (test/bench/README.md).
  */
 const MOST_BEHIND = 50;
-/** A commit usually takes a few milliseconds. One that takes longer may never end: slow handlers wait for it early. */
+/** A commit usually takes a few milliseconds. A slower one may never end, so slow handlers wait for it early. */
 const SLOW_COMMIT_MS = 50;
 
-/** One commit at a time; of what is noted meanwhile only the newest offset is committed, since it says all. */
+/** Runs one commit at a time; of the offsets noted meanwhile it commits only the newest, which covers all. */
 export function createCommitter(commit: (offset: string) => Promise<void>): Committer {
   const errors: unknown[] = [];
   let newest: string | undefined;
   let running: Promise<void> | undefined;
-  /** Finished and not known to be committed. */
+  /** Finished offsets whose commit is not confirmed. */
   let behind = 0;
   let begun = 0;
 

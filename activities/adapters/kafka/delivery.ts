@@ -1,26 +1,26 @@
-// Hands over one message: counts its attempts, says how long to wait for the next one, puts away what cannot be handled.
+// Delivers one message: counts its attempts, sets the pause before the next one, dead-letters what cannot be handled.
 import type { KafkaMessage } from 'kafkajs';
 import { isFinal } from '../../failures.ts';
 import type { Received } from '../../ports.ts';
 import { decodeMessage } from './binding.ts';
 
-/** Longest pause between two attempts: a person who mends the cause should not wait longer for the effect. */
+/** Longest pause between two attempts: after a fix, an operator should not wait longer for the effect. */
 const LONGEST_PAUSE_MS = 30_000;
 
-/** Resolves when the message is finished (`undefined`), or with the milliseconds until it should come again. Never rejects. */
+/** Resolves to `undefined` when the message is finished, or to the milliseconds until its next attempt. Never rejects. */
 export type Delivery = (partition: number, message: KafkaMessage) => Promise<number | undefined>;
 
 interface Trouble {
   readonly offset: string;
   readonly attempts: number;
-  /** Set when no attempt is left and only the putting away has failed so far. */
+  /** Set when no attempts are left and only writing the dead letter has failed so far. */
   readonly hopeless?: { readonly event: Received; readonly error: unknown };
 }
 
 /**
- * The delivery of one subscription. Attempts are counted here, not in the group: they begin anew where a partition goes to
- * another process. A failure that trying again cannot mend (see failures.ts) is put away at once, so that a flood of junk
- * does not hold up what comes after it.
+ * The delivery of one subscription. Attempts are counted in this process, so they restart when a partition moves to
+ * another process. A non-retryable failure (see failures.ts) is dead-lettered immediately, so that a flood of malformed
+ * events does not delay later ones.
  */
 export function createDelivery(options: {
   readonly retries: number;
@@ -30,7 +30,7 @@ export function createDelivery(options: {
   readonly tell: (error: unknown) => void;
 }): Delivery {
   const { retries, pauseMs, handle, bury, tell } = options;
-  // Of each partition the message that is being tried: it holds up those behind it, so there is one at most.
+  // The message currently being tried, per partition: it blocks those after it, so there is at most one.
   const troubles = new Map<number, Trouble>();
   const pauseAfter = (attempts: number): number => Math.min(pauseMs * 2 ** (attempts - 1), LONGEST_PAUSE_MS);
 

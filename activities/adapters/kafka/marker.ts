@@ -1,4 +1,4 @@
-// The marker of a Kafka cluster: the oldest message of a topic with one partition, which Kafka keeps for ever.
+// The marker of a Kafka cluster: the oldest message of a topic with one partition and unlimited retention.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Partitioners, type Kafka } from 'kafkajs';
@@ -7,17 +7,17 @@ import { kafkaError, openClient, protocolType, withAdmin, type KafkaConnection }
 import { memberConfig } from './subscription.ts';
 import { ensureTopic, kafkaGroup, type TopicSettings } from './topics.ts';
 
-/** A model's type has no dot: no topic of releases is called so. */
+/** Model types contain no dot, so no release topic has this name. */
 const TOPIC = 'ocdl.installation';
-/** Groups of applications begin so: one right covers them all. */
+/** The prefix of application groups: one permission covers them all. */
 const GROUP = 'application-ocdl-marker';
 const RETRIES = 3;
-/** A new group waits 3 s for more members before it gets its first message; a busy broker takes longer. */
+/** A new group waits 3 s for more members before its first message; a busy broker takes longer. */
 const FIRST_WITHIN_MS = 30_000;
 const COORDINATOR_PAUSE_MS = 250;
 const FOR_EVER = -1;
 
-/** The marker of the cluster that the connection leads to. */
+/** Opens the marker of the cluster. */
 export function kafkaMarker(
   connection: KafkaConnection & { readonly topics?: TopicSettings },
   onWarn: (message: string) => void,
@@ -43,14 +43,14 @@ export function kafkaMarker(
   };
 }
 
-/** Of several that claimed at once the first message counts. */
+/** If several installations claim concurrently, the first message wins. */
 async function ownerOf(kafka: Kafka): Promise<string | undefined> {
   if (await isEmpty(kafka)) return undefined;
   for (const until = Date.now() + FIRST_WITHIN_MS; ;)
     try {
       return await firstMessage(kafka);
     } catch (error) {
-      // A broker that has just started makes its first group only now.
+      // A broker that has just started may still be creating its first group.
       if (!/COORDINATOR|GROUP_LOAD/.test(protocolType(error) ?? '') || Date.now() > until) throw error;
       await sleep(COORDINATOR_PAUSE_MS);
     }
@@ -75,14 +75,14 @@ async function send(kafka: Kafka, installation: string): Promise<void> {
   });
   await producer.connect();
   try {
-    // -1: all replicas in sync.
+    // -1: all in-sync replicas.
     await producer.send({ topic: TOPIC, acks: -1, messages: [{ key: 'installation', value: installation }] });
   } finally {
     await producer.disconnect();
   }
 }
 
-/** Read by a group of its own, which commits nothing and is removed afterwards. */
+/** Reads with a separate group, which commits nothing and is deleted afterwards. */
 async function firstMessage(kafka: Kafka): Promise<string> {
   const groupId = kafkaGroup(TOPIC, `${GROUP}-${randomUUID()}`);
   const retry = { retries: RETRIES, restartOnFailure: async () => false };
@@ -93,7 +93,7 @@ async function firstMessage(kafka: Kafka): Promise<string> {
     await consumer.subscribe({ topics: [TOPIC], fromBeginning: true });
     return await new Promise<string>((resolve, reject) => {
       timer.late = setTimeout(
-        () => reject(new Error(`no message of ${TOPIC} came within ${FIRST_WITHIN_MS / 1000} s`)),
+        () => reject(new Error(`no message of ${TOPIC} arrived within ${FIRST_WITHIN_MS / 1000} s`)),
         FIRST_WITHIN_MS,
       );
       consumer.on(consumer.events.CRASH, ({ payload }) => reject(payload.error));
@@ -107,7 +107,7 @@ async function firstMessage(kafka: Kafka): Promise<string> {
   } finally {
     clearTimeout(timer.late);
     await consumer.disconnect();
-    // An empty group without offsets goes by itself, later: to remove it is a right of its own.
+    // Kafka removes an empty group without offsets later by itself; deleting it requires a separate permission.
     await withAdmin(kafka, (admin) => admin.deleteGroups([groupId])).catch(() => undefined);
   }
 }

@@ -1,23 +1,23 @@
-// One subscription: a member of a Kafka consumer group that is started again whenever it fails, until it is stopped.
+// One subscription: a member of a Kafka consumer group that is restarted after each failure until it is stopped.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Consumer, ConsumerConfig, EachBatchPayload } from 'kafkajs';
 import { createCommitter } from './committer.ts';
 import type { Delivery } from './delivery.ts';
 
-/** First and longest pause before a failed member starts again: soon after a hiccup, rarely while a broker is gone. */
+/** First and longest pause before a failed member restarts: short after a brief fault, long while a broker is down. */
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 30_000;
-/** A few missed heartbeats, so that a busy process keeps its place and a dead one is replaced soon. */
+/** Several heartbeats fit in, so that a busy process keeps its place and a dead one is replaced soon. */
 const HEARTBEAT_MS = 3_000;
 const SESSION_MS = 15_000;
 /**
- * How long a group that forms anew waits for a handler that is running. After that its event is given to somebody else, who
- * handles it at the same time: so, longer than any handler may take. A dead member is noticed by its heartbeats.
+ * How long a rebalancing group waits for a running handler. After that, the event is delivered to another member, which
+ * handles it concurrently: so this exceeds the longest handler. Dead members are detected by their heartbeats.
  */
 const REBALANCE_MS = 600_000;
-/** How long a fetch waits at the broker for something new, and so about how long a stop takes and a retry is late. */
+/** How long a fetch waits at the broker for new messages: about the duration of a stop and the delay of a retry. */
 const FETCH_WAIT_MS = 250;
-/** Keys of other partitions do not wait for one slow handler. */
+/** Slow handlers must not block the keys of other partitions. */
 const PARTITIONS_AT_ONCE = 4;
 
 export const memberConfig = {
@@ -29,13 +29,13 @@ export const memberConfig = {
 } as const satisfies Partial<ConsumerConfig>;
 
 export interface Subscription {
-  /** Ends after the handlers that are running; what they did not finish is handed over again to the group. */
+  /** Stops after the running handlers; unfinished events are delivered again to the group. */
   stop(): Promise<void>;
 }
 
 /**
- * Starts consuming `topic`. `open` makes the topic where it is missing and a new consumer that does not restart by itself;
- * `tell` hears why it has to be called again.
+ * Starts consuming `topic`. `open` creates a missing topic and a new consumer that does not restart by itself;
+ * `tell` receives the reason for each restart.
  */
 export function startSubscription(options: {
   readonly topic: string;
@@ -50,14 +50,14 @@ export function startSubscription(options: {
     stopping.signal.addEventListener('abort', () => resolve(), { once: true }),
   );
 
-  /** Hands over the messages of one partition, in order. Whatever ends it early leaves the rest to the next fetch. */
+  /** Delivers the messages of one partition, in order. If it ends early, the rest is fetched again. */
   async function eachBatch(payload: EachBatchPayload, timers: Set<NodeJS.Timeout>): Promise<void> {
     const { batch } = payload;
     const { partition } = batch;
     const committer = createCommitter((offset) =>
       payload.commitOffsetsIfNecessary({ topics: [{ topic, partitions: [{ partition, offset }] }] }),
     );
-    // Why this member must join its group again: known from a heartbeat, obeyed after the handler that is running.
+    // A reason to rejoin the group, learnt from a heartbeat; handled after the running handler.
     const lost: unknown[] = [];
     const beat = setInterval(
       () => void payload.heartbeat().catch((error: unknown) => lost.push(error)),
@@ -87,14 +87,14 @@ export function startSubscription(options: {
     if (lost.length > 0) throw lost[0];
   }
 
-  /** Is a member of the group until the subscription stops; rejects when kafkajs has given up. */
+  /** A member of the group until the subscription stops; rejects when kafkajs gives up. */
   async function takePart(joined: () => void): Promise<void> {
     const consumer = await open();
     const timers = new Set<NodeJS.Timeout>();
     const crashed = new Promise<never>((_, reject) =>
       consumer.on(consumer.events.CRASH, ({ payload }) => reject(payload.error)),
     );
-    // It may crash before anybody waits for it.
+    // A crash may happen before anyone awaits this promise.
     crashed.catch(() => undefined);
     consumer.on(consumer.events.GROUP_JOIN, joined);
     try {

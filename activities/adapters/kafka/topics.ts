@@ -1,32 +1,32 @@
-// Topics and groups of Kafka: what a group is called there, and that a topic exists as it was configured.
+// Topics and groups on Kafka: the name of a group there, and the creation of topics as configured.
 import { setTimeout as sleep } from 'node:timers/promises';
 import kafkajs, { type Admin, type Kafka } from 'kafkajs';
 import { checkGroup } from '../bus-rules.ts';
 import { protocolType, withAdmin } from './client.ts';
 
-/** How a missing topic is made. */
+/** Settings for missing topics. */
 export interface TopicSettings {
   readonly partitions: number;
   readonly replication: number;
   readonly retentionMs: number;
 }
 
-/** From here on two copies must have an event before it counts as published: one broker may then be lost for ever. */
+/** With at least this many replicas, two copies must acknowledge an event, so that one broker may be lost permanently. */
 const REPLICATION_FOR_TWO = 3;
-/** Brokers hear of a new topic a moment after it was made, slow ones within seconds. */
+/** A new topic is visible on brokers after a moment, on slow ones after seconds. */
 const VISIBLE_WITHIN_MS = 15_000;
 const LOOK_EVERY_MS = 50;
 const NOT_YET = ['UNKNOWN_TOPIC_OR_PARTITION', 'LEADER_NOT_AVAILABLE'];
 
 /**
- * Kafka's group of a group's subscription to one topic: Kafka gives a group's partitions of all topics to all its members,
- * ours are per topic. No topic and no group has an "@". Throws `InvalidInput`.
+ * Kafka's name of a group's subscription to one topic. Kafka distributes the partitions of all topics of a group over all
+ * its members, but our groups are per topic. Names of topics and groups contain no "@". Throws `InvalidInput`.
  */
 export const kafkaGroup = (topic: string, group: string): string => `${checkGroup(group)}@${topic}`;
 
 /**
- * Makes the topic if it is missing, by `settings` or else by the brokers' defaults. One that is there is left as it is: where
- * it differs, `onWarn` hears in what, and how to mend it.
+ * Creates a missing topic with `settings` or the brokers' defaults. An existing topic is not changed: if it differs,
+ * `onWarn` receives the difference and the remedy.
  */
 export async function ensureTopic(
   kafka: Kafka,
@@ -50,11 +50,11 @@ async function exists(admin: Admin, topic: string): Promise<boolean> {
   }
 }
 
-/** Makes the topic and waits until it can be used; `false` when somebody else was quicker. */
+/** Creates the topic and waits until it is usable; `false` if it already existed. */
 async function create(admin: Admin, topic: string, settings: TopicSettings | undefined): Promise<boolean> {
   const { partitions, replication } = settings ?? { partitions: -1, replication: -1 };
   const made = await admin.createTopics({
-    // kafkajs' own waiting fails where the broker it asks has not yet heard of the topic.
+    // kafkajs' own waiting fails if the asked broker does not know the topic yet.
     waitForLeaders: false,
     topics: [
       {
@@ -81,7 +81,7 @@ async function differences(admin: Admin, topic: string, wanted: TopicSettings): 
   const replication = Math.min(...partitions.map(({ replicas }) => replicas.length));
   const retention = await retentionOf(admin, topic);
   const warn = (what: string, is: string | number, should: number, mend: string): string =>
-    `topic ${topic} has ${what} ${is}, configured is ${should}: it is used as it is; ${mend}`;
+    `topic ${topic} has ${what} ${is} instead of the configured ${should} and is used unchanged; ${mend}`;
   return [
     ...(partitions.length === wanted.partitions
       ? []
@@ -91,8 +91,8 @@ async function differences(admin: Admin, topic: string, wanted: TopicSettings): 
             partitions.length,
             wanted.partitions,
             partitions.length < wanted.partitions
-              ? `to mend, stop publishers and run "kafka-topics.sh --alter --topic ${topic} --partitions ${wanted.partitions}" (models then move between partitions)`
-              : 'Kafka cannot take partitions away: configure this number, or make the topic anew',
+              ? `to fix it, stop publishers and run "kafka-topics.sh --alter --topic ${topic} --partitions ${wanted.partitions}" (models then move between partitions)`
+              : 'Kafka cannot remove partitions: configure the present number, or delete the topic and let it be created again',
           ),
         ]),
     ...(replication === wanted.replication
@@ -102,7 +102,7 @@ async function differences(admin: Admin, topic: string, wanted: TopicSettings): 
             'replication',
             replication,
             wanted.replication,
-            'to mend, move its replicas with "kafka-reassign-partitions.sh", or configure this number',
+            'to fix it, change its replicas with "kafka-reassign-partitions.sh", or configure the present number',
           ),
         ]),
     ...(retention === String(wanted.retentionMs)
@@ -112,7 +112,7 @@ async function differences(admin: Admin, topic: string, wanted: TopicSettings): 
             'retention.ms',
             retention,
             wanted.retentionMs,
-            `to mend, run "kafka-configs.sh --alter --entity-type topics --entity-name ${topic} --add-config retention.ms=${wanted.retentionMs}"`,
+            `to fix it, run "kafka-configs.sh --alter --entity-type topics --entity-name ${topic} --add-config retention.ms=${wanted.retentionMs}"`,
           ),
         ]),
   ];
@@ -126,8 +126,8 @@ async function retentionOf(admin: Admin, topic: string): Promise<string> {
     });
     return resources[0]?.configEntries[0]?.configValue ?? 'unknown';
   } catch (error) {
-    // To describe settings is a right of its own, which publishing does not need.
-    if (protocolType(error)?.endsWith('AUTHORIZATION_FAILED')) return 'unknown (no right to see it)';
+    // Describing settings requires a separate permission, which publishing does not need.
+    if (protocolType(error)?.endsWith('AUTHORIZATION_FAILED')) return 'unknown (no permission to read it)';
     throw error;
   }
 }

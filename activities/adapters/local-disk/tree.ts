@@ -1,4 +1,4 @@
-// The folders and files below a store's root, reached through real folders only: no link leads out of it.
+// The files below a store's root, reached through real folders only: no symbolic link leads out of it.
 import { constants, type Stats } from 'node:fs';
 import { lstat, mkdir, open, readdir, realpath, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -7,23 +7,23 @@ import { codeOf, failure } from '../../failures.ts';
 import { FOLDER_MODE, syncFolder, unless } from '../durable-file.ts';
 import { checkPath, isSegment, isStorePath } from '../store-rules.ts';
 
-/** What the system says when there is no such file. */
+/** Error codes for a missing file. */
 export const MISSING = ['ENOENT', 'ENOTDIR'];
 
 export interface Tree {
-  /** The file of a path, which is checked. */
+  /** The absolute path of a store path, after validation. */
   readonly fileOf: (path: StorePath) => string;
-  /** The regular file at a path, if there is one. */
+  /** The regular file at a path, if it exists. */
   readonly find: (path: StorePath) => Promise<Stats | undefined>;
-  /** The same, opened for reading. */
+  /** The same file, opened for reading. */
   readonly open: (path: StorePath) => Promise<FileHandle | undefined>;
-  /** Makes the folders that lead to a path and returns the last one; `Conflict` if one is something else. */
+  /** Creates the parent folders of a path and returns the last one; throws `Conflict` if one of them is not a folder. */
   readonly makeFolders: (path: StorePath) => Promise<string>;
-  /** The files below a folder in code-point order, those behind a path. */
+  /** The files below a folder in code-point order, after a given path. */
   readonly walk: (folder: StorePath, after: string) => AsyncGenerator<StorePath>;
 }
 
-/** The tree below `root`, which must be a real path. */
+/** Opens the tree below `root`, which must be a real path. */
 export function createTree(root: string): Tree {
   const fileOf = (path: StorePath): string => join(root, checkPath(path));
 
@@ -37,7 +37,7 @@ export function createTree(root: string): Tree {
 
   async function openReal(path: StorePath): Promise<FileHandle | undefined> {
     if (!(await find(path))) return undefined;
-    // O_NONBLOCK: should the file have become a pipe since, opening it must not wait for a writer.
+    // O_NONBLOCK: if the file became a pipe meanwhile, open must not wait for a writer.
     const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
     const handle = await unless([...MISSING, 'ELOOP'], open(fileOf(path), flags));
     if (!handle) return undefined;
@@ -62,7 +62,7 @@ export function createTree(root: string): Tree {
       else if (!(await lstat(folder)).isDirectory())
         throw failure(
           'Conflict',
-          `${path} needs the folder ${folder}, but something else lies there: choose another path`,
+          `${path} needs the folder ${folder}, but it exists and is not a folder: choose another path`,
         );
     }
     return folder;
@@ -71,7 +71,7 @@ export function createTree(root: string): Tree {
   async function* walk(folder: string, after: string): AsyncGenerator<StorePath> {
     const entries = await unless(MISSING, readdir(join(root, folder), { withFileTypes: true }));
     const lawful = (entries ?? []).filter((entry) => isSegment(entry.name) && (entry.isFile() || entry.isDirectory()));
-    // Folders sort with their "/", so that whole paths come in order.
+    // Folders are compared with a trailing "/", so that full paths are in order.
     const names = lawful.map((entry) => (entry.isDirectory() ? `${entry.name}/` : entry.name));
     for (const name of names.sort((a, b) => (a < b ? -1 : 1))) {
       const path = `${folder}/${name}`;

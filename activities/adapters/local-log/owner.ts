@@ -1,4 +1,4 @@
-// Locks between processes of one machine: a lock file names its owner, and the lock of a dead owner is taken over.
+// Locks between the processes of one machine: a lock file names its owner; the lock of a dead owner is taken over.
 import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { link, mkdir, open, readdir, readFile, unlink } from 'node:fs/promises';
@@ -11,24 +11,25 @@ import { FILE_MODE, FOLDER_MODE, unless } from '../durable-file.ts';
 const ownerSchema = z.object({ nonce: z.string(), pid: z.number().int().positive(), started: z.string() });
 type Owner = z.infer<typeof ownerSchema>;
 
-/** What an empty or torn lock file (a power cut) counts as: of nobody alive. */
+/** An empty or torn lock file (after a power failure) counts as owned by a dead process. */
 const UNREADABLE: Owner = { nonce: 'unreadable', pid: 0, started: '' };
 
-/** Whoever may hold locks: one per opened log. */
+/** An owner of locks; one per opened log. */
 export interface LockOwner {
-  /** Takes the lock, or answers `undefined` while a living owner has it. Whoever takes it gives it back by `release`. */
+  /** Takes the lock, or returns `undefined` while a living owner holds it. The holder calls `release`. */
   tryLock(path: string): Promise<{ release(): Promise<void> } | undefined>;
-  /** Process id of the lock's holder, for messages. */
+  /** Process id of the holder, for messages. */
   holder(path: string): Promise<number | undefined>;
   close(): Promise<void>;
 }
 
-/** Makes an owner whose locks end, at the latest, with this process. Owners are written in `folder`. */
+/** Creates an owner whose locks end, at the latest, with this process. Owners are recorded in `folder`. */
 export async function createLockOwner(folder: string): Promise<LockOwner> {
   await mkdir(folder, { recursive: true, mode: FOLDER_MODE });
   await removeDead(folder);
   const started = await startOf(process.pid);
-  if (started === undefined) throw new Error('this process is not in the process table: /proc must be mounted');
+  if (started === undefined)
+    throw new Error('this process (${process.pid}) is missing in the process table: mount /proc');
   const self: Owner = { nonce: randomUUID(), pid: process.pid, started };
   const file = join(folder, self.nonce);
   const handle = await open(file, 'wx', FILE_MODE);
@@ -41,7 +42,7 @@ export async function createLockOwner(folder: string): Promise<LockOwner> {
 
   async function tryLock(path: string): Promise<{ release(): Promise<void> } | undefined> {
     for (;;) {
-      // A link, not a new file: the lock holds its whole text from the first moment.
+      // A link instead of a new file: the lock has its complete text from the start.
       if (
         (await unless(
           ['EEXIST'],
@@ -57,8 +58,8 @@ export async function createLockOwner(folder: string): Promise<LockOwner> {
   }
 
   /**
-   * Removes a dead owner's lock. Only the holder of a second lock, named by the dead owner, may do so: otherwise of two that
-   * saw the dead lock the slower would remove the new lock of the quicker. Its holder may die too, hence the recursion.
+   * Removes a dead owner's lock. Only the holder of a second lock, named after the dead owner, may do so: otherwise, of two
+   * processes that saw the dead lock, the slower one would remove the faster one's new lock. That holder may die too, hence the recursion.
    */
   async function removeStale(path: string, dead: Owner): Promise<boolean> {
     const guard = await tryLock(join(dirname(path), `${dead.nonce}.takeover`));
@@ -88,16 +89,16 @@ async function readOwner(path: string): Promise<Owner | undefined> {
   }
 }
 
-/** Process ids are given again: the same id with another start is another process. */
+/** Process ids are reused: the same id with another start time is another process. */
 async function isAlive(owner: Owner): Promise<boolean> {
   return owner.pid > 0 && (await startOf(owner.pid)) === owner.started;
 }
 
-/** When a process started, as text that no other process of this id has; `undefined` when there is none. */
+/** The start time of a process, as text unique among processes with this id; `undefined` if there is no such process. */
 async function startOf(pid: number): Promise<string | undefined> {
   if (process.platform !== 'linux') return startByPs(pid);
   const stat = await unless(['ENOENT', 'ESRCH'], readFile(`/proc/${pid}/stat`, 'utf8'));
-  // The second field is the program's name in brackets and may hold anything; state is the 3rd field, the start the 22nd.
+  // Field 2 is the program name in parentheses and may contain anything; the state is field 3, the start time field 22.
   const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
   if (!fields || ['Z', 'X'].includes(fields[0] ?? '')) return undefined;
   const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8');
@@ -111,7 +112,7 @@ async function startByPs(pid: number): Promise<string | undefined> {
     });
     return stdout.trim() || undefined;
   } catch (error) {
-    // ps ends with 1 when there is no such process; anything else is a fault of its own.
+    // ps exits with 1 if there is no such process; other statuses are failures of ps itself.
     if (codeOf(error) === undefined) return undefined;
     throw error;
   }

@@ -1,4 +1,4 @@
-// Publishing to one topic: what is waiting goes together, under the topic's lock, with one flush to the disk.
+// Publishes to one topic: waiting events are written together, under the topic's lock, with one flush.
 import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -7,9 +7,9 @@ import type { LockOwner } from './owner.ts';
 import { RECORD_LIMIT } from './record.ts';
 import { appendLines } from './topic-file.ts';
 
-/** Another publisher holds the lock for one flush; longer than this means that its process is stopped. */
+/** Another publisher holds the lock for one flush; a longer wait means that its process is stopped. */
 const LOCK_WAIT_MS = 30_000;
-/** Longest pause between two looks at a taken lock: about the time of a flush. */
+/** Longest pause between two attempts to take the lock: about the duration of a flush. */
 const LOCK_PAUSE_MS = 5;
 
 interface Waiting {
@@ -19,13 +19,13 @@ interface Waiting {
 }
 
 export interface Publisher {
-  /** The position of the line in the log, once it is durable. Lines get there in the order of the calls. */
+  /** The position of the line in the log, once it is durable. Lines keep the order of the calls. */
   append(line: Buffer): Promise<number>;
-  /** Resolves when nothing is waiting. */
+  /** Resolves when no events are waiting. */
   idle(): Promise<void>;
 }
 
-/** A publisher to the topic in `folder`; `onAppend` is called after each flush. */
+/** Creates a publisher to the topic in `folder`; `onAppend` is called after each flush. */
 export function createPublisher(folder: string, owner: LockOwner, onAppend: () => void): Publisher {
   const waiting: Waiting[] = [];
   const lock = join(folder, 'publish.lock');
@@ -58,7 +58,7 @@ export function createPublisher(folder: string, owner: LockOwner, onAppend: () =
     }
   }
 
-  /** The lines that go together: no more than a reader's window holds, so that a torn end stays short. */
+  /** The lines of one flush: at most one reader's window, so that a torn end stays short. */
   function take(): readonly Waiting[] {
     let bytes = 0;
     const count = waiting.findIndex(({ line }, at) => (bytes += line.byteLength) > RECORD_LIMIT && at > 0);
@@ -98,7 +98,9 @@ async function acquire(owner: LockOwner, path: string): Promise<{ release(): Pro
     if (held) return held;
     if (Date.now() > until) {
       const pid = await unless(['ENOENT'], owner.holder(path));
-      throw new Error(`${path} is held by process ${pid} for ${LOCK_WAIT_MS / 1000} s: end that process if it hangs`);
+      throw new Error(
+        `process ${pid} has held the lock ${path} for more than ${LOCK_WAIT_MS / 1000} s: end that process if it hangs`,
+      );
     }
     await sleep(1 + Math.random() * LOCK_PAUSE_MS);
   }

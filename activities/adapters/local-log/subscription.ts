@@ -1,4 +1,4 @@
-// One subscription: takes the group's lock, hands over event by event, remembers how far the group has come.
+// One subscription: takes the group's lock, delivers event by event, stores the group's offset.
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -9,7 +9,7 @@ import { diskError, FOLDER_MODE, replaceFile, unless } from '../durable-file.ts'
 import type { LockOwner } from './owner.ts';
 import { positionProblem, readEntries, type LogEntry } from './topic-file.ts';
 
-/** Longest pause between two attempts: a person who mends the cause should not wait longer for the effect. */
+/** Longest pause between two attempts: after a fix, an operator should not wait longer for the effect. */
 const LONGEST_PAUSE_MS = 30_000;
 
 const offsetSchema = z.object({ next: z.number().int().nonnegative() });
@@ -23,19 +23,19 @@ export interface SubscriptionOptions {
   readonly retries: number;
   readonly pauseMs: number;
   readonly handle: (event: Received) => Promise<void>;
-  /** Puts away what no attempt could handle. */
+  /** Writes an event that could not be handled to the dead-letter topic. */
   readonly bury: (event: Received, error: unknown) => Promise<void>;
   readonly onError: (error: unknown) => void;
 }
 
 export interface Subscription {
-  /** Something was published: look now. */
+  /** Reports a new event: read now. */
   wake(): void;
-  /** Ends after the handler that is running; what it did not finish is handed over again to the next subscriber. */
+  /** Stops after the running handler; an unfinished event is delivered again to the next subscriber. */
   stop(): Promise<void>;
 }
 
-/** Starts a subscription; it stands by while another one of its group is alive. */
+/** Starts a subscription; it stands by while another subscriber of its group is alive. */
 export function startSubscription(options: SubscriptionOptions): Subscription {
   const groups = join(options.folder, 'groups');
   const log = join(options.folder, 'log.jsonl');
@@ -50,11 +50,11 @@ export function startSubscription(options: SubscriptionOptions): Subscription {
     try {
       options.onError(error);
     } catch {
-      // A listener's own fault must not end the subscription.
+      // An exception in the listener must not end the subscription.
     }
   }
 
-  /** Does what must be done before going on, again and again while the disk fails. */
+  /** Repeats required work while the disk fails. */
   async function persist(work: () => Promise<void>): Promise<void> {
     for (let wait = options.pollMs; !stopped(); wait = Math.min(wait * 2, LONGEST_PAUSE_MS))
       try {
@@ -71,11 +71,11 @@ export function startSubscription(options: SubscriptionOptions): Subscription {
     const { next } = parseOffset(text, remembered);
     const problem = await positionProblem(log, next);
     if (problem === undefined) return next;
-    tell(failure('Corrupt', `${problem}: the group ${options.group} begins again at its oldest event`));
+    tell(failure('Corrupt', `${problem}: the group ${options.group} restarts at the oldest event`));
     return 0;
   }
 
-  /** Hands over one event until it is handled or buried; `false` when the subscription was stopped before. */
+  /** Delivers one event until it is handled or dead-lettered; `false` if the subscription was stopped first. */
   async function deliver(entry: LogEntry & { record: NonNullable<LogEntry['record']> }): Promise<boolean> {
     for (let attempt = 1; !stopped(); attempt += 1) {
       const { key, event: value } = entry.record;
@@ -107,10 +107,10 @@ export function startSubscription(options: SubscriptionOptions): Subscription {
       for (const entry of entries) {
         if (stopped()) return;
         const { record } = entry;
-        if (!record) tell(failure('Corrupt', `${log}, byte ${entry.position}: a damaged record is passed over`));
+        if (!record) tell(failure('Corrupt', `${log}, byte ${entry.position}: a damaged record was skipped`));
         else if (!(await deliver({ ...entry, record }))) return;
         position = entry.next;
-        // Finished work is noted even while stopping.
+        // The offset of finished work is stored even while stopping.
         const note = (): Promise<void> => replaceFile(remembered, JSON.stringify({ next: position }));
         if (stopped()) await note().catch(tell);
         else await persist(note);
@@ -152,11 +152,11 @@ function parseOffset(text: string, file: string): z.infer<typeof offsetSchema> {
     return offsetSchema.parse(JSON.parse(text));
   } catch (cause) {
     const why = cause instanceof Error ? cause : undefined;
-    throw failure('Corrupt', `${file} holds no offset: remove it to begin again at the oldest event`, [], why);
+    throw failure('Corrupt', `${file} does not contain an offset: remove it to restart at the oldest event`, [], why);
   }
 }
 
-/** A wait that ends when somebody rings, also if that was just before the wait began. */
+/** A wait that ends on `ring`, even if it was called just before the wait. */
 function createBell(stop: AbortSignal): { ring: () => void; rung: (atMostMs: number) => Promise<void> } {
   let rang = false;
   let awake = (): void => undefined;

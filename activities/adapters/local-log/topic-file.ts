@@ -1,4 +1,4 @@
-// A topic's log file: appending under the topic's lock, cutting a torn end, reading on from a position.
+// A topic's log file: appending under the topic's lock, truncating a torn end, reading from a position.
 import { constants } from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';
 import { failure } from '../../failures.ts';
@@ -6,12 +6,12 @@ import { FILE_MODE, unless, writeAll } from '../durable-file.ts';
 import { decodeRecord, RECORD_LIMIT, type LogRecord } from './record.ts';
 
 const NEWLINE = 0x0a;
-/** Most bytes read at a time; more than two records of the largest size with their seals. */
+/** Maximum read size; fits more than two records of the largest size. */
 const WINDOW = 2 * RECORD_LIMIT + 64 * 1024;
-/** First look at a file's end: most records are far smaller. */
+/** First read at a file's end: most records are far smaller than the limit. */
 const SMALL_WINDOW = 64 * 1024;
 
-/** One line of the log; `record` is missing where the line is damaged. Positions are in bytes. */
+/** One line of the log; `record` is missing if the line is damaged. Positions are in bytes. */
 export interface LogEntry {
   readonly position: number;
   readonly next: number;
@@ -19,8 +19,8 @@ export interface LogEntry {
 }
 
 /**
- * Appends lines and returns the position of each once they are durable. Only the holder of the topic's lock may call it.
- * `end` is where the caller's own last append ended: if nobody wrote since, the end need not be checked.
+ * Appends lines and returns the position of each once they are durable. The caller must hold the topic's lock.
+ * `end` is where the caller's last append ended: if the file still ends there, its end needs no check.
  */
 export async function appendLines(
   file: string,
@@ -46,7 +46,7 @@ export async function appendLines(
   }
 }
 
-/** Where the last sound record ends: what stands behind it was never acknowledged, its writer died. */
+/** The end of the last intact record. Bytes after it were never acknowledged: their writer died. */
 async function soundEnd(handle: FileHandle, size: number, file: string): Promise<number> {
   if (size === 0) return 0;
   for (const window of [SMALL_WINDOW, WINDOW]) {
@@ -60,10 +60,13 @@ async function soundEnd(handle: FileHandle, size: number, file: string): Promise
     }
     if (start === 0) return 0;
   }
-  throw failure('Corrupt', `the last ${WINDOW} bytes of ${file} hold no whole record: restore it, or move it away`);
+  throw failure(
+    'Corrupt',
+    `the last ${WINDOW} bytes of ${file} contain no intact record: restore the file from a backup, or move it to another folder`,
+  );
 }
 
-/** The whole lines from a position on; empty when there are none yet. They are durable when this returns. */
+/** The complete lines from a position on; empty if there are none yet. They are durable when this returns. */
 export async function readEntries(file: string, position: number): Promise<readonly LogEntry[]> {
   const handle = await unless(['ENOENT'], open(file, constants.O_RDONLY | constants.O_NOFOLLOW));
   if (!handle) return [];
@@ -73,9 +76,9 @@ export async function readEntries(file: string, position: number): Promise<reado
     const bytes = await readAt(handle, position, Math.min(WINDOW, size - position));
     const entries = split(bytes, position);
     if (entries.length === 0 && bytes.byteLength === WINDOW) return [{ position, next: position + WINDOW }];
-    // Damage at the very end may be a torn write that the next publisher cuts: wait, do not step over it.
+    // Damage at the very end may be a torn write that the next publisher truncates: wait instead of skipping it.
     while (position + bytes.byteLength >= size && entries.length > 0 && !entries.at(-1)?.record) entries.pop();
-    // A reader must not act on, and remember, what a power cut could still take back.
+    // A reader must not act on data that a power failure could still undo.
     if (entries.length > 0) await handle.datasync();
     return entries;
   } finally {
@@ -92,15 +95,15 @@ function split(bytes: Buffer, position: number): LogEntry[] {
   return entries;
 }
 
-/** Why reading cannot go on from a remembered position, or `undefined` when it can. */
+/** Why reading cannot continue at a stored position; `undefined` if it can. */
 export async function positionProblem(file: string, position: number): Promise<string | undefined> {
   if (position === 0) return undefined;
   const handle = await unless(['ENOENT'], open(file, constants.O_RDONLY | constants.O_NOFOLLOW));
-  if (!handle) return `${file} is gone`;
+  if (!handle) return `${file} is missing`;
   try {
     const before = await readAt(handle, position - 1, 1);
-    if (before.byteLength === 0) return `${file} is shorter than it was`;
-    return before[0] === NEWLINE ? undefined : `${file} is not the file it was`;
+    if (before.byteLength === 0) return `${file} is shorter than the stored offset`;
+    return before[0] === NEWLINE ? undefined : `${file} was replaced: no record starts at the stored offset`;
   } finally {
     await handle.close();
   }

@@ -1,4 +1,4 @@
-// The Cluster port on this machine alone: jobs and services as local processes, in a sandbox where there is one.
+// The Cluster port on one machine: jobs and services as local processes, sandboxed if possible.
 import { randomInt } from 'node:crypto';
 import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { writeFileSync } from 'node:fs';
@@ -15,26 +15,26 @@ import { detectSandbox, type Sandbox } from './sandbox.ts';
 import { startModelService, type FetchFile, type RunningService } from './service.ts';
 
 export interface LocalProcessOptions {
-  /** The platform's folder: jobs lie in `jobs/`, services in `services/`. No job sees it. */
+  /** The platform's folder: jobs are in `jobs/`, services in `services/`. Jobs cannot see it. */
   readonly home: string;
-  /** Folder that holds the Python package `ocdl`. */
+  /** Folder that contains the Python package `ocdl`. */
   readonly capsule: string;
-  /** Where the platform's own code lies: `node_modules`, `api`, `workflows`, `activities`. */
+  /** Root of the platform's own code: `node_modules`, `api`, `workflows`, `activities`. */
   readonly checkout: string;
   /** Program that serves one model. */
   readonly inferenceEntry: string;
   readonly environment: MakeEnvironment;
   readonly fetchFile: FetchFile;
   /**
-   * `none` goes without on purpose. `if-possible` goes without where bubblewrap does not work. Otherwise nothing runs without
-   * bubblewrap: with `bubblewrap` the cluster does not open, without the option each job and service is refused.
+   * `none`: no sandbox, deliberately. `if-possible`: no sandbox if bubblewrap does not work. `bubblewrap`: the cluster does not
+   * open if bubblewrap does not work. Without the option, each job and service is refused in that case.
    */
   readonly sandbox?: 'bubblewrap' | 'if-possible' | 'none';
-  /** How the sandbox is found; by trying unless given. */
+  /** Detects the sandbox; default: a test run. */
   readonly detect?: typeof detectSandbox;
-  /** Told once when there is no sandbox. */
+  /** Called once if there is no sandbox. */
   readonly onWarn?: (message: string) => void;
-  /** How long a job's wrapper asks an API again that does not answer; 15 minutes for inputs, 12 hours for outputs unless given. */
+  /** How long a job's wrapper retries an unresponsive API; default: 15 minutes for inputs, 12 hours for outputs. */
   readonly patience?: Patience;
   /** How long a service may take to be ready (20 s: a large model on a busy machine). */
   readonly readyWithinMs?: number;
@@ -42,11 +42,11 @@ export interface LocalProcessOptions {
 
 export interface LocalProcessCluster extends Cluster {
   readonly sandbox: 'bubblewrap' | 'none';
-  /** Ends every job and service. */
+  /** Stops every job and service. */
   close(): Promise<void>;
 }
 
-/** Opens the cluster. With `sandbox: 'bubblewrap'` it throws where that does not work. */
+/** Opens the cluster. With `sandbox: 'bubblewrap'`, rejects if bubblewrap does not work. */
 export async function createLocalProcessCluster(options: LocalProcessOptions): Promise<LocalProcessCluster> {
   const sandbox = await chooseSandbox(options);
   const mayRun = (what: string): void => {
@@ -60,12 +60,12 @@ export async function createLocalProcessCluster(options: LocalProcessOptions): P
   const served = new Map<string, RunningService>();
   const nextUser = userNumbers();
 
-  /** Runs `work` under a name that nothing else runs under meanwhile; a former one is ended first. */
+  /** Runs `work` exclusively under a name; work that still runs under it is stopped first. */
   const alone = async <T>(key: string, signal: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> => {
     const abort = new AbortController();
     const former = running.get(key);
     former?.abort.abort(
-      failure('Conflict', `${key} was ended: the same name was started again, or the cluster was closed`),
+      failure('Conflict', `${key} was stopped: the same name was started again, or the cluster was closed`),
     );
     const stop = AbortSignal.any([signal, abort.signal]);
     const result = (former?.ended ?? Promise.resolve()).then(() => {
@@ -106,7 +106,7 @@ export async function createLocalProcessCluster(options: LocalProcessOptions): P
     }
   };
 
-  /** Of a job that has ended: outputs that wait for their upload, the log of a failed one, or nothing. */
+  /** The folder of a finished job: keeps outputs that wait for upload and the log of a failed job, and removes the rest. */
   const leave = async (spec: JobSpec, folder: string, outcome: JobOutcome | undefined): Promise<void> => {
     const passing = outcome === undefined || (outcome.status === 'failed' && outcome.reason === 'upload');
     const environment = outcome?.status === 'failed' && outcome.reason === 'environment';
@@ -164,20 +164,18 @@ export async function createLocalProcessCluster(options: LocalProcessOptions): P
 }
 
 const NEVER = new AbortController().signal;
-/** Folders of failed jobs (their log, no data) that are kept to look at. */
+/** Number of failed jobs whose logs (without data) are kept for inspection. */
 const KEPT_FAILURES = 20;
-/** Users of jobs when the worker is root: 65,536 numbers that no distribution hands out. */
+/** User ids of jobs when the worker is root: a range of 65,536 that no distribution assigns. */
 const FIRST_USER = 1_868_759_040;
 
 async function chooseSandbox(options: LocalProcessOptions): Promise<Sandbox> {
   const found: Sandbox =
-    options.sandbox === 'none'
-      ? { kind: 'none', why: 'it is switched off' }
-      : await (options.detect ?? detectSandbox)();
+    options.sandbox === 'none' ? { kind: 'none', why: 'it is disabled' } : await (options.detect ?? detectSandbox)();
   if (found.kind !== 'none') return found;
   if (options.sandbox === 'bubblewrap')
     throw new Error(
-      `bubblewrap was asked for and does not work here: ${found.why}. Install it with util-linux (Debian, Ubuntu: apt-get install bubblewrap)`,
+      `bubblewrap is required but does not work here: ${found.why}. Install it with util-linux (Debian, Ubuntu: apt-get install bubblewrap)`,
     );
   if (options.sandbox === undefined) {
     options.onWarn?.(noSandbox(found.why));
@@ -185,18 +183,18 @@ async function chooseSandbox(options: LocalProcessOptions): Promise<Sandbox> {
   }
   options.onWarn?.(
     `Jobs and services run WITHOUT a sandbox (${found.why}): their code can read this user's files, use the network and outlive its end. ` +
-      'Install bubblewrap (Debian, Ubuntu: apt-get install bubblewrap), or run only code you trust.',
+      'Install bubblewrap (Debian, Ubuntu: apt-get install bubblewrap), or run only code that you trust.',
   );
   return found;
 }
 
 const noSandbox = (why: string): string =>
-  `no job and no model service runs on this machine, because bubblewrap does not work here (${why}). Install it with util-linux ` +
-  '(Debian, Ubuntu: apt-get install bubblewrap) and start again, or, if you trust all code of all users with the rights of this ' +
+  `this machine runs no jobs or model services, because bubblewrap does not work here (${why}). Install it with util-linux ` +
+  '(Debian, Ubuntu: apt-get install bubblewrap) and restart the worker, or, if you trust the code of all users with the rights of this ' +
   'user, set OCDL_JOBS_WITHOUT_SANDBOX=true';
 
 function userNumbers(): () => number {
-  // Begins anywhere, so that two workers of one machine rarely use the same ones at a time.
+  // Starts at a random id, so that two workers on one machine rarely use the same ids.
   const state = { next: randomInt(65_536) };
   return () => FIRST_USER + (state.next++ % 65_536);
 }
@@ -205,7 +203,7 @@ function checkName(name: string): void {
   if (!/^[a-z0-9-]{1,63}$/.test(name))
     throw failure(
       'InvalidInput',
-      `${JSON.stringify(name)} is no name of a job or service: 1 to 63 of a-z, 0-9 and "-"`,
+      `${JSON.stringify(name)} is not a valid name of a job or service: use 1 to 63 of a-z, 0-9 and "-"`,
     );
 }
 
@@ -216,10 +214,10 @@ function checkJob(spec: JobSpec): void {
     throw failure('InvalidInput', `job ${spec.name}: cpus, memoryBytes, diskBytes and deadlineSeconds must be above 0`);
   if (!spec.argv[0]) throw failure('InvalidInput', `job ${spec.name}: argv names no program`);
   if (spec.compute === 'gpu' && graphicsDevices().length === 0)
-    throw failure('InvalidInput', `job ${spec.name}: this machine shows no GPU (/dev/nvidia*): choose compute "cpu"`);
+    throw failure('InvalidInput', `job ${spec.name}: this machine has no GPU (/dev/nvidia*): choose compute "cpu"`);
 }
 
-/** An empty folder of this name; what an earlier worker left running there is ended first. */
+/** An empty folder with this name; processes that an earlier worker left there are stopped first. */
 async function freshFolder(parent: string, name: string): Promise<string> {
   const folder = join(parent, name);
   await removeLeftover(folder);
@@ -232,7 +230,7 @@ async function removeLeftover(folder: string): Promise<void> {
   await removeFolder(folder);
 }
 
-/** Ends what an earlier worker left running in a folder. */
+/** Stops the processes that an earlier worker left in a folder. */
 async function endLeftover(folder: string): Promise<void> {
   const text = await readFile(join(folder, 'pid'), 'utf8').catch(() => undefined);
   const mark = text === undefined ? undefined : parseMark(text);
@@ -247,12 +245,12 @@ function parseMark(text: string): ProcessMark | undefined {
   }
 }
 
-/** Written before the program can do anything, so that a later worker finds what this one left. */
+/** Written before the program starts its work, so that a later worker can stop orphaned processes. */
 function recorder(folder: string): (mark: ProcessMark) => void {
   return (mark) => writeFileSync(join(folder, 'pid'), JSON.stringify(mark), { mode: 0o600 });
 }
 
-/** Keeps a failed job's log and manifest, not its data, and only the latest failures. */
+/** Keeps a failed job's log and manifest, without its data, and only for the latest failures. */
 async function keepFailed(jobs: string, folder: string): Promise<void> {
   for (const name of ['in', 'out', 'scratch', 'pid', 'finished']) await removeFolder(join(folder, name));
   await writeFile(join(folder, 'failed'), new Date().toISOString());

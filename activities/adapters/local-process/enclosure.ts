@@ -1,4 +1,4 @@
-// What a job and a service see of the machine: the one place that says which folders, variables and limits they get.
+// Defines what a job and a service see of the machine: the only place that lists their folders, variables and limits.
 import { existsSync, readdirSync, realpathSync } from 'node:fs';
 import { dirname, join, sep } from 'node:path';
 import type { JobSpec } from '../../ports.ts';
@@ -10,7 +10,7 @@ export interface Prepared extends Command {
   readonly sandboxed: boolean;
 }
 
-/** Where a job's files lie on this machine. */
+/** Paths of a job's files on this machine. */
 export interface JobPaths {
   readonly root: string;
   readonly in: string;
@@ -29,19 +29,19 @@ export const jobPaths = (root: string): JobPaths => ({
   passwd: join(root, 'passwd'),
 });
 
-/** The system's programs, wherever a distribution has them. */
+/** Search path for system programs on all distributions. */
 const PATH = '/usr/local/bin:/usr/bin:/bin';
-/** Training libraries start a few threads per processor and worker; a fork bomb ends here. */
+/** Training libraries start a few threads per processor and worker; the limit stops a fork bomb. */
 const JOB_PROCESSES = 512;
 const SERVICE_PROCESSES = 256;
 /** pip starts a few threads. */
 const STEP_PROCESSES = 64;
-/** A model may take some gigabytes; a service has no business with more. */
+/** A model may need some gigabytes; a service needs no more. */
 const SERVICE_MEMORY_BYTES = 8 * 1024 ** 3;
-/** A service writes nothing but its socket. */
+/** A service writes only its socket. */
 const SERVICE_FILE_BYTES = 1024 ** 2;
 
-/** The command that runs a job's program. Without a sandbox the same layout, by links, in the folder itself. */
+/** The command of a job's program. Without a sandbox, links create the same layout in the folder itself. */
 export function prepareJob(given: {
   sandbox: Sandbox;
   spec: JobSpec;
@@ -108,7 +108,7 @@ export function prepareService(given: {
     ...['--socket', join(run, 'socket'), '--sha256', given.sha256],
   ];
   const env = { PATH, HOME: '/tmp', TMPDIR: '/tmp', LANG: 'C.UTF-8', NODE_ENV: 'production' };
-  // The platform's code is found from its checkout: `tsx` is looked up in the node_modules there.
+  // Runs in the platform's checkout, because `tsx` is resolved from its node_modules.
   if (given.sandbox.kind === 'none')
     return { ...plain(argvFor(given.model, given.run)), env, cwd: given.checkout, sandboxed: false };
   const code = ['node_modules', 'api', 'workflows', 'activities', 'package.json', 'tsconfig.json'];
@@ -132,23 +132,23 @@ export function prepareService(given: {
 }
 
 /**
- * The command of one step that makes an environment: it sees the interpreter and what it is given, and has no network.
- * Everything lies where it lies on this machine, but for what `at` puts elsewhere.
+ * The command of one step that builds an environment: it sees the interpreter and its inputs, and has no network.
+ * All paths equal those of this machine, except for those in `at`.
  */
 export function prepareStep(given: {
   sandbox: Sandbox;
-  /** The platform's folder, which the step may not see. */
+  /** The platform's folder, which the step must not see. */
   home: string;
   uid: number;
   argv: readonly string[];
-  /** Files and folders that it reads. */
+  /** Files and folders that the step reads. */
   reads: readonly string[];
-  /** Folders that it writes. */
+  /** Folders that the step writes. */
   writes: readonly string[];
   at?: readonly Mount[];
-  /** Its temporary folder; one of `writes`. */
+  /** Its temporary folder; must be one of `writes`. */
   temporary: string;
-  /** pip's configuration file; one of `reads`. */
+  /** pip's configuration file; must be one of `reads`. */
   configuration?: string;
   memoryBytes: number;
   fileBytes: number;
@@ -175,7 +175,7 @@ export function prepareStep(given: {
   });
 }
 
-/** Device files of NVIDIA's driver; none where there is no GPU. */
+/** Device files of NVIDIA's driver; none without a GPU. */
 export function graphicsDevices(): readonly string[] {
   return readdirSync('/dev')
     .filter((name) => /^nvidia(\d+|ctl|-uvm|-uvm-tools|-modeset)$/.test(name))
@@ -184,7 +184,7 @@ export function graphicsDevices(): readonly string[] {
 
 function enclosed(sandbox: Exclude<Sandbox, { kind: 'none' }>, home: string, enclosure: Enclosure): Prepared {
   refuseToShow(enclosure.readOnly, home);
-  // bubblewrap's own environment: it clears it for the program.
+  // bubblewrap's own environment; it clears it for the program.
   return { ...sandboxCommand(sandbox, enclosure), env: { PATH }, cwd: '/', sandboxed: true };
 }
 
@@ -203,7 +203,7 @@ function jobVariables(
     OCDL_PARAMETERS: places.parameters,
     PYTHONPATH: capsule,
     OMP_NUM_THREADS: String(Math.max(1, Math.floor(spec.resources.cpus))),
-    // The same run twice gives the same order of sets, and progress is seen when it is made.
+    // The same run always iterates sets in the same order, and progress is not buffered.
     PYTHONHASHSEED: '0',
     PYTHONUNBUFFERED: '1',
     PYTHONDONTWRITEBYTECODE: '1',
@@ -217,12 +217,12 @@ function plain(argv: readonly string[]): Command {
 
 const itself = (path: string): Mount => ({ from: path, to: path });
 
-/** Folders below /usr are shown anyway; `/` and `/usr` as a Python's prefix mean the system's own. */
+/** Folders below /usr are visible anyway; a Python prefix of `/` or `/usr` means the system's Python. */
 function withoutSystem(folders: readonly string[]): readonly string[] {
   return folders.filter((folder) => folder !== '/' && folder !== '/usr' && !folder.startsWith('/usr/'));
 }
 
-/** The Node binary, and its library where it is built with one. Never a whole prefix, which may be somebody's home. */
+/** The Node binary and its shared library, if any. Never a whole prefix, which may be a home folder. */
 function nodeFiles(node: string): readonly string[] {
   const library = join(dirname(dirname(node)), 'lib');
   const shared = existsSync(library) ? readdirSync(library).filter((name) => name.startsWith('libnode')) : [];

@@ -1,13 +1,13 @@
-// Folders of jobs and services: measured, given to a user and removed, whatever an untrusted program left in them.
+// Measures, hands over and removes folders of jobs and services, whatever an untrusted program left in them.
 import { execFile } from 'node:child_process';
 import { chmod, lchown, lstat, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
-/** Beyond this many files a folder counts as endless: they cost the disk even when they are empty. */
+/** A folder with more files counts as endless: even empty files use disk space. */
 const MOST_FILES = 200_000;
 
-/** Bytes that the folders' files take on disk together. Links are not followed. */
+/** Total disk usage of the folders, in bytes. Does not follow links. */
 export async function folderBytes(folders: readonly string[]): Promise<number> {
   let bytes = 0;
   let files = 0;
@@ -23,25 +23,25 @@ export async function folderBytes(folders: readonly string[]): Promise<number> {
   return bytes;
 }
 
-/** Makes a user the owner of a folder and all in it. Links themselves, not what they point to. */
+/** Makes a user the owner of a folder and its content. Changes links themselves, not their targets. */
 export async function giveTo(uid: number, path: string): Promise<void> {
   await lchown(path, uid, uid);
   if ((await lstat(path)).isDirectory()) for (const name of await readdir(path)) await giveTo(uid, join(path, name));
 }
 
-/** Removes a folder, also when a program took away our permission to enter parts of it. */
+/** Removes a folder, even if a program removed our permission to enter parts of it. */
 export async function removeFolder(path: string): Promise<void> {
   try {
     await rm(path, { recursive: true, force: true });
   } catch {
     await openUp(path);
-    // Folders nested deeper than a path can name are removed by the system's own program, which walks by descriptor.
+    // The system's rm handles nesting deeper than a path can name, because it walks by file descriptor.
     await promisify(execFile)('rm', ['-rf', '--', path]);
   }
 }
 
 async function openUp(folder: string): Promise<void> {
-  // What cannot be opened is left to the removal to name; the failed one before may still be taking files away.
+  // Errors here are left to the removal, which names them; the first, failed removal may still be deleting files.
   await chmod(folder, 0o700).catch(() => undefined);
   for (const entry of await readdir(folder, { withFileTypes: true }).catch(() => []))
     if (entry.isDirectory()) await openUp(join(folder, entry.name));

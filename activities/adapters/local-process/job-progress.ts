@@ -1,4 +1,4 @@
-// How far a job had come when its worker ended or its API was unavailable: a finished training is never run again.
+// Remembers how far a job came before its worker ended or its API was unavailable, so that a finished training is never repeated.
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -8,11 +8,11 @@ import { removeFolder } from './folders.ts';
 
 type Succeeded = Extract<JobOutcome, { status: 'succeeded' }>;
 
-/** Outcomes that are remembered: more than a small machine finishes while one of its workers is away. */
+/** Remembered outcomes: more than a small machine finishes while one of its workers is down. */
 const REMEMBERED = 200;
-/** Outputs that wait for their upload are kept for as long as the activity of the longest run may take: eight days. */
+/** Outputs waiting for upload are kept as long as the activity of the longest run may take: eight days. */
 const WAITING_MS = 8 * 86_400_000;
-/** In the job's folder: its program has ended well. */
+/** Marker file in the job's folder: its program succeeded. */
 const MARKER = 'finished';
 
 const rememberedSchema = z.object({
@@ -20,7 +20,7 @@ const rememberedSchema = z.object({
   outcome: z.object({ status: z.literal('succeeded'), seconds: z.number(), log: z.string() }),
 });
 
-/** What makes two jobs of one name the same: everything but where their data goes and by which token. */
+/** Everything that identifies a job, except the destination of its data and its token. */
 function keyOf({ inputs, outputs, argv, lock, parameters, compute }: JobSpec): string {
   const what = inputs.map(({ name, sha256, unpack }) => [name, sha256, unpack ?? false]);
   return createHash('sha256')
@@ -28,12 +28,12 @@ function keyOf({ inputs, outputs, argv, lock, parameters, compute }: JobSpec): s
     .digest('hex');
 }
 
-/** Remembers jobs in the folder `outcomes`; their own folders lie in `jobs`. */
+/** Remembers jobs in the folder `outcomes`; their own folders are in `jobs`. */
 export function openJobProgress({ jobs, outcomes }: { jobs: string; outcomes: string }) {
   const fileOf = ({ name }: JobSpec): string => join(outcomes, `${name}.json`);
 
   return {
-    /** Did this very job end well, and are its outputs delivered? */
+    /** Whether this exact job succeeded and its outputs are delivered. */
     async outcomeOf(spec: JobSpec): Promise<Succeeded | undefined> {
       const text = await readFile(fileOf(spec), 'utf8').catch(() => undefined);
       const remembered = text === undefined ? undefined : rememberedSchema.safeParse(parsed(text)).data;
@@ -53,12 +53,12 @@ export function openJobProgress({ jobs, outcomes }: { jobs: string; outcomes: st
       await rm(fileOf(spec), { force: true });
     },
 
-    /** Did this very job's program end well in its folder, and only its outputs are left to upload? */
+    /** Whether this exact job's program succeeded and only the upload of its outputs is missing. */
     async isFinished(spec: JobSpec, folder: string): Promise<boolean> {
       return (await readFile(join(folder, MARKER), 'utf8').catch(() => undefined)) === keyOf(spec);
     },
 
-    /** The program has ended well: its outputs and log stay until they are uploaded. */
+    /** Records that the program succeeded: its outputs and log are kept until they are uploaded. */
     async markFinished(spec: JobSpec, folder: string): Promise<void> {
       const draft = join(folder, `${MARKER}.draft`);
       await writeFile(draft, keyOf(spec), { mode: 0o600 });
@@ -66,7 +66,7 @@ export function openJobProgress({ jobs, outcomes }: { jobs: string; outcomes: st
       for (const name of ['in', 'scratch']) await removeFolder(join(folder, name));
     },
 
-    /** Removes outputs that nobody came to upload; `busy` are folders in use. */
+    /** Removes outputs that were never uploaded; `busy` lists folders in use. */
     async sweep(busy: ReadonlySet<string>): Promise<void> {
       for (const { path, at } of await byAge(jobs, (name) => join(jobs, name, MARKER))) {
         const folder = join(path, '..');
@@ -78,7 +78,7 @@ export function openJobProgress({ jobs, outcomes }: { jobs: string; outcomes: st
 
 export type JobProgressBook = ReturnType<typeof openJobProgress>;
 
-/** Paths below a folder that are there, youngest first. */
+/** The existing paths below a folder, newest first. */
 async function byAge(folder: string, pathOf: (name: string) => string): Promise<{ path: string; at: number }[]> {
   const found: { path: string; at: number }[] = [];
   for (const name of await readdir(folder).catch(() => [])) {

@@ -1,4 +1,4 @@
-// Runs one job: its environment, its inputs fetched, its program in the sandbox, its outputs uploaded.
+// Runs one job: builds its environment, fetches its inputs, runs its program in the sandbox, uploads its outputs.
 import { lstatSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { chmod, writeFile } from 'node:fs/promises';
 import { constants } from 'node:os';
@@ -17,7 +17,7 @@ const { signals } = constants;
 
 export type JobWatch = Parameters<Cluster['runJob']>[1];
 
-/** Gives the Python environment of a lock's text, made in the sandbox: an InvalidInput where that lock can never be one. */
+/** Builds the Python environment of a lock's text in the sandbox; throws `InvalidInput` for a lock that can never be built. */
 export type MakeEnvironment = (request: {
   lock: string;
   owner: 'platform' | 'project';
@@ -27,31 +27,31 @@ export type MakeEnvironment = (request: {
 }) => Promise<JobEnvironment>;
 
 export interface JobEnvironment {
-  /** The interpreter that has the lock's packages: never run outside the sandbox. */
+  /** The interpreter with the lock's packages: never run outside the sandbox. */
   readonly python: string;
-  /** The interpreter that has none of them: for the wrapper, which holds the job's token. */
+  /** The interpreter without those packages: for the wrapper, which holds the job's token. */
   readonly base: string;
-  /** Folders that `python` needs to see. */
+  /** Folders that `python` must be able to see. */
   readonly folders: readonly string[];
 }
 
 export interface JobSetting {
   readonly sandbox: Sandbox;
-  /** The job's own folder, empty. */
+  /** The job's own, empty folder. */
   readonly folder: string;
-  /** The platform's folder, which no job may see. */
+  /** The platform's folder, which jobs must not see. */
   readonly home: string;
   /** Folder of the Python package `ocdl`. */
   readonly capsule: string;
   readonly environment: MakeEnvironment;
-  /** The user of its own that the job runs as when the worker is root. */
+  /** The separate user of the job when the worker is root. */
   readonly uid: number;
   readonly onStart: (mark: ProcessMark) => void;
-  /** An earlier attempt of this very job ran to its end here: only its outputs are left to upload. */
+  /** An earlier attempt of this exact job succeeded here: only its outputs must be uploaded. */
   readonly finished: boolean;
-  /** Told when the program has ended well and its outputs lie in the folder. */
+  /** Called when the program has succeeded and its outputs are in the folder. */
   readonly onFinished: () => Promise<void>;
-  /** How long the wrapper asks an API again that does not answer. */
+  /** How long the wrapper retries an unresponsive API. */
   readonly patience?: Patience | undefined;
 }
 
@@ -60,10 +60,10 @@ export interface Patience {
   readonly uploadSeconds: number;
 }
 
-/** Nothing is lost while inputs are fetched; an output may have cost a week, and its token is good for a day more. */
+/** A failed fetch loses nothing; an output may have cost a week, and its token stays valid for another day. */
 const PATIENCE: Patience = { fetchSeconds: 900, uploadSeconds: 43_200 };
 
-/** Runs the job to its end; rejects with the signal's reason when aborted, after everything of it has ended. */
+/** Runs the job to its end; after an abort, rejects with the signal's reason once all its processes have ended. */
 export async function runJob(setting: JobSetting, spec: JobSpec, watch: JobWatch): Promise<JobOutcome> {
   const paths = jobPaths(setting.folder);
   const log = openProgramLog({
@@ -128,7 +128,7 @@ async function passThrough(
   return { status: 'succeeded', seconds: (Date.now() - began) / 1000, log: log.tail() };
 }
 
-/** Runs the job's own program; undefined when it ended well and left what it should. */
+/** Runs the job's own program; `undefined` if it succeeded and wrote its outputs. */
 async function runProgram(running: {
   setting: JobSetting;
   spec: JobSpec;
@@ -152,14 +152,14 @@ async function runProgram(running: {
     watch: { memoryBytes, diskBytes, folders: [paths.out, paths.scratch] },
   }).ended;
   abort.throwIfAborted();
-  // One that ended well at its last moment has ended well.
+  // A program that succeeded at the last moment counts as succeeded.
   if (deadline.aborted && ran.code !== 0) {
-    log.note(`ended: it was not done within its ${spec.deadlineSeconds} seconds (deadlineSeconds)`);
+    log.note(`stopped: deadline of ${spec.deadlineSeconds} seconds exceeded (deadlineSeconds)`);
     return { status: 'timed-out', log: log.tail() };
   }
   if (ran.exceeded === 'memory' || (ran.code !== 0 && diedOfMemory(log.tail()))) return failed('memory', ran.code);
   if (wasKilled(ran)) {
-    log.note(`ended: killed from outside, by signal ${(ran.code ?? 0) - 128}; no limit of its own was reached`);
+    log.note(`stopped: killed from outside by signal ${(ran.code ?? 0) - 128}; it had reached none of its limits`);
     return failed('killed', ran.code);
   }
   if (ran.code !== 0) return failed('exit', ran.code);
@@ -171,26 +171,26 @@ async function runProgram(running: {
 
 type Failed = Extract<JobOutcome, { status: 'failed' }>;
 
-/** Node's timers hold 31 bits of milliseconds. */
+/** Node's timers are limited to 31 bits of milliseconds. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
-/** Reproducible, and nothing written into the checkout. */
+/** Deterministic, and writes nothing into the checkout. */
 const WRAPPER = { PYTHONHASHSEED: '0', PYTHONDONTWRITEBYTECODE: '1', PYTHONUNBUFFERED: '1' } as const;
 
-/** What the wrapper ends with where asking again cannot help (deploy/capsule/ocdl/failures.py); its own crash may pass. */
+/** The wrapper's exit statuses for non-retryable failures (deploy/capsule/ocdl/failures.py); its own crash is retryable. */
 const FINAL_STATUSES: ReadonlySet<number | null> = new Set([2, 3, 4, 6, 7]);
 const isFinalStatus = ({ code }: Ended): boolean => FINAL_STATUSES.has(code);
 
-/** Ended by a signal that programs do not send themselves: the platform's own ends have no status, the kernel's for memory are told apart. */
+/** Killed by a signal that programs do not send themselves. Kills by the platform have no status; out-of-memory kills are detected separately. */
 const KILLED: ReadonlySet<number | null> = new Set([128 + signals.SIGKILL, 128 + signals.SIGTERM]);
-/** Did somebody else end it? */
+/** Whether the program was killed from outside. */
 export const wasKilled = ({ code }: Ended): boolean => KILLED.has(code);
 
-/** What Python, C++ and the system say last when a limit of memory stopped them. */
+/** Final messages of Python, C++ and the system when a memory limit stopped a program. */
 const OUT_OF_MEMORY = /MemoryError|std::bad_alloc|Cannot allocate memory|out of memory/i;
 
 function diedOfMemory(tail: string): boolean {
-  // The last lines only: a program may well have spoken of memory before and died of something else.
+  // Only the last lines: the program may have printed such words earlier and failed for another reason.
   return OUT_OF_MEMORY.test(tail.slice(-2_000));
 }
 
@@ -198,7 +198,7 @@ function writeFolder(paths: JobPaths, spec: JobSpec, sandbox: Sandbox): void {
   for (const folder of [paths.in, paths.out, paths.scratch]) mkdirSync(folder, { mode: 0o700 });
   writeManifest(paths, spec);
   writeFileSync(paths.parameters, JSON.stringify(spec.parameters), { mode: 0o644 });
-  // Seen from the working folder, inputs and outputs lie in `in` and `out`: mounts in the sandbox, links without one.
+  // Relative to the working folder, inputs and outputs are in `in` and `out`: mounts in the sandbox, links without one.
   if (sandbox.kind === 'none') {
     symlinkSync('../in', join(paths.scratch, 'in'));
     symlinkSync('../out', join(paths.scratch, 'out'));
@@ -215,15 +215,15 @@ function writeManifest(paths: JobPaths, spec: JobSpec): void {
     inputs: spec.inputs.map(({ name, sha256, bytes, unpack }) => ({ name, sha256, bytes, unpack: unpack ?? false })),
     outputs: spec.outputs,
   };
-  // The token is not among it: it is handed to the wrapper alone, and never lies on disk.
+  // Contains no token: only the wrapper receives it, and it is never on disk.
   writeFileSync(join(paths.root, 'job.json'), JSON.stringify(manifest));
 }
 
-/** The account file of a sandbox: programs ask for the name of their user. */
+/** The sandbox's passwd file: programs look up the name of their user. */
 export async function writeAccounts(path: string, sandbox: Sandbox, uid: number): Promise<void> {
   const id = sandbox.kind === 'own-user' ? uid : NOBODY;
   await writeFile(path, `ocdl:x:${id}:${id}::/tmp:/bin/false\n`);
-  // Whatever the worker's umask: the program reads it as another user.
+  // Independent of the worker's umask: the program reads it as another user.
   await chmod(path, 0o644);
 }
 
@@ -241,7 +241,7 @@ async function makeEnvironment(
   const owner = spec.lockOwner ?? 'project';
   const onProgress = (line: string): void => log.note(line);
   try {
-    // Aborted, it rejects once nothing of it runs any more.
+    // After an abort, rejects once none of its processes run any more.
     return { environment: await setting.environment({ lock: spec.lock, owner, sandbox, signal: abort, onProgress }) };
   } catch (error) {
     abort.throwIfAborted();
@@ -250,11 +250,11 @@ async function makeEnvironment(
   }
 }
 
-/** Only regular files leave: a link would name something outside, a device or pipe never ends. */
+/** Only regular files are uploaded: a link could name a file outside, a device or pipe is endless. */
 function outputProblem(out: string, spec: JobSpec): string | undefined {
   for (const { name } of spec.outputs) {
     const status = lstatSync(join(out, name), { throwIfNoEntry: false });
-    if (status && !status.isFile()) return `output ${name} is no regular file: write the file itself to OCDL_OUTPUTS`;
+    if (status && !status.isFile()) return `output ${name} is not a regular file: write a regular file to OCDL_OUTPUTS`;
   }
   return undefined;
 }

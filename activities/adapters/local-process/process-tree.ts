@@ -1,12 +1,12 @@
-// Looks at processes through /proc: which one exactly, what it started, how much memory they hold together.
+// Reads processes from /proc: their identity, their descendants, their total memory.
 import { readdirSync, readFileSync, statfsSync, statSync } from 'node:fs';
 import { z } from 'zod';
 
 export const processMarkSchema = z.object({ pid: z.int().positive(), started: z.string() });
-/** A process number plus its start time, so that a record on disk never points at a stranger that was given the number later. */
+/** A process id with its start time, so that a record on disk never matches a later process with the same id. */
 export type ProcessMark = z.infer<typeof processMarkSchema>;
 
-/** The mark of a living process; a zombie counts as dead. Where there is no /proc, the number alone. */
+/** The mark of a living process; a zombie counts as dead. Without /proc, only the id. */
 export function markOf(pid: number): ProcessMark | undefined {
   if (process.platform !== 'linux') return send(pid, 0) ? { pid, started: '' } : undefined;
   const stat = readStat(pid);
@@ -18,7 +18,7 @@ export function isAlive(mark: ProcessMark): boolean {
   return markOf(mark.pid)?.started === mark.started;
 }
 
-/** Sends a signal to a process, or with a negative number to a group; false when there is none. */
+/** Sends a signal to a process, or with a negative id to a group; `false` if there is none. */
 export function send(pid: number, signal: NodeJS.Signals | 0): boolean {
   try {
     return process.kill(pid, signal);
@@ -32,7 +32,7 @@ export interface TreeProcess {
   readonly name: string;
 }
 
-/** The process and all that descend from it. Empty where there is no /proc. */
+/** The process and all its descendants. Empty without /proc. */
 export function processTree(root: number): readonly TreeProcess[] {
   if (process.platform !== 'linux') return [];
   const children = new Map<number, TreeProcess[]>();
@@ -44,19 +44,19 @@ export function processTree(root: number): readonly TreeProcess[] {
     if (pid === root) tree.push({ pid, name: stat.name });
     children.set(stat.parent, [...(children.get(stat.parent) ?? []), { pid, name: stat.name }]);
   }
-  // The list grows while it is walked: breadth first.
+  // The list grows during the iteration: breadth first.
   for (const { pid } of tree) tree.push(...(children.get(pid) ?? []));
   return tree;
 }
 
-/** What lies in folders that are memory (tmpfs). */
+/** Size and devices of folders in memory (tmpfs). */
 export interface FilesInMemory {
   readonly bytes: number;
-  /** Their devices, as /proc tells them of mappings. */
+  /** Their device numbers, as /proc shows them for mappings. */
   readonly devices: ReadonlySet<string>;
 }
 
-/** Looks at folders in memory through one of the processes that see them; nothing once that process has ended. */
+/** Measures folders in memory through a process that sees them; zero once that process has ended. */
 export function filesInMemory(pid: number, folders: readonly string[]): FilesInMemory {
   const devices = new Set<string>();
   let bytes = 0;
@@ -68,15 +68,15 @@ export function filesInMemory(pid: number, folders: readonly string[]): FilesInM
       devices.add(deviceName(dev));
       bytes += (blocks - bfree) * bsize;
     } catch {
-      // It has ended, and with it what it saw.
+      // The process has ended, and its folders with it.
     }
   }
   return { bytes, devices };
 }
 
 /**
- * Bytes of memory these processes and the files in memory hold together. As soon as the sum is above `enough`, pages that
- * processes share count once, and files that they map do not count again.
+ * Bytes of memory that these processes and the files in memory use together. When the sum exceeds `enough`, it is computed
+ * precisely: shared pages count once, and mapped files are not counted again.
  */
 export function memoryOf(tree: readonly TreeProcess[], enough: number, files: FilesInMemory = NO_FILES): number {
   const rough = tree.reduce(
@@ -84,9 +84,9 @@ export function memoryOf(tree: readonly TreeProcess[], enough: number, files: Fi
     files.bytes,
   );
   if (rough <= enough) return rough;
-  // The proportional size is dear to compute, so only when it matters.
+  // Computing the proportional size is expensive, so only when it matters.
   const fair = tree.reduce((sum, { pid }) => {
-    // Looked at first: of a process that ends between the two looks nothing counts, instead of its files twice.
+    // Mappings are read first: a process that ends in between then counts as zero, instead of its files counting twice.
     const mapped = files.bytes === 0 ? 0 : mappedOf(pid, files.devices);
     return sum + Math.max(0, kibibytes(`/proc/${pid}/smaps_rollup`, /^Pss_(?:Anon|Shmem):\s+(\d+)/gm) - mapped);
   }, 0);
@@ -95,7 +95,7 @@ export function memoryOf(tree: readonly TreeProcess[], enough: number, files: Fi
 
 const NO_FILES: FilesInMemory = { bytes: 0, devices: new Set() };
 
-/** Bytes of files on these devices that the process maps, its share of pages that others map too; without its own copies. */
+/** Bytes of files on these devices that the process maps, as its share of shared pages; without private copies. */
 function mappedOf(pid: number, devices: ReadonlySet<string>): number {
   let counts = false;
   let bytes = 0;
@@ -108,13 +108,13 @@ function mappedOf(pid: number, devices: ReadonlySet<string>): number {
   return Math.max(0, bytes);
 }
 
-/** As the kernel writes a device's number (linux/kdev_t.h). */
+/** The kernel's notation of a device number (linux/kdev_t.h). */
 function deviceName(dev: number): string {
   const hex = (number: number): string => number.toString(16).padStart(2, '0');
   return `${hex((dev >>> 8) & 0xfff)}:${hex((dev & 0xff) | ((dev >>> 12) & 0xfff00))}`;
 }
 
-/** How often the kernel has killed for lack of memory since boot. */
+/** The number of out-of-memory kills since boot. */
 export function oomKills(): number {
   return Number(/^oom_kill (\d+)/m.exec(read('/proc/vmstat'))?.[1] ?? 0);
 }
@@ -133,7 +133,7 @@ interface Stat {
 function readStat(pid: number): Stat | undefined {
   const stat = read(`/proc/${pid}/stat`);
   if (stat === '') return undefined;
-  // The name in parentheses may itself hold blanks and parentheses: fields are counted from the last one.
+  // The name in parentheses may contain spaces and parentheses: fields are counted after the last one.
   const [state = '', parent = '0', ...rest] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   return {
     name: stat.slice(stat.indexOf('(') + 1, stat.lastIndexOf(')')),
@@ -143,7 +143,7 @@ function readStat(pid: number): Stat | undefined {
   };
 }
 
-/** Start times count from boot: its id keeps two boots apart. */
+/** Start times count from boot: the boot id separates boots. */
 function bootId(): string {
   return read('/proc/sys/kernel/random/boot_id').trim();
 }

@@ -1,12 +1,12 @@
-// Keeps what a program prints: a bounded file, the last 64 KiB in memory, progress lines apart; takes its bytes for hostile.
+// Stores a program's output: a size-limited file, the last 64 KiB in memory, progress lines apart; the output is untrusted.
 import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import { z } from 'zod';
 import type { JobProgress } from '../../ports.ts';
 
 export interface ProgramLog {
-  /** One source of bytes (stdout or stderr): lines of several sources do not mix within a line. */
+  /** One source of bytes (stdout or stderr): lines of different sources never mix. */
   source(): { write(chunk: Buffer): void; end(): void };
-  /** A line of the platform's own. */
+  /** Adds a line of the platform. */
   note(line: string): void;
   /** The last 64 KiB. */
   tail: () => string;
@@ -15,9 +15,9 @@ export interface ProgramLog {
 
 const TAIL_BYTES = 64 * 1024;
 const FILE_BYTES = 8 * 1024 * 1024;
-/** Longer lines are cut into pieces: a program may print gigabytes without a line's end. */
+/** Longer lines are split: a program may print gigabytes without a newline. */
 const LINE_BYTES = 16 * 1024;
-/** A program that reports more often than any person could read is not listened to for ever. */
+/** Progress lines beyond this number are ignored. */
 const PROGRESS_LINES = 10_000;
 const PROGRESS = '::progress ';
 
@@ -27,10 +27,10 @@ const progressSchema = z.object({
   message: z.string().max(500).default(''),
 });
 
-/** Opens the log. After 8 MiB only the tail is kept, and neither lines nor progress are told any more. */
+/** Opens the log. After 8 MiB, only the tail is kept, and lines and progress are no longer reported. */
 export function openProgramLog(options: {
   path: string;
-  /** Go on with the file that is there, and begin the tail with its end. */
+  /** Appends to the existing file, and starts the tail with its end. */
   keep?: boolean;
   onLine?: ((line: string) => void) | undefined;
   onProgress?: ((progress: JobProgress) => void) | undefined;
@@ -47,7 +47,7 @@ export function openProgramLog(options: {
     state.written += writeSync(file, `${line}\n`);
     options.onLine?.(line);
     if (state.written < FILE_BYTES) return;
-    const cut = `(the log is cut here: it is longer than ${FILE_BYTES} bytes)`;
+    const cut = `(log truncated: it exceeds the limit of ${FILE_BYTES} bytes)`;
     writeSync(file, `${cut}\n`);
     options.onLine?.(cut);
   };
@@ -67,7 +67,7 @@ export function openProgramLog(options: {
   };
 }
 
-/** The last lines of a log that was written before; nothing where there is none. */
+/** The last lines of an earlier log; empty if there is none. */
 function endOf(path: string): string {
   try {
     const file = openSync(path, 'r');
@@ -92,7 +92,7 @@ function splitLines(
   let rest: Buffer = Buffer.alloc(0);
   return {
     write(chunk) {
-      // Of a flood only the end is kept, without looking at its lines: the worker has other work.
+      // Beyond the limit, only the end of the data is kept and lines are not parsed, to spare the worker.
       if (isFull()) {
         pushRaw(rest);
         pushRaw(chunk);
@@ -128,7 +128,7 @@ function keepTail(): { push: (line: string) => void; pushRaw: (chunk: Buffer) =>
   };
   const text = (): string => {
     const lines = Buffer.concat(kept).toString('utf8').split('\n').map(clean).join('\n');
-    // Replaced bytes are longer than what they replace, so the cut is made on the text.
+    // Replacement characters are longer than the bytes they replace, so the text is truncated after decoding.
     return Buffer.byteLength(lines) <= TAIL_BYTES
       ? lines
       : Buffer.from(lines)
@@ -150,7 +150,7 @@ function parseProgress(line: string): JobProgress | undefined {
 
 const readable = (bytes: Buffer): string => clean(bytes.toString('utf8'));
 
-/** Without terminal codes and control characters, which databases and consoles choke on; of a line drawn over, its last state. */
+/** Removes terminal codes and control characters, which databases and consoles reject; keeps the last state of a redrawn line. */
 function clean(line: string): string {
   return line
     .replace(/\r+$/, '')

@@ -1,4 +1,4 @@
-// Runs one program under watch: its log, its memory and disk, and an end that leaves nothing of it behind.
+// Runs one program: log, memory and disk limits, and a stop that leaves no orphaned process.
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { Readable } from 'node:stream';
@@ -21,12 +21,12 @@ import { FILTER_DESCRIPTOR, giveFilter, INFO_DESCRIPTOR, MEMORY_FOLDERS, type Co
 export interface ProgramOptions extends Command {
   readonly env: Readonly<Record<string, string>>;
   readonly cwd: string;
-  /** Made by `sandboxCommand`: bubblewrap then tells its first process. */
+  /** Made by `sandboxCommand`: bubblewrap then reports its first process. */
   readonly sandboxed: boolean;
   readonly log: ProgramLog;
-  /** Told at once with the process to record, so that a later worker can end it. */
+  /** Called immediately with the process to record, so that a later worker can stop it. */
   readonly onStart?: (mark: ProcessMark) => void;
-  /** Ends the program when aborted. */
+  /** Stops the program when aborted. */
   readonly signal?: AbortSignal | undefined;
   readonly watch?: ResourceWatch | undefined;
 }
@@ -34,35 +34,35 @@ export interface ProgramOptions extends Command {
 export interface ResourceWatch {
   readonly memoryBytes: number;
   readonly diskBytes: number;
-  /** Folders whose contents count together. */
+  /** Folders whose contents are counted together. */
   readonly folders: readonly string[];
 }
 
 export interface Ended {
-  /** The exit status; 128 + n for signal n, as shells and bubblewrap tell it. `null`: it never started, or the platform ended it. */
+  /** The exit status, or 128 + n for signal n, as in shells and bubblewrap. `null`: not started, or stopped by the platform. */
   readonly code: number | null;
-  /** What the platform, or the kernel for lack of memory, ended it for. */
+  /** The limit for which the platform, or the kernel for lack of memory, stopped it. */
   readonly exceeded?: 'memory' | 'disk' | undefined;
 }
 
 export interface Program {
   readonly ended: Promise<Ended>;
-  /** Ends the program and everything it started: SIGTERM, a grace, SIGKILL. */
+  /** Stops the program and its descendants: SIGTERM, a grace period, SIGKILL. */
   end(graceMs?: number): Promise<void>;
 }
 
-/** What a program may take to put its things in order. */
+/** Grace period for a program's cleanup. */
 const GRACE_MS = 5_000;
-/** Memory can grow by a gigabyte a second; a tree of processes is read in a few milliseconds. */
+/** Memory can grow by a gigabyte per second; reading a process tree takes a few milliseconds. */
 const MEMORY_EVERY_MS = 250;
-/** Walking folders costs more, and each single file is limited by the kernel. */
+/** Walking folders is more expensive, and the kernel limits each single file. */
 const DISK_EVERY_MS = 1_000;
-/** How long an unsandboxed program's escaped child may hold the pipes after the program's end. */
+/** How long an escaped child of an unsandboxed program may keep the pipes open after the program's end. */
 const PIPES_MS = 500;
 
 const infoSchema = z.object({ 'child-pid': z.int().positive() });
 
-/** Starts a program; never throws: what cannot start is an end with a note in the log. */
+/** Starts a program; never throws: a failed start is an end with a note in the log. */
 export function startProgram(options: ProgramOptions): Program {
   const killsBefore = oomKills();
   const child = spawn(options.program, options.args, {
@@ -91,7 +91,7 @@ export function startProgram(options: ProgramOptions): Program {
   if (mark !== undefined) options.onStart?.(mark);
 
   const end = (graceMs = GRACE_MS): Promise<void> => {
-    // Its number may be another process's by now.
+    // The process id may belong to another process by now.
     if (state.exited) return Promise.resolve();
     state.byUs = true;
     return (state.ending ??= child.pid === undefined ? Promise.resolve() : endTree(child.pid, exited, graceMs));
@@ -102,7 +102,7 @@ export function startProgram(options: ProgramOptions): Program {
     if (state.exceeded || state.byUs) return;
     state.exceeded = what;
     options.log.note(detail);
-    // It is beyond its limit now: no grace.
+    // The limit is already exceeded: no grace period.
     void end(0);
   }
   const onAbort = (): void => void end();
@@ -115,7 +115,7 @@ export function startProgram(options: ProgramOptions): Program {
     options.signal?.removeEventListener('abort', onAbort);
     stopWatching?.();
     await state.ending;
-    // Nothing in the sandbox outlives its first process; wait for that one, so that no file changes any more.
+    // Nothing in the sandbox outlives its first process; wait for its end, after which no file changes.
     await gone(await inside);
     await Promise.race([drained, sleep(PIPES_MS)]);
     stdout?.destroy();
@@ -128,7 +128,7 @@ export function startProgram(options: ProgramOptions): Program {
   return { ended: conclude(), end };
 }
 
-/** Ends a program that an earlier worker started and recorded. */
+/** Stops a program that an earlier worker started and recorded. */
 export async function endRecorded(mark: ProcessMark): Promise<void> {
   if (!isAlive(mark)) return;
   killTree(mark.pid);
@@ -137,22 +137,22 @@ export async function endRecorded(mark: ProcessMark): Promise<void> {
 
 async function endTree(pid: number, exited: Promise<unknown>, graceMs: number): Promise<void> {
   const tree = processTree(pid);
-  // Kept, because a child that outlives its parent no longer descends from it.
+  // Remembered, because a child that outlives its parent is no longer a descendant.
   const marks = tree.map((member) => markOf(member.pid)).filter((mark) => mark !== undefined);
   if (graceMs > 0) {
-    // bubblewrap itself dies of SIGTERM and takes the program with it before that has heard anything.
+    // bubblewrap itself dies of SIGTERM and kills the program before that can react.
     if (!tree.some(({ name }) => name === 'bwrap')) send(-pid, 'SIGTERM');
     else for (const member of tree) if (!SCAFFOLD.has(member.name)) send(member.pid, 'SIGTERM');
     await Promise.race([exited, sleep(graceMs, undefined, { ref: false })]);
   }
-  // Also where it has ended: without a sandbox, what it started may still be there.
+  // Also after its end: without a sandbox, its descendants may still run.
   killTree(pid);
   for (const mark of marks) if (isAlive(mark)) send(mark.pid, 'SIGKILL');
   await exited;
   for (const mark of marks) await gone(mark);
 }
 
-/** Programs that only lead to the sandboxed one. */
+/** Programs that only start the sandboxed one. */
 const SCAFFOLD: ReadonlySet<string> = new Set(['bwrap', 'nice', 'choom']);
 
 function killTree(pid: number): void {
@@ -165,12 +165,12 @@ async function gone(mark: ProcessMark | undefined): Promise<void> {
   while (mark !== undefined && isAlive(mark)) await sleep(10);
 }
 
-/** The sandbox's first process, as bubblewrap tells it; undefined without a sandbox. */
+/** The sandbox's first process, as bubblewrap reports it; `undefined` without a sandbox. */
 async function readInfo(stream: Readable): Promise<ProcessMark | undefined> {
   const chunks: string[] = [];
   stream.setEncoding('utf8').on('data', (text: string) => chunks.push(text));
   return new Promise((resolve) => {
-    // bubblewrap closes it before the program starts, or by dying.
+    // bubblewrap closes it before the program starts, or when it dies.
     stream.once('close', () => resolve(parseInfo(chunks.join(''))));
     stream.once('error', () => resolve(undefined));
   });
@@ -214,7 +214,7 @@ function watchResources(
     if (held > watch.memoryBytes)
       exceed(
         'memory',
-        `ended: it held ${held} bytes of memory; its limit is ${watch.memoryBytes} (resources.memoryBytes)`,
+        `stopped: it used ${held} bytes of memory; the limit is ${watch.memoryBytes} (resources.memoryBytes)`,
       );
   }, MEMORY_EVERY_MS);
   let walking = false;
@@ -232,5 +232,8 @@ function watchResources(
 async function checkDisk(watch: ResourceWatch, exceed: Exceed): Promise<void> {
   const held = await folderBytes(watch.folders);
   if (held > watch.diskBytes)
-    exceed('disk', `ended: its folders hold ${held} bytes; its limit is ${watch.diskBytes} (resources.diskBytes)`);
+    exceed(
+      'disk',
+      `stopped: its folders use ${held} bytes of disk; the limit is ${watch.diskBytes} (resources.diskBytes)`,
+    );
 }

@@ -1,4 +1,4 @@
-// Builds the command that runs a program in bubblewrap, with limits, and finds out by trying whether that works here.
+// Builds the command that runs a program in bubblewrap with limits, and tests whether bubblewrap works here.
 import { spawn } from 'node:child_process';
 import { readlinkSync, realpathSync } from 'node:fs';
 import { sep } from 'node:path';
@@ -7,15 +7,15 @@ import { failure } from '../../failures.ts';
 import { systemCallFilter } from './seccomp.ts';
 
 /**
- * How programs are kept apart here. `own-user`: the worker is root, each program runs as a user of its own. `namespace`:
- * the worker is an ordinary user, the program is `nobody` in a user namespace.
+ * How programs are isolated here. `own-user`: the worker is root and each program runs as a separate user. `namespace`:
+ * the worker is an ordinary user and the program is `nobody` in a user namespace.
  */
 export type Sandbox =
   | { readonly kind: 'own-user' }
   | { readonly kind: 'namespace'; readonly nesting: boolean }
   | { readonly kind: 'none'; readonly why: string };
 
-/** Everything one program may see and use. Paths in `from` are the machine's, in `to` the program's. */
+/** Everything that one program can see and use. Paths in `from` are the machine's, in `to` the program's. */
 export interface Enclosure {
   readonly readOnly: readonly Mount[];
   readonly writable: readonly Mount[];
@@ -26,7 +26,7 @@ export interface Enclosure {
   readonly cwd: string;
   readonly env: Readonly<Record<string, string>>;
   readonly limits: ProgramLimits;
-  /** The user it runs as when the worker is root. */
+  /** The program's user when the worker is root. */
   readonly uid: number;
   readonly argv: readonly string[];
 }
@@ -37,7 +37,7 @@ export interface Mount {
 }
 
 export interface ProgramLimits {
-  /** Memory that a process may claim for its own data. The address space is no measure: numpy and V8 reserve far more than they use. */
+  /** Limit of a process's data memory. Not of its address space: numpy and V8 reserve far more than they use. */
   readonly memoryBytes: number;
   readonly fileBytes: number;
   readonly processes: number;
@@ -46,24 +46,24 @@ export interface ProgramLimits {
 export interface Command {
   readonly program: string;
   readonly args: readonly string[];
-  /** What bubblewrap reads on `FILTER_DESCRIPTOR`: which system calls the program may make. */
+  /** The filter of allowed system calls, which bubblewrap reads on `FILTER_DESCRIPTOR`. */
   readonly filter?: Buffer;
 }
 
-/** The program's user inside a user namespace: nobody, by custom. */
+/** The program's user inside a user namespace: nobody, by convention. */
 export const NOBODY = 65_534;
-/** File descriptor on which bubblewrap tells the process number of the sandbox's first process. */
+/** File descriptor on which bubblewrap reports the id of the sandbox's first process. */
 export const INFO_DESCRIPTOR = 3;
-/** File descriptor on which bubblewrap is given the filter of system calls. */
+/** File descriptor on which bubblewrap reads the filter of system calls. */
 export const FILTER_DESCRIPTOR = 4;
-/** Where a program finds folders in memory. Their contents count as its memory. */
+/** Folders in memory in the sandbox. Their content counts as the program's memory. */
 export const MEMORY_FOLDERS = ['/dev/shm', '/tmp'] as const;
 
-/** The command that runs the enclosure's program; its environment and working folder are part of it. Not for `none`. */
+/** The command that runs the enclosure's program, including its environment and working folder. Not for `none`. */
 export function sandboxCommand(sandbox: Exclude<Sandbox, { kind: 'none' }>, enclosure: Enclosure): Command {
   const { limits } = enclosure;
   const args = [
-    // The platform's own processes go first: decisions must not wait for a training, nor die for its memory.
+    // The platform's own processes have priority: decisions must not wait for a training, nor be killed for its memory.
     ...['-n', '10', 'choom', '-n', '1000', '--', 'bwrap'],
     ...namespaces(sandbox),
     ...['--die-with-parent', '--new-session', '--clearenv', '--hostname', 'ocdl'],
@@ -71,9 +71,9 @@ export function sandboxCommand(sandbox: Exclude<Sandbox, { kind: 'none' }>, encl
     ...systemFolders(),
     ...['--proc', '/proc', '--dev', '/dev'],
     ...enclosure.devices.flatMap((device) => ['--dev-bind', device, device]),
-    // What lies in a tmpfs is memory: a program must not fill the machine's with it.
+    // A tmpfs uses memory: its size is limited, so that a program cannot fill the machine's memory.
     ...MEMORY_FOLDERS.flatMap((path) => temporary(path, limits.memoryBytes / 4)),
-    // bubblewrap makes the folders above a mount for its own user alone.
+    // bubblewrap creates the folders above a mount for its own user only.
     ...above([...enclosure.readOnly, ...enclosure.writable]).flatMap((path) => ['--perms', '0755', '--dir', path]),
     ...enclosure.readOnly.flatMap(({ from, to }) => ['--ro-bind', from, to]),
     ...enclosure.writable.flatMap(({ from, to }) => ['--bind', from, to]),
@@ -84,25 +84,25 @@ export function sandboxCommand(sandbox: Exclude<Sandbox, { kind: 'none' }>, encl
     ...(sandbox.kind === 'own-user' ? becomeUser(enclosure.uid) : []),
     ...['prlimit', `--data=${Math.ceil(limits.memoryBytes)}`, `--fsize=${Math.ceil(limits.fileBytes)}`],
     ...[`--nproc=${limits.processes}`, '--core=0', '--'],
-    // Only as the program's user: its folder is closed to others, also to a root without privileges.
+    // Only as the program's user: others cannot enter its folder, not even root without privileges.
     ...['env', `--chdir=${enclosure.cwd}`, '--'],
     ...enclosure.argv,
   ];
   return { program: 'nice', args, filter: mustHaveFilter() };
 }
 
-/** Finds the best sandbox that works here, by running a program in it. */
+/** Finds the strongest sandbox that works here, by running a program in it. */
 export async function detectSandbox(): Promise<Sandbox> {
-  if (process.platform !== 'linux') return { kind: 'none', why: `there is no bubblewrap for ${process.platform}` };
+  if (process.platform !== 'linux') return { kind: 'none', why: `bubblewrap does not exist for ${process.platform}` };
   if (systemCallFilter() === undefined)
-    return { kind: 'none', why: `system calls of ${process.arch} processors cannot be filtered yet` };
-  // Root is never mapped into a user namespace: its processes would still be the machine's root to /proc/sys and to RLIMIT_NPROC.
+    return { kind: 'none', why: `the system call filter does not support ${process.arch} processors` };
+  // Root is never mapped into a user namespace: to /proc/sys and RLIMIT_NPROC, its processes would still be the machine's root.
   const candidates: readonly Exclude<Sandbox, { kind: 'none' }>[] =
     process.getuid?.() === 0
       ? [{ kind: 'own-user' }]
       : [
           { kind: 'namespace', nesting: false },
-          // Before version 0.8 bubblewrap cannot forbid further namespaces: the filter alone does.
+          // bubblewrap before 0.8 cannot forbid nested namespaces: only the filter does.
           { kind: 'namespace', nesting: true },
         ];
   let why = '';
@@ -114,7 +114,7 @@ export async function detectSandbox(): Promise<Sandbox> {
   return { kind: 'none', why };
 }
 
-/** Throws where a folder to be shown to untrusted programs holds a secret one. */
+/** Throws if a folder that untrusted programs would see contains a secret one. */
 export function refuseToShow(shown: readonly Mount[], secret: string): void {
   const inside = real(secret);
   for (const { from } of [...shown, { from: '/usr' }]) {
@@ -122,7 +122,7 @@ export function refuseToShow(shown: readonly Mount[], secret: string): void {
     if (inside === folder || inside.startsWith(folder.endsWith(sep) ? folder : folder + sep))
       throw failure(
         'InvalidInput',
-        `the sandbox would show ${from}, which holds the platform's own folder ${secret}: move that folder (OCDL_HOME) elsewhere`,
+        `the sandbox would expose ${from}, which contains the platform's own folder ${secret}: move that folder (OCDL_HOME)`,
       );
   }
 }
@@ -131,7 +131,7 @@ function namespaces(sandbox: Exclude<Sandbox, { kind: 'none' }>): string[] {
   if (sandbox.kind === 'own-user')
     return [
       ...['--unshare-ipc', '--unshare-pid', '--unshare-net', '--unshare-uts', '--unshare-cgroup-try'],
-      // Just enough to become the program's user; `setpriv` gives these up too.
+      // Only what is needed to become the program's user; `setpriv` drops these capabilities too.
       ...['--cap-drop', 'ALL', '--cap-add', 'CAP_SETUID', '--cap-add', 'CAP_SETGID', '--cap-add', 'CAP_SETPCAP'],
     ];
   return [
@@ -142,14 +142,14 @@ function namespaces(sandbox: Exclude<Sandbox, { kind: 'none' }>): string[] {
 
 function mustHaveFilter(): Buffer {
   const filter = systemCallFilter();
-  if (filter === undefined) throw new Error(`system calls of ${process.arch} processors cannot be filtered yet`);
+  if (filter === undefined) throw new Error(`the system call filter does not support ${process.arch} processors`);
   return filter;
 }
 
-/** Hands the filter to a bubblewrap that was just started. */
+/** Writes the filter to a bubblewrap that was just started. */
 export function giveFilter(stream: unknown, filter: Buffer | undefined): void {
   if (!(stream instanceof Writable)) return;
-  // One that could not start, or has died, is told by its end.
+  // A bubblewrap that did not start or died is reported by its exit.
   stream.on('error', () => undefined);
   stream.end(filter);
 }
@@ -167,7 +167,7 @@ function systemFolders(): string[] {
     const target = linkTarget(path);
     return target === undefined ? ['--ro-bind-try', path, path] : ['--symlink', target, path];
   });
-  // Of /etc only what the loader needs; of /sys only what numerical libraries ask about the processor.
+  // From /etc only what the loader needs; from /sys only what numerical libraries read about the processor.
   const files = [
     '/etc/ld.so.cache',
     '/etc/ld.so.conf',
@@ -180,7 +180,7 @@ function systemFolders(): string[] {
   return ['--ro-bind', '/usr', '/usr', ...merged, ...made, ...files.flatMap((path) => ['--ro-bind-try', path, path])];
 }
 
-/** The folders above the mounts, outermost first. */
+/** The parent folders of the mounts, outermost first. */
 function above(mounts: readonly Mount[]): readonly string[] {
   const folders = new Set<string>();
   for (const { to } of mounts) {

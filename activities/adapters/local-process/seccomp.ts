@@ -1,37 +1,37 @@
-// The filter of system calls for sandboxed programs: no memory that no limit counts, no namespaces of their own.
+// The system call filter of sandboxed programs: no memory that escapes the limits, no nested namespaces.
 import { endianness } from 'node:os';
 
-/** Numbers of system calls, from the kernel's tables (asm/unistd_64.h, asm-generic/unistd.h), and the audit's name of the machine. */
+/** System call numbers from the kernel's tables (asm/unistd_64.h, asm-generic/unistd.h), and the audit name of the architecture. */
 interface Machine {
   readonly audit: number;
   readonly calls: Readonly<Record<Call, number>>;
-  /** Numbers from here on belong to another set of calls (x32) that the table does not list. */
+  /** Numbers from here on belong to another ABI (x32), which the table does not list. */
   readonly foreignFrom?: number;
 }
 
 type Call = (typeof unknownCalls)[number] | (typeof namespaceCalls)[number] | 'setns' | 'clone3';
 
-/** Answered as by a kernel that does not know them: libraries then do without. */
+/** Answered like an unknown system call (ENOSYS), so that libraries fall back. */
 const unknownCalls = [
-  // Memory that belongs to no process: written but not mapped, it is in no process's figures.
+  // Memory that belongs to no process: written but not mapped, it is in no process's statistics.
   'memfd_create',
   'memfd_secret',
   'shmget',
   'msgget',
   'semget',
   'mq_open',
-  // Rings do system calls that no filter sees.
+  // io_uring executes system calls that no filter sees.
   'io_uring_setup',
-  // Key rings are shared by all processes of a user, across sandboxes.
+  // All processes of a user share key rings, across sandboxes.
   'add_key',
   'request_key',
   'keyctl',
-  // Parts of the kernel that no job needs and that have had the most holes.
+  // Parts of the kernel that no job needs and that have had the most vulnerabilities.
   'bpf',
   'userfaultfd',
   'perf_event_open',
 ] as const;
-/** Refused where their flags ask for a namespace. */
+/** Refused if their flags request a namespace. */
 const namespaceCalls = ['clone', 'unshare'] as const;
 
 const machines: Readonly<Record<string, Machine>> = {
@@ -87,20 +87,20 @@ const NAMESPACE_FLAGS = 0x7e020000;
 const ENOSYS = 38;
 const EPERM = 1;
 
-/** The filter as bubblewrap takes it; undefined for a processor whose system calls are not listed here. */
+/** The filter in bubblewrap's format; `undefined` for an architecture without a table. */
 export function systemCallFilter(architecture: string = process.arch): Buffer | undefined {
   const machine = machines[architecture];
   if (machine === undefined || endianness() !== 'LE') return undefined;
   const { audit, calls, foreignFrom } = machine;
   const rules: Instruction[][] = [
     [load(AUDIT_AT)],
-    // Calls of another architecture (32 bit) have other numbers: a program that makes one is ended.
+    // Calls of another architecture (32 bit) have different numbers: a program that makes one is killed.
     [{ ...JUMP_IF_EQUAL, k: audit, yes: 1, no: 0 }, answer(KILL_PROCESS)],
     [load(NUMBER_AT)],
     ...(foreignFrom === undefined ? [] : [[{ ...JUMP_IF_AT_LEAST, k: foreignFrom, yes: 0, no: 1 }, refuse(ENOSYS)]]),
     ...unknownCalls.map((call) => [{ ...JUMP_IF_EQUAL, k: calls[call], yes: 0, no: 1 }, refuse(ENOSYS)]),
     [{ ...JUMP_IF_EQUAL, k: calls.setns, yes: 0, no: 1 }, refuse(EPERM)],
-    // Its flags lie in memory, where no filter can look: without it the C library takes clone.
+    // Its flags are in memory, which a filter cannot read: with ENOSYS the C library falls back to clone.
     [{ ...JUMP_IF_EQUAL, k: calls.clone3, yes: 0, no: 1 }, refuse(ENOSYS)],
     ...namespaceCalls.map((call) => [
       { ...JUMP_IF_EQUAL, k: calls[call], yes: 0, no: 4 },
@@ -118,16 +118,16 @@ export function systemCallFilter(architecture: string = process.arch): Buffer | 
 interface Instruction {
   readonly code: number;
   readonly k: number;
-  /** How many instructions to skip. */
+  /** Number of instructions to skip. */
   readonly yes: number;
   readonly no: number;
 }
 
-/** Offsets in `struct seccomp_data`; of the first argument the lower half, which holds all flags. */
+/** Offsets in `struct seccomp_data`; for the first argument, the lower half, which contains all flags. */
 const NUMBER_AT = 0;
 const AUDIT_AT = 4;
 const FIRST_ARGUMENT_AT = 16;
-/** Answers of a filter (linux/seccomp.h). */
+/** Results of a filter (linux/seccomp.h). */
 const ALLOW = 0x7fff0000;
 const KILL_PROCESS = 0x80000000;
 const ERROR = 0x00050000;

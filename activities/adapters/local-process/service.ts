@@ -1,4 +1,4 @@
-// Runs services of one model each: files fetched, the server in the sandbox on a Unix socket, ready or a clear error.
+// Runs services of one model each: fetches files, starts the server in the sandbox on a Unix socket, waits until it is ready.
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -16,17 +16,17 @@ import { openProgramLog } from './program-log.ts';
 import { startProgram, type Ended, type Program } from './program.ts';
 import type { Sandbox } from './sandbox.ts';
 
-/** Brings an artifact's bytes to a path and makes sure of their digest. */
+/** Copies an artifact's bytes to a path and verifies their digest. */
 export type FetchFile = (artifact: Artifact, destination: string, signal: AbortSignal) => Promise<void>;
 
 export interface ServiceSetting {
   readonly sandbox: Sandbox;
-  /** The service's own folder, empty. */
+  /** The service's own, empty folder. */
   readonly folder: string;
   readonly home: string;
   /** Program that serves a model. */
   readonly entry: string;
-  /** Where the platform's own code lies. */
+  /** Root of the platform's own code. */
   readonly checkout: string;
   readonly fetchFile: FetchFile;
   readonly uid: number;
@@ -36,16 +36,16 @@ export interface ServiceSetting {
 
 export interface RunningService {
   readonly address: `unix:${string}`;
-  /** Resolves when it ends before it is told to. */
+  /** Resolves when the service ends without being stopped. */
   readonly ended: Promise<ServiceEnd>;
   end(): Promise<void>;
 }
 
-/** The kernel takes 107 bytes as a socket's path. */
+/** The kernel limits a socket's path to 107 bytes. */
 const SOCKET_PATH_BYTES = 107;
 const POLL_MS = 50;
 
-/** Starts a service and waits until it is ready; on any failure nothing of it is left. */
+/** Starts a service and waits until it is ready; a failure leaves no process behind. */
 export async function startModelService(
   setting: ServiceSetting,
   spec: ServiceSpec,
@@ -89,7 +89,11 @@ async function fetchFiles(
 ): Promise<Artifact> {
   for (const file of spec.files) {
     const problem = pathProblem(file.name) ?? (file.name.includes('/') ? 'it must be one name' : undefined);
-    if (problem) throw failure('InvalidInput', `service ${spec.name}: a file's name is unlawful: ${problem}`);
+    if (problem)
+      throw failure(
+        'InvalidInput',
+        `service ${spec.name}: the file name "${file.name.slice(0, 100)}" is invalid: ${problem}`,
+      );
     await setting.fetchFile(file, join(model, file.name), signal);
   }
   const served = spec.files.find(({ name }) => name === 'model.onnx');
@@ -98,7 +102,7 @@ async function fetchFiles(
   return served;
 }
 
-/** A folder for the socket whose path is short enough: the service's own, or else one of the system's temporary folder. */
+/** A folder for the socket with a short enough path: the service's own, or one in the system's temporary folder. */
 async function socketFolder(folder: string): Promise<string> {
   const own = join(folder, 'run');
   if (Buffer.byteLength(join(own, 'socket')) > SOCKET_PATH_BYTES) return mkdtemp(join(tmpdir(), 'ocdl-'));
@@ -122,24 +126,24 @@ async function ready(options: {
     options.signal.throwIfAborted();
     if (state.ended) {
       const { killed, detail } = endOf(spec, state.ended, options.tail());
-      // Killed, it may start next time; a model that cannot be served never will.
-      if (killed) throw new Error(`${detail}\nIt is started again.`);
-      throw failure('JobFailed', `before it was ready, ${detail}`);
+      // A killed service may succeed next time; a model that cannot be served never will.
+      if (killed) throw new Error(`${detail}\nIt will be started again.`);
+      throw failure('JobFailed', `not ready: ${detail}`);
     }
     if (await answers(options.socket)) return;
     await sleep(POLL_MS);
   }
   throw new ServiceNotReady(
-    `service ${spec.name} was not ready within ${options.withinMs / 1000} seconds; its last lines:\n${options.tail().slice(-4_000)}`,
+    `service ${spec.name} was not ready within ${options.withinMs / 1000} seconds; last lines of its log:\n${options.tail().slice(-4_000)}`,
   );
 }
 
 function endOf({ name }: ServiceSpec, ended: Ended, tail: string): ServiceEnd {
   const killed = wasKilled(ended);
-  const how = killed ? 'was killed from outside' : 'ended by itself';
+  const how = killed ? 'was killed from outside' : 'exited on its own';
   return {
     killed,
-    detail: `service ${name} ${how} (status ${ended.code ?? 'none'}); its last lines:\n${tail.slice(-4_000)}`,
+    detail: `service ${name} ${how} (status ${ended.code ?? 'none'}); last lines of its log:\n${tail.slice(-4_000)}`,
   };
 }
 

@@ -1,10 +1,10 @@
-// What writers that died left in a bucket: uploads never completed and temporary objects, ended when they are a day old.
+// Cleans up after dead writers: aborts incomplete uploads and removes temporary objects that are a day old.
 import { ListMultipartUploadsCommand, ListObjectsV2Command } from '@aws-sdk/client-s3';
 import { LEFTOVER_AGE_MS } from '../durable-file.ts';
 import type { Connection } from './connection.ts';
 import type { Uploads } from './uploads.ts';
 
-/** Ends uploads below `root` and removes objects below `temporary` that are older than a day. */
+/** Aborts uploads below `root` and removes objects below `temporary` that are older than a day. */
 export async function removeLeftovers(
   { client, bucket }: Connection,
   uploads: Uploads,

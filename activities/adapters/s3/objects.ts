@@ -1,4 +1,4 @@
-// The objects of a bucket as files of a store: where they lie, what is known of them, their bytes and digests.
+// The objects of a bucket as files of a store: keys, metadata, bytes and digests.
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import {
@@ -13,7 +13,7 @@ import { addresses, checkPath } from '../store-rules.ts';
 import type { Connection } from './connection.ts';
 import { nameOf, s3Error } from './errors.ts';
 
-/** S3's longest key, in bytes; paths and prefixes have ASCII characters only. */
+/** S3's longest key, in bytes; paths and prefixes are ASCII. */
 const KEY_LIMIT = 1024;
 
 export type Objects = ReturnType<typeof createObjects>;
@@ -26,24 +26,27 @@ export function createObjects({ client, reader, bucket, endpoint, silenceMs }: C
   const keyOf = (path: StorePath): string => {
     const key = `${root}${checkPath(path)}`;
     if (key.length > KEY_LIMIT)
-      throw failure('InvalidInput', `${key.slice(0, 100)}… has more than the ${KEY_LIMIT} characters of an S3 key`);
+      throw failure(
+        'InvalidInput',
+        `${key.slice(0, 100)}… has ${key.length} characters; an S3 key can have at most ${KEY_LIMIT}: choose a shorter path`,
+      );
     return key;
   };
   const notFound = (path: StorePath) => failure('NotFound', `no file ${path} in ${scheme}`);
 
-  /** What is known of the object at a path; `undefined` for none. */
+  /** Metadata of the object at a path; `undefined` if there is none. */
   async function head(path: StorePath, abortSignal?: AbortSignal): Promise<HeadObjectCommandOutput | undefined> {
     try {
       return await client.send(new HeadObjectCommand({ Bucket: bucket, Key: keyOf(path) }), { abortSignal });
     } catch (error) {
       if (nameOf(error) !== 'NotFound') throw error;
-      // So it is told of a missing bucket as well: a HEAD has no body. A listing says which it is.
+      // A 404 of a HEAD may also mean a missing bucket, since it has no body: a listing tells which it is.
       await client.send(new ListObjectsV2Command({ Bucket: bucket, Prefix: keyOf(path), MaxKeys: 1 }), { abortSignal });
       return undefined;
     }
   }
 
-  /** The bytes from `start` to `end`, which may lie behind the end of the file. */
+  /** The bytes from `start` to `end`, which may be beyond the end of the file. */
   async function open(
     path: StorePath,
     start: number,
@@ -58,8 +61,8 @@ export function createObjects({ client, reader, bucket, endpoint, silenceMs }: C
     const command = new GetObjectCommand({ Bucket: bucket, Key: keyOf(path), ...(Range !== undefined && { Range }) });
     try {
       const { Body } = await reader.send(command, { abortSignal: signal });
-      if (!(Body instanceof Readable)) throw new TypeError(`S3 GetObject of ${scheme}${path} gave no stream`);
-      // A body that fails before anybody reads it must not end the process; who reads it then is told.
+      if (!(Body instanceof Readable)) throw new TypeError(`S3 GetObject of ${scheme}${path} returned no stream`);
+      // An error before the first read must not be unhandled; the later reader receives it.
       return bytesOf(
         path,
         Body.on('error', () => undefined),
@@ -89,21 +92,21 @@ export function createObjects({ client, reader, bucket, endpoint, silenceMs }: C
     }
   }
 
-  /** The server's next step, unless it is silent for too long. A reader that takes its time is not its silence. */
+  /** The server's next chunk, with a timeout for a silent server. A slow reader does not count. */
   function heard<T>(body: Readable, step: Promise<T>): Promise<T> {
     const silent = Object.assign(new Error(`silent for ${silenceMs} ms`), { name: 'TimeoutError' });
     const timer = setTimeout(() => body.destroy(silent), silenceMs);
     return step.finally(() => clearTimeout(timer));
   }
 
-  /** SHA-256 of the bytes as they lie there now. */
+  /** SHA-256 of the bytes as they are stored now. */
   async function digestOf(path: StorePath, signal?: AbortSignal): Promise<Digest> {
     const hash = createHash('sha256');
     for await (const chunk of await open(path, 0, Infinity, signal)) hash.update(chunk);
     return hash.digest('hex') as Digest;
   }
 
-  /** What is known of the object, with the digest that was checked when it was made, or that of its bytes if somebody else made it. */
+  /** Metadata with the digest that was verified at creation, or computed from the bytes if another client created the object. */
   async function stored(path: StorePath, signal: AbortSignal) {
     const known = await head(path, signal);
     if (!known) return undefined;

@@ -1,4 +1,4 @@
-// How bytes get into a bucket: whole in one request, streamed in parts, or put together from what lies there; each all or nothing.
+// Writes objects: in one request, streamed in parts, or copied on the server; always all or nothing.
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   AbortMultipartUploadCommand,
@@ -19,23 +19,23 @@ import type { Connection } from './connection.ts';
 import { nameOf } from './errors.ts';
 
 export interface UploadOptions {
-  /** What the bytes are encrypted with at rest; an answer that does not prove it fails the upload. */
+  /** Encryption at rest; an upload fails if the response does not confirm it. */
   readonly encryption?: 'AES256' | 'aws:kms';
-  /** Which key of the KMS; without it the account's own. */
+  /** KMS key; default: the account's own. */
   readonly kmsKeyId?: string;
-  /** Size of a part, at least 5 MiB. */
+  /** Part size, at least 5 MiB. */
   readonly partBytes?: number;
-  /** Parts on their way at once. */
+  /** Number of concurrent part uploads. */
   readonly concurrency?: number;
   readonly onWarn: (message: string) => void;
 }
 
-/** Where and as what an object is made. */
+/** Target and properties of a new object. */
 export interface Target {
   readonly key: string;
-  /** SHA-256 of all bytes, kept in the metadata: S3's own checksum of a multipart object is one of its parts' checksums. */
+  /** SHA-256 of all bytes, kept in the metadata, because S3's own checksum of a multipart object covers only the checksums of its parts. */
   readonly sha256?: Digest;
-  /** Only if the key is free; `PreconditionFailed` where it is not. */
+  /** Creates only if the key is free; otherwise `PreconditionFailed`. */
   readonly onlyNew: boolean;
   readonly signal: AbortSignal;
 }
@@ -43,26 +43,26 @@ export interface Target {
 export type Uploads = ReturnType<typeof createUploads>;
 
 const MIB = 1024 * 1024;
-/** S3 takes no smaller part but the last. */
+/** S3's minimum part size, except for the last part. */
 const SMALLEST_PART = 5 * MIB;
-/** S3 takes no more parts. */
+/** S3's maximum number of parts. */
 const MOST_PARTS = 10_000;
-/** 4 parts of 8 MiB in memory: a third of the 96 MB that a copy may take, the rest being the source's and the collector's. */
+/** 4 parts of 8 MiB in memory: a third of the 96 MB allowed for a copy; the source and the garbage collector use the rest. */
 const PART = 8 * MIB;
 const CONCURRENCY = 4;
-/** A server needs moments to notice that the sender of a part has left; in all 5 s. */
+/** A server needs a moment to notice that the sender of a part has disconnected; 5 s in all. */
 const ABORT_ATTEMPTS = 10;
 const ABORT_PAUSE_MS = 500;
 /** A part that a server copies in seconds; 10,000 of them hold 2.5 TB. */
 const COPY_PART = 256 * MIB;
 
-/** Uploads into the bucket of a connection. */
+/** Creates uploads into the bucket of a connection. */
 export function createUploads({ client, bucket, endpoint }: Connection, options: UploadOptions) {
   const { encryption, kmsKeyId, partBytes = PART, concurrency = CONCURRENCY, onWarn } = options;
   if (!Number.isInteger(partBytes) || partBytes < SMALLEST_PART)
-    throw failure('InvalidInput', `S3 parts of ${partBytes} bytes: a part has at least ${SMALLEST_PART} bytes`);
+    throw failure('InvalidInput', `S3 part size ${partBytes} is too small: use at least ${SMALLEST_PART} bytes`);
   if (!Number.isInteger(concurrency) || concurrency < 1)
-    throw failure('InvalidInput', `${concurrency} S3 parts at once: at least 1`);
+    throw failure('InvalidInput', `S3 concurrency ${concurrency} is too small: use at least 1`);
 
   const encrypted = {
     ...(encryption && { ServerSideEncryption: encryption }),
@@ -77,22 +77,22 @@ export function createUploads({ client, bucket, endpoint }: Connection, options:
   });
   const condition = ({ onlyNew }: Target) => (onlyNew ? { IfNoneMatch: '*' } : {});
 
-  /** Throws unless the answer says that the object is encrypted as configured. */
+  /** Throws unless the response confirms the configured encryption. */
   function prove(key: string, answer: object): void {
     const proof = 'ServerSideEncryption' in answer ? answer.ServerSideEncryption : undefined;
     if (encryption === undefined || proof === encryption) return;
-    const said = typeof proof === 'string' ? proof : 'nothing of it';
+    const said = typeof proof === 'string' ? proof : 'no encryption';
     throw new SystemUnavailable({
       system: 'S3',
-      reason: 'it does not encrypt as configured',
+      reason: 'it does not encrypt uploads as configured',
       message:
-        `s3://${bucket}/${key}: server-side encryption ${encryption} is configured, but ${endpoint} answers ${said}. Nothing is ` +
-        `stored. Let the server encrypt (and remove what lies there unencrypted), or take the encryption out of the S3 ` +
-        `configuration; it is tried again`,
+        `s3://${bucket}/${key}: server-side encryption ${encryption} is configured, but ${endpoint} reports ${said}. Nothing was ` +
+        `stored. Enable encryption on the server (and remove unencrypted objects), or remove the encryption from the S3 ` +
+        `configuration; will be retried`,
     });
   }
 
-  /** What was promised before any byte was sent must hold for what now lies there. */
+  // The encryption confirmed before the upload must also hold for the stored object.
   async function proveStored({ key, signal }: Target): Promise<void> {
     if (encryption === undefined) return;
     const stored = await client.send(new HeadObjectCommand({ Bucket: bucket, Key: key }), { abortSignal: signal });
@@ -109,8 +109,8 @@ export function createUploads({ client, bucket, endpoint }: Connection, options:
   }
 
   /**
-   * Without the caller's signal: this is what has to happen when it was aborted. A part that the server was still taking in
-   * can outlive the end of its upload, so it is ended until the server knows no part of it.
+   * Runs without the caller's signal, because it must also run after an abort. A part that the server is still receiving can
+   * outlive the abort of its upload, so the abort is repeated until the server lists no part of it.
    */
   async function abort(Key: string, UploadId: string): Promise<void> {
     const upload = { Bucket: bucket, Key, UploadId };
@@ -120,14 +120,14 @@ export function createUploads({ client, bucket, endpoint }: Connection, options:
         await client.send(new ListPartsCommand(upload));
         await sleep(ABORT_PAUSE_MS);
       }
-      onWarn(`an upload of ${Key} has parts that still arrive; it is swept in a day`);
+      onWarn(`parts of the aborted upload of ${Key} still arrive; it will be removed in a day`);
     } catch (error) {
       if (nameOf(error) !== 'NoSuchUpload')
-        onWarn(`an upload of ${Key} could not be ended and is swept in a day: ${String(error)}`);
+        onWarn(`the upload of ${Key} could not be aborted; it will be removed in a day: ${String(error)}`);
     }
   }
 
-  /** One object from parts that `fill` sends or names. The key changes when all are there, or not at all. */
+  /** One object from parts that `fill` sends or names. The key changes when all parts are complete, or not at all. */
   async function assemble(
     target: Target,
     ChecksumAlgorithm: 'SHA256' | undefined,
@@ -157,7 +157,7 @@ export function createUploads({ client, bucket, endpoint }: Connection, options:
     remove,
     abort,
 
-    /** Begins an upload and clears it up: may this key do all of that, and does the server promise the encryption? */
+    /** Starts and aborts an upload, to check the permissions for both and the server's encryption. */
     async rehearse(key: string): Promise<void> {
       const begun = await client.send(new CreateMultipartUploadCommand({ Bucket: bucket, Key: key, ...encrypted }));
       const upload = { Bucket: bucket, Key: key, UploadId: begun.UploadId ?? '' };
@@ -170,7 +170,7 @@ export function createUploads({ client, bucket, endpoint }: Connection, options:
       prove(key, begun);
     },
 
-    /** Bytes that are held already, at most one part of them. */
+    /** Writes bytes that are in memory, at most one part. */
     async whole(target: Target, bytes: Uint8Array): Promise<void> {
       const abortSignal = target.signal;
       if (encryption === undefined) {
@@ -179,7 +179,7 @@ export function createUploads({ client, bucket, endpoint }: Connection, options:
         });
         return;
       }
-      // In one request the proof would come when the bytes can be seen already: so as an upload of one part.
+      // A single request would confirm the encryption only after the bytes are visible: so it is an upload of one part.
       await assemble(target, 'SHA256', async (upload) => {
         const part = { ...upload, PartNumber: 1, Body: bytes, ChecksumAlgorithm: 'SHA256' as const };
         const { ETag, ChecksumSHA256 } = await client.send(new UploadPartCommand(part), { abortSignal });
@@ -188,10 +188,10 @@ export function createUploads({ client, bucket, endpoint }: Connection, options:
     },
 
     /**
-     * Chunks as they come, in parts. An error of the source ends it, also after the last chunk, before anything can be seen.
-     * `stop` is aborted as soon as a part fails, so that the source need not be waited for.
-     * (lib-storage's `Upload` gives each part new memory, 110 MB over idle for 1 GB in parts of 8 MiB where this takes 70;
-     * it takes no signal for its requests, and shows the answer that must prove the encryption only after the last byte.)
+     * Writes a stream of chunks in parts. An error of the source aborts it, even after the last chunk, before anything is visible.
+     * `stop` is aborted as soon as a part fails, so that the source need not be awaited.
+     * (lib-storage's `Upload` allocates memory per part, 110 MB over idle for 1 GB in parts of 8 MiB where this takes 70;
+     * it accepts no signal for its requests, and exposes the encryption response only after the last byte.)
      */
     async stream(
       target: Target,
@@ -199,11 +199,11 @@ export function createUploads({ client, bucket, endpoint }: Connection, options:
       { bytes = 0, stop }: { readonly bytes?: number; readonly stop: AbortController },
     ): Promise<void> {
       const size = Math.max(partBytes, Math.ceil(bytes / MOST_PARTS));
-      // Not until `stop`: parts on their way then end by themselves, and leave nothing behind the end of their upload.
+      // Not aborted by `stop`: running parts end on their own and leave nothing after the abort of their upload.
       const abortSignal = target.signal;
       await assemble(target, 'SHA256', async (upload) => {
         const parts: CompletedPart[] = [];
-        // Each lane has one buffer, filled again when its part has been taken.
+        // Each lane has one buffer, reused when its part has been sent.
         const lanes: { buffer: Buffer; sent: Promise<void> }[] = [];
         const send = async (PartNumber: number, Body: Uint8Array): Promise<void> => {
           try {
@@ -233,16 +233,16 @@ export function createUploads({ client, bucket, endpoint }: Connection, options:
           stop.abort(error);
         }
         await Promise.all(lanes.map(({ sent }) => sent));
-        // What failed first, not what was ended because of it.
+        // Report the first failure, not the failures that it caused.
         stop.signal.throwIfAborted();
         return parts;
       });
     },
 
     /**
-     * An object from the bytes of another, copied by the server. In parts, since `CopyObject` does not hold to
-     * `If-None-Match` on every server (versitygw 1.8.0 overwrites), and ends at 5 GB. The checksum is the server's own choice
-     * here: versitygw gives a copied part that of its whole source, which it then refuses.
+     * Writes an object as a server-side copy. In parts, because `CopyObject` ignores `If-None-Match` on some servers
+     * (versitygw 1.8.0 overwrites) and is limited to 5 GB. The server chooses the checksum: versitygw gives a copied part the
+     * checksum of its whole source, which it then refuses.
      */
     async copy(target: Target, from: string, bytes: number): Promise<void> {
       await assemble(target, undefined, async (upload) => {
@@ -265,7 +265,7 @@ export function createUploads({ client, bucket, endpoint }: Connection, options:
   };
 }
 
-/** The chunks laid into buffers of `size` bytes, one after the other; the last may be shorter. `next` gives the buffer to fill. */
+/** Fills buffers of `size` bytes with the chunks; the last may be shorter. `next` returns the buffer to fill. */
 async function* filled(
   chunks: AsyncIterable<Uint8Array>,
   size: number,
@@ -291,5 +291,5 @@ async function* filled(
 const tooLarge = (key: string, size: number): Error =>
   failure(
     'InvalidInput',
-    `${key} has more than the ${MOST_PARTS} parts of ${size} bytes that S3 takes: say its size before`,
+    `${key} needs more than ${MOST_PARTS} parts of ${size} bytes, the limit of S3: declare its size before the upload`,
   );

@@ -1,4 +1,4 @@
-// Writing one file of the store: which way its bytes go, and who is first where several write at once.
+// Writes one file of the store: chooses the upload method and decides between concurrent writers.
 import { createHash, randomUUID } from 'node:crypto';
 import type { Artifact } from '../../../workflows/domain/model.ts';
 import type { Digest, StorePath } from '../../../workflows/domain/names.ts';
@@ -9,23 +9,23 @@ import { nameOf } from './errors.ts';
 import type { Objects } from './objects.ts';
 import type { Target, Uploads } from './uploads.ts';
 
-/** Creating over and removing the same key at once: how often to look again before giving up. */
+/** How many times to retry when creations and removals of the same key collide. */
 const CLAIM_ATTEMPTS = 10;
-/** Answers that mean: look who is there. The last comes when a completion is repeated whose answer was lost. */
+/** Responses that mean that the key may be taken. The last occurs when a completion is repeated after a lost response. */
 const TAKEN = ['PreconditionFailed', 'ConditionalRequestConflict', 'NoSuchUpload'];
 
 /**
- * The store's `write`. The digest stands in the metadata, which S3 takes before the bytes. So: what fits into one part is
- * held and sent whole; of what is larger the expected digest is noted, and the upload completed only if it was right; and
- * where none is expected the bytes go to a temporary key, from which the server copies them under their digest. (Keeping them
- * on this machine's disk meanwhile would need as much room here as a model has; releases always expect a digest.)
+ * The store's `write`. The digest is in the metadata, which S3 needs before the bytes. So a file that fits into one part is
+ * buffered and sent whole; a larger file is uploaded with the expected digest and completed only if that was correct; and
+ * without an expected digest, the bytes go to a temporary key, from which the server copies them with their digest.
+ * (Buffering on the local disk would need as much space as a model; releases always expect a digest.)
  */
 export function createWrite(
   objects: Objects,
   uploads: Uploads,
   { temporary, closing, onWarn }: { temporary: string; closing: AbortSignal; onWarn: (message: string) => void },
 ) {
-  /** Commits; where the key is taken, looks whether by these very bytes. */
+  /** Commits; if the key is taken, compares with the existing bytes. */
   async function claim(
     path: StorePath,
     target: Target & { sha256: Digest },
@@ -39,12 +39,12 @@ export function createWrite(
         if (!TAKEN.includes(nameOf(error))) throw error;
         const { sha256, signal } = target;
         const stored = await objects.stored(path, signal);
-        // An earlier attempt may have ended before it saw the proof.
+        // An earlier attempt may have ended before it checked the encryption.
         if (stored?.sha256 === sha256) return uploads.prove(target.key, stored.known);
         if (stored && target.onlyNew)
           throw failure(
             'Conflict',
-            `${path} is taken by other bytes (stored sha256:${stored.sha256}, given sha256:${sha256})`,
+            `${path} already exists with different bytes (stored sha256:${stored.sha256}, given sha256:${sha256})`,
           );
         if (attempt >= most) throw contended(path, error);
       }
@@ -65,7 +65,9 @@ export function createWrite(
     } finally {
       await uploads
         .remove(draft.key)
-        .catch((error: unknown) => onWarn(`${draft.key} stays for another day: ${String(error)}`));
+        .catch((error: unknown) =>
+          onWarn(`the temporary object ${draft.key} could not be removed; will be retried in a day: ${String(error)}`),
+        );
     }
   }
 
@@ -98,7 +100,7 @@ export function createWrite(
       if (expected === undefined) await viaTemporary(path, target, upload, seen);
       else {
         const noted = { ...target, sha256: expected };
-        // Once: the bytes have gone by when it is known that the key is taken.
+        // Only once: when the conflict is detected, the stream is already consumed.
         await claim(path, noted, () => upload(noted), 1);
       }
       if (seen.sha256 === undefined) throw new Error(`${path}: the upload ended before its source`);
@@ -107,13 +109,13 @@ export function createWrite(
       target.signal.throwIfAborted();
       throw error;
     } finally {
-      // Not awaited: a source that hangs would hold the caller for ever.
+      // Not awaited: a hanging source would block the caller forever.
       void chunks.return(undefined).catch(() => undefined);
     }
   };
 }
 
-/** The chunks, measured as they go by; after the last one, wrong bytes are an error, before anything was committed. */
+/** Passes chunks on and measures them; after the last one, a checksum mismatch throws before the commit. */
 function measured(path: StorePath, source: AsyncIterable<Uint8Array>, options: WriteOptions) {
   const hash = createHash('sha256');
   const seen: { bytes: number; sha256?: Digest } = { bytes: 0 };
@@ -130,7 +132,7 @@ function measured(path: StorePath, source: AsyncIterable<Uint8Array>, options: W
   return { chunks: chunks(), seen };
 }
 
-/** Chunks until they are more than `limit` bytes, or all. */
+/** Reads chunks until they exceed `limit` bytes, or all. */
 async function upTo(limit: number, chunks: AsyncGenerator<Uint8Array, undefined>): Promise<Uint8Array[]> {
   const taken: Uint8Array[] = [];
   for (let bytes = 0; bytes <= limit;) {
@@ -142,7 +144,7 @@ async function upTo(limit: number, chunks: AsyncGenerator<Uint8Array, undefined>
   return taken;
 }
 
-/** What was taken already, let go of one by one, and the rest. */
+/** The chunks already read, released one by one, followed by the rest. */
 async function* joined(first: Uint8Array[], rest: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   for (let chunk = first.shift(); chunk; chunk = first.shift()) yield chunk;
   yield* rest;

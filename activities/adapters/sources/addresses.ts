@@ -1,43 +1,44 @@
-// Which addresses a connection to the outside may be made to: public ones, and those an administrator has named with their port.
+// Decides which addresses an outgoing connection may use: public ones, and those that an administrator allows with their port.
 import { lookup } from 'node:dns/promises';
 import type { LookupFunction } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { failure } from '../../failures.ts';
 
-/** Gives the addresses of a host name. */
+/** Resolves a host name to its addresses. */
 export type Resolve = (host: string) => Promise<readonly string[]>;
 
-/** The system's own resolver. */
+/** Uses the system's resolver. */
 export const systemResolve: Resolve = async (host) => {
   const found = await lookup(host, { all: true, verbatim: true });
   return found.map(({ address }) => address);
 };
 
 /**
- * Why an address is refused, or `undefined`. Private, loopback, link-local, shared (CGNAT), multicast, reserved, mapped and
- * translated (NAT64, 6to4, Teredo) addresses are. `allowed` holds `ADDRESS:PORT`, an IPv6 address in brackets.
+ * Why an address is refused, or `undefined`. Refused are private, loopback, link-local, shared (CGNAT), multicast, reserved,
+ * mapped and translated (NAT64, 6to4, Teredo) addresses. `allowed` lists exceptions as `ADDRESS:PORT`, IPv6 in brackets.
  */
 export function addressProblem(address: string, port: number, allowed: readonly string[]): string | undefined {
-  if (!ipaddr.isValid(address)) return `${address} is no address`;
+  if (!ipaddr.isValid(address)) return `${address} is not an IP address`;
   const parsed = ipaddr.parse(address);
   const isV6 = parsed.kind() === 'ipv6';
   if (allowed.includes(isV6 ? `[${address}]:${port}` : `${address}:${port}`)) return undefined;
   const range = parsed.range();
   if (range !== 'unicast') return `${address} is not public (${range})`;
-  // What the library does not know by name: global unicast lies in 2000::/3, all else is kept for other ends (RFC 4291).
-  if (isV6 && !parsed.match(ipaddr.parseCIDR('2000::/3'))) return `${address} is not public (no global unicast)`;
+  // For ranges that the library does not name: global unicast is 2000::/3, everything else is reserved (RFC 4291).
+  if (isV6 && !parsed.match(ipaddr.parseCIDR('2000::/3')))
+    return `${address} is not public (outside the global unicast range)`;
   return undefined;
 }
 
 export const notPublic = (problem: string) =>
   failure(
     'NotAuthorized',
-    `${problem}: data comes from public hosts only, or from addresses that the operator allows in OCDL_IMPORT_PRIVATE_ADDRESSES`,
+    `${problem}: imports connect only to public addresses and to those that the operator lists in OCDL_IMPORT_PRIVATE_ADDRESSES`,
   );
 
 /**
- * A `lookup` for `node:net`: it hands on only addresses that it has checked, so that a name that is resolved once to be checked
- * and once more to be connected to cannot be two things. One refused address among them refuses the host.
+ * A `lookup` for `node:net` that returns only checked addresses. The connection uses the checked addresses, so a second
+ * DNS lookup cannot return something else. One refused address refuses the host.
  */
 export function checkedLookup(resolve: Resolve, port: number, allowed: readonly string[]): LookupFunction {
   return (host, options, callback) => {
@@ -47,7 +48,7 @@ export function checkedLookup(resolve: Resolve, port: number, allowed: readonly 
       if (problem) throw notPublic(`${host}: ${problem}`);
       const found = addresses.map((address) => ({ address, family: address.includes(':') ? 6 : 4 }));
       const [first] = found;
-      if (!first) throw new Error(`${host} has no address`);
+      if (!first) throw new Error(`${host} resolves to no address`);
       return { found, first };
     })().then(
       ({ found, first }) => {

@@ -1,4 +1,4 @@
-// Archives nobody vouches for: plain files are read out of them, within bounds, and laid into a tar of our own making.
+// Reads regular files from untrusted archives within limits, and packs them into a deterministic tar.
 import { createReadStream } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
 import { createGunzip } from 'node:zlib';
@@ -12,26 +12,26 @@ import { writeAll } from '../durable-file.ts';
 import { zipEntries } from './zip.ts';
 
 export interface ArchiveLimits {
-  /** Entries of any kind. */
+  /** Maximum number of entries of any kind. */
   readonly entries: number;
-  /** Of all files together. */
+  /** Maximum size of all unpacked files together. */
   readonly bytes: number;
-  /** Unpacked bytes per byte of the archive. */
+  /** Maximum compression ratio: unpacked bytes per byte of the archive. */
   readonly ratio: number;
 }
 
-/** An archive's entry as both readers give it; the bytes are read before the next one comes. */
+/** An entry as both readers return it. Read its bytes before requesting the next entry. */
 export interface ArchiveEntry {
   readonly path: string;
   readonly kind: 'file' | 'folder' | 'link' | 'other';
   readonly bytes: () => AsyncIterable<Uint8Array>;
 }
 
-/** Zeros pack a thousandfold: a small archive may, since it stays small. */
+/** Zeros compress a thousandfold: the ratio is not checked below this unpacked size. */
 const RATIO_FROM = 16 * 2 ** 20;
 const EXAMPLES = 100;
 
-/** Reads tar, tar.gz and zip; what is what is told from the bytes, not from the name. */
+/** Reads tar, tar.gz and zip; the format is detected from the bytes, not the name. */
 export function createArchives(limits: ArchiveLimits): Archives {
   return {
     async unpack(archive, spool, { stripTop, signal }) {
@@ -55,7 +55,7 @@ export function createArchives(limits: ArchiveLimits): Archives {
           const path = inside(entry.path, stripTop);
           if (entry.kind === 'folder' || path === '') continue;
           if (entry.kind !== 'file') {
-            leave(entry.path, entry.kind === 'link' ? 'a link' : 'no plain file');
+            leave(entry.path, entry.kind === 'link' ? 'a link' : 'not a regular file');
             continue;
           }
           const problem = pathProblem(path);
@@ -68,11 +68,11 @@ export function createArchives(limits: ArchiveLimits): Archives {
             signal.throwIfAborted();
             await writeAll(handle, chunk, counts.bytes);
             counts.bytes += chunk.byteLength;
-            if (counts.bytes > limits.bytes) throw bomb(`unpacks to more than ${limits.bytes} bytes`);
+            if (counts.bytes > limits.bytes) throw bomb(`unpacks to more than the limit of ${limits.bytes} bytes`);
             if (counts.bytes > RATIO_FROM && counts.bytes > packed * limits.ratio)
               throw bomb(`unpacks to more than ${limits.ratio} times its size`);
           }
-          if (entries.has(path)) throw failure('InvalidInput', `the archive has two files ${path}`);
+          if (entries.has(path)) throw failure('InvalidInput', `the archive contains ${path} twice`);
           entries.set(path, { path, file: spool, offset, bytes: counts.bytes - offset });
         }
       } catch (error) {
@@ -88,7 +88,7 @@ export function createArchives(limits: ArchiveLimits): Archives {
       const fill = async (): Promise<void> => {
         for (const { path, file, offset, bytes } of inOrder(given)) {
           signal.throwIfAborted();
-          // Nothing of time, owner or mode: the same files are the same bytes.
+          // Fixed time, mode and no owner: the same files always give the same bytes.
           const header = { name: path, size: bytes, mode: 0o644, mtime: new Date(0), type: 'file' } as const;
           if (bytes === 0) pack.entry(header, '');
           else await pipeline(createReadStream(file, { start: offset, end: offset + bytes - 1 }), pack.entry(header));
@@ -102,36 +102,36 @@ export function createArchives(limits: ArchiveLimits): Archives {
   };
 }
 
-/** In code-point order; a file that is also a folder of another cannot be laid out. */
+/** Sorts by code point; throws if one path is both a file and a folder. */
 function inOrder(entries: readonly FolderEntry[]): readonly FolderEntry[] {
   const paths = new Set(entries.map(({ path }) => path));
   for (const { path } of entries)
     for (let at = path.indexOf('/'); at >= 0; at = path.indexOf('/', at + 1))
       if (paths.has(path.slice(0, at)))
-        throw failure('InvalidInput', `${path.slice(0, at)} is a file and a folder at once`);
+        throw failure('InvalidInput', `${path.slice(0, at)} is both a file and a folder`);
   return [...entries].sort((a, b) => (a.path < b.path ? -1 : 1));
 }
 
-/** The path inside the folder. What leads out of it is an attack, not a slip: the whole archive is refused. */
+/** The path inside the folder. A path that leaves the folder is treated as an attack: the whole archive is refused. */
 function inside(path: string, stripTop: boolean): string {
   const parts = path.replace(/\/+$/, '').split('/');
   while (parts[0] === '.') parts.shift();
   if (/^[/\\]|^[A-Za-z]:[/\\]|\u0000/.test(path) || parts.includes('..') || path.split('\\').includes('..'))
-    throw failure('InvalidInput', `the archive has an entry that leaves its folder: "${printable(path)}"`);
+    throw failure('InvalidInput', `the archive has an entry outside its folder: "${printable(path)}"`);
   return parts.slice(stripTop ? 1 : 0).join('/');
 }
 
 async function* tarEntries(archive: string, format: 'tar' | 'gzip', signal: AbortSignal): AsyncGenerator<ArchiveEntry> {
   const extract = tar.extract();
   const source = createReadStream(archive);
-  // Its failure comes out of the entries, too.
+  // A failure of the source also surfaces in the iteration over the entries.
   const fed = (
     format === 'gzip' ? pipeline(source, createGunzip(), extract, { signal }) : pipeline(source, extract, { signal })
   ).catch((error: unknown) => void extract.destroy(error as Error));
   try {
     for await (const entry of extract) {
       const { name, type, size = 0 } = entry.header;
-      if (!Number.isSafeInteger(size) || size < 0) throw new Error('an entry has no size');
+      if (!Number.isSafeInteger(size) || size < 0) throw new Error('an entry has an invalid size');
       const read = { done: false };
       yield {
         path: name,
@@ -141,7 +141,7 @@ async function* tarEntries(archive: string, format: 'tar' | 'gzip', signal: Abor
           for await (const chunk of entry) yield chunk as Uint8Array;
         },
       };
-      // Unread, it would hold up the next one.
+      // An unread entry would block the next one.
       if (!read.done) entry.resume();
     }
     await fed;
@@ -157,7 +157,7 @@ function kindOf(type: string | null | undefined): ArchiveEntry['kind'] {
   return type === 'symlink' || type === 'link' ? 'link' : 'other';
 }
 
-/** By the first bytes: gzip (RFC 1952), zip (local header or empty archive), tar (`ustar` at 257). */
+/** Detects the format from the first bytes: gzip (RFC 1952), zip (local header or empty archive), tar (`ustar` at 257). */
 async function formatOf(archive: string): Promise<'tar' | 'gzip' | 'zip' | undefined> {
   const handle = await open(archive);
   try {
@@ -171,9 +171,10 @@ async function formatOf(archive: string): Promise<'tar' | 'gzip' | 'zip' | undef
   }
 }
 
-const bomb = (what: string) => failure('InvalidInput', `the archive ${what}: it is taken for a bomb`);
+const bomb = (what: string) =>
+  failure('InvalidInput', `the archive ${what} and is rejected as a possible archive bomb`);
 
-/** What a damaged archive's reader says is nothing that trying again could mend; the disk's and our own failures stay. */
+/** Errors of a reader on a damaged archive become non-retryable; disk errors and our own failures are returned unchanged. */
 function unreadable(error: unknown, signal: AbortSignal): unknown {
   signal.throwIfAborted();
   if (typeof error !== 'object' || error === null || 'nonRetryable' in error || 'syscall' in error) return error;

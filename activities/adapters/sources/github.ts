@@ -1,4 +1,4 @@
-// GitHub by its REST API: what a ref or a release means, and its bytes; rate limits, pages and conditional requests kept to.
+// GitHub through its REST API: resolves refs and releases, downloads their bytes; handles rate limits, pagination and conditional requests.
 import { readFile } from 'node:fs/promises';
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
@@ -11,24 +11,24 @@ import type { GuardedFetch } from './guarded-fetch.ts';
 import { openDownload, textOf } from './guarded-fetch.ts';
 
 export interface GithubOptions {
-  /** Of the REST API, without a slash at the end. */
+  /** Base URL of the REST API, without a trailing slash. */
   readonly apiUrl: string;
-  /** File that holds a token; read anew for each request, so that it can be changed. */
+  /** File with a token; read for each request, so that the token can be rotated. */
   readonly tokenFile?: string | undefined;
-  /** Hosts that the API may redirect downloads to. */
+  /** Hosts to which the API may redirect downloads. */
   readonly downloadHosts: readonly string[];
 }
 
 type GithubSource = Extract<Source, { kind: 'github' | 'github-release' }>;
 type Answer = IncomingMessage & { readonly statusCode: number };
 
-/** A repository's description or a page of assets takes some tens of kilobytes. */
+/** A repository description or a page of assets has some tens of kilobytes. */
 const JSON_LIMIT = 8 * 2 ** 20;
-/** What GitHub asks for after a secondary limit that says nothing else. */
+/** GitHub's recommended wait after a secondary rate limit without further details. */
 const SECONDARY_MS = 60_000;
-/** Answers remembered for conditional requests, which GitHub does not count; about 20 KB each. */
+/** Cached responses for conditional requests, which GitHub does not count; about 20 KB each. */
 const REMEMBERED = 200;
-/** As many files as a data set may have. */
+/** The maximum number of files in a data set. */
 const MOST_ASSETS = 500;
 
 const commitSchema = z.object({ sha: z.string().regex(/^[0-9a-f]{40,64}$/) });
@@ -44,7 +44,7 @@ const assetsSchema = z.array(
   }),
 );
 
-/** A client that remembers answers over its sessions. */
+/** Creates a client that caches responses across sessions. */
 export function createGithub(fetch: GuardedFetch, options: GithubOptions) {
   const remembered = new Map<string, { readonly etag: string; readonly text: string; readonly link: string }>();
   const origin = new URL(options.apiUrl).origin;
@@ -54,7 +54,7 @@ export function createGithub(fetch: GuardedFetch, options: GithubOptions) {
   const refuse = (url: URL): string | undefined =>
     url.origin === origin || options.downloadHosts.includes(url.host)
       ? undefined
-      : 'GitHub’s downloads come from elsewhere';
+      : 'not an allowed download host of GitHub';
   const asked = async (url: string, accept: string, signal: AbortSignal) => ({
     ...{ url, refuse, signal, authorization: await authorization() },
     headers: { accept, 'x-github-api-version': '2022-11-28' },
@@ -78,7 +78,7 @@ export function createGithub(fetch: GuardedFetch, options: GithubOptions) {
       for (const oldest of remembered.keys()) if (remembered.size > REMEMBERED) remembered.delete(oldest);
     }
     const parsed = schema.safeParse(jsonOf(text));
-    if (!parsed.success) throw failure('Corrupt', `${what}: GitHub’s answer is not what its API describes`);
+    if (!parsed.success) throw failure('Corrupt', `${what}: the response of GitHub does not match its API`);
     const next = /<([^>]+)>;\s*rel="next"/.exec(link)?.[1];
     const isOurs = next !== undefined && URL.canParse(next) && new URL(next).origin === origin;
     return { value: parsed.data, next: isOurs ? next : undefined };
@@ -106,12 +106,15 @@ export function createGithub(fetch: GuardedFetch, options: GithubOptions) {
           signal,
         );
         for (const asset of found.value) {
-          const problem = asset.state === 'uploaded' ? pathProblem(asset.name) : 'it is not uploaded whole';
-          if (problem) notes.push(`left out the asset "${asset.name.slice(0, 100)}": ${problem}`);
+          const problem = asset.state === 'uploaded' ? pathProblem(asset.name) : 'its upload is incomplete';
+          if (problem) notes.push(`skipped the asset "${asset.name.slice(0, 100)}": ${problem}`);
           else files.push(remoteOf(asset));
         }
         if (files.length > MOST_ASSETS)
-          throw failure('InvalidInput', `release ${tag} has more than ${MOST_ASSETS} assets: a data set has not`);
+          throw failure(
+            'InvalidInput',
+            `release ${tag} has at least ${files.length} assets; a data set can have at most ${MOST_ASSETS} files`,
+          );
         page = found.next;
       }
       if (files.length === 0) throw failure('NotFound', `release ${tag} of ${source.repository} has no assets`);
@@ -122,20 +125,22 @@ export function createGithub(fetch: GuardedFetch, options: GithubOptions) {
       async resolve(): Promise<Resolution> {
         const { value } = await getJson(repositorySchema, base, `repository ${source.repository}`, signal);
         const spdx = value.license?.spdx_id ?? null;
-        // GitHub's word for a licence that it does not recognise.
+        // GitHub's value for an unrecognised licence.
         const licence = spdx === 'NOASSERTION' ? null : spdx;
         const revision = await commitOf(source.kind === 'github' ? source.ref : source.tag);
         if (source.kind === 'github-release') return { revision, licence, ...(await assetsOf(source.tag)) };
         const file: RemoteFile = {
-          name: `${lawful(name)}-${revision.slice(0, 12)}.tar.gz`,
+          name: `${validName(name)}-${revision.slice(0, 12)}.tar.gz`,
           address: `${base}/tarball/${revision}`,
           ...{ bytes: null, expected: null, isFolder: false },
         };
-        const notes = ['GitHub packs this archive when asked: the commit is fixed, its compressed bytes are not'];
+        const notes = [
+          'GitHub creates this archive on request: the commit is fixed, but the compressed bytes can vary',
+        ];
         return { revision, licence, files: [file], notes };
       },
       async list() {
-        throw failure('InvalidInput', 'GitHub gives a tree as one archive');
+        throw failure('InvalidInput', 'GitHub provides a tree only as one archive');
       },
       async open(file, from) {
         const accept = source.kind === 'github' ? 'application/vnd.github+json' : 'application/octet-stream';
@@ -158,7 +163,7 @@ function remoteOf(asset: z.output<typeof assetsSchema>[number]): RemoteFile {
   };
 }
 
-/** Throws what an answer other than the file means. Retryable, unless somebody has to change something. */
+/** Throws the failure for a response without the file. Retryable, unless someone must change something. */
 async function judge(response: Answer, what: string): Promise<never> {
   const { statusCode, headers } = response;
   const message = refusalIn(await textOf(response, JSON_LIMIT));
@@ -168,29 +173,27 @@ async function judge(response: Answer, what: string): Promise<never> {
     const until = Number.isFinite(after) && headers['retry-after'] !== undefined ? Date.now() + after * 1000 : reset;
     if (Number.isFinite(until)) throw limited(until);
     if (statusCode === 429 || /rate limit/i.test(message)) throw limited(Date.now() + SECONDARY_MS);
-    throw failure('NotAuthorized', `${what}: GitHub refuses it (${message})`);
+    throw failure('NotAuthorized', `${what}: GitHub denies access (${message})`);
   }
-  if (statusCode === 401) throw failure('NotAuthorized', `GitHub refuses the token: put a good one in the token file`);
+  if (statusCode === 401)
+    throw failure('NotAuthorized', 'GitHub rejects the token: put a valid token into the token file');
   if (statusCode === 404 || statusCode === 410 || statusCode === 422)
-    throw failure(
-      'NotFound',
-      `${what}: GitHub knows of none, or shows it only to a token that may see it (${message})`,
-    );
+    throw failure('NotFound', `${what}: not found on GitHub, or the configured token has no access to it (${message})`);
   if (statusCode === 409 || statusCode === 451) throw failure('NotFound', `${what}: ${message}`);
-  throw new Error(`GitHub answers ${statusCode} for ${what}: ${message}`);
+  throw new Error(`GitHub returned status ${statusCode} for ${what}: ${message}`);
 }
 
-/** An import is tried for a day. */
+/** An import is retried for a day. */
 const LONGEST_WAIT_MS = 86_400_000;
 
 const limited = (until: number): TryLater => {
   const at = new Date(Math.min(until, Date.now() + LONGEST_WAIT_MS)).toISOString();
-  return new TryLater(`GitHub takes no more requests until ${at}; the import goes on then`, at);
+  return new TryLater(`GitHub's rate limit is reached until ${at}; the import resumes then`, at);
 };
 
 function refusalIn(text: string): string {
   const parsed = z.object({ message: z.string() }).safeParse(jsonOf(text));
-  return parsed.success ? parsed.data.message.slice(0, 200) : 'without a message';
+  return parsed.success ? parsed.data.message.slice(0, 200) : 'no message';
 }
 
 function jsonOf(text: string): unknown {
@@ -201,5 +204,5 @@ function jsonOf(text: string): unknown {
   }
 }
 
-/** GitHub's names may begin with a dot. */
-const lawful = (name: string): string => (pathProblem(name) ? name.replace(/^[.-]+/, '') || 'repository' : name);
+/** Removes leading dots and hyphens, which GitHub allows in names. */
+const validName = (name: string): string => (pathProblem(name) ? name.replace(/^[.-]+/, '') || 'repository' : name);

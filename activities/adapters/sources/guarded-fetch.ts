@@ -1,4 +1,4 @@
-// HTTPS to hosts nobody vouches for: every hop is checked, by name before it is asked and by address as it is connected to.
+// HTTPS requests to untrusted hosts: every hop is checked by name before the request and by address at connection time.
 import type { IncomingMessage } from 'node:http';
 import { request } from 'node:https';
 import { isIP } from 'node:net';
@@ -9,33 +9,33 @@ import type { Resolve } from './addresses.ts';
 import { addressProblem, checkedLookup, notPublic, systemResolve } from './addresses.ts';
 
 export interface GuardOptions {
-  /** Addresses that may be connected to although they are not public, each as `ADDRESS:PORT`. */
+  /** Non-public addresses that are allowed nevertheless, each as `ADDRESS:PORT`. */
   readonly allowAddresses?: readonly string[];
-  /** PEM of certificate authorities that are trusted besides the usual ones. */
+  /** Additional trusted certificate authorities, as PEM. */
   readonly ca?: string;
-  /** A connection on which nothing comes for so long is given up. */
+  /** Timeout for a silent connection. */
   readonly silenceMs?: number;
   readonly resolve?: Resolve;
 }
 
 export interface Asked {
   readonly url: string;
-  /** Why a URL must not be asked, for the first one and for each redirect. */
+  /** Returns why a URL must not be requested; called for the first URL and each redirect. */
   readonly refuse: (url: URL) => string | undefined;
   readonly headers?: Readonly<Record<string, string>>;
-  /** Sent to the first URL's origin alone. */
+  /** Sent only to the origin of the first URL. */
   readonly authorization?: string | undefined;
   readonly signal: AbortSignal;
 }
 
 export type GuardedFetch = (asked: Asked) => Promise<IncomingMessage & { readonly statusCode: number }>;
 
-/** As many as browsers' users ever need; more is a loop. */
+/** Browsers follow 20; legitimate downloads need fewer, so more is a loop. */
 const REDIRECTS = 5;
-/** A busy server may think for a while; a dead line is silent for ever. */
+/** Tolerates a busy server; detects a dead connection. */
 const SILENCE_MS = 60_000;
 
-/** Makes the one function by which bytes come over HTTPS; redirects are followed, every other status is the caller's. */
+/** Creates the only function that fetches bytes over HTTPS. Follows redirects; the caller handles all other statuses. */
 export function createGuardedFetch(options: GuardOptions): GuardedFetch {
   const { allowAddresses = [], ca, silenceMs = SILENCE_MS, resolve = systemResolve } = options;
 
@@ -43,14 +43,14 @@ export function createGuardedFetch(options: GuardOptions): GuardedFetch {
     new Promise((done, fail) => {
       const port = Number(url.port || 443);
       const host = url.hostname.replace(/^\[|\]$/g, '');
-      // A literal address is connected to without any lookup.
+      // A literal IP address is connected to without a lookup, so it is checked here.
       const problem = isIP(host) ? addressProblem(host, port, allowAddresses) : undefined;
       if (problem) return fail(notPublic(problem));
       const sent = request(
         url,
         {
           headers: { 'user-agent': 'ocdl', 'accept-encoding': 'identity', ...headers },
-          // No connection is used twice: each one was checked for what it is used for.
+          // No connection reuse: each connection was checked for one request.
           agent: false,
           lookup: checkedLookup(resolve, port, allowAddresses),
           signal,
@@ -68,7 +68,7 @@ export function createGuardedFetch(options: GuardOptions): GuardedFetch {
     const first = new URL(url);
     let at = first;
     for (let hops = 0; ; hops += 1) {
-      const problem = unlawful(at) ?? refuse(at);
+      const problem = urlProblem(at) ?? refuse(at);
       if (problem) throw failure('NotAuthorized', `${at.host}: ${problem}`);
       const isHome = authorization !== undefined && at.origin === first.origin;
       const response = await ask(at, { ...headers, ...(isHome && { authorization }) }, signal);
@@ -77,28 +77,29 @@ export function createGuardedFetch(options: GuardOptions): GuardedFetch {
       if (![301, 302, 303, 307, 308].includes(statusCode) || location === undefined)
         return Object.assign(response, { statusCode });
       response.destroy();
-      if (hops === REDIRECTS) throw failure('InvalidInput', `${first.host} redirects more than ${REDIRECTS} times`);
-      if (!URL.canParse(location, at.href)) throw failure('InvalidInput', `${at.host} redirects to what is no URL`);
+      if (hops === REDIRECTS) throw failure('InvalidInput', `${first.host} redirected more than ${REDIRECTS} times`);
+      if (!URL.canParse(location, at.href)) throw failure('InvalidInput', `${at.host} redirected to an invalid URL`);
       at = new URL(location, at);
     }
   };
 }
 
-/** A whole body as text, up to a limit of bytes. */
+/** Reads a whole body as text, up to `limit` bytes. */
 export async function textOf(response: IncomingMessage, limit: number): Promise<string> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   for await (const chunk of response as AsyncIterable<Buffer>) {
     bytes += chunk.byteLength;
-    if (bytes > limit) throw failure('InvalidInput', `an answer of more than ${limit} bytes was not expected`);
+    if (bytes > limit)
+      throw failure('InvalidInput', `the response has more than ${limit} bytes, the limit for responses of this kind`);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString('utf8');
 }
 
 /**
- * Opens a download, from the middle where a part is there and the server still has the same file (`Range`, `If-Range`; RFC 9110);
- * a server that cannot do that sends it from the beginning. `judge` throws for statuses that are no file.
+ * Opens a download. Resumes a partial one if the server still has the same file (`Range`, `If-Range`; RFC 9110); otherwise
+ * the server sends it from the start. `judge` throws for error statuses.
  */
 export async function openDownload(
   fetch: GuardedFetch,
@@ -110,7 +111,7 @@ export async function openDownload(
   const range = resumes && { range: `bytes=${from.start}-`, 'if-range': from.validator ?? '' };
   const response = await fetch({ ...asked, headers: { ...asked.headers, ...range } });
   const { statusCode, headers } = response;
-  // The part is as long as the whole, or longer than what is there now.
+  // The part is as long as the complete file, or longer than the file is now.
   if (statusCode === 416 && resumes) {
     response.destroy();
     return openDownload(fetch, asked, { start: 0, validator: null }, judge);
@@ -122,7 +123,7 @@ export async function openDownload(
     response.destroy();
     throw failure(
       'InvalidInput',
-      `${asked.url}: the server does not keep to HTTP: it encodes unasked, or sends other parts`,
+      `${asked.url}: the server violates HTTP: it sent an unrequested encoding or the wrong byte range`,
     );
   }
   const total = statusCode === 206 ? part?.[2] : headers['content-length'];
@@ -134,14 +135,14 @@ export async function openDownload(
   };
 }
 
-const unlawful = (url: URL): string | undefined =>
+const urlProblem = (url: URL): string | undefined =>
   url.protocol !== 'https:'
-    ? `${url.protocol}// is refused, only https:// is taken`
+    ? `${url.protocol}// is not allowed, use https://`
     : url.username || url.password
-      ? 'a URL with a user name or password is refused'
+      ? 'a URL must not contain a user name or password'
       : undefined;
 
-/** What `If-Range` may hold: a strong ETag, or a date that is at least a second older than the answer (RFC 9110, 8.8.2.2). */
+/** A valid value for `If-Range`: a strong ETag, or a date at least a second older than the response (RFC 9110, 8.8.2.2). */
 function validatorOf({ headers }: IncomingMessage): string | null {
   if (headers.etag?.startsWith('"')) return headers.etag;
   const [modified, date] = [headers['last-modified'], headers.date];

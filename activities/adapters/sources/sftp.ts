@@ -1,4 +1,4 @@
-// A private node over SFTP: only a registered one, only behind its pinned host key, only on a host an administrator has allowed.
+// A private node over SFTP: must be registered, on a host that an administrator allows, with a pinned host key.
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -10,22 +10,22 @@ import { failure } from '../../failures.ts';
 import type { SourceSession } from '../../ports.ts';
 
 export interface SftpOptions {
-  /** Hosts that projects may register as nodes: `host` for port 22, `host:port` for another one. */
+  /** Hosts that projects may register as nodes: `host` for port 22, otherwise `host:port`. */
   readonly hosts: readonly string[];
-  /** Folder of private keys, one folder per project: a project's nodes cannot use another's key. */
+  /** Folder of private keys, with one subfolder per project: the nodes of a project cannot use another project's keys. */
   readonly secrets: string;
-  /** Most files of one folder. */
+  /** Maximum number of files in one folder. */
   readonly entries: number;
 }
 
 type SftpNode = Extract<Node, { kind: 'sftp' }>;
 
-/** Connecting and authenticating; a node that needs longer is not there. */
+/** Timeout for connection and authentication; a slower node counts as down. */
 const READY_MS = 30_000;
-/** A line on which nothing has come for three of these is dead. */
+/** Keepalive interval; a connection counts as dead after three missed replies. */
 const KEEPALIVE_MS = 10_000;
 
-/** Connects to the node. `NotAuthorized` when host, key or login are not as registered. */
+/** Connects to the node. Throws `NotAuthorized` if host, key or login do not match the registration. */
 export async function sftpSession(
   options: SftpOptions,
   source: Extract<Source, { kind: 'sftp' }>,
@@ -34,12 +34,12 @@ export async function sftpSession(
 ): Promise<SourceSession> {
   const node = nodes.find((one): one is SftpNode => one.kind === 'sftp' && one.node === source.node);
   if (!node)
-    throw failure('NotFound', `no SFTP node ${source.node} is registered: a manager of the project registers it`);
+    throw failure('NotFound', `no SFTP node ${source.node} is registered: ask a manager of the project to register it`);
   const where = node.port === 22 ? node.host : `${node.host}:${node.port}`;
   if (!options.hosts.includes(where))
     throw failure(
       'NotAuthorized',
-      `node ${node.node}: ${where} is not among the hosts that an administrator allows for SFTP`,
+      `node ${node.node}: ${where} is not on the list of allowed SFTP hosts: ask an administrator to add it`,
     );
   const client = await connect(node, await readKey(options.secrets, node), signal);
   const line = { isCut: false };
@@ -51,8 +51,8 @@ export async function sftpSession(
     client.end();
   };
   const sftp = await new Promise<SFTPWrapper>((done, fail) => {
-    // Asked for something on a line that has just been cut, the library never answers.
-    client.once('close', () => fail(new Error(`the line to node ${node.node} was cut`)));
+    // The library never answers a request on a connection that was just lost.
+    client.once('close', () => fail(new Error(`the connection to node ${node.node} was lost`)));
     client.sftp((error, opened) => {
       if (error)
         return fail(new Error(`node ${node.node}: ${where} does not speak SFTP: ${error.message}`, { cause: error }));
@@ -65,7 +65,7 @@ export async function sftpSession(
   });
   const call = <T>(what: string, work: (answer: (error: Error | undefined, value: T) => void) => void): Promise<T> =>
     new Promise((done, fail) => {
-      const cut = (): void => fail(new Error(`the line to node ${node.node} was cut`));
+      const cut = (): void => fail(new Error(`the connection to node ${node.node} was lost`));
       if (line.isCut) return cut();
       client.once('close', cut);
       work((error, value) => {
@@ -74,10 +74,10 @@ export async function sftpSession(
         else done(value);
       });
     });
-  /** The stream's chunks, or the end of the line: a cut one leaves the library's stream waiting for ever. */
+  /** The stream's chunks; throws when the connection is lost, because the library's stream would wait forever. */
   async function* read(path: string, start: number): AsyncGenerator<Uint8Array> {
     const stream = sftp.createReadStream(path, { start });
-    // Told of the cut also when nobody reads any more.
+    // Without a listener, the error would be unhandled when reading has stopped.
     stream.on('error', () => undefined);
     const chunks = stream[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
     try {
@@ -143,9 +143,12 @@ export async function sftpSession(
               bytes: attrs.size,
               isFolder: false,
             });
-          else leave(path, attrs.isSymbolicLink() ? 'a link' : 'no plain file');
+          else leave(path, attrs.isSymbolicLink() ? 'a link' : 'not a regular file');
           if (files.length + left + todo.length > options.entries)
-            throw failure('InvalidInput', `${node.node}: ${folder.address} holds more than ${options.entries} files`);
+            throw failure(
+              'InvalidInput',
+              `${node.node}: ${folder.address} contains more than ${options.entries} files, the limit of one folder`,
+            );
         }
       }
       return { files, leftOut: { count: left, examples } };
@@ -164,7 +167,7 @@ export async function sftpSession(
   };
 }
 
-/** The SHA-256 of a public key in the form of OpenSSH, from its blob. */
+/** The SHA-256 fingerprint of a public key blob, in OpenSSH format. */
 const fingerprint = (key: Buffer): string =>
   `SHA256:${createHash('sha256').update(key).digest('base64').replace(/=+$/, '')}`;
 
@@ -182,23 +185,26 @@ function connect(node: SftpNode, privateKey: Buffer, signal: AbortSignal): Promi
       signal.removeEventListener('abort', abort);
       done(client);
     });
-    // It stays for the life of the connection: an error nobody hears would end the process.
+    // Never removed: an unhandled error event would end the process.
     client.on('error', (error: Error & { level?: string }) => {
       signal.removeEventListener('abort', abort);
       if (shown !== '' && shown !== node.hostKey)
         fail(
           failure(
             'NotAuthorized',
-            `node ${node.node}: ${node.host} shows the host key ${shown}, pinned is ${node.hostKey}: somebody is in between, or the host has a new key; check it there, then register the node again`,
+            `node ${node.node}: ${node.host} presented the host key ${shown}, but the pinned key is ${node.hostKey}: the connection is intercepted or the host has a new key; verify the key on the host, then register the node again`,
           ),
         );
       else if (error.level === 'client-authentication')
         fail(
-          failure('NotAuthorized', `node ${node.node}: ${node.host} refuses ${node.user} with the key ${node.secret}`),
+          failure(
+            'NotAuthorized',
+            `node ${node.node}: ${node.host} rejects the user ${node.user} with the key ${node.secret}: check the key and the user's access on the host`,
+          ),
         );
       else fail(error);
     });
-    client.on('close', () => fail(new Error(`node ${node.node}: ${node.host} closed the line`)));
+    client.on('close', () => fail(new Error(`node ${node.node}: ${node.host} closed the connection`)));
     try {
       client.connect({
         ...{ host: node.host, port: node.port, username: node.user, privateKey },
@@ -209,29 +215,29 @@ function connect(node: SftpNode, privateKey: Buffer, signal: AbortSignal): Promi
         },
       });
     } catch (error) {
-      // The library parses the key at once.
+      // The library parses the key synchronously.
       fail(failure('InvalidInput', `node ${node.node}: the key ${node.secret} cannot be used: ${String(error)}`));
     }
   });
 }
 
 async function readKey(secrets: string, { project, node, secret }: SftpNode): Promise<Buffer> {
-  // Both are names without slashes and do not begin with a dot; asked again here, where a file is opened by them.
+  // Project and secret are valid names already; checked again because they form a file path here.
   if (pathProblem(project) || pathProblem(secret) || secret.includes('/'))
-    throw failure('InvalidInput', `node ${node}: "${secret}" is no name of a secret`);
+    throw failure('InvalidInput', `node ${node}: "${secret}" is not a valid name of a secret`);
   try {
     return await readFile(join(secrets, project, secret));
   } catch {
     throw failure(
       'NotFound',
-      `node ${node}: there is no key ${secret}: an administrator puts it into the secrets of ${project}`,
+      `node ${node}: the key ${secret} does not exist: ask an administrator to add it to the secrets of ${project}`,
     );
   }
 }
 
-/** SFTP's own status codes: 2 is no such file, 3 is no permission. */
+/** Translates the status codes of SFTP: 2 is "no such file", 3 is "permission denied". */
 function refusal(error: Error & { code?: unknown }, what: string): Error {
-  if (error.code === 2) return failure('NotFound', `${what}: there is no such file`);
-  if (error.code === 3) return failure('NotAuthorized', `${what}: its user may not read it`);
+  if (error.code === 2) return failure('NotFound', `${what}: no such file`);
+  if (error.code === 3) return failure('NotAuthorized', `${what}: the user of the node has no permission to read it`);
   return new Error(`${what}: ${error.message}`, { cause: error });
 }

@@ -1,4 +1,4 @@
-// All sources of data from outside as one port: GitHub, Maven, the web, private nodes. Each goes through the same guard.
+// Combines all external data sources in one port: GitHub, Maven, HTTPS, private nodes. HTTPS requests use the guarded fetch.
 import type { DataSources } from '../../ports.ts';
 import { createGithub } from './github.ts';
 import type { GithubOptions } from './github.ts';
@@ -12,17 +12,17 @@ export interface SourceOptions {
   readonly guard: GuardOptions;
   readonly github: GithubOptions;
   readonly maven: {
-    /** Base URL of the repository, without a slash at the end. */
+    /** Base URL of the repository, without a trailing slash. */
     readonly url: string;
   };
   readonly https: {
-    /** Hosts for every project: `host` for port 443, `host:port` for another one. */
+    /** Hosts allowed for every project: `host` for port 443, otherwise `host:port`. */
     readonly hosts: readonly string[];
   };
   readonly sftp: SftpOptions;
 }
 
-/** Opens no connection until it is asked for one. */
+/** Creates the sources; connections are opened on demand. */
 export function createSources(options: SourceOptions): DataSources {
   const fetch = createGuardedFetch(options.guard);
   const github = createGithub(fetch, options.github);

@@ -1,16 +1,16 @@
-// A zip's entries one after the other, by its central directory.
+// Iterates over the entries of a zip archive, in the order of its central directory.
 import type { Readable } from 'node:stream';
 import type { Entry, ZipFile } from 'yauzl';
 import yauzl from 'yauzl';
 import { failure } from '../../failures.ts';
 import type { ArchiveEntry } from './archives.ts';
 
-/** Bits of `externalFileAttributes` that hold a Unix mode, and the kinds in it. */
+/** The Unix mode in `externalFileAttributes`, and its file types. */
 const UNIX = 3;
 const KIND = 0o170000;
 const [LINK, FILE, FOLDER] = [0o120000, 0o100000, 0o040000];
 
-/** The entries in the order of the directory. Names that lead out are refused by the library itself, too. */
+/** The entries in the order of the central directory. The library itself also refuses names that leave the folder. */
 export async function* zipEntries(path: string, signal: AbortSignal): AsyncGenerator<ArchiveEntry> {
   const zip = await new Promise<ZipFile>((done, fail) => {
     yauzl.open(path, { lazyEntries: true, autoClose: false, strictFileNames: false }, (error, opened) =>
@@ -24,7 +24,7 @@ export async function* zipEntries(path: string, signal: AbortSignal): AsyncGener
       if (found.isEncrypted())
         throw failure(
           'InvalidInput',
-          `the archive is encrypted ("${found.fileName.slice(0, 100)}"): nobody here has its password`,
+          `the archive entry "${found.fileName.slice(0, 100)}" is encrypted: import an archive without a password`,
         );
       yield { path: found.fileName, kind: kindOf(found), bytes: () => read(zip, found) };
     }
@@ -58,12 +58,12 @@ function kindOf({ fileName, versionMadeBy, externalFileAttributes }: Entry): Arc
   if (versionMadeBy >> 8 !== UNIX) return 'file';
   const kind = (externalFileAttributes >>> 16) & KIND;
   if (kind === LINK) return 'link';
-  // Some writers leave the mode empty.
+  // Some writers leave the file type empty.
   return kind === FILE || kind === 0 ? 'file' : kind === FOLDER ? 'folder' : 'other';
 }
 
 function nameError(error: Error): Error {
   return /^(absolute path|invalid relative path|invalid characters in fileName)/.test(error.message)
-    ? failure('InvalidInput', `the archive has an entry that leaves its folder: ${error.message.slice(0, 200)}`)
+    ? failure('InvalidInput', `the archive has an entry outside its folder: ${error.message.slice(0, 200)}`)
     : error;
 }

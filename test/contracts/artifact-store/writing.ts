@@ -159,7 +159,7 @@ export const writingCases: readonly Case<StoreSubject>[] = [
       const path = freshFolder()('files/a');
       const first = await put(store, path, text('first'));
       assert.deepEqual({ ...(await put(store, path, text('first'), { ifExists: 'same' })) }, { ...first });
-      await rejectsAs('Conflict', 'other bytes', put(store, path, text('other')));
+      await rejectsAs('Conflict', 'different bytes', put(store, path, text('other')));
       await rejectsAs('Conflict', 'same length', put(store, path, text('fIrst'), { ifExists: 'same' }));
       assert.equal((await get(store, path)).toString(), 'first');
     },

@@ -286,6 +286,6 @@ export const storeFaults: readonly Fault<StoreSubject>[] = [
         },
       };
     },
-    /is taken by other bytes/,
+    /already exists with different bytes/,
   ),
 ];
