@@ -116,7 +116,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'npm run stack', () => {
     async () => {
       const second = await stack('up');
       expect(second.code).toBe(1);
-      expect(second.said).toMatch(`A stack already runs on ${home} as process ${ownerOf(home)?.pid}.`);
+      expect(second.said).toMatch(`A stack is already running on ${home} as process ${ownerOf(home)?.pid}.`);
       expect(second.said).toMatch('npm run stack -- down');
     },
     patience,
