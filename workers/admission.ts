@@ -1,11 +1,11 @@
-// Keeps the rights in HDFS in step with a project's members, so that the NameNode holds people's own clients to the same rules.
+// Keeps the HDFS permissions in sync with a project's members, so that the NameNode applies the same rules to people's own clients.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isFailure } from '../activities/failures.ts';
 import type { Member, Records } from '../activities/records.ts';
 import type { StorePath } from '../workflows/domain/names.ts';
 import { allowed, type Action } from '../workflows/domain/roles.ts';
 
-/** What the store of the areas knows of people. */
+/** User permissions in the store of the areas. */
 export interface Admission {
   /** Gives exactly these people access to an area. `InvalidInput` for rights that the store cannot hold. */
   admit(
@@ -13,18 +13,19 @@ export interface Admission {
     access: { readonly owner?: string; readonly readers: readonly string[]; readonly writers: readonly string[] },
     signal?: AbortSignal,
   ): Promise<void>;
-  /** Who has a private area in a project, as a member or from former times. */
+  /** Current and former members who have a private area in a project. */
   people(project: string): Promise<readonly string[]>;
 }
 
 type Access = Parameters<Admission['admit']>[1];
 
-/** After a failure: a NameNode that starts again takes about as long. */
+/** Delay after a failure: about as long as a NameNode takes to restart. */
 const AGAIN_AFTER_MS = 30_000;
 
 /**
- * Returns the same records; whenever they get a project or a member, or a person is disabled or enabled, the rights of its areas follow, one project after the
- * other, also those that changed while nobody was there. The record does not wait: the API decides by it, HDFS is the second line.
+ * Wraps the records: when a project or a member is added or changed, or a person is disabled or enabled, the permissions of the
+ * project's areas are updated, one project at a time. At the start all projects are updated, since they may have changed before.
+ * Writing the records does not wait for HDFS: the API decides by the records, HDFS is the second line of defence.
  */
 export function keepAdmitted(deps: {
   readonly records: Records;
@@ -49,13 +50,13 @@ export function keepAdmitted(deps: {
       due.delete(project);
       const failed = await bring(project);
       if (failed === undefined || signal.aborted) continue;
-      onWarn(`the rights in HDFS do not follow the members of ${project} yet: ${failed}`);
+      onWarn(`the HDFS permissions of project ${project} are not up to date: ${failed}; retrying`);
       due.add(project);
       await pause();
     }
   }
 
-  /** Sets every area of a project, whatever becomes of another one; returns what must be tried again for. */
+  /** Sets the permissions of every area of a project, even if one fails; returns the first retryable failure. */
   async function bring(project: string): Promise<string | undefined> {
     let failed: string | undefined;
     try {
@@ -74,9 +75,9 @@ export function keepAdmitted(deps: {
       await store.admit(folder, access, signal);
     } catch (error) {
       if (!isFailure(error, 'InvalidInput')) throw error;
-      // Too many people for an ACL: who has left must not stay for that, so it opens to none of them.
+      // Too many people for an ACL. Former members must not keep access, so no member gets any.
       await store.admit(folder, { readers: [], writers: [] }, signal);
-      onWarn(`in HDFS ${folder} is open to nobody but the platform: ${String(error)}`);
+      onWarn(`in HDFS only the platform can access ${folder}: ${String(error)}`);
     }
   }
 
@@ -86,7 +87,7 @@ export function keepAdmitted(deps: {
         for (const { project } of await records.projects(null)) follow(project);
         return;
       } catch (error) {
-        onWarn(`the rights in HDFS are not looked at yet: ${String(error)}`);
+        onWarn(`the HDFS permissions could not be updated: ${String(error)}; retrying`);
         await pause();
       }
   }
@@ -115,7 +116,7 @@ export function keepAdmitted(deps: {
   };
 }
 
-/** The areas of a project and their people, by the very grid that the API asks; `present` have an area there already. */
+/** The areas of a project and who may use them, by the same role table as the API; `present` are the people who already have an area. */
 export function areasOf(
   project: string,
   members: readonly Member[],
@@ -125,13 +126,13 @@ export function areasOf(
     members.filter(({ roles }) => allowed(action, roles, own)).map(({ user }) => user);
   const owners = who('private.write', true);
   return [
-    // Whose area it is no longer must not wait for anything else.
+    // Private areas come first: a former member's access is revoked before anything else can fail.
     ...[...new Set([...present, ...owners])].map((user) => {
       const access = { readers: [], writers: [], ...(owners.includes(user) && { owner: user }) };
       return [`private/${project}/${user}` as StorePath, access] as const;
     }),
     [`common/${project}` as StorePath, { readers: who('common.read', false), writers: who('common.write', false) }],
-    // The platform alone writes there.
+    // Only the platform writes to staging.
     [`staging/${project}` as StorePath, { readers: who('staging.read', false), writers: [] }],
   ];
 }

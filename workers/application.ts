@@ -1,4 +1,4 @@
-// An application's consumer: hears of releases on the topics of its types and wakes its workflow, which looks for itself.
+// The applications' consumer: receives release events and signals the application's workflow, which reads the records.
 import { Client, Connection } from '@temporalio/client';
 import { z } from 'zod';
 import { failure } from '../activities/failures.ts';
@@ -12,7 +12,7 @@ import { databaseOf, markedEvents, markedHome, markedNamespace } from './marked-
 import { createLog, letGo, onEnd, refused, run, tellReady } from './process.ts';
 import { openBus, openRecords, patiently } from './wiring.ts';
 
-/** How soon a new application is subscribed. */
+/** A new application is subscribed within this time. */
 const LOOK_EVERY_MS = 2_000;
 
 const eventSchema = z.object({
@@ -23,8 +23,8 @@ const eventSchema = z.object({
 });
 
 /**
- * Subscribes every (application, type) that the records know, also those that come later. An event only wakes: what is true
- * is read from the records. The offset moves once the workflow has the signal; an event that is none goes to the dead letters.
+ * Subscribes every (application, type) in the records, including those added later. An event only wakes the workflow, which
+ * reads the records. The offset is committed once the signal is sent; malformed events go to the dead-letter topic.
  */
 export async function consumeReleases(deps: {
   records: Records;
@@ -41,7 +41,7 @@ export async function consumeReleases(deps: {
         types.map((type) => workflowId.application({ application, type })),
       ),
     );
-    // A type that an application no longer consumes. If it comes back, it is subscribed and woken like a new one.
+    // Types that an application no longer consumes. A type that returns is subscribed and woken like a new one.
     for (const [id, subscription] of subscriptions) {
       if (wanted.has(id)) continue;
       await subscription.stop();
@@ -56,17 +56,17 @@ export async function consumeReleases(deps: {
           if (!event.success)
             throw failure(
               'InvalidInput',
-              `no release event: ${event.error.issues.map(({ path, message }) => `${path.join('.')} ${message}`).join('; ')}`,
+              `malformed release event: ${event.error.issues.map(({ path, message }) => `${path.join('.')} ${message}`).join('; ')}`,
             );
           if (!(await records.release(event.data.data.release)))
-            throw failure('NotFound', `there is no release ${event.data.data.release}`);
+            throw failure('NotFound', `release ${event.data.data.release} does not exist`);
           await wakeUp(id);
         };
         subscriptions.set(
           id,
           await bus.subscribe({ topic: type, group: `application-${application}`, handle, onError }),
         );
-        // What was announced while nobody listened, or ended among the dead letters, is found without its event.
+        // Releases announced before this subscription, or whose event was dead-lettered, are found without their event.
         await wakeUp(id).catch(onError);
       }
     }
@@ -74,7 +74,7 @@ export async function consumeReleases(deps: {
   await look();
   const state = { isLooking: false };
   const timer = setInterval(() => {
-    // A database that is away keeps a look for longer than this: a second one would subscribe everything twice.
+    // While the database is unavailable, a run can take longer than the interval; a second one would subscribe everything twice.
     if (state.isLooking) return;
     state.isLooking = true;
     void look()
@@ -115,7 +115,7 @@ async function main(): Promise<void> {
     records,
     bus,
     wakeUp: (id) => workflow.getHandle(id).signal(wake),
-    onError: (error) => log.warn({ error: String(error) }, 'an event could not be handled yet'),
+    onError: (error) => log.warn({ error: String(error) }, 'an event could not be handled; it is retried'),
   });
   onEnd(log, async () => {
     await consumer.stop();

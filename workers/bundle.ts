@@ -1,4 +1,4 @@
-// The workflows' bundle, built once per content: webpack takes seconds, a later start should not.
+// The workflow bundle, cached by content: webpack takes seconds, which later starts avoid.
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -10,21 +10,21 @@ import { checkout } from './wiring.ts';
 
 const folder = join(checkout, 'workflows');
 
-/** The worker's data converter; the same one goes into the bundle. */
+/** The worker's data converter; the bundle uses the same one. */
 export const dataConverter = { payloadConverterPath: join(folder, 'payload-converter.cjs') };
 
 /**
- * No time limit on workflow code: the longest that Node takes, 49 days. With a limit, Node breaks off the code wherever it is
- * once that much time has passed on the clock, a pause of the whole process included, and that can corrupt its stack of async
- * hooks, which ends the process. The code is our own and has no endless loop; a task that takes too long is given out again
- * by the server (the workflow task timeout). The SDK reads this option and does not declare it: so it is a value to spread.
+ * No time limit on workflow code: 49 days, Node's maximum. With a limit, Node interrupts the code anywhere once that much wall
+ * clock time has passed, including pauses of the whole process. That can corrupt Node's stack of async hooks, which ends the
+ * process. The code is our own and has no endless loop; the server reschedules a task that takes too long (the workflow task
+ * timeout). The SDK reads this option but does not declare it, so it is spread into the worker's options.
  */
 export const workflowTime = { isolateExecutionTimeout: '4294967295ms' } as const;
 
-/** What a worker runs activities by: only workflows whose start is recorded have any run. */
+/** The worker's activity interceptors: only workflows whose start is recorded may run activities. */
 export const admitting = (records: Records) => ({ interceptors: { activity: [admitActivities(records)] } });
 
-/** Path of the bundle in the cache, built if the workflows, their lock file or the SDK have changed. */
+/** Path of the cached bundle; it is built if the workflows, the lock file or the SDK have changed. */
 export async function workflowBundle(cache: string): Promise<string> {
   const hash = createHash('sha256');
   for (const name of (await readdir(folder, { recursive: true })).filter((file) => /\.c?[jt]s$/.test(file)).sort())
@@ -46,7 +46,7 @@ export async function workflowBundle(cache: string): Promise<string> {
   return path;
 }
 
-/** Webpack's report of a bundle that succeeded interests nobody; errors are thrown. */
+/** Discards webpack's report of a successful build; errors are thrown. */
 const quiet = {
   log: () => undefined,
   trace: () => undefined,

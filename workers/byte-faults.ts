@@ -1,4 +1,4 @@
-// Stored files that were found wrong when they were served: which of them still are; for `ocdl doctor`.
+// Checks again the stored files that had a wrong checksum when they were served; for `ocdl doctor`.
 import { join } from 'node:path';
 import { createLocalDisk } from '../activities/adapters/local-disk.ts';
 import { listByteFaults } from '../activities/adapters/postgres/check.ts';
@@ -8,22 +8,22 @@ import type { ByteFault } from '../activities/records.ts';
 import type { Config } from './config.ts';
 import { systems } from './wiring.ts';
 
-/** So many are looked at and named: whoever has more knows enough to restore a store as a whole. */
+/** At most this many are checked and listed: with more, the whole store must be restored anyway. */
 const MOST = 20;
 
-/** Says that all is well. Rejects with the files that are still wrong; one that is not read again within the time counts as wrong. */
+/** Returns a summary if all are intact. Rejects with the files that are still wrong; a file not read in time counts as wrong. */
 export async function checkByteFaults(config: Config, withinMs: number): Promise<string> {
   const { databaseUrl: url, database } = config;
   const faults = await listByteFaults({ url, ca: database.ca }, MOST);
-  if (faults.length === 0) return 'none was found wrong when it was served';
+  if (faults.length === 0) return 'no checksum mismatch was found';
   const stores = await openStoresOf(config);
   const signal = AbortSignal.timeout(withinMs);
   const wrong: string[] = [];
   for (const fault of faults) if (!(await isRight(stores, fault, signal))) wrong.push(describe(fault));
-  if (wrong.length === 0) return `${faults.length} found wrong before are right again`;
+  if (wrong.length === 0) return `all of the ${faults.length} files with an earlier checksum mismatch are intact again`;
   const count =
-    wrong.length === 1 ? '1 file is' : `${wrong.length}${faults.length === MOST ? ' or more' : ''} files are`;
-  throw new Error(`${count} not what is on record: restore from a backup: ${wrong.join('; ')}`);
+    wrong.length === 1 ? '1 file does' : `${wrong.length}${faults.length === MOST ? ' or more' : ''} files do`;
+  throw new Error(`${count} not match the recorded checksum; restore from a backup: ${wrong.join('; ')}`);
 }
 
 const describe = ({ uri, found, expected, at }: ByteFault): string =>
@@ -49,7 +49,7 @@ function owns(store: ArtifactStore, { uri }: ByteFault): boolean {
   }
 }
 
-/** The configured stores; what they warn of besides is said by their own checks. */
+/** The configured stores. Their warnings are dropped: each store's own check reports them. */
 async function openStoresOf({ home, hdfs, s3 }: Config): Promise<readonly ArtifactStore[]> {
   const onWarn = (): void => undefined;
   return Promise.all([

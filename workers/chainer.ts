@@ -1,13 +1,13 @@
-// Keeps the audit's chain: links what was written, again and again, beside whatever else the process does.
+// Links new audit rows into the hash chain, repeatedly and in the background.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Records } from '../activities/records.ts';
 
-/** Rows are linked within a second, also where a batch takes its time. */
+/** Rows are linked within a second, including the time that a batch takes. */
 const EVERY_MS = 500;
-/** After a failure: the call itself has waited for a database that comes back at once. */
+/** Delay after a failure: the call itself has already retried for a short outage of the database. */
 const AGAIN_AFTER_MS = 5_000;
 
-/** Links until it is stopped. Several processes may do so: one at a time links, and when it ends another one does. */
+/** Links rows until stopped. Several processes may run this: only one links at a time, and another takes over when it ends. */
 export function keepLinked(deps: {
   readonly records: Pick<Records, 'linkAudit'>;
   readonly onWarn: (message: string) => void;
@@ -27,11 +27,11 @@ export function keepLinked(deps: {
   /** Links a batch; returns how long to wait for the next one. */
   async function next(): Promise<number> {
     try {
-      // Where there was something there may be more.
+      // A batch that was not empty may not be the last.
       return (await records.linkAudit()) > 0 ? 0 : everyMs;
     } catch (error) {
       if (!signal.aborted)
-        onWarn(`the audit is not linked: ${error instanceof Error ? error.message : String(error)}; it is tried again`);
+        onWarn(`audit rows could not be linked: ${error instanceof Error ? error.message : String(error)}; retrying`);
       return AGAIN_AFTER_MS;
     }
   }

@@ -1,22 +1,22 @@
-// The environment as typed configuration, for every program: all mistakes told at once, no value repeated, since some are secret.
+// Typed configuration from the environment, for every program. All mistakes are reported together, without values: some are secret.
 import { readFileSync } from 'node:fs';
 import { isSecret, schema, variableNames, type VariableName, type Variables } from './variables.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 export type Config = ReturnType<typeof platformConfig>;
 
-/** The API's address as other programs of this machine reach it. */
+/** The API's address for other programs on this machine. */
 export function apiUrlOf(host: string, port: number): string {
   const reachable = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
   return `http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`;
 }
 
-/** Reads the environment of a worker. Throws one error that names every mistaken variable. */
+/** Reads a worker's environment. Throws one error that names every invalid variable. */
 export function workerConfig(environment: Environment = process.env): Config {
   return platformConfig(readVariables(environment, ['DATABASE_URL']).values);
 }
 
-/** What the variables choose. A system that is not given (an empty `databaseUrl`) is the embedded one. */
+/** The configuration that the variables select. A system that is not configured (an empty `databaseUrl`) is the embedded one. */
 export function platformConfig(v: Variables) {
   const tls = v.TEMPORAL_TLS || v.TEMPORAL_TLS_CA_FILE || v.TEMPORAL_TLS_CERT_FILE || v.TEMPORAL_API_KEY;
   return {
@@ -34,7 +34,7 @@ export function platformConfig(v: Variables) {
     temporal: {
       address: v.TEMPORAL_ADDRESS,
       namespace: v.TEMPORAL_NAMESPACE,
-      /** As both of Temporal's connections take it. */
+      /** Options for both of Temporal's connection types. */
       connection: {
         address: v.TEMPORAL_ADDRESS,
         ...(tls && {
@@ -118,8 +118,8 @@ export function platformConfig(v: Variables) {
 }
 
 /**
- * Parses every variable, whichever program asks: a mistake for one is told by all. An empty one counts as not given; a secret
- * may come as NAME_FILE, the path of a file that holds it. Throws one error that names every mistaken variable and no value.
+ * Parses every variable, for every program, so that all programs report the same mistakes. An empty variable counts as unset; a
+ * secret may be given as NAME_FILE, the path of a file that holds it. Throws one error that names every invalid variable, no value.
  */
 export function readVariables(
   environment: Environment = process.env,
@@ -128,11 +128,11 @@ export function readVariables(
   const { given, mistakes } = withSecretFiles(environment);
   const parsed = schema.safeParse(given);
   for (const issue of parsed.error?.issues ?? []) mistakes.push([String(issue.path[0]), issue.message]);
-  for (const name of mustHave) if (given[name] === undefined) mistakes.push([name, 'must be given']);
+  for (const name of mustHave) if (given[name] === undefined) mistakes.push([name, 'must be set']);
   mistakes.push(...contradictions(given), ...strangers(environment));
   if (!parsed.success || mistakes.length > 0) {
     const lines = [...new Set(mistakes.map(([name, what]) => `  ${name}: ${what}`))];
-    throw new Error(`the configuration is wrong:\n${lines.join('\n')}`);
+    throw new Error(`invalid configuration:\n${lines.join('\n')}`);
   }
   return { values: parsed.data, isGiven: (name) => given[name] !== undefined };
 }
@@ -146,20 +146,20 @@ function withSecretFiles(environment: Environment): { given: Given; mistakes: Mi
   for (const name of variableNames.filter(isSecret)) {
     const path = given[`${name}_FILE`];
     if (path === undefined) continue;
-    if (given[name] !== undefined) mistakes.push([name, `is given twice, also by ${name}_FILE: keep one`]);
+    if (given[name] !== undefined) mistakes.push([name, `is set twice, also by ${name}_FILE: remove one`]);
     else
       try {
         given[name] = readFileSync(path, 'utf8').trim();
-        // Counted as not given it would choose something else: no password, another key, no TLS.
-        if (given[name] === '') mistakes.push([`${name}_FILE`, 'names an empty file']);
+        // If an empty file counted as unset, something else would be used: no password, another key, no TLS.
+        if (given[name] === '') mistakes.push([`${name}_FILE`, 'is an empty file']);
       } catch {
-        mistakes.push([`${name}_FILE`, 'names no file that can be read here']);
+        mistakes.push([`${name}_FILE`, 'is not a readable file']);
       }
   }
   return { given, mistakes };
 }
 
-/** Variables that do nothing without another one: whoever gives them believes that they do. */
+/** Variables that have no effect without another one, which must then be set too. */
 const needs: readonly (readonly [names: RegExp, needed: readonly VariableName[]])[] = [
   [/^OCDL_(HDFS|ALLUXIO)_/, ['OCDL_HDFS_URL']],
   [/^OCDL_ALLUXIO_/, ['OCDL_ALLUXIO_URL']],
@@ -176,7 +176,7 @@ const needs: readonly (readonly [names: RegExp, needed: readonly VariableName[]]
   [/^DATABASE_CA_FILE$/, ['DATABASE_URL']],
 ];
 
-/** What proves the platform to a Git remote, and remotes for which it does nothing. */
+/** Credentials for a Git remote, and the remotes that do not use them. */
 const gitMeans: readonly (readonly [names: RegExp, other: RegExp, what: string])[] = [
   [/^OCDL_GIT_(SSH_KEY|KNOWN_HOSTS)_FILE$/, /^https?:/i, 'an SSH'],
   [/^OCDL_GIT_(USERNAME|TOKEN_FILE|CA_FILE)$/, /^ssh:/i, 'an HTTPS'],
@@ -188,40 +188,40 @@ function contradictions(given: Given): Mistake[] {
     if (first === undefined) return [];
     return needed
       .filter((name) => given[name] === undefined)
-      .map((name): Mistake => [name, `is missing: ${first} is given, which does nothing without it`]);
+      .map((name): Mistake => [name, `must be set: ${first} has no effect without it`]);
   });
   if (given['OCDL_S3_BUCKET'] !== undefined && given['OCDL_S3_ENDPOINT'] === undefined && !given['OCDL_S3_REGION'])
-    found.push(['OCDL_S3_REGION', 'is missing: on AWS the bucket is sought in its region']);
+    found.push(['OCDL_S3_REGION', "must be set to the bucket's region, because OCDL_S3_ENDPOINT is not set"]);
   if (given['OCDL_S3_KMS_KEY_ID'] !== undefined && given['OCDL_S3_ENCRYPTION'] !== 'aws:kms')
-    found.push(['OCDL_S3_ENCRYPTION', 'must be aws:kms where OCDL_S3_KMS_KEY_ID is given']);
+    found.push(['OCDL_S3_ENCRYPTION', 'must be aws:kms because OCDL_S3_KMS_KEY_ID is set']);
   for (const [names, other, what] of gitMeans) {
     const name = variableNames.find((one) => given[one] !== undefined && names.test(one));
     if (name !== undefined && other.test(given['OCDL_GIT_REMOTE'] ?? ''))
-      found.push([name, `is for ${what} remote, and OCDL_GIT_REMOTE names another`]);
+      found.push([name, `is for ${what} remote, but OCDL_GIT_REMOTE is not one`]);
   }
   const forTls = ['OCDL_KAFKA_CA_FILE', 'OCDL_KAFKA_CERT_FILE'].find((name) => given[name] !== undefined);
   if (forTls !== undefined && given['OCDL_KAFKA_TLS'] !== 'true')
-    found.push(['OCDL_KAFKA_TLS', `must be true where ${forTls} is given`]);
+    found.push(['OCDL_KAFKA_TLS', `must be true because ${forTls} is set`]);
   return found;
 }
 
-/** What other programs of the project read: the stack, the wrappers of jobs, applications, tests. */
+/** Variables of the project's other programs: the stack, job wrappers, applications, tests. */
 const othersOwn = /^OCDL_(STACK_.*|TEST_.*|TOKEN|JOB_TOKEN|INPUTS|OUTPUTS|PARAMETERS)$/;
 
-/** Names that look like ours and are none: left alone, a typing error would choose the embedded system in silence. */
+/** Unknown names with our prefix: if they were ignored, a typing error would silently select the embedded system. */
 function strangers(environment: Environment): Mistake[] {
   const known = [...variableNames, ...variableNames.filter(isSecret).map((name) => `${name}_FILE`)];
   return Object.keys(environment)
     .filter((name) => name.startsWith('OCDL_') && !known.includes(name) && !othersOwn.test(name))
     .map((name) => {
       const [nearest] = known.map((one) => [distance(name, one), one] as const).sort(([a], [b]) => a - b);
-      // A third of the letters wrong is another word.
+      // With more than a third of the letters different, it is another word.
       const isNear = nearest !== undefined && nearest[0] <= name.length / 3;
-      return [name, `is no variable of the platform${isNear ? `: did you mean ${nearest[1]}?` : ''}`];
+      return [name, `is not a variable of the platform${isNear ? `: did you mean ${nearest[1]}?` : ''}`];
     });
 }
 
-/** Letters to insert, remove or replace to come from one word to the other (Levenshtein). */
+/** Levenshtein distance: letters to insert, remove or replace to turn one word into the other. */
 function distance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, i) => i);
   for (let i = 1; i <= a.length; i++) {

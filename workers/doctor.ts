@@ -1,4 +1,4 @@
-// Reaches every configured system and says what was found, or what is wrong and how to mend it; a program for `ocdl doctor`.
+// Checks every configured system and reports what works, or what is wrong and how to fix it; a program for `ocdl doctor`.
 import { lookup } from 'node:dns/promises';
 import { BlockList } from 'node:net';
 import { Connection, isGrpcServiceError } from '@temporalio/client';
@@ -21,8 +21,8 @@ import {
 import { systems } from './wiring.ts';
 
 /**
- * One configured system: what was found there and what to be careful about, what is wrong, or what the platform then does
- * without. Never a secret.
+ * The state of one configured system: what was found, with a warning if needed; what is wrong; or what is skipped and why.
+ * Never contains a secret.
  */
 export interface SystemState {
   readonly name: string;
@@ -32,17 +32,17 @@ export interface SystemState {
   readonly without?: string;
 }
 
-/** Longer than any system that works needs; a person is waiting. */
+/** Longer than a working system needs, short enough for a waiting person. */
 const LIMIT_MS = 20_000;
 
-/** Asks all configured systems side by side. One that does not answer in time is wrong, and holds up no other. */
+/** Checks all configured systems in parallel. A system that does not answer in time counts as wrong and does not delay the others. */
 export async function checkSystems(
   config: Config,
   isTemporalGiven: boolean,
   limitMs = LIMIT_MS,
 ): Promise<readonly SystemState[]> {
   const { databaseUrl, database, hdfs, alluxio, s3, kafka, git } = config;
-  // What a check warns of besides, it says again when it is the reason of a failure.
+  // Warnings are dropped: a check that fails reports the reason.
   const onWarn = (): void => undefined;
   const probes: readonly (readonly [name: string, probe: false | Probe])[] = [
     ['Temporal', isTemporalGiven && (() => askTemporal(config.temporal, limitMs))],
@@ -56,9 +56,9 @@ export async function checkSystems(
       databaseUrl !== '' &&
         (() =>
           checkByteFaults(config, limitMs / 2).catch((error: unknown) => {
-            // The database's own line says what is wrong with it.
+            // The PostgreSQL line reports the problem.
             if (error instanceof SystemUnavailable && error.system === 'PostgreSQL')
-              return { without: 'not looked at: the database that lists what was found wrong does not answer' };
+              return { without: 'not checked: PostgreSQL, which records checksum mismatches, does not answer' };
             throw error;
           })),
     ],
@@ -109,13 +109,13 @@ export async function checkSystems(
 
 type Found = Required<Pick<SystemState, 'found' | 'warning'>>;
 
-/** What was found, with what is to be warned of, or what the platform then does without. */
+/** Returns what was found, with a warning if needed, or what is skipped and why; rejects with what is wrong. */
 type Probe = () => Promise<string | Found | { readonly without: string }>;
 
 async function within(limitMs: number, name: string, probe: Probe): Promise<SystemState> {
   const stop: { timer?: NodeJS.Timeout } = {};
   const tooLate = new Promise<never>((_, reject) => {
-    const late = new Error(`no answer within ${limitMs / 1000} s: is it running, and is its address right?`);
+    const late = new Error(`no answer within ${limitMs / 1000} s: check that it is running and that its address is correct`);
     stop.timer = setTimeout(() => reject(late), limitMs);
   });
   try {
@@ -129,8 +129,8 @@ async function within(limitMs: number, name: string, probe: Probe): Promise<Syst
 }
 
 /**
- * Whether the configured systems belong to one installation and to one moment. Nothing is claimed or written; what is embedded
- * is compared when the platform starts.
+ * Checks that the configured systems belong to one installation and agree with each other. Claims and writes nothing; embedded
+ * systems are compared when the platform starts.
  */
 export async function installationState(config: Config, isTemporalGiven: boolean): Promise<SystemState> {
   const name = 'Installation';
@@ -149,16 +149,16 @@ export async function installationState(config: Config, isTemporalGiven: boolean
     return await checkInstallation({ url: databaseUrl, ca: database.ca }, async (records, paused) => {
       const { seen } = await look({ records, home, systems: marked, signs: false }, LIMIT_MS);
       const id = seen.records.installation ?? (await home.owner());
-      if (id === undefined) return { name, found: 'none yet: the first start claims the systems that it is given' };
+      if (id === undefined) return { name, found: 'none yet: the first start claims the configured systems' };
       const other = foreignTo(id, seen);
       if (other)
         return {
           name,
-          wrong: `${other.where} belongs to installation ${other.owner}, not to ${id}: configure one's own`,
+          wrong: `${other.where} belongs to installation ${other.owner}, not to ${id}: configure a system of this installation`,
         };
       if (paused) return { name, wrong: pausedMessage(paused) };
       const findings = compare(seen);
-      if (findings.length === 0) return { name, found: `${id}: what is configured agrees` };
+      if (findings.length === 0) return { name, found: `${id}: the configured systems agree` };
       return { name, wrong: `${findings.map(({ text }) => text).join('. ')}. Run "ocdl restore list"` };
     });
   } catch (error) {
@@ -168,7 +168,7 @@ export async function installationState(config: Config, isTemporalGiven: boolean
   }
 }
 
-/** The sandbox of local jobs, tried as the worker tries it. */
+/** Checks the sandbox of local jobs in the same way as the worker. */
 export async function sandboxState(
   isWithoutAllowed: boolean,
   detect: typeof detectSandbox = detectSandbox,
@@ -178,18 +178,18 @@ export async function sandboxState(
   if (sandbox.kind !== 'none') return { name, found: 'local jobs run sandboxed' };
   const why = `${sandbox.why} (Debian, Ubuntu: apt-get install bubblewrap)`;
   return isWithoutAllowed
-    ? { name, without: `local jobs run without a sandbox, as OCDL_JOBS_WITHOUT_SANDBOX says: ${why}` }
+    ? { name, without: `local jobs run without a sandbox because OCDL_JOBS_WITHOUT_SANDBOX is true: ${why}` }
     : {
         name,
-        wrong: `no job and no model service runs here: ${why}, or set OCDL_JOBS_WITHOUT_SANDBOX=true to run code that you trust`,
+        wrong: `jobs and model services cannot run here: ${why}, or set OCDL_JOBS_WITHOUT_SANDBOX=true to run code that you trust`,
       };
 }
 
-/** Says what is wrong with the version that a Temporal server tells; undefined where it will do. */
+/** Describes the problem with a Temporal server's version; undefined if it is supported. */
 export function serverProblem(version: string): string | undefined {
   const [major = 0, minor = 0] = version.split('.').map(Number);
   if (atLeast([major, minor], oldestServer)) return undefined;
-  return `it is server ${version}, and ${oldestServer.join('.')} or newer is needed: upgrade it`;
+  return `the server has version ${version}, but ${oldestServer.join('.')} or newer is required: upgrade it`;
 }
 
 async function askTemporal(temporal: Config['temporal'], limitMs: number): Promise<string | Found> {
@@ -206,13 +206,13 @@ async function askTemporal(temporal: Config['temporal'], limitMs: number): Promi
       const without = await answersWithout(temporal, limitMs / 4);
       if (without === undefined) return found;
       const warning =
-        `it answers anybody who reaches ${address} ${without}, who can then stop and delay work and run a worker of their ` +
-        'own on the platform’s task queues: let it ask for TLS and a client certificate or an API key';
+        `anyone who reaches ${address} can use it ${without}, stop and delay work, and run their own worker on the ` +
+        'platform’s task queues: require TLS and a client certificate or an API key';
       return { found, warning };
     });
   } catch (error) {
     const said = error instanceof Error ? error.message : String(error);
-    const remedy = isGrpcServiceError(error) ? `${remedies[error.code] ?? 'it cannot be asked'} (${said})` : said;
+    const remedy = isGrpcServiceError(error) ? `${remedies[error.code] ?? 'the request failed'} (${said})` : said;
     throw new Error(`${address}, namespace ${namespace}: ${remedy}`, { cause: error });
   } finally {
     await connection.close();
@@ -223,7 +223,7 @@ const loopback = new BlockList();
 loopback.addSubnet('127.0.0.0', 8);
 loopback.addAddress('::1', 'ipv6');
 
-/** Says whether an address is of this machine alone. */
+/** Whether an address resolves to loopback addresses only. */
 export async function isLoopback(address: string): Promise<boolean> {
   const host = address.slice(0, address.lastIndexOf(':')).replace(/^\[|\]$/g, '');
   const found = await lookup(host, { all: true }).catch(() => []);
@@ -232,7 +232,7 @@ export async function isLoopback(address: string): Promise<boolean> {
   );
 }
 
-/** Tries to look at the namespace without what the platform proves itself with; undefined where that is refused. */
+/** Tries to read the namespace without TLS and without credentials; undefined if both are refused. */
 export async function answersWithout(
   { address, namespace, connection: { tls } }: Pick<Config['temporal'], 'address' | 'namespace' | 'connection'>,
   limitMs: number,
@@ -254,14 +254,14 @@ export async function answersWithout(
   return tls && (await answers({ tls: bare })) ? 'without credentials' : undefined;
 }
 
-const unreachable = 'it does not answer: is it running, is TEMPORAL_ADDRESS right, does it speak TLS as configured?';
-/** By status of gRPC. */
+const unreachable = 'it does not answer: check that it is running, TEMPORAL_ADDRESS, and whether it uses TLS as configured';
+/** By gRPC status code. */
 const remedies: Readonly<Record<number, string>> = {
   4: unreachable,
-  5: 'there is no such namespace: make it (temporal operator namespace create), or mend TEMPORAL_NAMESPACE',
-  7: 'it refuses us: mend TEMPORAL_API_KEY or the client certificate, or their rights to the namespace',
+  5: 'the namespace does not exist: create it (temporal operator namespace create), or correct TEMPORAL_NAMESPACE',
+  7: 'permission denied: correct TEMPORAL_API_KEY or the client certificate, or grant access to the namespace',
   14: unreachable,
-  16: 'it does not know us: mend TEMPORAL_API_KEY or the client certificate',
+  16: 'not authenticated: correct TEMPORAL_API_KEY or the client certificate',
 };
 
 if (import.meta.filename === process.argv[1]) {
@@ -272,9 +272,9 @@ if (import.meta.filename === process.argv[1]) {
     await sandboxState(values.OCDL_JOBS_WITHOUT_SANDBOX),
     ...(await checkSystems(config, isTemporalGiven)),
   ];
-  // Where one does not answer, that is said already.
+  // With a system that does not answer, the comparison cannot succeed, and the problem is already reported.
   if (config.databaseUrl !== '' && states.every(({ wrong }) => wrong === undefined))
     states.push(await installationState(config, isTemporalGiven));
-  // What did not answer still holds connections.
+  // Systems that did not answer still hold connections open.
   process.stdout.write(`${JSON.stringify(states)}\n`, () => process.exit());
 }

@@ -1,4 +1,4 @@
-// Each process of the platform belongs to one installation: compared with every system at its start, and watched afterwards.
+// Each process of the platform belongs to one installation. It is compared with every system at its start and then periodically.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
@@ -15,13 +15,13 @@ import { addManifests } from '../activities/release-manifest.ts';
 import { foreignTo, look, type Installation } from './look.ts';
 import type { MarkedHome } from './marked-systems.ts';
 
-/** A system that does not answer holds up no start: the platform says so, and looks again, with more patience. */
+/** A system that does not answer does not block the start: the platform logs it and checks again with a longer limit. */
 const FIRST_MS = 5_000;
 const PATIENT_MS = 30_000;
-/** How soon a system is looked at again that did not answer, and how often checkpoints are due. */
+/** Interval for checkpoints and for systems that did not answer. */
 const LOOK_AGAIN_MS = 15_000;
 
-/** This process does not belong to the installation that a system carries. */
+/** A system is marked by another installation than this process's. */
 export class AnotherInstallation extends Error {
   constructor(message: string) {
     super(message);
@@ -29,26 +29,26 @@ export class AnotherInstallation extends Error {
   }
 }
 
-/** What a process knows of itself once it belongs. */
+/** A process that belongs to an installation. */
 export interface Belonging {
   readonly id: string;
-  /** What was found at the start. */
+  /** Findings at the start. */
   readonly findings: readonly Finding[];
-  /** Stops looking; with `checkpoints` a last one is written. */
+  /** Stops the periodic checks; with `checkpoints` writes a last one. */
   stop(): Promise<void>;
 }
 
 /**
- * Claims what nobody has claimed and compares what the systems know. Rejects with the reason and the way out where one belongs
- * to another installation. Systems that were set back pause decisions and deliveries. `onRefused` is called when a system that
- * did not answer at the start turns out to be another installation's.
+ * Claims unclaimed systems and compares what the systems know. Rejects with the reason and the remedy if one belongs to another
+ * installation. If a system was restored to an earlier state, decisions and deliveries pause. `onRefused` is called when a system
+ * that did not answer at the start turns out to belong to another installation.
  */
 export async function belong(
   installation: Installation,
   options: {
     readonly log: Logger;
     readonly onRefused: (error: Error) => void;
-    /** Writes checkpoints as well; one process of a platform is enough. */
+    /** Also writes checkpoints; one process of a platform is enough. */
     readonly checkpoints: boolean;
     readonly everyMs?: number;
     /** How long the start waits for systems that do not answer. */
@@ -67,7 +67,7 @@ export async function belong(
     if (!checkpoints || (await installation.records.paused())) return;
     const { records, home, releases } = installation;
     const newest = await home.checkpoints?.newest();
-    // Set back while we run.
+    // The records were restored to an earlier state while this process runs.
     if ((newest?.tick ?? 0) > (await records.known()).tick) return void (await settle(installation, id, log));
     if (releases) await addManifests(records, releases);
     const isDue = Date.now() - state.seldomAt >= SELDOM_MS;
@@ -81,7 +81,7 @@ export async function belong(
   const turn = (): void => {
     work.running = work.running.then(round).catch((error: unknown) => {
       if (error instanceof AnotherInstallation) options.onRefused(error);
-      else log.warn({ error: String(error) }, 'the systems could not be compared; they are looked at again');
+      else log.warn({ error: String(error) }, 'the systems could not be compared; they are checked again');
     });
   };
   const timer = setInterval(turn, everyMs).unref();
@@ -94,7 +94,7 @@ export async function belong(
       state.stopping = true;
       clearInterval(timer);
       if (!checkpoints) return;
-      // The last audit rows of this run, in every system.
+      // Write the last audit rows of this run to every system.
       state.seldomAt = 0;
       turn();
       await Promise.race([work.running, sleep(lastMs, undefined, { ref: false })]);
@@ -102,20 +102,20 @@ export async function belong(
   };
 }
 
-/** Commits and updates of a namespace cost more than files. */
+/** Interval for Git commits and namespace updates, which cost more than files. */
 const SELDOM_MS = 3_600_000;
-/** Less than the supervisor waits for a worker. */
+/** Shorter than the supervisor waits for a worker. */
 const LAST_MS = 2_000;
 
-/** The id that home and records agree on. The home comes first: of two new homes on one database only one gets it. */
+/** The id that the home and the records agree on. The home is claimed first: of two new homes on one database only one succeeds. */
 async function claimOwn({ records, database, home }: Installation): Promise<string> {
   const { installation } = await records.known();
   const own = await home.owner();
   if (own === undefined && installation !== undefined)
     throw new AnotherInstallation(
       `${home.where} has no marker, and ${database} belongs to installation ${installation}. To run more processes of that ` +
-        `installation here, copy its folder keys into this home. If that folder is lost for good, run "ocdl restore accept" here. ` +
-        'For a new installation, configure systems of its own (DATABASE_URL and the others).',
+        `installation here, copy its folder keys into this home. If that folder is permanently lost, run "ocdl restore accept" here. ` +
+        'For a new installation, configure separate systems (DATABASE_URL and the others).',
     );
   const id = own ?? (await home.claim(randomUUID()));
   const recorded = await records.claimInstallation(id);
@@ -126,12 +126,15 @@ async function claimOwn({ records, database, home }: Installation): Promise<stri
 function foreign(where: string, theirs: string | undefined, id: string, home: MarkedHome): Error {
   return new AnotherInstallation(
     `${where} belongs to installation ${theirs}, and ${home.where} to installation ${id}: configure the systems of one ` +
-      `installation, or the home of the other (OCDL_HOME). If this home is new and holds nothing yet, remove ${home.marker} ` +
+      `installation, or the other installation's home (OCDL_HOME). If this home is new and still empty, remove ${home.marker} ` +
       'and copy the folder keys of the other installation into it.',
   );
 }
 
-/** Looks, refuses what is another's, notes what was set back, then claims what is nobody's: in this order nothing gets lost. */
+/**
+ * Reads all systems, refuses those of another installation, records which were restored to an earlier state, then claims
+ * unclaimed ones. In this order no finding is lost if the process dies.
+ */
 async function settle(
   installation: Installation,
   id: string,
@@ -158,11 +161,11 @@ async function settle(
     await records.kept(name, 0);
   }
   for (const [{ where }, why] of unseen)
-    log.warn(`${where} could not be compared or marked: ${why}; it is tried again`);
+    log.warn(`${where} could not be compared or marked: ${why}; retrying`);
   return { findings, unseen: unseen.size };
 }
 
-/** Whose a system is, claimed if it is nobody's; `undefined` for a Git remote without a repository for the marker. */
+/** The owner of a system, which is claimed if it has none; `undefined` for a Git remote without a repository for the marker. */
 export async function claimUnlessUnmarkable(
   system: MarkedSystem,
   id: string,
@@ -172,15 +175,15 @@ export async function claimUnlessUnmarkable(
     return await system.claim(id);
   } catch (error) {
     if (system.name !== 'git' || !isFailure(error, 'NotFound')) throw error;
-    // A remote makes no repositories, and those of earlier platforms have none for this.
-    log.warn(`${system.where} is not marked, so another installation there is not noticed: ${String(error)}`);
+    // The platform cannot create repositories on a remote, and earlier versions did not need one for the marker.
+    log.warn(`${system.where} is not marked, so another installation that uses it is not detected: ${String(error)}`);
     return undefined;
   }
 }
 
 async function note(records: Records, { tick }: RecordsKnow, findings: readonly Finding[], log: Logger): Promise<void> {
   for (const { text, pauses } of findings)
-    log.warn(pauses ? `${text}. Decisions and deliveries pause: run "ocdl restore list"` : text);
+    log.warn(pauses ? `${text}. Decisions and deliveries are paused: run "ocdl restore list"` : text);
   const pausing = findings.filter(({ pauses }) => pauses);
   const entry = restoreEntry(
     'restore.found',
@@ -212,7 +215,7 @@ export const restoreEntry = (
   at: new Date().toISOString(),
 });
 
-/** Writes a checkpoint to every system that keeps them; one that does not answer gets a later one. */
+/** Writes a checkpoint to every system that stores them; a system that does not answer gets the next one. */
 export async function keepEverywhere(
   { records, home, systems }: Pick<Installation, 'records' | 'home' | 'systems'>,
   checkpoint: Checkpoint,
@@ -224,10 +227,10 @@ export async function keepEverywhere(
       if (!checkpoints || (checkpoints.seldom && !alsoSeldom)) return;
       try {
         await checkpoints.keep(checkpoint);
-        // Of a home there may be several.
+        // There may be several homes, so theirs is not recorded.
         if (name !== 'home') await records.kept(name, checkpoint.tick);
       } catch (error) {
-        log.warn(`${where} did not take checkpoint ${checkpoint.tick}: ${String(error)}`);
+        log.warn(`${where} could not store checkpoint ${checkpoint.tick}: ${String(error)}`);
       }
     }),
   );

@@ -1,4 +1,4 @@
-// One look at every system of an installation: whose it is, and which moment it is of.
+// Reads every system of an installation: which installation owns it, and how recent its state is.
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   newestOf,
@@ -17,15 +17,15 @@ export interface Installation {
   /** For messages. */
   readonly database: string;
   readonly home: MarkedHome;
-  /** All others that this process uses. */
+  /** All other systems that this process uses. */
   readonly systems: readonly MarkedSystem[];
-  /** The release store, where this process uses it: its manifests are compared with the records. */
+  /** The release store, if this process uses it: its manifests are compared with the records. */
   readonly releases?: ArtifactStore | undefined;
-  /** Whether this process signs: then its home must have every signing key. */
+  /** Whether this process signs; if so, its home must have every signing key. */
   readonly signs: boolean;
 }
 
-/** One look at all systems side by side; those that did not answer, with the reason. */
+/** Reads all systems in parallel; also returns those that did not answer, with the reason. */
 export async function look(
   installation: Pick<Installation, 'home' | 'systems' | 'releases' | 'signs'> & {
     readonly records: Pick<Records, 'known' | 'auditHash'>;
@@ -61,8 +61,8 @@ export async function look(
 }
 
 /**
- * The platform goes on while it is looked at: what others must hold is taken from before they were read, what the records
- * themselves must know from afterwards.
+ * The platform keeps running while it is read. What other systems must hold is therefore taken from the records before those
+ * systems are read, and what the records must know from the records afterwards.
  */
 function between(before: RecordsKnow, after: RecordsKnow): RecordsKnow {
   const numbers = after.numbers.map(({ type, newest }) => ({
@@ -73,7 +73,7 @@ function between(before: RecordsKnow, after: RecordsKnow): RecordsKnow {
   return { ...before, tick: after.tick, numbers };
 }
 
-/** What of it belongs to another installation than `id`. */
+/** A system that belongs to another installation than `id`. */
 export const foreignTo = (id: string, { systems }: Seen): SeenSystem | undefined =>
   systems.find(({ owner }) => owner !== undefined && owner !== id);
 

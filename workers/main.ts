@@ -15,8 +15,8 @@ import { createJobWorkers } from './queues.ts';
 import { createActivities, openBus, openCluster, openSources, openStores, patiently } from './wiring.ts';
 
 /**
- * Told to end, it lets short activities finish for a second, then takes all others back: Temporal gives them to the next
- * worker. A job's program has 5 s to heed that (activities/adapters/local-process/program.ts). The supervisor waits for both.
+ * At shutdown, short activities have one second to finish; then all others are cancelled, and Temporal reschedules them on the
+ * next worker. A job's program has 5 s to stop (activities/adapters/local-process/program.ts). The supervisor waits for both.
  */
 const SHUTDOWN = { shutdownGraceTime: '1 second', shutdownForceTime: '7 seconds' } as const;
 
@@ -78,13 +78,13 @@ async function main(): Promise<void> {
   const stop = (): void => {
     for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
   };
-  // One that fails takes the other along: a half of a worker helps nobody.
+  // If one worker fails, all stop, so that no queue is left without a worker.
   const running = Promise.allSettled(workers.map((worker) => worker.run().finally(stop)));
   onEnd(log, stop);
   log.info({ taskQueues }, 'ready');
   tellReady();
   const ends = await running;
-  // Also where an activity did not let go in time: the jobs' processes must not outlive their worker.
+  // Even if an activity did not stop in time: the jobs' processes must not outlive their worker.
   await cluster.close();
   for (const end of ends) if (end.status === 'rejected') throw end.reason;
   await belonging.stop();
@@ -95,7 +95,7 @@ async function main(): Promise<void> {
   letGo();
 }
 
-/** The SDK's own log, as lines of ours. */
+/** Writes the SDK's log through our logger. */
 function installRuntime(log: Logger): void {
   const levels = {
     TRACE: 'trace',
@@ -106,7 +106,7 @@ function installRuntime(log: Logger): void {
   } as const satisfies Record<LogLevel, string>;
   Runtime.install({
     logger: new DefaultLogger('INFO', ({ level, message, meta }) => {
-      // The workers of the long activities have none, on purpose.
+      // The workers of the long activities intentionally have no workflows.
       if (message.startsWith('No workflows registered')) return;
       const { workflowId, activityType, ...rest } = meta ?? {};
       log[levels[level]](

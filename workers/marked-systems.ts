@@ -1,4 +1,4 @@
-// The systems of a configuration as marked systems: its home, Temporal's namespace, and those behind the ports.
+// The configured systems as marked systems: the home, the Temporal namespace, and the systems behind the ports.
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Connection } from '@temporalio/client';
@@ -10,13 +10,13 @@ import type { Config } from './config.ts';
 import type { Stores } from './wiring.ts';
 
 export interface MarkedHome extends MarkedSystem {
-  /** The file that makes a home one of the installation; it goes with the keys to further machines. */
+  /** The file that marks a home as part of the installation; copy it with the keys to other machines. */
   readonly marker: string;
-  /** Ids of the signing keys that lie there. */
+  /** Ids of the signing keys in this home. */
   keys(): Promise<readonly string[]>;
 }
 
-/** The platform's own folder. Its checkpoint tells of the records; a home of another machine may have an older one. */
+/** The platform's own folder. Its checkpoint describes the records; a home on another machine may have an older one. */
 export function markedHome(home: string): MarkedHome {
   const folder = join(home, 'keys');
   const marker = join(folder, 'installation');
@@ -41,19 +41,19 @@ export function markedHome(home: string): MarkedHome {
   };
 }
 
-/** Keys of a namespace's data. Each installation claims by a key of its own, since Temporal merges keys and replaces values. */
+/** Keys in a namespace's data. Each installation claims with its own key, since Temporal merges keys and replaces values. */
 const CLAIM = 'ocdl.installation.';
 const CHECKPOINT = 'ocdl.checkpoint';
-/** As long as a person waits; a server that is away is asked again later. */
+/** As long as a person waits; an unavailable server is asked again later. */
 const CALL_MS = 10_000;
 
-/** A namespace of Temporal: it holds no workflow for this, only data of its own. */
+/** A Temporal namespace. The marker is stored in the namespace's data, without a workflow. */
 export function markedNamespace(
   connection: Pick<Connection, 'workflowService' | 'withDeadline'>,
   { address, namespace }: Pick<Config['temporal'], 'address' | 'namespace'>,
 ): MarkedSystem {
   const call = <T>(work: () => Promise<T>): Promise<T> => connection.withDeadline(Date.now() + CALL_MS, work);
-  const where = `the namespace ${namespace} of Temporal at ${address}`;
+  const where = `the Temporal namespace ${namespace} at ${address}`;
   const read = async (): Promise<Readonly<Record<string, string>>> =>
     (await call(() => connection.workflowService.describeNamespace({ namespace }))).namespaceInfo?.data ?? {};
   const write = async (data: Record<string, string>): Promise<void> => {
@@ -62,7 +62,7 @@ export function markedNamespace(
     } catch (error) {
       const [[key, value] = []] = Object.entries(data);
       throw new Error(
-        `${where} cannot be marked (${String(error)}): give the platform's account the right to update the namespace, or run ` +
+        `${where} cannot be marked (${String(error)}): allow the platform's account to update the namespace, or run ` +
           `"temporal operator namespace update --namespace ${namespace} --data ${key}=${value}"`,
         { cause: error },
       );
@@ -70,10 +70,10 @@ export function markedNamespace(
   };
   const owner = async (): Promise<string | undefined> => {
     const claims = Object.entries(await read()).flatMap(([key, at]) =>
-      // An empty value is a claim that was withdrawn.
+      // An empty value is a withdrawn claim.
       key.startsWith(CLAIM) && at !== '' ? [`${at} ${key.slice(CLAIM.length)}`] : [],
     );
-    // The earliest.
+    // The earliest claim wins.
     return claims.sort()[0]?.split(' ')[1];
   };
   return {
@@ -98,7 +98,7 @@ export function markedNamespace(
 
 type Places = Pick<Config, 'home'> & Partial<Pick<Config, 'hdfs' | 's3' | 'kafka' | 'git'>>;
 
-/** Each system behind a port, and where it is for messages. */
+/** Each system behind a port, with its location for messages. */
 export const markedAreas = ({ home, hdfs }: Places, areas: ArtifactStore): MarkedSystem =>
   markedStore('areas', hdfs ? `HDFS at ${hdfs.url}, folder ${hdfs.root}` : `the folder ${home}/areas`, areas);
 export const markedReleases = ({ home, s3 }: Places, releases: ArtifactStore): MarkedSystem =>
@@ -108,7 +108,7 @@ export const markedRepositories = ({ home, git }: Places, code: CodeHost): Marke
 export const markedEvents = ({ home, kafka }: Places, bus: EventBus): MarkedSystem =>
   markedBus(kafka ? `Kafka at ${kafka.brokers.join(', ')}` : `the folder ${home}/events`, bus);
 
-/** All that a process has opened. */
+/** All stores that a process has opened. */
 export function markedStores(
   places: Places,
   { areas, releases, code, bus }: Pick<Stores, 'areas' | 'releases' | 'code'> & { readonly bus?: EventBus },
@@ -121,7 +121,7 @@ export function markedStores(
   ];
 }
 
-/** The database, for messages: without user and password. */
+/** The database's location for messages, without user and password. */
 export function databaseOf(url: string): string {
   const { hostname, port, pathname } = new URL(url);
   return `PostgreSQL at ${hostname || 'localhost'}:${port || '5432'}${pathname}`;

@@ -1,8 +1,8 @@
-// Activities that publish or deliver wait while systems were set back to another moment: they fail, say why, and are tried again.
+// While systems disagree after a restore, activities that publish or deliver fail with a retryable failure that says why.
 import { RESTORED, pausedMessage } from '../activities/installation.ts';
 import type { Records } from '../activities/records.ts';
 
-/** What leaves the records for other systems. Decisions themselves wait in the records' own transactions. */
+/** Activities that write from the records to other systems. Decisions are paused in the records' own transactions. */
 const waiting: ReadonlySet<string> = new Set([
   'publishRelease',
   'announceRelease',
@@ -15,7 +15,7 @@ const waiting: ReadonlySet<string> = new Set([
   'commitLabels',
 ]);
 
-/** The same activities; those that publish or deliver look first whether they may. */
+/** Wraps the activities: those that publish or deliver first check whether the platform is paused. */
 export function whilePlatformRuns<A extends object>(records: Pick<Records, 'paused'>, activities: A): A {
   return new Proxy(activities, {
     get(target, name) {

@@ -1,4 +1,4 @@
-// How each of our processes behaves: structured logs, readiness by IPC, a clean end when told to or when its parent is gone.
+// Common behaviour of our processes: structured logs, readiness over IPC, clean shutdown on a signal or when the parent has ended.
 import { pino, type Logger } from 'pino';
 import { messageOf } from '../activities/failures.ts';
 
@@ -6,8 +6,8 @@ import { messageOf } from '../activities/failures.ts';
 export const createLog = (name: string, level: string): Logger => pino({ name, level });
 
 /**
- * Runs a program. What it cannot go on from (a wrong configuration, a system that refuses it) is said in one line, and ends
- * the process at once: what is open already would keep it for half a minute.
+ * Runs a program. A fatal error (an invalid configuration, a system that refuses it) is logged in one line and ends the process
+ * immediately: open connections would keep it alive for half a minute.
  */
 export async function run(name: string, main: () => Promise<void>): Promise<void> {
   try {
@@ -18,7 +18,7 @@ export async function run(name: string, main: () => Promise<void>): Promise<void
   }
 }
 
-/** Calls `stop` once, at SIGTERM, SIGINT or when the process that started this one has gone. */
+/** Calls `stop` once, on SIGTERM, SIGINT or when the parent process has ended. */
 export function onEnd(log: Logger, stop: () => Promise<void> | void): void {
   let ending = false;
   const end = (why: string): void => {
@@ -35,20 +35,20 @@ export function onEnd(log: Logger, stop: () => Promise<void> | void): void {
   if (process.send) process.on('disconnect', () => end('the parent process has ended'));
 }
 
-/** Ends the process because it turned out to belong to another installation than a system that it uses. */
+/** Ends the process because a system that it uses belongs to another installation. */
 export const refused =
   (log: Logger) =>
   (error: Error): void => {
-    log.fatal({ error: messageOf(error) }, 'cannot run on');
+    log.fatal({ error: messageOf(error) }, 'cannot continue');
     process.exit(1);
   };
 
-/** Tells the process that started this one that it works now. */
+/** Reports readiness to the parent process. */
 export function tellReady(more: Readonly<Record<string, unknown>> = {}): void {
   process.send?.({ type: 'ready', ...more });
 }
 
-/** Lets go of the parent's channel, so that the process can end by itself. */
+/** Closes the IPC channel to the parent, which otherwise keeps the process alive. */
 export function letGo(): void {
   if (process.connected) process.disconnect();
 }

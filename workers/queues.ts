@@ -1,12 +1,11 @@
-// The workers of the long activities: a queue and a few slots for each kind, so that none holds up another.
+// The workers of the long activities: each kind has its own queue and slots, so that no kind blocks another.
 import type { WorkerOptions } from '@temporalio/worker';
 import { Worker } from '@temporalio/worker';
 import { taskQueues } from '../workflows/messages.ts';
 
 /**
- * How many run side by side in one worker process; the rest wait in the queue, durably. Trainings and evaluations take a core
- * each of a small machine; imports wait for other machines most of the time. `jobs` has only what earlier versions of the
- * platform scheduled.
+ * Concurrent activities in one worker process; the rest wait durably in the queue. Trainings and evaluations use one core each
+ * of a small machine; imports mostly wait for other machines. `jobs` serves only activities that earlier versions scheduled.
  */
 export const slots = { training: 2, evaluation: 2, imports: 4, jobs: 2 } as const;
 

@@ -1,4 +1,4 @@
-// The reference of all variables as Markdown tables; as a program it renews them in deploy/README.md.
+// The reference of all variables as Markdown tables; as a program it updates them in deploy/README.md.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { z } from 'zod';
@@ -10,7 +10,7 @@ const markers = [
   '<!-- /variables -->',
 ] as const;
 
-/** The text of deploy/README.md, and what it is with its reference renewed. */
+/** The text of deploy/README.md, and the same text with an updated reference. */
 export function readReference(): { readonly text: string; readonly renewed: string } {
   const text = readFileSync(path, 'utf8');
   const [begin, end] = markers.map((marker) => text.indexOf(marker));
@@ -21,7 +21,7 @@ export function readReference(): { readonly text: string; readonly renewed: stri
 }
 
 function tables(): string {
-  // The input's side: what is written into the environment, with the defaults as they are given there.
+  // The input schema: values and defaults as they are written in the environment.
   const { properties } = documented.parse(z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' }));
   return Object.entries(groups)
     .map(([heading, variables]) => {

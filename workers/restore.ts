@@ -1,4 +1,4 @@
-// Shows what was set back to another moment, and accepts it for an administrator on the machine; a program for `ocdl restore`.
+// Shows which systems were restored to an earlier state, and lets an administrator on the machine accept it; a program for `ocdl restore`.
 import { randomUUID } from 'node:crypto';
 import { userInfo } from 'node:os';
 import { Connection } from '@temporalio/client';
@@ -12,10 +12,10 @@ import { databaseOf, markedHome, markedNamespace, markedStores } from './marked-
 import { createLog, run } from './process.ts';
 import { openBus, openStores } from './wiring.ts';
 
-/** A person waits, and every system must answer. */
+/** Long enough for every system to answer while a person waits. */
 const LOOK_MS = 30_000;
 
-/** What waits to be accepted: what is found now, and what was found before about other systems. */
+/** Findings that wait to be accepted: current ones, and earlier ones about systems without a current finding. */
 export async function waiting(installation: Installation): Promise<{
   readonly seen: Seen;
   readonly findings: readonly Finding[];
@@ -30,8 +30,8 @@ export async function waiting(installation: Installation): Promise<{
 }
 
 /**
- * Goes on with the systems as they are: no number of a release is given again, all systems get a new checkpoint, and the pause
- * ends. Returns a new administrator's token where all were revoked and there is an administrator.
+ * Accepts the systems as they are: no release number is assigned twice, all systems get a new checkpoint, and the pause ends.
+ * If all tokens were revoked and there is an administrator, returns a new token for the administrator.
  */
 export async function accept(
   installation: Installation,
@@ -40,10 +40,10 @@ export async function accept(
   const { records, home, systems, database } = installation;
   const { seen, findings, silent } = await waiting(installation);
   if (silent.length > 0)
-    throw new Error(`every system must answer before this can be accepted; no answer from ${silent.join('; ')}`);
+    throw new Error(`every system must answer before the restore can be accepted; no answer from ${silent.join('; ')}`);
   const id = seen.records.installation ?? (await home.owner());
   if (id === undefined)
-    throw new Error(`${database} and ${home.where} belong to no installation yet: start the platform`);
+    throw new Error(`${database} and ${home.where} do not belong to an installation yet: start the platform first`);
   const other = foreignTo(id, seen);
   if (other)
     throw new AnotherInstallation(`${other.where} belongs to installation ${other.owner}, and ${database} to ${id}`);
@@ -68,7 +68,7 @@ export async function accept(
   return { findings, ...(adminToken !== undefined && { adminToken }) };
 }
 
-/** The newest number of each type that either side knows. */
+/** The newest release number of each type in the records or in the release store. */
 function numbersOf({ records, numbers }: Seen): readonly { readonly type: string; readonly sequence: number }[] {
   const newest = new Map(records.numbers.map((one) => [one.type, one.newest]));
   for (const [type, sequence] of numbers ?? []) newest.set(type, Math.max(sequence, newest.get(type) ?? 0));
@@ -107,23 +107,23 @@ async function main(): Promise<void> {
     findings.map(({ system, kind, text }) => `  ${system.padEnd(9)} ${kind.padEnd(8)} ${text}`);
   if (action === 'accept') {
     const { findings, adminToken } = await accept(installation, { voidTokens: flag === '--void-tokens', log });
-    if (findings.length > 0) say('Accepted; decisions and deliveries go on:', ...shown(findings));
-    else say('Nothing waited to be accepted.');
-    if (flag === '--void-tokens') say('Every token of people and applications is revoked.');
-    if (adminToken !== undefined) say(`The administrator's new token, shown this once: ${adminToken}`);
+    if (findings.length > 0) say('Accepted; decisions and deliveries continue. Findings:', ...shown(findings));
+    else say('Nothing to accept.');
+    if (flag === '--void-tokens') say('All tokens of people and applications are revoked.');
+    if (adminToken !== undefined) say(`New administrator token (shown only once): ${adminToken}`);
   } else {
     const { findings, silent } = await waiting(installation);
     if (silent.length > 0) say('No answer from:', ...silent.map((one) => `  ${one}`));
     if (findings.length === 0) say('All systems that answered agree.');
     else
       say(
-        'Set back to another moment:',
+        'Restored to an earlier state:',
         ...shown(findings),
-        'To go on with the systems as they are: ocdl restore accept',
+        'To continue with the systems as they are: ocdl restore accept',
       );
     if (findings.some(({ pauses }) => pauses)) process.exitCode = 1;
   }
-  // What did not answer still holds connections.
+  // Systems that did not answer still hold connections open.
   process.exit();
 }
 

@@ -1,4 +1,4 @@
-// The composition root of the workers (and of the API's stores): the only place besides api/main.ts that knows which adapter is which port.
+// The composition root of the workers and of the API's stores: besides api/main.ts the only place that maps adapters to ports.
 import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
@@ -35,24 +35,24 @@ import type { Config } from './config.ts';
 import { whilePlatformRuns } from './pause.ts';
 import { createLog } from './process.ts';
 
-/** The folder that package.json is in. */
+/** The folder of package.json. */
 export const checkout = resolve(import.meta.dirname, '..');
 
 export interface Stores {
   readonly records: Records;
   readonly areas: ArtifactStore;
-  /** The areas again, read through Alluxio where that is configured: for the data of jobs and people. */
+  /** The areas, read through Alluxio if it is configured: for the data of jobs and people. */
   readonly cachedAreas: ArtifactStore;
-  /** How often they were read through Alluxio, and how often not although it is configured. */
+  /** Counts of reads through Alluxio, and of reads that bypassed it although it is configured. */
   readonly counters: () => Readonly<Record<string, number>>;
   readonly releases: ArtifactStore;
   readonly code: CodeHost;
-  /** Where the system of the areas has users: gives people rights of their own there. */
+  /** Manages people's own permissions, if the system of the areas has users. */
   readonly admission?: Admission;
   close(): Promise<void>;
 }
 
-/** How each real system is opened. Its vendor's library is loaded only where it is chosen: it doubles the start of a process. */
+/** Opens each real system. A vendor's library is loaded only if it is needed: loading all doubles a process's start time. */
 export const systems = {
   hdfs: async (options: Chosen<'hdfs'>, onWarn: OnWarn) =>
     (await import('../activities/adapters/hdfs.ts')).createHdfsStore({ ...options, name: 'areas', onWarn }),
@@ -68,11 +68,11 @@ export const systems = {
 type Chosen<Name extends keyof Config> = Exclude<Config[Name], undefined | ''>;
 type OnWarn = (message: string) => void;
 
-/** What of the configuration the stores are chosen by. */
+/** The part of the configuration that selects the stores. */
 export type StoresConfig = Pick<Config, 'home' | 'databaseUrl'> &
   Partial<Pick<Config, 'database' | 'hdfs' | 'alluxio' | 's3' | 'git'>>;
 
-/** Opens the records alone. */
+/** Opens only the records. */
 export function openRecords(
   { databaseUrl, database }: Pick<Config, 'databaseUrl'> & Partial<Pick<Config, 'database'>>,
   log: Logger,
@@ -81,7 +81,7 @@ export function openRecords(
   return patiently(() => createPostgresRecords({ url: databaseUrl, ...database, onWarn }), onWarn);
 }
 
-/** Opens what both the API and the workers read and write: each port by itself the real system where one is configured. */
+/** Opens what both the API and the workers use. Each port independently uses the real system if one is configured. */
 export async function openStores(config: StoresConfig, log: Logger = createLog('stores', 'warn')): Promise<Stores> {
   const { home, hdfs, alluxio, s3, git } = config;
   const onWarn = (message: string): void => log.warn(message);
@@ -113,7 +113,7 @@ export async function openStores(config: StoresConfig, log: Logger = createLog('
   };
 }
 
-/** Opens the events: Kafka where it is configured, or a log on disk. */
+/** Opens the event bus: Kafka if it is configured, otherwise a log on disk. */
 export async function openBus(
   { home, kafka }: Pick<Config, 'home'> & Partial<Pick<Config, 'kafka'>>,
   log: Logger = createLog('events', 'warn'),
@@ -121,22 +121,22 @@ export async function openBus(
   return kafka ? systems.kafka(kafka, (message) => log.warn(message)) : createLocalLog({ root: join(home, 'events') });
 }
 
-/** Between two attempts to open a system that is away: soon enough for people, seldom enough for logs. */
+/** Between attempts to open an unavailable system: short enough for people, long enough not to flood the logs. */
 const AGAIN_AFTER_MS = 5_000;
 
-/** Opens a system that may be away for the moment: a platform that is started before it waits, and says why. */
+/** Opens a system that may be temporarily unavailable: retries and logs the reason until the system is up. */
 export async function patiently<T>(open: () => Promise<T>, onWarn: OnWarn): Promise<T> {
   for (;;)
     try {
       return await open();
     } catch (error) {
       if (error instanceof ApplicationFailure && error.nonRetryable) throw error;
-      onWarn(`${error instanceof Error ? error.message : String(error)}; it is tried again`);
+      onWarn(`${error instanceof Error ? error.message : String(error)}; retrying`);
       await sleep(AGAIN_AFTER_MS);
     }
 }
 
-/** Opens the compute: local processes, in a sandbox unless the operator goes without. */
+/** Opens the compute: local processes, sandboxed unless the operator has disabled that. */
 export function openCluster(
   given: Pick<Config, 'home' | 'cache'> &
     Partial<Pick<Config, 'python' | 'environments' | 'jobsWithoutSandbox'>> & { readonly log: Logger },
@@ -155,7 +155,7 @@ export function openCluster(
   });
 }
 
-/** Copies stored bytes to a file, if they are what they should be. */
+/** Copies stored bytes to a file and verifies their checksum. */
 async function fetchFile(
   { areas, releases }: Pick<Stores, 'areas' | 'releases'>,
   artifact: Artifact,
@@ -178,7 +178,7 @@ async function fetchFile(
   );
   const sha256 = hash.digest('hex');
   if (sha256 !== artifact.sha256)
-    throw failure('DigestMismatch', `${artifact.uri} has digest ${sha256}, not ${artifact.sha256}`);
+    throw failure('DigestMismatch', `${artifact.uri}: checksum mismatch: found sha256 ${sha256}, expected ${artifact.sha256}`);
 }
 
 function owns(store: ArtifactStore, { uri }: Artifact): boolean {
@@ -190,12 +190,12 @@ function owns(store: ArtifactStore, { uri }: Artifact): boolean {
   }
 }
 
-/** Most entries of an archive, and most files of a folder on a private node: what a data set of small files has. */
+/** Maximum entries of an archive, and maximum files of a folder on a private node: enough for a data set of small files. */
 const MOST_FILES = 100_000;
-/** Text packs twentyfold at most; what unpacks to more than this is a bomb. */
+/** Text compresses about twentyfold; an archive above this ratio is treated as a decompression bomb. */
 const UNPACK_RATIO = 200;
 
-/** Opens what data from outside comes through. */
+/** Opens the sources of imports. */
 export const openSources = ({ home, imports }: Pick<Config, 'home' | 'imports'>) => ({
   sources: createSources({
     guard: imports.guard,
@@ -209,7 +209,7 @@ export const openSources = ({ home, imports }: Pick<Config, 'home' | 'imports'>)
   importBytes: imports.limitBytes,
 });
 
-/** All activities, over given ports; without sources those of imports are left out. Digests of what they write are kept. */
+/** All activities over the given ports; without sources, import activities are omitted. Digests of written data are recorded. */
 export async function createActivities(
   given: Stores & {
     bus: EventBus;

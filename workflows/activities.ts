@@ -1,4 +1,4 @@
-// The only proxies of activities: their timeouts, retries and queues, by group. Limits that people feel are inputs, not here.
+// The only activity proxies: timeouts, retries and queues by group. Limits that affect users are inputs, not constants here.
 import type { ActivityInterfaceFor, ActivityOptions } from '@temporalio/workflow';
 import { ActivityCancellationType, proxyActivities } from '@temporalio/workflow';
 import type { AcquisitionActivities } from '../activities/acquisition.ts';
@@ -13,10 +13,10 @@ import { describeSource } from './domain/import.ts';
 import { LONGEST_RUN_SECONDS } from './domain/model.ts';
 import { LONGEST_EVALUATION_SECONDS, taskQueues } from './messages.ts';
 
-/** Pauses between tries grow to a minute: a store that is down for an hour is asked sixty times, not thousands. */
+/** The delay between attempts grows to a minute: a store that is down for an hour gets sixty requests, not thousands. */
 const retry = { initialInterval: '500 milliseconds', maximumInterval: '1 minute', backoffCoefficient: 2 } as const;
 
-/** The record itself: tried for as long as it takes, since nothing may count as done before it is written. */
+/** Writes of the record: retried without limit, since nothing counts as done before it is recorded. */
 export const center = group<ModelCenterActivities>(
   { taskQueue: taskQueues.core, startToCloseTimeout: '15 seconds', retry },
   {
@@ -30,13 +30,13 @@ export const center = group<ModelCenterActivities>(
   },
 );
 
-/** What workflows of before Records decided call: see workflows/before/. */
+/** Activities of workflows that started before Records decided: see workflows/before/. */
 export const earlier = group<EarlierCalls>(
   { taskQueue: taskQueues.core, startToCloseTimeout: '15 seconds', retry },
   {},
 );
 
-/** Steps of a command: bytes move, so they heartbeat; after an hour without success the command fails and can be given again. */
+/** Effects of a command: they copy bytes, so they heartbeat; after an hour without success the command fails and can be sent again. */
 export const launcher = group<LauncherActivities & ReleaseActivities>(
   {
     taskQueue: taskQueues.core,
@@ -51,7 +51,7 @@ export const launcher = group<LauncherActivities & ReleaseActivities>(
   },
 );
 
-/** Around a job, before it: short, and on the core queue, so that what is wrong is said before a slot is free. */
+/** Preparation of a job: on the core queue, so that invalid input is reported without waiting for a slot. */
 export const provisioning = group<Pick<RoverActivities, 'provisionRun' | 'prepareEvaluation'>>(
   {
     taskQueue: taskQueues.core,
@@ -67,9 +67,9 @@ export const provisioning = group<Pick<RoverActivities, 'provisionRun' | 'prepar
 );
 
 /**
- * Compute: runs for as long as its own deadline says, on a queue with few slots, which the projects share fairly; besides it
- * there is a day to fetch what goes in and to upload what comes out. What is thrown here passes (activities/jobs.ts); twenty
- * tries end a job whose worker dies of it each time.
+ * Compute: runs until its own deadline, on a queue with few slots that projects share fairly, plus a day to download inputs and
+ * upload outputs. Failures thrown here are retryable (activities/jobs.ts); twenty attempts limit a job that crashes its worker
+ * each time.
  */
 const compute = {
   startToCloseTimeout: (LONGEST_RUN_SECONDS + 86_400) * 1_000,
@@ -95,7 +95,7 @@ export const evaluating = group<Pick<RoverActivities, 'runEvaluation' | 'evaluat
   ({ project }) => project,
 );
 
-/** Around a job, after it: reads what it has left, for as long as it takes a store to come back; a week of training waits for a week. */
+/** Collects a job's outputs: retried for a week while a store is unavailable, since a training may have taken a week. */
 export const collecting = group<Pick<RoverActivities, 'collectRun' | 'collectReport'>>(
   {
     taskQueue: taskQueues.core,
@@ -110,7 +110,7 @@ export const collecting = group<Pick<RoverActivities, 'collectRun' | 'collectRep
   },
 );
 
-/** A delivery's steps up to its gates. One that cannot be run has not passed, so its tries are bounded. */
+/** The steps of a delivery up to its gates. A gate that cannot run has not passed, so attempts are limited. */
 export const delivering = group<Omit<DeliveryActivities, 'moveLivePointer' | 'commitLive'>>(
   {
     taskQueue: taskQueues.core,
@@ -127,7 +127,7 @@ export const delivering = group<Omit<DeliveryActivities, 'moveLivePointer' | 'co
   },
 );
 
-/** Going live: like the record, tried for as long as it takes, so that pointer and main branch never part for good. */
+/** Going live: retried without limit, like the record, so that the pointer and the main branch finally agree. */
 export const deploying = group<Pick<DeliveryActivities, 'moveLivePointer' | 'commitLive'>>(
   { taskQueue: taskQueues.core, startToCloseTimeout: '2 minutes', heartbeatTimeout: '15 seconds', retry },
   {
@@ -148,7 +148,7 @@ export const feedbackLabels = group<FeedbackActivities>(
   { commitLabels: ({ commandId }) => `command ${commandId}` },
 );
 
-/** Around an import: short, and what a source does not answer for a day has failed. */
+/** Preparation and registration of an import; a source that does not answer for a day is a failure. */
 export const acquisition = group<Omit<AcquisitionActivities, 'acquireData'>>(
   {
     taskQueue: taskQueues.core,
@@ -164,14 +164,14 @@ export const acquisition = group<Omit<AcquisitionActivities, 'acquireData'>>(
   },
 );
 
-/** An import's bytes: hours of them, on the queue of the long ones. A cut line or a limited rate is tried again for a day. */
+/** The download of an import: may take hours, on the imports queue. Broken connections and rate limits are retried for a day. */
 export const acquiring = group<Pick<AcquisitionActivities, 'acquireData'>>(
   {
     taskQueue: taskQueues.imports,
     startToCloseTimeout: '1 day',
     scheduleToCloseTimeout: '1 day',
     heartbeatTimeout: '15 seconds',
-    // Its files are taken away only once nothing writes any more.
+    // The import's files are removed only after the activity has stopped writing.
     cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     retry,
   },
@@ -186,8 +186,8 @@ type InputOf<A> = A[keyof A] extends (input: infer Input) => unknown ? Input : n
 type Call = (input: unknown) => Promise<unknown>;
 
 /**
- * Activities with common options, each call summarised in one line for the Temporal Web UI. `ownerOf` names whose work a call
- * is: Temporal hands out a queue's tasks to owners in turn, where its fairness is switched on.
+ * Activities with common options; each call has a one-line summary for the Temporal Web UI. `ownerOf` names the owner of a call:
+ * if fairness is enabled, Temporal serves the owners of a queue in turn.
  */
 function group<A>(
   options: ActivityOptions,
@@ -200,8 +200,8 @@ function group<A>(
     get(_, name: string): Call {
       const activity = activities[name];
       const summary = lines[name] as ((input: unknown) => string) | undefined;
-      if (!activity) throw new TypeError(`there is no activity ${name}`);
-      // Temporal takes 400 bytes of a summary, and fails the workflow task for a longer one: 130 characters are at most 390.
+      if (!activity) throw new TypeError(`activity ${name} does not exist`);
+      // Temporal limits a summary to 400 bytes and fails the workflow task for a longer one; 130 characters have at most 390 bytes.
       return (input) => {
         const priority = ownerOf && { priority: { fairnessKey: ownerOf(input as InputOf<A>) } };
         return activity.executeWithOptions({ summary: summary?.(input).slice(0, 130), ...priority }, [input ?? {}]);

@@ -1,4 +1,4 @@
-// A consumer of one model type: starts and orders its deliveries, moves its live pointer. One per (application, type).
+// An application's consumer of one model type: starts deliveries in order and moves the live pointer. One per (application, type).
 import { CancellationScope, condition, continueAsNew, isCancellation, patched } from '@temporalio/workflow';
 import { setCurrentDetails, setHandler } from '@temporalio/workflow';
 import { center, delivering, deploying } from './activities.ts';
@@ -16,7 +16,7 @@ import { live, wake, workflowId } from './messages.ts';
 import type { Carried } from './model-lifecycle.ts';
 import { wakeUp } from './wake-up.ts';
 
-/** Runs for as long as the application takes this type. */
+/** Runs as long as the application consumes this type. */
 export async function application(input: ApplicationInput, carried?: Carried): Promise<void> {
   if (!patched('the-record-decides')) return applicationBefore(input, carried);
   const isResumed = patched('what-is-live-is-followed');
@@ -26,7 +26,7 @@ export async function application(input: ApplicationInput, carried?: Carried): P
   const app = {
     standing: null as ApplicationStanding | null,
     deciding: null as string | null,
-    /** The delivery on its way and the scope that can stop it. */
+    /** The current delivery and the scope that can cancel it. */
     delivering: null as { release: Release; scope: CancellationScope } | null,
     woken: true,
     interrupted: false,
@@ -37,7 +37,7 @@ export async function application(input: ApplicationInput, carried?: Carried): P
     delivering: app.delivering?.release.release ?? null,
     busy: app.deciding ?? app.standing?.pending?.commandId ?? null,
   }));
-  // A cancellation carries no authority: it interrupts the delivery on its way, which then begins again.
+  // A cancellation has no authority: it only interrupts the current delivery, which is then restarted.
   CancellationScope.current().cancelRequested.catch(() => {
     app.interrupted = true;
     app.delivering?.scope.cancel();
@@ -72,14 +72,14 @@ export async function application(input: ApplicationInput, carried?: Carried): P
     }
   });
 
-  /** A run before this one may have ended between a move and what follows it. Each step does nothing if it was done. */
+  /** An earlier run may have ended between a move and its effects. Each step does nothing if it is done already. */
   async function catchUp(begun: ApplicationStanding | null): Promise<void> {
     const { pointer, pending, wake: behind } = begun ?? {};
     if (pointer && pointer.generation > 0 && !pending) await writeLive(pointer.release);
     await wakeUp(behind ?? []);
   }
 
-  /** Something has changed in the records: a new release, or one that was taken back. */
+  /** Reads the records after a change: a new or a withdrawn release. */
   async function look(): Promise<void> {
     app.woken = false;
     if (app.delivering) {
@@ -92,7 +92,7 @@ export async function application(input: ApplicationInput, carried?: Carried): P
     const scope = new CancellationScope({ cancellable: true });
     app.delivering = { release, scope };
     show();
-    // Not awaited: commands are decided while a delivery is on its way.
+    // Not awaited: commands are decided during a delivery.
     void deliver(release, scope).finally(() => {
       app.delivering = null;
       app.woken = true;
@@ -100,7 +100,7 @@ export async function application(input: ApplicationInput, carried?: Carried): P
     });
   }
 
-  /** Brings one release in: gates, then the live pointer, then the main branch; then its lifecycle hears of it. */
+  /** Delivers one release: gates, live pointer, main branch; then wakes the version's lifecycle. */
   async function deliver(release: Release, scope: CancellationScope): Promise<void> {
     const { release: id, project, model, submission } = release;
     const ended = await scope
@@ -115,11 +115,11 @@ export async function application(input: ApplicationInput, carried?: Carried): P
       })
       .catch((error: unknown) => {
         const { type: reason, message } = explain(error);
-        // Ending it in Temporal decides nothing about it.
+        // Ending the workflow in Temporal decides nothing about the delivery.
         if (isCancellation(error) || (isResumed && reason === 'Ended')) return 'interrupted';
-        return `the delivery was ended: ${message}`;
+        return `the delivery was stopped: ${message}`;
       });
-    // From here on it cannot be stopped: the fence is asked once more with the move itself.
+    // From here on the delivery cannot be stopped: the move of the pointer checks the fence again.
     if (ended === undefined) await deploy(release);
     else if (ended === 'interrupted') await center.interruptDelivery({ release: id });
     else if (ended !== '') await center.concludeDelivery({ release: id, ended });
@@ -138,13 +138,13 @@ export async function application(input: ApplicationInput, carried?: Carried): P
     }
   }
 
-  /** The main branch follows the pointer; a delivery that is live says so when it cannot. */
+  /** Updates the main branch to the live release; if that fails, the live delivery gets a note. */
   async function writeLive(release: string | null): Promise<void> {
     const note = await commitLive();
     if (note && release !== null) await center.noteDelivery({ release, note });
   }
 
-  /** `model.lock` follows the pointer. What is said when it cannot: a person has to look at the repository. */
+  /** Updates `model.lock` on the main branch. Returns a message if that fails: a person must then check the repository. */
   async function commitLive(): Promise<string> {
     try {
       await deploying.commitLive({ application: name, type });
@@ -155,7 +155,7 @@ export async function application(input: ApplicationInput, carried?: Carried): P
     }
   }
 
-  /** Back to an earlier proven release, or to nothing: Records decide, the main branch follows. */
+  /** Reverts to an earlier proven release, or to none: Records decide, then the main branch is updated. */
   async function decide(command: SignedCommand): Promise<void> {
     app.deciding = command.body.commandId;
     const decided = await delivering.decidePointer({ command });

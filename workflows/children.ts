@@ -1,14 +1,14 @@
-// Starts a child workflow with what people find it by; one that an earlier run of the parent left behind is waited for.
+// Runs a child workflow with its search attributes. If an earlier run of the parent left the child running, it is waited for.
 import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
 import type { Workflow, WorkflowResultType } from '@temporalio/workflow';
 import { executeChild, sleep } from '@temporalio/workflow';
 import type { FoundBy } from './found-by.ts';
 import { attributePairs } from './found-by.ts';
 
-/** A parent that was terminated takes its children along: it takes the server a moment. */
+/** When a parent is terminated, the server also ends its children, which takes a moment. */
 const AGAIN_AFTER = '5 seconds';
 
-/** Runs a child to its end. The child reads what is recorded: run again, it takes the results that are there. */
+/** Runs a child to its end. A child that runs again reuses the recorded results. */
 export async function runChild<W extends Workflow>(
   workflow: W,
   options: {

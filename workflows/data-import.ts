@@ -1,4 +1,4 @@
-// Data from outside becomes a data set of the project: what the source means, fetched, checked, stored, and described by a data sheet.
+// Imports external data as a data set of the project: resolves the source, fetches, checks and stores it, writes a data sheet.
 import {
   ApplicationFailure,
   CancellationScope,
@@ -13,7 +13,7 @@ import { explain } from './explain.ts';
 import { openFinding } from './found-by.ts';
 import type { DataImportInput } from './messages.ts';
 
-/** Returns the import as it ended. A failed one is an outcome, not a failure of the workflow; nothing of it stays in the area. */
+/** Returns the import's outcome. A failed import is an outcome, not a workflow failure; none of its files remain in the area. */
 export async function dataImport(input: DataImportInput): Promise<Import> {
   const isDecided = patched('the-record-decides');
   const find = openFinding();
@@ -38,7 +38,7 @@ export async function dataImport(input: DataImportInput): Promise<Import> {
     show('fetching', `${from}${at}, files: ${resolution.files.length}`);
     const files = await acquiring.acquireData({ ...input, resolution });
     const importedAt = new Date().toISOString();
-    // From here on it is too late to cancel: half a registration would be a data set without its bytes.
+    // From here on it cannot be cancelled: a partial registration would be a data set without its bytes.
     const done = await CancellationScope.nonCancellable(() =>
       acquisition.registerImport({ ...input, resolution, importedAt }),
     );
@@ -46,7 +46,7 @@ export async function dataImport(input: DataImportInput): Promise<Import> {
     return done;
   } catch (error) {
     const state = isCancellation(error) ? 'cancelled' : 'failed';
-    const detail = state === 'cancelled' ? 'cancelled: nothing of it was kept' : explain(error).message;
+    const detail = state === 'cancelled' ? 'cancelled: its files were removed' : explain(error).message;
     const ended = await CancellationScope.nonCancellable(() => acquisition.abandonImport({ ...input, state, detail }));
     show(state, detail);
     if (state === 'cancelled') throw error;

@@ -1,4 +1,4 @@
-// What follows a decision outside the database: files, releases, events. Each step is keyed by the decision and can be repeated.
+// The effects of a decision outside the database: files, releases, events. Each step is keyed by the decision and idempotent.
 import { center, launcher } from './activities.ts';
 import { runChild } from './children.ts';
 import type { Pending, VersionStanding } from './domain/standing.ts';
@@ -6,7 +6,7 @@ import { explain } from './explain.ts';
 import { workflowId } from './messages.ts';
 import { release } from './release.ts';
 
-/** Carries out the effects of a pending decision, then completes it; returns the version as it stands then. */
+/** Carries out the effects of a pending decision, then completes it; returns the version's standing afterwards. */
 export async function carryOutEffects(pending: Pending, { version }: VersionStanding): Promise<VersionStanding> {
   const { commandId, name } = pending;
   const { project, model, submission, type } = version;

@@ -1,4 +1,4 @@
-// One release on its way into one application: locked in its repository, downloaded, checked, through the gates in order.
+// The delivery of one release to one application: locked in its repository, downloaded, checked, and run through the gates in order.
 import { isCancellation, patched, setCurrentDetails, upsertSearchAttributes } from '@temporalio/workflow';
 import { center, delivering, earlier } from './activities.ts';
 import type { Delivery, GateResult } from './domain/model.ts';
@@ -6,7 +6,7 @@ import { explain } from './explain.ts';
 import { attributePairs } from './found-by.ts';
 import type { DeliveryInput } from './messages.ts';
 
-/** Returns the delivery as it stands after the gates: `deploying` (all passed) or `failed`. The application does the rest. */
+/** Returns the delivery after the gates: `deploying` (all passed) or `failed`. The application workflow does the rest. */
 export async function delivery(input: DeliveryInput): Promise<Delivery> {
   if (!patched('the-record-decides')) return deliveryBefore(input);
   const { application, release } = input;
@@ -26,7 +26,7 @@ export async function delivery(input: DeliveryInput): Promise<Delivery> {
   } catch (error) {
     if (isCancellation(error)) throw error;
     const failed = explain(error);
-    // Whoever may not begin may not conclude, either.
+    // A workflow that is not authorised must not conclude the delivery either.
     if (failed.type === 'NotAuthorized') throw error;
     return conclude(await center.concludeDelivery({ release, ended: failed.message }));
   }
@@ -45,7 +45,7 @@ export async function delivery(input: DeliveryInput): Promise<Delivery> {
   }
 }
 
-/** As deliveries ran before Records decided: those that are on their way go to their end like this, with today's checks. */
+/** Deliveries that started before Records decided: they finish in this way, with today's checks. */
 async function deliveryBefore(input: DeliveryInput): Promise<Delivery> {
   const passed: GateResult[] = [];
   const standing = (state: Delivery['state'], detail = ''): Delivery => ({
@@ -79,7 +79,7 @@ async function deliveryBefore(input: DeliveryInput): Promise<Delivery> {
       return await delivering.runGate({ ...input, gate });
     } catch (error) {
       if (isCancellation(error)) throw error;
-      return { gate, passed: false, detail: `could not be run: ${explain(error).message}`, seconds: 0 };
+      return { gate, passed: false, detail: `could not run: ${explain(error).message}`, seconds: 0 };
     }
   }
 }

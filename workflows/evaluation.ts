@@ -1,4 +1,4 @@
-// One run of a model over a labelled data set, with its report: a scientist's own before submission, a manager's after.
+// Evaluates a model on a labelled data set and writes a report: for a scientist before submission, for a manager after it.
 import {
   CancellationScope,
   isCancellation,
@@ -12,7 +12,7 @@ import { explain } from './explain.ts';
 import { attributePairs, openFinding } from './found-by.ts';
 import type { EvaluationInput } from './messages.ts';
 
-/** Returns the evaluation as it ended; its report lies beside the model. What it came to is recorded by the activity that collects it. */
+/** Returns the evaluation's outcome; its report is stored beside the model. The activity that collects the report records the result. */
 export async function evaluation(input: EvaluationInput): Promise<Evaluation> {
   if (!patched('the-record-decides')) return evaluationBefore(input);
   const { ended, stopped, about } = await center.begin();
@@ -49,7 +49,7 @@ function show(result: Evaluation): void {
   setCurrentDetails([`**${result.state}**${verdict} ${result.detail}`, ...metrics].join('\n'));
 }
 
-/** As evaluations ran before Records decided: those that are on their way go to their end like this, with today's checks. */
+/** Evaluations that started before Records decided: they finish in this way, with today's checks. */
 async function evaluationBefore(input: EvaluationInput): Promise<Evaluation> {
   setCurrentDetails(`**running** ${input.model} over ${input.dataset}`);
   const { project, evaluation: id, model, actor, dataset, subject } = input;
@@ -66,10 +66,10 @@ async function evaluationBefore(input: EvaluationInput): Promise<Evaluation> {
       return { ...common, ...evaluated, state: 'done', detail: '', updatedAt: new Date().toISOString() };
     } catch (error) {
       if (!isCancellation(error)) return failed(explain(error).message);
-      // Nobody would learn otherwise that it runs no more.
+      // Without this record the evaluation would appear to be running forever.
       if (patched('recorded-when-cancelled'))
         await CancellationScope.nonCancellable(() =>
-          earlier.recordEvaluation({ evaluation: failed('cancelled by an operator: start another one') }),
+          earlier.recordEvaluation({ evaluation: failed('cancelled by an operator: start a new evaluation') }),
         );
       throw error;
     }

@@ -1,4 +1,4 @@
-// Failures as people read them: the type and message of what really went wrong, below Temporal's wrappings.
+// Failures as shown to people: the type and message of the cause inside Temporal's wrappers.
 import {
   ActivityFailure,
   ApplicationFailure,
@@ -13,14 +13,14 @@ export interface Explanation {
   readonly message: string;
 }
 
-/** Takes a failure of an activity or child apart. What is no named failure is `Unavailable`: some system did not answer in time. */
+/** Unwraps the failure of an activity or child. Anything without a named type is `Unavailable`: a system did not answer in time. */
 export function explain(error: unknown): Explanation {
   let cause = error;
   while ((cause instanceof ActivityFailure || cause instanceof ChildWorkflowFailure) && cause.cause)
     cause = cause.cause;
   if (cause instanceof TimeoutFailure) {
     const last = cause.cause instanceof Error ? `: ${cause.cause.message}` : '';
-    return { type: 'Unavailable', message: `no success in time${last}` };
+    return { type: 'Unavailable', message: `deadline exceeded without success${last}` };
   }
   if (cause instanceof TerminatedFailure || cause instanceof CancelledFailure)
     return { type: 'Ended', message: 'ended by an operator' };

@@ -1,4 +1,4 @@
-// What the engineer said of one scan's findings: each label is decided in Records and committed to Git, where the next training finds it.
+// An engineer's labels for one scan's findings: each is decided in Records and committed to Git, where the next training reads it.
 import { CancellationScope, condition, continueAsNew, patched } from '@temporalio/workflow';
 import { setCurrentDetails, setHandler } from '@temporalio/workflow';
 import { center, feedbackLabels } from './activities.ts';
@@ -11,10 +11,10 @@ import type { FeedbackInput } from './messages.ts';
 import { wake } from './messages.ts';
 import type { Carried } from './model-lifecycle.ts';
 
-/** A scan that nobody has touched for so long is closed. */
+/** A scan without commands for this long is closed. */
 const QUIET = '30 days';
 
-/** Takes `confirm` and `deny` until nothing comes any more. */
+/** Takes `confirm` and `deny` commands until the scan is closed. */
 export async function feedback(input: FeedbackInput, carried?: Carried): Promise<void> {
   if (!patched('the-record-decides')) return feedbackBefore(input, carried);
   const find = openFinding();

@@ -1,4 +1,4 @@
-// The mechanics of commands: takes what the signal brings, however hostile, and hands on what the platform has signed.
+// Receives command signals: treats their payload as hostile and passes on only commands that the platform has signed.
 import { setHandler, workflowInfo } from '@temporalio/workflow';
 import type { CommandBody, RefusalReason, SignedCommand } from './domain/command.ts';
 import { parseSignedCommand } from './domain/command.ts';
@@ -6,31 +6,31 @@ import type { PublicKeys, RefusedCommand } from './messages.ts';
 import { command } from './messages.ts';
 import { isSigned } from './signature.ts';
 
-/** Signals kept until the keys are known: far more than people send in the second that it takes. */
+/** Signals kept until the keys are loaded: far more than people send within that second. */
 const EARLY = 500;
 /** Refusals kept in detail between two writes to the audit. */
 const REFUSED = 100;
 /** A signature takes about 4 ms to verify and a workflow task may run 5 s. */
 const VERIFICATIONS_PER_TASK = 200;
-/** Signals after which history is cut: replaying them all must stay well within one task's time. */
+/** Signals before the workflow continues as new: replaying them must take much less than one task's time limit. */
 const CONTINUE_AFTER = 500;
 
 export interface Inbox {
-  /** Signed commands for this workflow that wait to be decided, in the order in which they came. */
+  /** Signed commands for this workflow that wait to be decided, in order of arrival. */
   readonly waiting: SignedCommand[];
-  /** Nothing was verified so far: from here on everything is, what came early first. */
+  /** Starts the verification of signatures, beginning with the signals received so far. */
   open(keys: PublicKeys): void;
-  /** Are there refusals that the audit does not have yet? */
+  /** Whether there are refusals that are not in the audit yet. */
   hasRefused(): boolean;
   takeRefused(): { refused: readonly RefusedCommand[]; dropped: number; batch: number } | undefined;
-  /** Has so much come in that the workflow should continue as new when it is idle? */
+  /** Whether so many signals have arrived that the workflow should continue as new when it is idle. */
   isFull(): boolean;
 }
 
 /**
- * Registers the `command` signal. Must be called before the workflow's first await. What becomes of a command is decided in
- * Records, and its outcome lies there: a signal that is lost is sent again, one that comes twice is decided once.
- * @param carried commands that an earlier run did not get to
+ * Registers the `command` signal. Must be called before the workflow's first await. Records decide a command and store its
+ * outcome: a lost signal is sent again, and a duplicate is decided only once.
+ * @param carried commands that an earlier run did not process
  */
 export function openInbox(carried: readonly unknown[] = []): Inbox {
   const waiting: SignedCommand[] = [];
@@ -63,7 +63,7 @@ export function openInbox(carried: readonly unknown[] = []): Inbox {
     const parsed = parseSignedCommand(raw);
     if ('problem' in parsed) return refuse('malformed', `not a command: ${parsed.problem}`);
     const { body } = parsed.command;
-    // Its row is open still if it came to nothing, and then it is sent again to the next run.
+    // If the command was not decided, its row is still open, and it is sent again to the next run.
     if (state.seen.has(body.commandId)) return;
     if (!mayVerify()) return refuse('overloaded', 'too many commands at once', body);
     if (!isSigned(parsed.command, keys))
@@ -79,7 +79,7 @@ export function openInbox(carried: readonly unknown[] = []): Inbox {
       else if (state.early.length < EARLY) state.early.push(raw);
       else refuse('overloaded', 'too many commands at once');
     } catch {
-      // A signal handler that throws fails the workflow task for ever.
+      // A signal handler that throws fails the workflow task again and again.
       refuse('malformed', 'not a command: it cannot be read');
     }
   };

@@ -11,8 +11,8 @@ export type { WorkflowName } from './domain/ids.ts';
 export { parseWorkflowId, workflowId } from './domain/ids.ts';
 
 /**
- * `core`: workflows and short activities. The long ones have queues with few slots each, so that they hold up neither a decision
- * nor each other: trainings, evaluations, imports. `jobs`: what earlier versions of the platform scheduled, all three in one.
+ * `core`: workflows and short activities. Trainings, evaluations and imports have separate queues with few slots, so that they
+ * delay neither decisions nor each other. `jobs`: activities that earlier versions scheduled, all three kinds in one queue.
  */
 export const taskQueues = {
   core: 'ocdl',
@@ -22,15 +22,15 @@ export const taskQueues = {
   jobs: 'ocdl-jobs',
 } as const;
 
-/** The one signal people's commands travel by: one name keeps the order of arrival. Its payload is hostile until parsed. */
+/** The only signal for people's commands: one name keeps the order of arrival. Its payload is untrusted until parsed. */
 export const command = defineSignal<[unknown]>('command');
-/** Look at the records again. Carries nothing, so a forged one changes nothing. */
+/** Asks a workflow to read the records again. It has no payload, so a forged one changes nothing. */
 export const wake = defineSignal('wake');
 
 export const status = defineQuery<LifecycleStatus>('status');
 export const live = defineQuery<ApplicationStatus>('live');
 
-/** A refused command, as the audit will keep it. `commandId` and `actor` are claims unless `signed`. */
+/** A refused command as recorded in the audit. `commandId` and `actor` are unverified unless `signed`. */
 export interface RefusedCommand {
   readonly reason: RefusalReason;
   readonly message: string;
@@ -51,12 +51,12 @@ export interface LifecycleStatus {
 
 export interface ApplicationStatus {
   readonly pointer: LivePointer | null;
-  /** The release that is on its way in. */
+  /** The release that is being delivered. */
   readonly delivering: string | null;
   readonly busy: string | null;
 }
 
-/** Where a lifecycle begins: with a training run, or with a directory of the author's private area. */
+/** How a lifecycle begins: with a training run, or with a directory of the author's private area. */
 export type Beginning = { readonly run: RunSpec } | { readonly directory: string };
 
 export interface LifecycleInput {
@@ -83,17 +83,17 @@ export interface EvaluationInput {
   readonly model: string;
   readonly actor: string;
   readonly dataset: string;
-  /** What is evaluated: a version's submission, or a directory of the actor's private area. */
+  /** The evaluated model: a version's submission, or a directory of the actor's private area. */
   readonly subject: { readonly submission: string } | { readonly directory: string };
-  /** A private test's own thresholds; without them, and for a version in staging, those of the project's policy. */
+  /** Thresholds of a private test; by default, and for a version in staging, those of the project's policy. */
   readonly thresholds?: Readonly<Record<string, number>>;
-  /** How long the model may run over the rows; {@link EVALUATION_SECONDS} unless given. */
+  /** Time limit for the model; {@link EVALUATION_SECONDS} by default. */
   readonly deadlineSeconds?: number;
 }
 
 /** An evaluation of a few thousand rows takes seconds; one that takes an hour hangs. */
 export const EVALUATION_SECONDS = 3_600;
-/** Longest deadline an evaluation may ask for: a day. */
+/** Maximum deadline of an evaluation: a day. */
 export const LONGEST_EVALUATION_SECONDS = 86_400;
 
 export interface ReleaseInput {
@@ -122,17 +122,17 @@ export interface FeedbackInput {
 export interface DataImportInput {
   readonly project: string;
   readonly import: string;
-  /** Name of the data set it becomes. */
+  /** Name of the resulting data set. */
   readonly dataset: string;
   readonly source: Source;
-  /** Lay archives out as folders. */
+  /** Unpack archives into folders. */
   readonly unpack: boolean;
-  /** What the one file must be, if the importer knows. */
+  /** Expected digest of the only file, if the importer knows it. */
   readonly sha256: Digest | null;
   readonly actor: string;
 }
 
-/** What `temporal workflow list --query` finds workflows by. Stored unencrypted: no secrets. */
+/** Search attributes for `temporal workflow list --query`. Stored unencrypted: no secrets. */
 export const searchAttributes = {
   Project: defineSearchAttributeKey('Project', 'KEYWORD'),
   Model: defineSearchAttributeKey('Model', 'KEYWORD'),

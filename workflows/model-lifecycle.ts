@@ -1,4 +1,4 @@
-// One version's passage, from provisioning to retirement: this workflow coordinates it, Records decide.
+// The lifecycle of one version, from provisioning to retirement: this workflow coordinates, Records decide.
 import { CancellationScope, condition, continueAsNew, isCancellation, log, patched } from '@temporalio/workflow';
 import { setCurrentDetails, setHandler, upsertSearchAttributes } from '@temporalio/workflow';
 import { center, launcher } from './activities.ts';
@@ -14,7 +14,7 @@ import { searchAttributes, status, wake, workflowId } from './messages.ts';
 import { trainingRun } from './training-run.ts';
 import { wakeUp } from './wake-up.ts';
 
-/** What goes over continue-as-new: signals that were not got to. Everything else is read from Records. */
+/** State kept over continue-as-new: unprocessed signals. Everything else is read from Records. */
 export interface Carried {
   readonly commands: readonly unknown[];
 }
@@ -22,7 +22,7 @@ export interface Carried {
 const INTERRUPTED = 'ended by an operator';
 const AGAIN_AFTER = '5 seconds';
 
-/** Carries one submission through its lifecycle; returns the version as it ended. */
+/** Runs one submission's lifecycle; returns the version in its final state. */
 export async function modelLifecycle(input: LifecycleInput, carried?: Carried): Promise<Version> {
   if (!patched('the-record-decides')) return lifecycleBefore(input, carried);
   const inbox = openInbox(carried?.commands);
@@ -30,12 +30,12 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
     standing: null as VersionStanding | null,
     /** The command that is being decided. */
     deciding: null as string | null,
-    /** Somebody said that the records have changed. */
+    /** A wake-up reported that the records have changed. */
     woken: true,
-    /** The work that an operator's cancellation interrupts. */
+    /** The current work, which an operator's cancellation interrupts. */
     working: null as CancellationScope | null,
     interrupted: false,
-    /** The revision up to which the record lies beside the artifact. */
+    /** The latest revision whose record is stored beside the artifact. */
     filed: -1,
   };
   setHandler(status, () => {
@@ -44,7 +44,7 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
     return { version, busy: deciding ?? pending?.commandId ?? null, approvals: counting };
   });
   setHandler(wake, () => void (life.woken = true));
-  // A cancellation carries no authority: it interrupts what runs and changes no state.
+  // A cancellation has no authority: it interrupts the current work and changes no state.
   CancellationScope.current().cancelRequested.catch(() => {
     life.interrupted = true;
     life.working?.cancel();
@@ -68,7 +68,7 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
     return standing.version;
   });
 
-  /** Keeps what Records say, for whoever looks at the workflow. */
+  /** Stores the state from Records for queries and the Web UI. */
   function see(standing: VersionStanding | null): VersionStanding {
     if (!standing) throw new TypeError('the start of a lifecycle has no version');
     life.standing = standing;
@@ -82,7 +82,7 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
     return standing;
   }
 
-  /** Writes what follows a commit: the record beside the artifact, and refusals into the audit. */
+  /** After a commit, writes the record beside the artifact and refusals to the audit. */
   async function write({ version }: VersionStanding): Promise<void> {
     if (life.filed !== version.revision) await center.fileTransitions();
     life.filed = version.revision;
@@ -92,7 +92,7 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
     life.interrupted = false;
   }
 
-  /** Provisions and trains: the child writes the run, the state follows from it. */
+  /** Provisions and trains: the child records the run, which determines the next state. */
   async function train(standing: VersionStanding): Promise<VersionStanding> {
     const { project, model, submission, author, state, revision } = standing.version;
     if (state === 'provisioning') return see(await center.advanceVersion({ revision }));
@@ -111,7 +111,7 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
     });
   }
 
-  /** Moves the submission into staging and looks whether it is a valid model; the state follows from what was found. */
+  /** Moves the submission into staging and validates it; the result determines the next state. */
   async function validate(standing: VersionStanding): Promise<VersionStanding> {
     return whileWorking(standing, async () => {
       await launcher.stageModel();
@@ -121,9 +121,9 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
   }
 
   /**
-   * Runs `work`, then lets Records make the transition that follows from it. Commands are decided meanwhile: one that moves
-   * the version on ends the work.
-   * @param work returns what is to be said if it left no fact behind
+   * Runs `work`, then lets Records make the transition that follows from it. Commands are decided meanwhile: a command that
+   * changes the version's state stops the work.
+   * @param work returns the message to record if it left no result
    */
   async function whileWorking(standing: VersionStanding, work: () => Promise<string>): Promise<VersionStanding> {
     const scope = new CancellationScope({ cancellable: true });
@@ -138,7 +138,7 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
       await condition(() => state.over || inbox.waiting.length > 0 || inbox.hasRefused());
       if (state.over) {
         life.working = null;
-        // A training that was interrupted has failed; a validation that was begins again.
+        // An interrupted training has failed; an interrupted validation is repeated.
         if (state.ended === INTERRUPTED && now.version.state === 'validating') return now;
         return see(await center.advanceVersion({ revision: now.version.revision, ended: state.ended ?? '' }));
       }
@@ -152,7 +152,7 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
     }
   }
 
-  /** Decides the next command, if one waits. */
+  /** Decides the next waiting command, if any. */
   async function decideNext(standing: VersionStanding): Promise<VersionStanding> {
     const next = inbox.waiting.shift();
     const refusals = inbox.takeRefused();
@@ -165,7 +165,7 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
     return see(decided);
   }
 
-  /** Waits for people, and for what applications report. */
+  /** Waits for commands and for reports from applications. */
   async function attend(standing: VersionStanding): Promise<VersionStanding> {
     const { revision, state } = standing.version;
     const something = () =>
@@ -173,14 +173,14 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
     const left = state === 'rejected' ? Date.parse(standing.undoUntil ?? '') - Date.now() : undefined;
     const isDue = left !== undefined && !(left > 0 && (await condition(something, left)));
     if (left === undefined) await condition(something);
-    // An undo that came in time counts, also when the workers were away until after the window: it is decided first.
+    // An undo that arrived in time counts even if the workers were down until after the window: it is decided first.
     if (inbox.waiting.length > 0) return decideNext(standing);
     const isTold = life.woken && state === 'released';
     life.woken = false;
     if (isTold) return see(await center.advanceVersion({ revision }));
     if (isDue) {
       const after = see(await center.advanceVersion({ revision }));
-      // An undo that was recorded in time is signalled again, if its signal was lost.
+      // If the signal of an undo recorded in time was lost, it is sent again.
       if (!after.closed) await condition(something, AGAIN_AFTER);
       return after;
     }
@@ -190,7 +190,7 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
     return standing;
   }
 
-  /** Removes what was staged; files that cannot be removed are reported and delay nothing. */
+  /** Removes the staged files; a failure is logged and does not block the lifecycle. */
   async function unstage(): Promise<void> {
     await launcher
       .unstageModel()
@@ -198,7 +198,7 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
   }
 }
 
-/** What the Temporal Web UI shows of a version (Markdown). */
+/** A version's details for the Temporal Web UI (Markdown). */
 function details({ version, counting, lapsed, quorum, pending }: VersionStanding): string {
   const name = version.version === null ? version.submission : `version ${version.version} (${version.submission})`;
   const lines = [`**${version.state}**: ${version.model} ${name} of ${version.author}, revision ${version.revision}`];

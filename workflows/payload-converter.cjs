@@ -1,7 +1,7 @@
-// Temporal's payload converter, but a payload that comes to a running workflow from outside (a signal or query argument, which
-// anyone with access to the Temporal port can send) and cannot be decoded becomes a value that every parser refuses. With the
-// default one it would fail the workflow task, again and again, and the version would hang. In results of activities and
-// children it throws as before. CommonJS, since the Temporal worker loads it by `require`.
+// Temporal's payload converter with one change: an undecodable signal or query argument, which anyone with access to the
+// Temporal port can send, becomes a value that every parser refuses. With the default converter it would fail the workflow task
+// again and again, and the version would hang. For results of activities and children the converter still throws. CommonJS,
+// since the Temporal worker loads it with `require`.
 const { defaultPayloadConverter } = require('@temporalio/common');
 const { inWorkflowContext, workflowInfo } = require('@temporalio/workflow');
 

@@ -1,4 +1,4 @@
-// Is a command really from the API? Ed25519 (RFC 8032) over its RFC 8785 canonical JSON, in pure JavaScript: runs in the isolate.
+// Verifies that a command is from the API: Ed25519 (RFC 8032) over its RFC 8785 canonical JSON, in pure JavaScript for the isolate.
 import { ed25519 } from '@noble/curves/ed25519.js';
 import { hexToBytes } from '@noble/curves/utils.js';
 import canonicalize from 'canonicalize';
@@ -10,14 +10,14 @@ export function canonicalCommand(body: SignedCommand['body']): string {
   return canonicalize(body) ?? '';
 }
 
-/** Verifies with the key that the body names; false for an unknown key and for anything malformed. Never throws. */
+/** Verifies the signature with the key that the body names; false for an unknown key or malformed input. Never throws. */
 export function isSigned(command: SignedCommand, keys: PublicKeys): boolean {
   const { keyId } = command.body;
   const key = Object.hasOwn(keys, keyId) ? keys[keyId] : undefined;
   if (!key) return false;
   try {
     const message = new TextEncoder().encode(canonicalCommand(command.body));
-    // zip215 off: only the strict encodings of RFC 8032, so that a signature has one form.
+    // zip215 off: only the strict RFC 8032 encodings are accepted, so that a signature has exactly one form.
     return ed25519.verify(fromBase64Url(command.signature), message, hexToBytes(key), { zip215: false });
   } catch {
     return false;

@@ -1,4 +1,4 @@
-// Sends the digest of a workflow's input along with each of its activities: those compare it with what was recorded at its start.
+// Sends the digest of a workflow's input with each of its activities, which compare it with the digest recorded at the start.
 import { sha256 } from '@noble/hashes/sha2.js';
 import { bytesToHex } from '@noble/hashes/utils.js';
 import { defaultPayloadConverter } from '@temporalio/common';
@@ -8,7 +8,7 @@ import canonicalize from 'canonicalize';
 /** Name of the header. */
 export const START_DIGEST = 'ocdl-start-digest';
 
-/** SHA-256 of the RFC 8785 form of a workflow's input; empty for what has no such form. */
+/** SHA-256 of the RFC 8785 form of a workflow's input; empty if the input has no such form. */
 export function startDigest(input: unknown): string {
   try {
     return bytesToHex(sha256(new TextEncoder().encode(canonicalize(input) ?? '')));
@@ -17,7 +17,7 @@ export function startDigest(input: unknown): string {
   }
 }
 
-/** Interceptors of every workflow. What a workflow carries over to its next run does not count: only its input does. */
+/** Interceptors of every workflow. Only the input counts, not the state carried over to the next run. */
 export const interceptors = (): WorkflowInterceptors => {
   const own = { digest: '' };
   return {

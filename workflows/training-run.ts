@@ -1,4 +1,4 @@
-// One training job: compute provisioned, model trained, everything needed to repeat it recorded.
+// One training job: provisions compute, trains the model, records everything needed to repeat the run.
 import { isCancellation, patched, setCurrentDetails, upsertSearchAttributes } from '@temporalio/workflow';
 import { center, collecting, provisioning, training } from './activities.ts';
 import type { RunRecord } from './domain/model.ts';
@@ -6,10 +6,10 @@ import { explain } from './explain.ts';
 import { attributePairs, openFinding } from './found-by.ts';
 import type { TrainingRunInput } from './messages.ts';
 
-/** Returns the run as it was, or why it failed: a failed run is an outcome, not a failure of the workflow. */
+/** Returns the run's record, or why it failed: a failed run is an outcome, not a workflow failure. */
 export async function trainingRun(input: TrainingRunInput): Promise<{ run: RunRecord } | { failed: string }> {
-  // Asked once. With it Records decide, and what a training has left is collected by itself: a store that is unavailable
-  // after a week of training must not cost the week.
+  // Asked only once. With this patch Records decide, and a separate activity collects the training's outputs: a store that is
+  // unavailable after a week of training must not lose that week.
   const isDecided = patched('the-record-decides');
   if (isDecided) {
     const { ended } = await center.begin();
@@ -33,13 +33,13 @@ export async function trainingRun(input: TrainingRunInput): Promise<{ run: RunRe
 
     async function trainAndCollect(): Promise<RunRecord> {
       await training.runTraining({ ...input, provisioned });
-      show('collecting', `**collecting** what ${input.model} has left`);
+      show('collecting', `**collecting** the outputs of ${input.model}`);
       return collecting.collectRun({ ...input, provisioned });
     }
   } catch (error) {
     if (isCancellation(error)) throw error;
     const failed = explain(error);
-    // Whoever may not begin has not failed at anything.
+    // A workflow that is not authorised must not record a failed run.
     if (failed.type === 'NotAuthorized') throw error;
     show('failed', `**failed**: ${failed.message}`);
     return { failed: failed.message };

@@ -2,7 +2,7 @@
 import { getExternalWorkflowHandle } from '@temporalio/workflow';
 import { wake } from './messages.ts';
 
-/** Wakes workflows; one that is gone does not mind: who starts it again reads the records anyway. */
+/** Wakes workflows. Closed workflows are ignored: when one is started again, it reads the records anyway. */
 export async function wakeUp(ids: readonly string[]): Promise<void> {
   for (const id of ids)
     await getExternalWorkflowHandle(id)

@@ -1,4 +1,4 @@
-// `ocdl demo`: plays the case study on a platform of its own, from training to the labels in Git, each role through the API.
+// `ocdl demo`: runs the case study on a separate platform, from training to the labels in Git; each role uses the API.
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { stopOnSignals } from '../../deploy/local/ctrl-c.ts';
@@ -30,7 +30,7 @@ type Given = {
   readonly home: string;
 };
 
-/** Plays the demo; returns the exit code: 0 also where no model was good enough, 130 when it was interrupted. */
+/** Runs the demo; returns the exit code: 0 even if no model was good enough, 130 if it was interrupted. */
 export async function demo(argv: readonly string[]): Promise<number> {
   const given = readFlags(argv);
   if (given === undefined) return 0;
@@ -39,8 +39,8 @@ export async function demo(argv: readonly string[]): Promise<number> {
   const began = Date.now();
   const opened: { platform?: DemoPlatform } = {};
   try {
-    const where = given.stack ? ' over the real servers of the stack' : '';
-    terminal.say(`The case study on a platform of its own${where} in ${given.home} (logs in ${given.home}/logs).`);
+    const where = given.stack ? ' with the real servers of the stack' : '';
+    terminal.say(`The case study on a separate platform${where} in ${given.home} (logs in ${given.home}/logs).`);
     const say = (line: string): void => terminal.say(`  ${line}`);
     const wish = { home: given.home, stack: given.stack, env: process.env, say, stop, force };
     const platform = await openPlatform(wish);
@@ -51,7 +51,7 @@ export async function demo(argv: readonly string[]): Promise<number> {
     terminal.part('Summary');
     for (const line of summary(played, platform, { home: given.home, seconds, staysUp })) terminal.say(line);
     if (given.keep && platform.own) {
-      terminal.say('Ctrl-C ends it; everything is kept for the next run.');
+      terminal.say('Press Ctrl-C to stop it; all data is kept for the next run.');
       const { error } = await platform.ended;
       if (error !== undefined) throw error;
       return force.aborted ? 130 : 0;
@@ -59,28 +59,28 @@ export async function demo(argv: readonly string[]): Promise<number> {
     return 0;
   } catch (error) {
     if (stop.aborted) return 130;
-    const what = error instanceof FailedStep ? 'The demo failed where ' : 'The demo failed: ';
+    const what = error instanceof FailedStep ? 'The demo failed: step ' : 'The demo failed: ';
     terminal.say(`\n${what}${error instanceof Error ? error.message : String(error)}`);
     terminal.say(
-      `What the platform's processes said is in ${given.home}/logs; --home with another folder begins anew.`,
+      `See the logs of the platform's processes in ${given.home}/logs. To start again from scratch, set --home to another folder.`,
     );
     return 1;
   } finally {
     await opened.platform?.stop();
-    if (opened.platform?.own === true) terminal.say('The platform has ended.');
+    if (opened.platform?.own === true) terminal.say('The platform has stopped.');
   }
 }
 
 async function play(given: Given, platform: DemoPlatform, terminal: Terminal, stop: AbortSignal): Promise<Played> {
-  // A platform that breaks down ends the story, with its reason.
+  // If the platform fails, the demo ends with the reason.
   const broken = new AbortController();
-  void platform.ended.then(({ error }) => broken.abort(error ?? new Error('the platform has ended')));
+  void platform.ended.then(({ error }) => broken.abort(error ?? new Error('the platform has stopped')));
   const over = new AbortController();
   const signal = AbortSignal.any([stop, broken.signal, over.signal]);
   try {
     return await playRoles(given, platform, terminal, signal);
   } finally {
-    // Of two things done side by side one may have failed: the other is not waited for.
+    // If one of two parallel tasks has failed, do not wait for the other.
     over.abort();
   }
 }
@@ -104,12 +104,12 @@ async function playRoles(
   const decided = await playManager(team.mia, terminal, candidates);
   if (decided.release === undefined) return { decided, labelled: undefined };
 
-  terminal.part('The application takes it in');
+  terminal.part('The application receives the release');
   await awaitLive(team.dev, terminal, decided.release);
   const scan = `scan-${run.number}`;
   await scanSample({ api: platform.apiUrl, token: team.applicationToken, scan, signal }, terminal);
 
-  terminal.part('The engineer says what was true (here: what a static analyser had found in these files)');
+  terminal.part('The engineer labels the findings (here: by the results of a static analyser for these files)');
   return { decided, labelled: await playEngineer(team, terminal, { home: given.home, scan, signal }) };
 }
 

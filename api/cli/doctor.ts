@@ -1,4 +1,4 @@
-// `ocdl doctor`: checks what the platform needs of this machine and reaches every configured system; says how to mend what is wrong.
+// `ocdl doctor`: checks this machine and every configured system, and says how to fix problems.
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -16,18 +16,18 @@ import { parseFlags } from './flags.ts';
 
 type Check = {
   readonly name: string;
-  /** What was found; undefined where it is missing. */
+  /** What was found; undefined if the check failed. */
   readonly found: string | undefined;
-  /** How to get it, or why it does not do. */
+  /** How to install it, or why it is not usable. */
   readonly advice: string;
-  /** What is said where it is not found. */
+  /** The status shown if the check failed. */
   readonly otherwise: 'missing' | 'without' | 'wrong' | 'warning';
 };
 
 /** A first start writes under 1 GB (Temporal 0.2, PostgreSQL 0.05, a Python environment 0.6); models need the rest. */
 const leastFreeBytes = 2 * 1024 ** 3;
 
-/** Prints one line per check and per system; returns 1 when something is missing or wrong. */
+/** Prints one line per check and per system; returns 1 if something is missing or wrong. */
 export async function doctor(argv: readonly string[]): Promise<number> {
   if (parseFlags(argv, 'doctor', {}) === undefined) return 0;
   const settings = readSettings();
@@ -64,7 +64,7 @@ export async function doctor(argv: readonly string[]): Promise<number> {
   return missing + wrong === '' ? 0 : 1;
 }
 
-/** What stands in for each system that is not configured. */
+/** The embedded replacement of each system that is not configured. */
 const embedded: Readonly<Record<string, string>> = {
   HDFS: 'areas on local disk',
   Alluxio: 'no cache',
@@ -81,19 +81,19 @@ const statesSchema = z.array(
     without: z.string().optional(),
   }),
 );
-/** Starting it, and as long as it gives each system. */
+/** Start of the program plus its limit for each system. */
 const SYSTEMS_WITHIN_MS = 60_000;
 const systemsProgram = fileURLToPath(new URL('../../workers/doctor.ts', import.meta.url));
 
-/** Runs the workers' own look at the systems: they are reached as the platform will reach them. */
+/** Runs the workers' check of the systems, so that they are reached in the same way as by the platform. */
 async function checkSystems({ env: given, databaseUrl, home }: Settings): Promise<readonly Check[]> {
-  // Of an embedded database that runs only its contents are of interest: `checkDatabase` speaks of its program.
+  // For a running embedded database only its contents are checked here; `checkDatabase` checks its program.
   const env = { ...given, DATABASE_URL: databaseUrl ?? runningPostgres(join(home, 'postgres')) };
   const args = ['--import', import.meta.resolve('tsx'), systemsProgram];
   const { code, output } = await runProgram(process.execPath, args, { env, timeoutMs: SYSTEMS_WITHIN_MS });
   const line = output.split('\n').find((one) => one.startsWith('['));
   if (code !== 0 || line === undefined)
-    return [{ name: 'Systems', found: undefined, advice: `could not be asked: ${output}`, otherwise: 'wrong' }];
+    return [{ name: 'Systems', found: undefined, advice: `could not be checked: ${output}`, otherwise: 'wrong' }];
   const states = statesSchema
     .parse(JSON.parse(line))
     .filter(({ name, wrong }) => name !== 'PostgreSQL' || databaseUrl !== undefined || wrong !== undefined);
@@ -115,11 +115,11 @@ async function checkSystems({ env: given, databaseUrl, home }: Settings): Promis
 }
 
 async function checkNode(): Promise<Check> {
-  // An older one never comes this far: ocdl.js has refused it.
+  // ocdl.js refuses older versions.
   return { name: 'Node', found: process.versions.node, advice: 'Node 20.19 or newer', otherwise: 'missing' };
 }
 
-/** It knows `core.fsync`, with which the platform calls it. */
+/** First version with `core.fsync`, which the platform uses. */
 const oldestGit = [2, 36] as const;
 
 async function checkGit({ env }: Settings): Promise<Check> {
@@ -150,7 +150,7 @@ async function checkPython({ python }: Settings): Promise<Check> {
 async function checkTemporal({ cache, env }: Settings): Promise<Check> {
   const check = { name: 'Temporal', otherwise: 'missing' } as const;
   try {
-    // A build is what `start` does; here it is enough that there is a Go to do it.
+    // `start` builds the server; here it is enough that Go is available.
     return {
       ...check,
       found: `embedded: ${await findTemporal({ cache, env, onProgress: () => undefined, build: false })}`,
@@ -174,12 +174,12 @@ async function checkDisk({ home }: Settings): Promise<Check> {
   const { bavail, bsize } = await statfs(nearestFolder(home));
   const free = bavail * bsize;
   const said = `${(free / 1024 ** 3).toFixed(1)} GB free at ${home}`;
-  const advice = `${said}: at least 2 GB are needed; free some, or give another folder in OCDL_HOME`;
+  const advice = `${said}, but at least 2 GB are required: free some space, or set OCDL_HOME to another folder`;
   return { name: 'Disk', found: free >= leastFreeBytes ? said : undefined, advice, otherwise: 'missing' };
 }
 
 async function checkHome({ home }: Settings): Promise<Check> {
-  const advice = `${home} cannot be written: give another folder in OCDL_HOME`;
+  const advice = `${home} is not writable: change its permissions, or set OCDL_HOME to another folder`;
   try {
     accessSync(nearestFolder(home), constants.W_OK | constants.X_OK);
     return { name: 'Home', found: home, advice, otherwise: 'missing' };
@@ -203,7 +203,7 @@ async function checkPort({ name, variable, explicit, preferred, host }: PortChec
   if (owner !== undefined) {
     return {
       name,
-      found: `${port} is in use; a platform runs on this home (process ${owner.pid})`,
+      found: `${port} is in use by the platform that is running on this home (process ${owner.pid})`,
       advice: '',
       otherwise: 'missing',
     };
@@ -211,12 +211,12 @@ async function checkPort({ name, variable, explicit, preferred, host }: PortChec
   if (explicit === undefined) {
     return {
       name,
-      found: `${port} is taken: the next free one will be used (${variable})`,
+      found: `${port} is in use: the next free port will be used (${variable})`,
       advice: '',
       otherwise: 'missing',
     };
   }
-  const advice = `${port} is taken: end the program that listens there, or give another port in ${variable}`;
+  const advice = `${port} is in use: stop the program that listens there, or set ${variable} to another port`;
   return { name, found: undefined, advice, otherwise: 'missing' };
 }
 

@@ -1,7 +1,7 @@
-// Reads the command line of a command that takes nothing but flags.
+// Parses the command line of commands that take only flags.
 import { parseArgs } from 'node:util';
 
-/** Returns which flags were given; undefined when help was asked for (and has been printed). Unknown ones throw. */
+/** Returns the flags that are set; undefined if help was requested (and printed). Throws on unknown flags. */
 export function parseFlags<const Name extends string>(
   argv: readonly string[],
   command: string,

@@ -1,4 +1,4 @@
-// `ocdl lock`: makes the requirements lock of a training run from a list of packages.
+// `ocdl lock`: creates the requirements lock of a training run from a list of packages.
 import { parseArgs } from 'node:util';
 import { makeLock } from '../../deploy/local/lock-file.ts';
 import { readSettings } from '../../deploy/local/settings.ts';
@@ -10,9 +10,9 @@ has each of them and all that they need, at one version, with the digests of the
 
   --output LOCK      file to write; FILE with the ending .lock unless given
   --python VERSION   oldest Python that the lock is for (3.10)
-  --upgrade          take the newest versions instead of those of the earlier lock`;
+  --upgrade          use the newest versions instead of those in the existing lock`;
 
-/** Makes the lock; returns the exit code. */
+/** Creates the lock; returns the exit code. */
 export async function lock(argv: readonly string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args: [...argv],

@@ -1,4 +1,4 @@
-// Chooses the command of the `ocdl` program; each command is a module of its own, loaded only when asked for.
+// Selects the command of the `ocdl` program; each command is a separate module that is loaded on demand.
 
 type Command = {
   readonly summary: string;
@@ -8,28 +8,28 @@ type Command = {
 
 const commands: Readonly<Record<string, Command>> = {
   start: {
-    summary: 'start the platform on this machine and watch over it (Ctrl-C ends it)',
+    summary: 'start the platform on this machine and supervise it (Ctrl-C stops it)',
     run: async (argv) => await (await import('./start.ts')).start(argv),
   },
   doctor: {
-    summary: 'check what this machine has and say what is missing and how to get it',
+    summary: 'check this machine and the configured systems, and say how to fix problems',
     run: async (argv) => await (await import('./doctor.ts')).doctor(argv),
   },
   restore: {
-    summary: 'show which systems were set back to another moment, and accept it',
+    summary: 'show which systems were restored to an earlier state, and accept it',
     run: async (argv) => await (await import('./restore.ts')).restore(argv),
   },
   lock: {
-    summary: 'make the requirements lock of a training run from a list of packages',
+    summary: 'create the requirements lock of a training run from a list of packages',
     run: async (argv) => await (await import('./lock.ts')).lock(argv),
   },
   demo: {
-    summary: 'play the case study from training to feedback on a platform of its own',
+    summary: 'run the case study from training to feedback on a separate platform',
     run: async (argv) => await (await import('./demo.ts')).demo(argv),
   },
 };
 
-/** Runs one command; returns the exit code: 2 for a command line that is not understood. */
+/** Runs one command; returns the exit code: 2 for an invalid command line. */
 export async function main(argv: readonly string[]): Promise<number> {
   const [name, ...rest] = argv;
   if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
@@ -38,7 +38,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
   const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
   if (command === undefined) {
-    console.error(`There is no command "${name}".\n\n${usage()}`);
+    console.error(`Unknown command "${name}".\n\n${usage()}`);
     return 2;
   }
   try {
@@ -55,7 +55,7 @@ export async function main(argv: readonly string[]): Promise<number> {
 
 function usage(): string {
   const lines = Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(8)} ${summary}`);
-  return ['Usage: ocdl COMMAND [flags]', '', ...lines, '', '`ocdl COMMAND --help` says more.'].join('\n');
+  return ['Usage: ocdl COMMAND [flags]', '', ...lines, '', '`ocdl COMMAND --help` shows the flags of a command.'].join('\n');
 }
 
 function isUsageError(error: unknown): error is Error {

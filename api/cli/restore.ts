@@ -1,4 +1,4 @@
-// `ocdl restore`: on the machine of the platform, shows which systems were set back to another moment, and accepts it.
+// `ocdl restore`: on the platform's machine, shows which systems were restored to an earlier state, and accepts it.
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -15,7 +15,7 @@ const HELP = `Usage: ocdl restore list
 
 After PostgreSQL, the areas, the release store, the events, the Git repositories or OCDL_HOME were restored from a backup
 or emptied, the platform pauses decisions and deliveries. Both commands use the configuration of this machine, as
-\`npm start\` does, whether the platform runs or not.
+\`npm start\` does, whether the platform is running or not.
 
   list            shows what was found; exit code 1 when something waits to be accepted
   accept          goes on with the systems as they are now: numbers of releases are never given twice
@@ -23,10 +23,10 @@ or emptied, the platform pauses decisions and deliveries. Both commands use the 
                   were revoked after the backup; a new administrator's token is shown once`;
 
 const program = fileURLToPath(new URL('../../workers/restore.ts', import.meta.url));
-/** Every system is asked, with half a minute for each that does not answer. */
+/** All systems are read, with half a minute for each that does not answer. */
 const WITHIN_MS = 180_000;
 
-/** Runs the workers' own look at the systems: they are reached as the platform reaches them. Returns the exit code. */
+/** Runs the workers' restore program, so that systems are reached in the same way as by the platform. Returns the exit code. */
 export async function restore(argv: readonly string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args: [...argv],
@@ -50,14 +50,14 @@ export async function restore(argv: readonly string[]): Promise<number> {
   });
 }
 
-/** With the servers that are embedded: those of the running platform, or started for this. */
+/** Runs `work` with the embedded servers: those of the running platform, or servers started for this command. */
 async function overServers(settings: Settings, work: (servers: Environment) => Promise<number>): Promise<number> {
   const { home, databaseUrl, temporalAddress } = settings;
   if (databaseUrl !== undefined && temporalAddress !== undefined)
     return await work({ DATABASE_URL: databaseUrl, TEMPORAL_ADDRESS: temporalAddress });
   if (ownerOf(home) !== undefined) {
     const state = readPlatformState(home);
-    if (!state) throw new Error(`a platform is just starting on ${home}: try again when it is ready, or end it first`);
+    if (!state) throw new Error(`a platform is starting on ${home}: try again when it is ready, or stop it first`);
     return await work({
       DATABASE_URL: databaseUrl ?? keptPostgresUrl(join(home, 'postgres')),
       TEMPORAL_ADDRESS: state.temporalAddress,

@@ -5,7 +5,7 @@ import { embeddedProcesses, type ProcessTable } from '../../deploy/local/process
 import { readSettings } from '../../deploy/local/settings.ts';
 import { parseFlags } from './flags.ts';
 
-/** Starts the platform and waits for its end; returns the exit code. */
+/** Starts the platform and waits until it stops; returns the exit code. */
 export async function start(argv: readonly string[], processes: ProcessTable = embeddedProcesses): Promise<number> {
   const flag = parseFlags(argv, 'start', { verbose: 'show every log line, not only warnings and errors' });
   if (flag === undefined) return 0;
@@ -26,12 +26,12 @@ export async function start(argv: readonly string[], processes: ProcessTable = e
     if (platform.uiUrl !== '') say(`  Temporal Web UI   ${platform.uiUrl}`);
     if (platform.adminToken !== undefined) {
       say(`  Administrator     ${platform.adminToken}`);
-      say('                    (this token is shown once, now: keep it)');
+      say('                    (this token is shown only once: store it now)');
     }
-    say('Ctrl-C ends it; everything is kept for the next start.\n');
+    say('Press Ctrl-C to stop it; all data is kept for the next start.\n');
     const { error } = await platform.ended;
     if (error !== undefined) throw error;
   }
-  say('The platform has ended.');
+  say('The platform has stopped.');
   return force.aborted ? 130 : 0;
 }

@@ -1,4 +1,4 @@
-// Supervises one child process: starts it, says when it is ready, starts it again when it dies, ends it when asked.
+// Supervises one child process: starts it, reports when it is ready, restarts it when it dies, stops it on request.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -16,13 +16,13 @@ export type ChildSpec = {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly cwd?: string | URL;
   readonly stopSignal: 'SIGTERM' | 'SIGINT';
-  /** How long it may take to end by itself before it is killed. */
+  /** Time to exit after the stop signal before the child is killed. */
   readonly graceMs: number;
   /** Runs before each start. */
   readonly before?: () => Promise<void>;
-  /** Asked again and again until true. Without it the child has an IPC channel and sends `{ type: 'ready' }`. */
+  /** Polled until it returns true. Without it the child has an IPC channel and sends `{ type: 'ready' }`. */
   readonly isReady?: (pid: number) => Promise<boolean>;
-  /** Which of its lines a person should see, where the general rule (warnings and errors of JSON logs) does not fit. */
+  /** Selects the lines shown on the terminal, if the default rule (warnings and errors of JSON logs) does not fit. */
   readonly terminalLine?: (line: string) => string | undefined;
 };
 
@@ -35,11 +35,11 @@ export type ReadyMessage = z.infer<typeof readySchema>;
 
 export type SupervisedChild = {
   readonly name: string;
-  /** Settles when the child first becomes ready, or when it has been given up. */
+  /** Resolves when the child first becomes ready; rejects if the supervisor gives up. */
   readonly ready: Promise<ReadyMessage>;
   readonly pid: () => number | undefined;
   readonly stop: () => Promise<void>;
-  /** Kills it, and its group, at once. */
+  /** Kills the child and its process group immediately. */
   readonly kill: () => void;
 };
 
@@ -47,21 +47,21 @@ export type SuperviseOptions = {
   readonly home: { readonly run: string; readonly logs: string };
   readonly verbose: boolean;
   readonly say: (line: string) => void;
-  /** How often it is said that a child is still not ready; each minute unless given. */
+  /** Interval of the notice that a child is still not ready; one minute by default. */
   readonly unreadyMs?: number;
-  /** Called once when the child dies again and again; the message carries the end of its log. */
+  /** Called once when the child keeps dying; the message contains the end of its log. */
   readonly onGivenUp: (error: Error) => void;
 };
 
-/** Five deaths in a minute: it cannot run, and starting it for ever would only hide that. */
+/** After five deaths in a minute the child is considered unable to run; endless restarts would hide that. */
 const mostDeaths = 5;
 const deathsWithinMs = 60_000;
 const firstBackoffMs = 200;
 const longestBackoffMs = 3_000;
 const pollMs = 50;
-/** Servers are ready within seconds, on a busy machine within half a minute; then a person should know what is waited for. */
+/** Servers are ready within seconds, on a busy machine within half a minute; after that a person should see what delays the start. */
 const unreadyMs = 60_000;
-/** How much of a log a message carries: the last error and what led to it. */
+/** Log lines in a message: the last error and its context. */
 const lastLines = 8;
 
 /** Starts a child and keeps it running until `stop`. */
@@ -70,7 +70,7 @@ export function superviseChild(spec: ChildSpec, options: SuperviseOptions): Supe
   const supervisor = identifySelf();
   const log = openLogFile(home.logs, spec.name);
   const ready = deferred<ReadyMessage>();
-  // Who waits for it hears of a failure; where nobody does (any more), it must not end the supervisor.
+  // Waiting callers see the rejection; without one it must not end the supervisor.
   ready.promise.catch(() => undefined);
   const ended = new AbortController();
   const state: {
@@ -83,7 +83,7 @@ export function superviseChild(spec: ChildSpec, options: SuperviseOptions): Supe
     log.write(line);
     const shown =
       !options.verbose && spec.terminalLine !== undefined
-        ? // Before a server is up it complains of being asked too early.
+        ? // Before a server is up, it logs errors about early requests.
           isUp
           ? spec.terminalLine(line)
           : undefined
@@ -95,7 +95,7 @@ export function superviseChild(spec: ChildSpec, options: SuperviseOptions): Supe
     const { current } = state;
     if (current === undefined || current.isUp) return;
     current.isUp = true;
-    if (state.wasReady) say(`${spec.name} runs again (process ${current.process.pid}).`);
+    if (state.wasReady) say(`${spec.name} is running again (process ${current.process.pid}).`);
     state.wasReady = true;
     ready.resolve(message);
   };
@@ -107,7 +107,7 @@ export function superviseChild(spec: ChildSpec, options: SuperviseOptions): Supe
     const child = spawn(spec.command, [...spec.args], {
       env: { ...spec.env },
       cwd: spec.cwd,
-      // A group of its own: Ctrl-C on the terminal reaches the supervisor alone, which then ends all in order.
+      // A separate process group: Ctrl-C on the terminal reaches only the supervisor, which stops the children in order.
       detached: true,
       stdio: spec.isReady === undefined ? [...stdio, 'ipc'] : stdio,
     });
@@ -136,7 +136,7 @@ export function superviseChild(spec: ChildSpec, options: SuperviseOptions): Supe
     await polling;
     state.current = undefined;
     if (record !== undefined) {
-      // What it started in its own group does not outlive it.
+      // Processes that the child started in its group must not outlive it.
       sendSignal(record.pid, 'SIGKILL', true);
       removeRunRecord(home.run, spec.name, record);
     }
@@ -155,7 +155,7 @@ export function superviseChild(spec: ChildSpec, options: SuperviseOptions): Supe
       }
       if (Date.now() - said >= (options.unreadyMs ?? unreadyMs)) {
         said = Date.now();
-        const why = answer === false ? 'it runs and does not answer' : answer;
+        const why = answer === false ? 'it is running but does not answer' : answer;
         say(`${spec.name} is still not ready: ${printable(why)} (log: ${log.path})`);
       }
       await sleep(pollMs);
@@ -184,7 +184,7 @@ export function superviseChild(spec: ChildSpec, options: SuperviseOptions): Supe
         return;
       }
       const backoffMs = Math.min(firstBackoffMs * 2 ** (state.deaths.length - 1), longestBackoffMs);
-      say(`${spec.name} died (${how}); starting it again (${state.deaths.length} of ${mostDeaths}).`);
+      say(`${spec.name} died (${how}); restarting it (${state.deaths.length} of ${mostDeaths}).`);
       await sleep(backoffMs, undefined, { signal: ended.signal }).catch(() => undefined);
     }
   };
@@ -216,7 +216,7 @@ type Deferred<T> = {
   readonly reject: (error: Error) => void;
 };
 
-/** Promise.withResolvers, which Node 20 does not have yet. */
+/** Promise.withResolvers, which Node 20 lacks. */
 function deferred<T>(): Deferred<T> {
   const settle: { resolve: (value: T) => void; reject: (error: Error) => void } = {
     resolve: () => undefined,

@@ -1,16 +1,16 @@
-// Turns a person's signals into an orderly end, and a second one into an end at once.
+// Turns a first signal into an orderly shutdown and a second one into an immediate one.
 
-/** A package manager passes a Ctrl-C on that the terminal has delivered already: so close together they are one. */
+/** A package manager forwards a Ctrl-C that the terminal has already delivered: signals this close together count as one. */
 const samePressMs = 1_000;
 
-/** Listens to the signals that end a program in the foreground: the first aborts `stop`, a later one `force`. */
+/** Listens for the signals that stop a foreground program: the first aborts `stop`, a later one `force`. */
 export function stopOnSignals(say: (line: string) => void): {
   readonly stop: AbortSignal;
   readonly force: AbortSignal;
 } {
   const stop = new AbortController();
   const force = new AbortController();
-  // A terminal that was closed takes nothing any more; all still has to end in order.
+  // Writes to a closed terminal fail; the shutdown must still complete.
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
   const pressed: { at?: number } = {};
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
@@ -18,10 +18,10 @@ export function stopOnSignals(say: (line: string) => void): {
       const now = Date.now();
       if (pressed.at === undefined) {
         pressed.at = now;
-        say('Stopping. (Ctrl-C again ends it at once.)');
+        say('Stopping. Press Ctrl-C again to kill all processes.');
         stop.abort();
       } else if (now - pressed.at > samePressMs) {
-        say('Ending at once.');
+        say('Killing all processes.');
         force.abort();
       }
     });

@@ -1,4 +1,4 @@
-// The steps that make a Python environment, each a program in the sandbox: pip made, wheels fetched, wheels unpacked.
+// The steps that create a Python environment, each a program in the sandbox: install pip, fetch wheels, unpack wheels.
 import { execFile, spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { existsSync } from 'node:fs';
@@ -17,7 +17,7 @@ import { failure } from '../../activities/failures.ts';
 import { openIndexGateway } from './index-gateway.ts';
 import type { Python } from './python.ts';
 
-/** What the steps work with. */
+/** Inputs of the steps. */
 export type Workshop = {
   readonly base: Python;
   readonly sandbox: Sandbox;
@@ -37,10 +37,10 @@ const EXIT_AGAIN = 8;
 const STEP_MEMORY_BYTES = 2 * 1024 ** 3;
 /** pip and setuptools take 20 MB. */
 const PIP_BYTES = 256 * 1024 ** 2;
-/** Users of the steps when the platform is root: numbers that no distribution hands out, below those of jobs. */
+/** User ids of the steps when the platform runs as root: no distribution assigns them; they are below those of jobs. */
 const FIRST_USER = 1_868_693_504;
 
-/** Makes the platform's own pip, from the wheel that Python brings along. */
+/** Installs the platform's own pip from the wheel bundled with Python. */
 export async function makePip(shop: Workshop, draft: string, final: string): Promise<void> {
   await inWorkFolder(shop, draft, async (work) => {
     await mkdir(draft, { mode: 0o755 });
@@ -50,16 +50,16 @@ export async function makePip(shop: Workshop, draft: string, final: string): Pro
   });
 }
 
-/** Makes an environment of these requirements: its wheels are fetched and unpacked, and no code of them runs. */
+/** Creates an environment with these requirements: wheels are fetched and unpacked; none of their code runs. */
 export async function makeEnvironment(
   shop: Workshop,
   given: { draft: string; final: string; pip: string; requirements: string },
 ): Promise<void> {
   const { draft, final, pip, requirements } = given;
   await inWorkFolder(shop, draft, async (work) => {
-    shop.onProgress(`making the Python environment with Python ${shop.base.version}`);
+    shop.onProgress(`creating the Python environment with Python ${shop.base.version}`);
     await writeFile(work.requirements, requirements);
-    // Read as another user, whatever the platform's umask.
+    // The step reads the file as another user, whatever the platform's umask is.
     await chmod(work.requirements, 0o644);
     if (requirements !== '') await fetchWheels(shop, work, pip);
     await mkdir(draft, { mode: 0o755 });
@@ -75,7 +75,7 @@ export async function makeEnvironment(
   });
 }
 
-/** In the sandbox an environment lies where it will be used; without one it is made where it lies. */
+/** In the sandbox the environment is mounted at its final path; without one it is created at its draft path. */
 const inPlace = ({ sandbox }: Workshop, draft: string, final: string): string =>
   sandbox.kind === 'none' ? draft : final;
 
@@ -88,7 +88,7 @@ type WorkFolder = {
   readonly configuration: string;
 };
 
-/** A folder for what is needed while an environment is made, beside it, on the same disk; removed at the end. */
+/** A temporary work folder next to the environment, on the same disk; removed at the end. */
 async function inWorkFolder(shop: Workshop, draft: string, work: (folder: WorkFolder) => Promise<void>): Promise<void> {
   const root = `${draft}.work`;
   const folder = {
@@ -115,7 +115,7 @@ async function fetchWheels(shop: Workshop, work: WorkFolder, pip: string): Promi
   const settings = await indexSettings(shop, pip);
   await writeFile(work.configuration, pipConfiguration(settings), { mode: 0o600 });
   if (shop.sandbox.kind === 'own-user') await giveTo(work.uid, work.configuration);
-  // Not in the work folder: the kernel takes 107 bytes as a socket's path.
+  // Not in the work folder: the kernel limits a socket's path to 107 bytes.
   const entrance = await mkdtemp(join(tmpdir(), 'ocdl-index-'));
   if (shop.sandbox.kind === 'own-user') await giveTo(work.uid, entrance);
   const socket = join(entrance, 'socket');
@@ -138,12 +138,12 @@ async function fetchWheels(shop: Workshop, work: WorkFolder, pip: string): Promi
         if (gateway.exceeded())
           return failure(
             'InvalidInput',
-            `the packages of the lock are larger than ${shop.limitBytes} bytes (OCDL_ENVIRONMENT_LIMIT_BYTES)`,
+            `the packages of the lock exceed the limit of ${shop.limitBytes} bytes (OCDL_ENVIRONMENT_LIMIT_BYTES)`,
           );
         const refused = [...gateway.refused].slice(0, 5).join(', ');
         if (refused !== '')
           return new Error(
-            `the package index sends to ${refused}, which is not one of its hosts: if its files lie there, add it to OCDL_PIP_INDEX_HOSTS`,
+            `the package index redirects to ${refused}, which is not an allowed host: if the index stores its files there, add it to OCDL_PIP_INDEX_HOSTS`,
           );
         const [unreachable] = gateway.unreachable;
         return unreachable && new Error(`the package index cannot be reached: ${unreachable[0]}: ${unreachable[1]}`);
@@ -155,7 +155,7 @@ async function fetchWheels(shop: Workshop, work: WorkFolder, pip: string): Promi
   }
 }
 
-/** Where distributions have the certificates of public authorities, for a pip that was made to look there. */
+/** Where distributions store public CA certificates, for a pip that was patched to look there. */
 const SYSTEM_CERTIFICATES = ['/etc/ssl/certs/ca-certificates.crt', '/etc/pki/tls/certs/ca-bundle.crt'];
 
 const settingsSchema = z.object({
@@ -172,7 +172,7 @@ const settingsSchema = z.object({
 });
 export type IndexSettings = z.infer<typeof settingsSchema>;
 
-/** The package index, as this machine's pip is set to it and the platform's own variables say. */
+/** The package index from the platform's variables or this machine's pip configuration. */
 export async function indexSettings(
   { index, indexHosts }: Pick<Workshop, 'index' | 'indexHosts'>,
   pip: string,
@@ -182,7 +182,7 @@ export async function indexSettings(
   child.stdout.setEncoding('utf8').on('data', (text: string) => (said.out += text));
   child.stderr.setEncoding('utf8').on('data', (text: string) => (said.errors += text));
   child.stdin.on('error', () => undefined);
-  // Not among its arguments, which every user of the machine can read: the address may hold a password.
+  // Passed on standard input: every user of the machine can read arguments, and the address may contain a password.
   child.stdin.end(JSON.stringify({ index: index ?? null, hosts: indexHosts ?? [] }));
   const code = await new Promise<number | null>((resolve, reject) => {
     child.once('error', reject);
@@ -190,7 +190,7 @@ export async function indexSettings(
   });
   if (code !== 0)
     throw new Error(
-      `which package index pip is set to cannot be read (status ${code}): ${said.errors.trim().slice(-500)}`,
+      `pip's package index setting cannot be read (status ${code}): ${said.errors.trim().slice(-500)}`,
     );
   return settingsSchema.parse(JSON.parse(said.out));
 }
@@ -209,7 +209,7 @@ function pipConfiguration({ index, extra, links, folders, certificates, trusted 
   return `${lines.join('\n')}\n`;
 }
 
-/** Runs one step to its end; throws what it failed of: a failure of ours where trying again cannot help. */
+/** Runs one step to its end; throws the reason if it fails: one of our failures if it is non-retryable. */
 async function runStep(
   shop: Workshop,
   work: WorkFolder,
@@ -220,9 +220,9 @@ async function runStep(
     writes?: readonly string[];
     at?: readonly Mount[];
     configuration?: string;
-    /** Folders whose contents are limited. */
+    /** Folders with a size limit. */
     measured: readonly string[];
-    /** A better reason than what the program says. */
+    /** A more precise reason than the program's output. */
     why?: () => Error | undefined;
   },
 ): Promise<void> {
@@ -249,15 +249,15 @@ async function runStep(
   const better = step.why?.();
   if (better) throw better;
   const said = log.tail().trim().split('\n').slice(-KEPT_LINES).join('\n');
-  const what = `the Python environment cannot be made from the lock (${name}, status ${ended.code ?? 'none'}):\n${said}`;
+  const what = `the Python environment could not be created from the lock (${name}, status ${ended.code ?? 'none'}):\n${said}`;
   if (ended.exceeded !== undefined || ended.code === EXIT_FINAL) throw failure('InvalidInput', what);
-  throw new Error(ended.code === EXIT_AGAIN ? `the package index does not answer as it should: ${what}` : what);
+  throw new Error(ended.code === EXIT_AGAIN ? `the package index is unavailable or returns errors: ${what}` : what);
 }
 
-/** Enough of a program's last words to tell why it failed. */
+/** Enough of a program's last output to show why it failed. */
 const KEPT_LINES = 12;
 
-/** Makes the platform the owner of what a step has left: later ones with its user's number must have no say over it. */
+/** Gives a step's files to the platform's user, so that later steps with the same user id cannot change them. */
 async function takeBack(folder: string): Promise<void> {
   const [uid, gid] = [process.getuid?.(), process.getgid?.()];
   if (uid !== 0) return;

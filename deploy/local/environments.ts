@@ -1,4 +1,4 @@
-// The Python environments of local jobs: one for each (lock, interpreter), made once in the sandbox and kept, read-only.
+// The Python environments of local jobs: one per (lock, interpreter), created once in the sandbox and kept read-only.
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
@@ -11,20 +11,20 @@ import { madeOnce } from './made-once.ts';
 import { findPython, type Python } from './python.ts';
 
 export type Environment = {
-  /** The environment's own interpreter: for jobs alone, in their sandbox. */
+  /** The environment's interpreter, only for jobs in their sandbox. */
   readonly python: string;
-  /** The interpreter that it was made with, which knows none of its packages. */
+  /** The interpreter that created the environment, without its packages. */
   readonly base: string;
   /** SHA-256 of the lock's text: the environment's identity in a run's record. */
   readonly sha256: string;
-  /** The folders a sandbox must show, read-only, for `python` to work. */
+  /** Folders that a sandbox must mount read-only for `python` to work. */
   readonly folders: readonly string[];
 };
 
 export type EnvironmentRequest = {
   /** Text of the requirements lock. */
   readonly lock: string;
-  /** Whose packages these are. The platform's environments are never given to projects, even for the same lock. */
+  /** Owner of the packages. Projects never get the platform's environments, even for the same lock. */
   readonly owner: 'platform' | 'project';
   readonly sandbox: Sandbox;
   readonly signal?: AbortSignal | undefined;
@@ -32,29 +32,29 @@ export type EnvironmentRequest = {
 };
 
 export type EnvironmentsOptions = {
-  /** The folder that holds environments, each in a folder of its own. */
+  /** The parent folder of all environments. */
   readonly cache: string;
-  /** The platform's own folder, which nothing that is installed may see. */
+  /** The platform's home, hidden from everything that is installed. */
   readonly home: string;
-  /** The interpreter to use (the setting `OCDL_PYTHON`); without it the first fitting one on the path. */
+  /** The interpreter to use (`OCDL_PYTHON`); by default the first suitable one on the path. */
   readonly python?: string | undefined;
-  /** Package index to use instead of the one that this machine's pip is set to. */
+  /** Package index to use instead of the one in this machine's pip configuration. */
   readonly index?: string | undefined;
-  /** Hosts that the index keeps files at, besides its own. */
+  /** Additional hosts that serve the files of the index. */
   readonly indexHosts?: readonly string[];
-  /** Most bytes that one environment may download, and may hold. */
+  /** Maximum bytes that one environment may download, and maximum installed size. */
   readonly limitBytes?: number;
   readonly deadlineMs?: number;
 };
 
-/** 10 GiB: PyTorch with its libraries for GPUs takes 6. */
+/** 10 GiB: PyTorch with its GPU libraries takes 6. */
 const LIMIT_BYTES = 10 * 1024 ** 3;
-/** Ten gigabytes through a slow line; past it the index or the disk hangs. */
+/** Enough for ten gigabytes over a slow connection; after that the index or the disk hangs. */
 const DEADLINE_MS = 60 * 60 * 1000;
 
 /**
- * Gives the function that makes environments. Those who ask for the same at a time wait for one maker, which ends when the last
- * of them has given up; several processes may use the same folder.
+ * Returns the function that creates environments. Concurrent requests for the same environment share one creation, which is
+ * aborted when all of them are; several processes may use the same folder.
  */
 export function createEnvironments(
   options: EnvironmentsOptions,
@@ -111,7 +111,7 @@ export function createEnvironments(
   };
 }
 
-/** Which package index environments are made from. */
+/** The package index for environments. */
 export async function packageIndex(
   options: EnvironmentsOptions,
   { sandbox, signal, onProgress }: Pick<EnvironmentRequest, 'sandbox' | 'signal' | 'onProgress'>,
@@ -125,16 +125,16 @@ export async function packageIndex(
   return indexSettings(options, await pipFor(workshop, resolve(options.cache)));
 }
 
-/** An interpreter that has pip and nothing of a project: the platform's own. */
+/** The platform's own interpreter, with pip and without project packages. */
 async function pipFor(workshop: Workshop, cache: string): Promise<string> {
   const folder = join(cache, 'tools', `pip-${interpreterKey(workshop.base)}`);
   return join(await wholeOnce(folder, (draft, final) => makePip(workshop, draft, final)), 'bin', 'python');
 }
 
-/** Its interpreter is there: an upgrade of the system may have taken it away. */
+/** Whether the interpreter still exists: a system upgrade may have removed it. */
 const isWhole = (python: string): boolean => existsSync(python);
 
-/** Makes a folder of an environment unless it is there and whole; nobody ever sees half of it. */
+/** Creates the folder of an environment unless it is complete; a partial one is never visible. */
 async function wholeOnce(folder: string, make: (draft: string, final: string) => Promise<void>): Promise<string> {
   if (!isWhole(join(folder, 'bin', 'python'))) await rm(folder, { recursive: true, force: true });
   return madeOnce(folder, (draft) => make(draft, folder));
@@ -153,7 +153,7 @@ type Making = {
   waiting: number;
 };
 
-/** Runs `make` once for all who ask under a key at a time; it is aborted when all of them are. */
+/** Runs `make` once for all concurrent callers with the same key; it is aborted when all of them are. */
 async function together(
   making: Map<string, Making>,
   key: string,
@@ -162,7 +162,7 @@ async function together(
 ): Promise<void> {
   const found = making.get(key);
   const entry = found ?? begin(making, key, make);
-  if (found) asker.onProgress?.('waiting for the Python environment, which another job makes at this moment');
+  if (found) asker.onProgress?.('waiting for the Python environment, which another job is creating');
   const listener = (line: string): void => asker.onProgress?.(line);
   entry.listeners.add(listener);
   entry.waiting += 1;
@@ -176,7 +176,7 @@ async function together(
   } catch (error) {
     if (asker.signal?.aborted && entry.waiting === 1) {
       entry.abort.abort(asker.signal.reason);
-      // Until nothing of it runs any more.
+      // Wait until all of its processes have ended.
       await entry.made.catch(() => undefined);
     }
     throw error;
@@ -191,7 +191,7 @@ function begin(making: Map<string, Making>, key: string, make: (watch: Watch) =>
   const listeners = new Set<(line: string) => void>();
   const onProgress = (line: string): void => listeners.forEach((listener) => listener(line));
   const made = make({ signal: abort.signal, onProgress }).finally(() => making.delete(key));
-  // Whoever waits for it hears of its failure; it may fail when none waits any more.
+  // Waiting callers see the rejection; it may also fail after the last one has left.
   made.catch(() => undefined);
   const entry = { abort, listeners, made, waiting: 0 };
   making.set(key, entry);

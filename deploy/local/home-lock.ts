@@ -1,4 +1,4 @@
-// Lets one platform at a time own a home folder, on one machine: a numbered file that only one process can make.
+// Locks a home folder for one platform on one machine, with a numbered file that only one process can create.
 import { linkSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
@@ -11,11 +11,11 @@ export type HomeLock =
   | { readonly acquired: false; readonly holder: ProcessRecord };
 
 /**
- * Takes the home for this process, or says which living process has it.
+ * Locks the home for this process, or returns the running process that owns it.
  *
- * The highest-numbered lock counts, and it counts while the process it names lives. To take over, the next number is
- * linked into place, which only one process can do; nobody ever removes the highest, so a slow second taker cannot
- * remove the first one's. A dead process holds nothing, so `release` matters only to a process that lives on.
+ * The lock with the highest number counts, as long as the process it names is running. A new owner links the next number into
+ * place, which only one process can do. The highest lock is never removed, so a slow second process cannot remove the first
+ * one's. A dead process owns nothing, so `release` matters only to a process that keeps running.
  */
 export function takeHome(home: string): HomeLock {
   mkdirSync(home, { recursive: true, mode: 0o700 });
@@ -29,7 +29,7 @@ export function takeHome(home: string): HomeLock {
       if (holder !== undefined && isAlive(holder)) return { acquired: false, holder };
       const mine = highest + 1;
       if (!linked(draft, lockPath(home, mine))) continue;
-      // Somebody was faster by two steps and has already cleared the number just taken: theirs is higher, and counts.
+      // Two other processes may have been faster: the lock of the second is higher and counts, and it has removed this number.
       if (highestLock(home) !== mine) {
         rmSync(lockPath(home, mine), { force: true });
         continue;
@@ -42,7 +42,7 @@ export function takeHome(home: string): HomeLock {
   }
 }
 
-/** Returns the living owner of a home, if there is one. */
+/** Returns the running owner of a home, if there is one. */
 export function ownerOf(home: string): ProcessRecord | undefined {
   const highest = highestLock(home);
   const holder = highest === 0 ? undefined : holderOf(lockPath(home, highest));

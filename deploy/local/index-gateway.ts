@@ -1,4 +1,4 @@
-// The way out for a download in a sandbox: an HTTP proxy on a Unix socket that connects to the package index and to nothing else.
+// Network access for downloads in a sandbox: an HTTP proxy on a Unix socket that connects only to the package index.
 import { chmod } from 'node:fs/promises';
 import { createServer, request, type IncomingMessage, type ServerResponse } from 'node:http';
 import { request as requestOverTls } from 'node:https';
@@ -8,26 +8,26 @@ import type { Duplex } from 'node:stream';
 export interface IndexHost {
   readonly host: string;
   readonly port: number;
-  /** Address of the proxy through which this machine reaches it; `null`: straight. */
+  /** Address of this machine's proxy for the host; `null` for a direct connection. */
   readonly proxy: string | null;
 }
 
 export interface IndexGateway {
-  /** What was asked for and is not of the index, as `host:port`. */
+  /** Refused hosts, which do not belong to the index, as `host:port`. */
   readonly refused: ReadonlySet<string>;
   /** Hosts of the index that could not be reached, with the reason. */
   readonly unreachable: ReadonlyMap<string, string>;
-  /** More than the limit was to come through. */
+  /** Whether the downloads exceeded the limit. */
   readonly exceeded: () => boolean;
   readonly close: () => Promise<void>;
 }
 
-/** A person waits: an index that does not take a connection for so long is down. */
+/** A person waits: an index that does not accept a connection within this time counts as down. */
 const CONNECT_WITHIN_MS = 30_000;
 /** pip opens a few connections; a program that opens more is not pip. */
 const MOST_CONNECTIONS = 64;
 
-/** Opens the gateway; at most `limitBytes` come through it. */
+/** Opens the gateway, which transfers at most `limitBytes`. */
 export async function openIndexGateway(options: {
   readonly socket: string;
   readonly hosts: readonly IndexHost[];
@@ -42,7 +42,7 @@ export async function openIndexGateway(options: {
   const keep = (stream: Duplex): void => {
     open.add(stream);
     stream.once('close', () => open.delete(stream));
-    // Told by its close.
+    // The close handler deals with errors.
     stream.on('error', () => undefined);
   };
   const count = (chunk: Buffer): void => {
@@ -52,7 +52,7 @@ export async function openIndexGateway(options: {
   const allowed = (host: string, port: number): IndexHost | undefined => {
     const name = nameOf(host, port);
     const found = hosts.get(name);
-    // Asked by untrusted programs: a few of them are enough to be told of.
+    // Untrusted programs send these requests, so only a few refused hosts are remembered.
     if (found === undefined && refused.size < MOST_CONNECTIONS) refused.add(name);
     return found;
   };
@@ -89,7 +89,7 @@ export async function openIndexGateway(options: {
     server.once('error', reject);
     server.listen(options.socket, resolve);
   });
-  // The sandbox's user is another one; the folder that the socket is in is shown to nobody else.
+  // The sandbox runs as another user; no one else can enter the socket's folder.
   await chmod(options.socket, 0o666);
   return {
     refused,
@@ -102,7 +102,7 @@ export async function openIndexGateway(options: {
   };
 }
 
-/** A connection to a host of the index, through this machine's proxy where it has one. */
+/** A connection to a host of the index, through this machine's proxy if it has one. */
 function tunnel({ host, port, proxy }: IndexHost): Promise<Duplex> {
   return new Promise((resolve, reject) => {
     if (proxy === null) {
@@ -150,7 +150,7 @@ function forward(
     answer.writeHead(response.statusCode ?? 502, response.headers);
     response.on('data', count);
     response.pipe(answer);
-    // Cut off, and not ended: what came is not the whole.
+    // The response was cut off: it must not look complete.
     response.once('error', () => answer.destroy());
   });
   far.once('error', (error) => {

@@ -1,4 +1,4 @@
-// Makes a requirements lock from a list of packages, with uv: every package pinned, with the digests of its files.
+// Creates a requirements lock from a list of packages with uv: every package pinned, with the digests of its files.
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
@@ -12,25 +12,25 @@ import type { Settings } from './settings.ts';
 export interface LockRequest {
   /** The list of packages, such as `requirements.in`. */
   readonly input: string;
-  /** The lock to write; beside the input unless given. An earlier one's versions are kept where they still fit. */
+  /** The lock to write; by default next to the input. Versions of an existing lock are kept where they still fit. */
   readonly output?: string | undefined;
-  /** Oldest version of Python that the lock is for. */
+  /** Oldest Python version that the lock supports. */
   readonly pythonVersion?: string | undefined;
-  /** Takes the newest versions instead of those of an earlier lock. */
+  /** Uses the newest versions instead of those of an existing lock. */
   readonly upgrade?: boolean;
   readonly settings: Pick<Settings, 'home' | 'cache' | 'python' | 'environments' | 'env'>;
   readonly say: (line: string) => void;
 }
 
-/** The oldest that the platform runs jobs with. */
+/** The oldest version that the platform runs jobs with. */
 const OLDEST_PYTHON = '3.10';
 const TOOLS_LOCK = new URL('../capsule/tools.lock', import.meta.url);
 
-/** Writes the lock; answers its path. Throws when no proper lock comes of it, and then leaves an earlier one as it was. */
+/** Writes the lock and returns its path. Throws if uv does not produce a valid lock; an existing lock is then unchanged. */
 export async function makeLock(request: LockRequest): Promise<string> {
   const { settings, say } = request;
   const input = resolve(request.input);
-  if (!existsSync(input)) throw new Error(`there is no ${input}: list the packages you need there, one a line`);
+  if (!existsSync(input)) throw new Error(`${input} does not exist: create it with the packages you need, one per line`);
   const output = resolve(request.output ?? `${input.replace(/\.(in|txt)$/, '')}.lock`);
   const pythonVersion = request.pythonVersion ?? OLDEST_PYTHON;
   const options = { ...settings.environments, ...settings, cache: join(settings.cache, 'environments') };
@@ -43,7 +43,7 @@ export async function makeLock(request: LockRequest): Promise<string> {
   const index = await packageIndex(options, using);
   const draft = join(dirname(output), `.${basename(output)}.${randomUUID()}`);
   try {
-    // Versions of the earlier lock are taken from there.
+    // uv keeps the versions that it finds in the draft.
     if (existsSync(output)) await copyFile(output, draft);
     await runUv(join(dirname(tools.python), 'uv'), {
       cwd: dirname(input),
@@ -65,7 +65,7 @@ export async function makeLock(request: LockRequest): Promise<string> {
       },
     });
     const { packages, problems } = parseLock(await readFile(draft, 'utf8'));
-    if (packages === undefined) throw new Error(`no lock was written: ${lockMessage('what uv made', problems)}`);
+    if (packages === undefined) throw new Error(`no lock was written: ${lockMessage("uv's output", problems)}`);
     await rename(draft, output);
     const digests = packages.reduce((sum, { hashes }) => sum + hashes.length, 0);
     const from = index.index === null ? '' : `, from ${withoutPassword(index.index)}`;
@@ -83,7 +83,7 @@ async function runUv(
   uv: string,
   { args, cwd, env }: { args: readonly string[]; cwd: string; env: Settings['env'] },
 ): Promise<void> {
-  // It says what it found, or which requirements contradict one another, on its error output.
+  // uv reports results and conflicting requirements on standard error.
   const child = spawn(uv, [...args], { cwd, env: { ...env }, stdio: ['ignore', 'ignore', 'pipe'] });
   let said = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => (said = (said + text).slice(-8_000)));
@@ -91,7 +91,7 @@ async function runUv(
     child.once('error', reject);
     child.once('close', done);
   });
-  if (code !== 0) throw new Error(`no lock was written: uv ended with an error (status ${code}):\n${said.trim()}`);
+  if (code !== 0) throw new Error(`no lock was written: uv failed (status ${code}):\n${said.trim()}`);
 }
 
 function withoutPassword(address: string): string {

@@ -1,22 +1,22 @@
-// A child's log on disk: HOME/logs/NAME.log, gone on with at each start, moved aside when it has grown, never more than two files.
+// A child's log on disk: HOME/logs/NAME.log, appended to at each start and rotated at a size limit; at most two files.
 import { closeSync, fstatSync, mkdirSync, openSync, renameSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** 10 MB now and 10 MB before: enough to look back some days, and a runaway child cannot fill the disk. */
+/** Two files of 10 MB cover some days, and a runaway child cannot fill the disk. */
 const mostBytes = 10 * 1024 * 1024;
 const tailLines = 20;
 
 export type LogFile = {
   readonly path: string;
   readonly write: (line: string) => void;
-  /** The last lines written, for a message that says why something ended. */
+  /** The last lines written, for a message that says why a child died. */
   readonly tail: () => readonly string[];
   readonly close: () => void;
 };
 
 /**
- * Opens the log of one child, behind what earlier runs have left: a crash is read about after the next starts. What has
- * grown to the limit is kept beside it as NAME.1.log.
+ * Opens a child's log and appends to it, so that a crash can be read about after the next start. A log that reaches the limit
+ * is renamed to NAME.1.log.
  */
 export function openLogFile(folder: string, name: string, limitBytes = mostBytes): LogFile {
   mkdirSync(folder, { recursive: true, mode: 0o700 });

@@ -1,16 +1,16 @@
-// Programs that another program fetches or builds: made once, kept for good, with progress for the person who waits.
+// Programs that another program fetches or builds: made once and cached, with progress for the person who waits.
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 
-/** What has not become whole for a day was left by a maker that was killed. */
+/** A draft older than a day was left by a process that was killed. */
 const LEFTOVER_AGE_MS = 24 * 60 * 60 * 1000;
 
 /**
- * Returns the path of a file or folder, made first where it is missing: under a name of its own, then renamed. Of two makers
- * at once both succeed, and nobody ever sees half of it.
+ * Returns the path of a file or folder. If it is missing, it is made under a temporary name and then renamed: concurrent makers
+ * both succeed, and a partial result is never visible.
  */
 export async function madeOnce(target: string, make: (draft: string) => Promise<void>): Promise<string> {
   if (existsSync(target)) return target;
@@ -25,7 +25,7 @@ export async function madeOnce(target: string, make: (draft: string) => Promise<
     await make(draft);
     renameSync(draft, target);
   } catch (error) {
-    // Somebody else was faster: theirs is as good.
+    // Another process was faster; use its result.
     if (!existsSync(target)) throw error;
   } finally {
     rmSync(draft, { recursive: true, force: true });
@@ -34,7 +34,7 @@ export async function madeOnce(target: string, make: (draft: string) => Promise<
 }
 
 export type MakerOptions = {
-  /** What is made, for messages. */
+  /** Name of the result, for messages. */
   readonly what: string;
   /** Lines that count as a step of the work. */
   readonly step: RegExp;
@@ -44,13 +44,13 @@ export type MakerOptions = {
   readonly signal?: AbortSignal | undefined;
 };
 
-/** Runs the program that makes something, to its end; throws with its last words. */
+/** Runs the program that makes the result; if it fails, throws with its last output. */
 export async function runMaker(program: string, args: readonly string[], options: MakerOptions): Promise<void> {
   const { what, onProgress } = options;
   const started = Date.now();
   const state = { steps: 0, said: [] as string[] };
   const elapsed = (): string => `${Math.round((Date.now() - started) / 1000)} s`;
-  onProgress(`Fetching ${what} with ${program}: once, up to some minutes.`);
+  onProgress(`Fetching ${what} with ${program}: only once, up to several minutes.`);
   const ticking = setInterval(() => onProgress(`Fetching ${what}: ${elapsed()}, ${state.steps} steps`), 10_000);
   try {
     const child = spawn(program, [...args], {
@@ -62,7 +62,7 @@ export async function runMaker(program: string, args: readonly string[], options
     for (const stream of [child.stdout, child.stderr]) {
       createInterface({ input: stream }).on('line', (line) => {
         if (options.step.test(line)) state.steps += 1;
-        // Maven's and Go's last words say what went wrong; both are long-winded, so a dozen lines of them.
+        // The last output of Maven and Go shows what went wrong; both are verbose, so a dozen lines.
         else state.said = [...state.said, line].slice(-12);
       });
     }
@@ -73,7 +73,7 @@ export async function runMaker(program: string, args: readonly string[], options
     if (code !== 0) {
       throw new Error(
         `Fetching ${what} failed after ${elapsed()} (${program} exit ${code}). Check that it can reach its registry. ` +
-          `It said:\n${state.said.join('\n')}`,
+          `Its output:\n${state.said.join('\n')}`,
       );
     }
     onProgress(`Fetched ${what} in ${elapsed()}.`);
@@ -82,5 +82,5 @@ export async function runMaker(program: string, args: readonly string[], options
   }
 }
 
-/** Lines with which `go build -v` names each package that it has to fetch or compile. */
+/** Lines of `go build -v` that name a package it fetches or compiles. */
 export const goSteps = /^(\S+\/\S+|go: downloading .*)$/;

@@ -1,4 +1,4 @@
-// Keeps HOME/platform.json: where a running platform is reached, for the CLI and for people.
+// Maintains HOME/platform.json with the addresses of a running platform, for the CLI and for people.
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -11,14 +11,14 @@ const platformStateSchema = z.object({
 });
 export type PlatformState = z.infer<typeof platformStateSchema>;
 
-/** Writes the state; whole or not at all, readable by this user only. */
+/** Writes the state atomically, readable by this user only. */
 export function writePlatformState(home: string, state: PlatformState): void {
   const path = statePath(home);
   writeFileSync(`${path}.new`, `${JSON.stringify(state, null, 2)}\n`, { mode: 0o600 });
   renameSync(`${path}.new`, path);
 }
 
-/** Reads the state; undefined where no platform has come up (or one has ended in order). */
+/** Reads the state; undefined if no platform has started, or the last one was shut down cleanly. */
 export function readPlatformState(home: string): PlatformState | undefined {
   try {
     return platformStateSchema.parse(JSON.parse(readFileSync(statePath(home), 'utf8')));
@@ -27,7 +27,7 @@ export function readPlatformState(home: string): PlatformState | undefined {
   }
 }
 
-/** Removes the state of a platform that ends. */
+/** Removes the state at shutdown. */
 export function removePlatformState(home: string): void {
   rmSync(statePath(home), { force: true });
 }

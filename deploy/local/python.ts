@@ -1,19 +1,19 @@
-// Finds the Python interpreter of this machine that environments are made with and that the wrappers of jobs run on.
+// Finds this machine's Python interpreter, which creates environments and runs job wrappers.
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { z } from 'zod';
 
 /** A Python interpreter that can make virtual environments. */
 export type Python = {
-  /** The program itself, not a link to it: a sandbox shows only where it lies. */
+  /** The resolved program, not a symbolic link: a sandbox mounts only its folder. */
   readonly executable: string;
   /** Major and minor version, such as `3.11`. */
   readonly version: string;
-  /** Where its standard library lies: a sandbox must show this folder to the environment's interpreter. */
+  /** The folder of its standard library, which a sandbox must mount. */
   readonly prefix: string;
 };
 
-/** Finds a Python of 3.10 or newer that has venv and ensurepip; throws with what was tried and what to install. */
+/** Finds Python 3.10 or newer with venv and ensurepip; if there is none, throws with the candidates tried and what to install. */
 export async function findPython(named?: string): Promise<Python> {
   const tried: string[] = [];
   for (const candidate of named === undefined ? CANDIDATES : [named]) {
@@ -25,7 +25,7 @@ export async function findPython(named?: string): Promise<Python> {
     if (found?.success === true && found.data.missing.length === 0 && isNewEnough(found.data.version)) {
       return { executable: found.data.executable, version: found.data.version.join('.'), prefix: found.data.prefix };
     }
-    tried.push(`  ${candidate}: ${found?.success === true ? whyNot(found.data) : 'does not start'}`);
+    tried.push(`  ${candidate}: ${found?.success === true ? whyNot(found.data) : 'could not be started'}`);
   }
   throw new Error(
     `No usable Python found. OCDL trains and evaluates models with Python ${OLDEST.join('.')} or newer with its modules venv and ensurepip ` +
@@ -33,11 +33,11 @@ export async function findPython(named?: string): Promise<Python> {
   );
 }
 
-/** The lock's packages have wheels from this version on. */
+/** The oldest version for which the lock's packages have wheels. */
 const OLDEST = [3, 10] as const;
-/** Versions for which every package of the lock has a wheel stand before ones that may be newer than the lock. */
+/** Versions for which every package of the lock has a wheel come before versions that may be newer than the lock. */
 const CANDIDATES = ['python3', 'python3.13', 'python3.12', 'python3.11', 'python3.10'] as const;
-/** Its answer is one line; more are kept for a program that is none. */
+/** A Python answers with one line; more are kept to report a program that is not Python. */
 const KEPT_LINES = 12;
 
 const PROBE = `
@@ -72,7 +72,7 @@ function parseJson(line: string | undefined): unknown {
 
 type Ended = { readonly status: number; readonly lastLines: readonly string[] };
 
-/** Runs a program; answers its status and its last lines. */
+/** Runs a program; returns its status and its last lines. */
 async function run(program: string, args: readonly string[]): Promise<Ended> {
   const lastLines: string[] = [];
   const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });

@@ -14,7 +14,7 @@ const logLineSchema = z.looseObject({
 const warningLevel = 40;
 const levels: Readonly<Record<string, number>> = { trace: 10, debug: 20, info: 30, warn: 40, error: 50, fatal: 60 };
 
-/** Returns the line a person should see now, or undefined; with `verbose` every line. */
+/** Returns the line to show on the terminal, or undefined; with `verbose` every line is shown. */
 export function terminalLineOf(line: string, verbose: boolean): string | undefined {
   const parsed = parseLogLine(line);
   if (parsed === undefined) return verbose && line.trim() !== '' ? printable(line) : undefined;
@@ -27,10 +27,10 @@ export function terminalLineOf(line: string, verbose: boolean): string | undefin
   return printable(`${word}${whole}`);
 }
 
-/** Removes what could move the cursor or forge a line: log texts may carry what a stranger sent. */
+/** Removes characters that could move the cursor or forge a line: log texts may contain untrusted input. */
 export function printable(text: string): string {
   const clean = text.replace(/[\s\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ').trim();
-  // 500 characters: about four lines of a terminal; the log file has the rest. A nested error's cause stands at its end.
+  // 500 characters are about four terminal lines; the log file has the rest. The end is kept because it holds a nested error's cause.
   return clean.length > 500 ? `${clean.slice(0, 249)} … ${clean.slice(-248)}` : clean;
 }
 

@@ -1,4 +1,4 @@
-// Runs a short program to its end and returns what it said; never through a shell.
+// Runs a short program to its end and returns its output; never through a shell.
 import { execFile } from 'node:child_process';
 
 export type RunOptions = {
@@ -9,20 +9,20 @@ export type RunOptions = {
 
 export type ProgramEnd = { readonly code: number; readonly output: string };
 
-/** Runs a program; `code` is -1 when it could not be started or ran past its time. Output is both streams together. */
+/** Runs a program; `code` is -1 if it could not be started or timed out. The output combines both streams. */
 export function runProgram(program: string, args: readonly string[], options: RunOptions = {}): Promise<ProgramEnd> {
   return new Promise((resolve) => {
     const child = execFile(
       program,
       [...args],
-      // 15 s: the slowest caller asks a version of a program that may be read from a cold disk.
+      // 15 s: the slowest caller asks for the version of a program that may be on a cold disk.
       { env: options.env && { ...options.env }, timeout: options.timeoutMs ?? 15_000, killSignal: 'SIGKILL' },
       (error, stdout, stderr) => {
         const code = error === null ? 0 : typeof error.code === 'number' ? error.code : -1;
         resolve({ code, output: `${stdout}${stderr}`.trim() || (error?.message ?? '') });
       },
     );
-    // A program that ends without reading its input is no fault of ours: its exit code tells.
+    // A program may end without reading its input; its exit code shows whether it failed.
     child.stdin?.on('error', () => undefined);
     child.stdin?.end(options.input ?? '');
   });

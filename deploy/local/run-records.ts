@@ -1,4 +1,4 @@
-// Keeps HOME/run/NAME.pid: which processes a platform started, so that those of a killed one are found and ended.
+// Maintains HOME/run/NAME.pid: records of the processes a platform started, so that orphaned processes can be found and stopped.
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -12,7 +12,7 @@ const runRecordSchema = z.object({
 });
 export type RunRecord = z.infer<typeof runRecordSchema>;
 
-/** Writes a child's record; whole or not at all. */
+/** Writes a child's record atomically. */
 export function writeRunRecord(folder: string, record: RunRecord): void {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const path = join(folder, `${record.name}.pid`);
@@ -20,13 +20,13 @@ export function writeRunRecord(folder: string, record: RunRecord): void {
   renameSync(`${path}.new`, path);
 }
 
-/** Removes a child's record, if it is still that child's. */
+/** Removes a child's record if it still belongs to that child. */
 export function removeRunRecord(folder: string, name: string, child: ProcessRecord): void {
   const found = readRunRecords(folder).find((record) => record.name === name);
   if (found?.child.pid === child.pid && found.child.startedAs === child.startedAs) rmSync(join(folder, `${name}.pid`));
 }
 
-/** Reads all records; a file that is not one is passed over (it can only be a half-removed home). */
+/** Reads all records; skips files that are not records (a partly removed home). */
 export function readRunRecords(folder: string): readonly RunRecord[] {
   const records: RunRecord[] = [];
   for (const file of filesOf(folder).filter((name) => name.endsWith('.pid'))) {
@@ -40,15 +40,15 @@ export function readRunRecords(folder: string): readonly RunRecord[] {
 }
 
 /**
- * Ends what the records name and removes the records; returns the names of those that still ran.
- * With `supervisor`, only what that one started: a late watchdog must not touch the platform that came after it.
+ * Stops the recorded processes and removes the records; returns the names of those that were still running.
+ * With `supervisor`, only processes that it started: a late watchdog must not touch the next platform.
  */
 export async function endLeftovers(folder: string, supervisor?: ProcessRecord): Promise<readonly string[]> {
   const records = readRunRecords(folder).filter(
     (record) => supervisor === undefined || record.supervisor.startedAs === supervisor.startedAs,
   );
   const alive = records.filter((record) => isAlive(record.child));
-  // At once, not in order: whoever wrote through these has died already, and each of them survives the others' end.
+  // In parallel, not in order: the clients of these servers are already dead, and the servers do not depend on each other.
   await Promise.all(alive.map((record) => endProcess(record.child, record.stopSignal, 5_000)));
   for (const record of records) removeRunRecord(folder, record.name, record.child);
   return alive.map((record) => record.name);

@@ -10,7 +10,7 @@ export const searchAttributes: Record<string, AttributeType> = Object.fromEntrie
 // Values of temporal.api.enums.v1.IndexedValueType.
 const wireTypes = { KEYWORD: 2, INT: 3, KEYWORD_LIST: 7 } as const satisfies Record<AttributeType, number>;
 
-/** Registers what is missing; a name that is taken by another type is an error that says so. */
+/** Registers missing search attributes; throws if a name exists with another type. */
 export async function ensureSearchAttributes(
   connection: Pick<Connection, 'operatorService'>,
   namespace: string,
@@ -22,7 +22,7 @@ export async function ensureSearchAttributes(
     if (present === undefined) missing[name] = wireTypes[type];
     else if (present !== wireTypes[type]) {
       throw new Error(
-        `Search attribute ${name} of Temporal namespace ${namespace} has another type than ${type}: remove or rename it there.`,
+        `Search attribute ${name} of Temporal namespace ${namespace} does not have the type ${type}: remove or rename it there.`,
       );
     }
   }

@@ -1,4 +1,4 @@
-// Reads the environment of the embedded platform into typed settings; the one place of deploy/local/ that does.
+// Reads the environment of the embedded platform into typed settings; the only place in deploy/local/ that does.
 import { homedir } from 'node:os';
 import { readVariables, type Environment } from '../../workers/config.ts';
 import { pathOf, systemVariables, type VariableName, type Variables } from '../../workers/variables.ts';
@@ -6,14 +6,14 @@ import { pathOf, systemVariables, type VariableName, type Variables } from '../.
 export type { Environment };
 export type Settings = ReturnType<typeof readSettings>;
 
-/** Reads settings from environment variables; a mistake for any of our programs is told now. Throws naming each wrong one. */
+/** Reads settings from the environment variables of all our programs. Throws one error that names each invalid variable. */
 export function readSettings(env: Environment = process.env) {
   const { values, isGiven } = readVariables(env);
   const ifGiven = <Name extends VariableName>(name: Name): Variables[Name] | undefined =>
     isGiven(name) ? values[name] : undefined;
   const portOf = (name: 'OCDL_API_PORT' | 'OCDL_UI_PORT' | 'OCDL_TEMPORAL_PORT'): number | undefined => {
-    // Others must know the port before anybody listens there.
-    if (values[name] === 0) throw new Error(`the configuration is wrong:\n  ${name}: must be a port from 1 to 65535`);
+    // Other programs must know the port before anything listens there, so it cannot be 0.
+    if (values[name] === 0) throw new Error(`invalid configuration:\n  ${name}: must be a port from 1 to 65535`);
     return ifGiven(name);
   };
   return {
@@ -35,12 +35,12 @@ export function readSettings(env: Environment = process.env) {
     temporalNamespace: values.TEMPORAL_NAMESPACE,
     temporalUiUrl: values.TEMPORAL_UI_URL,
     databaseUrl: values.DATABASE_URL,
-    /** The whole environment: our own programs inherit it, with what the platform decides on top. */
+    /** The whole environment: our own programs inherit it; the platform adds its variables. */
     env: forPrograms(env),
   } as const;
 }
 
-/** The environment without what names a system of somebody's own: everything is embedded. */
+/** The environment without the variables of external systems, so that every system is embedded. */
 export function withoutSystems(env: Environment): Environment {
   return Object.fromEntries(
     Object.entries(env).filter(
@@ -49,7 +49,7 @@ export function withoutSystems(env: Environment): Environment {
   );
 }
 
-/** What our own programs inherit: they run in another folder, so paths are absolute, and DATABASE_URL is given to them as such. */
+/** The environment of our own programs. They run in another folder, so paths are absolute; DATABASE_URL is passed by value. */
 function forPrograms(env: Environment): Environment {
   return Object.fromEntries(
     Object.entries(env).flatMap(([name, value]) =>
@@ -60,16 +60,16 @@ function forPrograms(env: Environment): Environment {
 
 const isPath = (name: string): boolean => /^(OCDL|TEMPORAL|DATABASE)_.*_FILE$/.test(name);
 
-/** What a server that is not ours gets to see: none of the person's PG* or TEMPORAL_* variables, which it would obey. */
+/** The environment of third-party servers, without the user's PG* and TEMPORAL_* variables, which would configure them. */
 export function serverEnvironment(env: Environment = process.env): Record<string, string> {
   return {
     PATH: env.PATH ?? '/usr/local/bin:/usr/bin:/bin',
     HOME: env.HOME ?? homedir(),
-    // Where the user's number has no name (containers), the Temporal server asks for this one.
+    // If the user id has no name (containers), the Temporal server requires this variable.
     USER: env.USER ?? 'ocdl',
     TZ: 'UTC',
     LC_ALL: 'C',
-    // The Temporal server otherwise asks its makers' site for newer versions.
+    // Otherwise the Temporal server queries its vendor's site for newer versions.
     TEMPORAL_VERSION_CHECK_DISABLED: '1',
   };
 }

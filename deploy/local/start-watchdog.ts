@@ -1,17 +1,17 @@
-// Starts the watchdog process of a supervisor and keeps it there; see watchdog.ts.
+// Starts the watchdog process of a supervisor and keeps it running; see watchdog.ts.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { identifySelf } from './process-identity.ts';
 
 export type Watchdog = {
-  /** Lets it go: by now there is nothing left for it to end. */
+  /** Stops the watchdog; call it when no children are left. */
   readonly end: () => Promise<void>;
 };
 
-/** A watchdog that died is replaced after this long: sooner would burn a core if it cannot run at all. */
+/** Delay before a dead watchdog is replaced: without it, one that cannot run at all would occupy a core. */
 const replaceAfterMs = 2_000;
 
-/** Starts the watchdog over the records of a run folder. */
+/** Starts the watchdog for the records of a run folder. */
 export function startWatchdog(runFolder: string): Watchdog {
   const self = identifySelf();
   const file = fileURLToPath(new URL('./watchdog.ts', import.meta.url));

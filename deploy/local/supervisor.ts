@@ -1,4 +1,4 @@
-// Runs processes on a home folder: one supervisor a home, a watchdog over its children, an end in order, nothing left running.
+// Runs processes on a home folder: one supervisor per home, a watchdog for its children, orderly shutdown, no orphaned processes.
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { superviseChild, type ChildSpec, type SupervisedChild } from './child.ts';
@@ -8,31 +8,31 @@ import { startWatchdog, type Watchdog } from './start-watchdog.ts';
 
 export type SupervisorOptions = {
   readonly home: string;
-  /** What runs on the home, in a person's words. */
+  /** What runs on the home, for messages. */
   readonly what: string;
   /** One line for the person at the terminal. */
   readonly say: (line: string) => void;
   readonly verbose?: boolean;
-  /** Aborting it ends everything in order, also while it starts. */
+  /** Aborting it stops everything in order, even during the start. */
   readonly stop?: AbortSignal;
-  /** Aborting it kills every child at once. */
+  /** Aborting it kills every child immediately. */
   readonly force?: AbortSignal;
-  /** What to say to a second one on the same home. */
+  /** The error message for a second supervisor on the same home. */
   readonly heldMessage: (pid: number) => string;
-  /** Names of children that end last, group after group, a group at once. Those before them end from the last started to the first. */
+  /** Children to stop last, group after group, each group in parallel. All others stop before them, in reverse order of their start. */
   readonly endLast: readonly (readonly string[])[];
-  /** The whole stop takes at most this long; what is left then is killed. */
+  /** Limit for the whole shutdown; remaining processes are then killed. */
   readonly stopWithinMs: number;
-  /** Runs when all has ended, before the home is given free. */
+  /** Runs when all children have ended, before the home is released. */
   readonly afterEnd: () => void;
 };
 
 export type Supervision = {
   /** Starts a child and keeps it running. */
   readonly supervise: (spec: ChildSpec) => SupervisedChild;
-  /** Announces work (a build, a new data folder) that must be over before the home is given free. */
+  /** Registers work (a build, a new data folder) that must finish before the home is released. */
   readonly prepared: <T>(preparation: Promise<T>) => Promise<T>;
-  /** Aborted when the end has begun. */
+  /** Aborted when the shutdown begins. */
   readonly signal: AbortSignal;
 };
 
@@ -40,11 +40,11 @@ export type Supervised<T> = {
   readonly started: T;
   readonly pidOf: (name: string) => number | undefined;
   readonly stop: () => Promise<void>;
-  /** Settles when all has ended: with an error when a child could not be kept running. */
+  /** Settles when all children have ended, with an error if one could not be kept running. */
   readonly ended: Promise<{ readonly error?: Error }>;
 };
 
-/** Takes the home and runs `start` on it; throws when either cannot be done, with nothing left running. */
+/** Locks the home and runs `start` on it. If either fails, it throws, and no process is left running. */
 export async function superviseHome<T>(
   options: SupervisorOptions,
   start: (supervision: Supervision) => Promise<T>,
@@ -62,7 +62,7 @@ export async function superviseHome<T>(
   const watchdog: { current?: Watchdog } = {};
   const ended = settled<{ readonly error?: Error }>();
 
-  // Made once, so that a second caller waits for the same end.
+  // Shared, so that a second caller waits for the same shutdown.
   const end: { once?: Promise<void> } = {};
   const stop = (): Promise<void> => {
     end.once ??= endAll();
@@ -110,7 +110,7 @@ export async function superviseHome<T>(
   try {
     watchdog.current = startWatchdog(home.run);
     const leftovers = await endLeftovers(home.run);
-    if (leftovers.length > 0) say(`Ended what a killed ${options.what} had left running: ${leftovers.join(', ')}.`);
+    if (leftovers.length > 0) say(`Stopped orphaned processes of a killed ${options.what}: ${leftovers.join(', ')}.`);
     const started = await start({ supervise, prepared, signal: ending.signal });
     return {
       started,

@@ -1,4 +1,4 @@
-// Finds the Temporal server program: in the cache, or built with Go from deploy/temporal/ and the modules pinned there.
+// Finds the Temporal server program in the cache, or builds it with Go from deploy/temporal/ and the modules pinned there.
 import { createHash } from 'node:crypto';
 import { accessSync, constants, readdirSync, readFileSync, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
@@ -6,9 +6,9 @@ import { goSteps, madeOnce, runMaker } from './made-once.ts';
 import { messageOf } from '../../activities/failures.ts';
 import { runProgram } from './run-program.ts';
 
-/** Workflows use what this server version brought (updates of search attributes with summaries among it). */
+/** Workflows need features of this server version, such as updates of search attributes with summaries. */
 export const oldestServer = [1, 29] as const;
-/** go.mod asks for more; from this version on Go fetches the toolchain that a module asks for. */
+/** go.mod requires a newer version; from this version on, Go downloads the toolchain that a module requires. */
 const oldestGo = [1, 24] as const;
 
 const sources = new URL('../temporal/', import.meta.url);
@@ -16,15 +16,15 @@ const sources = new URL('../temporal/', import.meta.url);
 export type FindTemporalOptions = {
   readonly cache: string;
   readonly onProgress: (line: string) => void;
-  /** The PATH on which Go is found, and the environment it runs in. */
+  /** The environment for Go, including the PATH on which it is found. */
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly signal?: AbortSignal;
-  /** False: do not build, only say that a build could be made. */
+  /** False: do not build, only report that a build is possible. */
   readonly build?: boolean;
 };
 
 /**
- * Returns the path of our Temporal server, building it when there is none; throws with what to do when it cannot. A
+ * Returns the path of our Temporal server and builds it if it is missing; throws with the remedy if that is not possible. A
  * `temporal` on the PATH is never used: the development server of Temporal's CLI opens HTTP ports that any page in a
  * browser can reach.
  */
@@ -40,29 +40,29 @@ export async function findTemporal(options: FindTemporalOptions): Promise<string
     return await madeOnce(cached, (draft) => buildTemporal(go, draft, options));
   }
   throw new Error(
-    `No Temporal server: there is none in ${cached}, and ` +
+    `No Temporal server: ${cached} does not exist, and there is ` +
       `${goVersion === undefined ? 'no Go' : `only Go ${goVersion.join('.')}`} to build it with. ` +
       `Install Go ${oldestGo.join('.')} or newer (macOS: brew install go; others: go.dev/dl) and start again (a build of ` +
-      '2 to 5 minutes, once), or set TEMPORAL_ADDRESS to a Temporal cluster you have.',
+      '2 to 5 minutes, once), or set TEMPORAL_ADDRESS to an existing Temporal cluster.',
   );
 }
 
-/** Where the built program is kept: by the version of the server and a digest of all that it is built from. */
+/** Path of the built program, by the server version and a digest of all sources. */
 export function temporalCachePath(cache: string): string {
   const { version, digest } = temporalSource();
   return join(cache, `temporal-${version}-${digest}`, 'temporal');
 }
 
-/** The server's version, as go.mod pins it, and a digest of the sources. */
+/** The server version pinned in go.mod, and a digest of the sources. */
 export function temporalSource(folder = sources): { readonly version: string; readonly digest: string } {
   const hash = createHash('sha256');
   for (const name of readdirSync(folder).sort()) hash.update(`${name}\0`).update(readFileSync(new URL(name, folder)));
   const version = /^\s*go\.temporal\.io\/server v(\S+)$/m.exec(readFileSync(new URL('go.mod', folder), 'utf8'))?.[1];
-  if (version === undefined) throw new Error(`${new URL('go.mod', folder).pathname} names no version of the server.`);
+  if (version === undefined) throw new Error(`${new URL('go.mod', folder).pathname} does not pin a version of the server.`);
   return { version, digest: hash.digest('hex').slice(0, 12) };
 }
 
-/** Returns the first executable file of that name on a PATH. */
+/** Returns the first executable file with that name on a PATH. */
 export function findOnPath(name: string, path: string | undefined): string | undefined {
   return (path ?? '')
     .split(delimiter)
@@ -80,7 +80,7 @@ async function buildTemporal(go: string, draft: string, options: FindTemporalOpt
     step: goSteps,
     cwd: sources,
   }).catch((error: unknown) => {
-    throw new Error(`${messageOf(error)}\nOr set TEMPORAL_ADDRESS to a Temporal cluster you have.`, { cause: error });
+    throw new Error(`${messageOf(error)}\nOr set TEMPORAL_ADDRESS to an existing Temporal cluster.`, { cause: error });
   });
 }
 

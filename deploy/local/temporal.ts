@@ -1,4 +1,4 @@
-// The embedded Temporal server with its Web UI: how it is run, and when it answers.
+// The embedded Temporal server with its Web UI: its process and its readiness check.
 import { mkdirSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
@@ -8,7 +8,7 @@ import { serverEnvironment } from './settings.ts';
 
 export type TemporalOptions = {
   readonly binary: string;
-  /** The folder that holds its database. */
+  /** The folder of its database. */
   readonly folder: string;
   readonly port: number;
   readonly uiPort: number;
@@ -17,7 +17,7 @@ export type TemporalOptions = {
 
 const host = '127.0.0.1';
 
-/** Returns the server's process; it is ready when the namespace answers and every search attribute is registered. */
+/** Returns the server's process, which is ready when the namespace answers and every search attribute is registered. */
 export function temporalSpec(options: TemporalOptions): ChildSpec {
   const { binary, folder, port, uiPort, namespace } = options;
   mkdirSync(folder, { recursive: true, mode: 0o700 });
@@ -37,11 +37,11 @@ export function temporalSpec(options: TemporalOptions): ChildSpec {
       return Promise.resolve();
     },
     isReady: async () => {
-      // A bare connection costs nothing: the gRPC client is only asked once somebody listens.
+      // A TCP connection is cheap, so the gRPC client is used only once the port is open.
       state.answered ||= await listens(port);
       return state.answered && (await answers(`${host}:${port}`, namespace));
     },
-    // The server warns of its own start and stop at length; errors matter.
+    // The server logs many warnings during its own start and stop; only errors matter.
     terminalLine: (line) => (/"level":"(error|fatal)"/.test(line) ? temporalMessage(line) : undefined),
   };
 }

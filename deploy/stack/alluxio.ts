@@ -1,4 +1,4 @@
-// Alluxio over HDFS as three processes, master, worker and proxy, on the loopback. A cache, never a boundary: it checks no signature.
+// Alluxio over HDFS as three processes (master, worker, proxy) on the loopback. It is a cache, not a security boundary: it checks no signatures.
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ChildSpec } from '../local/child.ts';
@@ -17,10 +17,10 @@ export type AlluxioPorts = {
 
 export type AlluxioOptions = {
   readonly program: JavaProgram;
-  /** The folder that holds everything of these servers. */
+  /** The folder with all data of these servers. */
   readonly folder: string;
   readonly ports: AlluxioPorts;
-  /** The file system beneath; it must be up before these servers are started. */
+  /** The underlying file system; it must be up before these servers start. */
   readonly hdfs: Pick<Hdfs, 'rpc' | 'conf'>;
 };
 
@@ -28,7 +28,7 @@ export type Alluxio = {
   readonly master: ChildSpec;
   readonly worker: ChildSpec;
   readonly proxy: ChildSpec;
-  /** Of the proxy: REST below /api/v1/paths, S3 below /api/v1/s3. */
+  /** The proxy's address: REST below /api/v1/paths, S3 below /api/v1/s3. */
   readonly url: string;
 };
 
@@ -45,12 +45,12 @@ export function alluxio(options: AlluxioOptions): Alluxio {
     heapMb: 512,
     properties: {
       'alluxio.home': folder,
-      // In alluxio-site.properties this one would be an error.
+      // Not allowed in alluxio-site.properties.
       'alluxio.logs.dir': join(folder, 'logs'),
       'alluxio.site.conf.dir': `${conf}/`,
       'alluxio.logger.type': 'console',
     },
-    // HDFS would otherwise see, and refuse, the machine's own user.
+    // Otherwise HDFS sees and refuses the machine's user.
     env: { HADOOP_USER_NAME: hdfsSuperuser },
   };
   const configure = (): Promise<void> => {
@@ -69,7 +69,7 @@ export function alluxio(options: AlluxioOptions): Alluxio {
       await configure();
       if (existsSync(journal) && readdirSync(journal).length > 0) return;
       const args = ['master'];
-      await runJava(`Making Alluxio's journal in ${folder}`, { ...run, main: 'alluxio.cli.Format', args });
+      await runJava(`Creating Alluxio's journal in ${folder}`, { ...run, main: 'alluxio.cli.Format', args });
     },
     isReady: () => answersHttp(`http://${host}:${ports.masterWeb}/api/v1/master/info`),
   });
@@ -98,7 +98,7 @@ export function alluxio(options: AlluxioOptions): Alluxio {
 function siteProperties({ folder, ports, hdfs }: AlluxioOptions): string {
   const bindings = ['master', 'master.web', 'worker', 'worker.web', 'proxy.web'].flatMap((part) => [
     `alluxio.${part}.hostname=${host}`,
-    // Without these every port is open to the network.
+    // Without these settings every port is open to the network.
     `alluxio.${part}.bind.host=${host}`,
   ]);
   return [
@@ -112,16 +112,16 @@ function siteProperties({ folder, ports, hdfs }: AlluxioOptions): string {
     `alluxio.work.dir=${folder}`,
     `alluxio.master.mount.table.root.ufs=${hdfs.rpc}/`,
     `alluxio.underfs.hdfs.configuration=${join(hdfs.conf, 'core-site.xml')}:${join(hdfs.conf, 'hdfs-site.xml')}`,
-    // The client of HDFS that the jars hold; it speaks to newer servers.
+    // The HDFS client in the jars, which also works with newer servers.
     'alluxio.underfs.version=3.3',
-    // The master waits this long for workers before it answers: 1 s in place of 5, as there is only one.
+    // Time that the master waits for workers before it answers: 1 s instead of 5 s, since there is only one.
     'alluxio.master.worker.connect.wait.time=1sec',
     'alluxio.master.journal.type=UFS',
     `alluxio.master.journal.folder=${join(folder, 'journal')}`,
-    // In memory: what Alluxio knows can be had again from HDFS.
+    // In memory: Alluxio can reload its metadata from HDFS.
     'alluxio.master.metastore=HEAP',
     'alluxio.web.ui.enabled=false',
-    // Nothing is reported to anybody; the update check also asks the cloud for what machine this is.
+    // The update check would report usage and query the cloud provider about this machine.
     'alluxio.master.update.check.enabled=false',
     'alluxio.user.metrics.collection.enabled=false',
     'alluxio.security.authentication.type=SIMPLE',
@@ -132,16 +132,16 @@ function siteProperties({ folder, ports, hdfs }: AlluxioOptions): string {
     'alluxio.security.group.mapping.class=alluxio.security.group.provider.IdentityUserGroupsMapping',
     'alluxio.user.file.writetype.default=CACHE_THROUGH',
     'alluxio.user.file.readtype.default=CACHE',
-    // Every access looks whether HDFS has changed beneath.
+    // Every access checks whether the file has changed in HDFS.
     'alluxio.user.file.metadata.sync.interval=0',
     'alluxio.worker.tieredstore.levels=1',
     'alluxio.worker.tieredstore.level0.alias=SSD',
     `alluxio.worker.tieredstore.level0.dirs.path=${join(folder, 'cache')}`,
     'alluxio.worker.tieredstore.level0.dirs.mediumtype=SSD',
-    // 2 GB: a cache for one machine's work, not a second store.
+    // 2 GB: enough as a cache for one machine.
     'alluxio.worker.tieredstore.level0.dirs.quota=2GB',
     'alluxio.worker.ramdisk.size=2GB',
-    // Version 2 of the S3 interface switches REST off.
+    // Version 2 of the S3 interface disables REST.
     'alluxio.proxy.s3.v2.version.enabled=false',
     '',
   ].join('\n');

@@ -1,4 +1,4 @@
-// HDFS as two processes, a NameNode and a DataNode, on the loopback: WebHDFS, permissions and ACLs on, data in one folder.
+// HDFS as two processes, a NameNode and a DataNode, on the loopback: WebHDFS, permissions and ACLs enabled, data in one folder.
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ChildSpec } from '../local/child.ts';
@@ -6,9 +6,9 @@ import { answersHttp, javaSpec, log4jProperties, runJava, type JavaRun } from '.
 import type { JavaProgram } from './programs.ts';
 
 export type HdfsPorts = {
-  /** The NameNode's RPC, which Hadoop's own clients and Alluxio use. */
+  /** The NameNode's RPC port, for Hadoop's own clients and Alluxio. */
   readonly rpc: number;
-  /** The NameNode's HTTP, for WebHDFS. */
+  /** The NameNode's HTTP port, for WebHDFS. */
   readonly http: number;
   readonly data: number;
   readonly dataHttp: number;
@@ -17,18 +17,18 @@ export type HdfsPorts = {
 
 export type HdfsOptions = {
   readonly program: JavaProgram;
-  /** The folder that holds everything of these servers. */
+  /** The folder with all data of these servers. */
   readonly folder: string;
   readonly ports: HdfsPorts;
-  /** Users besides `hdfs` and `ocdl`, each with its groups. Others exist too (simple authentication), without a group. */
+  /** Users besides `hdfs` and `ocdl`, with their groups. With simple authentication any other user is accepted too, without groups. */
   readonly users?: Readonly<Record<string, readonly string[]>>;
 };
 
 export type Hdfs = {
   readonly nameNode: ChildSpec;
-  /** Ready when HDFS as a whole can be written to. */
+  /** Ready when HDFS accepts writes. */
   readonly dataNode: ChildSpec;
-  /** Of WebHDFS. */
+  /** Address of WebHDFS. */
   readonly url: string;
   readonly rpc: string;
   /** The folder of core-site.xml and hdfs-site.xml, for Hadoop's own clients. */
@@ -36,7 +36,7 @@ export type Hdfs = {
 };
 
 const host = '127.0.0.1';
-/** The superuser is whoever starts the NameNode: this name, not the machine's user. */
+/** The superuser is the user that starts the NameNode: this name instead of the machine's user. */
 export const hdfsSuperuser = 'hdfs';
 const superusers = 'supergroup';
 
@@ -59,10 +59,10 @@ export function hdfs(options: HdfsOptions): Hdfs {
     main: nameNodeMain,
     before: async () => {
       writeConfiguration(conf, options);
-      // `current` is made last by the format, and VERSION last of all: a format that was killed is done again.
+      // The format writes VERSION last, so a killed format is repeated.
       if (existsSync(join(folder, 'name', 'current', 'VERSION'))) return;
       const args = ['-format', '-force', '-nonInteractive'];
-      await runJava(`Making the NameNode's folder in ${folder}`, { ...run, main: nameNodeMain, args });
+      await runJava(`Creating the NameNode's folder in ${folder}`, { ...run, main: nameNodeMain, args });
     },
     isReady: () => answersHttp(`${url}/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState`, {}, /"FSState"/),
   });
@@ -75,7 +75,7 @@ export function hdfs(options: HdfsOptions): Hdfs {
       return Promise.resolve();
     },
     isReady: async () =>
-      // One attribute: asked for all of them before it has registered, it logs an error for each it cannot tell yet.
+      // Query one attribute only: before the DataNode has registered, it logs an error for each unavailable attribute.
       (await answersHttp(
         `${dataUrl}/jmx?get=Hadoop:service=DataNode,name=DataNodeInfo::NamenodeAddresses`,
         {},
@@ -85,14 +85,14 @@ export function hdfs(options: HdfsOptions): Hdfs {
   return { nameNode, dataNode, url, rpc: `hdfs://${host}:${ports.rpc}`, conf };
 }
 
-/** Out of safe mode, with a living DataNode. */
+/** Whether HDFS has left safe mode and has a live DataNode. */
 async function canBeWritten(url: string): Promise<boolean> {
   const query = `${url}/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState`;
   return answersHttp(query, {}, /^(?=[^]*"FSState" : "Operational")(?=[^]*"NumLiveDataNodes" : 1)/);
 }
 
 function writeConfiguration(conf: string, options: HdfsOptions): void {
-  // The jars hold no web pages, and the servers do not start without these folders; WebHDFS needs no page.
+  // The servers do not start without these folders, which the jars lack; WebHDFS needs no web pages.
   for (const page of ['hdfs', 'datanode']) {
     const folder = join(conf, 'webapps', page, 'WEB-INF');
     mkdirSync(folder, { recursive: true, mode: 0o700 });
@@ -109,12 +109,12 @@ function coreSite({ folder, ports, users = {} }: HdfsOptions): Readonly<Record<s
     'fs.defaultFS': `hdfs://${host}:${ports.rpc}`,
     'hadoop.tmp.dir': join(folder, 'tmp'),
     'hadoop.security.authentication': 'simple',
-    // Users have no account on this machine: their groups come from this table, and nobody else has any.
+    // Users have no account on this machine; their groups come from this table.
     'hadoop.user.group.static.mapping.overrides': Object.entries(groups)
       .map(([user, list]) => `${user}=${list.join(',')}`)
       .join(';'),
     'hadoop.security.group.mapping': 'org.apache.hadoop.security.NullGroupsMapping',
-    // Who calls WebHDFS without a name is nobody.
+    // WebHDFS requests without a user name get the user `nobody`.
     'hadoop.http.staticuser.user': 'nobody',
   };
 }
@@ -137,18 +137,18 @@ function hdfsSite({ folder, ports }: HdfsOptions): Readonly<Record<string, strin
     'dfs.permissions.superusergroup': superusers,
     'dfs.namenode.acls.enabled': 'true',
     'dfs.namenode.xattrs.enabled': 'true',
-    // Safe mode ends as soon as the one DataNode has reported what it holds.
+    // Safe mode ends as soon as the only DataNode has reported its blocks.
     'dfs.namenode.safemode.extension': '0',
     'dfs.namenode.safemode.min.datanodes': '1',
-    // A DataNode counts as dead after twice the recheck and ten heartbeats: 20 s in place of ten minutes.
+    // A DataNode counts as dead after twice the recheck interval and ten heartbeats: 20 s instead of ten minutes.
     'dfs.heartbeat.interval': '1',
     'dfs.namenode.heartbeat.recheck-interval': '5000',
-    // It has to be less than that.
+    // Must be less than that.
     'dfs.namenode.stale.datanode.interval': '10000',
     // One machine, few clients.
     'dfs.namenode.handler.count': '4',
     'dfs.datanode.handler.count': '4',
-    // 1 MB in place of 100: safe mode at a nearly full disk is no help where the disk is one's own.
+    // 1 MB instead of 100 MB: on a personal machine, safe mode on a nearly full disk does not help.
     'dfs.namenode.resource.du.reserved': '1048576',
     'dfs.client.block.write.replace-datanode-on-failure.enable': 'false',
   };

@@ -1,4 +1,4 @@
-// How the stack's Java servers are run: small heaps, a quick start, loopback IPv4, and their tools (formatting).
+// Runs the stack's Java servers (small heaps, fast start, loopback IPv4) and their command-line tools.
 import { join } from 'node:path';
 import type { ChildSpec } from '../local/child.ts';
 import { runProgram } from '../local/run-program.ts';
@@ -7,7 +7,7 @@ import type { JavaProgram } from './programs.ts';
 
 export type JavaRun = {
   readonly program: JavaProgram;
-  /** A folder of configuration that stands before the jars. */
+  /** A configuration folder, before the jars on the class path. */
   readonly conf: string;
   readonly main: string;
   readonly args?: readonly string[];
@@ -29,32 +29,32 @@ export function javaSpec(server: JavaServerSpec): ChildSpec {
     args: argumentsOf(server),
     env: { ...serverEnvironment(), ...server.env },
     stopSignal: 'SIGTERM',
-    // They end within 2 s on a quiet machine; a busy one gets five times that to write what they hold.
+    // The servers stop within 2 s on an idle machine; five times that allows a busy one to write its data.
     graceMs: 10_000,
     ...(before === undefined ? {} : { before }),
     isReady,
-    // They warn of much that is as it should be on one machine; errors matter. Hadoop calls its own orderly end one.
+    // On a single machine most warnings are harmless; only errors matter. Hadoop logs its orderly shutdown as an error.
     terminalLine: (line) => (/\b(ERROR|FATAL)\b(?!.*RECEIVED SIGNAL)/.test(line) ? line : undefined),
   };
 }
 
-/** Runs a Java tool to its end; throws with the end of what it said. */
+/** Runs a Java tool to its end; if it fails, throws with the end of its output. */
 export async function runJava(what: string, tool: JavaRun): Promise<void> {
   const env = { ...serverEnvironment(), ...tool.env };
-  // 120 s: such a tool takes 2 s, and can be one of many programs that start.
+  // 120 s: a tool takes 2 s, but many programs may start at the same time.
   const { code, output } = await runProgram(tool.program.java, argumentsOf(tool), { env, timeoutMs: 120_000 });
   if (code !== 0) throw new Error(`${what} failed (exit ${code}): ${output.slice(-2_000)}`);
 }
 
-/** Returns true when an HTTP address answers with one of these statuses and, where asked, a fitting body. */
+/** Returns true if an HTTP address answers with one of these statuses and, if `body` is given, with a matching body. */
 export async function answersHttp(url: string, request: RequestInit = {}, body?: RegExp): Promise<boolean> {
-  // 5 s: a server that is being starved of processor time still gets its word in.
+  // 5 s: allows for a server that gets little processor time.
   const response = await fetch(url, { ...request, signal: AbortSignal.timeout(5_000) });
   const text = await response.text();
   return response.ok && (body === undefined || body.test(text));
 }
 
-/** Log4j's configuration for Hadoop and Alluxio: warnings and worse to standard error, which the supervisor keeps. */
+/** Log4j's configuration for Hadoop and Alluxio: warnings and errors go to standard error, which the supervisor logs. */
 export const log4jProperties = [
   'log4j.rootLogger=WARN,console',
   'log4j.appender.console=org.apache.log4j.ConsoleAppender',
@@ -66,11 +66,11 @@ export const log4jProperties = [
 
 function argumentsOf(run: JavaRun): readonly string[] {
   return [
-    // One thread to collect garbage and the quick compiler alone: a start takes half as long and a third less memory.
+    // Serial garbage collection and only the fast compiler: the start takes half the time and a third less memory.
     ...['-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Xshare:auto', '-Xms64m', `-Xmx${run.heapMb}m`],
-    // Out of memory it would go on half alive: it ends, and is started again.
+    // Out of memory, a server exits and is restarted instead of continuing in a broken state.
     '-XX:+ExitOnOutOfMemoryError',
-    // No file in the system's temporary folder that outlives a killed process.
+    // Otherwise a killed process leaves a file in the system's temporary folder.
     '-XX:-UsePerfData',
     '-Djava.net.preferIPv4Stack=true',
     ...Object.entries(run.properties ?? {}).map(([key, value]) => `-D${key}=${value}`),

@@ -1,4 +1,4 @@
-// Kafka as one process: broker and controller (KRaft) on the loopback, its data in one folder.
+// Kafka as one process: broker and controller (KRaft) on the loopback, data in one folder.
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
@@ -9,10 +9,10 @@ import type { JavaProgram } from './programs.ts';
 
 export type KafkaOptions = {
   readonly program: JavaProgram;
-  /** The folder that holds everything of this server. */
+  /** The folder with all data of this server. */
   readonly folder: string;
   readonly port: number;
-  /** Where the broker reaches its own controller. */
+  /** The port of the controller, used by the broker. */
   readonly controllerPort: number;
 };
 
@@ -34,10 +34,10 @@ export function kafka(options: KafkaOptions): Kafka {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     writeFileSync(file, serverProperties(options));
     if (existsSync(join(folder, 'data', 'meta.properties'))) return;
-    await runJava(`Making Kafka's data folder in ${folder}`, {
+    await runJava(`Creating Kafka's data folder in ${folder}`, {
       ...run,
       main: 'kafka.tools.StorageTool',
-      // A cluster id that begins with a dash would be taken for an option.
+      // A cluster id that begins with a dash would be parsed as an option.
       args: ['format', '-t', `A${randomBytes(16).toString('base64url').slice(1)}`, '-c', file],
     });
   };
@@ -58,7 +58,7 @@ function serverProperties({ folder, port, controllerPort }: KafkaOptions): strin
     'listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT',
     'inter.broker.listener.name=PLAINTEXT',
     `log.dirs=${join(folder, 'data')}`,
-    // One node: every internal topic has one replica, and few partitions, which start quickly.
+    // One node: internal topics have one replica and few partitions, which start quickly.
     'offsets.topic.replication.factor=1',
     'offsets.topic.num.partitions=1',
     'transaction.state.log.replication.factor=1',
@@ -69,21 +69,21 @@ function serverProperties({ folder, port, controllerPort }: KafkaOptions): strin
     'default.replication.factor=1',
     'min.insync.replicas=1',
     'num.partitions=1',
-    // A topic has the settings the platform gives it, never those of a misspelt name.
+    // Only the platform creates topics, with its settings; a misspelt name must not create one with defaults.
     'auto.create.topics.enable=false',
     'group.initial.rebalance.delay.ms=0',
-    // 2 MB in place of 128: one log cleaner over small logs.
+    // 2 MB instead of 128 MB: one log cleaner for small logs.
     'log.cleaner.dedupe.buffer.size=2097152',
-    // A killed broker comes back when its old session has ended: with the defaults after 12 s, so after 5.
+    // A killed broker can return when its old session has expired: after 5 s instead of 12 s with the defaults.
     'broker.session.timeout.ms=2000',
     'broker.heartbeat.interval.ms=500',
     '',
   ].join('\n');
 }
 
-/** Asks for the versions of the protocol (ApiVersions, version 0): the broker answers once it serves clients. */
+/** Sends an ApiVersions request (version 0), which the broker answers once it serves clients. */
 function answers(port: number): Promise<boolean> {
-  // Length 10, then: api key 18, version 0, correlation id 1, no client id.
+  // Length 10, API key 18, version 0, correlation id 1, no client id.
   const request = Buffer.from([0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff]);
   return new Promise((resolve) => {
     const socket = connect({ port, host });
@@ -93,7 +93,7 @@ function answers(port: number): Promise<boolean> {
     };
     socket.setTimeout(5_000, () => end(false));
     socket.once('connect', () => socket.write(request));
-    // Length (4 bytes), the same correlation id (4), the error code (2), which is 0 for none.
+    // Length (4 bytes), the same correlation id (4), error code (2), 0 on success.
     socket.once('data', (answer) =>
       end(answer.length >= 10 && answer.readInt32BE(4) === 1 && answer.readInt16BE(8) === 0),
     );

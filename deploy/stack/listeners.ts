@@ -1,4 +1,4 @@
-// Reads from /proc which process listens on which TCP port (Linux; elsewhere nothing is known).
+// Reads from /proc which process listens on which TCP port (Linux only; elsewhere the lists are empty).
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
 export type Listener = { readonly address: string; readonly port: number; readonly inode: string };
@@ -18,9 +18,9 @@ export function listeners(): readonly Listener[] {
   );
 }
 
-/** Says whether a listener takes connections from this machine alone. */
+/** Whether a listener accepts connections only from this machine. */
 export function isLoopback({ address }: Listener): boolean {
-  // Bytes stand in the order of the processor, so 127.0.0.1 ends in 7F; then ::1, and 127.0.0.0/8 mapped into IPv6.
+  // Bytes are in host order, so 127.0.0.1 ends in 7F; then ::1, and 127.0.0.0/8 mapped into IPv6.
   return (
     /^[0-9A-F]{6}7F$/.test(address) ||
     address === '0'.repeat(24) + '01000000' ||
@@ -28,7 +28,7 @@ export function isLoopback({ address }: Listener): boolean {
   );
 }
 
-/** The sockets that a process holds, as inodes; none where it may not be looked into. */
+/** Inodes of a process's open sockets; empty without permission to read them. */
 export function socketsOf(pid: number): ReadonlySet<string> {
   try {
     const links = readdirSync(`/proc/${pid}/fd`).map((fd) => linkOf(`/proc/${pid}/fd/${fd}`));
@@ -40,7 +40,7 @@ export function socketsOf(pid: number): ReadonlySet<string> {
 
 export type Client = { readonly pid: number; readonly program: string };
 
-/** The processes of this machine that hold a connection to one of its ports; undefined where that cannot be seen. */
+/** The local processes connected to one of the ports; undefined if that cannot be determined. */
 export function clientsOf(ports: ReadonlySet<number>): readonly Client[] | undefined {
   if (process.platform !== 'linux') return undefined;
   const inodes = new Set(
@@ -63,7 +63,7 @@ export function clientsOf(ports: ReadonlySet<number>): readonly Client[] | undef
     });
 }
 
-/** Says in words who listens on a port; undefined where that cannot be seen. */
+/** Describes the process that listens on a port; undefined if it cannot be determined. */
 export function whoListensOn(port: number): string | undefined {
   const inodes = listeners().flatMap((listener) => (listener.port === port ? [listener.inode] : []));
   if (inodes.length === 0) return undefined;
@@ -87,7 +87,7 @@ function linkOf(path: string): string {
   try {
     return readlinkSync(path);
   } catch {
-    // Closed meanwhile.
+    // The process or socket has ended.
     return '';
   }
 }

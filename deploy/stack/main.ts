@@ -1,4 +1,4 @@
-// `npm run stack`: the real servers as plain processes, up, down and their status.
+// `npm run stack`: starts and stops the real servers as plain processes and shows their status.
 import { spawn } from 'node:child_process';
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { join, relative } from 'node:path';
@@ -22,7 +22,7 @@ const usage = `Runs Kafka, HDFS, Alluxio, S3, PostgreSQL and Temporal on this ma
   --yes       (down) end them without asking
   Folder: OCDL_STACK_HOME (.ocdl/stack). Ports: OCDL_STACK_*_PORT; \`status\` lists them.`;
 
-/** What a detached stack tells whoever started it. */
+/** Messages of a detached stack to the process that started it. */
 const messageSchema = z.union([z.object({ line: z.string() }), z.object({ ready: z.literal(true) })]);
 type Message = z.infer<typeof messageSchema>;
 
@@ -38,7 +38,7 @@ async function main(argv: readonly string[]): Promise<number> {
   const unknown = flags.find((flag) => known?.includes(flag) !== true);
   if (known === undefined || unknown !== undefined) {
     const isHelp = argv.length === 0 || argv.includes('--help');
-    console[isHelp ? 'log' : 'error'](isHelp ? usage : `There is no \`${argv.join(' ')}\` here.\n\n${usage}`);
+    console[isHelp ? 'log' : 'error'](isHelp ? usage : `Unknown command: ${argv.join(' ')}\n\n${usage}`);
     return isHelp ? 0 : 2;
   }
   const settings = readStackSettings();
@@ -71,11 +71,11 @@ async function up(settings: StackSettings, verbose: boolean): Promise<number> {
     const { error } = await stack.ended;
     if (error !== undefined) throw error;
   }
-  say('The stack has ended; its data is kept.');
+  say('The stack has stopped; its data is kept.');
   return force.aborted ? 130 : 0;
 }
 
-/** Starts `up` as a process of its own and stays until it is ready, or has failed. */
+/** Starts `up` as a separate process and waits until it is ready or has failed. */
 async function upDetached(settings: StackSettings, verbose: boolean): Promise<number> {
   const logs = join(settings.home, 'logs');
   mkdirSync(logs, { recursive: true, mode: 0o700 });
@@ -91,7 +91,7 @@ async function upDetached(settings: StackSettings, verbose: boolean): Promise<nu
       const message = messageSchema.parse(given);
       if ('line' in message) console.log(message.line);
       else {
-        console.log('It runs on in the background; `npm run stack -- down` ends it.');
+        console.log('The stack keeps running in the background; `npm run stack -- down` stops it.');
         child.disconnect();
         child.unref();
         resolve(0);
@@ -100,7 +100,7 @@ async function upDetached(settings: StackSettings, verbose: boolean): Promise<nu
   });
 }
 
-/** Ends the stack. A platform that uses it would fail with the servers, so a person must say so first. */
+/** Stops the stack. A platform that uses it would fail, so a person must confirm first. */
 async function down(settings: StackSettings, isSure: boolean): Promise<number> {
   const reason = isSure ? undefined : reasonToAsk(settings);
   if (reason !== undefined && !(await confirmed(reason))) return 1;
@@ -111,14 +111,14 @@ async function down(settings: StackSettings, isSure: boolean): Promise<number> {
 async function confirmed(reason: string): Promise<boolean> {
   const why = `${reason[0]?.toUpperCase()}${reason.slice(1)}.`;
   if (!process.stdin.isTTY) {
-    console.error(`${why} Nothing was ended. End the platform first, or give --yes: npm run stack -- down --yes`);
+    console.error(`${why} Nothing was stopped. Stop the platform first, or confirm with --yes: npm run stack -- down --yes`);
     return false;
   }
   const terminal = createInterface({ input: process.stdin, output: process.stdout });
   try {
-    const answer = await terminal.question(`${why} End the servers all the same? [y/N] `);
+    const answer = await terminal.question(`${why} Stop the servers anyway? [y/N] `);
     if (/^y(es)?$/i.test(answer.trim())) return true;
-    console.log('Nothing was ended.');
+    console.log('Nothing was stopped.');
     return false;
   } finally {
     terminal.close();
@@ -139,7 +139,7 @@ async function status(settings: StackSettings): Promise<number> {
   return all.every(({ state }) => state === 'running') ? 0 : 1;
 }
 
-/** A path as a person would type it here. */
+/** A path as a person would type it in this folder. */
 function shown(path: string): string {
   const near = relative('.', path);
   return near.startsWith('..') ? path : near;

@@ -1,11 +1,11 @@
-// The stack's ports: their variables, their defaults, and the ones a home keeps.
+// The stack's ports: variables, defaults, and the ports stored in a home.
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { choosePort } from '../local/ports.ts';
 import { whoListensOn } from './listeners.ts';
 
-/** Every port: what listens there, the variable that sets it, and the number its makers use. */
+/** Every port: what listens there, its variable, and the server's default port. */
 export const portTable = {
   kafka: { what: 'Kafka broker', variable: 'OCDL_STACK_KAFKA_PORT', preferred: 9092 },
   kafkaController: { what: 'Kafka controller', variable: 'OCDL_STACK_KAFKA_CONTROLLER_PORT', preferred: 9093 },
@@ -31,20 +31,20 @@ export type StackPorts = Readonly<Record<PortName, number>>;
 export const portNames = Object.keys(portTable) as readonly PortName[];
 const portsSchema = z.record(z.enum(portNames), z.int().min(1).max(65_535));
 
-/** The numbers their makers use. */
+/** The servers' default ports. */
 export const defaultPorts: StackPorts = portsSchema.parse(
   Object.fromEntries(portNames.map((name) => [name, portTable[name].preferred])),
 );
 
-/** Reads the ports a home had at its last start; undefined before the first. */
+/** Reads the ports of a home's last start; undefined before the first. */
 export function readPorts(home: string): StackPorts | undefined {
   const path = pathOf(home);
   return existsSync(path) ? portsSchema.parse(JSON.parse(readFileSync(path, 'utf8'))) : undefined;
 }
 
 /**
- * Chooses all ports and keeps them in the home: one that was asked for or none; else the last one or the default, or,
- * where somebody listens there, the next free one. Says who that is.
+ * Chooses all ports and stores them in the home. A port set by a variable must be free. Otherwise the last or the default port
+ * is used, or the next free one if it is in use. Messages name the process that uses a port.
  */
 export async function choosePorts(
   home: string,
@@ -58,7 +58,7 @@ export async function choosePorts(
     const { what, variable, preferred } = portTable[name];
     const wished = explicit[name] ?? kept?.[name] ?? preferred;
     const who = (): string =>
-      taken.has(wished) ? 'another server of this stack' : (whoListensOn(wished) ?? 'a process unknown');
+      taken.has(wished) ? 'another server of this stack' : (whoListensOn(wished) ?? 'an unknown process');
     const wish = { what, variable, explicit: explicit[name], preferred: wished };
     const choice = await choosePort(wish, '127.0.0.1', taken).catch((error: unknown) => {
       throw new Error(`${error instanceof Error ? error.message : String(error)} It is held by ${who()}.`);

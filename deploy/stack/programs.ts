@@ -86,7 +86,7 @@ export function versionOf(server: StackServer): string {
       : (['pom.xml', /<artifactId>[^<]*<\/artifactId>\s*<version>([^<]+)<\/version>/] as const);
   const path = fileURLToPath(new URL(`./${server}/${file}`, import.meta.url));
   const version = pattern.exec(readFileSync(path, 'utf8'))?.[1];
-  if (version === undefined) throw new Error(`${path} names no version.`);
+  if (version === undefined) throw new Error(`${path} does not pin a version.`);
   return version;
 }
 
@@ -103,6 +103,6 @@ async function findJava(env: FetchOptions['env']): Promise<string> {
 function needed(program: string, hint: string, what: string, env: FetchOptions['env']): string {
   const path = findOnPath(program, env.PATH);
   if (path === undefined)
-    throw new Error(`There is no \`${program}\` on the PATH, and ${what} needs it: install ${hint}.`);
+    throw new Error(`\`${program}\` is not on the PATH, but ${what} needs it: install ${hint}.`);
   return path;
 }

@@ -10,10 +10,10 @@ import { answersHttp } from './java.ts';
 export type S3Options = {
   /** The path of `versitygw`. */
   readonly binary: string;
-  /** The folder that holds everything of this server. Its file system must keep extended attributes (ext4, xfs, btrfs). */
+  /** The folder with all data of this server. Its file system must support extended attributes (ext4, xfs, btrfs). */
   readonly folder: string;
   readonly port: number;
-  /** Buckets that are there when it is up. */
+  /** Buckets that are created before the start. */
   readonly buckets?: readonly string[];
 };
 
@@ -23,10 +23,10 @@ export type S3 = S3Keys & { readonly spec: ChildSpec; readonly endpoint: string;
 
 const host = '127.0.0.1';
 const region = 'us-east-1';
-/** No bucket can have this name: names begin with a letter or a digit. */
+/** Cannot collide with a bucket: bucket names begin with a letter or a digit. */
 const healthPath = '/_health';
 
-/** Returns the S3 server's process, its address and its keys, which are random and kept in its folder. */
+/** Returns the S3 server's process, its address and its keys, which are random and stored in its folder. */
 export function s3(options: S3Options): S3 {
   const { binary, folder, port, buckets = [] } = options;
   const [data, versions, iam] = [join(folder, 'data'), join(folder, 'versions'), join(folder, 'iam')];
@@ -38,10 +38,10 @@ export function s3(options: S3Options): S3 {
     command: binary,
     args: [
       ...['--port', `${host}:${port}`, '--region', region, '--health', healthPath, '--iam-dir', iam, '--quiet'],
-      // Never --keep-alive: version 1.8.0 then answers 400 to the request after a streaming upload.
+      // Without --keep-alive, with which version 1.8.0 answers 400 to the request after a streaming upload.
       ...['posix', '--versioning-dir', versions, data],
     ],
-    // In the environment, not among the arguments: every user of the machine may read those.
+    // In the environment: every user of the machine can read arguments.
     env: {
       ...serverEnvironment(),
       ROOT_ACCESS_KEY_ID: keys.accessKeyId,
@@ -50,7 +50,7 @@ export function s3(options: S3Options): S3 {
     stopSignal: 'SIGTERM',
     graceMs: 5_000,
     before: () => {
-      // versitygw takes every folder here for a bucket; it belongs to the owner of the keys.
+      // versitygw treats every folder here as a bucket of the key's owner.
       for (const bucket of buckets) mkdirSync(join(data, bucket), { recursive: true });
       return Promise.resolve();
     },

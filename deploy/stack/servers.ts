@@ -1,4 +1,4 @@
-// The stack as a value: from a home and its ports to every server's processes, and to the variables that point the platform at them.
+// Describes the stack: the processes of every server for a home and its ports, and the variables that connect the platform to them.
 import { join } from 'node:path';
 import type { ChildSpec } from '../local/child.ts';
 import { temporalSpec } from '../local/temporal.ts';
@@ -10,7 +10,7 @@ import type { StackPorts } from './ports.ts';
 import { fetchJava, fetchS3, type FetchOptions, type JavaProgram } from './programs.ts';
 import { s3 } from './s3.ts';
 
-/** Every process of the stack, with the port people know it by. PostgreSQL's is prepared by deploy/local/postgres.ts. */
+/** Every process of the stack with its main port. deploy/local/postgres.ts prepares PostgreSQL's. */
 export const processTable = {
   kafka: 'kafka',
   'hdfs-namenode': 'hdfsHttp',
@@ -42,16 +42,16 @@ export type Servers = {
   readonly alluxioProxy: ChildSpec;
   readonly s3: ChildSpec;
   readonly temporal: ChildSpec;
-  /** What the platform is told, but for DATABASE_URL. */
+  /** The platform's variables except DATABASE_URL. */
   readonly variables: Readonly<Record<string, string>>;
 };
 
-/** Fetches every program the cache lacks: Maven and Go side by side, neither with itself. */
+/** Fetches every program missing in the cache: Maven and Go in parallel, but only one run of each at a time. */
 export async function fetchPrograms(options: FetchOptions): Promise<Programs> {
   const [built, jars] = await Promise.all([
-    // Go compiles on every core: one build after the other.
+    // A Go build uses every core, so builds run one after another.
     (async () => ({ temporal: await findTemporal(options), s3: await fetchS3(options) }))(),
-    // Maven's folder of downloads is not made for several at once.
+    // Maven's download folder does not support concurrent runs.
     (async () => ({
       kafka: await fetchJava('kafka', options),
       hdfs: await fetchJava('hdfs', options),
@@ -61,7 +61,7 @@ export async function fetchPrograms(options: FetchOptions): Promise<Programs> {
   return { ...built, ...jars };
 }
 
-/** Returns the processes of a home; starts none of them. */
+/** Returns the processes of a home without starting them. */
 export function servers(home: string, ports: StackPorts, programs: Programs): Servers {
   const ofKafka = kafka({
     program: programs.kafka,

@@ -1,23 +1,23 @@
-// Reads the environment of the stack into typed settings; the one place of deploy/stack/ that does.
+// Reads the environment of the stack into typed settings; the only place in deploy/stack/ that does.
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { portNames, portTable, type PortName, type StackPorts } from './ports.ts';
 
 export type StackSettings = {
-  /** The folder that holds everything of a stack: data, logs, keys. */
+  /** The stack's folder with data, logs and keys. */
   readonly home: string;
-  /** The folder that keeps fetched programs. */
+  /** The folder of fetched programs. */
   readonly cache: string;
-  /** The ports that were asked for. */
+  /** The ports set by variables. */
   readonly ports: Partial<StackPorts>;
-  /** The whole environment, which Maven and Go run in. */
+  /** The whole environment, for Maven and Go. */
   readonly env: Readonly<Record<string, string | undefined>>;
 };
 
 const portSchema = z.coerce.number().int().min(1).max(65_535);
 
-/** Reads settings from environment variables; an empty variable counts as not given. Throws naming each wrong one. */
+/** Reads settings from environment variables; an empty variable counts as unset. Throws one error that names each invalid variable. */
 export function readStackSettings(env: StackSettings['env'] = process.env): StackSettings {
   const faults: string[] = [];
   const ports: Partial<Record<PortName, number>> = {};
@@ -29,7 +29,7 @@ export function readStackSettings(env: StackSettings['env'] = process.env): Stac
     if (parsed.success) ports[name] = parsed.data;
     else faults.push(`${variable} must be a port from 1 to 65535`);
   }
-  if (faults.length > 0) throw new Error(`The environment is not right. ${faults.join('; ')}.`);
+  if (faults.length > 0) throw new Error(`Invalid configuration: ${faults.join('; ')}.`);
   return {
     home: resolve(env.OCDL_STACK_HOME || '.ocdl/stack'),
     cache: resolve(env.OCDL_CACHE || join(homedir(), '.cache', 'ocdl')),

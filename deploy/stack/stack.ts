@@ -1,4 +1,4 @@
-// Starts the stack's servers on a home, ends them, and says how they are.
+// Starts and stops the stack's servers on a home, and reports their status.
 import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
@@ -20,19 +20,19 @@ export type StackOptions = {
   /** One line for the person at the terminal. */
   readonly say: (line: string) => void;
   readonly verbose: boolean;
-  /** Aborting it ends the stack in order, also while it starts. */
+  /** Aborting it stops the stack in order, even during the start. */
   readonly stop: AbortSignal;
-  /** Aborting it kills every server at once. */
+  /** Aborting it kills every server immediately. */
   readonly force: AbortSignal;
 };
 
-/** What a started stack is: the file of variables that point the platform at it. */
+/** A started stack: the file with the variables that connect the platform to it. */
 export type Stack = { readonly envFile: string };
 
-/** Twice what a busy machine was seen to take, as Java servers end one group after the other. */
+/** Twice the time measured on a busy machine: groups of Java servers stop one after another. */
 const stopWithinMs = 40_000;
 
-/** Starts every server; resolves when all answer. Throws when one cannot be started, with nothing left running. */
+/** Starts every server; resolves when all answer. If one cannot be started, it throws, and no process is left running. */
 export async function startStack(options: StackOptions): Promise<Supervised<Stack>> {
   const { home } = options.settings;
   return await superviseHome(
@@ -41,8 +41,8 @@ export async function startStack(options: StackOptions): Promise<Supervised<Stac
       home,
       what: 'stack',
       heldMessage: (pid) =>
-        `A stack already runs on ${home} as process ${pid}. End it first (npm run stack -- down), or give another folder in OCDL_STACK_HOME.`,
-      // What lies above ends before what it writes to.
+        `A stack is already running on ${home} as process ${pid}. Stop it first (npm run stack -- down), or set OCDL_STACK_HOME to another folder.`,
+      // Each server stops before the servers that it writes to.
       endLast: [
         ['alluxio-proxy', 'alluxio-worker', 'kafka', 's3', 'temporal', 'postgres'],
         ['alluxio-master'],
@@ -55,20 +55,20 @@ export async function startStack(options: StackOptions): Promise<Supervised<Stac
   );
 }
 
-/** Ends the stack that runs on a home, also one that is only starting; says what it did. */
+/** Stops the stack of a home, even during its start; returns what it did. */
 export async function endStack(settings: StackSettings): Promise<string> {
   const { home } = settings;
   const owner = ownerOf(home);
   if (owner !== undefined) await endProcess(owner, 'SIGTERM', stopWithinMs + 10_000);
-  // Killed, it leaves its servers to the watchdog; whatever that has not ended yet ends here.
+  // If the supervisor was killed, the watchdog stops its servers; the rest is stopped here.
   const left = await endLeftovers(join(home, 'run'));
-  if (owner !== undefined) return `The stack on ${home} (process ${owner.pid}) has ended.`;
+  if (owner !== undefined) return `The stack on ${home} (process ${owner.pid}) has stopped.`;
   return left.length > 0
-    ? `Ended what was left of a stack on ${home}: ${left.join(', ')}.`
-    : `No stack runs on ${home}.`;
+    ? `Stopped orphaned processes of a stack on ${home}: ${left.join(', ')}.`
+    : `No stack is running on ${home}.`;
 }
 
-/** What a platform speaks to: not the pages that a browser may have open. */
+/** The ports that a platform connects to, without web pages that a browser may have open. */
 const platformPorts = [
   'kafka',
   'hdfsRpc',
@@ -81,8 +81,8 @@ const platformPorts = [
 ] as const;
 
 /**
- * Says why the servers of a home should not be ended unasked: which programs besides the stack use them now, or that this
- * cannot be seen here. Undefined where nothing speaks against it.
+ * The reason to ask before the servers of a home are stopped: other programs use them, or that cannot be determined on this
+ * system. Undefined if there is none.
  */
 export function reasonToAsk({ home }: StackSettings): string | undefined {
   const ports = readPorts(home);
@@ -90,7 +90,7 @@ export function reasonToAsk({ home }: StackSettings): string | undefined {
   const owner = ownerOf(home);
   if (ports === undefined || (own.length === 0 && owner === undefined)) return undefined;
   const clients = clientsOf(new Set(platformPorts.map((name) => ports[name])));
-  if (clients === undefined) return `it cannot be seen on this system whether a platform uses the stack on ${home}`;
+  if (clients === undefined) return `this system does not show whether a platform uses the stack on ${home}`;
   const others = clients.filter(({ pid }) => pid !== process.pid && pid !== owner?.pid && !own.includes(pid));
   if (others.length === 0) return undefined;
   const named = others.map(({ pid, program }) => `process ${pid} (${program})`).join(', ');
@@ -105,14 +105,14 @@ export type ServerStatus = {
   readonly log: string;
 };
 
-/** Says of each server whether it runs and answers. */
+/** Reports for each server whether it is running and answers. */
 export async function stackStatus(settings: StackSettings): Promise<readonly ServerStatus[]> {
   const { home, cache } = settings;
   const ports = readPorts(home);
   const records = readRunRecords(join(home, 'run')).filter((record) => isAlive(record.child));
   const probes = new Map<string, ChildSpec['isReady']>();
   if (ports !== undefined && records.length > 0) {
-    // Nothing is started with these: only asked.
+    // Only needed to build the specs; nothing is started.
     const of = (server: 'kafka' | 'hdfs' | 'alluxio') => ({ java: 'java', jars: cachePath(server, cache) });
     const programs = { kafka: of('kafka'), hdfs: of('hdfs'), alluxio: of('alluxio'), s3: '', temporal: '' };
     const { variables: _, ...specs } = servers(home, ports, programs);
@@ -128,7 +128,7 @@ export async function stackStatus(settings: StackSettings): Promise<readonly Ser
         probes
           .get(name)?.(pid)
           .catch(() => false) ?? false;
-      // 10 s: a paused process takes connections and never answers.
+      // 10 s: a paused process accepts connections but never answers.
       const answered = await Promise.race([answer, sleep(10_000, false, { ref: false })]);
       return { ...place, pid, state: answered ? 'running' : 'not answering' };
     }),
@@ -145,7 +145,7 @@ async function startServers(options: StackOptions, supervision: Supervision): Pr
   const stack = servers(home, ports, programs);
   const start = async (spec: ChildSpec): Promise<void> => {
     await supervise(spec).ready;
-    say(`${spec.name} runs (${((Date.now() - began) / 1000).toFixed(1)} s)`);
+    say(`${spec.name} is running (${((Date.now() - began) / 1000).toFixed(1)} s)`);
   };
   const [databaseUrl] = await Promise.all([
     startPostgres(home, ports.postgres, start, prepared),
@@ -184,7 +184,7 @@ function envFileOf(home: string): string {
   return join(home, 'stack.env');
 }
 
-/** Asks whether it would speak TLS (SSLRequest): any server of PostgreSQL's protocol answers one letter. */
+/** Sends an SSLRequest, which every server of PostgreSQL's protocol answers with one letter. */
 function postgresAnswers(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect({ port, host: '127.0.0.1' });
@@ -192,7 +192,7 @@ function postgresAnswers(port: number): Promise<boolean> {
       socket.destroy();
       resolve(answered);
     };
-    // The message's length and its code, 1234 and 5679.
+    // The message's length and its code (1234, 5679).
     socket.once('connect', () => socket.write(Buffer.from([0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f])));
     socket.once('data', (answer) => end(/^[SN]/.test(answer.toString('latin1'))));
     socket.once('error', () => end(false));

@@ -53,7 +53,7 @@ markerContract(
   { checkpoints: false },
 );
 
-markerContract('a namespace of Temporal', async () => {
+markerContract('a Temporal namespace', async () => {
   const { address } = await temporalServer();
   const namespace = `marker-${randomUUID()}`;
   const connection = await Connection.connect({ address });

@@ -138,7 +138,7 @@ test('an area of more people than HDFS can name opens to none of them, and who l
     'private/crowd/person-1': { owner: 'person-1' },
   });
   expect(rights['private/crowd/person-0']?.owner).toBeUndefined();
-  expect(crowded.warnings).toEqual([expect.stringMatching(/common\/crowd is open to nobody .*29 people/)]);
+  expect(crowded.warnings).toEqual([expect.stringMatching(/only the platform can access common\/crowd: .*29 people/)]);
   await following.stop();
 });
 
@@ -157,7 +157,7 @@ test('projects that cannot be listed at the start are listed later', async () =>
   });
   await eventually('the rights of p', () => recorded.rights['common/p'] !== undefined, 60_000);
   await following.stop();
-  expect(recorded.warnings.filter((line) => line.includes('not looked at yet'))).toHaveLength(2);
+  expect(recorded.warnings.filter((line) => line.includes('could not be updated'))).toHaveLength(2);
 });
 
 test('while HDFS is away a member is set all the same, and it is said that the rights wait', async () => {

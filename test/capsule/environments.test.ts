@@ -269,7 +269,7 @@ describe('fails so that it is tried again, with the reason,', () => {
 
 test('without a usable Python the error says what was tried and what to install', async () => {
   await expect(findPython(join(folder, 'none'))).rejects.toThrow(
-    /No usable Python found[^]*python3-venv[^]*does not start/,
+    /No usable Python found[^]*python3-venv[^]*could not be started/,
   );
   const fake = async (name: string, answer: object) => {
     const path = join(folder, name);

@@ -104,7 +104,7 @@ test(
   'carries the better model from training to labels in Git, and --keep leaves the platform up',
   async () => {
     kept = runDemo('--keep');
-    await says(kept, 'Ctrl-C ends it; everything is kept');
+    await says(kept, 'Press Ctrl-C to stop it; all data is kept');
     expect(await states()).toEqual({ 'random-forest-1': 'released', 'svm-1': 'rejected' });
     expect((await ask('dev', livePath)).body).toMatchObject({ release: 'code-vulnerability-1', generation: 1 });
 
@@ -186,7 +186,7 @@ test(
   'with shuffled labels, on the platform that was kept, neither is approved and nothing new is live',
   async () => {
     const shuffled = runDemo('--shuffle-labels');
-    expect([await shuffled.exit, shuffled.output()]).toEqual([0, expect.stringContaining('nothing was approved')]);
+    expect([await shuffled.exit, shuffled.output()]).toEqual([0, expect.stringContaining('no version was approved')]);
     expect(shuffled.output()).toContain('it is used, and left running');
     expect(await states()).toMatchObject({ 'random-forest-2': 'rejected', 'svm-2': 'rejected' });
     expect((await ask('dev', livePath)).body).toMatchObject({ release: 'code-vulnerability-1', generation: 1 });
@@ -235,7 +235,7 @@ test(
     const lost = runDemo();
     expect([await lost.exit, lost.output()]).toEqual([
       1,
-      expect.stringContaining('The demo failed where admin gathers'),
+      expect.stringContaining('The demo failed: step admin gathers'),
     ]);
     expect(lost.output()).toContain('no good administrator');
     expect(lost.output()).toContain(join(home.home, 'logs'));

@@ -54,7 +54,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'the demo on the stack', () => 
       stream.setEncoding('utf8').on('data', (text: string) => (said.text += text));
     const exit = new Promise((resolve) => child.once('exit', (code, signal) => resolve(signal ?? code)));
     demo = { process: child, output: () => said.text, exit };
-    const kept = 'Ctrl-C ends it; everything is kept';
+    const kept = 'Press Ctrl-C to stop it; all data is kept';
     const hasEnded = () => child.exitCode !== null || child.signalCode !== null;
     await eventually(kept, () => said.text.includes(kept) || hasEnded(), DEMO_MS);
     expect(said.text).toContain(kept);
@@ -204,7 +204,7 @@ test('a folder that was removed of the two that belong together is told, with wh
   try {
     checkBelonging(stackHome, home);
     // Its records are somebody else's: their administrator's token was shown to them.
-    expect(() => noteBelonging(stackHome, home, false)).toThrow(/has an administrator already.*OCDL_STACK_HOME/s);
+    expect(() => noteBelonging(stackHome, home, false)).toThrow(/already has an administrator.*OCDL_STACK_HOME/s);
     noteBelonging(stackHome, home, true);
     // Records of a demo whose tokens are gone.
     expect(() => checkBelonging(stackHome, home)).toThrow(/they are gone, so end the stack/);
@@ -212,11 +212,11 @@ test('a folder that was removed of the two that belong together is told, with wh
     checkBelonging(stackHome, home);
     noteBelonging(stackHome, home, false);
     expect(() => checkBelonging(stackHome, join(folder, 'other'))).toThrow(
-      new RegExp(`tokens are in ${home}: give that one`),
+      new RegExp(`tokens are in ${home}: use it with --home`),
     );
     // The stack was made anew, the tokens are of the old one.
     rmSync(join(stackHome, 'demo-home'));
-    expect(() => checkBelonging(stackHome, home)).toThrow(/was made anew since.*remove it/s);
+    expect(() => checkBelonging(stackHome, home)).toThrow(/was recreated since.*remove this folder/s);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

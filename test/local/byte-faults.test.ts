@@ -41,7 +41,7 @@ async function stored(name: 'areas' | 'releases', path: string): Promise<Artifac
 }
 
 test('a database that no platform has opened yet, or none that answers, has nothing to say', async () => {
-  expect(await state()).toEqual({ name: 'Stored bytes', found: 'none was found wrong when it was served' });
+  expect(await state()).toEqual({ name: 'Stored bytes', found: 'no checksum mismatch was found' });
   const nobody = `postgresql://ocdl:secret@127.0.0.1:${await freePort()}/ocdl`;
   expect(await state(nobody)).toEqual({
     name: 'Stored bytes',
@@ -64,14 +64,14 @@ test('names the files that are still wrong or missing, and no more once they are
   await truncate(changed.file, 3);
   await rm(missing.file);
   const wrong = (await state())?.wrong ?? '';
-  expect(wrong).toMatch(/^2 files are not what is on record: restore from a backup: /);
+  expect(wrong).toMatch(/^2 files do not match the recorded checksum; restore from a backup: /);
   expect(wrong).toContain(
     `${changed.uri} has sha256:${'0'.repeat(64)} instead of sha256:${changed.sha256} (seen ${AT})`,
   );
   expect(wrong).toContain(`${missing.uri} is missing`);
   expect(wrong).not.toContain(fine.uri);
   await writeFile(missing.file, 'staging/p/models/m/s-1/model.onnx');
-  expect((await state())?.wrong).toMatch(/^1 file is not what is on record/);
+  expect((await state())?.wrong).toMatch(/^1 file does not match the recorded checksum/);
   await writeFile(changed.file, 'releases/kind/a/model.onnx');
-  expect(await state()).toEqual({ name: 'Stored bytes', found: '3 found wrong before are right again' });
+  expect(await state()).toEqual({ name: 'Stored bytes', found: 'all of the 3 files with an earlier checksum mismatch are intact again' });
 });

@@ -7,7 +7,7 @@ import { eventually } from './homes.ts';
 
 test.each([
   ['fails', () => Promise.reject(new Error('State has another type')), 'State has another type'],
-  ['says no', () => Promise.resolve(false), 'it runs and does not answer'],
+  ['says no', () => Promise.resolve(false), 'it is running but does not answer'],
 ])('a check that %s for long is told, again and again, with its reason', async (_, isReady, reason) => {
   const folder = mkdtempSync(join(tmpdir(), 'ocdl-child-'));
   const lines: string[] = [];

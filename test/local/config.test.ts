@@ -1,4 +1,4 @@
-// The configuration: all mistakes at once and no secret in them, secrets by file, what is chosen, and the reference in deploy/README.md.
+// The configuration: mistakes are reported together without secrets, secrets from files, selected systems, the reference in deploy/README.md.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
@@ -22,9 +22,9 @@ function holding(name: string, content: string): string {
   return path;
 }
 
-/** The mistakes, one a line, as each kind of program tells them. */
+/** The mistakes, one per line; every kind of program must report the same. */
 function mistakes(environment: Environment): readonly string[] {
-  const told = [workerConfig, apiConfig, readSettings].map((read) => {
+  const reported = [workerConfig, apiConfig, readSettings].map((read) => {
     try {
       read({ ...database, ...environment });
       return [];
@@ -35,13 +35,13 @@ function mistakes(environment: Environment): readonly string[] {
         .map((line) => line.trim());
     }
   });
-  // A mistake for one program is told by all, or a worker would die after the API has begun.
-  expect(told[1]).toEqual(told[0]);
-  expect(told[2]).toEqual(told[0]);
-  return told[0] ?? [];
+  // Every program reports a mistake that concerns one of them; otherwise a worker would fail after the API has started.
+  expect(reported[1]).toEqual(reported[0]);
+  expect(reported[2]).toEqual(reported[0]);
+  return reported[0] ?? [];
 }
 
-test('without a variable all is embedded, but the database must be known to a worker and the API', () => {
+test('without variables every system is embedded; workers and the API require DATABASE_URL', () => {
   expect(workerConfig(database)).toMatchObject({
     ...{
       home: join(process.cwd(), '.ocdl'),
@@ -51,12 +51,12 @@ test('without a variable all is embedded, but the database must be known to a wo
     temporal: { namespace: 'default', connection: { address: '127.0.0.1:7233' } },
     ...{ hdfs: undefined, alluxio: undefined, s3: undefined, kafka: undefined, git: undefined },
   });
-  expect(() => workerConfig({})).toThrow(/DATABASE_URL: must be given/);
-  expect(() => apiConfig({ DATABASE_URL: '' })).toThrow(/DATABASE_URL: must be given/);
+  expect(() => workerConfig({})).toThrow(/DATABASE_URL: must be set/);
+  expect(() => apiConfig({ DATABASE_URL: '' })).toThrow(/DATABASE_URL: must be set/);
   expect(readSettings({})).toMatchObject({ databaseUrl: undefined, temporalAddress: undefined, apiPort: undefined });
 });
 
-test('each system is chosen by its own variables, with what it needs', () => {
+test('the variables of each system select and configure it', () => {
   const ca = holding('ca.pem', 'the authority');
   const key = holding('key.pem', 'the key');
   const config = workerConfig({
@@ -90,7 +90,7 @@ test('each system is chosen by its own variables, with what it needs', () => {
   ).toEqual({});
 });
 
-test('all mistakes are told at once, whatever their kind, and none tells a value', () => {
+test('mistakes of every kind are reported together, without values', () => {
   const wrong = {
     ...{ OCDL_API_PORT: '99999', DATABASE_URL: 'mysql://root:hunter2@x', TEMPORAL_ADDRESS: 'hunter2' },
     ...{ OCDL_HDFS_URL: 'hunter2:9870', OCDL_ALLUXIO_URL: 'http://user:hunter2@proxy', OCDL_S3_BUCKET: 'hunter2_' },
@@ -99,82 +99,81 @@ test('all mistakes are told at once, whatever their kind, and none tells a value
     ...{ TEMPORAL_API_KEY_FILE: '/nowhere/hunter2', OCDL_KAFKA_PARTITIONS: 'hunter2', OCDL_LOG_LEVEL: 'hunter2' },
     OCDL_S3_BUCKETS: 'hunter2',
   };
-  const told = mistakes(wrong);
+  const reported = mistakes(wrong);
   const missing = ['OCDL_S3_ACCESS_KEY_ID', 'OCDL_S3_REGION', 'OCDL_KAFKA_SASL_USERNAME', 'OCDL_GIT_USERNAME'];
   const innocent = ['OCDL_S3_SECRET_ACCESS_KEY', 'OCDL_KAFKA_SASL_PASSWORD'];
   for (const name of [...Object.keys(wrong).filter((one) => !innocent.includes(one)), ...missing])
-    expect(told.filter((line) => line.startsWith(`${name}: `))).toHaveLength(1);
-  expect(told.join('\n')).not.toContain('hunter2');
+    expect(reported.filter((line) => line.startsWith(`${name}: `))).toHaveLength(1);
+  expect(reported.join('\n')).not.toContain('hunter2');
 });
 
 test.each<[what: string, environment: Environment, ...lines: string[]]>([
-  ['Alluxio without the HDFS it reads', { OCDL_ALLUXIO_URL: 'http://a' }, 'OCDL_HDFS_URL: is missing'],
-  ['a bucket of AWS without its region', { OCDL_S3_BUCKET: 'abc' }, 'OCDL_S3_REGION: is missing'],
+  ['Alluxio without HDFS', { OCDL_ALLUXIO_URL: 'http://a' }, 'OCDL_HDFS_URL: must be set'],
+  ['an AWS bucket without its region', { OCDL_S3_BUCKET: 'abc' }, 'OCDL_S3_REGION: must be set'],
   [
-    'half a pair of keys',
+    'an access key without its secret',
     { OCDL_S3_BUCKET: 'abc', OCDL_S3_ENDPOINT: 'http://s', OCDL_S3_ACCESS_KEY_ID: 'k' },
-    'OCDL_S3_SECRET_ACCESS_KEY: is missing',
+    'OCDL_S3_SECRET_ACCESS_KEY: must be set',
   ],
-  ['settings of a bucket that is not named', { OCDL_S3_PREFIX: 'models' }, 'OCDL_S3_BUCKET: is missing'],
+  ['S3 settings without a bucket', { OCDL_S3_PREFIX: 'models' }, 'OCDL_S3_BUCKET: must be set'],
   [
     'SASL without a password',
     { OCDL_KAFKA_BROKERS: 'k:1', OCDL_KAFKA_SASL_MECHANISM: 'plain', OCDL_KAFKA_SASL_USERNAME: 'u' },
-    'OCDL_KAFKA_SASL_PASSWORD: is missing',
+    'OCDL_KAFKA_SASL_PASSWORD: must be set',
   ],
-  ['TLS for a Temporal that is not named', { TEMPORAL_TLS: 'true' }, 'TEMPORAL_ADDRESS: is missing'],
+  ['TLS without a Temporal address', { TEMPORAL_TLS: 'true' }, 'TEMPORAL_ADDRESS: must be set'],
   [
-    'a KMS key without its encryption',
+    'a KMS key without aws:kms encryption',
     { OCDL_S3_BUCKET: 'abc', OCDL_S3_REGION: 'r', OCDL_S3_KMS_KEY_ID: 'k' },
     'OCDL_S3_ENCRYPTION: must be aws:kms',
   ],
   [
     'a typing error',
     { OCDL_KAFKA_BROKER: 'k:1' },
-    'OCDL_KAFKA_BROKER: is no variable of the platform: did you mean OCDL_KAFKA_BROKERS?',
+    'OCDL_KAFKA_BROKER: is not a variable of the platform: did you mean OCDL_KAFKA_BROKERS?',
   ],
   [
-    'an authority for a Git remote without a user there',
+    'a CA for a Git remote without a user',
     { OCDL_GIT_REMOTE: 'https://g/{repository}', OCDL_GIT_CA_FILE: import.meta.filename },
-    'OCDL_GIT_USERNAME: is missing: OCDL_GIT_CA_FILE is given',
-    'OCDL_GIT_TOKEN_FILE: is missing: OCDL_GIT_CA_FILE is given',
+    'OCDL_GIT_USERNAME: must be set: OCDL_GIT_CA_FILE has no effect without it',
+    'OCDL_GIT_TOKEN_FILE: must be set: OCDL_GIT_CA_FILE has no effect without it',
   ],
   [
-    'a key for SSH at an HTTPS remote',
+    'an SSH key for an HTTPS remote',
     {
       ...{ OCDL_GIT_REMOTE: 'https://g/{repository}', OCDL_GIT_SSH_KEY_FILE: import.meta.filename },
       OCDL_GIT_KNOWN_HOSTS_FILE: import.meta.filename,
     },
-    'OCDL_GIT_SSH_KEY_FILE: is for an SSH remote, and OCDL_GIT_REMOTE names another',
+    'OCDL_GIT_SSH_KEY_FILE: is for an SSH remote, but OCDL_GIT_REMOTE is not one',
   ],
   [
-    'a token for HTTPS at an SSH remote',
+    'an HTTPS token for an SSH remote',
     {
       ...{ OCDL_GIT_REMOTE: 'ssh://git@g/{repository}.git', OCDL_GIT_USERNAME: 'ocdl' },
       OCDL_GIT_TOKEN_FILE: import.meta.filename,
     },
-    'OCDL_GIT_USERNAME: is for an HTTPS remote, and OCDL_GIT_REMOTE names another',
+    'OCDL_GIT_USERNAME: is for an HTTPS remote, but OCDL_GIT_REMOTE is not one',
   ],
   [
-    'an Alluxio over TLS, which the platform does not speak to it',
+    'an Alluxio over TLS, which the platform does not support',
     { OCDL_HDFS_URL: 'http://n:9870', OCDL_ALLUXIO_URL: 'https://proxy:39999' },
     'OCDL_ALLUXIO_URL: must be a URL that begins with http://',
   ],
-  ['a name of its own invention', { OCDL_QUICKLY_PLEASE: '1' }, 'OCDL_QUICKLY_PLEASE: is no variable of the platform'],
+  ['an unknown name', { OCDL_QUICKLY_PLEASE: '1' }, 'OCDL_QUICKLY_PLEASE: is not a variable of the platform'],
 ])('%s is a mistake', (_, environment, ...lines) => {
-  const told = mistakes(environment);
-  expect(told).toEqual(
+  expect(mistakes(environment)).toEqual(
     lines.map((line) => expect.stringMatching(new RegExp(`^${line.replace(/[?.]/g, '\\$&')}`)) as unknown),
   );
 });
 
-test('what other programs of the project read is no mistake', () => {
+test('variables of other programs of the project are not mistakes', () => {
   expect(mistakes({ OCDL_TOKEN: 'ocdl_x', OCDL_STACK_HOME: '/x', OCDL_HDFS_URL: '', OCDL_S3_PREFIX: '' })).toEqual([]);
 });
 
-test('a secret comes from a file as well, but not twice, and every secret may', () => {
+test('every secret can be set by value or by file, but not by both', () => {
   const path = holding('password', 'postgresql://from@file/x\n');
   expect(workerConfig({ DATABASE_URL_FILE: path }).databaseUrl).toBe('postgresql://from@file/x');
-  expect(mistakes({ DATABASE_URL_FILE: path })).toEqual([expect.stringMatching(/^DATABASE_URL: is given twice/)]);
+  expect(mistakes({ DATABASE_URL_FILE: path })).toEqual([expect.stringMatching(/^DATABASE_URL: is set twice/)]);
   expect(variableNames.filter(isSecret)).toEqual([
     ...['OCDL_PIP_INDEX_URL', 'TEMPORAL_API_KEY', 'DATABASE_URL'],
     ...['OCDL_S3_SECRET_ACCESS_KEY', 'OCDL_KAFKA_SASL_PASSWORD'],
@@ -182,12 +181,12 @@ test('a secret comes from a file as well, but not twice, and every secret may', 
   const empty = holding('empty', ' \n');
   const kafka = { OCDL_KAFKA_BROKERS: 'k:1', OCDL_KAFKA_SASL_MECHANISM: 'plain', OCDL_KAFKA_SASL_USERNAME: 'u' };
   expect(mistakes({ ...kafka, OCDL_KAFKA_SASL_PASSWORD_FILE: empty })).toEqual([
-    'OCDL_KAFKA_SASL_PASSWORD_FILE: names an empty file',
+    'OCDL_KAFKA_SASL_PASSWORD_FILE: is an empty file',
   ]);
   expect(mistakes({ TEMPORAL_ADDRESS: 't:7233', TEMPORAL_API_KEY_FILE: empty })).toEqual([
-    'TEMPORAL_API_KEY_FILE: names an empty file',
+    'TEMPORAL_API_KEY_FILE: is an empty file',
   ]);
-  // The programs run in another folder than the person who named the file.
+  // The programs run in a different folder from the person who set the path, so paths become absolute.
   const { env, databaseUrl } = readSettings({
     DATABASE_URL_FILE: relative(process.cwd(), path),
     OCDL_HDFS_URL: 'http://n:1',
@@ -201,7 +200,7 @@ test('a secret comes from a file as well, but not twice, and every secret may', 
   expect(readSettings(git).env['OCDL_GIT_TOKEN_FILE']).toBe(path);
 });
 
-test('the environment without systems keeps what is the platform’s own', () => {
+test('the environment without systems keeps the platform’s own variables', () => {
   const own = { OCDL_HOME: '/x', OCDL_UI_PORT: '1', OCDL_API_PORT: '2', PATH: '/bin' };
   const systems = { DATABASE_URL_FILE: '/y', OCDL_S3_BUCKET: 'b', TEMPORAL_ADDRESS: 't:1', OCDL_GIT_TOKEN_FILE: '/z' };
   expect(withoutSystems({ ...own, ...systems, ...database })).toEqual(own);
@@ -211,7 +210,7 @@ test('every variable has a description, and the reference in deploy/README.md is
   for (const name of variableNames)
     expect([name, schema.shape[name].description]).toEqual([name, expect.stringMatching(/^.{5,}$/)]);
   const { text, renewed } = readReference();
-  // When it is not: node --import tsx workers/reference.ts
+  // To update it: node --import tsx workers/reference.ts
   expect(text).toBe(renewed);
   for (const name of variableNames) expect(text).toContain(`| \`${name}\` |`);
 });

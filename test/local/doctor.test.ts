@@ -84,12 +84,12 @@ test('without bubblewrap the platform is wrong, unless the operator has said tha
   expect(await sandboxState(false, detect)).toEqual({
     name: 'bubblewrap',
     wrong: expect.stringMatching(
-      /^no job and no model service runs here: there is none .*OCDL_JOBS_WITHOUT_SANDBOX=true/,
+      /^jobs and model services cannot run here: there is none .*OCDL_JOBS_WITHOUT_SANDBOX=true/,
     ) as unknown,
   });
   expect(await sandboxState(true, detect)).toEqual({
     name: 'bubblewrap',
-    without: expect.stringMatching(/^local jobs run without a sandbox, as OCDL_JOBS_WITHOUT_SANDBOX says/) as unknown,
+    without: expect.stringMatching(/^local jobs run without a sandbox because OCDL_JOBS_WITHOUT_SANDBOX is true/) as unknown,
   });
 });
 
@@ -114,7 +114,7 @@ test(
     };
     try {
       const { code, output } = await run('doctor');
-      expect(lineOf(output, 'Temporal')).toMatch(/^wrong .*is TEMPORAL_ADDRESS right/);
+      expect(lineOf(output, 'Temporal')).toMatch(/^wrong .*check that it is running, TEMPORAL_ADDRESS/);
       expect(lineOf(output, 'PostgreSQL')).toMatch(/^wrong .*cannot be reached/);
       expect(lineOf(output, 'HDFS')).toMatch(/^wrong .*no NameNode answers/);
       expect(lineOf(output, 'S3')).toMatch(/^wrong /);
@@ -180,7 +180,7 @@ test(
 );
 
 test.each([
-  ['1.28.3', expect.stringContaining('server 1.28.3, and 1.29 or newer is needed')],
+  ['1.28.3', expect.stringContaining('version 1.28.3, but 1.29 or newer is required')],
   ['1.29.0', undefined],
   ['2.0.0', undefined],
 ])('a Temporal server %s', (version, problem: unknown) => {
@@ -195,7 +195,7 @@ test('a port that was asked for and is taken is missing, with its variable', asy
   env = { ...env, OCDL_API_PORT: String(port) };
   try {
     const { code, output } = await run('doctor');
-    expect(lineOf(output, 'API port')).toMatch(new RegExp(`^missing .*${port} is taken.*OCDL_API_PORT`));
+    expect(lineOf(output, 'API port')).toMatch(new RegExp(`^missing .*${port} is in use.*OCDL_API_PORT`));
     expect(code).toBe(1);
   } finally {
     blocker.close();

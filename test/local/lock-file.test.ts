@@ -90,7 +90,7 @@ test.each([
   [[], 2, /Usage: ocdl lock FILE/],
   [['a.in', 'b.in'], 2, /Usage: ocdl lock FILE/],
   [['--nonsense'], 2, /nonsense/],
-  [['/nowhere/nothing.in'], 1, /there is no \/nowhere\/nothing\.in/],
+  [['/nowhere/nothing.in'], 1, /\/nowhere\/nothing\.in does not exist/],
 ])('ocdl lock %j ends with %i', (argv, code, says) => {
   const program = join(import.meta.dirname, '../../api/cli/ocdl.js');
   const { status, stdout, stderr } = spawnSync(process.execPath, [program, 'lock', ...argv], { encoding: 'utf8' });

@@ -127,7 +127,7 @@ test('a default port that is taken gives way to the next free one, and a line sa
     const running = await start();
     const port = Number(new URL(running.apiUrl).port);
     expect(port).toBeGreaterThan(8470);
-    expect(home.lines).toContain(`Port 8470 is taken; the API listens on ${port} (OCDL_API_PORT).`);
+    expect(home.lines).toContain(`Port 8470 is in use; the API listens on ${port} (OCDL_API_PORT).`);
   } finally {
     blocker.close();
   }
@@ -138,8 +138,8 @@ test.each(names)('a killed %s is started again, and a line says so', async (name
   const killed = running.pidOf(name);
   if (killed === undefined) throw new Error(`no ${name}`);
   process.kill(killed, 'SIGKILL');
-  await eventually(`${name} again`, () => home.lines.some((line) => line.startsWith(`${name} runs again`)));
-  expect(home.lines.join('\n')).toContain(`${name} died (ended by SIGKILL); starting it again`);
+  await eventually(`${name} again`, () => home.lines.some((line) => line.startsWith(`${name} is running again`)));
+  expect(home.lines.join('\n')).toContain(`${name} died (ended by SIGKILL); restarting it`);
   expect(running.pidOf(name)).not.toBe(killed);
   expect(livingPids()).toHaveLength(names.length);
 });
@@ -214,7 +214,7 @@ test('what a killed platform and its killed watchdog left running is ended befor
     const reused = { ...recordOf(stranger), startedAs: 'another boot/1' };
     writeRunRecord(run, { name: 'api', child: reused, supervisor, stopSignal: 'SIGTERM' });
     await start();
-    expect(home.lines).toContain('Ended what a killed platform had left running: worker.');
+    expect(home.lines).toContain('Stopped orphaned processes of a killed platform: worker.');
     expect(identify(left.pid ?? -1)).toBeUndefined();
     expect(identify(stranger.pid ?? -1)).toBeDefined();
   } finally {

@@ -62,7 +62,7 @@ test('keeps its password to this user and its data over kill -9, with fsync on',
   await query(url, 'create table kept (word text)');
   await query(url, "insert into kept values ('Größe')");
   process.kill(server.pid() ?? -1, 'SIGKILL');
-  await eventually('it runs again', () => lines.some((line) => line.startsWith('postgres runs again')));
+  await eventually('it runs again', () => lines.some((line) => line.startsWith('postgres is running again')));
   expect(await query(url, 'select word from kept')).toEqual([{ word: 'Größe' }]);
 });
 

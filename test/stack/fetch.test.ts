@@ -79,7 +79,7 @@ test('a port that is taken is named with who holds it; another one is kept for t
   };
   try {
     const who = new RegExp(
-      `Port ${taken} for the Kafka broker is taken.*OCDL_STACK_KAFKA_PORT.*held by process ${process.pid} `,
+      `Port ${taken} for the Kafka broker is in use.*OCDL_STACK_KAFKA_PORT.*held by process ${process.pid} `,
     );
     await expect(choosePorts(folder, { ...(await free()), kafka: taken }, () => undefined)).rejects.toThrow(who);
     expect(readPorts(folder)).toBeUndefined();
@@ -89,7 +89,7 @@ test('a port that is taken is named with who holds it; another one is kept for t
     const chosen = await choosePorts(folder, {}, (line) => void lines.push(line));
     expect(chosen.kafka).toBeGreaterThan(taken);
     expect(lines.join('\n')).toMatch(
-      new RegExp(`Port ${taken} is taken; the Kafka broker .*held by process ${process.pid} `),
+      new RegExp(`Port ${taken} is in use; the Kafka broker .*held by process ${process.pid} `),
     );
     expect(JSON.parse(readFileSync(join(folder, 'ports.json'), 'utf8'))).toEqual(chosen);
   } finally {

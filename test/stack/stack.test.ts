@@ -116,7 +116,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'npm run stack', () => {
     async () => {
       const second = await stack('up');
       expect(second.code).toBe(1);
-      expect(second.said).toMatch(`A stack already runs on ${home} as process ${ownerOf(home)?.pid}.`);
+      expect(second.said).toMatch(`A stack is already running on ${home} as process ${ownerOf(home)?.pid}.`);
       expect(second.said).toMatch('npm run stack -- down');
     },
     patience,
@@ -150,7 +150,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'npm run stack', () => {
       await database.connect();
       const refused = await stack('down');
       expect([refused.code, refused.said]).toEqual([1, expect.stringContaining(`process ${process.pid} (`)]);
-      expect(refused.said).toContain('Nothing was ended. End the platform first, or give --yes');
+      expect(refused.said).toContain('Nothing was stopped. Stop the platform first, or confirm with --yes');
       expect(running()).toHaveLength(names.length);
       const { code, said } = await stack('down', '--yes');
       await database.end().catch(() => undefined);
@@ -161,7 +161,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'npm run stack', () => {
       expect(existsSync(join(home, 'stack.env'))).toBe(false);
       const status = await stack('status');
       expect([status.code, status.said.match(/ missing /g)?.length]).toEqual([1, names.length]);
-      expect((await stack('down')).said).toContain('No stack runs');
+      expect((await stack('down')).said).toContain('No stack is running');
     },
     patience,
   );

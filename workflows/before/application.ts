@@ -1,4 +1,4 @@
-// A consumer of one model type as it ran before Records decided: it replays as it was, and goes over when it is live.
+// An application's consumer of one model type from before Records decided: replays its old history, then moves to a new run.
 import {
   CancellationScope,
   condition,
@@ -23,7 +23,7 @@ import { live, searchAttributes, wake, workflowId } from '../messages.ts';
 
 interface Carried {
   readonly floor: number;
-  /** Commands that come before it is read again are judged by it. */
+  /** Judges commands that arrive before the pointer is read again. */
   readonly pointer: LivePointer | null;
   readonly inbox: InboxState;
 }
@@ -31,7 +31,7 @@ type ReleasedVersion = Pick<Release, 'project' | 'model' | 'submission'>;
 /** The release to go back to. */
 type Revert = { readonly to: string };
 
-/** Runs for as long as the application exists. */
+/** Runs as long as the application exists. */
 export async function applicationBefore(given: object, before: unknown): Promise<never> {
   const input = given as ApplicationInputBefore;
   const carried = before as Carried | undefined;
@@ -46,9 +46,9 @@ export async function applicationBefore(given: object, before: unknown): Promise
   const [delivering, deploying] = [center, center];
   const app = {
     pointer: carried?.pointer ?? null,
-    /** Releases up to this sequence came before the application: they are not delivered. */
+    /** Releases up to this sequence are older than the application and are not delivered. */
     floor: carried?.floor ?? null,
-    /** The delivery on its way and the scope that can stop it. */
+    /** The current delivery and the scope that can cancel it. */
     delivering: null as { release: Release; scope: CancellationScope } | null,
     busy: null as string | null,
     current: null as Accepted<Revert> | null,
@@ -106,7 +106,7 @@ export async function applicationBefore(given: object, before: unknown): Promise
     }
   }
 
-  /** Something has changed in the records: a new release, or one that was taken back. */
+  /** Reads the records after a change: a new or a withdrawn release. */
   async function look(): Promise<void> {
     app.woken = false;
     if (app.delivering) {
@@ -119,7 +119,7 @@ export async function applicationBefore(given: object, before: unknown): Promise
     const scope = new CancellationScope();
     app.delivering = { release, scope };
     show();
-    // Not awaited: commands are attended to while a delivery is on its way.
+    // Not awaited: commands are processed during a delivery.
     void scope
       .run(() => deliver(release))
       .catch((error: unknown) => taken(release, error))
@@ -130,7 +130,7 @@ export async function applicationBefore(given: object, before: unknown): Promise
       });
   }
 
-  /** Brings one release in: gates, then the live pointer, then the main branch; then its lifecycle hears of it. */
+  /** Delivers one release: gates, live pointer, main branch; then wakes the version's lifecycle. */
   async function deliver(release: Release): Promise<void> {
     const generation = app.pointer?.generation ?? 0;
     const result = await over.awaiting(() =>
@@ -140,7 +140,7 @@ export async function applicationBefore(given: object, before: unknown): Promise
         staticSummary: `deliver ${release.release} into ${name}`,
       }),
     );
-    // From here on it cannot be stopped: the fence is asked once more with the move itself.
+    // From here on the delivery cannot be stopped: the move of the pointer checks the fence again.
     await CancellationScope.nonCancellable(async () => {
       if (result.state === 'deploying') await deploy(result, generation);
       await tell(release);
@@ -168,7 +168,7 @@ export async function applicationBefore(given: object, before: unknown): Promise
     if (detail) await center.recordDelivery({ delivery: { ...passed, state: 'live', detail, updatedAt: now() } });
   }
 
-  /** `model.lock` follows the pointer. What is said when it cannot: the release is live all the same, a person has to look at the repository. */
+  /** Updates `model.lock` on the main branch. Returns a message if that fails: the release is live, but a person must check the repository. */
   async function commitLive(): Promise<string> {
     try {
       await deploying.commitLive({ application: name, type });
@@ -179,7 +179,7 @@ export async function applicationBefore(given: object, before: unknown): Promise
     }
   }
 
-  /** The delivery was stopped, or could not even be run. */
+  /** Records a delivery that was stopped or could not run. */
   function taken(release: Release, error: unknown): Promise<void> {
     return CancellationScope.nonCancellable(async () => {
       const detail = isCancellation(error) ? 'taken back by a manager' : explain(error).message;
@@ -197,7 +197,7 @@ export async function applicationBefore(given: object, before: unknown): Promise
     });
   }
 
-  /** Wakes the version's lifecycle; a closed one does not mind. */
+  /** Wakes the version's lifecycle; a closed one is ignored. */
   async function tell({ project, model, submission }: ReleasedVersion): Promise<void> {
     await getExternalWorkflowHandle(workflowId.modelLifecycle({ project, model, submission }))
       .signal(wake)
@@ -207,19 +207,19 @@ export async function applicationBefore(given: object, before: unknown): Promise
   function judgeRevert(body: CommandBody): Refusal | Revert {
     const to = body.args.release;
     if (body.name !== 'revert')
-      return { refused: 'wrong-state', message: `an application knows the command revert, not ${body.name}` };
+      return { refused: 'wrong-state', message: `an application accepts only the command revert, not ${body.name}` };
     if (!allowed('application.revert', body.roles, body.actor === owner))
       return { refused: 'not-authorized', message: `${body.actor} may not revert ${name}` };
     if (body.revision !== (app.pointer?.generation ?? 0))
       return { refused: 'stale', message: `${name} is at generation ${app.pointer?.generation ?? 0}: look again` };
     if (app.busy) return { refused: 'busy', message: `command ${app.busy} is being carried out` };
     if (!to) return { refused: 'invalid', message: 'args.release must name an earlier release' };
-    if (!body.args.reason?.trim()) return { refused: 'invalid', message: 'a reason is needed' };
+    if (!body.args.reason?.trim()) return { refused: 'invalid', message: 'args.reason must give a reason' };
     app.busy = body.commandId;
     return { to };
   }
 
-  /** Back to an earlier proven release: its bytes are still there and still the same, then the pointer, then the main branch. */
+  /** Reverts to an earlier proven release: verifies its bytes, then moves the pointer, then updates the main branch. */
   async function revert(accepted: Accepted<Revert>): Promise<void> {
     const {
       command,
@@ -232,7 +232,7 @@ export async function applicationBefore(given: object, before: unknown): Promise
       const generation = app.pointer?.generation ?? 0;
       const reason = body.args.reason ?? '';
       const moved = await deploying.moveLivePointer({
-        // Ids are chosen by those who send commands: another application may know the same one.
+        // Senders choose command ids, so another application may have the same one.
         key: `${workflowId.application({ application: name, type })}/${body.commandId}`,
         application: name,
         type,

@@ -1,4 +1,4 @@
-// What workflows from before Records decided were started with, and what they were asked.
+// Inputs and queries of workflows from before Records decided.
 import { defineQuery } from '@temporalio/workflow';
 import type { CommandBody, Outcome, PublicKeys } from '../domain/command.ts';
 import type { Refusal, Standing, Transition } from '../domain/lifecycle.ts';
@@ -8,7 +8,7 @@ import type { ApplicationInput, FeedbackInput, LifecycleInput } from '../message
 
 export const outcomeBefore = defineQuery<Outcome | null, [string]>('outcome');
 
-/** Keys and policy came in the input: they grant nothing any more. */
+/** Keys and policy in the input no longer grant anything. */
 export type LifecycleInputBefore = LifecycleInput & {
   readonly policy: Policy & { readonly operatorCommands: boolean };
   readonly keys: PublicKeys;
@@ -16,7 +16,7 @@ export type LifecycleInputBefore = LifecycleInput & {
 export type ApplicationInputBefore = ApplicationInput & { readonly owner: string; readonly keys: PublicKeys };
 export type FeedbackInputBefore = FeedbackInput & { readonly keys: PublicKeys };
 
-/** The verdict of before: roles came with the command, and an operator needed none. */
+/** The earlier verdict: roles came with the command, and an operator needed none. */
 export function judgeBefore(
   standing: Standing,
   body: CommandBody,

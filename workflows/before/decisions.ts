@@ -1,4 +1,4 @@
-// What each command of a lifecycle did besides moving the state, before Records decided.
+// The effects of each lifecycle command besides the state change, before Records decided.
 import { ApplicationFailure, executeChild, getExternalWorkflowHandle } from '@temporalio/workflow';
 import type { EarlierCalls } from '../../activities/earlier.ts';
 import type { GoingOver } from './going-over.ts';
@@ -7,7 +7,7 @@ import type { Policy, Version } from '../domain/model.ts';
 import { wake, workflowId } from '../messages.ts';
 import { release } from '../release.ts';
 
-/** What a decision changes in the version, besides its state. */
+/** Changes of the version by a decision, besides its state. */
 export interface Change {
   readonly set?: Partial<Version>;
   readonly approvals?: readonly string[];
@@ -23,7 +23,7 @@ interface Given {
 
 const of = ({ project, model, submission }: Version) => ({ project, model, submission });
 
-/** The effects, by command. A failure thrown here fails the command and leaves the state as it was. */
+/** The effects by command. A failure thrown here fails the command; the state does not change. */
 export const decisionsBefore = (
   launcher: EarlierCalls,
   over: GoingOver,
@@ -48,7 +48,7 @@ export const decisionsBefore = (
     return { set: { detail: body.args.reason ?? '' } };
   },
 
-  // The bytes first: copying them can fail and does no harm, a release that was let go does not come back.
+  // Copy the bytes first: a failed copy does no harm, but a withdrawn release cannot be restored.
   async rollback({ version, body }) {
     const { folder } = await launcher.returnToPrivate({ ...of(version), to: version.author, report: body.report });
     await letGo(launcher, version, body);
@@ -95,7 +95,7 @@ export const decisionsBefore = (
   tag: async ({ body, approvals }) => ({ set: { tags: [...new Set(body.args.tags ?? [])].sort() }, approvals }),
 });
 
-/** No application may take this version from now on; one that has it live refuses. */
+/** Stops all deliveries of this version; fails if the version is live in an application. */
 async function letGo(launcher: EarlierCalls, version: Version, body: CommandBody): Promise<void> {
   const { live, wake: sleepers } = await launcher.fenceReleases({ ...of(version), commandId: body.commandId });
   if (live.length > 0)
@@ -103,7 +103,7 @@ async function letGo(launcher: EarlierCalls, version: Version, body: CommandBody
       `live in ${live.join(', ')}: revert there first, then ${body.name}`,
       'Conflict',
     );
-  // An application that has a release of it on its way stops that delivery; one that is gone does not mind.
+  // An application that is receiving a release of the version stops that delivery; closed workflows are ignored.
   for (const id of sleepers)
     await getExternalWorkflowHandle(id)
       .signal(wake)

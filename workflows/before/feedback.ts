@@ -1,4 +1,4 @@
-// What the engineer said of a scan, as it ran before Records decided: it replays as it was, and goes over when it is live.
+// Feedback for a scan from before Records decided: replays its old history, then moves to a new run.
 import { condition, continueAsNew, isCancellation, patched, setCurrentDetails, setHandler } from '@temporalio/workflow';
 import { earlier } from '../activities.ts';
 import type { feedback } from '../feedback.ts';
@@ -15,11 +15,11 @@ import type { Accepted, InboxState } from './inbox.ts';
 import { openInbox } from './inbox.ts';
 
 type Verdict = {
-  /** It came before the scan was read: it is judged again when it is carried out. */
+  /** The command arrived before the scan was read and is judged again when it is carried out. */
   readonly isEarly: boolean;
 };
 
-/** What is kept of the scan. Its findings stay in the records: with every label again they would fill the history. */
+/** The known part of the scan. Its findings stay in the records: repeated with every label they would fill the history. */
 interface Known {
   readonly application: string;
   readonly findings: ReadonlySet<string>;
@@ -28,10 +28,10 @@ interface Known {
   commit: string | null;
 }
 
-/** A scan that nobody has touched for so long is closed. */
+/** A scan without commands for this long is closed. */
 const QUIET = '30 days';
 
-/** Takes `confirm` and `deny` until nothing comes any more. */
+/** Takes `confirm` and `deny` commands until the scan is closed. */
 export async function feedbackBefore(given: object, before: unknown): Promise<void> {
   const input = given as FeedbackInputBefore;
   const carried = before as InboxState | undefined;
@@ -47,7 +47,7 @@ export async function feedbackBefore(given: object, before: unknown): Promise<vo
   const subject = `${project}/scans/${id}`;
   const state = { scan: null as Known | null, current: null as Accepted<Verdict> | null };
   setHandler(wake, () => over.look());
-  // Scans of before were labelled at whatever revision was named.
+  // Earlier scans could be labelled at any revision.
   const asksForRevision = patched('labels-are-given-at-a-revision');
   const inbox = openInbox<Verdict>({ keys: input.keys, operatorCommands: false, carried, judge: judgeLabel, over });
   return over.run(main);
@@ -74,15 +74,15 @@ export async function feedbackBefore(given: object, before: unknown): Promise<vo
 
   function judgeLabel(body: CommandBody): Refusal | Verdict {
     if (body.name !== 'confirm' && body.name !== 'deny')
-      return { refused: 'wrong-state', message: `feedback knows the commands confirm and deny, not ${body.name}` };
+      return { refused: 'wrong-state', message: `feedback accepts only the commands confirm and deny, not ${body.name}` };
     if (!allowed('finding.label', body.roles, false))
-      return { refused: 'not-authorized', message: `${body.actor} is no engineer here` };
+      return { refused: 'not-authorized', message: `${body.actor} is not an engineer of this project` };
     if (namedFindings(body).length === 0)
       return { refused: 'invalid', message: 'args.findings must name at least one finding' };
     return (state.scan && misfit(body, state.scan)) ?? { isEarly: state.scan === null };
   }
 
-  /** Why a command does not fit the scan as it stands. */
+  /** Why a command does not match the current state of the scan. */
   function misfit(body: CommandBody, { findings, revision }: Known): Refusal | undefined {
     if (asksForRevision && body.revision !== revision)
       return {
@@ -92,7 +92,7 @@ export async function feedbackBefore(given: object, before: unknown): Promise<vo
     const unknown = namedFindings(body).find((finding) => !findings.has(finding));
     return unknown === undefined
       ? undefined
-      : { refused: 'invalid', message: `there is no finding ${unknown} in this scan` };
+      : { refused: 'invalid', message: `this scan has no finding ${unknown}` };
   }
 
   async function label({ command, verdict }: Accepted<Verdict>, known: Known, atFirst: number): Promise<void> {

@@ -1,14 +1,14 @@
-// Workflows that began before Records decided go over to a new run, which reads how things stand, as soon as they stop replaying.
+// Moves workflows from before Records decided to a new run, which reads the records, as soon as they stop replaying.
 import { patched } from '@temporalio/workflow';
 
 export interface GoingOver {
-  /** Activities after each of which the workflow looks whether to go over. */
+  /** Wraps activities: after each one the workflow checks whether to continue as new. */
   watch<A extends object>(activities: A): A;
-  /** Children are awaited first: what they wait for would be lost. */
+  /** Running children are awaited first: otherwise their results would be lost. */
   awaiting<R>(child: () => Promise<R>): Promise<R>;
-  /** Goes over, unless this is a replay of what was. */
+  /** Continues as new unless this is a replay. */
   look(): void;
-  /** Runs the workflow as it was, until it goes over. */
+  /** Runs the old workflow code until it continues as new. */
   run<R>(main: () => Promise<R>): Promise<R>;
 }
 
@@ -35,7 +35,7 @@ export function goingOver(handOver: () => Promise<never>): GoingOver {
               return await activity(input);
             } finally {
               look();
-              // What the old code would do next is decided anew.
+              // The new run decides what the old code would do next.
               if (state.going) await never;
             }
           };

@@ -1,4 +1,4 @@
-// The inbox of workflows from before Records decided: it judges each command at once and keeps its outcome.
+// The inbox of workflows from before Records decided: it judges each command on arrival and keeps its outcome.
 import { setHandler, workflowInfo } from '@temporalio/workflow';
 import type { CommandBody, Outcome, RefusalReason, SignedCommand } from '../domain/command.ts';
 import { parseSignedCommand } from '../domain/command.ts';
@@ -9,11 +9,11 @@ import { outcomeBefore } from './contract.ts';
 import { canonicalCommand, isSigned } from '../signature.ts';
 import type { GoingOver } from './going-over.ts';
 
-/** What an inbox carries over continue-as-new. */
+/** State of an inbox kept over continue-as-new. */
 export interface InboxState {
-  /** Oldest first. `mark` tells bodies apart: the same id with another body is refused. The bodies of 500 commands would be too large to carry over. */
+  /** Oldest first. `mark` distinguishes bodies: the same id with another body is refused. The bodies of 500 commands would be too large to carry over. */
   readonly kept: { id: string; mark: string; outcome: Outcome; provisional: boolean }[];
-  /** Refusals that are not in the audit yet, and how many more there were than are kept. */
+  /** Refusals that are not in the audit yet, and the number of refusals dropped beyond the limit. */
   readonly refused: RefusedCommand[];
   dropped: number;
   received: number;
@@ -22,15 +22,15 @@ export interface InboxState {
 }
 
 export interface Accepted<T> {
-  /** As it came, for the record. */
+  /** The command as received, for the record. */
   readonly command: SignedCommand;
-  /** As it counts: the actor of an unsigned one is `operator`. */
+  /** The effective body: the actor of an unsigned command is `operator`. */
   readonly body: CommandBody;
   readonly signed: boolean;
   readonly verdict: T;
 }
 
-/** Who an unsigned command is from, where the project's policy lets it count. */
+/** The actor of unsigned commands, if the project's policy accepts them. */
 const OPERATOR = 'operator';
 /** Outcomes kept for the query; the audit keeps all. */
 const KEPT = 500;
@@ -38,23 +38,23 @@ const KEPT = 500;
 const REFUSED = 100;
 /** A signature takes about 4 ms to verify and a workflow task may run 5 s. */
 const VERIFICATIONS_PER_TASK = 200;
-/** Commands after which history is cut: replaying them all must stay well within one task's time. */
+/** Commands before the workflow continues as new: replaying them must take much less than one task's time limit. */
 const CONTINUE_AFTER = 500;
 
 export interface Inbox<T> {
   readonly state: InboxState;
-  /** Commands that were accepted and wait to be carried out, in order. */
+  /** Accepted commands that wait to be carried out, in order. */
   readonly accepted: Accepted<T>[];
   settle(commandId: string, outcome: Outcome): void;
-  /** Takes the refusals that the audit does not have yet. */
+  /** Removes and returns the refusals that are not in the audit yet. */
   takeRefused(): { refused: readonly RefusedCommand[]; dropped: number; batch: number } | undefined;
-  /** Has so much come in that the workflow should continue as new when it is idle? */
+  /** Whether so many commands have arrived that the workflow should continue as new when it is idle. */
   isFull(): boolean;
 }
 
 /**
  * Registers the `command` signal and the `outcome` query. Must be called before the workflow's first await.
- * @param judge the rule: pure, at once; what it returns besides a refusal is handed back in `accepted`
+ * @param judge the rule: a pure, synchronous function; a result other than a refusal is returned in `accepted`
  */
 export function openInbox<T extends object>(options: {
   keys: PublicKeys;
@@ -76,7 +76,7 @@ export function openInbox<T extends object>(options: {
       return;
     }
     state.kept.push({ id, mark, outcome: result, provisional });
-    // Never lets go of a command that is still on its way.
+    // Never drops a command that is still being carried out.
     const oldest = state.kept.findIndex((entry) => entry.outcome.status !== 'accepted');
     if (state.kept.length > KEPT && oldest >= 0) state.kept.splice(oldest, 1);
   };
@@ -105,13 +105,13 @@ export function openInbox<T extends object>(options: {
       take(raw);
       options.over.look();
     } catch {
-      // A signal handler that throws fails the workflow task for ever.
-      refuse('malformed', 'no command: it cannot be read');
+      // A signal handler that throws fails the workflow task again and again.
+      refuse('malformed', 'not a command: it cannot be read');
     }
   };
   const take = (raw: unknown): void => {
     const parsed = parseSignedCommand(raw);
-    if ('problem' in parsed) return refuse('malformed', `no command: ${parsed.problem}`);
+    if ('problem' in parsed) return refuse('malformed', `not a command: ${parsed.problem}`);
     const claimed = parsed.command.body;
     const known = find(claimed.commandId);
     if (!mayVerify()) {
@@ -123,13 +123,13 @@ export function openInbox<T extends object>(options: {
     const signed = isSigned(parsed.command, options.keys);
     if (!signed && !options.operatorCommands)
       return refuse('unsigned', 'no valid signature of a known key: commands go through the API', claimed);
-    // Who signs nothing is nobody in particular: a claimed name must neither vote nor stand in a release as its approver.
+    // The actor of an unsigned command is unverified: it must not vote or appear as the approver of a release.
     const body = signed ? claimed : { ...claimed, actor: OPERATOR };
-    // The API stamps each sending anew: a command sent again is the same one all the same.
+    // The API sets a new time on each sending, which must not make a repeated command a different one.
     const mark = checksum(canonicalCommand({ ...claimed, issuedAt: '' }));
     if (known && !known.provisional) {
-      // The same command again: its outcome stands.
-      if (known.mark !== mark) refuse('repeated', `command ${body.commandId} was another one`, body, signed);
+      // A repeated command keeps its outcome.
+      if (known.mark !== mark) refuse('repeated', `command ${body.commandId} was already sent with another body`, body, signed);
       return;
     }
     const verdict =
@@ -145,7 +145,7 @@ export function openInbox<T extends object>(options: {
   };
 
   setHandler(command, receive, { description: 'A signed command of a person; the API sends it.' });
-  setHandler(outcomeBefore, (id) => find(id)?.outcome ?? null, { description: 'What became of a command, by its id.' });
+  setHandler(outcomeBefore, (id) => find(id)?.outcome ?? null, { description: 'The outcome of a command, by its id.' });
 
   return {
     state,
@@ -164,7 +164,7 @@ export function openInbox<T extends object>(options: {
   };
 }
 
-/** FNV-1a, 32 bits: enough to tell a slip from a repetition, and nobody gains by a collision, since the first command stands. */
+/** FNV-1a, 32 bits: enough to detect accidental reuse of an id. A collision gains nothing, since the first command stands. */
 function checksum(text: string): string {
   let hash = 0x811c9dc5;
   for (let i = 0; i < text.length; i += 1) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);

@@ -1,4 +1,4 @@
-// A version's passage as it ran before Records decided: it replays as it was, and goes over when it is live.
+// A version's lifecycle from before Records decided: replays its old history, then moves to a new run.
 import { CancellationScope, condition, continueAsNew, executeChild, isCancellation, log } from '@temporalio/workflow';
 import { patched, setCurrentDetails, setHandler, upsertSearchAttributes } from '@temporalio/workflow';
 import { earlier } from '../activities.ts';
@@ -19,7 +19,7 @@ import type { modelLifecycle } from '../model-lifecycle.ts';
 import { searchAttributes, status, wake, workflowId } from '../messages.ts';
 import { trainingRun } from '../training-run.ts';
 
-/** What goes over continue-as-new. */
+/** State kept over continue-as-new. */
 interface Carried {
   readonly version: Version;
   readonly approvals: readonly string[];
@@ -29,7 +29,7 @@ interface Carried {
 }
 type Verdict = { readonly transition: Transition; readonly completes: boolean };
 
-/** Carries one submission through its lifecycle; returns the version as it ended. */
+/** Runs one submission's lifecycle; returns the version in its final state. */
 export async function lifecycleBefore(given: object, before: unknown): Promise<Version> {
   const input = given as LifecycleInputBefore;
   const carried = before as Carried | undefined;
@@ -51,7 +51,7 @@ export async function lifecycleBefore(given: object, before: unknown): Promise<V
     busy: null as string | null,
     current: null as Accepted<Verdict> | null,
     failedDeliveries: carried?.failedDeliveries ?? 0,
-    /** Somebody said that the deliveries have changed. */
+    /** A wake-up reported that the deliveries have changed. */
     woken: true,
     over: false,
   };
@@ -61,7 +61,7 @@ export async function lifecycleBefore(given: object, before: unknown): Promise<V
     carried: carried?.inbox,
     over,
     judge(body, operator) {
-      if (life.over) return { refused: 'wrong-state', message: `the passage has ended: ${life.version.state}` };
+      if (life.over) return { refused: 'wrong-state', message: `the lifecycle is closed (${life.version.state})` };
       const { state, revision, digest } = life.version;
       const { approvals, busy, failedDeliveries } = life;
       const { quorum } = policy;
@@ -90,7 +90,7 @@ export async function lifecycleBefore(given: object, before: unknown): Promise<V
         if ((finalStates as readonly VersionState[]).includes(life.version.state)) life.over = true;
       }
     } catch (error) {
-      // An operator cancelled the workflow itself: the record must still say how it ended.
+      // An operator cancelled the workflow: the end must still be recorded.
       if (isCancellation(error)) {
         await enter('withdrawn', { detail: 'cancelled by an operator' });
         life.over = true;
@@ -102,12 +102,12 @@ export async function lifecycleBefore(given: object, before: unknown): Promise<V
     return life.version;
   }
 
-  /** The end: the bytes may be submitted again, and no command is left without an answer. */
+  /** Closes the lifecycle: the bytes may be submitted again, and every remaining command gets an answer. */
   async function close(): Promise<void> {
     await center.closeVersion({ version: life.version });
     for (const left of inbox.accepted.splice(0))
-      await fail(left, 'Conflict', `the passage had just ended: ${life.version.state}`);
-    // What came meanwhile was refused, and the audit has that too.
+      await fail(left, 'Conflict', `the lifecycle was just closed (${life.version.state})`);
+    // Commands that arrived meanwhile were refused; record that in the audit too.
     while (inbox.state.refused.length > 0) await recordRefusals();
   }
 
@@ -127,18 +127,18 @@ export async function lifecycleBefore(given: object, before: unknown): Promise<V
         );
       } catch (error) {
         if (CancellationScope.current().consideredCancelled) throw error;
-        // An operator has ended the run alone: its author may try again.
-        return { failed: `the run was ended in Temporal itself: ${explain(error).message}` };
+        // An operator has ended only the run: its author may try again.
+        return { failed: `the run was ended directly in Temporal: ${explain(error).message}` };
       }
     });
     if (result && 'run' in result) await enter('trained', { run: result.run, detail: '' });
     else if (result) await enter('failed', { detail: result.failed });
   }
 
-  /** Moves the submission into staging, looks whether it is a lawful model, and gives it its number. */
+  /** Moves the submission into staging, validates the model and assigns its version number. */
   async function validate(): Promise<void> {
     const directory = 'directory' in beginning ? beginning.directory : `runs/${submission}-${life.attempt}`;
-    // Of a run only the bytes that it has made are taken.
+    // For a run, only the files that it produced are accepted.
     const made = life.version.run?.outputs ?? [];
     const validated = unlessWithdrawn(async () => {
       try {
@@ -158,23 +158,23 @@ export async function lifecycleBefore(given: object, before: unknown): Promise<V
     if (result) await enter('invalid', { detail: result.problems.join('\n') });
   }
 
-  /** Takes back what was staged, if anything was; files that cannot be removed are reported and hold up nobody. */
+  /** Removes the staged files, if any; a failure is logged and does not block the lifecycle. */
   async function unstage(): Promise<void> {
     await CancellationScope.nonCancellable(() => launcher.unstageModel({ project, model, submission })).catch(
       (error: unknown) => log.error('could not remove the staged files', { error: String(error) }),
     );
   }
 
-  /** Waits for people, and for what applications report. */
+  /** Waits for commands and for reports from applications. */
   async function attend(): Promise<void> {
     if (life.woken && life.version.state === 'released') await readDeliveries();
     else life.woken = false;
-    // Full also by signals of names that nobody knows: they fill the history, too.
+    // Signals with unknown names count too, since they also fill the history.
     const something = () => inbox.accepted.length > 0 || life.woken || inbox.state.refused.length > 0 || inbox.isFull();
     if (life.version.state === 'rejected') {
       const undoableUntil = Date.parse(rejectedAt()) + policy.undoWithinSeconds * 1000;
       if (undoableUntil > Date.now()) await condition(something, undoableUntil - Date.now());
-      // An undo that was accepted counts, also when the workers were away until after the window.
+      // An accepted undo counts even if the workers were down until after the window.
       if (undoableUntil <= Date.now() && inbox.accepted.length === 0) life.over = true;
     } else await condition(something);
     const next = inbox.accepted.shift();
@@ -192,14 +192,14 @@ export async function lifecycleBefore(given: object, before: unknown): Promise<V
     });
   }
 
-  /** When the undo window began: what comes after the rejection, a tag, does not begin it anew. */
+  /** The start of the undo window: the rejection; later changes such as tags do not restart it. */
   function rejectedAt(): string {
     const { decisions: made, updatedAt } = life.version;
     if (!patched('undo-window-from-the-rejection')) return updatedAt;
     return made.findLast(({ name }) => name === 'reject')?.at ?? updatedAt;
   }
 
-  /** Runs `work`, but a withdrawal ends it: then the withdrawal is carried out and there is no result. */
+  /** Runs `work` unless a withdrawal stops it: then the withdrawal is carried out, and the result is undefined. */
   async function unlessWithdrawn<R>(work: () => Promise<R>): Promise<R | undefined> {
     const scope = new CancellationScope();
     const working = scope.run(work);
@@ -215,7 +215,7 @@ export async function lifecycleBefore(given: object, before: unknown): Promise<V
     }
   }
 
-  /** Carries out an accepted command: its effects, then the record, then it is done. A failed effect leaves the state as it was. */
+  /** Carries out an accepted command: its effects, then the record, then its outcome. If an effect fails, the state does not change. */
   async function carryOut(accepted: Accepted<Verdict>): Promise<void> {
     const { command, body, signed, verdict } = accepted;
     life.current = accepted;
@@ -236,7 +236,7 @@ export async function lifecycleBefore(given: object, before: unknown): Promise<V
       if (body.name === 'retry') life.attempt += 1;
       inbox.settle(body.commandId, { status: 'done', message: change.message ?? `${body.name}: ${to}` });
     } catch (error) {
-      // A release that was ended by hand has failed; only the end of the passage itself goes further.
+      // A release that was stopped by hand has failed; only a cancellation of the lifecycle itself is passed on.
       if (CancellationScope.current().consideredCancelled) {
         inbox.accepted.unshift(accepted);
         throw error;
@@ -253,7 +253,7 @@ export async function lifecycleBefore(given: object, before: unknown): Promise<V
     inbox.settle(command.body.commandId, { status: 'failed', reason, message });
   }
 
-  /** Records a transition, then makes it so: nobody sees a state that is not written down. */
+  /** Records a transition, then applies it: a state is never visible before it is recorded. */
   function enter(
     state: VersionState,
     set: Partial<Version>,
@@ -274,7 +274,7 @@ export async function lifecycleBefore(given: object, before: unknown): Promise<V
     });
   }
 
-  /** What became of this version's releases: the manager sees it, and may reassign what failed. */
+  /** Reads the deliveries of this version's releases for the manager, who may reassign failed ones. */
   async function readDeliveries(): Promise<void> {
     life.woken = false;
     const { failed, summary } = await center.readDeliveries({ project, model, submission });
@@ -298,7 +298,7 @@ export async function lifecycleBefore(given: object, before: unknown): Promise<V
   }
 }
 
-/** What the Temporal Web UI shows of a version (Markdown). */
+/** A version's details for the Temporal Web UI (Markdown). */
 function details(version: Version, approvals: readonly string[], quorum: number): string {
   const name = version.version === null ? version.submission : `version ${version.version} (${version.submission})`;
   const lines = [`**${version.state}**: ${version.model} ${name} of ${version.author}, revision ${version.revision}`];

@@ -1,9 +1,9 @@
-// What the demo reads of the API's answers: each schema holds only the fields it uses.
+// Schemas of the API's responses with only the fields that the demo uses.
 import { z } from 'zod';
 
 const text = z.string();
 
-/** An answer nothing is read of. */
+/** A response that is not read. */
 export const anySchema = z.unknown();
 
 export const tokenSchema = z.object({ token: text });
@@ -31,7 +31,7 @@ export const versionSchema = z.object({
 });
 export type Version = z.infer<typeof versionSchema>;
 export const shownVersionSchema = z.object({ version: versionSchema });
-/** A list answers summaries: of each submission its id is enough here. */
+/** Lists return summaries; here the id of each submission is enough. */
 export const versionPageSchema = z.object({
   rows: z.array(z.object({ submission: text })),
   next: z.string().optional(),

@@ -1,19 +1,19 @@
-// A person's or a program's way to the API: every request with its token, every problem as one sentence.
+// An API client for one person or program: sends its token with every request and turns problems into one-line errors.
 import { createHash, randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { outcomeAnswerSchema } from './answers.ts';
 
-/** The API takes up to thirty; a step of the demo takes a few. */
+/** The API allows up to thirty; a step of the demo takes a few. */
 const WAIT_SECONDS = 20;
-/** A command that takes longer than this hangs. */
+/** A command that takes longer counts as hanging. */
 const COMMAND_WITHIN_MS = 600_000;
-/** How often something is asked about that takes seconds. */
+/** Polling interval for operations that take seconds. */
 const ASK_EVERY_MS = 300;
 
 const problemSchema = z.looseObject({ detail: z.string() });
 
-/** An answer other than the one hoped for, in the API's own words. */
+/** An error response, with the API's message. */
 export class ApiProblem extends Error {
   readonly status: number;
   constructor(status: number, message: string) {
@@ -26,7 +26,7 @@ export class ApiProblem extends Error {
 export type Command = {
   readonly name: string;
   readonly args?: Readonly<Record<string, unknown>>;
-  /** The state the person saw. */
+  /** The revision that the person saw. */
   readonly revision: number;
   readonly digest?: string | null;
   readonly report?: string | null;
@@ -35,19 +35,19 @@ export type Command = {
 export type ApiClient = {
   readonly who: string;
   readonly get: <T>(path: string, schema: z.ZodType<T>) => Promise<T>;
-  /** As `get`, but `undefined` where there is none. */
+  /** Like `get`, but returns `undefined` if nothing is found. */
   readonly find: <T>(path: string, schema: z.ZodType<T>) => Promise<T | undefined>;
   readonly post: <T>(path: string, body: unknown, schema: z.ZodType<T>) => Promise<T>;
   readonly put: (path: string, body: unknown) => Promise<void>;
-  /** Uploads bytes, held to their digest; the same bytes again are harmless. */
+  /** Uploads bytes, verified by digest; idempotent for the same bytes. */
   readonly upload: (path: string, bytes: Uint8Array) => Promise<void>;
-  /** Gives a command and waits until it is done; returns what the workflow says of it. Throws when it is refused or fails. */
+  /** Sends a command and waits until it is done; returns the workflow's message. Throws if it is refused or fails. */
   readonly command: (path: string, command: Command) => Promise<string>;
-  /** Asks until `done` says that it is what was waited for. */
+  /** Polls until `done` returns true. */
   readonly until: <T>(what: string, ask: () => Promise<T>, done: (found: T) => boolean, withinMs: number) => Promise<T>;
 };
 
-/** A client that speaks as `who` with its token; every request and wait ends with `signal`. */
+/** A client that acts as `who` with its token; `signal` aborts every request and wait. */
 export function createApiClient(given: {
   readonly api: string;
   readonly who: string;
@@ -67,7 +67,7 @@ export function createApiClient(given: {
     });
     if (response.ok) return response;
     const problem = problemSchema.safeParse(await response.json().catch(() => undefined));
-    const detail = problem.success ? problem.data.detail : 'without a reason';
+    const detail = problem.success ? problem.data.detail : 'no reason given';
     throw new ApiProblem(response.status, `${who}: ${method} ${path}: ${response.status}: ${detail}`);
   };
   const json = (method: string, path: string, body?: unknown, headers = {}) =>
@@ -75,7 +75,7 @@ export function createApiClient(given: {
   const parse = async <T>(response: Response, path: string, schema: z.ZodType<T>): Promise<T> => {
     const parsed = schema.safeParse(await response.json());
     if (parsed.success) return parsed.data;
-    throw new Error(`${path} answered something unexpected: ${z.prettifyError(parsed.error)}`);
+    throw new Error(`${path} returned an unexpected response: ${z.prettifyError(parsed.error)}`);
   };
 
   const get = async <T>(path: string, schema: z.ZodType<T>): Promise<T> => parse(await json('GET', path), path, schema);
@@ -84,7 +84,7 @@ export function createApiClient(given: {
     for (;;) {
       const found = await ask();
       if (done(found)) return found;
-      if (Date.now() > end) throw new Error(`${what}: not within ${Math.round(withinMs / 1000)} s`);
+      if (Date.now() > end) throw new Error(`${what}: not done within ${Math.round(withinMs / 1000)} s`);
       await sleep(ASK_EVERY_MS, undefined, { signal });
     }
   };
@@ -108,7 +108,7 @@ export function createApiClient(given: {
       await (await call('PUT', path, 'application/octet-stream', bytes, digest)).arrayBuffer();
     },
     command: async (path, command) => {
-      // Ours, so that sending it again could do nothing twice.
+      // Our own id, so that a retry has no second effect.
       const body = { ...command, commandId: randomUUID() };
       const first = await json('POST', path, body, { prefer: `wait=${WAIT_SECONDS}` });
       const { address, outcome } = await parse(first, path, outcomeAnswerSchema);
@@ -119,7 +119,7 @@ export function createApiClient(given: {
         : outcome;
       if (settled?.status === 'done') return settled.message;
       throw new Error(
-        `${who}: ${command.name} ${settled?.status ?? 'unknown'}: ${settled?.message ?? 'without a reason'}`,
+        `${who}: ${command.name} ${settled?.status ?? 'unknown'}: ${settled?.message ?? 'no reason given'}`,
       );
     },
   };

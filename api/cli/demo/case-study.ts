@@ -1,4 +1,4 @@
-// What the demo plays with: the names, the rules and the committed files of the case study.
+// The names, rules and committed files of the case study.
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -12,25 +12,25 @@ export const application = 'code-scanner';
 export const people = { sam: 'scientist', mia: 'manager', dev: 'developer', eve: 'engineer' } as const;
 export type Person = keyof typeof people;
 
-/** The manager's rule: what a report must reach. By average precision the candidates are ranked. */
+/** The manager's minimums for a report. Candidates are ranked by average precision. */
 export const thresholds = { average_precision: 0.75, roc_auc: 0.85 } as const;
-/** The scientist's own: on two small projects average precision moves too much to ask for a minimum. */
+/** The scientist's own minimum: on two small projects average precision varies too much for one. */
 export const privateThresholds = { roc_auc: 0.8 } as const;
 
-/** Of the 14 training projects these are not trained on: they are the rows of the private test. */
+/** Of the 14 training projects, these are held out for the private test. */
 export const leftOut = 'commons-configuration, jedis';
 export const trainingSet = 'training-tokens';
 export const privateSet = 'private-test';
 export const heldOutSet = 'held-out-projects';
 
-/** The two ways to learn that are compared. */
+/** The two algorithms that are compared. */
 export const algorithms = ['random-forest', 'svm'] as const;
 export type Algorithm = (typeof algorithms)[number];
 
 /** Findings an engineer looks at in one sitting. */
 export const mostLabels = 20;
 
-/** Folder of the case study, and of the sources that are scanned. */
+/** Folder of the case study, including the sources that are scanned. */
 export const example = fileURLToPath(new URL('../../../deploy/examples/vulnerability/', import.meta.url));
 export const sample = join(example, 'sample');
 
@@ -45,11 +45,11 @@ export async function readCode(): Promise<Readonly<Record<string, string>>> {
 /** A committed data file's bytes. */
 export const readData = (name: string): Promise<Uint8Array> => readFile(join(example, 'data', name));
 
-/** The sample's files that the labels call vulnerable, by path: what the engineer knows and the model does not. */
+/** Paths of the sample's files that are labelled vulnerable: known to the engineer, not to the model. */
 export async function readTruth(): Promise<ReadonlySet<string>> {
   const [header = '', ...lines] = (await readFile(join(sample, 'labels.csv'), 'utf8')).trim().split(/\r?\n/);
   if (!header.startsWith('project,path,security,vul,'))
-    throw new Error(`sample/labels.csv has other columns: ${header}`);
+    throw new Error(`sample/labels.csv has unexpected columns: ${header}`);
   const rows = lines.map((line) => line.split(','));
   return new Set(rows.filter(([, , , vul]) => vul === '1').map(([of = '', path = '']) => `${of}/${path}`));
 }

@@ -1,4 +1,4 @@
-// After the release: the application takes it in and scans, the engineer says what was true, the labels stand in Git.
+// After the release: the application receives it and scans, the engineer labels the findings, the labels are in Git.
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -9,18 +9,18 @@ import type { Team } from './team.ts';
 import type { Terminal } from './terminal.ts';
 
 const LIVE_WITHIN_MS = 300_000;
-/** An application that is told to end has this long. */
+/** Time for the application to exit after SIGTERM. */
 const END_WITHIN_MS = 10_000;
 
 const root = join(example, '..', '..', '..');
 
-/** Waits until the release is live in the application; the gates' evidence is printed. */
+/** Waits until the release is live in the application; prints the gates' evidence. */
 export async function awaitLive(dev: ApiClient, terminal: Terminal, release: string): Promise<void> {
   const path = `/v1/applications/${application}/deliveries/${release}`;
   const moving = ['received', 'gating', 'deploying'];
   await terminal.step(
     application,
-    `takes in ${release}, gates it and puts it live`,
+    `receives ${release}, runs its gates and makes it live`,
     async (tell) => {
       const ask = async (): Promise<Delivery | undefined> => {
         const delivery = await dev.find(path, deliverySchema);
@@ -30,7 +30,7 @@ export async function awaitLive(dev: ApiClient, terminal: Terminal, release: str
       const done = (delivery: Delivery | undefined) => delivery !== undefined && !moving.includes(delivery.state);
       const delivery = await dev.until(`delivery of ${release}`, ask, done, LIVE_WITHIN_MS);
       if (delivery?.state !== 'live')
-        throw new Error(`the delivery is ${delivery?.state ?? 'not there'}: ${delivery?.detail ?? ''}`);
+        throw new Error(`the delivery is ${delivery?.state ?? 'missing'}: ${delivery?.detail ?? ''}`);
       const live = await dev.get(`/v1/applications/${application}/types/${modelType}/live`, liveSchema);
       if (live.release !== release) throw new Error(`${live.release ?? 'nothing'} is live, not ${release}`);
       return delivery;
@@ -39,7 +39,7 @@ export async function awaitLive(dev: ApiClient, terminal: Terminal, release: str
   );
 }
 
-/** Runs the application's own program over the sample's sources, with nothing but the API's address and its token. */
+/** Runs the application's program on the sample's sources, with only the API's address and its token. */
 export async function scanSample(
   given: { readonly api: string; readonly token: string; readonly scan: string; readonly signal: AbortSignal },
   terminal: Terminal,
@@ -59,7 +59,7 @@ export async function scanSample(
     const env = { PATH: process.env['PATH'] ?? '', TMPDIR: process.env['TMPDIR'] ?? '/tmp', OCDL_TOKEN: given.token };
     const { status, out, err } = await run(process.execPath, args, env, given.signal);
     if (status === 0) return out;
-    throw new Error(`its program ended with status ${status ?? 'none'}: ${err.slice(-5).join(' ').trim()}`);
+    throw new Error(`the application's program failed (status ${status ?? 'none'}): ${err.slice(-5).join(' ').trim()}`);
   });
   for (const line of lines) terminal.say(line === '' ? '' : `               ${line}`);
 }
@@ -68,11 +68,11 @@ export type Labelled = {
   readonly scan: Scan;
   readonly confirmed: number;
   readonly denied: number;
-  /** What the labels' repository says of the scan's commits, newest first. */
+  /** Log lines of the scan's commits in the labels repository, newest first. */
   readonly commits: readonly string[];
 };
 
-/** The engineer judges what was flagged; afterwards the labels' commits are looked up in their repository. */
+/** The engineer labels the flagged findings; then the commits of the labels are read from their repository. */
 export async function playEngineer(
   { eve }: Team,
   terminal: Terminal,
@@ -100,7 +100,7 @@ export async function playEngineer(
   return { scan, confirmed: confirmed.length, denied: denied.length, commits };
 }
 
-/** Where the embedded platform keeps the project's labels. */
+/** The embedded platform's repository of the project's labels. */
 export const labelsFolder = (home: string): string => join(home, 'git', project, 'labels.git');
 
 async function showCommits(
@@ -110,13 +110,13 @@ async function showCommits(
   const file = `labels/${application}/${given.scan}.csv`;
   const args = ['-C', labelsFolder(given.home), 'log', '--stat', '--format=%h %an: %s', commit, '--', file];
   const { status, out, err } = await run('git', args, { PATH: process.env['PATH'] ?? '' }, given.signal);
-  if (status !== 0) throw new Error(`git does not show the labels' commit ${commit}: ${err.join(' ')}`);
+  if (status !== 0) throw new Error(`git cannot show commit ${commit} of the labels: ${err.join(' ')}`);
   return out.filter((line) => line.trim() !== '' && !line.includes('file changed'));
 }
 
 type Ended = { readonly status: number | null; readonly out: readonly string[]; readonly err: readonly string[] };
 
-/** Runs a program to its end; the signal ends it first kindly, then at once. */
+/** Runs a program to its end; on abort it gets SIGTERM, later SIGKILL. */
 function run(
   program: string,
   args: readonly string[],

@@ -1,4 +1,4 @@
-// The manager's part: evaluates the candidates on projects nobody trained on, decides by the reports, releases.
+// The manager's part: evaluates the candidates on held-out projects, decides by the reports, releases.
 import { type Evaluation, type Report, releaseRowsSchema, reportSchema } from './answers.ts';
 import type { ApiClient } from './api-client.ts';
 import { heldOutSet, modelType, project, thresholds } from './case-study.ts';
@@ -8,12 +8,12 @@ import { table, type Terminal } from './terminal.ts';
 export type Assessed = Candidate & { readonly evaluation: Evaluation; readonly report: Report };
 export type Decided = {
   readonly assessed: readonly Assessed[];
-  /** The approved one; none when no report passes. */
+  /** The approved candidate; undefined if no report passes. */
   readonly approved: Assessed | undefined;
   readonly release: string | undefined;
 };
 
-/** Evaluation, decisions and, when one was approved, its release. */
+/** Evaluation, decisions and the release of the approved candidate, if any. */
 export async function playManager(
   mia: ApiClient,
   terminal: Terminal,
@@ -98,7 +98,7 @@ async function release(mia: ApiClient, terminal: Terminal, { version }: Assessed
   );
 }
 
-/** The release a submission went out as: of several the newest. */
+/** The newest release of a submission. */
 async function releaseOf(mia: ApiClient, submission: string): Promise<string> {
   let found: string | undefined;
   let after = 0;
@@ -109,11 +109,11 @@ async function releaseOf(mia: ApiClient, submission: string): Promise<string> {
     if (last === undefined) break;
     after = last.sequence;
   }
-  if (found === undefined) throw new Error(`${submission} was released and no release says so`);
+  if (found === undefined) throw new Error(`${submission} is released, but no release of it was found`);
   return found;
 }
 
-/** Both reports beside each other; a live version's figures on the same rows below, when there is one. */
+/** Both reports side by side, followed by the live version's metrics on the same rows, if there is one. */
 function reportTable(assessed: readonly Assessed[]): readonly string[] {
   const metrics = ['average_precision', 'roc_auc', 'f1', 'precision', 'recall'] as const;
   const heading = ['', 'version', ...metrics.map(words), 'verdict'];

@@ -1,18 +1,18 @@
-// The demo's own platform, embedded or on the stack: started for it, or found running where an earlier `--keep` has left it up.
+// The demo's platform, embedded or on the stack: started by the demo, or left running by an earlier run with `--keep`.
 import { startPlatform } from '../../../deploy/local/platform.ts';
 import { readPlatformState } from '../../../deploy/local/platform-state.ts';
 import { ownerOf } from '../../../deploy/local/home-lock.ts';
 import { type Environment, readSettings, withoutSystems } from '../../../deploy/local/settings.ts';
 import { checkBelonging, noteBelonging, openStack } from './stack.ts';
 
-/** A platform that runs answers at once. */
+/** A running platform answers immediately. */
 const ANSWER_WITHIN_MS = 5_000;
 
 export type DemoPlatform = {
   readonly apiUrl: string;
   readonly uiUrl: string;
   readonly adminToken?: string;
-  /** Did this demo start it? Only then it ends with the demo. */
+  /** Whether this demo started the platform and stops it at its end. */
   readonly own: boolean;
   readonly stop: () => Promise<void>;
   readonly ended: Promise<{ readonly error?: Error }>;
@@ -20,7 +20,7 @@ export type DemoPlatform = {
 
 export type PlatformWish = {
   readonly home: string;
-  /** Play on the stack's real servers. */
+  /** Run on the stack's real servers. */
   readonly stack: boolean;
   readonly env: Environment;
   readonly say: (line: string) => void;
@@ -28,23 +28,23 @@ export type PlatformWish = {
   readonly force: AbortSignal;
 };
 
-/** Gives the platform of `home`, starting it where none runs. */
+/** Returns the platform of `home`; starts it if none is running. */
 export async function openPlatform(wish: PlatformWish): Promise<DemoPlatform> {
   const { home, env, say, stop, force } = wish;
   const running = readPlatformState(home);
   const owner = ownerOf(home);
   if (running !== undefined && owner?.pid === running.pid && (await answers(running.apiUrl))) {
-    say(`A platform already runs on ${home} (process ${owner.pid}): it is used, and left running.`);
+    say(`A platform is already running on ${home} (process ${owner.pid}): the demo uses it and leaves it running.`);
     const { apiUrl, uiUrl } = running;
     return { apiUrl, uiUrl, own: false, stop: () => Promise.resolve(), ended: new Promise(() => undefined) };
   }
   if (wish.stack) return await openOnStack(wish);
-  // The demo never plays on somebody's real servers, whatever the environment names.
+  // The demo ignores external systems in the environment, so that it never changes real data.
   const settings = readSettings({ ...withoutSystems(env), ...own(home) });
   return { ...(await startPlatform({ settings, say, stop, force })), own: true };
 }
 
-/** Its jobs reach its own API, whatever address the environment names for another platform's. */
+/** Jobs must use the demo's API, not the address of another platform in the environment. */
 const own = (home: string): Environment => ({ OCDL_HOME: home, OCDL_API_URL: '' });
 
 async function openOnStack({ home, env, say, stop, force }: PlatformWish): Promise<DemoPlatform> {

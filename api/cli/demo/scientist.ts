@@ -1,4 +1,4 @@
-// The scientist's part: code and data in, two models trained side by side, tried privately, submitted.
+// The scientist's part: commits code and data, trains two models in parallel, tests them privately, submits them.
 import {
   anySchema,
   commitSchema,
@@ -19,7 +19,7 @@ const EVALUATED_WITHIN_MS = 300_000;
 
 export type Candidate = { readonly algorithm: Algorithm; readonly version: Version };
 export type Run = {
-  /** Counts the demo's runs on this home: part of every id, and the seed. */
+  /** Number of the demo's run on this home: part of every id, and the seed. */
   readonly number: number;
   readonly shuffleLabels: boolean;
 };
@@ -29,7 +29,7 @@ export const submissionPath = (submission: string): string =>
 export const readVersion = async (as: ApiClient, submission: string): Promise<Version> =>
   (await as.get(submissionPath(submission), shownVersionSchema)).version;
 
-/** The number of a run that has not been: one more than any submission's. */
+/** The next run's number: one more than the highest among the submissions. */
 export async function nextRun(sam: ApiClient): Promise<number> {
   const used: number[] = [];
   let after = '';
@@ -41,13 +41,13 @@ export async function nextRun(sam: ApiClient): Promise<number> {
   return Math.max(0, ...used) + 1;
 }
 
-/** Everything up to the submission; returns the candidates as they came before the manager. */
+/** Everything up to the submission; returns the submitted candidates. */
 export async function playScientist(sam: ApiClient, terminal: Terminal, run: Run): Promise<readonly Candidate[]> {
   const commit = await terminal.step(
     'sam',
     'commits the training code and registers the data',
     () => provision(sam),
-    (made) => `commit ${made.slice(0, 10)}; 14 projects to train on, of them 2 (${leftOut}) as rows to test with`,
+    (made) => `commit ${made.slice(0, 10)}; 14 projects, 2 of them (${leftOut}) held out as private test rows`,
   );
   const ids = algorithms.map((algorithm) => `${algorithm}-${run.number}`);
   const trained = await terminal.step(
@@ -58,12 +58,12 @@ export async function playScientist(sam: ApiClient, terminal: Terminal, run: Run
   );
   await terminal.step(
     'sam',
-    'tests both privately on the 2 projects they have not seen',
+    'tests both privately on the 2 held-out training projects',
     (tell) => testPrivately(sam, trained, tell),
     (tests) => tests.map((test, i) => `${algorithms[i] ?? ''} ${privateVerdict(test)}`).join(', '),
   );
   if (run.shuffleLabels)
-    terminal.say('               (and submits them all the same: the held-out projects have the last word)');
+    terminal.say('               (and submits them anyway: the manager evaluates them on other projects)');
   return terminal.step(
     'sam',
     'submits both',
@@ -81,7 +81,7 @@ async function provision(sam: ApiClient): Promise<string> {
   return commit;
 }
 
-/** Uploads a committed file to one's private area and registers it as a data set; the same again is harmless. */
+/** Uploads a committed file to the user's private area and registers it as a data set; idempotent. */
 export async function register(as: ApiClient, dataset: string, kind: 'training' | 'test', name: string): Promise<void> {
   const path = `data/${name}`;
   await as.upload(`/v1/projects/${project}/files/private/${path}?replace=true`, await readData(name));
@@ -89,7 +89,7 @@ export async function register(as: ApiClient, dataset: string, kind: 'training' 
   await as.post(`/v1/projects/${project}/datasets`, { dataset, kind, files }, anySchema);
 }
 
-/** A wait that is longer than a fit is explained. */
+/** Explains a wait that takes longer than a training. */
 async function announced<T>(training: Promise<T>, terminal: Terminal): Promise<T> {
   const line = '               (a first run installs its Python packages, which takes a minute or more)';
   const timer = setTimeout(() => terminal.say(line), EXPLAIN_AFTER_MS);
@@ -107,7 +107,7 @@ async function train(sam: ApiClient, run: Run, commit: string, tell: (progress: 
         lock: 'requirements.lock',
         data: [trainingSet],
         parameters: { model: algorithm, shuffle_labels: run.shuffleLabels, leave_out: leftOut },
-        // Another seed each run: equal bytes would be the version of an earlier run that is still open.
+        // A different seed per run: identical bytes would be the version of an earlier run that is still open.
         seed: run.number,
       };
       await sam.post(
@@ -141,7 +141,7 @@ async function testPrivately(
   );
 }
 
-/** Runs one evaluation to its end. Without thresholds those of the project's policy count. */
+/** Runs one evaluation to its end. Without thresholds, those of the project's policy apply. */
 export async function evaluate(
   as: ApiClient,
   asked: {

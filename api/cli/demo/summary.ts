@@ -1,4 +1,4 @@
-// What the demo ends with: what was decided, what is live, what was found true, and where to look.
+// The summary of the demo: decisions, the live version, labelled findings, and where to look next.
 import { application, model } from './case-study.ts';
 import { labelsFolder, type Labelled } from './engineer.ts';
 import type { Assessed, Decided } from './manager.ts';
@@ -17,7 +17,7 @@ export function summary(
   const lines = assessed.map((one, i) => row(i === 0 ? 'Decisions' : '', decision(one, approved)));
   lines.push(
     approved === undefined
-      ? row('Release', 'none: no report reached the minimums, so nothing was approved and nothing new is live')
+      ? row('Release', 'none: no report reached the minimums, so no version was approved or released')
       : row('Live', `${release ?? ''} in ${application}: ${model} version ${approved.version.version ?? ''}`),
   );
   if (labelled !== undefined) {
@@ -33,8 +33,8 @@ export function summary(
   lines.push(
     '',
     given.staysUp
-      ? `The platform stays up; tokens of all roles: ${given.home}/demo-tokens.json.`
-      : 'To look around in it: npm run demo -- --keep leaves the platform up.',
+      ? `The platform keeps running; the tokens of all roles are in ${given.home}/demo-tokens.json.`
+      : 'To explore the platform afterwards, run: npm run demo -- --keep',
   );
   return lines;
 }

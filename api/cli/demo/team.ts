@@ -1,4 +1,4 @@
-// Gathers the demo's team: people with their tokens, the project with its rules, the application. A second run finds all there.
+// Sets up the demo's team: people with their tokens, the project with its rules, the application. Later runs reuse them.
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -7,7 +7,7 @@ import { type ApiClient, ApiProblem, createApiClient } from './api-client.ts';
 import { application, modelType, people, type Person, project, thresholds } from './case-study.ts';
 
 export type Team = Readonly<Record<Person, ApiClient>> & {
-  /** The application's own token, for its program. */
+  /** The token of the application's program. */
   readonly applicationToken: string;
 };
 
@@ -16,18 +16,18 @@ type Place = { readonly api: string; readonly home: string; readonly signal: Abo
 const tokensSchema = z.record(z.string(), z.string());
 type Tokens = z.infer<typeof tokensSchema>;
 
-/** Sets up what is not there yet. `adminToken` is shown by a home's first start only; it is kept beside the others. */
+/** Creates whatever is missing. `adminToken` is known only at a home's first start; it is stored with the other tokens. */
 export async function gatherTeam(place: Place, adminToken: string | undefined): Promise<Team> {
   const kept = await readTokens(place.home);
   const tokens: Tokens = { ...kept, ...(adminToken !== undefined && { admin: adminToken }) };
-  // At once: a first start shows the administrator's token this once.
+  // Store it first: the administrator's token is shown only once.
   await keepTokens(place.home, tokens);
   const client = (who: string, token: string): ApiClient => createApiClient({ ...place, who, token });
   const admin = client('admin', tokens['admin'] ?? '');
   if (tokens['admin'] === undefined || !(await isGood(admin)))
     throw new Error(
-      `${place.home} has no good administrator's token in demo-tokens.json, and it is shown only once: ` +
-        'remove the folder, or give another one with --home',
+      `${place.home}/demo-tokens.json has no valid administrator's token, which is shown only once: ` +
+        'remove the folder, or set --home to another one',
     );
 
   const names = Object.keys(people) as Person[];
@@ -59,7 +59,7 @@ export async function gatherTeam(place: Place, adminToken: string | undefined): 
   return { ...cast, applicationToken: tokens['application'] ?? '' };
 }
 
-/** Is the token still one? Any other problem than a refusal is told. */
+/** Whether the token is still valid. Throws on any problem other than a refusal. */
 async function isGood(client: ApiClient, path = '/v1/me'): Promise<boolean> {
   try {
     await client.get(path, path === '/v1/me' ? meSchema : anySchema);
@@ -77,11 +77,11 @@ async function readTokens(home: string): Promise<Tokens> {
   try {
     return tokensSchema.parse(JSON.parse(text));
   } catch {
-    throw new Error(`${tokensPath(home)} is damaged: remove ${home}, or give another folder with --home`);
+    throw new Error(`${tokensPath(home)} is damaged: remove ${home}, or set --home to another folder`);
   }
 }
 
-/** Whole or not at all, for this user only. */
+/** Writes the tokens atomically, readable by this user only. */
 async function keepTokens(home: string, tokens: Tokens): Promise<void> {
   const path = tokensPath(home);
   await writeFile(`${path}.new`, `${JSON.stringify(tokens, null, 2)}\n`, { mode: 0o600 });

@@ -1,16 +1,16 @@
-// The demo's progress on the terminal: one line a step; the line of the step under way is redrawn where there is a terminal.
+// The demo's progress: one line per step; on a terminal the line of the current step is redrawn.
 
-/** How often the seconds of a step under way are redrawn. */
+/** Redraw interval of the current step's line. */
 const REDRAW_MS = 500;
 
 export type Terminal = {
-  /** Prints a line as it is. */
+  /** Prints a line unchanged. */
   readonly say: (line?: string) => void;
   /** Prints a heading. */
   readonly part: (heading: string) => void;
   /**
-   * Does one step of a person: prints who, what, how it went and how long it took. `work` may tell how far it is; what it
-   * returns is printed as the step's result. A step that fails becomes a {@link FailedStep} that names it.
+   * Runs one step of a person: prints who, what, the result and the duration. `work` may report progress; its return value is
+   * printed as the result. A failure becomes a {@link FailedStep} that names the step.
    */
   readonly step: <T>(
     who: string,
@@ -20,10 +20,10 @@ export type Terminal = {
   ) => Promise<T>;
 };
 
-/** A step that did not go well; the message says which and why. */
+/** A failed step; the message says which one and why. */
 export class FailedStep extends Error {}
 
-/** Prints to `out`; only a terminal is redrawn, a file or a pipe gets each line once. */
+/** Prints to `out`; only a terminal is redrawn; a file or a pipe gets each line once. */
 export function createTerminal(out: NodeJS.WriteStream = process.stdout): Terminal {
   const live = { line: '' };
   const isLive = out.isTTY === true;
@@ -77,7 +77,7 @@ export function createTerminal(out: NodeJS.WriteStream = process.stdout): Termin
   };
 }
 
-/** Rows as aligned columns, the first row as their heading; numbers stand right. */
+/** Rows as aligned columns; the first row is the heading; numbers are right-aligned. */
 export function table(rows: readonly (readonly string[])[]): readonly string[] {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] ?? '').length)));
   const isNumber = (cell: string): boolean => /^[+-]?[\d.]+$/.test(cell);
