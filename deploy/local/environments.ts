@@ -97,11 +97,12 @@ export function createEnvironments(
           }),
         );
       } catch (error) {
-        // Not the lock's fault: an index or a disk that is slow now may not be so later.
+        // Not retried: twenty attempts of an hour each would hold a slot for a day. The author may retry the run later.
         if (deadline.aborted && !watch.signal.aborted)
-          throw new Error(
-            `the Python environment of lock ${sha256.slice(0, 12)} was not ready within ${(options.deadlineMs ?? DEADLINE_MS) / 60_000} minutes`,
-            { cause: error },
+          throw failure(
+            'JobTimedOut',
+            `the Python environment of lock ${sha256.slice(0, 12)} was not ready within ${(options.deadlineMs ?? DEADLINE_MS) / 60_000} minutes: ` +
+              'the package index or the disk is too slow, or the environment too large; retry the run when this is fixed',
           );
         throw error;
       }

@@ -73,5 +73,8 @@ test('names the files that are still wrong or missing, and no more once they are
   await writeFile(missing.file, 'staging/p/models/m/s-1/model.onnx');
   expect((await state())?.wrong).toMatch(/^1 file does not match the recorded checksum/);
   await writeFile(changed.file, 'releases/kind/a/model.onnx');
-  expect(await state()).toEqual({ name: 'Stored bytes', found: 'all of the 3 files with an earlier checksum mismatch are intact again' });
+  expect(await state()).toEqual({
+    name: 'Stored bytes',
+    found: 'all of the 3 files with an earlier checksum mismatch are intact again',
+  });
 });

@@ -89,7 +89,9 @@ test('without bubblewrap the platform is wrong, unless the operator has said tha
   });
   expect(await sandboxState(true, detect)).toEqual({
     name: 'bubblewrap',
-    without: expect.stringMatching(/^local jobs run without a sandbox because OCDL_JOBS_WITHOUT_SANDBOX is true/) as unknown,
+    without: expect.stringMatching(
+      /^local jobs run without a sandbox because OCDL_JOBS_WITHOUT_SANDBOX is true/,
+    ) as unknown,
   });
 });
 

@@ -91,7 +91,9 @@ test('with Go it is built from the pinned modules, with progress, and cached', a
   expect(call.cgo).toBe('0');
   expect(existsSync(join(call.cwd, 'go.mod'))).toBe(true);
   const { version } = temporalSource();
-  expect(lines[0]).toBe(`Fetching the Temporal server ${version} with ${join(path, 'go')}: only once, up to several minutes.`);
+  expect(lines[0]).toBe(
+    `Fetching the Temporal server ${version} with ${join(path, 'go')}: only once, up to several minutes.`,
+  );
   expect(lines.at(-1)).toMatch(/^Fetched the Temporal server \d+\.\d+\.\d+ in \d+ s\.$/);
   expect(readdirSync(dirname(temporalCachePath(cache)))).toEqual(['temporal']);
   await find();
