@@ -71,7 +71,7 @@ export function holdingActivities(point: ActivityPoint): Held {
       inbound: {
         async execute(input, next) {
           try {
-            return (await inbound?.execute?.(input, next)) as unknown;
+            return await inbound?.execute?.(input, next);
           } finally {
             if (state.held === context.info) state.finish();
           }

@@ -342,6 +342,10 @@ it('an empty Temporal gets everything back that is open, and all of it can be fi
   expect(await world.records.livePointer('shop', 'kind')).toMatchObject({
     ...{ release: next, generation: pointer.generation + 2 },
   });
+  // Until it has heard, a command may be about a revision that is no longer the newest.
+  await until('r-11 to hear that it was superseded', async () =>
+    (await world.records.version('p', 'm', 'r-11'))?.detail.includes('superseded in shop'),
+  );
   expect(await after.give('r-11', 'mia', 'retire')).toMatchObject({ status: 'done' });
   const ended: unknown = await after.client.workflow.getHandle(after.idOf('r-11')).result();
   expect(ended).toMatchObject({ state: 'retired' });
