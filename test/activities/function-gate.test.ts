@@ -131,7 +131,7 @@ it('starts a service that is not ready three times, then fails the model', async
     },
   });
   expect(await run(cluster)).toEqual({
-    ...{ passed: false, detail: 'started 3 times: service x was not ready within 20 seconds' },
+    ...{ passed: false, detail: 'not ready after 3 starts: service x was not ready within 20 seconds' },
   });
   expect(seen.starts).toBe(3);
 });

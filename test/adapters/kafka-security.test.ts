@@ -157,7 +157,7 @@ describeWith(['kafka'], 'kafka with TLS, logins and rights', () => {
     [
       'a broker with the certificate of another authority',
       () => ({ sasl: scram, ssl: { ca: otherCa } }),
-      /certificate of Kafka at .* is not trusted .*configured authority/,
+      /certificate of Kafka at .* is not trusted .*configured certificate authority/,
     ],
     ['the system’s authorities', () => ({ sasl: scram, ssl: true as const }), /is not trusted/],
     [

@@ -196,7 +196,7 @@ describe('a bomb', () => {
           { name: 'b', text: 'b'.repeat(600) },
         ]),
       ),
-      /more than 1000 bytes/,
+      /more than the limit of 1000 bytes/,
       small,
     );
     const few = createArchives({ ...limits, entries: 5 });

@@ -155,7 +155,7 @@ describe('Maven', () => {
     lay({ sha1: createHash('sha1').update('other').digest('hex') });
     await refused(fetch(source), 'DigestMismatch', /rows-1\.0-test\.zip has sha1/);
     lay({ sha1: '<html>' });
-    await refused(fetch(source), 'Corrupt', /holds no sha1 digest/);
+    await refused(fetch(source), 'Corrupt', /does not contain a sha1 digest/);
     site().pages.clear();
     await refused(fetch(source), 'NotFound', /has no \/maven2\/org\/example/);
     lay({});

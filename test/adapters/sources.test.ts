@@ -213,7 +213,7 @@ describe('a download', () => {
   it.each<[number, string, Parameters<typeof isFailure>[1]]>([
     [404, 'has no /gone', 'NotFound'],
     [403, 'imports send none', 'NotAuthorized'],
-    [400, 'answers 400', 'InvalidInput'],
+    [400, 'returned status 400', 'InvalidInput'],
   ])('answered with %d is over', async (status, text, type) => {
     site().pages.set('data.example.org/gone', json({}, status));
     await refused(fetch(https('/gone')), type, text);

@@ -119,7 +119,7 @@ describe('what is no ONNX model', () => {
     ['an ORT model', Buffer.concat([Buffer.from([0x12, 6, 0, 0]), Buffer.from('ORTM')]), 'ORT format'],
     ['JSON', Buffer.from('{"graph": []}'), 'JSON text'],
     ['text', Buffer.from('hello, this is not a model\n'), 'plain text'],
-    ['zeroes', Buffer.alloc(100), 'not ONNX'],
+    ['zeroes', Buffer.alloc(100), 'not an ONNX model'],
     ['an LFS pointer', Buffer.from('version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n'), 'Git LFS'],
   ];
   it.each(cases)('%s is refused by name', async (_, bytes, words) => {
