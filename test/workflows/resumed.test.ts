@@ -182,7 +182,7 @@ describe('after a terminate', () => {
       const row = await world.records.delivery('shop', release);
       return row?.state === 'failed' && row;
     });
-    expect(failed.detail).toBe('the delivery was ended: ended by an operator');
+    expect(failed.detail).toBe('the delivery was stopped: ended by an operator');
     expect(await sweepOnce()).toMatchObject(nothing);
     world.script.service = 'golden';
     await until('its version to know', async () =>
