@@ -12,31 +12,30 @@ import {
 
 export { checkGolden, compareOutputs, type GoldenResult, type GoldenSamples } from './golden.ts';
 
-/** Where a service listens: `unix:/path.sock` or `http://127.0.0.1:8000`. */
+/** Address of a service: `unix:/path.sock` or `http://127.0.0.1:8000`. */
 export interface InferenceAddress {
   readonly address: string;
   readonly name: string;
-  /** Largest response that is read; 64 MiB unless given. */
+  /** Maximum size of a response; 64 MiB by default. */
   readonly maxResponseBytes?: number;
-  /** Longest time that one call waits for its whole answer; 60 s unless given. */
+  /** Time limit of one call, until the response is complete; 60 s by default. */
   readonly answerWithinMs?: number;
 }
 
 export interface InferenceClient {
-  /** Whether the model answers; false also when nothing listens there (yet). */
+  /** Whether the model is ready; also false if nothing listens there yet. */
   readonly ready: (signal: AbortSignal) => Promise<boolean>;
   readonly metadata: (signal: AbortSignal) => Promise<ModelMetadata>;
   readonly infer: (request: InferRequest, signal: AbortSignal) => Promise<InferResponse>;
 }
 
 /**
- * Why a call failed: `unreachable` (nothing answered), `refused` (4xx: the request is at fault), `overloaded` (503: try
- * again), `failed` (other 5xx: the model is at fault), `malformed` (no valid answer), `late` (no answer in time), `aborted` (by the
- * signal).
+ * Why a call failed: `unreachable` (no response), `refused` (4xx: invalid request), `overloaded` (503: retry), `failed` (other
+ * 5xx: the model failed), `malformed` (invalid response), `late` (no response in time), `aborted` (by the signal).
  */
 export type InferenceFailure = 'unreachable' | 'refused' | 'overloaded' | 'failed' | 'malformed' | 'late' | 'aborted';
 
-/** A call to a service that did not give its answer. */
+/** A failed call to a service. */
 export class InferenceError extends Error {
   readonly kind: InferenceFailure;
   readonly status: number | undefined;
@@ -59,7 +58,7 @@ const MAX_RESPONSE_BYTES = 64 * 1024 * 1024;
 const ANSWER_WITHIN_MS = 60_000;
 const errorBody = z.object({ error: z.string() });
 
-/** A client of the model `name` at `address`. Every call ends with its signal, or when its time is over. */
+/** A client of the model `name` at `address`. Every call ends when its signal aborts or its time limit is exceeded. */
 export const createInferenceClient = (given: InferenceAddress): InferenceClient => {
   const { address, name, maxResponseBytes: limit = MAX_RESPONSE_BYTES, answerWithinMs = ANSWER_WITHIN_MS } = given;
   const target = targetOf(address);
@@ -72,7 +71,7 @@ export const createInferenceClient = (given: InferenceAddress): InferenceClient 
     } catch (error) {
       if (error instanceof InferenceError) throw error;
       if (signal.aborted)
-        throw new InferenceError('aborted', `${method} ${address}${at} was given up`, { cause: error });
+        throw new InferenceError('aborted', `${method} ${address}${at} was aborted`, { cause: error });
       if (late.aborted)
         throw new InferenceError('late', `no answer within ${answerWithinMs / 1000} s`, { cause: error });
       const reason = error instanceof Error ? error.message : String(error);
@@ -105,7 +104,7 @@ const targetOf = (address: string): RequestOptions => {
   if (address.startsWith('unix:/')) return { socketPath: address.slice('unix:'.length) };
   const url = URL.canParse(address) ? new URL(address) : undefined;
   if (url?.protocol !== 'http:')
-    throw new TypeError(`'${address}' is no address of a service: give unix:/path.sock or http://host:port`);
+    throw new TypeError(`'${address}' is not an address of a service: use unix:/path.sock or http://host:port`);
   return { hostname: url.hostname.replace(/^\[|\]$/g, ''), port: url.port === '' ? 80 : Number(url.port) };
 };
 
@@ -115,13 +114,13 @@ const exchange = (options: RequestOptions, body: string | undefined, limit: numb
       body === undefined
         ? {}
         : { 'content-type': 'application/json', 'content-length': String(Buffer.byteLength(body)) };
-    // No connection is kept: one that the service has just closed would fail a call that was never sent.
+    // Connections are not reused: one that the service has just closed would fail a call before it is sent.
     const sent = httpRequest({ ...options, headers, agent: false }, (response) => {
       readBody(response, limit).then((text) => {
         resolve({ status: response.statusCode ?? 0, retryAfter: response.headers['retry-after'], body: text });
       }, reject);
     });
-    // A service that refuses a body early closes while it is still sent: its answer, if there is one, came first.
+    // A service that refuses a body early closes the connection during the upload; its response, if any, arrives before the error.
     sent.on('error', reject);
     sent.end(body);
   });
@@ -133,7 +132,7 @@ const readBody = async (response: IncomingMessage, limit: number): Promise<strin
     bytes += chunk.length;
     if (bytes > limit) {
       response.destroy();
-      throw new InferenceError('malformed', `the response is over the limit of ${limit} bytes`);
+      throw new InferenceError('malformed', `the response exceeds the limit of ${limit} bytes`);
     }
     chunks.push(chunk);
   }
@@ -158,7 +157,7 @@ const json = (text: string): unknown => {
 
 const failureOf = ({ status, retryAfter }: Answer, content: unknown): InferenceError => {
   const parsed = errorBody.safeParse(content);
-  const message = parsed.success ? parsed.data.error.slice(0, 1000) : `status ${status} without a reason`;
+  const message = parsed.success ? parsed.data.error.slice(0, 1000) : `status ${status}, no reason given`;
   if (status === 503) {
     const seconds = Number(retryAfter ?? '1');
     return new InferenceError('overloaded', message, {

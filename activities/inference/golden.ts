@@ -1,4 +1,4 @@
-// Golden samples: requests whose answers are known, to show that a service gives what the model gave when it was made.
+// Golden samples: requests with known answers, to check that a service returns what the model returned when it was created.
 import type { InferenceClient } from './client.ts';
 import type { InferRequest, InferResponse, TensorValue } from './protocol.ts';
 
@@ -12,17 +12,17 @@ export interface GoldenSamples {
 }
 
 export interface GoldenResult {
-  /** Place of the sample in its file, from 0. */
+  /** Index of the sample in its file, from 0. */
   readonly index: number;
-  /** Empty when the answer was the expected one. */
+  /** Empty if the answer was the expected one. */
   readonly problems: readonly string[];
   readonly latencyMs: number;
 }
 
-// One difference shows the fault; an output may have millions.
+// A few differences show the fault; an output may have millions.
 const MAX_DIFFERENCES = 5;
 
-/** Asks the service each sample, in order. Throws `InferenceError` where no comparison is possible for want of an answer. */
+/** Sends each sample to the service, in order. Throws `InferenceError` if a call fails. */
 export const checkGolden = async (
   client: Pick<InferenceClient, 'infer'>,
   golden: GoldenSamples,
@@ -43,8 +43,8 @@ export const checkGolden = async (
 };
 
 /**
- * Where `actual` is not `expected`. Real numbers may differ by `tolerance`, times their size where that is over one;
- * all else must be equal. Outputs beyond the expected ones do not count.
+ * The differences between `actual` and `expected`. Real numbers may differ by `tolerance`, multiplied by their size if it is
+ * above one; everything else must be equal. Additional outputs are ignored.
  */
 export const compareOutputs = (
   expected: readonly TensorValue[],
@@ -83,13 +83,13 @@ const equal = (datatype: TensorValue['datatype'], one: unknown, other: unknown, 
     case 'FP32':
     case 'FP64': {
       if (typeof one !== 'number' || typeof other !== 'number') return false;
-      // 0.1 written by hand and 0.10000000149 from the service are the same single-precision number.
+      // 0.1 in the file and 0.10000000149 from the service are the same single-precision number.
       const rounded = datatype === 'FP64' ? (value: number) => value : Math.fround;
       return Math.abs(rounded(one) - rounded(other)) <= tolerance * Math.max(1, Math.abs(one));
     }
     case 'INT64':
     case 'UINT64':
-      // Large ones come as decimal strings.
+      // Large integers are decimal strings.
       return isInteger(one) && isInteger(other) && BigInt(one) === BigInt(other);
     case 'BOOL':
     case 'UINT8':

@@ -1,4 +1,4 @@
-// The messages of the Open Inference Protocol v2 (REST), as the service of one model and its client speak it.
+// The messages of the Open Inference Protocol v2 (REST), for the service of one model and its client.
 import { z } from 'zod';
 
 export const datatypes = [
@@ -19,7 +19,7 @@ export const datatypes = [
 export type Datatype = (typeof datatypes)[number];
 
 const name = z.string().min(1).max(512);
-// The elements stay unread here: they may be millions, and are checked once, against the datatype.
+// Elements are not checked here: there may be millions, and they are checked once against the datatype.
 const value = z.object({
   name,
   shape: z.array(z.int().min(0)).max(32),
@@ -28,7 +28,7 @@ const value = z.object({
 });
 const parameters = z.record(z.string(), z.unknown()).optional();
 
-/** A tensor in a request or response; `data` is flat or nested after the shape. */
+/** A tensor in a request or response; `data` is flat or nested according to the shape. */
 export type TensorValue = z.infer<typeof value>;
 
 export const inferRequest = z.object({
@@ -48,7 +48,7 @@ export const inferResponse = z.object({
 export type InferResponse = z.infer<typeof inferResponse>;
 
 const tensorMetadata = z.object({ name, datatype: z.enum(datatypes), shape: z.array(z.int()) });
-/** What a model says of a tensor; -1 stands for any size. */
+/** A model's metadata of a tensor; -1 stands for any size. */
 export type TensorMetadata = z.infer<typeof tensorMetadata>;
 
 export const modelMetadata = z.object({
@@ -67,6 +67,6 @@ export const servedCard = z.object({
 });
 export type ServedCard = z.infer<typeof servedCard>;
 
-/** `path: message` of each issue, in one line for a caller. */
+/** `path: message` of each issue, in one line. */
 export const issuesOf = (error: z.ZodError): string =>
   error.issues.map((issue) => `${issue.path.join('.') || 'body'}: ${issue.message}`).join('; ');

@@ -1,4 +1,4 @@
-// One model as a REST service after the Open Inference Protocol v2 (KServe): health, metadata, inference.
+// One model as a REST service with the Open Inference Protocol v2 (KServe): health, metadata, inference.
 import { Hono, type Context } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import {
@@ -16,15 +16,15 @@ export interface InferenceAppOptions {
   readonly session: ModelSession;
   readonly card: ServedCard;
   readonly version: number;
-  /** Largest request body; 16 MiB unless given. */
+  /** Maximum size of a request body; 16 MiB by default. */
   readonly maxBodyBytes?: number;
-  /** Requests read, waiting or being answered at once; 32 unless given, so that bodies take 512 MiB at the most. */
+  /** Maximum number of concurrent requests, including waiting ones; 32 by default, so that bodies take at most 512 MiB. */
   readonly maxQueued?: number;
 }
 
-/** A request this model cannot answer, by the caller's fault; the message is for the caller. */
+/** An invalid request; the message is for the caller. */
 class RequestError extends Error {}
-/** The model itself failed on a proper request. */
+/** The model failed on a valid request. */
 class ModelError extends Error {}
 
 /** The service of one version of one model. */
@@ -36,7 +36,7 @@ export const createInferenceApp = (options: InferenceAppOptions): Hono => {
   const app = new Hono();
 
   app.get('/v2/health/live', (c) => c.json({ live: true }));
-  // `live` is the field of the specification, `ready` what its implementations answer.
+  // `live` is the field in the specification, `ready` the one that implementations use.
   app.get('/v2/health/ready', (c) => c.json({ live: true, ready: true }));
   app.get('/v2', (c) => c.json({ name: 'ocdl-inference', version: '1', extensions: [] }));
 
@@ -48,7 +48,7 @@ export const createInferenceApp = (options: InferenceAppOptions): Hono => {
     app.post(
       `${path}/infer`,
       async (_c, next) => {
-        // Before the body is read: what waits holds its body in memory.
+        // Before the body is read: waiting requests keep their body in memory.
         const leave = turnstile.enter();
         try {
           await next();
@@ -59,9 +59,9 @@ export const createInferenceApp = (options: InferenceAppOptions): Hono => {
       bodyLimit({
         maxSize: maxBodyBytes,
         onError: (c) => {
-          // The rest of the body would have to be read to keep the connection.
+          // To keep the connection, the rest of the body would have to be read.
           c.header('Connection', 'close');
-          return c.json({ error: `the body is over the limit of ${maxBodyBytes} bytes: send a smaller batch` }, 413);
+          return c.json({ error: `the body exceeds the limit of ${maxBodyBytes} bytes: send a smaller batch` }, 413);
         },
       }),
       async (c) => {
@@ -80,7 +80,7 @@ export const createInferenceApp = (options: InferenceAppOptions): Hono => {
     );
   }
 
-  app.notFound((c) => c.json({ error: `no such address: ${c.req.method} ${c.req.path}` }, 404));
+  app.notFound((c) => c.json({ error: `not found: ${c.req.method} ${c.req.path}` }, 404));
   app.onError(answerError);
   return app;
 };
@@ -125,7 +125,7 @@ const readInputs = (request: InferRequest, card: ServedCard): Record<string, Ten
     const spec = specs.get(name);
     if (spec === undefined)
       throw new RequestError(`the model has no input '${name}': it takes ${[...specs.keys()].join(', ')}`);
-    if (inputs.has(name)) throw new RequestError(`input '${name}' stands twice`);
+    if (inputs.has(name)) throw new RequestError(`input '${name}' is given twice`);
     if (datatype !== spec.datatype) throw new RequestError(`input '${name}' is ${datatype}: must be ${spec.datatype}`);
     if (shape.length !== spec.shape.length || spec.shape.some((size, axis) => size !== -1 && size !== shape[axis]))
       throw new RequestError(`input '${name}' has shape [${shape.join(', ')}]: must be [${spec.shape.join(', ')}]`);
@@ -147,11 +147,11 @@ const decoded = <T>(name: string, decode: () => T): T => {
 
 const wantedOutputs = (request: InferRequest, card: ServedCard): string[] => {
   const all = card.signature.outputs.map(({ name }) => name);
-  // An empty list asks for nothing, which no caller means.
+  // An empty list means all outputs.
   if (request.outputs === undefined || request.outputs.length === 0) return all;
   const wanted = request.outputs.map(({ name }) => name);
   const unknown = wanted.find((name) => !all.includes(name));
-  if (unknown !== undefined) throw new RequestError(`the model has no output '${unknown}': it gives ${all.join(', ')}`);
+  if (unknown !== undefined) throw new RequestError(`the model has no output '${unknown}': it returns ${all.join(', ')}`);
   return [...new Set(wanted)];
 };
 
@@ -164,14 +164,14 @@ const run = async (
     return await session.run(inputs, outputs);
   } catch (error) {
     console.error(error);
-    // One short line: the runtime's messages go on with addresses in its own sources.
+    // Only one short line: the rest of the runtime's messages are addresses in its own code.
     const reason = error instanceof Error ? (error.message.split('\n')[0] ?? '').slice(0, 300) : 'unknown';
     throw new ModelError(`the model failed on this input: ${reason}`);
   }
 };
 
 const writeOutput = (name: string, tensor: Tensor | undefined): InferResponse['outputs'][number] => {
-  if (tensor === undefined) throw new ModelError(`the model gave no output '${name}'`);
+  if (tensor === undefined) throw new ModelError(`the model returned no output '${name}'`);
   try {
     const data = encodeElements(tensor.datatype, tensor.elements);
     return { name, datatype: tensor.datatype, shape: [...tensor.shape], data };

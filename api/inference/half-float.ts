@@ -1,4 +1,4 @@
-// Converts IEEE 754 half precision: JavaScript before Float16Array has no type for it.
+// Converts IEEE 754 half precision, for which JavaScript without Float16Array has no type.
 
 const scratch = new DataView(new ArrayBuffer(4));
 
@@ -12,7 +12,7 @@ export const fromHalf = (bits: number): number => {
   return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 };
 
-/** The bits of the half-precision number nearest to `value`, ties to even; infinity where it is out of range. */
+/** The bits of the half-precision number nearest to `value`, ties to even; infinity if it is out of range. */
 export const toHalf = (value: number): number => {
   scratch.setFloat32(0, value);
   const sign = (scratch.getUint32(0) >>> 16) & 0x8000;

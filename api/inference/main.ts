@@ -1,4 +1,4 @@
-// Serves one model: `--model DIR --version N (--socket PATH | --port N) [--sha256 HEX]`. Meant to run in a sandbox.
+// Serves one model: `--model DIR --version N (--socket PATH | --port N) [--sha256 HEX]`. Designed to run in a sandbox.
 import { createHash } from 'node:crypto';
 import { lstatSync, readFileSync, unlinkSync } from 'node:fs';
 import type { Server } from 'node:http';
@@ -10,11 +10,11 @@ import { createInferenceApp } from './app.ts';
 import { issuesOf, servedCard, type ServedCard, type TensorMetadata } from '../../activities/inference/protocol.ts';
 import { loadSession, type ModelSession } from './session.ts';
 
-// The kernel keeps 108 bytes for a socket's path, the closing zero included.
+// The kernel limits a socket's path to 108 bytes, including the terminating zero.
 const MAX_SOCKET_PATH_BYTES = 107;
-// What an answer under way may still take after SIGTERM; a supervisor commonly kills after ten seconds.
+// Time for running requests after SIGTERM; supervisors commonly kill after ten seconds.
 const GRACE_MS = 5_000;
-// A body that trickles in holds a place: the largest one takes seconds even over a slow network.
+// A slow upload occupies a place; even the largest body takes only seconds over a slow network.
 const REQUEST_TIMEOUT_MS = 60_000;
 
 const number = z
@@ -36,7 +36,7 @@ const settings = z
       .regex(/^[0-9a-f]{64}$/)
       .optional(),
   })
-  .refine(({ socket, port }) => (socket === undefined) !== (port === undefined), 'give either --socket or --port');
+  .refine(({ socket, port }) => (socket === undefined) !== (port === undefined), 'use either --socket or --port');
 type Settings = z.infer<typeof settings>;
 
 const readSettings = (argv: string[]): Settings => {
@@ -50,12 +50,12 @@ const readSettings = (argv: string[]): Settings => {
   return parsed.data;
 };
 
-/** The model's bytes, read once: those that are checked are those that are loaded. */
+/** The model's bytes, read only once, so that the loaded bytes are the checked ones. */
 const readModel = (folder: string, sha256: string | undefined): Uint8Array => {
   const bytes = readFileSync(join(folder, 'model.onnx'));
   const actual = createHash('sha256').update(bytes).digest('hex');
   if (sha256 !== undefined && actual !== sha256)
-    throw new Error(`model.onnx has the digest ${actual}, not ${sha256}: these are not the bytes that were approved`);
+    throw new Error(`model.onnx: checksum mismatch: found sha256 ${actual}, expected ${sha256}; these are not the approved bytes`);
   return bytes;
 };
 
@@ -65,7 +65,7 @@ const readCard = (folder: string): ServedCard => {
   return parsed.data;
 };
 
-/** Every tensor the card names must be in the model, of that datatype: better no service than one that cannot answer. */
+/** Every tensor in the card must be in the model with the same datatype: otherwise the service would fail on requests. */
 const checkCard = (card: ServedCard, session: ModelSession): void => {
   const sides: [string, readonly TensorMetadata[], readonly TensorMetadata[]][] = [
     ['inputs', card.signature.inputs, session.inputs],
@@ -85,14 +85,14 @@ const checkCard = (card: ServedCard, session: ModelSession): void => {
 const removeStaleSocket = (path: string): void => {
   const status = lstatSync(path, { throwIfNoEntry: false });
   if (status === undefined) return;
-  if (!status.isSocket()) throw new Error(`${path} is there and is no socket: it is left alone`);
+  if (!status.isSocket()) throw new Error(`${path} exists and is not a socket: remove it or use another path`);
   unlinkSync(path);
 };
 
 const listen = async (server: Server, { socket, port }: Settings): Promise<string> => {
   if (socket !== undefined) {
     removeStaleSocket(socket);
-    // The socket is born readable and writable by its owner alone.
+    // Only the owner can read and write the socket from its creation on.
     process.umask(0o177);
   }
   server.requestTimeout = REQUEST_TIMEOUT_MS;
@@ -109,7 +109,7 @@ const listen = async (server: Server, { socket, port }: Settings): Promise<strin
 const stopOnSignal = (server: Server): void => {
   const stop = (): void => {
     setTimeout(() => process.exit(1), GRACE_MS).unref();
-    // ONNX Runtime's threads would keep the process: it ends by itself only when told.
+    // ONNX Runtime's threads keep the process alive, so it must exit explicitly.
     server.close(() => process.exit(0));
     server.closeIdleConnections();
   };
@@ -123,7 +123,7 @@ const main = async (): Promise<void> => {
   const session = await loadSession(readModel(chosen.model, chosen.sha256));
   checkCard(card, session);
   const app = createInferenceApp({ session, card, version: chosen.version });
-  // The adaptor's type also covers HTTP/2 servers, which only other options make.
+  // The adaptor's type includes HTTP/2 servers, which only other options create.
   const server = createAdaptorServer({ fetch: app.fetch }) as Server;
   stopOnSignal(server);
   const address = await listen(server, chosen);

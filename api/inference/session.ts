@@ -1,9 +1,9 @@
-// A loaded model: the one place that imports ONNX Runtime. Runs inside the sandbox, never in the control plane.
+// A loaded model: the only file that imports ONNX Runtime. Runs inside the sandbox, never in the control plane.
 import { InferenceSession, Tensor as RuntimeTensor } from 'onnxruntime-node';
 import type { Datatype, TensorMetadata } from '../../activities/inference/protocol.ts';
 import type { Elements, Tensor } from './tensor-data.ts';
 
-/** What the service needs of a model. */
+/** The parts of a model that the service needs. */
 export interface ModelSession {
   readonly inputs: readonly TensorMetadata[];
   readonly outputs: readonly TensorMetadata[];
@@ -30,17 +30,17 @@ const datatypeOf: Readonly<Record<string, Datatype>> = {
   string: 'BYTES',
 };
 
-/** Loads the model in `bytes` on the CPU. Throws ONNX Runtime's own error when it is none that runs here. */
+/** Loads the model in `bytes` on the CPU. Throws ONNX Runtime's error if it cannot be loaded. */
 export const loadSession = async (bytes: Uint8Array): Promise<ModelSession> => {
-  // Unless told before its first session, the runtime gives the machine an identifier in the home folder and sends what it
-  // loads to its maker's servers.
+  // Unless this is set before the first session, the runtime creates a machine identifier in the home folder and sends telemetry
+  // about loaded models to its vendor.
   process.env.ORT_DISABLE_TELEMETRY = '1';
-  // One thread: a machine runs many services, and one request at a time is what each answers.
+  // One thread: a machine runs many services, and each answers one request at a time.
   const session = await InferenceSession.create(bytes, {
     executionProviders: ['cpu'],
     intraOpNumThreads: 1,
     interOpNumThreads: 1,
-    // 3: errors only. Warnings of the optimizer would fill the log of every start.
+    // 3: errors only. The optimizer's warnings would fill the log at every start.
     logSeverityLevel: 3,
   });
   return {
@@ -58,14 +58,14 @@ export const loadSession = async (bytes: Uint8Array): Promise<ModelSession> => {
 const metadataOf = (tensor: InferenceSession.ValueMetadata): TensorMetadata => {
   const datatype = tensor.isTensor ? datatypeOf[tensor.type] : undefined;
   if (!tensor.isTensor || datatype === undefined)
-    throw new Error(`'${tensor.name}' of the model is no tensor that can be served`);
+    throw new Error(`'${tensor.name}' of the model is not a tensor with a supported type`);
   return { name: tensor.name, datatype, shape: tensor.shape.map((size) => (typeof size === 'number' ? size : -1)) };
 };
 
 const toRuntime = ({ datatype, shape, elements }: Tensor): RuntimeTensor => {
-  // Each branch hands over the array that `decodeElements` makes for the datatype; the checks are for the compiler.
+  // `decodeElements` has created the array for the datatype; the checks are for the compiler.
   if (datatype === 'BYTES' && Array.isArray(elements)) return new RuntimeTensor('string', elements, shape);
-  // The constructor for booleans knows only lists of them; the general one takes bytes.
+  // The constructor for booleans accepts only lists of booleans; the general one accepts bytes.
   if (datatype === 'BOOL' && elements instanceof Uint8Array) return new RuntimeTensor('bool', elements, shape);
   if (datatype === 'FP16' && elements instanceof Uint16Array) return new RuntimeTensor('float16', elements, shape);
   if (Array.isArray(elements)) throw new TypeError(`strings given for ${datatype}`);
@@ -80,7 +80,7 @@ const fromRuntime = (name: string, tensor: RuntimeTensor): Tensor => {
 
 const elementsOf = (tensor: RuntimeTensor): Elements => {
   const data: unknown = tensor.data;
-  // Node from 24 on has Float16Array; the bits are what the rest of the service speaks.
+  // Node 24 and newer return a Float16Array; the rest of the service uses the bits.
   if (tensor.type === 'float16' && ArrayBuffer.isView(data))
     return new Uint16Array(data.buffer, data.byteOffset, data.byteLength / 2);
   return tensor.data;

@@ -1,8 +1,8 @@
-// Converts tensor elements between JSON and the typed arrays ONNX Runtime takes, checking every one of them.
+// Converts tensor elements between JSON and ONNX Runtime's typed arrays, and checks every element.
 import { fromHalf, toHalf } from './half-float.ts';
 import type { Datatype } from '../../activities/inference/protocol.ts';
 
-/** Elements in row-major order, in the array that belongs to the datatype. BOOL is 0 or 1, FP16 its bits. */
+/** Elements in row-major order, in the array type of the datatype. BOOL is 0 or 1, FP16 its bits. */
 export type Elements =
   | Float32Array
   | Float64Array
@@ -22,7 +22,7 @@ export interface Tensor {
   readonly elements: Elements;
 }
 
-/** An element or count that cannot be; the message is for the caller. */
+/** An invalid element or count; the message is for the caller. */
 export class TensorDataError extends Error {
   constructor(message: string) {
     super(message);
@@ -32,7 +32,7 @@ export class TensorDataError extends Error {
 
 export const elementCount = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1);
 
-/** The elements of `data`, flat or nested after `shape`. Throws `TensorDataError`. */
+/** The elements of `data`, flat or nested according to `shape`. Throws `TensorDataError`. */
 export const decodeElements = (datatype: Datatype, shape: readonly number[], data: readonly unknown[]): Elements => {
   const count = elementCount(shape);
   const flat = data.some(Array.isArray) ? flatten(data, shape) : data;
@@ -41,27 +41,27 @@ export const decodeElements = (datatype: Datatype, shape: readonly number[], dat
   return decoders[datatype](flat);
 };
 
-/** The elements as JSON values, flat. Throws `TensorDataError` for what JSON cannot carry. */
+/** The elements as a flat list of JSON values. Throws `TensorDataError` for values that JSON cannot represent. */
 export const encodeElements = (datatype: Datatype, elements: Elements): (string | number | boolean)[] => {
   const values: ArrayLike<string | number | bigint> = elements;
   if (datatype === 'BOOL') return Array.from(values, (element) => Number(element) !== 0);
   return Array.from(values, (element, index) => {
     if (typeof element === 'string') return element;
-    // Beyond 2^53 a JSON number would lose digits on the way: a decimal string, as requests may also send.
+    // Beyond 2^53 a JSON number would lose digits, so it becomes a decimal string, as in requests.
     if (typeof element === 'bigint') {
       const number = Number(element);
       return Number.isSafeInteger(number) ? number : element.toString();
     }
     const number = datatype === 'FP16' ? fromHalf(Number(element)) : Number(element);
     if (!Number.isFinite(number))
-      throw new TensorDataError(`has ${number} at element ${index}, which JSON cannot carry`);
+      throw new TensorDataError(`has ${number} at element ${index}, which JSON cannot represent`);
     return number;
   });
 };
 
 const flatten = (data: readonly unknown[], shape: readonly number[]): unknown[] => {
   const flat: unknown[] = [];
-  // As deep as the shape and no deeper, so the recursion is bounded by the rank.
+  // The recursion follows the shape, so the rank bounds its depth.
   const visit = (level: readonly unknown[], axis: number): void => {
     if (level.length !== shape[axis])
       throw new TensorDataError(
@@ -70,7 +70,7 @@ const flatten = (data: readonly unknown[], shape: readonly number[]): unknown[] 
     for (const entry of level)
       if (axis + 1 === shape.length) flat.push(entry);
       else if (Array.isArray(entry)) visit(entry, axis + 1);
-      else throw new TensorDataError('is nested unevenly: lists and elements stand side by side');
+      else throw new TensorDataError('is nested unevenly: lists and elements are mixed');
   };
   visit(data, 0);
   return flat;
@@ -106,7 +106,7 @@ const bigIntegers =
 
 const bigInteger = (element: unknown): bigint | undefined => {
   if (typeof element === 'number') return Number.isSafeInteger(element) ? BigInt(element) : undefined;
-  // Twenty digits hold every 64-bit integer; longer strings would cost time to no end.
+  // Twenty digits are enough for every 64-bit integer; parsing longer strings would only cost time.
   return typeof element === 'string' && /^-?\d{1,20}$/.test(element) ? BigInt(element) : undefined;
 };
 
@@ -146,8 +146,8 @@ const decoders: Readonly<Record<Datatype, (flat: readonly unknown[]) => Elements
   BYTES: (flat) =>
     flat.map((element, index) => {
       if (typeof element !== 'string') throw bad(index, element, 'must be a string');
-      // The runtime's binding takes strings to end there: what follows would go past the model unseen.
-      if (element.includes('\0')) throw bad(index, element, 'must hold no NUL character');
+      // The runtime's binding truncates strings at NUL: the model would not see the rest.
+      if (element.includes('\0')) throw bad(index, element, 'must not contain a NUL character');
       return element;
     }),
 };

@@ -1,4 +1,4 @@
-// Lets one caller through at a time and a bounded number wait; who comes when all places are taken is told so.
+// Admits one caller at a time and lets a bounded number wait; further callers are refused.
 
 /** Every place is taken. */
 export class TurnstileFullError extends Error {
@@ -9,13 +9,13 @@ export class TurnstileFullError extends Error {
 }
 
 export interface Turnstile {
-  /** Takes a place, until the returned function is called (once). Throws `TurnstileFullError`. */
+  /** Takes a place until the returned function is called (once). Throws `TurnstileFullError`. */
   readonly enter: () => () => void;
-  /** Runs `work` after all that came before has ended. */
+  /** Runs `work` after all earlier work has ended. */
   readonly pass: <T>(work: () => Promise<T>) => Promise<T>;
 }
 
-/** A turnstile with so many places, the one being served included. */
+/** A turnstile with `places` places, including the one being served. */
 export const createTurnstile = (places: number): Turnstile => {
   const state: { taken: number; last: Promise<unknown> } = { taken: 0, last: Promise.resolve() };
   return {
@@ -28,7 +28,7 @@ export const createTurnstile = (places: number): Turnstile => {
     },
     pass: (work) => {
       const turn = state.last.then(work);
-      // A failure is the caller's own; the next one's turn comes all the same.
+      // A failure concerns only its caller; the next one proceeds.
       state.last = turn.catch(() => undefined);
       return turn;
     },

@@ -176,7 +176,7 @@ describe('fails for good, with the reason,', () => {
   ])('a lock with %s: nothing is started for it', async (_, lock) => {
     const { final, message } = await failureOf(open()({ lock: lock(index.url) }));
     expect(final).toBe(true);
-    expect(message).toMatch(/not a proper requirements lock: line 1: .*npm run lock/s);
+    expect(message).toMatch(/not a valid requirements lock: line 1: .*npm run lock/s);
     expect(index.asked).toEqual([]);
     expect(left()).toEqual([]);
   });

@@ -18,12 +18,12 @@ describe('approvals', () => {
     expect(count([])).toEqual({ counting: [], lapsed: [] });
   });
 
-  it('lapse with the reason: the person is no manager any more, or the policy is another', () => {
+  it('lapse with the reason: the person is no longer a manager, or the policy has changed', () => {
     const { counting, lapsed } = count([given('mia'), given('max', 2), given('moe')]);
     expect(counting).toEqual(['mia']);
     expect(lapsed).toEqual([
-      { actor: 'max', why: 'approved under policy 2, now policy 3 holds' },
-      { actor: 'moe', why: 'is not a manager of the project any more' },
+      { actor: 'max', why: 'approved under policy 2, but policy 3 is in force now' },
+      { actor: 'moe', why: 'is no longer a manager of the project' },
     ]);
   });
 
@@ -85,10 +85,10 @@ describe('evidence', () => {
 
   it.each<[string, Partial<Evidence>, RegExp]>([
     ['other bytes', { digest: 'a'.repeat(64) }, /is about a{64}, not about d{64}/],
-    ['asked for before the version was new', { begunAt: at(1) }, /asked for before the version became new/],
-    ['asked for by the author', { actor: 'sam' }, /asked for by the version's author/],
-    ['asked for by no manager then', { askedAsManager: false }, /asked for by mia, who is not a manager/],
-    ['asked for by somebody who is no manager now', { actor: 'moe' }, /asked for by moe, who is not a manager/],
+    ['requested before the version was new', { begunAt: at(1) }, /requested before the version became new/],
+    ['requested by the author', { actor: 'sam' }, /requested by the version's author/],
+    ['requested by someone who was not a manager', { askedAsManager: false }, /requested by mia, who is not a manager/],
+    ['requested by a former manager', { actor: 'moe' }, /requested by moe, who is not a manager/],
     ['no test set', { testSetBy: null }, /held-out, which is not a test set/],
     ["the author's own test set", { testSetBy: 'sam' }, /registered by sam, who is the version's author/],
     ['a test set of somebody who is no manager now', { testSetBy: 'moe' }, /registered by moe, who is not a manager/],

@@ -98,7 +98,7 @@ it.each<[unknown, RegExp]>([
   [changed({ args: { 'a\u0000\ud800': 1 } }), /control characters/],
   [changed({ args: { schön: 1 } }), /args\.sch\?n/],
   [changed({ actor: 'a\u0000' }), /control characters/],
-  [changed({ args: { reason: '\ud800' } }), /half a character/],
+  [changed({ args: { reason: '\ud800' } }), /half a surrogate pair/],
   [changed({ args: { reason: 'bell \u0007' } }), /control characters/],
   [changed({ args: { x: 'x'.repeat(COMMAND_LIMIT) } }), /too large/],
 ])('says what is wrong with %#', (raw, problem) => {

@@ -136,7 +136,7 @@ describe('refused:', () => {
     ['a text too long', 'x'.repeat(LOCK_BYTES + 1), /at most 2097152 characters; this has 2097153/],
     ['too many lines', '\n'.repeat(60_000), /at most 50000 lines/],
     ['too many packages', Array.from({ length: 1_001 }, (_, i) => `p${i}==1 ${A}`).join('\n'), /at most 1000 packages/],
-    ['too many digests', `pkg==1.0 ${Array.from({ length: 501 }, () => A).join(' \\\n')}`, /more than 500 digests/],
+    ['too many digests', `pkg==1.0 ${Array.from({ length: 501 }, () => A).join(' \\\n')}`, /has 501 digests, and at most 500/],
     ['a hidden option after a carriage return', `# x\r--no-binary :all:`, /the option --no-binary/],
   ])('%s', (_, text, message) => {
     const { packages, problems } = parseLock(text);
@@ -147,7 +147,7 @@ describe('refused:', () => {
   test('all problems together, with their lines', () => {
     const text = `# ok\n-e .\npkg==1.0 ${A}\n\nother \\\n ${A}\nlast==2.0\n`;
     expect(lockProblems(text)).toEqual([
-      { line: 2, message: 'the option -e is not allowed: a lock lists packages alone' },
+      { line: 2, message: 'the option -e is not allowed: a lock lists only packages' },
       { line: 5, message: '"other" is not a pinned package: name==version' },
       { line: 7, message: 'last==2.0 has no --hash=sha256:…' },
     ]);

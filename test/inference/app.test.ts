@@ -158,7 +158,7 @@ describe('inference', () => {
     expect(await names([{ name: 's_out' }, { name: 'a_out' }])).toEqual(['s_out', 'a_out']);
   });
 
-  it('says so when an output holds what JSON cannot carry, or is not there', async () => {
+  it('reports outputs that JSON cannot represent, and missing outputs', async () => {
     const of = (results: Record<string, Tensor>): Hono =>
       serve(session([f32('x', [-1])], [f32('y', [-1])], () => results));
     const elements = Float32Array.of(1, NaN);
@@ -166,7 +166,7 @@ describe('inference', () => {
     const { status, body } = await ask(app, { inputs: [x([2], [1, -1])] });
     expect(status).toBe(500);
     expect(body.error).toContain("output 'y' has NaN at element 1");
-    expect((await ask(of({}), { inputs: [x([1], [1])] })).body.error).toContain("gave no output 'y'");
+    expect((await ask(of({}), { inputs: [x([1], [1])] })).body.error).toContain("returned no output 'y'");
   });
 
   it('says so when the model fails, in one short line, and serves on', async () => {
@@ -196,7 +196,7 @@ describe('a request that is refused', () => {
     ['an empty list of inputs', { inputs: [] }, 'inputs'],
     ['an unknown input', { inputs: [good, { ...good, name: 'q' }] }, "no input 'q'"],
     ['a missing input', { inputs: [{ ...good, name: 'q' }] }, "no input 'q'"],
-    ['an input twice', { inputs: [good, good] }, 'stands twice'],
+    ['an input twice', { inputs: [good, good] }, 'is given twice'],
     ['another datatype', { inputs: [{ ...good, datatype: 'FP64' }] }, 'must be FP32'],
     ['an unknown datatype', { inputs: [{ ...good, datatype: 'STRING' }] }, 'datatype'],
     ['another rank', { inputs: [x([2], [1, 2])] }, 'has shape [2]'],

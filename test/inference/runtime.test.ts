@@ -61,7 +61,7 @@ it('every datatype passes through and comes back unchanged', async () => {
   expect((await client.infer({ inputs: none }, soon())).outputs[0]).toMatchObject({ shape: [0], data: [] });
 });
 
-it('a result that JSON cannot carry is an error that says so', async () => {
+it('fails with a clear error on a result that JSON cannot represent', async () => {
   const log = model({
     node: [node('Log', ['x'], ['y'])],
     input: [value('x', FLOAT, ['n'])],
@@ -70,7 +70,7 @@ it('a result that JSON cannot carry is an error that says so', async () => {
   const client = await serve('log', log, [['x', 'FP32']], [['y', 'FP32']]);
   await expect(client.infer({ inputs: [x('x', [1, -1])] }, soon())).rejects.toMatchObject({
     kind: 'failed',
-    message: "output 'y' has NaN at element 1, which JSON cannot carry",
+    message: "output 'y' has NaN at element 1, which JSON cannot represent",
   });
   await expect(client.infer({ inputs: [x('x', [0])] }, soon())).rejects.toThrow('-Infinity');
   expect((await client.infer({ inputs: [x('x', [1])] }, soon())).outputs[0]?.data).toEqual([0]);

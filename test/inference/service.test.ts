@@ -115,7 +115,7 @@ it('leaves nothing in the home folder: the runtime’s telemetry keeps its ident
 
 describe('a service that does not start', () => {
   it.each([
-    ['another digest', ['--port', '0', '--sha256', 'f'.repeat(64)], /not the bytes that were approved/],
+    ['another digest', ['--port', '0', '--sha256', 'f'.repeat(64)], /not the approved bytes/],
     ['neither socket nor port', [], /either --socket or --port/],
     ['both', ['--port', '0', '--socket', '/tmp/x.sock'], /either --socket or --port/],
     ['a version that is no number', ['--port', '0', '--version', 'x'], /version/],
@@ -206,7 +206,7 @@ describe('the client', () => {
     });
     await answering('endless', async (address) => {
       const client = createInferenceClient({ address, name: 'm', maxResponseBytes: 1_000_000 });
-      await expect(client.infer(request, soon())).rejects.toThrow('over the limit of 1000000');
+      await expect(client.infer(request, soon())).rejects.toThrow('exceeds the limit of 1000000');
     });
   });
 

@@ -1,4 +1,4 @@
-// Elements between JSON and typed arrays: every datatype, its limits, nesting, and what JSON cannot carry.
+// Elements between JSON and typed arrays: every datatype, its limits, nesting, and values that JSON cannot represent.
 import { fromHalf, toHalf } from '../../api/inference/half-float.ts';
 import { datatypes, type Datatype } from '../../activities/inference/protocol.ts';
 import { decodeElements, encodeElements, TensorDataError } from '../../api/inference/tensor-data.ts';
@@ -62,7 +62,7 @@ describe('shapes', () => {
   });
 });
 
-describe('what JSON cannot carry', () => {
+describe('values that JSON cannot represent', () => {
   it.each([NaN, Infinity, -Infinity])('%p in an output is an error that says so', (number) => {
     expect(() => encodeElements('FP64', new Float64Array([0, number]))).toThrow(`has ${number} at element 1`);
   });

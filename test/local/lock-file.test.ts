@@ -82,7 +82,7 @@ test('an address that can be reached makes no proper lock either', async () => {
   const [wheel] = wheels;
   if (!wheel) throw new Error('there are three');
   writeFileSync(join(folder, wheel.file), wheel.bytes);
-  await expect(make(`thing @ file://${join(folder, wheel.file)}\n`)).rejects.toThrow(/not a proper requirements lock/);
+  await expect(make(`thing @ file://${join(folder, wheel.file)}\n`)).rejects.toThrow(/not a valid requirements lock/);
 });
 
 test.each([

@@ -221,7 +221,7 @@ it('lets approvals lapse when a manager leaves or the policy changes, and keeps 
   await world.records.setMember('p', { user: 'max', roles: ['scientist'] }, audit());
   expect(await world.standing('d-14')).toMatchObject({
     counting: [],
-    lapsed: [{ actor: 'max', why: 'is not a manager of the project any more' }],
+    lapsed: [{ actor: 'max', why: 'is no longer a manager of the project' }],
   });
   expect(await approve('mia')).toMatchObject({ message: 'approval 1 of 2' });
   await world.records.setMember('p', { user: 'max', roles: ['manager'] }, audit());

@@ -78,7 +78,7 @@ it('approves on no evaluation that its author asked for, or that was asked for b
   const own = (await world.records.evaluation('p', 'e-own'))?.report?.sha256 ?? '';
   expect(await world.give('g-4', 'mia', 'approve', {}, { report: own })).toMatchObject({
     ...{ status: 'failed', reason: 'EvidenceMissing' },
-    message: expect.stringContaining("asked for by the version's author") as string,
+    message: expect.stringContaining("requested by the version's author") as string,
   });
 });
 

@@ -1,25 +1,25 @@
-// What an approval needs: evidence that speaks for exactly these bytes, and enough managers who still count.
+// Requirements of an approval: evidence for exactly these bytes, and enough approvals by current managers.
 import type { Policy } from './model.ts';
 
-/** One manager's approval, as it was given. */
+/** One manager's approval. */
 export interface Approval {
   readonly actor: string;
-  /** Version of the policy it was given under. */
+  /** Version of the policy in force at the approval. */
   readonly policyVersion: number;
   readonly commandId: string;
   /** ISO 8601 */
   readonly at: string;
 }
 
-/** The policy as a manager set it. `setBy` is null where the record does not know who did. */
+/** One version of the policy. `setBy` is null if the record does not show who set it. */
 export interface PolicyEdition {
   readonly policy: Policy;
   readonly setBy: string | null;
 }
 
 /**
- * Approvals that count now, and those that lapsed with the reason: the person is no manager any more, or the policy has
- * changed since.
+ * Approvals that count now, and lapsed ones with the reason: the person is no longer a manager, or the policy has changed
+ * since.
  */
 export function countApprovals(
   approvals: readonly Approval[],
@@ -31,17 +31,17 @@ export function countApprovals(
   const counting: string[] = [];
   const lapsed: { actor: string; why: string }[] = [];
   for (const { actor, policyVersion } of approvals) {
-    if (!now.managers.has(actor)) lapsed.push({ actor, why: 'is not a manager of the project any more' });
+    if (!now.managers.has(actor)) lapsed.push({ actor, why: 'is no longer a manager of the project' });
     else if (policyVersion !== now.policyVersion)
-      lapsed.push({ actor, why: `approved under policy ${policyVersion}, now policy ${now.policyVersion} holds` });
+      lapsed.push({ actor, why: `approved under policy ${policyVersion}, but policy ${now.policyVersion} is in force now` });
     else if (!counting.includes(actor)) counting.push(actor);
   }
   return { counting, lapsed };
 }
 
 /**
- * The bar for a version of this author: the policy in force, and where the author set it, the stricter of it and the ones
- * before it, back to the last one that somebody else set. Nobody lowers the bar for their own work.
+ * The thresholds for a version of this author: the policy in force. If the author set it, the strictest of it and the earlier
+ * ones applies, back to the last one that someone else set: authors cannot lower the thresholds for their own work.
  * @param editions newest first
  */
 export function barFor(
@@ -59,26 +59,26 @@ export function barFor(
   return { quorum, thresholds };
 }
 
-/** What the record knows of one evaluation. */
+/** One evaluation in the record. */
 export interface Evidence {
   readonly evaluation: string;
   readonly digest: string;
   readonly report: string;
   readonly dataset: string;
-  /** Who asked for it, and were they a manager then? */
+  /** Who requested it, and whether they were a manager at that time. */
   readonly actor: string;
   readonly askedAsManager: boolean;
-  /** ISO 8601: when it was asked for. */
+  /** ISO 8601 time of the request. */
   readonly begunAt: string;
   readonly metrics: Readonly<Record<string, number | null>>;
-  /** Who registered the data set as a test set; null where it is not one. */
+  /** Who registered the data set as a test set; null if it is not a test set. */
   readonly testSetBy: string | null;
 }
 
 /**
- * Why this evaluation does not bear out an approval; undefined when it does. It must be of exactly these bytes, begun after
- * the version first became `new`, asked for by a manager, then and now, who is not the author, on a test set that such a
- * person registered, and it must reach every threshold.
+ * Why this evaluation does not support an approval; undefined if it does. It must evaluate exactly these bytes and must have been
+ * requested after the version first became `new`, by a manager (then and now) who is not the author, on a test set that such a
+ * manager registered; it must reach every threshold.
  */
 export function evidenceProblem(
   found: Evidence,
@@ -91,13 +91,13 @@ export function evidenceProblem(
   if (found.digest !== digest)
     return `report ${found.report} is about ${found.digest}, not about ${digest ?? 'nothing'}`;
   if (Date.parse(found.begunAt) < Date.parse(newSince))
-    return `evaluation ${evaluation} was asked for before the version became new: ${again}`;
-  if (actor === author) return `evaluation ${evaluation} was asked for by the version's author: ${again}`;
+    return `evaluation ${evaluation} was requested before the version became new: ${again}`;
+  if (actor === author) return `evaluation ${evaluation} was requested by the version's author: ${again}`;
   if (!found.askedAsManager || !now.managers.has(actor))
-    return `evaluation ${evaluation} was asked for by ${actor}, who is not a manager: ${again}`;
+    return `evaluation ${evaluation} was requested by ${actor}, who is not a manager: ${again}`;
   if (testSetBy === null) return `evaluation ${evaluation} ran on ${dataset}, which is not a test set: ${again}`;
   if (testSetBy === author || !now.managers.has(testSetBy))
-    return `test set ${dataset} was registered by ${testSetBy}, who is ${testSetBy === author ? "the version's author" : 'not a manager any more'}: another manager must register one`;
+    return `test set ${dataset} was registered by ${testSetBy}, who is ${testSetBy === author ? "the version's author" : 'no longer a manager'}: another manager must register one`;
   for (const [metric, minimum] of Object.entries(now.thresholds)) {
     const value = found.metrics[metric] ?? null;
     if (value === null || value < minimum)

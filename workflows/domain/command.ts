@@ -1,4 +1,4 @@
-// A command: what a person told a workflow to do, as it is signed by the API, and the outcome that the workflow keeps of it.
+// A command: a person's request to a workflow, signed by the API, and its outcome.
 import type { Role } from './roles.ts';
 import { roles as allRoles } from './roles.ts';
 
@@ -26,7 +26,7 @@ export type CommandName = LifecycleCommand | ApplicationCommand | FeedbackComman
 export interface CommandBody {
   readonly v: 1;
   readonly keyId: string;
-  /** The one workflow this command is for. */
+  /** The only workflow that this command is for. */
   readonly workflowId: string;
   readonly commandId: string;
   readonly name: string;
@@ -34,11 +34,11 @@ export interface CommandBody {
   readonly actor: string;
   readonly roles: readonly Role[];
   readonly policyVersion: number;
-  /** The state the person saw; another one is refused as stale. */
+  /** The revision that the person saw; the command is refused as stale if it has changed. */
   readonly revision: number;
-  /** The artifact the person means, where there is one. */
+  /** Digest of the artifact that the command is about, if any. */
   readonly digest: string | null;
-  /** Digest of the report the decision rests on, where there is one. */
+  /** Digest of the report that supports the decision, if any. */
   readonly report: string | null;
   /** ISO 8601, from the API's clock; for the record only. */
   readonly issuedAt: string;
@@ -56,16 +56,16 @@ export interface CommandArgs {
   readonly findings?: readonly string[];
 }
 
-/** The body of the one signal. `signature` is base64url. */
+/** The payload of the `command` signal. `signature` is base64url. */
 export interface SignedCommand {
   readonly body: CommandBody;
   readonly signature: string;
 }
 
-/** Ed25519 public keys by id, hexadecimal: those that the API signs with. */
+/** Ed25519 public keys of the API by id, hexadecimal. */
 export type PublicKeys = Readonly<Record<string, string>>;
 
-/** What became of a command, as its row says. `accepted` is on its way: what is decided in the end may still be a refusal. */
+/** The outcome of a command, from its row. `accepted` is not final: the decision may still be a refusal. */
 export type Outcome =
   | { readonly status: 'refused'; readonly reason: RefusalReason; readonly message: string }
   | { readonly status: 'accepted' }
@@ -77,7 +77,7 @@ export type RefusalReason =
   | 'unsigned' // no valid signature of a known key
   | 'wrong-workflow'
   | 'repeated' // the same command id with another body
-  | 'stale' // the state has moved since the person looked
+  | 'stale' // the revision has changed since the person saw it
   | 'busy' // another command is being carried out
   | 'wrong-state' // no such transition from this state
   | 'closed' // the workflow has ended
@@ -86,17 +86,17 @@ export type RefusalReason =
   | 'invalid' // arguments
   | 'overloaded';
 
-/** Longest command that is looked at, in characters of its JSON: the largest valid one (200 findings) is about 8 thousand. */
+/** Maximum length of a command's JSON in characters; the largest valid one (200 findings) has about 8 thousand. */
 export const COMMAND_LIMIT = 16_384;
 export const REASON_LIMIT = 2_000;
 const ID = /^[A-Za-z0-9][A-Za-z0-9_-]{7,63}$/;
 
-/** A command id: 8 to 64 letters, digits, `-`, `_`; a UUID is one. */
+/** A command id: 8 to 64 letters, digits, `-`, `_`, for example a UUID. */
 export const isCommandId = (text: unknown): text is string => typeof text === 'string' && ID.test(text);
 
 /**
- * Total parser of the signal's payload: never throws, whatever it is given.
- * @returns the command, or why it is not one.
+ * Total parser of the signal's payload: never throws for any input.
+ * @returns the command, or why the payload is not a command.
  */
 export function parseSignedCommand(raw: unknown): { readonly command: SignedCommand } | { readonly problem: string } {
   try {
@@ -105,7 +105,7 @@ export function parseSignedCommand(raw: unknown): { readonly command: SignedComm
     if (!isRecord(body)) return { problem: 'no body' };
     if (typeof signature !== 'string' || signature.length > 128) return { problem: 'no signature' };
     if (JSON.stringify(raw).length > COMMAND_LIMIT) return { problem: 'too large' };
-    if (!isText(JSON.stringify(body))) return { problem: 'a text holds control characters or half a character' };
+    if (!isText(JSON.stringify(body))) return { problem: 'a text contains control characters or half a surrogate pair' };
     const problem = bodyProblem(body);
     return problem ? { problem } : { command: { body: body as unknown as CommandBody, signature } };
   } catch {
@@ -174,8 +174,8 @@ const FIELDS = [
   .join();
 
 /**
- * Is a body's JSON text free of what no store can keep: U+0000 and halves of surrogate pairs? `JSON.stringify` escapes exactly
- * those, and other control characters, of which a reason may hold tabs and line ends.
+ * Whether a body's JSON text is free of characters that stores cannot keep: U+0000 and halves of surrogate pairs. `JSON.stringify`
+ * writes these and most control characters as `\u` escapes; tabs and line ends, which a reason may contain, have short escapes.
  */
 const isText = (json: string): boolean => !/^(?:[^\\]|\\[^u])*\\u/.test(json);
 

@@ -1,17 +1,17 @@
-// Every kind of failure that crosses a boundary, by name. Retryable is the default; what is listed here is not retried.
+// The types of non-retryable failures that cross a boundary. All other failures are retryable.
 
-/** Types of non-retryable failures: trying again cannot help, somebody has to change something. */
+/** Types of non-retryable failures: a retry cannot succeed until someone changes something. */
 export const failureTypes = [
-  'InvalidInput', // the caller gave something unlawful; the message says what and where
-  'InvalidModel', // a submission that is no lawful model; details list all problems
+  'InvalidInput', // the caller sent invalid input; the message says what and where
+  'InvalidModel', // a submission that is not a valid model; the details list all problems
   'NotFound',
-  'DigestMismatch', // bytes are not those that were recorded
-  'Conflict', // somebody else was first: the message names it
-  'Fenced', // a release that was taken back
-  'JobFailed', // a job ended by itself with an error; details hold the tail of its log
+  'DigestMismatch', // the bytes do not match the recorded digest
+  'Conflict', // another request was first; the message names it
+  'Fenced', // a withdrawn release
+  'JobFailed', // a job exited with an error; the details contain the end of its log
   'JobTimedOut',
-  'GateUnavailable', // a gate could not be run: it has not passed
-  'EvidenceMissing', // a report that does not exist or speaks of other bytes
+  'GateUnavailable', // a gate could not run and therefore has not passed
+  'EvidenceMissing', // a report that does not exist or is about other bytes
   'NotAuthorized',
   'Corrupt', // stored data that does not parse
 ] as const;

@@ -1,4 +1,4 @@
-// Ids of workflows: the business key of each, so that starting twice is harmless. Each maker has its inverse below.
+// Workflow ids: each is the business key, so that starting twice is harmless. The inverse of the id makers is below.
 
 export const workflowId = {
   modelLifecycle: (i: { project: string; model: string; submission: string }) =>
@@ -26,7 +26,7 @@ const fields = {
   import: ['dataImport', ['project', 'import']],
 } as const satisfies Record<string, readonly [WorkflowName, readonly string[]]>;
 
-/** Inverse of {@link workflowId}: which workflow an id names, and of what; `undefined` for ids that are not ours. */
+/** Inverse of {@link workflowId}: the workflow that an id names and its parts; `undefined` for foreign ids. */
 export function parseWorkflowId(
   id: string,
 ): { readonly workflow: WorkflowName; readonly of: Readonly<Record<string, string>> } | undefined {
@@ -37,7 +37,7 @@ export function parseWorkflowId(
   return { workflow, of: Object.fromEntries(names.map((name, i) => [name, parts[i] ?? ''])) };
 }
 
-/** What of `names` an id of this workflow holds. Throws for the id of another one: then the caller is mistaken. */
+/** The parts of an id of this workflow. Throws for the id of another workflow, which is a bug of the caller. */
 export function partsOf<const Name extends string>(
   id: string,
   workflow: WorkflowName,

@@ -1,9 +1,9 @@
-// The nouns of data acquisition (paper 4.2): where data may come from, an import on its way, its data sheet; and what is a lawful source.
+// Types of data acquisition (paper 4.2): sources, imports and data sheets; and the validation of sources.
 import type { NamedArtifact } from './model.ts';
 import type { Digest } from './names.ts';
 import { dataSetsFolder, nameProblem } from './names.ts';
 
-/** Where an import's data comes from. Secrets are never part of it. */
+/** The source of an import's data. It never contains secrets. */
 export type Source =
   /** A repository's tree at a branch, tag or commit. */
   | { readonly kind: 'github'; readonly repository: string; readonly ref: string }
@@ -15,7 +15,7 @@ export type Source =
   /** A file or a folder of a registered private node. */
   | { readonly kind: 'sftp'; readonly node: string; readonly path: string };
 
-/** A host outside that a project's managers let data come from. An `sftp` node is private; an `https` node adds its host to the platform's list. */
+/** An external host that a project's managers allow as a source. An `sftp` node is private; an `https` node adds its host to the platform's list. */
 export type Node =
   | {
       readonly kind: 'sftp';
@@ -24,21 +24,21 @@ export type Node =
       readonly host: string;
       readonly port: number;
       readonly user: string;
-      /** Pinned: SHA-256 of the host's public key, as OpenSSH prints it (`SHA256:…`). */
+      /** Pinned SHA-256 of the host's public key, in OpenSSH's format (`SHA256:…`). */
       readonly hostKey: string;
       /** Name of the private key's file in the project's folder of secrets. */
       readonly secret: string;
     }
   | { readonly kind: 'https'; readonly project: string; readonly node: string; readonly host: string };
 
-/** A digest that somebody else has published for a file. */
+/** A digest published by the source for a file. */
 export interface Expected {
   readonly algorithm: 'sha512' | 'sha256' | 'sha1' | 'md5';
   /** Hexadecimal, lower case. */
   readonly digest: string;
 }
 
-/** One file, or one folder, as its source offers it. `address` is the source's own. */
+/** One file or folder offered by a source. `address` has a source-specific format. */
 export interface RemoteFile {
   readonly name: string;
   readonly address: string;
@@ -47,34 +47,34 @@ export interface RemoteFile {
   readonly isFolder: boolean;
 }
 
-/** What a source was found to mean, once for the whole import: a branch may move meanwhile, a commit does not. */
+/** A resolved source, fixed for the whole import: a branch may move meanwhile, a commit does not. */
 export interface Resolution {
   readonly revision: string | null;
-  /** SPDX identifier, if the source tells. */
+  /** SPDX identifier, if the source states one. */
   readonly licence: string | null;
   readonly files: readonly RemoteFile[];
   readonly notes: readonly string[];
 }
 
-/** What was not taken over: links and devices lead elsewhere, and some names no store could keep. */
+/** Skipped entries: links and devices, and names that a store cannot keep. */
 export interface LeftOut {
   readonly count: number;
-  /** The first of them. */
+  /** The first skipped entries. */
   readonly examples: readonly { readonly path: string; readonly why: string }[];
 }
 
-/** A stored file of an import, with what it was made from. */
+/** A stored file of an import, with its origin. */
 export interface ImportedFile extends NamedArtifact {
-  /** A tar of the platform's making: jobs find it laid out as a folder. */
+  /** Whether the file is a tar created by the platform, which jobs get as a folder. */
   readonly unpack: boolean;
   readonly origin: {
     readonly address: string;
     readonly bytes: number;
-    /** SHA-256 of what was fetched; `null` for a folder, which comes as many files. */
+    /** SHA-256 of the fetched bytes; `null` for a folder, which consists of many files. */
     readonly sha256: Digest | null;
-    /** What the source called this state of it: an ETag, a date. */
+    /** The source's identifier of this state of the file: an ETag, a date. */
     readonly validator: string | null;
-    /** The published digest that it was held to; `null`: there was none. */
+    /** The published digest that the file was checked against; `null` if there was none. */
     readonly checked: Expected | null;
   };
   /** Files in the tar. */
@@ -82,11 +82,11 @@ export interface ImportedFile extends NamedArtifact {
   readonly leftOut: LeftOut;
 }
 
-/** `resolving` → `fetching` → one of the rest. */
+/** `resolving` → `fetching` → one of the other states. */
 export const importStates = ['resolving', 'fetching', 'done', 'failed', 'cancelled'] as const;
 export type ImportState = (typeof importStates)[number];
 
-/** One import, as people see it. */
+/** One import as shown to people. */
 export interface Import {
   readonly project: string;
   readonly import: string;
@@ -95,21 +95,21 @@ export interface Import {
   readonly unpack: boolean;
   readonly actor: string;
   readonly state: ImportState;
-  /** What it does, waits for or failed at, for people. */
+  /** Progress or reason of a failure, for people. */
   readonly detail: string;
-  /** Fetched so far. */
+  /** Bytes fetched so far. */
   readonly bytes: number;
   readonly files: readonly ImportedFile[];
-  /** The data sheet, once it is done. */
+  /** The data sheet, once the import is done. */
   readonly sheet: NamedArtifact | null;
-  /** What the source was found to mean: fixed for all that follows. */
+  /** The resolved source, which does not change later. */
   readonly resolution?: Resolution;
-  /** The same for people, as Markdown; imports of former times have it without its digest. */
+  /** The data sheet as Markdown; older imports have one without a digest. */
   readonly sheetText?: NamedArtifact;
   readonly updatedAt: string;
 }
 
-/** The row of an import of which nothing has come yet. */
+/** The row of an import that has just been started. */
 export const newImport = (
   {
     project,
@@ -126,7 +126,7 @@ export const newImport = (
   ...{ detail: '', bytes: 0, files: [], sheet: null },
 });
 
-/** What a data sheet says; it lies beside the data set as JSON and as Markdown. */
+/** A data sheet, stored beside the data set as JSON and as Markdown. */
 export interface DataSheet {
   readonly v: 1;
   readonly project: string;
@@ -142,11 +142,11 @@ export interface DataSheet {
   readonly notes: readonly string[];
 }
 
-/** The folder of an import's files in the common area. A data set's name has no dot, so that no registered one lies there. */
+/** The folder of an import's files in the common area. Data set names have no dot, so it cannot collide with a registered data set. */
 export const importFolder = ({ dataset, import: id }: { dataset: string; import: string }): string =>
   `${dataSetsFolder}/${dataset}.${id}`;
 
-/** One line for people. */
+/** Describes a source in one line for people. */
 export function describeSource(source: Source): string {
   switch (source.kind) {
     case 'github':
@@ -162,17 +162,17 @@ export function describeSource(source: Source): string {
   }
 }
 
-/** `owner/name` as GitHub allows it. */
+/** `owner/name` by GitHub's rules. */
 const REPOSITORY = /^[A-Za-z0-9](?:-?[A-Za-z0-9]){0,38}\/(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}$/;
-/** Branches, tags and commits without what git or a URL would read as something else. */
+/** Branches, tags and commits without characters that git or URLs interpret. */
 const REF = /^(?!.*(?:\.\.|\/\/|\/\.|\.lock$|\.lock\/|[./]$))[A-Za-z0-9_@][A-Za-z0-9._+@/-]{0,199}$/;
 const PART = /^(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
-/** Lower case, no user, no fragment, visible ASCII only: one way to write an address, and one way to read it. */
+/** Lower case, no user, no fragment, visible ASCII only, so that every program reads an address in the same way. */
 const URL_TEXT = /^https:\/\/[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?(?::[1-9][0-9]{0,4})?(?:[/?][\x21\x22\x24-\x7e]*)?$/;
 const URL_LIMIT = 2_000;
 const REMOTE_PATH_LIMIT = 1_024;
 
-/** Why `text` is no lawful value of this field of a source, or `undefined` when it is one. */
+/** Why `text` is not a valid value of this field of a source; `undefined` if it is valid. */
 export const fieldProblems = {
   repository: (text: unknown) => matches(text, REPOSITORY, 'a repository is written owner/name'),
   ref: (text: unknown) => matches(text, REF, 'a ref is a branch, tag or commit'),
@@ -180,7 +180,7 @@ export const fieldProblems = {
   coordinate: (text: unknown) =>
     typeof text === 'string' && parseCoordinate(text)
       ? undefined
-      : 'a coordinate is group:artifact:version[:classifier][@extension], with a version that stays as it is (no SNAPSHOT, LATEST, RELEASE)',
+      : 'a coordinate is group:artifact:version[:classifier][@extension], with a fixed version (no SNAPSHOT, LATEST, RELEASE)',
   url: (text: unknown) =>
     typeof text === 'string' && text.length > URL_LIMIT
       ? `a URL has at most ${URL_LIMIT} characters`
@@ -200,7 +200,7 @@ const fields = {
   sftp: ['node', 'path'],
 } as const satisfies Record<Source['kind'], readonly (keyof typeof fieldProblems)[]>;
 
-/** Why it is no lawful source, or `undefined` when it is one. Total: whatever it is given, it answers. */
+/** Why `given` is not a valid source; `undefined` if it is valid. Never throws for any input. */
 export function sourceProblem(given: unknown): string | undefined {
   if (typeof given !== 'object' || given === null) return 'a source is an object';
   const source: Readonly<Record<string, unknown>> = { ...given };
@@ -224,7 +224,7 @@ export interface Coordinate {
   readonly extension: string;
 }
 
-/** A Maven coordinate taken apart; `undefined` for what is none, or means something else each day. */
+/** Parses a Maven coordinate; `undefined` if it is invalid or its version is not fixed. */
 export function parseCoordinate(text: string): Coordinate | undefined {
   const [whole = '', extension = 'jar', ...more] = text.split('@');
   const [group = '', artifact = '', version = '', classifier, ...rest] = whole.split(':');

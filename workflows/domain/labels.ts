@@ -1,16 +1,16 @@
-// What an engineer's command makes of a scan's findings.
+// The rules for an engineer's commands on a scan's findings.
 import type { CommandBody } from './command.ts';
 import type { Refusal } from './lifecycle.ts';
 import type { Finding, Scan } from './model.ts';
 import type { Role } from './roles.ts';
 import { allowed } from './roles.ts';
 
-/** Which findings a command names. */
+/** The findings that a command names. */
 export const namedFindings = ({ args }: CommandBody): readonly string[] => args.findings ?? [];
 
 /**
- * The findings as `confirm` or `deny` leaves them. The same label of the same person again changes nothing: it keeps its
- * time, and Git sees no new commit.
+ * The findings after `confirm` or `deny`. Repeating the same person's label changes nothing: it keeps its time, and Git gets no
+ * new commit.
  */
 export function labelled({ findings }: Scan, body: CommandBody, at: string): readonly Finding[] {
   const verdict = body.name === 'confirm' ? 'true' : 'false';
@@ -23,7 +23,7 @@ export function labelled({ findings }: Scan, body: CommandBody, at: string): rea
   );
 }
 
-/** Judges one verified command over a scan by the roles that its actor holds now; undefined: it is carried out. */
+/** Judges one verified command on a scan by its actor's current roles; undefined if it may be carried out. */
 export function judgeLabels(
   scan: Pick<Scan, 'findings' | 'revision'>,
   body: CommandBody,
@@ -34,7 +34,7 @@ export function judgeLabels(
   if (name !== 'confirm' && name !== 'deny')
     return { refused: 'wrong-state', message: `a scan takes the commands confirm and deny, not ${name}` };
   if (!allowed('finding.label', roles, false))
-    return { refused: 'not-authorized', message: `${actor} is not an engineer here` };
+    return { refused: 'not-authorized', message: `${actor} is not an engineer of this project` };
   if (namedFindings(body).length === 0)
     return { refused: 'invalid', message: 'args.findings must name at least one finding' };
   if (revision !== scan.revision)

@@ -1,4 +1,4 @@
-// The lifecycle of one version as one table: which command, by whom, from which state, leads where. Rules only, no effects.
+// The lifecycle of one version as a table: command, required role, initial states, next state. Rules only, no effects.
 import type { CommandBody, LifecycleCommand, RefusalReason } from './command.ts';
 import type { Action, Role } from './roles.ts';
 import { allowed } from './roles.ts';
@@ -22,7 +22,7 @@ export const versionStates = [
 ] as const;
 export type VersionState = (typeof versionStates)[number];
 
-/** States in which nothing more can come. `rejected` becomes one when the undo window has passed. */
+/** Final states. `rejected` becomes final when the undo window has passed. */
 export const finalStates = [
   'invalid',
   'rolled-back',
@@ -34,12 +34,12 @@ export const finalStates = [
 export interface Transition {
   readonly action: Action;
   readonly from: readonly VersionState[];
-  /** Where it leads when done; `null` stays. */
+  /** The next state; `null` keeps the current one. */
   readonly to: VersionState | null;
   readonly needs?: readonly ('reason' | 'report' | 'digest' | 'to' | 'tags')[];
 }
 
-/** The transition table (design: the lifecycle). Every pair (state × command) that is not here is refused as `wrong-state`. */
+/** The transition table (design: the lifecycle). Any other pair (state × command) is refused as `wrong-state`. */
 export const transitions = {
   retry: { action: 'version.author', from: ['failed'], to: 'provisioning' },
   submit: { action: 'version.author', from: ['trained'], to: 'validating' },
@@ -73,20 +73,20 @@ export const transitions = {
   tag: { action: 'version.decide', from: ['new', 'approved', 'rejected', 'released'], to: null, needs: ['tags'] },
 } as const satisfies Record<LifecycleCommand, Transition>;
 
-/** What the rules need to know of a version. */
+/** The facts about a version that the rules need. */
 export interface Standing {
   readonly state: VersionState;
-  /** Counts the applied commands and transitions: what a person must have seen to act on it. */
+  /** Number of applied commands and transitions; a command must name the current one. */
   readonly revision: number;
   readonly author: string;
   readonly digest: string | null;
-  /** Distinct managers whose approvals since the state became `new` count now. */
+  /** Distinct managers whose approvals since the state became `new` currently count. */
   readonly approvals: readonly string[];
-  /** Distinct approvals that are needed. */
+  /** Number of distinct approvals required. */
   readonly quorum: number;
   /** The command that is being carried out. */
   readonly busy: string | null;
-  /** Deliveries of this version that failed: only then may it be reassigned. */
+  /** Number of failed deliveries of this version; reassigning requires at least one. */
   readonly failedDeliveries: number;
 }
 
@@ -94,8 +94,8 @@ export type Refusal = { readonly refused: RefusalReason; readonly message: strin
 const refuse = (refused: RefusalReason, message: string): Refusal => ({ refused, message });
 
 /**
- * Judges one verified command against one standing, by the roles that its actor holds now.
- * @returns a refusal, or the transition to carry out; `completes` is false for an approval that waits for more.
+ * Judges one verified command against one standing, by its actor's current roles.
+ * @returns a refusal, or the transition to carry out; `completes` is false for an approval if more are required.
  */
 export function judge(
   standing: Standing,
@@ -125,16 +125,16 @@ export function judge(
   if (transition.needs?.includes('digest') && command.digest !== standing.digest)
     return refuse(
       'wrong-digest',
-      `the version's artifact is ${standing.digest ?? 'not there yet'}, the command names ${command.digest ?? 'none'}`,
+      `the version's artifact is ${standing.digest ?? 'not available yet'}, but the command names ${command.digest ?? 'none'}`,
     );
   if (name === 'reassign' && standing.failedDeliveries === 0)
-    return refuse('wrong-state', 'reassign needs a failed delivery');
+    return refuse('wrong-state', 'reassign requires a failed delivery of this version');
   if (name === 'approve') return judgeApproval(standing, command, transition);
   return { transition, completes: true };
 }
 
 function judgeApproval(standing: Standing, command: CommandBody, transition: Transition) {
-  if (standing.approvals.includes(command.actor)) return refuse('wrong-state', `${command.actor} has approved already`);
+  if (standing.approvals.includes(command.actor)) return refuse('wrong-state', `${command.actor} has already approved this version`);
   const voters = [...standing.approvals, command.actor];
   const completes = voters.length >= standing.quorum;
   if (completes && voters.every((voter) => voter === standing.author))

@@ -1,22 +1,22 @@
-// The rules of an application's live pointer: who may move it back or empty it.
+// The rules of an application's live pointer: who may revert or clear it.
 import type { CommandBody } from './command.ts';
 import type { Refusal } from './lifecycle.ts';
 import type { LivePointer } from './model.ts';
 import type { Role } from './roles.ts';
 import { allowed } from './roles.ts';
 
-/** What the rules need to know of an application. */
+/** The facts about an application that the rules need. */
 export interface PointerStanding {
   readonly pointer: LivePointer;
   readonly owner: string;
-  /** The command whose effects are under way. */
+  /** The command that is being carried out. */
   readonly busy: string | null;
 }
 
-/** What a command moves the pointer to: an earlier release, or nothing. */
+/** The target of a command: an earlier release, or none. */
 export type PointerMove = { readonly to: string | null };
 
-/** Judges one verified command by the roles that its actor holds now. */
+/** Judges one verified command by its actor's current roles. */
 export function judgePointer(
   { pointer, owner, busy }: PointerStanding,
   body: CommandBody,

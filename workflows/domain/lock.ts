@@ -1,7 +1,7 @@
-// What a requirements lock is, decided here alone: pinned packages with the digests of their files, and nothing else.
+// The only definition of a valid requirements lock: pinned packages with the digests of their files, and nothing else.
 import { markerProblem } from './marker.ts';
 
-/** The command that makes a proper lock; messages name it. */
+/** The command that creates a valid lock; messages name it. */
 export const LOCK_COMMAND = 'npm run lock -- requirements.in';
 
 /** A lock of 1,000 packages with 50 files each has about 5 MB; those of real projects have 100 packages at most. */
@@ -10,25 +10,25 @@ const MOST_LINES = 50_000;
 const MOST_PACKAGES = 1_000;
 /** Files of one version: numpy has about 60. */
 const MOST_HASHES = 500;
-/** A line with a digest has 90 characters; the longest markers in use some hundred. */
+/** A line with a digest has 90 characters; the longest markers in use have a few hundred. */
 const LONGEST_LINE = 2_000;
-/** Longer than any name and version together. */
+/** Longer than any name with its version. */
 const LONGEST_PIN = 400;
-/** Enough to correct a file; a text that is no lock at all would have one for each line. */
+/** Enough to correct a file; a text that is not a lock would have a problem in every line. */
 const MOST_PROBLEMS = 20;
 
 export interface LockedPackage {
-  /** As it stands in the lock. */
+  /** The name as written in the lock. */
   readonly name: string;
   readonly version: string;
-  /** When the package is installed (PEP 508), such as `python_version < "3.11"`. */
+  /** Condition for the installation (PEP 508), such as `python_version < "3.11"`. */
   readonly marker?: string;
   /** SHA-256 of the files that may be installed, 64 lower-case hexadecimal digits each. */
   readonly hashes: readonly string[];
 }
 
 export interface LockProblem {
-  /** Counted from 1, as editors do. */
+  /** Line number, counted from 1. */
   readonly line: number;
   readonly message: string;
 }
@@ -37,13 +37,13 @@ export type Lock =
   | { readonly packages: readonly LockedPackage[]; readonly problems: readonly [] }
   | { readonly packages?: never; readonly problems: readonly [LockProblem, ...LockProblem[]] };
 
-/** Reads a lock's text. It has either packages or problems; of many problems the first 20. */
+/** Parses a lock's text; returns either its packages or at most the first 20 problems. */
 export function parseLock(text: string): Lock {
   const problems: LockProblem[] = [];
   const add = (line: number, message: string): void => void problems.push({ line, message });
   const sizeProblem = tooLarge(text);
   const packages: LockedPackage[] = [];
-  /** Whether a package stands without a marker, by its plain name. */
+  /** Whether a package is listed without a marker, by normalised name. */
   const always = new Map<string, boolean>();
   const lines = sizeProblem === undefined ? logicalLines(text, add) : [];
   if (sizeProblem !== undefined) add(1, sizeProblem);
@@ -55,7 +55,7 @@ export function parseLock(text: string): Lock {
       const name = plainName(read.name);
       const before = always.get(name);
       if (before === true || (before === false && read.marker === undefined))
-        add(line, `${read.name} is listed twice: without a marker on both lines, a package has one version`);
+        add(line, `${read.name} is listed twice: a package may be listed twice only if both lines have a marker`);
       if (packages.length === MOST_PACKAGES) add(line, `a lock has at most ${MOST_PACKAGES} packages`);
       always.set(name, read.marker === undefined);
       packages.push(read);
@@ -65,19 +65,19 @@ export function parseLock(text: string): Lock {
   return first === undefined ? { packages, problems: [] } : { problems: [first, ...more] };
 }
 
-/** What is wrong with a lock's text, by line; empty for a proper one. */
+/** The problems of a lock's text by line; empty for a valid lock. */
 export const lockProblems = (text: string): readonly LockProblem[] => parseLock(text).problems;
 
-/** Says to a person what is wrong with a lock and how to make a proper one. */
+/** The message for an invalid lock: its problems and how to create a valid one. */
 export function lockMessage(file: string, problems: readonly LockProblem[]): string {
   const listed = problems.map(({ line, message }) => `line ${line}: ${message}`).join('; ');
   return (
-    `${file} is not a proper requirements lock: ${listed}. A lock has lines of "name==version --hash=sha256:…" only. ` +
-    `Make one from a list of the packages you need, in a checkout of OCDL: ${LOCK_COMMAND}`
+    `${file} is not a valid requirements lock: ${listed}. A lock contains only lines of the form "name==version --hash=sha256:…". ` +
+    `Create one from a list of the packages you need, in a checkout of OCDL: ${LOCK_COMMAND}`
   );
 }
 
-/** The lock as pip is to read it: written by us from what was understood, so that pip understands nothing else. */
+/** The lock for pip, written from the parsed packages so that pip cannot interpret the original text differently. */
 export function renderLock(packages: readonly LockedPackage[]): string {
   return packages
     .map(({ name, version, marker, hashes }) =>
@@ -112,11 +112,11 @@ function logicalLines(text: string, add: (line: number, message: string) => void
   };
   text.split(/\r\n|\n|\r/).forEach((raw, index) => {
     const line = index + 1;
-    // Other line ends, terminal codes and byte order marks: other programs read such a text in another way than people do.
+    // Other line ends, terminal codes and byte order marks: programs read such a text differently from people.
     if (CONTROL.test(raw)) add(line, 'control characters and byte order marks are not allowed');
     if (raw.length > LONGEST_LINE)
       return add(line, `a line has at most ${LONGEST_LINE} characters; this has ${raw.length}`);
-    // Single blanks from here on, and no comment.
+    // From here on, single spaces and no comments.
     const words = raw
       .replace(/(^|[ \t])#.*$/, '$1')
       .split(/[ \t]/)
@@ -142,7 +142,7 @@ const VERSION =
 const PINNED = new RegExp(`^(${NAME}) ?(?:${EXTRAS})? ?== ?(${VERSION})$`, 'i');
 const HASH = /^--hash=sha256:([0-9a-f]{64})$/;
 
-/** Reads one entry; a text says what is wrong with it. */
+/** Parses one entry; returns a text if it is invalid. */
 function readPackage(content: string): LockedPackage | string {
   const refused = refusedKind(content);
   if (refused !== undefined) return refused;
@@ -164,23 +164,23 @@ function readPackage(content: string): LockedPackage | string {
     hashes.push(hash);
   }
   if (hashes.length === 0) return `${name}==${version} has no --hash=sha256:…`;
-  if (hashes.length > MOST_HASHES) return `${name}==${version} has more than ${MOST_HASHES} digests`;
+  if (hashes.length > MOST_HASHES) return `${name}==${version} has ${hashes.length} digests, and at most ${MOST_HASHES} are allowed`;
   return { name, version, ...(marker !== undefined && { marker }), hashes };
 }
 
-/** Names the kinds of lines that pip takes and a lock must not have. */
+/** The message for lines that pip accepts but a lock must not contain. */
 function refusedKind(content: string): string | undefined {
   const option = /^-[^ =]*/.exec(content)?.[0];
-  if (option !== undefined) return `the option ${shown(option)} is not allowed: a lock lists packages alone`;
+  if (option !== undefined) return `the option ${shown(option)} is not allowed: a lock lists only packages`;
   if (content.includes('://') || /^(?:git|hg|svn|bzr)\+/i.test(content) || /^file:/i.test(content))
-    return `"${shown(content)}" names an address: packages come from the platform's package index alone`;
+    return `"${shown(content)}" names an address: packages come only from the platform's package index`;
   if (/^[^;]*@/.test(content)) return `"${shown(content)}" names an address: packages are pinned as name==version`;
   if (/^(?:\.|~|[^;=]*[\\/])/.test(content))
-    return `"${shown(content)}" is a path: packages come from the package index alone`;
+    return `"${shown(content)}" is a path: packages come only from the package index`;
   return undefined;
 }
 
-/** Package names are equal regardless of case and of which separators they have (PEP 503). */
+/** Normalises a package name: case and separators do not matter (PEP 503). */
 const plainName = (name: string): string => name.toLowerCase().replace(/[._-]+/g, '-');
 
 function shown(text: string): string {

@@ -1,4 +1,4 @@
-// Environment markers of requirements (PEP 508): whether a text is one, without evaluating it.
+// Validates environment markers of requirements (PEP 508) without evaluating them.
 
 /** Markers in use have two or three comparisons. */
 const LONGEST = 1_000;
@@ -22,7 +22,7 @@ const COMPARISONS: ReadonlySet<string> = new Set(['===', '==', '~=', '!=', '<=',
 const TOKEN =
   /[ \t]*(?:(not[ \t]+in\b|[a-z_]+)|('[A-Za-z0-9 ._+*~#-]*'|"[A-Za-z0-9 ._+*~#-]*")|(===|==|~=|!=|<=|>=|<|>)|([()]))/y;
 
-/** Why `text` is no marker, or `undefined` when it is one. */
+/** Why `text` is not a valid marker; `undefined` if it is valid. */
 export function markerProblem(text: string): string | undefined {
   if (text.length > LONGEST) return `it has ${text.length} characters, and at most ${LONGEST} are allowed`;
   const tokens = tokensOf(text);
@@ -54,7 +54,7 @@ function readOr(tokens: readonly string[], cursor: Cursor, depth: number): strin
     const problem = readOne(tokens, cursor, depth);
     if (problem !== undefined) return problem;
     const joint = tokens[cursor.at];
-    // Both bind two comparisons; which one binds closer does not matter for the form.
+    // Both join two comparisons; their precedence does not matter for the syntax.
     if (joint !== 'and' && joint !== 'or') return undefined;
     cursor.at += 1;
   }
@@ -75,7 +75,7 @@ function readComparison(tokens: readonly string[], cursor: Cursor): string | und
   const [left = '', comparison = '', right = ''] = tokens.slice(cursor.at, cursor.at + 3);
   const isValue = (token: string): boolean => VARIABLES.has(token) || /^['"]/.test(token);
   if (!isValue(left)) return left === '' ? 'a comparison is missing' : `"${left}" is neither a variable nor a text`;
-  if (!COMPARISONS.has(comparison)) return `"${comparison}" is no comparison`;
+  if (!COMPARISONS.has(comparison)) return `"${comparison}" is not a comparison`;
   if (!isValue(right))
     return right === '' ? 'a comparison has no right side' : `"${right}" is neither a variable nor a text`;
   if (!VARIABLES.has(left) && !VARIABLES.has(right)) return `${left} and ${right} are both texts`;

@@ -1,26 +1,26 @@
-// The nouns of a model's passage: runs, versions, evaluations, releases, applications, deliveries, findings.
+// Types of the model lifecycle: runs, versions, evaluations, releases, applications, deliveries, findings.
 import type { ArtifactUri, Digest } from './names.ts';
 import type { VersionState } from './lifecycle.ts';
 
-/** Stored bytes: where, and which. Fixed once made. */
+/** Stored bytes: address and digest. Immutable. */
 export interface Artifact {
   readonly uri: ArtifactUri;
   readonly sha256: Digest;
   readonly bytes: number;
 }
 
-/** A file of a data set, a job's input, a submission: its name there and its bytes. */
+/** A file of a data set, a job's input or a submission: its name and its bytes. */
 export interface NamedArtifact extends Artifact {
   readonly name: string;
 }
 
-/** What a training run is made from: enough to repeat it. */
+/** The inputs of a training run: enough to repeat it. */
 export interface RunSpec {
-  /** Commit of the project's code repository; the tree's root holds `entrypoint` and `lock`. */
+  /** Commit of the project's code repository; `entrypoint` and `lock` are in the tree's root. */
   readonly code: { readonly repository: string; readonly commit: string };
   /** e.g. `train.py` */
   readonly entrypoint: string;
-  /** Path in the tree of the pinned requirements. */
+  /** Path of the pinned requirements in the tree. */
   readonly lock: string;
   /** Data sets by name; their files become the job's inputs. */
   readonly data: readonly string[];
@@ -30,10 +30,10 @@ export interface RunSpec {
   readonly deadlineSeconds: number;
 }
 
-/** Longest deadline a run may ask for: a week. Its activity has a day more (workflows/activities.ts). */
+/** Maximum deadline of a run: a week. Its activity has a day more (workflows/activities.ts). */
 export const LONGEST_RUN_SECONDS = 604_800;
 
-/** A run as it was: the spec with every digest, and what came out. */
+/** A completed run: the spec with every digest, and the outputs. */
 export interface RunRecord {
   readonly attempt: number;
   readonly spec: RunSpec;
@@ -47,12 +47,12 @@ export interface RunRecord {
   readonly endedAt: string;
 }
 
-/** What the manager's rules are for this project. The one in force when a decision is made counts, and is recorded with it. */
+/** The manager's rules for a project. The policy in force at a decision applies and is recorded with it. */
 export interface Policy {
   readonly version: number;
-  /** Distinct approvals needed. */
+  /** Number of distinct approvals required. */
   readonly quorum: number;
-  /** How long a rejection can be undone. */
+  /** Time in which a rejection can be undone. */
   readonly undoWithinSeconds: number;
   /** Minimum of each metric for a report to pass, e.g. `{ average_precision: 0.7 }`. */
   readonly thresholds: Readonly<Record<string, number>>;
@@ -72,12 +72,12 @@ export interface Decision {
   readonly actor: string;
   readonly reason: string;
   readonly report: string | null;
-  /** Version of the policy in force. Missing in decisions of before it was recorded. */
+  /** Version of the policy in force. Missing in older decisions. */
   readonly policyVersion?: number;
   readonly at: string;
 }
 
-/** One submission, as the Model Center shows it. */
+/** One submission as shown in the Model Center. */
 export interface Version {
   readonly project: string;
   readonly model: string;
@@ -86,7 +86,7 @@ export interface Version {
   readonly author: string;
   readonly state: VersionState;
   readonly revision: number;
-  /** Given on entering `new`, never used again. */
+  /** Assigned on entering `new`; never reused. */
   readonly version: number | null;
   readonly revises: number | null;
   readonly digest: Digest | null;
@@ -127,7 +127,7 @@ export const newVersion = (
   updatedAt,
 });
 
-/** Which rows an evaluation is about, and who asked. */
+/** An evaluation: its rows, its requester and its result. */
 export interface Evaluation {
   readonly evaluation: string;
   readonly project: string;
@@ -137,7 +137,7 @@ export interface Evaluation {
   readonly actor: string;
   readonly dataset: string;
   readonly state: 'running' | 'done' | 'failed';
-  /** Digest of the model that was evaluated. */
+  /** Digest of the evaluated model. */
   readonly digest: Digest | null;
   readonly report: NamedArtifact | null;
   readonly passed: boolean | null;
@@ -146,18 +146,18 @@ export interface Evaluation {
   readonly updatedAt: string;
 }
 
-/** Immutable, digested rows. `test` sets lie in staging: managers see the rows, scientists only results. */
+/** Immutable rows with digests. `test` sets are in staging: managers see the rows, scientists only results. */
 export interface DataSet {
   readonly project: string;
   readonly dataset: string;
   readonly kind: 'training' | 'test';
-  /** `unpack`: an archive that jobs get as the folder it holds. */
+  /** `unpack`: an archive that jobs get as an unpacked folder. */
   readonly files: readonly (NamedArtifact & { readonly unpack?: boolean })[];
   readonly registeredBy: string;
   readonly registeredAt: string;
 }
 
-/** An approved artifact on its way into applications. */
+/** An approved artifact that is delivered to applications. */
 export interface Release {
   /** `<type>-<sequence>` */
   readonly release: string;
@@ -193,7 +193,7 @@ export interface StandingRelease extends Release {
 /** A consumer of one or more types. */
 export interface Application {
   readonly application: string;
-  /** Counts the changes of its types, gates, owner and repository: what a person must have seen to change it. */
+  /** Number of changes of its types, gates, owner and repository; a change must name the current one. */
   readonly revision: number;
   readonly project: string;
   readonly owner: string;
@@ -203,7 +203,7 @@ export interface Application {
   readonly repository: string;
 }
 
-/** What is live in an application, per type. `generation` counts the moves: compare-and-set is on it. */
+/** The live release of an application and type. `generation` counts the moves and is used for compare-and-set. */
 export interface LivePointer {
   readonly application: string;
   readonly type: string;
@@ -232,7 +232,7 @@ export interface GateResult {
   readonly seconds: number;
 }
 
-/** One release on its way into one application. */
+/** The delivery of one release to one application. */
 export interface Delivery {
   readonly application: string;
   readonly release: string;
@@ -243,14 +243,14 @@ export interface Delivery {
   readonly updatedAt: string;
 }
 
-/** Something the application's model flagged (or passed), as the engineer sees it. */
+/** One item that the application's model flagged (or passed), as shown to the engineer. */
 export interface Finding {
   readonly finding: string;
   readonly name: string;
   readonly path: string;
   readonly vulnerable: boolean;
   readonly probability: number;
-  /** SHA-256 of the scanned source. */
+  /** SHA-256 of the scanned source file. */
   readonly source: Digest;
   readonly label: Label | null;
 }
@@ -261,7 +261,7 @@ export interface Label {
   readonly at: string;
 }
 
-/** One scan of an application with the version that was live. */
+/** One scan by an application with the version that was live. */
 export interface Scan {
   readonly scan: string;
   readonly project: string;
@@ -271,7 +271,7 @@ export interface Scan {
   readonly findings: readonly Finding[];
   readonly state: 'open' | 'labelled';
   readonly revision: number;
-  /** Commit of the labels repository that holds the newest labels. */
+  /** Commit of the labels repository with the newest labels. */
   readonly commit: string | null;
   readonly keyId: string;
   readonly updatedAt: string;

@@ -1,11 +1,11 @@
-// Names, paths and digests: what may be one, decided here alone. Boundaries (API, commands, model.json) ask these functions.
+// The only definition of valid names, paths and digests. All boundaries (API, commands, model.json) use these functions.
 import { sha256Hex } from './sha256.ts';
 
 /** A name of a project, model, type, user, application …: lower-case words joined by hyphens, also a valid DNS label and Kafka topic. */
 export const NAME_PATTERN = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/;
 /** DNS label limit (RFC 1035); Kafka would allow 249. */
 export const NAME_LIMIT = 63;
-/** What the audit calls those who are nobody in particular: an unsigned command's sender, the platform itself, a claim without proof. */
+/** Actors in the audit that are not users: an unsigned command's sender, the platform itself, an unverified claim. */
 export const reservedActors = ['operator', 'platform', 'unproven'] as const;
 /** One segment of a path in an area: no hidden files, no traversal, no characters that any store or URL treats specially. */
 const SEGMENT = /^[A-Za-z0-9_][A-Za-z0-9._-]*$/;
@@ -13,39 +13,39 @@ const SEGMENT_LIMIT = 128;
 const PATH_LIMIT = 512;
 const PATH_DEPTH = 12;
 /**
- * What the platform itself lays in an area may be longer than what people name: it puts folders before their paths
- * (`datasets/DATASET.IMPORT/files/`: 3 segments, 143 characters), files after them (`/reports/EVALUATION.json`) and joins
- * names to one segment (`delivery-APPLICATION-RELEASE-STEP.json`: 170 characters). A file system takes 255 a segment.
+ * The platform's own paths in an area may be longer than people's paths: it adds folders in front
+ * (`datasets/DATASET.IMPORT/files/`: 3 segments, 143 characters), appends files (`/reports/EVALUATION.json`) and joins names to one
+ * segment (`delivery-APPLICATION-RELEASE-STEP.json`: 170 characters). File systems allow 255 characters per segment.
  */
 const AREA_SEGMENT_LIMIT = 200;
 const AREA_PATH_LIMIT = PATH_LIMIT + 256;
 const AREA_PATH_DEPTH = PATH_DEPTH + 4;
 
-/** SHA-256 of an artifact's bytes, 64 lower-case hexadecimal digits. */
+/** SHA-256 of an artifact's bytes as 64 lower-case hexadecimal digits. */
 export type Digest = string & { readonly __brand: 'Digest' };
-/** Address of stored bytes; opened only by the adapter that made it. */
+/** Address of stored bytes; only the adapter that created it can open it. */
 export type ArtifactUri = string & { readonly __brand: 'ArtifactUri' };
-/** A checked relative path of one store, e.g. `private/vulnerability/sam/runs/rf-1/model.onnx`. */
+/** A validated relative path in a store, e.g. `private/vulnerability/sam/runs/rf-1/model.onnx`. */
 export type StorePath = string & { readonly __brand: 'StorePath' };
 
-/** Why `text` is no name, or `undefined` when it is one. */
+/** Why `text` is not a valid name; `undefined` if it is valid. */
 export function nameProblem(text: unknown): string | undefined {
   if (typeof text !== 'string') return 'a name must be text';
-  if (text.length > NAME_LIMIT) return `a name has at most ${NAME_LIMIT} characters`;
+  if (text.length > NAME_LIMIT) return `a name has at most ${NAME_LIMIT} characters, this one has ${text.length}`;
   if (!NAME_PATTERN.test(text))
     return 'a name has lower-case letters, digits and single hyphens, and begins with a letter (for example "random-forest")';
   return undefined;
 }
 
-/** Why `text` is no path that a person may give, or `undefined` when it is one. */
+/** Why `text` is not a path that a person may use; `undefined` if it is valid. */
 export const pathProblem = (text: unknown): string | undefined =>
   problemOf(text, { path: PATH_LIMIT, depth: PATH_DEPTH, segment: SEGMENT_LIMIT });
 
-/** Why `text` is no path inside an area, or `undefined` when it is one: every path of a person fits, with what the platform adds. */
+/** Why `text` is not a valid path inside an area; `undefined` if it is valid. Every valid path of a person fits, with the platform's additions. */
 export const areaPathProblem = (text: unknown): string | undefined =>
   problemOf(text, { path: AREA_PATH_LIMIT, depth: AREA_PATH_DEPTH, segment: AREA_SEGMENT_LIMIT });
 
-/** Why `text` is no single segment of a path inside an area, or `undefined` when it is one. */
+/** Why `text` is not a valid segment of a path inside an area; `undefined` if it is valid. */
 export const segmentProblem = (text: unknown): string | undefined =>
   problemOf(text, { path: AREA_PATH_LIMIT, depth: 1, segment: AREA_SEGMENT_LIMIT });
 
@@ -59,7 +59,7 @@ function problemOf(text: unknown, most: { path: number; depth: number; segment: 
     if (segment.length > most.segment)
       return `a path segment has at most ${most.segment} characters, "${printable(segment)}" has ${segment.length}`;
     if (!SEGMENT.test(segment))
-      return `"${printable(segment)}" is no path segment: letters, digits, ".", "_" and "-" only, not beginning with "." or "-"`;
+      return `"${printable(segment)}" is not a valid path segment: use only letters, digits, ".", "_" and "-", and do not begin with "." or "-"`;
   }
   return undefined;
 }
@@ -67,18 +67,18 @@ function problemOf(text: unknown, most: { path: number; depth: number; segment: 
 export const isName = (text: unknown): text is string => nameProblem(text) === undefined;
 export const isDigest = (text: unknown): text is Digest => typeof text === 'string' && /^[0-9a-f]{64}$/.test(text);
 
-/** Where things lie: the three areas of Rover (paper 4.2) and the release store. */
+/** A location in one of Rover's three areas (paper 4.2) or in the release store. */
 export type Location =
   | { readonly area: 'private'; readonly project: string; readonly user: string; readonly path: string }
   | { readonly area: 'common' | 'staging'; readonly project: string; readonly path: string };
 
-/** Why there can be no such location, or `undefined` when there can. */
+/** Why a location is not valid; `undefined` if it is valid. */
 export function locationProblem(location: Location): string | undefined {
   const owner = location.area === 'private' ? nameProblem(location.user) : undefined;
   return nameProblem(location.project) ?? owner ?? areaPathProblem(location.path);
 }
 
-/** The store path of a location. Throws `TypeError` on anything that is not a name or path: callers check first to answer kindly. */
+/** The store path of a location. Throws `TypeError` for invalid names and paths: callers must validate them first. */
 export function storePath(location: Location): StorePath {
   const problem = locationProblem(location);
   if (problem) throw new TypeError(problem);
@@ -86,10 +86,10 @@ export function storePath(location: Location): StorePath {
   return [location.area, ...owner, location.path].join('/') as StorePath;
 }
 
-/** The folder of registered data sets in an area: the platform alone writes there. */
+/** The folder of registered data sets in an area; only the platform writes there. */
 export const dataSetsFolder = 'datasets';
 
-/** Inverse of {@link storePath}; `undefined` for what is none. */
+/** Inverse of {@link storePath}; `undefined` for any other path. */
 export function locationOf(path: string): Location | undefined {
   const [area, project = '', third = '', ...rest] = path.split('/');
   const location: Location | undefined =
@@ -103,11 +103,11 @@ export function locationOf(path: string): Location | undefined {
   return location;
 }
 
-/** Why there can be no such released file, or `undefined` when there can. */
+/** Why these values do not form a valid path of a released file; `undefined` if they do. */
 export const releasePathProblem = (type: string, digest: Digest, file: string): string | undefined =>
   nameProblem(type) ?? pathProblem(file) ?? (isDigest(digest) ? undefined : 'no SHA-256 digest');
 
-/** Where a released file lies in the release store: by type and the file's own digest, so that a path always means the same bytes. Throws `TypeError`. */
+/** Path of a released file in the release store, by type and the file's digest, so that a path always refers to the same bytes. Throws `TypeError`. */
 export function releasePath(type: string, digest: Digest, file: string): StorePath {
   const problem = releasePathProblem(type, digest, file);
   if (problem) throw new TypeError(problem);
@@ -117,16 +117,16 @@ export function releasePath(type: string, digest: Digest, file: string): StorePa
 /** The folder of one submission in staging, relative to its project. */
 export const stagingFolder = (model: string, submission: string): string => `models/${model}/${submission}`;
 
-/** What a version is called in the audit and for people. */
+/** The name of a version in the audit and for people. */
 export const subjectOf = ({ project, model, submission }: { project: string; model: string; submission: string }) =>
   `${project}/${model}/${submission}`;
 
-/** Hexadecimal digits of a system name's hash: 64 bits, so that nobody finds two texts of one name by chance. */
+/** Hexadecimal digits of a system name's hash: 64 bits, which makes accidental collisions practically impossible. */
 const HASH_DIGITS = 16;
 
 /**
- * A name for another system (a job, a service, an object of a cluster): readable, a DNS label of at most `limit` characters,
- * the same for the same text and distinct for distinct texts, however long they are and whatever is in them.
+ * A name for another system (a job, a service, an object of a cluster): a readable DNS label of at most `limit` characters,
+ * deterministic, and distinct for distinct texts of any length and content.
  */
 export function systemName(text: string, limit = NAME_LIMIT): string {
   const words = text

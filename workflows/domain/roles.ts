@@ -1,10 +1,10 @@
-// Who may do what: the whole grid, by action, as one value. The API asks it on every route, the workflows on every command.
+// The permission table by action. The API checks it on every route, workflows on every command.
 
-/** Roles in a project; `admin` is of the platform, `application` is an application's own token, `job` a job's. */
+/** Roles in a project; `admin` is platform-wide, `application` is the role of an application's token, `job` of a job's token. */
 export const roles = ['scientist', 'manager', 'developer', 'engineer', 'admin', 'application', 'job'] as const;
 export type Role = (typeof roles)[number];
 
-/** `yes`; `own`: only what is the actor's own; `no`. A person holding several roles may do what any of them may. */
+/** `yes`; `own`: only the actor's own things; `no`. With several roles, the most permissive grant applies. */
 export type Grant = 'yes' | 'own' | 'no';
 
 const none: Record<Role, Grant> = {
@@ -19,7 +19,7 @@ const none: Record<Role, Grant> = {
 const grant = (some: Partial<Record<Role, Grant>>): Record<Role, Grant> => ({ ...none, ...some });
 const members = { scientist: 'yes', manager: 'yes', developer: 'yes', engineer: 'yes' } as const;
 
-/** design: the roles table. One row per action; every API route and every command names exactly one. */
+/** The roles table: one row per action; every API route and every command names exactly one. */
 export const grid = {
   'private.read': grant({ scientist: 'own', manager: 'own' }),
   'private.write': grant({ scientist: 'own', manager: 'own' }),
@@ -65,13 +65,13 @@ export const grid = {
 
 export type Action = keyof typeof grid;
 
-/** The best grant that any of the held roles gives for an action. */
+/** The most permissive grant of the held roles for an action. */
 export function granted(action: Action, held: readonly Role[]): Grant {
   const grants = held.map((role) => grid[action][role]);
   return grants.includes('yes') ? 'yes' : grants.includes('own') ? 'own' : 'no';
 }
 
-/** May someone with these roles do it, given whether the thing is their own? */
+/** Whether someone with these roles may perform an action; `own` says whether the thing is their own. */
 export function allowed(action: Action, held: readonly Role[], own: boolean): boolean {
   const best = granted(action, held);
   return best === 'yes' || (best === 'own' && own);

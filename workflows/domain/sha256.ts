@@ -1,8 +1,8 @@
-// SHA-256 (FIPS 180-4) in plain TypeScript: workflows have no node:crypto, and names for other systems must be the same everywhere.
+// SHA-256 (FIPS 180-4) in plain TypeScript: workflows have no node:crypto, but names for other systems must be the same everywhere.
 
 const ROTATIONS = { big0: [2, 13, 22], big1: [6, 11, 25], small0: [7, 18], small1: [17, 19] } as const;
 
-/** The first `count` primes: the constants of SHA-256 are bits of their roots. */
+/** The first `count` primes; the constants of SHA-256 are bits of their roots. */
 function primes(count: number): number[] {
   const found: number[] = [];
   for (let n = 2; found.length < count; n += 1) if (found.every((prime) => n % prime !== 0)) found.push(n);
@@ -18,7 +18,7 @@ const mix = (word: number, [a, b, c]: readonly [number, number, number]): number
 const spread = (word: number, [a, b]: readonly [number, number], shift: number): number =>
   rotate(word, a) ^ rotate(word, b) ^ (word >>> shift);
 
-/** The digest of a text's UTF-8 bytes, 64 hexadecimal digits. For short texts: nothing here is quick. */
+/** The digest of a text's UTF-8 bytes as 64 hexadecimal digits. Slow: use it only for short texts. */
 export function sha256Hex(text: string): string {
   const state = [...START];
   const words = padded(utf8(text));
@@ -29,7 +29,7 @@ export function sha256Hex(text: string): string {
 function utf8(text: string): number[] {
   return [...text].flatMap((character) => {
     const code = character.codePointAt(0) ?? 0;
-    // A lone half of a surrogate pair is no character: it becomes U+FFFD, as in Node's Buffer.
+    // An unpaired surrogate becomes U+FFFD, as in Node's Buffer.
     const point = code >= 0xd800 && code <= 0xdfff ? 0xfffd : code;
     if (point < 0x80) return [point];
     const tail = (shift: number): number => 0x80 | ((point >> shift) & 0x3f);
@@ -39,7 +39,7 @@ function utf8(text: string): number[] {
   });
 }
 
-/** The bytes with a one bit, zeros and their length after them, as words of 32 bits in blocks of 16. */
+/** The bytes, padded with a one bit, zeros and their length, as 32-bit words in blocks of 16. */
 function padded(bytes: readonly number[]): number[] {
   const blocks = Math.ceil((bytes.length + 9) / 64);
   const words = new Array<number>(blocks * 16).fill(0);

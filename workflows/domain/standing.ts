@@ -1,35 +1,35 @@
-// How things stand in Records, as workflows read it: they coordinate by this, and decide nothing by it.
+// The state in Records as read by workflows, which use it to coordinate, not to decide.
 import type { Approval } from './approval.ts';
 import type { LivePointer, Release, Scan, Version } from './model.ts';
 
-/** A decision whose effects outside the database are under way. */
+/** A decision whose effects outside the database are being carried out. */
 export interface Pending {
   readonly commandId: string;
   readonly name: string;
-  /** The release that a `release` has been given. */
+  /** The release id assigned to a `release` command. */
   readonly release: string | null;
 }
 
-/** A version, and what its workflow needs to go on with it from any moment. */
+/** A version and everything its workflow needs to continue at any point. */
 export interface VersionStanding {
   readonly version: Version;
-  /** The training attempt that is under way or was the last. */
+  /** The current or last training attempt. */
   readonly attempt: number;
   readonly approvals: readonly Approval[];
-  /** Approvals that count now, those that lapsed with the reason, and how many are needed. */
+  /** Approvals that count now, lapsed approvals with the reason, and the number required. */
   readonly counting: readonly string[];
   readonly lapsed: readonly { readonly actor: string; readonly why: string }[];
   readonly quorum: number;
   readonly pending: Pending | null;
-  /** ISO 8601: until then a rejection can be undone. */
+  /** ISO 8601 end of the undo window of a rejection. */
   readonly undoUntil: string | null;
-  /** Nothing more can come. */
+  /** Whether the version is closed and takes no more commands. */
   readonly closed: boolean;
-  /** Ids of workflows that must look at the records again. */
+  /** Ids of workflows that must read the records again. */
   readonly wake: readonly string[];
 }
 
-/** One (application, type): what is live, and what is being carried out. */
+/** One (application, type): the live release and the command that is being carried out. */
 export interface ApplicationStanding {
   readonly pointer: LivePointer;
   readonly pending: Pending | null;
@@ -41,7 +41,7 @@ export interface NextDelivery {
   readonly release: Release | null;
 }
 
-/** A scan without its findings: with every label they would fill a workflow's history. */
+/** A scan without its findings, which would fill a workflow's history with every label. */
 export interface ScanStanding {
   readonly scan: Omit<Scan, 'findings'>;
   readonly findings: number;
