@@ -136,7 +136,11 @@ describe('refused:', () => {
     ['a text too long', 'x'.repeat(LOCK_BYTES + 1), /at most 2097152 characters; this has 2097153/],
     ['too many lines', '\n'.repeat(60_000), /at most 50000 lines/],
     ['too many packages', Array.from({ length: 1_001 }, (_, i) => `p${i}==1 ${A}`).join('\n'), /at most 1000 packages/],
-    ['too many digests', `pkg==1.0 ${Array.from({ length: 501 }, () => A).join(' \\\n')}`, /has 501 digests, and at most 500/],
+    [
+      'too many digests',
+      `pkg==1.0 ${Array.from({ length: 501 }, () => A).join(' \\\n')}`,
+      /has 501 digests, and at most 500/,
+    ],
     ['a hidden option after a carriage return', `# x\r--no-binary :all:`, /the option --no-binary/],
   ])('%s', (_, text, message) => {
     const { packages, problems } = parseLock(text);
