@@ -115,7 +115,9 @@ type Probe = () => Promise<string | Found | { readonly without: string }>;
 async function within(limitMs: number, name: string, probe: Probe): Promise<SystemState> {
   const stop: { timer?: NodeJS.Timeout } = {};
   const tooLate = new Promise<never>((_, reject) => {
-    const late = new Error(`no answer within ${limitMs / 1000} s: check that it is running and that its address is correct`);
+    const late = new Error(
+      `no answer within ${limitMs / 1000} s: check that it is running and that its address is correct`,
+    );
     stop.timer = setTimeout(() => reject(late), limitMs);
   });
   try {
@@ -254,7 +256,8 @@ export async function answersWithout(
   return tls && (await answers({ tls: bare })) ? 'without credentials' : undefined;
 }
 
-const unreachable = 'it does not answer: check that it is running, TEMPORAL_ADDRESS, and whether it uses TLS as configured';
+const unreachable =
+  'it does not answer: check that it is running, TEMPORAL_ADDRESS, and whether it uses TLS as configured';
 /** By gRPC status code. */
 const remedies: Readonly<Record<number, string>> = {
   4: unreachable,

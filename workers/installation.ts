@@ -160,8 +160,7 @@ async function settle(
     if (owner !== id) throw foreign(system.where, owner, id, home);
     await records.kept(name, 0);
   }
-  for (const [{ where }, why] of unseen)
-    log.warn(`${where} could not be compared or marked: ${why}; retrying`);
+  for (const [{ where }, why] of unseen) log.warn(`${where} could not be compared or marked: ${why}; retrying`);
   return { findings, unseen: unseen.size };
 }
 

@@ -50,9 +50,7 @@ export const groups = {
         z.array(z.string().regex(/^[A-Za-z0-9.-]+(:\d{1,5})?$/, 'must be `host` or `host:port`, separated by commas')),
       )
       .optional()
-      .describe(
-        'Additional hosts that serve the files of the index, `host` or `host:port`, separated by commas.',
-      ),
+      .describe('Additional hosts that serve the files of the index, `host` or `host:port`, separated by commas.'),
     OCDL_ENVIRONMENT_LIMIT_BYTES: whole('a number of bytes', 1_000_000, 999_999_999_999_999)
       .prefault(String(10 * 1024 ** 3))
       .describe('Maximum download size, and maximum installed size, of one Python environment.'),

@@ -178,7 +178,10 @@ async function fetchFile(
   );
   const sha256 = hash.digest('hex');
   if (sha256 !== artifact.sha256)
-    throw failure('DigestMismatch', `${artifact.uri}: checksum mismatch: found sha256 ${sha256}, expected ${artifact.sha256}`);
+    throw failure(
+      'DigestMismatch',
+      `${artifact.uri}: checksum mismatch: found sha256 ${sha256}, expected ${artifact.sha256}`,
+    );
 }
 
 function owns(store: ArtifactStore, { uri }: Artifact): boolean {

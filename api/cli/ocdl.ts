@@ -55,7 +55,9 @@ export async function main(argv: readonly string[]): Promise<number> {
 
 function usage(): string {
   const lines = Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(8)} ${summary}`);
-  return ['Usage: ocdl COMMAND [flags]', '', ...lines, '', '`ocdl COMMAND --help` shows the flags of a command.'].join('\n');
+  return ['Usage: ocdl COMMAND [flags]', '', ...lines, '', '`ocdl COMMAND --help` shows the flags of a command.'].join(
+    '\n',
+  );
 }
 
 function isUsageError(error: unknown): error is Error {

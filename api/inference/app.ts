@@ -145,7 +145,8 @@ const wantedOutputs = (request: InferRequest, card: ServedCard): string[] => {
   if (request.outputs === undefined || request.outputs.length === 0) return all;
   const wanted = request.outputs.map(({ name }) => name);
   const unknown = wanted.find((name) => !all.includes(name));
-  if (unknown !== undefined) throw new RequestError(`the model has no output '${unknown}': it returns ${all.join(', ')}`);
+  if (unknown !== undefined)
+    throw new RequestError(`the model has no output '${unknown}': it returns ${all.join(', ')}`);
   return [...new Set(wanted)];
 };
 

@@ -189,9 +189,7 @@ export async function indexSettings(
     child.once('close', resolve);
   });
   if (code !== 0)
-    throw new Error(
-      `pip's package index setting cannot be read (status ${code}): ${said.errors.trim().slice(-500)}`,
-    );
+    throw new Error(`pip's package index setting cannot be read (status ${code}): ${said.errors.trim().slice(-500)}`);
   return settingsSchema.parse(JSON.parse(said.out));
 }
 

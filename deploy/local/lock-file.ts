@@ -30,7 +30,8 @@ const TOOLS_LOCK = new URL('../capsule/tools.lock', import.meta.url);
 export async function makeLock(request: LockRequest): Promise<string> {
   const { settings, say } = request;
   const input = resolve(request.input);
-  if (!existsSync(input)) throw new Error(`${input} does not exist: create it with the packages you need, one per line`);
+  if (!existsSync(input))
+    throw new Error(`${input} does not exist: create it with the packages you need, one per line`);
   const output = resolve(request.output ?? `${input.replace(/\.(in|txt)$/, '')}.lock`);
   const pythonVersion = request.pythonVersion ?? OLDEST_PYTHON;
   const options = { ...settings.environments, ...settings, cache: join(settings.cache, 'environments') };

@@ -58,7 +58,8 @@ export function temporalSource(folder = sources): { readonly version: string; re
   const hash = createHash('sha256');
   for (const name of readdirSync(folder).sort()) hash.update(`${name}\0`).update(readFileSync(new URL(name, folder)));
   const version = /^\s*go\.temporal\.io\/server v(\S+)$/m.exec(readFileSync(new URL('go.mod', folder), 'utf8'))?.[1];
-  if (version === undefined) throw new Error(`${new URL('go.mod', folder).pathname} does not pin a version of the server.`);
+  if (version === undefined)
+    throw new Error(`${new URL('go.mod', folder).pathname} does not pin a version of the server.`);
   return { version, digest: hash.digest('hex').slice(0, 12) };
 }
 

@@ -111,7 +111,9 @@ async function down(settings: StackSettings, isSure: boolean): Promise<number> {
 async function confirmed(reason: string): Promise<boolean> {
   const why = `${reason[0]?.toUpperCase()}${reason.slice(1)}.`;
   if (!process.stdin.isTTY) {
-    console.error(`${why} Nothing was stopped. Stop the platform first, or confirm with --yes: npm run stack -- down --yes`);
+    console.error(
+      `${why} Nothing was stopped. Stop the platform first, or confirm with --yes: npm run stack -- down --yes`,
+    );
     return false;
   }
   const terminal = createInterface({ input: process.stdin, output: process.stdout });

@@ -161,7 +161,8 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'faults of real systems', () =>
         // Another process each, of which the supervisor has said that it is ready.
         const again = Object.entries(pidsOf(system)).map(([name, pid]) => [name, pid, pid !== before[name]] as const);
         return again.every(
-          ([name, pid, isNew]) => isNew && stack.said.slice(heard).includes(`${name} is running again (process ${pid}).`),
+          ([name, pid, isNew]) =>
+            isNew && stack.said.slice(heard).includes(`${name} is running again (process ${pid}).`),
         );
       });
     return at;

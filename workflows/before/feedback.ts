@@ -74,7 +74,10 @@ export async function feedbackBefore(given: object, before: unknown): Promise<vo
 
   function judgeLabel(body: CommandBody): Refusal | Verdict {
     if (body.name !== 'confirm' && body.name !== 'deny')
-      return { refused: 'wrong-state', message: `feedback accepts only the commands confirm and deny, not ${body.name}` };
+      return {
+        refused: 'wrong-state',
+        message: `feedback accepts only the commands confirm and deny, not ${body.name}`,
+      };
     if (!allowed('finding.label', body.roles, false))
       return { refused: 'not-authorized', message: `${body.actor} is not an engineer of this project` };
     if (namedFindings(body).length === 0)
@@ -90,9 +93,7 @@ export async function feedbackBefore(given: object, before: unknown): Promise<vo
         message: `the scan is at revision ${revision}, the command was given at ${body.revision}: look again`,
       };
     const unknown = namedFindings(body).find((finding) => !findings.has(finding));
-    return unknown === undefined
-      ? undefined
-      : { refused: 'invalid', message: `this scan has no finding ${unknown}` };
+    return unknown === undefined ? undefined : { refused: 'invalid', message: `this scan has no finding ${unknown}` };
   }
 
   async function label({ command, verdict }: Accepted<Verdict>, known: Known, atFirst: number): Promise<void> {

@@ -129,7 +129,8 @@ export function openInbox<T extends object>(options: {
     const mark = checksum(canonicalCommand({ ...claimed, issuedAt: '' }));
     if (known && !known.provisional) {
       // A repeated command keeps its outcome.
-      if (known.mark !== mark) refuse('repeated', `command ${body.commandId} was already sent with another body`, body, signed);
+      if (known.mark !== mark)
+        refuse('repeated', `command ${body.commandId} was already sent with another body`, body, signed);
       return;
     }
     const verdict =

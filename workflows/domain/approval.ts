@@ -33,7 +33,10 @@ export function countApprovals(
   for (const { actor, policyVersion } of approvals) {
     if (!now.managers.has(actor)) lapsed.push({ actor, why: 'is no longer a manager of the project' });
     else if (policyVersion !== now.policyVersion)
-      lapsed.push({ actor, why: `approved under policy ${policyVersion}, but policy ${now.policyVersion} is in force now` });
+      lapsed.push({
+        actor,
+        why: `approved under policy ${policyVersion}, but policy ${now.policyVersion} is in force now`,
+      });
     else if (!counting.includes(actor)) counting.push(actor);
   }
   return { counting, lapsed };

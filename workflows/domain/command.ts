@@ -105,7 +105,8 @@ export function parseSignedCommand(raw: unknown): { readonly command: SignedComm
     if (!isRecord(body)) return { problem: 'no body' };
     if (typeof signature !== 'string' || signature.length > 128) return { problem: 'no signature' };
     if (JSON.stringify(raw).length > COMMAND_LIMIT) return { problem: 'too large' };
-    if (!isText(JSON.stringify(body))) return { problem: 'a text contains control characters or half a surrogate pair' };
+    if (!isText(JSON.stringify(body)))
+      return { problem: 'a text contains control characters or half a surrogate pair' };
     const problem = bodyProblem(body);
     return problem ? { problem } : { command: { body: body as unknown as CommandBody, signature } };
   } catch {

@@ -134,7 +134,8 @@ export function judge(
 }
 
 function judgeApproval(standing: Standing, command: CommandBody, transition: Transition) {
-  if (standing.approvals.includes(command.actor)) return refuse('wrong-state', `${command.actor} has already approved this version`);
+  if (standing.approvals.includes(command.actor))
+    return refuse('wrong-state', `${command.actor} has already approved this version`);
   const voters = [...standing.approvals, command.actor];
   const completes = voters.length >= standing.quorum;
   if (completes && voters.every((voter) => voter === standing.author))

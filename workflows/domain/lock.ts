@@ -164,7 +164,8 @@ function readPackage(content: string): LockedPackage | string {
     hashes.push(hash);
   }
   if (hashes.length === 0) return `${name}==${version} has no --hash=sha256:…`;
-  if (hashes.length > MOST_HASHES) return `${name}==${version} has ${hashes.length} digests, and at most ${MOST_HASHES} are allowed`;
+  if (hashes.length > MOST_HASHES)
+    return `${name}==${version} has ${hashes.length} digests, and at most ${MOST_HASHES} are allowed`;
   return { name, version, ...(marker !== undefined && { marker }), hashes };
 }
 
