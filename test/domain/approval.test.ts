@@ -1,4 +1,4 @@
-// What an approval needs: each condition on its evidence, the approvals that count now, and the bar that the policies set.
+// The requirements of an approval: conditions on its evidence, approvals that currently count, thresholds of the policies.
 import type { Approval, Evidence, PolicyEdition } from '../../workflows/domain/approval.ts';
 import { barFor, countApprovals, evidenceProblem } from '../../workflows/domain/approval.ts';
 import { defaultPolicy } from '../../workflows/domain/model.ts';
@@ -12,7 +12,7 @@ describe('approvals', () => {
   const count = (approvals: readonly Approval[], managers: readonly string[] = ['mia', 'max']) =>
     countApprovals(approvals, { managers: new Set(managers), policyVersion: 3 });
 
-  it('count once for each manager of now who gave one under the policy of now', () => {
+  it('count once per current manager who approved under the current policy', () => {
     expect(count([given('mia'), given('max')])).toEqual({ counting: ['mia', 'max'], lapsed: [] });
     expect(count([given('mia'), given('mia')])).toEqual({ counting: ['mia'], lapsed: [] });
     expect(count([])).toEqual({ counting: [], lapsed: [] });
@@ -27,23 +27,23 @@ describe('approvals', () => {
     ]);
   });
 
-  it('given again under the policy of now count beside those that lapsed', () => {
+  it('count again if they are repeated under the current policy', () => {
     expect(count([given('mia', 2), given('mia')]).counting).toEqual(['mia']);
   });
 });
 
-describe('the bar', () => {
+describe('the thresholds', () => {
   const edition = (setBy: string | null, quorum: number, thresholds: Record<string, number> = {}): PolicyEdition => ({
     policy: { ...defaultPolicy, quorum, thresholds },
     setBy,
   });
 
-  it('is the policy in force where somebody else set it', () => {
+  it('are those of the policy in force if someone else set it', () => {
     const editions = [edition('max', 1, { f1: 0.5 }), edition('mia', 3, { f1: 0.9 })];
     expect(barFor('moe', editions)).toEqual({ quorum: 1, thresholds: { f1: 0.5 } });
   });
 
-  it('is the strictest back to the last policy that somebody else set, where the author set the newer ones', () => {
+  it('are the strictest back to the last policy that someone else set, if the author set the newer ones', () => {
     const editions = [
       edition('moe', 1, { recall: 0.2 }),
       edition('moe', 2, { f1: 0.6 }),
@@ -51,16 +51,16 @@ describe('the bar', () => {
       edition('max', 5, { f1: 0.99 }),
     ];
     expect(barFor('moe', editions)).toEqual({ quorum: 2, thresholds: { recall: 0.2, f1: 0.8 } });
-    // For everybody else the newest holds.
+    // For other authors the newest policy applies.
     expect(barFor('sam', editions)).toEqual({ quorum: 1, thresholds: { recall: 0.2 } });
   });
 
-  it('ends where the record does not know who set a policy', () => {
+  it('go back only to the last policy whose setter is unknown', () => {
     const editions = [edition('moe', 1), edition(null, 2), edition('mia', 4)];
     expect(barFor('moe', editions).quorum).toBe(2);
   });
 
-  it('is at least one approval, whatever is set, and also where nothing is', () => {
+  it('require at least one approval, whatever the policy says, and also without a policy', () => {
     expect(barFor('sam', [edition('mia', 0)]).quorum).toBe(1);
     expect(barFor('sam', [])).toEqual({ quorum: 1, thresholds: {} });
   });
@@ -77,7 +77,7 @@ describe('evidence', () => {
   const problem = (change: Partial<Evidence> = {}, more: Partial<typeof now> = {}) =>
     evidenceProblem({ ...good, ...change }, version, { ...now, ...more });
 
-  it('is enough when every condition holds, a threshold that is just reached included', () => {
+  it('is enough if every condition holds and every threshold is just reached', () => {
     expect(problem()).toBeUndefined();
     expect(problem({ testSetBy: 'mia' })).toBeUndefined();
     expect(problem({ begunAt: at(2) })).toBeUndefined();
@@ -91,10 +91,10 @@ describe('evidence', () => {
     ['requested by a former manager', { actor: 'moe' }, /requested by moe, who is not a manager/],
     ['no test set', { testSetBy: null }, /held-out, which is not a test set/],
     ["the author's own test set", { testSetBy: 'sam' }, /registered by sam, who is the version's author/],
-    ['a test set of somebody who is no manager now', { testSetBy: 'moe' }, /registered by moe, who is not a manager/],
-    ['a figure below the threshold', { metrics: { f1: 0.79 } }, /f1 is 0.79, the project asks for at least 0.8/],
-    ['a figure that is missing', { metrics: {} }, /f1 is not in the report/],
-    ['a figure that is none', { metrics: { f1: null } }, /f1 is not in the report/],
+    ['a test set of a former manager', { testSetBy: 'moe' }, /registered by moe, who is not a manager/],
+    ['a metric below the threshold', { metrics: { f1: 0.79 } }, /f1 is 0.79, the project asks for at least 0.8/],
+    ['a missing metric', { metrics: {} }, /f1 is not in the report/],
+    ['an undefined metric', { metrics: { f1: null } }, /f1 is not in the report/],
   ])('is not enough: %s', (_, change, message) => {
     expect(problem(change)).toMatch(message);
   });
@@ -103,7 +103,7 @@ describe('evidence', () => {
     expect(problem({}, { thresholds: { f1: 0.5, recall: 0 } } as never)).toMatch(/^recall is not in the report/);
   });
 
-  it('is of no use for a version without bytes', () => {
+  it('does not support a version without bytes', () => {
     expect(evidenceProblem(good, { ...version, digest: null }, now)).toMatch(/not about nothing/);
   });
 });

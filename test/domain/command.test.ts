@@ -1,4 +1,4 @@
-// The parser of commands: takes every lawful one, and whatever else it is given it says what is wrong and never throws.
+// The parser of commands: accepts every valid command, reports the problem of anything else, and never throws.
 import type { CommandBody, SignedCommand } from '../../workflows/domain/command.ts';
 import { COMMAND_LIMIT, isCommandId, parseSignedCommand, REASON_LIMIT } from '../../workflows/domain/command.ts';
 
@@ -41,7 +41,7 @@ it.each<[string, Record<string, unknown>]>([
   expect(parseSignedCommand(changed(change))).toEqual({ command: changed(change) });
 });
 
-it('hands on nothing that was not signed', () => {
+it('passes on only signed fields', () => {
   expect(parseSignedCommand({ ...command, extra: 1 })).toEqual({ command });
 });
 
@@ -106,7 +106,7 @@ it.each<[unknown, RegExp]>([
   expect(problemOf(raw)?.length).toBeLessThan(300);
 });
 
-/** A small seeded generator (mulberry32), so that a failure comes again. */
+/** A small seeded generator (mulberry32), so that a failure can be reproduced. */
 function seeded(seed: number): () => number {
   const state = { at: seed };
   return () => {
@@ -164,7 +164,7 @@ const oddities: readonly unknown[] = [
   new Uint8Array(3),
 ];
 
-it('is total: 20,000 odd values, and it answers each', () => {
+it('is total: it returns a result for 20,000 odd values', () => {
   const seed = 20_261_123;
   const next = seeded(seed);
   const pick = <T>(from: readonly T[]): T => from[Math.floor(next() * from.length)] as T;
@@ -185,13 +185,13 @@ it('is total: 20,000 odd values, and it answers each', () => {
     const parsed = parseSignedCommand(raw);
     if ('command' in parsed) {
       taken += 1;
-      // What is taken is plain, small and comes through JSON as it is.
+      // An accepted command is plain, small and survives a JSON round trip.
       const text = JSON.stringify(parsed.command);
       expect(text.length).toBeLessThanOrEqual(COMMAND_LIMIT);
       expect(isCommandId(parsed.command.body.commandId)).toBe(true);
     } else expect(parsed.problem).toMatch(/^[\x20-\x7e]{1,300}$/);
   }
-  // Neither everything nor nothing.
+  // Some values must be accepted and some refused.
   expect(taken).toBeGreaterThan(1_000);
   expect(taken).toBeLessThan(19_000);
 });

@@ -1,4 +1,4 @@
-// Ids of workflows: each maker has its inverse, and no id of another form is taken for one.
+// Workflow ids: each maker has its inverse, and other texts are not parsed as ids.
 import { parseWorkflowId, partsOf, workflowId } from '../../workflows/domain/ids.ts';
 
 const of = {
@@ -6,13 +6,13 @@ const of = {
   ...{ application: 'shop', type: 'kind', scan: 'scan-1', import: 'im-1' },
 };
 
-it.each(Object.entries(workflowId))('of %s says which workflow it is, and of what', (workflow, make) => {
+it.each(Object.entries(workflowId))('of %s names its workflow and its parts', (workflow, make) => {
   const id = make(of);
   const parsed = parseWorkflowId(id);
   expect(parsed?.workflow).toBe(workflow);
   const given = Object.fromEntries(Object.entries(of).map(([key, value]) => [key, String(value)]));
   expect(given).toMatchObject(parsed?.of ?? {});
-  // Nothing that it is made of is lost: the same parts make the same id.
+  // No part is lost: the parsed parts make the same id.
   expect(make(parsed?.of as never)).toBe(id);
 });
 
@@ -31,11 +31,11 @@ it.each([
   '__proto__/a',
   'p/m/s',
   '/p/m/s',
-])('"%s" is none', (id) => {
+])('"%s" is not a workflow id', (id) => {
   expect(parseWorkflowId(id)).toBeUndefined();
 });
 
-it('of one workflow are not taken for those of another', () => {
+it('of one workflow are not accepted for another', () => {
   expect(partsOf('model/p/m/s', 'modelLifecycle', 'project', 'submission')).toEqual({ project: 'p', submission: 's' });
   expect(() => partsOf('model/p/m/s', 'application', 'application')).toThrow('not the id of a workflow of type');
   expect(() => partsOf('nonsense', 'modelLifecycle', 'project')).toThrow('"nonsense"');

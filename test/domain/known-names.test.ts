@@ -1,4 +1,4 @@
-// Gates and metrics by name: the lists are those of the code that carries them out, and a wrong name is answered with them.
+// Gates and metrics by name: the lists match the code that implements them, and the message for an unknown name lists them.
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { gates } from '../../activities/gates/gate.ts';
@@ -6,13 +6,13 @@ import { gateNames, metricNames, unknownName } from '../../workflows/domain/know
 
 const root = resolve(import.meta.dirname, '../..');
 
-it('names the metrics that the evaluator measures, and no other', () => {
+it('lists exactly the metrics that the evaluator measures', () => {
   const python = readFileSync(join(root, 'deploy/capsule/ocdl/figures.py'), 'utf8');
   const tuple = /^METRICS = \(([^)]*)\)$/m.exec(python)?.[1] ?? '';
   expect([...tuple.matchAll(/"([^"]*)"/g)].map(([, name]) => name)).toEqual([...metricNames]);
 });
 
-it('names the gates that there are', () => {
+it('lists the implemented gates', () => {
   expect(Object.keys(gates).sort()).toEqual([...gateNames].sort());
 });
 
@@ -29,13 +29,13 @@ it.each([
   ['avg_precision', 'average_precision'],
   ['recal', 'recall'],
   ['macro_f1', 'f1'],
-])('takes %s for %s', (given, meant) => {
+])('suggests for %s the name %s', (given, meant) => {
   expect(unknownName('metric', given)).toBe(
     `there is no metric "${given}", only accuracy, precision, recall, f1, roc_auc, average_precision: did you mean "${meant}"?`,
   );
 });
 
-it.each(['loss', '', '___', '__proto__', 'constructor', 'x'.repeat(100_000)])('guesses nothing for %.20s', (given) => {
+it.each(['loss', '', '___', '__proto__', 'constructor', 'x'.repeat(100_000)])('suggests nothing for %.20s', (given) => {
   expect(unknownName('metric', given)).toMatch(/^there is no metric ".{0,64}", only [a-z0-9_, ]+$/);
   expect(unknownName('gate', given)).toMatch(/^there is no gate ".{0,64}", only function$/);
 });

@@ -1,4 +1,4 @@
-// Labels: who may give one, when, and what it changes: the findings it names, and of those only what is new.
+// Labels: who may set one, when, and what it changes: only new labels of the named findings.
 import { judgeLabels, labelled } from '../../workflows/domain/labels.ts';
 import type { CommandBody } from '../../workflows/domain/command.ts';
 import type { Finding, Label, Scan } from '../../workflows/domain/model.ts';
@@ -29,7 +29,7 @@ const first: Label = { verdict: 'true', by: 'eve', at: '2026-01-01T00:00:00.000Z
 const at = '2026-01-02T00:00:00.000Z';
 const labels = (findings: readonly Finding[]) => findings.map(({ label }) => label);
 
-it('labels what is named, true by confirm and false by deny', () => {
+it('labels the named findings: confirm as true, deny as false', () => {
   const three = scan(finding('a', null), finding('b', null), finding('c', first));
   expect(labels(labelled(three, said('confirm', 'eve', ['a']), at))).toEqual([{ ...first, at }, null, first]);
   expect(labels(labelled(three, said('deny', 'ed', ['a', 'c']), at))).toEqual([
@@ -39,7 +39,7 @@ it('labels what is named, true by confirm and false by deny', () => {
   ]);
 });
 
-it('keeps a label that says the same of the same person, with its time', () => {
+it('keeps an identical label of the same person with its time', () => {
   const one = scan(finding('a', first));
   expect(labels(labelled(one, said('confirm', 'eve', ['a']), at))).toEqual([first]);
   expect(labels(labelled(one, said('confirm', 'ed', ['a']), at))).toEqual([{ verdict: 'true', by: 'ed', at }]);
@@ -53,10 +53,10 @@ describe('a label', () => {
     { roles = ['engineer'], busy = null }: { roles?: Parameters<typeof judgeLabels>[2]; busy?: string | null } = {},
   ) => judgeLabels(two, body, roles, busy)?.refused;
 
-  it('is given by an engineer of now, to findings of this scan, as it stands, one after the other', () => {
+  it('is set by a current engineer, on findings of this scan at its current revision, one command at a time', () => {
     expect(refused(said('confirm', 'eve', ['a', 'b']))).toBeUndefined();
     expect(refused(said('deny', 'eve', ['b']))).toBeUndefined();
-    // What was signed says nothing about the roles of now.
+    // The signed roles do not matter, only the current ones.
     expect(refused(said('confirm', 'eve', ['a']), { roles: [] })).toBe('not-authorized');
     expect(refused(said('confirm', 'mia', ['a']), { roles: ['manager', 'scientist', 'developer'] })).toBe(
       'not-authorized',
@@ -68,7 +68,7 @@ describe('a label', () => {
     expect(refused(said('confirm', 'eve', ['a', 'c']))).toBe('invalid');
   });
 
-  it.each(['approve', 'revert', 'Confirm', '', '__proto__'])('is not what the command "%s" gives', (name) => {
+  it.each(['approve', 'revert', 'Confirm', '', '__proto__'])('cannot be set by the command "%s"', (name) => {
     expect(refused(said(name, 'eve', ['a']))).toBe('wrong-state');
   });
 });

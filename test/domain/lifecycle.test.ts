@@ -1,4 +1,4 @@
-// The lifecycle's rules, each cell of the table: state × command × role, and the conditions on top.
+// The lifecycle's rules: each cell of the table (state × command × role), and the additional conditions.
 import { readFileSync } from 'node:fs';
 import type { CommandBody, LifecycleCommand } from '../../workflows/domain/command.ts';
 import { lifecycleCommands } from '../../workflows/domain/command.ts';
@@ -43,7 +43,7 @@ const verdict = (of: Standing, body: CommandBody, held: readonly Role[] = body.r
     : `${found.transition.to ?? 'stays'}${found.completes ? '' : ', more needed'}`;
 };
 
-// Written by hand from the design, not from the code: which commands are lawful in which state, and where they lead.
+// Written by hand from the design, not from the code: valid commands per state, and the next state.
 const lawful: Readonly<Record<VersionState, Partial<Record<LifecycleCommand, string>>>> = {
   provisioning: { withdraw: 'withdrawn' },
   training: { withdraw: 'withdrawn' },
@@ -79,16 +79,16 @@ it.each(cells)('in %s: %s', (state, name) => {
   expect(verdict(standing({ state }), given(name))).toBe(lawful[state][name] ?? 'wrong-state');
 });
 
-it('lets nothing come after the end', () => {
+it('accepts no command in a final state', () => {
   for (const state of finalStates) expect(lawful[state]).toEqual({});
 });
 
-it('can end every wait: in each state that is not final some command leads out', () => {
+it('never gets stuck: in each state that is not final some command leads out', () => {
   for (const state of versionStates.filter((one) => !(finalStates as readonly string[]).includes(one)))
     expect(Object.values(lawful[state]).some((to) => to !== 'stays')).toBe(true);
 });
 
-// Who may, when the version is their own and when it is another's.
+// Permissions for one's own versions and for those of others.
 const may: Readonly<Record<string, { own: readonly Role[]; others: readonly Role[] }>> = {
   author: { own: ['scientist', 'manager'], others: [] },
   decide: { own: ['manager'], others: ['manager'] },
@@ -96,14 +96,14 @@ const may: Readonly<Record<string, { own: readonly Role[]; others: readonly Role
 it.each(lifecycleCommands.flatMap((name) => roles.map((role) => [name, role] as const)))('%s by a %s', (name, role) => {
   const state = versionStates.find((one) => lawful[one][name]) ?? 'invalid';
   const rule = may[authors.includes(name) ? 'author' : 'decide'];
-  // Quorum two, so that the author's own rule does not show here.
+  // Quorum two, so that the rule for authors has no effect here.
   const own = verdict(standing({ state, quorum: 2 }), given(name, { actor: 'sam', roles: [role] }));
   const others = verdict(standing({ state, quorum: 2 }), given(name, { actor: 'mia', roles: [role] }));
   expect(own !== 'not-authorized').toBe(rule?.own.includes(role));
   expect(others !== 'not-authorized').toBe(rule?.others.includes(role));
 });
 
-it('asks for a role at all, and takes the best of several', () => {
+it('requires a role, and uses the most permissive of several', () => {
   expect(verdict(standing(), given('approve', { roles: [] }))).toBe('not-authorized');
   expect(verdict(standing(), given('approve', { roles: ['engineer', 'manager'] }))).toBe('approved');
 });
@@ -127,7 +127,7 @@ describe('approval', () => {
   });
 });
 
-it('refuses what was decided on another state, while something is under way, or on other bytes', () => {
+it('refuses commands for another revision, during another command, or for other bytes', () => {
   expect(verdict(standing(), given('approve', { revision: 4 }))).toBe('stale');
   expect(verdict(standing(), given('approve', { revision: 6 }))).toBe('stale');
   expect(verdict(standing({ busy: 'c-2' }), given('approve'))).toBe('busy');
@@ -137,7 +137,7 @@ it('refuses what was decided on another state, while something is under way, or 
   expect(verdict(standing(), given('withdraw', { digest: null }))).toBe('withdrawn');
 });
 
-it('says first what nobody can help: role, then state seen, then the rest', () => {
+it('reports the role first, then the revision, then other problems', () => {
   const all = { revision: 4, roles: [], digest: null, args: {} };
   expect(verdict(standing({ busy: 'c-2', state: 'retired' }), given('approve', all))).toBe('not-authorized');
   expect(verdict(standing({ busy: 'c-2', state: 'retired' }), given('approve', { ...all, roles: ['manager'] }))).toBe(
@@ -166,7 +166,7 @@ it.each<[LifecycleCommand, VersionState, Partial<CommandBody>]>([
   expect(verdict(standing({ state }), given(name, change))).toBe('invalid');
 });
 
-it('reassigns only what has failed somewhere', () => {
+it('reassigns only versions with a failed delivery', () => {
   expect(verdict(standing({ state: 'released', failedDeliveries: 0 }), given('reassign'))).toBe('wrong-state');
   expect(verdict(standing({ state: 'released', failedDeliveries: 2 }), given('reassign'))).toBe('reassigned');
 });
@@ -180,7 +180,7 @@ it.each(['', 'constructor', '__proto__', 'toString', 'revert', 'confirm', 'APPRO
   },
 );
 
-it('counts the roles that are held now, not those that were signed', () => {
+it('checks current roles, not the signed ones', () => {
   expect(verdict(standing(), given('approve', { roles: ['manager'] }), [])).toBe('not-authorized');
   expect(verdict(standing(), given('approve', { roles: ['manager'] }), ['scientist'])).toBe('not-authorized');
   expect(verdict(standing(), given('approve', { roles: [] }), ['manager'])).toBe('approved');
@@ -196,7 +196,7 @@ it("is drawn in the README's picture, every transition and no other", () => {
   const drawn = [...picture.matchAll(/^ *(\S+) --> (\w+)/gm)].flatMap(([, from = '', to = '']) =>
     statesOf(from).map((state) => `${state} ${statesOf(to)[0]}`),
   );
-  // What a start, a job and the validation bring about, without a command.
+  // Transitions by a start, a job and the validation, without a command.
   const byItself = [
     ...['[*] provisioning', '[*] validating', 'provisioning training', 'training trained', 'training failed'],
     ...['validating invalid', 'validating new'],

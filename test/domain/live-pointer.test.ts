@@ -1,4 +1,4 @@
-// The live pointer's rules: who may move it back or empty it, and when.
+// The live pointer's rules: who may revert or clear it, and when.
 import type { CommandBody } from '../../workflows/domain/command.ts';
 import type { PointerStanding } from '../../workflows/domain/live-pointer.ts';
 import { judgePointer } from '../../workflows/domain/live-pointer.ts';
@@ -23,11 +23,11 @@ const verdict = (of: PointerStanding, body: CommandBody, held: readonly Role[] =
   return 'refused' in found ? found.refused : found;
 };
 
-it('goes back to the named release, or is emptied', () => {
+it('is reverted to the named release, or cleared', () => {
   expect(verdict(standing(), given('revert'))).toEqual({ to: 'kind-1' });
   expect(verdict(standing(), given('take-down'))).toEqual({ to: null });
   expect(verdict(standing(), given('take-down', { args: { reason: 'it harms' } }))).toEqual({ to: null });
-  // What was live before may be live again, also where nothing is now.
+  // A revert is also possible when nothing is live.
   expect(verdict(standing(empty), given('revert'))).toEqual({ to: 'kind-1' });
   expect(verdict(standing(empty), given('take-down'))).toBe('wrong-state');
 });
@@ -39,11 +39,11 @@ it.each(roles)('is moved by a manager, and by its owner as a developer: %s', (ro
   }
 });
 
-it('counts the roles that are held now, not those that were signed', () => {
+it('checks current roles, not the signed ones', () => {
   expect(verdict(standing(), given('revert', { roles: ['manager'] }), [])).toBe('not-authorized');
 });
 
-it.each(['revert', 'take-down'])('%s needs the generation that is there, a reason, and nothing under way', (name) => {
+it.each(['revert', 'take-down'])('%s requires the current generation, a reason, and no other running command', (name) => {
   expect(verdict(standing(), given(name, { revision: 3 }))).toBe('stale');
   expect(verdict(standing(), given(name, { revision: 5 }))).toBe('stale');
   expect(verdict(standing({ busy: 'command-0' }), given(name))).toBe('busy');
@@ -51,7 +51,7 @@ it.each(['revert', 'take-down'])('%s needs the generation that is there, a reaso
   expect(verdict(standing(), given(name, { args: { release: 'kind-1', reason: ' \n' } }))).toBe('invalid');
 });
 
-it('goes back only to a release that is named', () => {
+it('is reverted only to a named release', () => {
   expect(verdict(standing(), given('revert', { args: { reason: 'r' } }))).toBe('invalid');
 });
 

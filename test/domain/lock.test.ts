@@ -1,4 +1,4 @@
-// A requirements lock is pinned packages with digests and nothing else: every other line that pip takes is refused, by its number.
+// A requirements lock contains only pinned packages with digests: every other line that pip accepts is refused by its number.
 import { readFileSync } from 'node:fs';
 import {
   LOCK_BYTES,
@@ -14,10 +14,10 @@ const digest = (character: string): string => character.repeat(64);
 const A = `--hash=sha256:${digest('a')}`;
 const B = `--hash=sha256:${digest('b')}`;
 
-describe('a proper lock', () => {
+describe('a valid lock', () => {
   test.each([
     ['nothing', '', []],
-    ['comments alone', '# made by hand\n\n   # and more\n', []],
+    ['only comments', '# made by hand\n\n   # and more\n', []],
     ['one line', `numpy==2.2.6 ${A}`, [{ name: 'numpy', version: '2.2.6', hashes: [digest('a')] }]],
     [
       'what pip-compile and uv write',
@@ -58,7 +58,7 @@ describe('a proper lock', () => {
     expect(parseLock(text)).toEqual({ packages, problems: [] });
   });
 
-  test('may have one package twice where markers tell which one', () => {
+  test('may list a package twice if markers select one', () => {
     const text = `numpy==2.2.6 ; python_version < '3.11' ${A}\nNumPy==2.3.0 ; python_version >= '3.11' ${B}\n`;
     expect(parseLock(text).packages).toHaveLength(2);
   });
@@ -73,7 +73,7 @@ describe('a proper lock', () => {
     expect(packages?.length).toBeGreaterThan(0);
   });
 
-  test('reads the same after it is written by us', () => {
+  test('is unchanged after rendering and parsing', () => {
     const lock = parseLock(`b[x]==1.0 ; os_name == 'nt'   ${A} ${B}\n# c\na==2 ${B}`);
     const written = renderLock(lock.packages ?? []);
     expect(written).toBe(`b==1.0 ; os_name == 'nt' \\\n    ${A} \\\n    ${B}\na==2 \\\n    ${B}\n`);
@@ -123,7 +123,7 @@ describe('refused:', () => {
     ['a weak digest', `pkg==1.0 --hash=md5:${'a'.repeat(32)}`, /is not a digest/],
     ['a short digest', 'pkg==1.0 --hash=sha256:abc', /is not a digest/],
     ['a digest with more behind it', `pkg==1.0 ${A},x`, /is not a digest/],
-    ['a marker that is none', `pkg==1.0 ; import os ${A}`, /the marker of pkg cannot be read: "import" is neither/],
+    ['an invalid marker', `pkg==1.0 ; import os ${A}`, /the marker of pkg cannot be read: "import" is neither/],
     ['a marker with a call', `pkg==1.0 ; __import__('os') ${A}`, /the marker of pkg/],
     ['an extra as marker', `pkg==1.0 ; extra == 'x' ${A}`, /the marker of pkg/],
     ['one package twice', `pkg==1.0 ${A}\nPKG==2.0 ${A}`, /listed twice/],
@@ -148,7 +148,7 @@ describe('refused:', () => {
     expect(problems.map((problem) => problem.message).join('\n')).toMatch(message);
   });
 
-  test('all problems together, with their lines', () => {
+  test('reports all problems together, with their lines', () => {
     const text = `# ok\n-e .\npkg==1.0 ${A}\n\nother \\\n ${A}\nlast==2.0\n`;
     expect(lockProblems(text)).toEqual([
       { line: 2, message: 'the option -e is not allowed: a lock lists only packages' },
@@ -159,7 +159,7 @@ describe('refused:', () => {
     expect(lockMessage('requirements.lock', lockProblems(text))).toContain(LOCK_COMMAND);
   });
 
-  test('of many problems the first twenty', () => {
+  test('reports only the first twenty problems', () => {
     expect(lockProblems('-e .\n'.repeat(10_000))).toHaveLength(20);
   });
 
@@ -181,7 +181,7 @@ describe('markers', () => {
     `sys_platform not in 'win32 cygwin'`,
     `'linux' in sys_platform or (os_name == "posix" and (platform_machine != 'arm64'))`,
     `platform_python_implementation === 'CPython' and implementation_name ~= 'c'`,
-  ])('%s is one', (text) => expect(markerProblem(text)).toBeUndefined());
+  ])('%s is a marker', (text) => expect(markerProblem(text)).toBeUndefined());
 
   test.each([
     ['', /a comparison is missing/],
@@ -196,5 +196,5 @@ describe('markers', () => {
     [`${'('.repeat(11)}python_version < '3'${')'.repeat(11)}`, /nested deeper/],
     [`python_version < '${'3'.repeat(1_000)}'`, /at most 1000/],
     [`os.name == 'nt'`, /./],
-  ])('%s is none', (text, message) => expect(markerProblem(text)).toMatch(message));
+  ])('%s is not a marker', (text, message) => expect(markerProblem(text)).toMatch(message));
 });

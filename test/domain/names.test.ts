@@ -1,4 +1,4 @@
-// Names, paths, digests and addresses: what is lawful, and that each maker and its inverse undo each other.
+// Names, paths, digests and addresses: valid and invalid ones, and round trips of each maker and its inverse.
 import { createHash } from 'node:crypto';
 import { checkPath } from '../../activities/adapters/store-rules.ts';
 import { importFolder } from '../../workflows/domain/import.ts';
@@ -50,7 +50,7 @@ it.each([
   '__proto__',
   'a'.repeat(NAME_LIMIT + 1),
   'a'.repeat(100_000),
-])('takes %j as no name', (name) => {
+])('refuses %j as a name', (name) => {
   expect(nameProblem(name)).toMatch(/^a name /);
 });
 
@@ -91,18 +91,18 @@ it.each([
   'a'.repeat(129),
   'a/'.repeat(12) + 'a',
   `${'a'.repeat(120)}/`.repeat(5) + 'a',
-])('takes %j as no path', (path) => {
+])('refuses %j as a path', (path) => {
   expect(typeof pathProblem(path)).toBe('string');
-  // What is said of it can be shown anywhere.
+  // The message is safe to print.
   expect(pathProblem(path)).toMatch(/^[\x20-\x7e]*$/);
 });
 
-it.each(odd)('takes a value that is no text as nothing at all: %p', (value) => {
+it.each(odd)('refuses a value that is not text: %p', (value) => {
   expect([isName(value), isDigest(value)]).toEqual([false, false]);
   expect([nameProblem(value), pathProblem(value)]).toEqual(['a name must be text', 'a path must be text']);
 });
 
-it('knows a digest', () => {
+it('recognises digests', () => {
   expect(isDigest('0123456789abcdef'.repeat(4))).toBe(true);
   for (const text of ['', 'f'.repeat(63), 'f'.repeat(65), 'F'.repeat(64), 'g'.repeat(64), `${'f'.repeat(64)}\n`])
     expect(isDigest(text)).toBe(false);
@@ -140,7 +140,7 @@ it.each([
   expect(locationOf(path)).toBeUndefined();
 });
 
-it('makes no path of what is no name or path', () => {
+it('throws for invalid names and paths', () => {
   const bad: readonly Location[] = [
     { area: 'private', project: 'p', user: '..', path: 'a' },
     { area: 'private', project: '../p', user: 'sam', path: 'a' },
@@ -156,7 +156,7 @@ it('makes no path of what is no name or path', () => {
   expect(() => releasePath('kind', digest, '../a')).toThrow(TypeError);
 });
 
-it('hashes as everybody does', () => {
+it('computes standard SHA-256', () => {
   for (const text of [
     '',
     'abc',
@@ -190,7 +190,7 @@ it('makes names for other systems: labels within a limit, the same for the same 
   expect(systemName('evaluation/p/e-1')).toMatch(/^evaluation-p-e-1-[0-9a-f]{16}$/);
 });
 
-it('finds room in an area for everything that the platform lays around the longest names and paths', () => {
+it('allows the platform’s additions to the longest names and paths in an area', () => {
   const n = 'n'.repeat(NAME_LIMIT);
   const path = [...Array<string>(3).fill('p'.repeat(125)), ...'abcdefgh'.split(''), 's'.repeat(118)].join('/');
   expect([path.length, path.split('/').length, pathProblem(path)]).toEqual([512, 12, undefined]);
@@ -236,7 +236,7 @@ it.each(Object.keys(workflowId) as (keyof typeof workflowId)[])('reads the id of
   expect(parseWorkflowId(make(ids[workflow]))).toEqual({ workflow, of });
 });
 
-it('gives distinct workflows distinct ids, and reads no id that is not ours', () => {
+it('gives distinct workflows distinct ids, and parses no foreign id', () => {
   const made = Object.entries(ids).map(([name, of]) =>
     (workflowId[name as keyof typeof workflowId] as (of: unknown) => string)(of),
   );

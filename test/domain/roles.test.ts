@@ -1,10 +1,10 @@
-// The grid of roles: sane as a whole, and its sharpest edges one by one.
+// The roles table: general consistency, and its most important restrictions.
 import type { Action, Role } from '../../workflows/domain/roles.ts';
 import { allowed, granted, grid, roles } from '../../workflows/domain/roles.ts';
 
 const actions = Object.keys(grid) as Action[];
 
-it('says yes, own or no for every role and action, and gives each action to somebody', () => {
+it('has yes, own or no for every role and action, and grants each action to some role', () => {
   for (const action of actions) {
     expect(Object.keys(grid[action]).sort()).toEqual([...roles].sort());
     for (const role of roles) expect(['yes', 'own', 'no']).toContain(grid[action][role]);
@@ -12,7 +12,7 @@ it('says yes, own or no for every role and action, and gives each action to some
   }
 });
 
-it('gives nothing to nobody, and to several roles what the best of them has', () => {
+it('grants nothing without a role, and the most permissive grant of several roles', () => {
   for (const action of actions) {
     expect(granted(action, [])).toBe('no');
     expect(allowed(action, [], true)).toBe(false);
@@ -35,7 +35,7 @@ it.each<[Action, readonly Role[]]>([
   expect(roles.filter((role) => grid[action][role] !== 'no')).toEqual(only);
 });
 
-it('keeps private areas private: own or nothing, and not even read for an admin', () => {
+it('keeps private areas private: only the owner has access, not even an admin', () => {
   for (const action of ['private.read', 'private.write'] as const) {
     for (const role of roles) expect(grid[action][role]).not.toBe('yes');
     expect(allowed(action, ['admin'], true)).toBe(false);
@@ -43,14 +43,14 @@ it('keeps private areas private: own or nothing, and not even read for an admin'
   }
 });
 
-it('gives an admin of the platform nothing of a project’s models', () => {
+it('gives a platform admin no access to a project’s models', () => {
   const given = actions.filter((action) => grid[action].admin !== 'no');
   expect(
     given.filter((action) => /^(private|common|staging|version|evaluation|release|finding)\./.test(action)),
   ).toEqual([]);
 });
 
-it('gives a job and an application no more than what is theirs', () => {
+it('limits jobs and applications to their own things', () => {
   for (const action of actions) {
     expect(grid[action].job).not.toBe('yes');
     expect(grid[action].application).not.toBe('yes');

@@ -1,4 +1,4 @@
-// The demo as a person runs it: the whole passage on a new home, the control with shuffled labels, Ctrl-C, and a second run.
+// The demo from the command line: a complete run on a new home, the control with shuffled labels, Ctrl-C, and a second run.
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -29,7 +29,7 @@ afterAll(async () => {
 
 function runDemo(...flags: string[]): Demo {
   const { PATH, HOME, OCDL_CACHE, OCDL_PYTHON } = process.env;
-  // Somebody's real servers in the environment: the demo has to leave them alone.
+  // External servers in the environment, which the demo must not use.
   const foreign = { TEMPORAL_ADDRESS: '127.0.0.1:1', DATABASE_URL: 'postgresql://nobody@127.0.0.1:1/nothing' };
   const env = { PATH, HOME, OCDL_CACHE, OCDL_PYTHON, ...home.env, OCDL_HOME: '', ...foreign };
   const args = ['api/cli/ocdl.js', 'demo', '--home', home.home, ...flags];
@@ -43,14 +43,14 @@ function runDemo(...flags: string[]): Demo {
   return demo;
 }
 
-/** Waits for words of the demo; when it ends before, what it said is the message. */
+/** Waits for a text in the demo's output; if the demo ends first, fails with its output. */
 async function says(demo: Demo, words: string): Promise<void> {
   const ended = () => demo.process.exitCode !== null || demo.process.signalCode !== null;
   await eventually(words, () => demo.output().includes(words) || ended(), DEMO_MS);
   expect(demo.output()).toContain(words);
 }
 
-/** Asks the API as one of the demo's people; with a body it is a POST. */
+/** Sends a request to the API as one of the demo's people; with a body, a POST. */
 async function ask<T>(
   who: string,
   path: string,
@@ -78,7 +78,7 @@ const livePath = '/v1/applications/code-scanner/types/code-vulnerability/live';
 const git = (...args: string[]): string =>
   execFileSync('git', ['-C', join(home.home, 'git', 'vulnerability', 'labels.git'), ...args], { encoding: 'utf8' });
 
-/** Of a scan's CSV in Git: what the model said and what the engineer made of it, by path. */
+/** The model's verdicts and the engineer's labels in a scan's CSV in Git, by path. */
 function labelsOf(
   scan: string,
 ): readonly { readonly path: string; readonly predicted: string; readonly label: string }[] {
@@ -101,7 +101,7 @@ function analysersFindings(): ReadonlySet<string> {
 let kept: Demo;
 
 test(
-  'carries the better model from training to labels in Git, and --keep leaves the platform up',
+  'takes the better model from training to labels in Git, and --keep leaves the platform running',
   async () => {
     kept = runDemo('--keep');
     await says(kept, 'Press Ctrl-C to stop it; all data is kept');
@@ -117,7 +117,7 @@ test(
     expect(scan.findings).toHaveLength(60);
     expect(flagged.length).toBeGreaterThan(3);
     expect(scan.findings.filter(({ label }) => label)).toEqual(flagged);
-    // The labels in Git are the truth about each file that was flagged, not the model's word for it.
+    // The labels in Git are the truth about each flagged file, not the model's verdict.
     const truth = analysersFindings();
     const labels = labelsOf('scan-1');
     expect(labels.map(({ path }) => path).sort()).toEqual(flagged.map(({ path }) => path).sort());
@@ -126,7 +126,7 @@ test(
     expect(new Set(labels.map(({ label }) => label))).toEqual(new Set(['YES', 'NO']));
     expect(git('rev-parse', 'main').trim()).toBe(scan.commit);
 
-    // Every file that was scanned stands in the table, with the verdict that was reported.
+    // Every scanned file is in the table with its reported verdict.
     for (const { path, vulnerable } of scan.findings)
       expect(kept.output()).toMatch(new RegExp(`^ +${vulnerable ? 'YES' : 'NO'} +[01]\\.\\d{3} +\\S+ +${path}$`, 'm'));
     const { apiUrl, uiUrl } = JSON.parse(readFileSync(join(home.home, 'platform.json'), 'utf8')) as Record<
@@ -139,7 +139,7 @@ test(
   DEMO_MS,
 );
 
-test('the held-out rows are the manager’s alone', async () => {
+test('only the manager can read the held-out rows', async () => {
   const rows = '/v1/projects/vulnerability/files/staging?folder=datasets/held-out-projects';
   expect((await ask<{ rows: unknown[] }>('mia', rows)).body.rows).toHaveLength(1);
   expect((await ask('sam', rows)).status).toBe(403);
@@ -151,7 +151,7 @@ test('the held-out rows are the manager’s alone', async () => {
 });
 
 test(
-  'a run repeated from its record alone gives the same model and metrics',
+  'a run repeated only from its record gives the same model and metrics',
   async () => {
     type Run = {
       spec: { code: { commit: string } } & Record<string, unknown>;
@@ -183,7 +183,7 @@ test(
 );
 
 test(
-  'with shuffled labels, on the platform that was kept, neither is approved and nothing new is live',
+  'with shuffled labels, on the running platform, no version is approved or released',
   async () => {
     const shuffled = runDemo('--shuffle-labels');
     expect([await shuffled.exit, shuffled.output()]).toEqual([0, expect.stringContaining('no version was approved')]);
@@ -195,7 +195,7 @@ test(
 );
 
 test(
-  'the kept platform ends when it is told to, and Ctrl-C ends a run on the way, leaving nothing running',
+  'the running platform stops on a signal, and Ctrl-C stops a run without orphaned processes',
   async () => {
     kept.process.kill('SIGTERM');
     expect([await kept.exit, kept.output()]).toEqual([0, expect.stringContaining('The platform has ended.')]);
@@ -212,7 +212,7 @@ test(
 );
 
 test(
-  'a second run on the same home goes through, beside what was interrupted, and puts its model live',
+  'a second run on the same home succeeds after an interrupted one and makes its model live',
   async () => {
     const second = runDemo();
     expect([await second.exit, second.output()]).toEqual([
@@ -229,7 +229,7 @@ test(
 );
 
 test(
-  'says which step failed and where the logs are, when the tokens of a home are gone',
+  'names the failed step and the logs if the tokens of a home are missing',
   async () => {
     rmSync(join(home.home, 'demo-tokens.json'));
     const lost = runDemo();
@@ -244,7 +244,7 @@ test(
   DEMO_MS,
 );
 
-test('refuses a flag it does not know', async () => {
+test('refuses an unknown flag', async () => {
   const wrong = runDemo('--shuffel-labels');
   expect([await wrong.exit, wrong.output()]).toEqual([2, expect.stringContaining('--shuffel-labels')]);
 }, 600_000);

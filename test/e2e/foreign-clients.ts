@@ -1,4 +1,4 @@
-// Clients that are not of this project, as an operator would use them on the stack: Kafka's console consumer, Hadoop's FsShell, curl.
+// Third-party clients that an operator would use on the stack: Kafka's console consumer, Hadoop's FsShell, curl.
 import { randomUUID } from 'node:crypto';
 import { existsSync, readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
@@ -7,12 +7,12 @@ import { runProgram } from '../../deploy/local/run-program.ts';
 import { cachePath } from '../../deploy/stack/programs.ts';
 import { programs } from '../servers.ts';
 
-/** Variables of a stack, as it writes them. */
+/** The variables written by a stack. */
 export type StackVariables = Readonly<Record<string, string>>;
 
 /** A Java program starts within seconds; one of many on a busy machine may take a minute. */
 const PROGRAM_MS = 180_000;
-/** 43 MB from Maven Central, the first time. */
+/** The first run downloads 43 MB from Maven Central. */
 const FETCH_MS = 600_000;
 
 /** Reads the stack's variables. */
@@ -21,7 +21,7 @@ export function stackVariables(home: string): StackVariables {
   return Object.fromEntries(lines.map((line) => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)]));
 }
 
-/** Reads so many records of a topic from its beginning with Kafka's console consumer; one line a record: headers, key, value. */
+/** Reads the given number of records of a topic from its beginning with Kafka's console consumer; one line per record: headers, key, value. */
 export async function consoleConsumer(
   stack: StackVariables,
   topic: string,
@@ -37,7 +37,7 @@ export async function consoleConsumer(
   return output.split('\n').filter((line) => line.includes('{'));
 }
 
-/** What Hadoop's FsShell says to a user; an answer of HDFS that is a refusal is told as it is. */
+/** The output of Hadoop's FsShell for a user, including refusals by HDFS. */
 export async function fsShell(stackHome: string, user: string, ...args: readonly string[]): Promise<string> {
   const path = `${join(stackHome, 'hdfs', 'conf')}:${join(cachePath('hdfs', programs.cache), '*')}`;
   const { output } = await runProgram('java', ['-cp', path, 'org.apache.hadoop.fs.FsShell', ...args], {
@@ -53,7 +53,7 @@ export async function curlS3(stack: StackVariables, key: string, destination: st
   await run('curl', [
     ...['--silent', '--show-error', '--fail', '--output', destination],
     ...['--aws-sigv4', `aws:amz:${of('REGION')}:s3`, '--user', `${of('ACCESS_KEY_ID')}:${of('SECRET_ACCESS_KEY')}`],
-    // S3 wants the body's digest among the signed headers: of none.
+    // S3 requires the body's digest in the signed headers; here of an empty body.
     ...['--header', 'x-amz-content-sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'],
     `${of('ENDPOINT')}/${of('BUCKET')}/${key}`,
   ]);
@@ -74,7 +74,7 @@ export async function kafkaTools(): Promise<string> {
 
 async function run(program: string, args: readonly string[], timeoutMs = PROGRAM_MS): Promise<string> {
   const { code, output } = await runProgram(program, args, { env: programs.env, timeoutMs });
-  // The arguments may hold a secret: they are not shown.
+  // The arguments may contain a secret and are not shown.
   if (code !== 0) throw new Error(`${program} ended with ${code}: ${output.slice(-2_000)}`);
   return output;
 }

@@ -1,4 +1,4 @@
-// The demo on the real stack: the identical scenario over HTTP, and what clients that are not of this project see of it afterwards.
+// The demo on the real stack: the identical scenario over HTTP, and its results as seen by third-party clients.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -18,7 +18,7 @@ import { consoleConsumer, curlS3, fsShell, stackVariables, type StackVariables }
 const ocdl = fileURLToPath(new URL('../../api/cli/ocdl.js', import.meta.url));
 /** Two minutes on an idle machine; a busy one takes many times as long, and a first run fetches and builds the servers. */
 const DEMO_MS = 1_500_000;
-/** Two or three foreign programs, each of which may take minutes on a busy machine. */
+/** Two or three third-party programs, each of which may take minutes on a busy machine. */
 const CLIENTS_MS = 600_000;
 
 describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'the demo on the stack', () => {
@@ -45,7 +45,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'the demo on the stack', () => 
       ...Object.fromEntries(ports),
       OCDL_STACK_HOME: stackHome,
     };
-    // Somebody's real servers in the environment: the demo has to leave them alone.
+    // External servers in the environment, which the demo must not use.
     const foreign = { OCDL_S3_BUCKET: 'somebodys', OCDL_S3_REGION: 'eu-central-1', TEMPORAL_ADDRESS: '127.0.0.1:1' };
     const args = [ocdl, 'demo', '--stack', '--keep', '--home', home.home];
     const child = spawn(process.execPath, args, { env: { ...env, ...foreign }, stdio: ['ignore', 'pipe', 'pipe'] });
@@ -68,7 +68,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'the demo on the stack', () => 
     await home.remove();
   }, 180_000);
 
-  /** Asks the API as one of the demo's people. */
+  /** Sends a request to the API as one of the demo's people. */
   async function ask<T>(who: string, path: string): Promise<T> {
     const read = (file: string) => JSON.parse(readFileSync(join(home.home, file), 'utf8')) as Record<string, string>;
     const headers = { authorization: `Bearer ${read('demo-tokens.json')[who] ?? ''}` };
@@ -80,7 +80,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'the demo on the stack', () => 
   type File = { readonly name: string; readonly sha256: string; readonly bytes: number };
   const release = () => ask<{ digest: string; files: readonly File[] }>('mia', '/v1/releases/code-vulnerability-1');
 
-  test('goes the whole way over HTTP, the better model live and its findings labelled', async () => {
+  test('completes over HTTP: the better model is live and its findings are labelled', async () => {
     const { rows } = await ask<{ rows: { submission: string; state: string }[] }>(
       'mia',
       '/v1/projects/vulnerability/versions',
@@ -134,7 +134,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'the demo on the stack', () => 
   test(
     'Hadoop’s own FsShell lists the areas with their owners, and HDFS holds people to their own',
     async () => {
-      // The rights follow the members; the last one may still be under way.
+      // HDFS permissions are updated asynchronously; the last update may still be running.
       const areas = { private: 'sam', common: 'ocdl', staging: 'ocdl' };
       const list = () => fsShell(stackHome, 'hdfs', '-ls', '-R', '/ocdl');
       const ownerOf = (listing: string, path: string) =>
@@ -153,7 +153,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'the demo on the stack', () => 
       expect(listing).toMatch(
         /\/ocdl\/staging\/vulnerability\/models\/java-vulnerability\/random-forest-1\/model\.onnx$/m,
       );
-      // Everyone reads the common area, engineers do not write to it; of what is being decided managers alone see the bytes.
+      // All members read the common area, but engineers do not write to it; only managers see the bytes in staging.
       const common = await fsShell(stackHome, 'hdfs', '-getfacl', '/ocdl/common/vulnerability');
       expect(common).toMatch(/^user:eve:r-x$/m);
       expect(common).toMatch(/^user:sam:rwx$/m);
@@ -189,7 +189,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'the demo on the stack', () => 
     CLIENTS_MS,
   );
 
-  test('ends with the stack that it started, the platform first, and leaves nothing running', async () => {
+  test('stops the platform, then the stack that it started, and leaves no process running', async () => {
     demo.process.kill('SIGTERM');
     expect([await demo.exit, demo.output()]).toEqual([0, expect.stringContaining('The platform has ended.')]);
     expect(await endLeftovers(join(stackHome, 'run'))).toEqual([]);
@@ -197,13 +197,13 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'the demo on the stack', () => 
   }, 180_000);
 });
 
-test('a folder that was removed of the two that belong together is told, with what to do', () => {
+test('reports which of the two related folders was removed, and what to do', () => {
   const folder = mkdtempSync(join(tmpdir(), 'ocdl-belonging-'));
   const [stackHome, home] = [join(folder, '.'), mkdtempSync(join(folder, 'home-'))];
   const tokens = join(home, 'demo-tokens.json');
   try {
     checkBelonging(stackHome, home);
-    // Its records are somebody else's: their administrator's token was shown to them.
+    // The records belong to someone else, who was shown the administrator's token.
     expect(() => noteBelonging(stackHome, home, false)).toThrow(/already has an administrator.*OCDL_STACK_HOME/s);
     noteBelonging(stackHome, home, true);
     // Records of a demo whose tokens are gone.
@@ -214,7 +214,7 @@ test('a folder that was removed of the two that belong together is told, with wh
     expect(() => checkBelonging(stackHome, join(folder, 'other'))).toThrow(
       new RegExp(`tokens are in ${home}: use it with --home`),
     );
-    // The stack was made anew, the tokens are of the old one.
+    // The stack was recreated; the tokens are for the old one.
     rmSync(join(stackHome, 'demo-home'));
     expect(() => checkBelonging(stackHome, home)).toThrow(/was recreated since.*remove this folder/s);
   } finally {

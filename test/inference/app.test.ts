@@ -11,7 +11,7 @@ type Run = (inputs: Readonly<Record<string, Tensor>>) => Record<string, Tensor>;
 const f32 = (name: string, shape: number[]): TensorMetadata => ({ name, datatype: 'FP32', shape });
 const numbers = (tensor: Tensor | undefined): number[] => Array.from(tensor?.elements as Float32Array);
 
-/** A model in plain JavaScript: the real runtime is tried in a process of its own (runtime.test.ts). */
+/** A model in plain JavaScript: runtime.test.ts tests the real runtime in a separate process. */
 const session = (inputs: TensorMetadata[], outputs: TensorMetadata[], run: Run): ModelSession => ({
   inputs,
   outputs,
@@ -58,7 +58,7 @@ const ask = async (app: Hono, body: unknown, path = '/v2/models/m/infer') => {
   };
 };
 
-/** What is logged meanwhile is expected, and kept out of the report. */
+/** Expected log output is kept out of the test report. */
 const quietly = async <T>(work: () => Promise<T>): Promise<T> => {
   const logged = jest.spyOn(console, 'error').mockImplementation(() => undefined);
   try {
@@ -105,7 +105,7 @@ describe('the addresses of the protocol', () => {
     expect(await response.json()).toEqual({ error: expect.any(String) as string });
   });
 
-  it('answers an inference at both addresses, and neither for another version nor another model', async () => {
+  it('answers an inference at both addresses, but not for another version or model', async () => {
     const request = { inputs: [x([1, 2], [1, 1])] };
     for (const path of ['/v2/models/m/infer', '/v2/models/m/versions/3/infer'])
       expect(await ask(app, request, path)).toMatchObject({ status: 200, body: { outputs: [{ data: [2, 2] }] } });
@@ -143,7 +143,7 @@ describe('inference', () => {
     ).toEqual(expected);
   });
 
-  it('gives the outputs asked for, in the order asked', async () => {
+  it('returns the requested outputs in the requested order', async () => {
     const app = serve(echo([f32('a', [-1]), { name: 's', datatype: 'BYTES', shape: [-1] }]));
     const inputs = [
       { name: 'a', datatype: 'FP32', shape: [1], data: [1] },
@@ -169,7 +169,7 @@ describe('inference', () => {
     expect((await ask(of({}), { inputs: [x([1], [1])] })).body.error).toContain("returned no output 'y'");
   });
 
-  it('says so when the model fails, in one short line, and serves on', async () => {
+  it('reports a failure of the model in one short line and continues to serve', async () => {
     const app = serve(
       session([f32('x', [-1])], [f32('y', [-1])], ({ x: given }) => {
         if (numbers(given)[0] === 0) throw new Error(`division by zero ${'x'.repeat(1000)}\n at secret.cc:1`);
@@ -185,11 +185,11 @@ describe('inference', () => {
   });
 });
 
-describe('a request that is refused', () => {
+describe('a refused request', () => {
   const app = serve(adder);
   const good = x([1, 2], [1, 2]);
   const cases: [string, unknown, string][] = [
-    ['no JSON', '{', 'not JSON'],
+    ['invalid JSON', '{', 'not JSON'],
     ['an empty body', '', 'not JSON'],
     ['no object', '[]', 'body'],
     ['no inputs', {}, 'inputs'],
@@ -211,7 +211,7 @@ describe('a request that is refused', () => {
     ],
     ['no data', { inputs: [{ name: 'x', datatype: 'FP32', shape: [1, 2] }] }, 'data'],
     ['an unknown output', { inputs: [good], outputs: [{ name: 'q' }] }, "no output 'q'"],
-    ['an id that is no string', { id: 7, inputs: [good] }, 'id'],
+    ['an id that is not a string', { id: 7, inputs: [good] }, 'id'],
   ];
   it.each(cases)('%s', async (_, body, words) => {
     const { status, body: answer } = await ask(app, body);
@@ -240,7 +240,7 @@ describe('a request that is refused', () => {
 });
 
 describe('the queue', () => {
-  it('runs one request at a time and refuses what finds no place, with when to come again', async () => {
+  it('runs one request at a time and refuses requests above the limit with a retry time', async () => {
     const gate: { open: () => void } = { open: () => undefined };
     const opens = new Promise<void>((resolve) => (gate.open = resolve));
     const running = { now: 0, most: 0 };
@@ -265,7 +265,7 @@ describe('the queue', () => {
       expect(refused.status).toBe(503);
       expect(refused.headers.get('retry-after')).toBe('1');
       gate.open();
-      // The first fails; that is not the others' fault.
+      // The failure of the first request must not affect the others.
       expect((await Promise.all(accepted)).map(({ status }) => status)).toEqual([500, 200, 200]);
     });
     expect(running.most).toBe(1);

@@ -1,4 +1,4 @@
-// The service with ONNX Runtime underneath, in a process of its own: the runtime's arrays are not those of a test's realm.
+// The service with ONNX Runtime in a separate process: the runtime's arrays are not instances of the test realm's classes.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-// Starts the service of one model as a process of its own, as a sandbox would, and ends what a test leaves behind.
+// Starts the service of one model as a separate process, as a sandbox would, and stops processes that a test leaves behind.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
@@ -8,7 +8,7 @@ const children: ChildProcess[] = [];
 
 export interface ServiceProcess {
   readonly child: ChildProcess;
-  /** The address it says it listens on; rejects with what it printed when it ends instead. */
+  /** The address that it reports; rejects with its output if it ends instead. */
   readonly listening: Promise<string>;
   readonly ended: Promise<number | null>;
 }
@@ -34,7 +34,7 @@ export const startService = (
         const line = /^\{"listening":.*\}$/m.exec(output.text)?.[0];
         if (line !== undefined) resolve((JSON.parse(line) as { listening: string }).listening);
       });
-    // 'close' comes after the last of the output, 'exit' may come before it.
+    // 'close' follows the last output; 'exit' may precede it.
     child.once('close', () => reject(new Error(`the service ended: ${output.text}`)));
   });
   const ended = once(child, 'close').then(([code]) => code as number | null);

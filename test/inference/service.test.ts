@@ -1,4 +1,4 @@
-// The service as a process of its own: on a Unix socket and on a port, through the client, with golden samples.
+// The service as a separate process: on a Unix socket and on a port, through the client, with golden samples.
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -34,7 +34,7 @@ describe('on a Unix socket', () => {
   const socket = join(folder, 'model.sock');
   const client = createInferenceClient({ address: `unix:${socket}`, name: 'adder' });
 
-  it('is ready once it listens, answers, and is gone after SIGTERM', async () => {
+  it('is ready once it listens, answers, and ends after SIGTERM', async () => {
     expect(await client.ready(soon())).toBe(false);
     const service = start(['--socket', socket, '--sha256', sha256]);
     expect(await service.listening).toBe(`unix:${socket}`);
@@ -67,7 +67,7 @@ describe('on a Unix socket', () => {
     await expect(client.infer(request, soon())).rejects.toMatchObject({ kind: 'unreachable' });
   });
 
-  it('takes over the socket of one that was killed', async () => {
+  it('takes over the socket of a killed service', async () => {
     const first = start(['--socket', socket]);
     await first.listening;
     first.child.kill('SIGKILL');
@@ -88,7 +88,7 @@ describe('on a port', () => {
     expect(address).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/);
     const client = createInferenceClient({ address, name: 'adder' });
     expect((await client.infer(request, soon())).outputs).toEqual(outputs([2, 3]));
-    // Answered before the body comes: one that is on its way meets a closed connection sooner or later.
+    // The refusal is sent before the body arrives, so an upload may meet a closed connection.
     const big = ask(`${address}/v2/models/adder/infer`, {
       method: 'POST',
       headers: { 'content-length': 17 * 2 ** 20 },
@@ -118,10 +118,10 @@ describe('a service that does not start', () => {
     ['another digest', ['--port', '0', '--sha256', 'f'.repeat(64)], /not the approved bytes/],
     ['neither socket nor port', [], /either --socket or --port/],
     ['both', ['--port', '0', '--socket', '/tmp/x.sock'], /either --socket or --port/],
-    ['a version that is no number', ['--port', '0', '--version', 'x'], /version/],
+    ['a version that is not a number', ['--port', '0', '--version', 'x'], /version/],
     ['an unknown argument', ['--host', '0.0.0.0'], /--host/],
     ['a path too long for a socket', ['--socket', `/tmp/${'x'.repeat(120)}`], /socket: longer than/],
-    ['a file where the socket should be', ['--socket', join(folder, 'model.json')], /is no socket/],
+    ['a file where the socket should be', ['--socket', join(folder, 'model.json')], /is not a socket/],
   ])('%s', async (_, args, words) => {
     const service = start(args);
     await expect(service.listening).rejects.toThrow(words);
@@ -198,7 +198,7 @@ describe('the client', () => {
     });
   });
 
-  it('ends when its signal does, and after too long a response', async () => {
+  it('ends when its signal aborts, and when the response is too large', async () => {
     await answering('never', async (address) => {
       const client = createInferenceClient({ address, name: 'm' });
       await expect(client.infer(request, AbortSignal.timeout(100))).rejects.toMatchObject({ kind: 'aborted' });
@@ -210,7 +210,7 @@ describe('the client', () => {
     });
   });
 
-  it('refuses an address that is none', () => {
+  it('refuses an invalid address', () => {
     for (const address of ['', 'file:///x', 'unix:x', 'https://127.0.0.1'])
       expect(() => createInferenceClient({ address, name: 'm' })).toThrow(TypeError);
   });
@@ -221,14 +221,14 @@ describe('compareOutputs', () => {
     { name: 'y', datatype, shape: [data.length], data },
   ];
 
-  it('allows real numbers the tolerance, times their size over one', () => {
+  it('allows real numbers the tolerance, multiplied by their size above one', () => {
     expect(compareOutputs(real([1, 1000]), real([1.05, 1050]), 0.1)).toEqual([]);
     expect(compareOutputs(real([1]), real([1.2]), 0.1)).toEqual(["output 'y' is 1.2 at element 0, expected 1"]);
     expect(compareOutputs(real([0.1], 'FP32'), real([Math.fround(0.1)], 'FP32'), 0)).toEqual([]);
     expect(compareOutputs(real([1]), real([null]), 100)).toHaveLength(1);
   });
 
-  it('demands all else be equal, flat or nested, and bounds what it says', () => {
+  it('requires everything else to be equal, flat or nested, and limits the number of reported differences', () => {
     const text = (data: unknown[]) => [{ name: 's', datatype: 'BYTES' as const, shape: [2, 1], data }];
     expect(compareOutputs(text(['a', 'b']), text([['a'], ['b']]), 9)).toEqual([]);
     expect(compareOutputs(text(['a', 'b']), text(['a', 'c']), 9)).toHaveLength(1);
@@ -238,7 +238,7 @@ describe('compareOutputs', () => {
     expect(compareOutputs(real(Array(100).fill(0)), real(Array(100).fill(1)), 0)).toHaveLength(6);
   });
 
-  it('names a missing output, another datatype, shape or count; more outputs are no fault', () => {
+  it('reports a missing output and a different datatype, shape or count; ignores additional outputs', () => {
     expect(compareOutputs(real([1]), [], 0)).toEqual(["output 'y' is missing"]);
     expect(compareOutputs(real([1]), real([1], 'FP32'), 0)[0]).toContain('is FP32, expected FP64');
     expect(compareOutputs(real([1]), real([1, 2]), 0)[0]).toContain('has shape [2]');

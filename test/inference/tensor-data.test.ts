@@ -22,7 +22,7 @@ const samples: Record<Datatype, { good: (string | number | boolean)[]; bad: unkn
 describe.each(datatypes)('%s', (datatype) => {
   const { good, bad } = samples[datatype];
 
-  it('comes back as it went in', () => {
+  it('survives a round trip', () => {
     expect(encodeElements(datatype, decodeElements(datatype, [good.length], good))).toEqual(good);
   });
 
@@ -63,7 +63,7 @@ describe('shapes', () => {
 });
 
 describe('values that JSON cannot represent', () => {
-  it.each([NaN, Infinity, -Infinity])('%p in an output is an error that says so', (number) => {
+  it.each([NaN, Infinity, -Infinity])('%p in an output is a clear error', (number) => {
     expect(() => encodeElements('FP64', new Float64Array([0, number]))).toThrow(`has ${number} at element 1`);
   });
   it('also in half precision', () => {
@@ -72,7 +72,7 @@ describe('values that JSON cannot represent', () => {
 });
 
 describe('half precision', () => {
-  it('all 65536 bit patterns come back', () => {
+  it('all 65536 bit patterns survive a round trip', () => {
     for (let bits = 0; bits < 65_536; bits += 1) {
       const number = fromHalf(bits);
       if (!Number.isNaN(number) && toHalf(number) !== bits) throw new Error(`${bits} became ${toHalf(number)}`);

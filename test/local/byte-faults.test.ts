@@ -1,4 +1,4 @@
-// The doctor's look at stored files that were found wrong: those that still are, by address; right again they are no fault.
+// The doctor's check of files with a recorded checksum mismatch: it lists those that are still wrong, by address.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -40,7 +40,7 @@ async function stored(name: 'areas' | 'releases', path: string): Promise<Artifac
   return { ...(await store.write(path as StorePath, bytes)), file: join(home, name, path) };
 }
 
-test('a database that no platform has opened yet, or none that answers, has nothing to say', async () => {
+test('finds nothing in a new database, and is skipped if the database does not answer', async () => {
   expect(await state()).toEqual({ name: 'Stored bytes', found: 'no checksum mismatch was found' });
   const nobody = `postgresql://ocdl:secret@127.0.0.1:${await freePort()}/ocdl`;
   expect(await state(nobody)).toEqual({
@@ -49,7 +49,7 @@ test('a database that no platform has opened yet, or none that answers, has noth
   });
 });
 
-test('names the files that are still wrong or missing, and no more once they are restored', async () => {
+test('lists files that are still wrong or missing until they are restored', async () => {
   records = await createPostgresRecords({ url });
   const [changed, missing, fine] = [
     await stored('releases', 'releases/kind/a/model.onnx'),

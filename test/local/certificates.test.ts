@@ -1,4 +1,4 @@
-// Systems behind TLS whose authority is one's own: `ocdl doctor` reaches them by variables alone, and says whom it does not trust.
+// Systems behind TLS with a private CA: `ocdl doctor` reaches them with variables only, and reports untrusted ones.
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { connect, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -19,7 +19,7 @@ describeWith(['hdfs', 's3'], 'systems behind TLS', () => {
   let bucket: Bucket;
   let env: Record<string, string>;
 
-  /** Speaks TLS for a server that does not; returns its HOST:PORT. `mutual`: it asks for a certificate of the same authority. */
+  /** A TLS proxy for a plain server; returns its HOST:PORT. `mutual`: requires a client certificate of the same CA. */
   async function front(target: string, mutual = false): Promise<string> {
     const [host = '', port = ''] = target.split(':');
     const server = createServer(
@@ -81,7 +81,7 @@ describeWith(['hdfs', 's3'], 'systems behind TLS', () => {
       expect(output).toMatch(new RegExp(`^ok +${name} .*127\\.0\\.0\\.1`, 'm'));
   });
 
-  it('are told apart from those of another authority, and a missing certificate from a lawful one', async () => {
+  it('are distinguished from those of another CA, and a missing certificate from a valid one', async () => {
     const other = await makeCertificates(folder, 'other');
     const output = await doctor({
       NODE_EXTRA_CA_CERTS: other.caFile,

@@ -1,11 +1,11 @@
-// The loop that links the audit: beside others, through failures, until it is stopped.
+// The loop that links the audit: several at the same time, after failures, until stopped.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createPostgresRecords } from '../../activities/adapters/postgres/records.ts';
 import { keepLinked } from '../../workers/chainer.ts';
 import { createScene } from '../contracts/records.ts';
 import { freshDatabase } from '../servers.ts';
 
-it('links what two processes write within a second, and nothing after it was stopped', async () => {
+it('links the rows of two processes within a second, and nothing after it is stopped', async () => {
   const url = await freshDatabase();
   const both = [await createPostgresRecords({ url }), await createPostgresRecords({ url })] as const;
   const warnings: string[] = [];
@@ -26,7 +26,7 @@ it('links what two processes write within a second, and nothing after it was sto
   }
 });
 
-it('goes on at once where more is left, and after a failure, which it tells', async () => {
+it('continues immediately after a full batch, and retries after a failure with a warning', async () => {
   const answers: (number | Error)[] = [1_000, 1_000, 7, new Error('it is away'), 3];
   const warnings: string[] = [];
   const state = { calls: 0 };
@@ -36,7 +36,7 @@ it('goes on at once where more is left, and after a failure, which it tells', as
     if (answer instanceof Error) throw answer;
     return answer;
   };
-  // Only a loop that does not pause after a batch makes the first four calls within so long a pause.
+  // With this long interval, only a loop that does not wait after a batch makes the first four calls in time.
   const loop = keepLinked({
     records: { linkAudit },
     onWarn: (message) => void warnings.push(message),

@@ -1,4 +1,4 @@
-// One supervised child: what is said of one that runs and does not become ready.
+// One supervised child: the notices about a child that is running but not ready.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,7 +8,7 @@ import { eventually } from './homes.ts';
 test.each([
   ['fails', () => Promise.reject(new Error('State has another type')), 'State has another type'],
   ['says no', () => Promise.resolve(false), 'it is running but does not answer'],
-])('a check that %s for long is told, again and again, with its reason', async (_, isReady, reason) => {
+])('a readiness check that %s for long is reported repeatedly, with its reason', async (_, isReady, reason) => {
   const folder = mkdtempSync(join(tmpdir(), 'ocdl-child-'));
   const lines: string[] = [];
   const spec: ChildSpec = {

@@ -1,4 +1,4 @@
-// An application's consumer: it works while systems are away that it does not use, and looks for applications one look at a time.
+// The applications' consumer: works while unrelated systems are down, and reads the applications one run at a time.
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,7 +13,7 @@ import { freshDatabase, temporalServer } from '../servers.ts';
 import { openNamespace } from '../workflows/namespace.ts';
 import { eventually, newHome } from './homes.ts';
 
-test('it is ready while HDFS is away', async () => {
+test('is ready while HDFS is down', async () => {
   const [{ address: temporalAddress }, databaseUrl] = await Promise.all([temporalServer(), freshDatabase()]);
   const TEMPORAL_NAMESPACE = `consumer-${randomUUID()}`;
   const connection = await Connection.connect({ address: temporalAddress });
@@ -46,7 +46,7 @@ test('it is ready while HDFS is away', async () => {
   }
 }, 120_000);
 
-test('a type that an application no longer consumes is left, and one that comes back is subscribed and woken', async () => {
+test('unsubscribes a type that is no longer consumed, and subscribes and wakes one that returns', async () => {
   const state = { types: ['kind', 'other'] };
   const records = { applications: async () => [{ application: 'app', types: state.types }] } as unknown as Records;
   const [topics, woken] = [new Set<string>(), [] as string[]];
@@ -67,14 +67,14 @@ test('a type that an application no longer consumes is left, and one that comes 
   expect(woken).toEqual(['application/app/kind', 'application/app/other', 'application/app/kind']);
 }, 30_000);
 
-test('a look that takes long is not overtaken by the next one', async () => {
+test('does not start a second read while a slow one is running', async () => {
   const looks = { now: 0, most: 0, all: 0 };
   const records = {
     applications: async () => {
       looks.all += 1;
       looks.now += 1;
       looks.most = Math.max(looks.most, looks.now);
-      // The first is waited for by the caller; the others outlast the pause between two.
+      // The caller waits for the first read; the later ones take longer than the interval.
       if (looks.all > 1) await sleep(5_000, undefined, { ref: false });
       looks.now -= 1;
       return [];

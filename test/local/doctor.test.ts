@@ -1,4 +1,4 @@
-// `ocdl` and `ocdl doctor` as a person runs them, with a PATH on which things are missing.
+// `ocdl` and `ocdl doctor` from the command line, with a PATH on which programs are missing.
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -33,13 +33,13 @@ function fake(name: string, body: string): void {
   chmodSync(join(path, name), 0o755);
 }
 
-/** A Python as the platform asks it: for its version, where it lies, and what it lacks. */
+/** A fake Python that answers the platform's probe: version, folder, missing modules. */
 function fakePython(name: string, { version = [3, 12], missing = [] as readonly string[] } = {}): void {
   const answer = { version, executable: join(path, name), prefix: folder, missing };
   fake(name, `console.log('${JSON.stringify(answer)}')`);
 }
 
-/** Everything that is required, as fakes; `unshare` (how root runs PostgreSQL) is the real one. */
+/** Fakes of all required programs; `unshare` (with which root runs PostgreSQL) is real. */
 function fakeAll(): void {
   fake('git', "console.log('git version 2.50.1')");
   fakePython('python3');
@@ -51,17 +51,17 @@ function fakeAll(): void {
   }
 }
 
-/** Longer than the doctor gives a system that does not answer. */
+/** Longer than the doctor's limit for a system that does not answer. */
 const SYSTEMS_MS = 120_000;
 
 const lineOf = (output: string, name: string): string =>
   output.split('\n').find((line) => line.slice(9).startsWith(name)) ?? `no line for ${name} in: ${output}`;
 
 test(
-  'with all that is required it exits 0, and says what is only recommended',
+  'exits 0 if all requirements are met, and lists recommendations',
   async () => {
     fakeAll();
-    // What the worker will find, whatever this PATH holds.
+    // The worker's result does not depend on this PATH.
     const { kind } = await detectSandbox();
     if (kind === 'none') env = { ...env, OCDL_JOBS_WITHOUT_SANDBOX: 'true' };
     const { code, output } = await run('doctor');
@@ -79,7 +79,7 @@ test(
   SYSTEMS_MS,
 );
 
-test('without bubblewrap the platform is wrong, unless the operator has said that jobs run without', async () => {
+test('a missing bubblewrap is an error unless the operator allows jobs without a sandbox', async () => {
   const detect = () => Promise.resolve({ kind: 'none', why: 'there is none' } as const);
   expect(await sandboxState(false, detect)).toEqual({
     name: 'bubblewrap',
@@ -96,10 +96,10 @@ test('without bubblewrap the platform is wrong, unless the operator has said tha
 });
 
 test(
-  'configured systems are reached, each by itself; what is wrong is said without a secret',
+  'checks each configured system independently and reports problems without secrets',
   async () => {
     fakeAll();
-    // Takes connections and says nothing: only the limit ends the wait.
+    // Accepts connections but never answers: only the limit ends the wait.
     const silent = createServer();
     await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
     const { port } = silent.address() as { port: number };
@@ -132,7 +132,7 @@ test(
   SYSTEMS_MS,
 );
 
-test('on an empty PATH it exits 1 and says how to get each thing', async () => {
+test('on an empty PATH it exits 1 and says how to install each program', async () => {
   const { code, output } = await run('doctor');
   expect(lineOf(output, 'Git')).toMatch(/^missing .*apt-get install git/);
   expect(lineOf(output, 'Python')).toMatch(/^missing .*apt-get install python3 python3-venv/);
@@ -141,7 +141,7 @@ test('on an empty PATH it exits 1 and says how to get each thing', async () => {
   expect(code).toBe(1);
 });
 
-test('a Python without venv, or too old, is missing', async () => {
+test('a Python that is too old or lacks venv counts as missing', async () => {
   fakeAll();
   fakePython('python3', { missing: ['venv'] });
   expect(lineOf((await run('doctor')).output, 'Python')).toMatch(/^missing .*lacks the modules venv/);
@@ -149,7 +149,7 @@ test('a Python without venv, or too old, is missing', async () => {
   expect(lineOf((await run('doctor')).output, 'Python')).toMatch(/^missing .*is Python 3\.9, older than 3\.10/);
 });
 
-test('Python is sought where the platform seeks it: by OCDL_PYTHON, or under any of its names', async () => {
+test('Python is found by OCDL_PYTHON or under any of its names, as in the platform', async () => {
   fakeAll();
   fakePython('python3', { version: [3, 9] });
   fakePython('python3.11', { version: [3, 11] });
@@ -159,14 +159,14 @@ test('Python is sought where the platform seeks it: by OCDL_PYTHON, or under any
   expect(lineOf((await run('doctor')).output, 'Python')).toMatch(/^ok .*3\.13 \(.*mine\)/);
 });
 
-test('a Git that is too old is missing', async () => {
+test('a Git that is too old counts as missing', async () => {
   fakeAll();
   fake('git', "console.log('git version 2.34.1')");
   expect(lineOf((await run('doctor')).output, 'Git')).toMatch(/^missing .*is 2\.34\.1; 2\.36 or newer is needed/);
 });
 
 test(
-  'a database that is given by file is reached, with its authority',
+  'reaches a database whose URL is set by file, with its CA',
   async () => {
     fakeAll();
     const nobody = `127.0.0.1:${await anyFreePort('127.0.0.1')}`;
@@ -189,7 +189,7 @@ test.each([
   expect(serverProblem(version)).toEqual(problem);
 });
 
-test('a port that was asked for and is taken is missing, with its variable', async () => {
+test('a requested port that is in use is reported with its variable', async () => {
   fakeAll();
   const port = await anyFreePort('127.0.0.1');
   const blocker = createServer();
@@ -204,7 +204,7 @@ test('a port that was asked for and is taken is missing, with its variable', asy
   }
 });
 
-test('a wrong variable is named', async () => {
+test('an invalid variable is named', async () => {
   env = { ...env, OCDL_API_PORT: 'eighty', DATABASE_URL: 'nonsense' };
   const { code, output } = await run('doctor');
   expect(output).toMatch(/OCDL_API_PORT: must be a port from 0 to 65535\n +DATABASE_URL: must be a URL/);

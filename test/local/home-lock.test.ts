@@ -1,4 +1,4 @@
-// The lock of a home: one holder, whoever died before and however many come at once.
+// The lock of a home: exactly one owner, after crashes and with concurrent processes.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -14,7 +14,7 @@ beforeEach(() => {
 
 afterEach(() => rmSync(home, { recursive: true, force: true }));
 
-test('is held by one, given free by release, and held again', () => {
+test('has one owner, is released, and can be locked again', () => {
   const first = takeHome(home);
   if (!first.acquired) throw new Error('not acquired');
   expect(takeHome(home)).toMatchObject({ acquired: false, holder: { pid: process.pid } });
@@ -25,7 +25,7 @@ test('is held by one, given free by release, and held again', () => {
   expect(readdirSync(home)).toHaveLength(1);
 });
 
-test('a lock whose number now belongs to another process is stale', () => {
+test('a lock whose pid now belongs to another process is stale', () => {
   writeFileSync(join(home, 'platform.lock.7'), JSON.stringify({ pid: process.pid, startedAs: 'another boot/1' }));
   expect(takeHome(home).acquired).toBe(true);
   expect(readdirSync(home)).toEqual(['platform.lock.8']);
@@ -36,10 +36,10 @@ test('a lock that is not readable is stale', () => {
   expect(takeHome(home).acquired).toBe(true);
 });
 
-test('of twelve processes that take over a stale lock at once, one gets it', async () => {
+test('of twelve processes that take over a stale lock concurrently, one gets it', async () => {
   const script = join(home, 'taker.mjs');
   const module = new URL('../../deploy/local/home-lock.ts', import.meta.url).href;
-  // Each says that it is there, takes the home when it is told to, says whether it got it, and lives until it is ended.
+  // Each process reports that it is running, locks the home on request, reports the result, and runs until it is stopped.
   writeFileSync(
     script,
     `const { takeHome } = await import(${JSON.stringify(module)});
@@ -69,7 +69,7 @@ test('of twelve processes that take over a stale lock at once, one gets it', asy
   }
 });
 
-test('a process is known by its start too, and a dead one is not alive', async () => {
+test('a process is identified by its start time too, and a dead one is not alive', async () => {
   const child = spawn(process.execPath, ['-e', 'setInterval(() => undefined, 1000)']);
   const record = identify(child.pid ?? -1);
   if (record === undefined) throw new Error('the child was not found');

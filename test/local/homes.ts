@@ -1,4 +1,4 @@
-// Homes for tests of the embedded platform: each a new folder with ports of its own; nothing of one outlives its test.
+// Homes for tests of the embedded platform: each a new folder with its own ports; no process outlives its test.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -19,7 +19,7 @@ export type TestHome = {
   readonly remove: () => Promise<void>;
 };
 
-/** Makes a home below a folder that only this user may enter. */
+/** Creates a home below a folder that only this user may enter. */
 export async function newHome(extra: Readonly<Record<string, string>> = {}): Promise<TestHome> {
   const home = join(mkdtempSync(join(tmpdir(), 'ocdl-home-')), 'home');
   const port = async (): Promise<string> => String(await anyFreePort('127.0.0.1'));
@@ -56,7 +56,7 @@ export function runSupervisor(home: TestHome, args: readonly string[] = []): Sup
   const child = spawn(process.execPath, ['--import', 'tsx', 'test/local/stand-ins/supervisor.ts', ...args], {
     cwd: root,
     env,
-    // A group of its own, as a shell gives each command: a test can press Ctrl-C on all of it.
+    // A separate process group, as in a shell: a test can send Ctrl-C to the whole group.
     detached: true,
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -76,7 +76,7 @@ export function runSupervisor(home: TestHome, args: readonly string[] = []): Sup
   };
 }
 
-/** Waits until something holds; the message says what did not come. */
+/** Waits until a condition holds; the message says what did not happen. */
 export async function eventually(
   what: string,
   holds: () => boolean | Promise<boolean>,

@@ -1,4 +1,4 @@
-// Every port of a running platform: on loopback alone, and closed to pages of other sites, whatever name or origin they use.
+// Every port of a running platform listens only on loopback, and refuses pages of other sites with any host name or origin.
 import { readdirSync, readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
@@ -28,7 +28,7 @@ afterAll(async () => {
   await home.remove();
 }, 60_000);
 
-/** The processes that the platform started, with all that those started. */
+/** The platform's processes with all their descendants. */
 function processes(): ReadonlyMap<number, string> {
   const found = new Map(readRunRecords(join(home.home, 'run')).map(({ name, child }) => [child.pid, name]));
   const parents = readdirSync('/proc').flatMap((entry) => {
@@ -60,7 +60,7 @@ function openPorts(): readonly (Listener & { readonly name: string })[] {
 
 type Answer = { readonly status: number; readonly text: string };
 
-/** Sends one request as it stands; undefined where no HTTP comes back. Node's own client would not send a foreign Host. */
+/** Sends one raw request; undefined if the response is not HTTP. Node's client would not send a foreign Host. */
 function ask(port: number, request: string, headers: Readonly<Record<string, string>>): Promise<Answer | undefined> {
   const lines = Object.entries({ Connection: 'close', ...headers }).map(([name, value]) => `${name}: ${value}\r\n`);
   const body = request.startsWith('POST') ? '{}' : '';
@@ -81,7 +81,7 @@ function ask(port: number, request: string, headers: Readonly<Record<string, str
   });
 }
 
-/** What a page would look at or do: Temporal's HTTP API under both of its prefixes, its figures, the platform's own API. */
+/** Requests that a page might try: Temporal's HTTP API under both prefixes, its metrics, the platform's API. */
 const requests = [
   'GET /',
   'GET /metrics',
@@ -94,14 +94,14 @@ const requests = [
   'POST /v1/projects',
 ];
 
-test('listens on loopback alone', () => {
+test('listens only on loopback', () => {
   const open = openPorts();
   const named = new Set(open.map(({ name }) => name));
   expect([...named].sort()).toEqual(['api', 'postgres', 'temporal']);
   expect(open.filter((listener) => !isLoopback(listener))).toEqual([]);
 });
 
-test('each port that speaks HTTP refuses a foreign Host and a foreign Origin, and nothing was started', async () => {
+test('each HTTP port refuses a foreign Host and a foreign Origin, and no workflow is started', async () => {
   const speaking: string[] = [];
   for (const { name, port } of openPorts()) {
     const own = `127.0.0.1:${port}`;
@@ -116,13 +116,13 @@ test('each port that speaks HTTP refuses a foreign Host and a foreign Origin, an
       for (const origin of ['http://page.example', 'null', `http://127.0.0.1:${port + 1}`]) {
         const answer = await ask(port, request, { Host: own, Origin: origin, 'Content-Type': 'text/plain' });
         expect(`${what}\n${answer?.text}`).not.toMatch(/access-control-allow/i);
-        // The platform's API knows no cookies: what a page cannot present is a token.
+        // The platform's API uses no cookies: a page cannot send a token.
         if (name !== 'api') expect([what, origin, answer?.status]).toEqual([what, origin, 403]);
         else if (request.endsWith('/v1/projects')) expect([what, origin, answer?.status]).toEqual([what, origin, 401]);
       }
     }
   }
-  // The Web UI and the platform's API, and no other.
+  // Exactly the Web UI and the platform's API.
   expect(speaking.sort()).toEqual(
     [`api ${new URL(running().apiUrl).port}`, `temporal ${new URL(running().uiUrl).port}`].sort(),
   );

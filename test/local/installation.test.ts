@@ -1,4 +1,4 @@
-// Processes of one installation: several APIs and workers of one home are welcome, another home is refused; `ocdl restore`.
+// Processes of one installation: several APIs and workers of one home are allowed, another home is refused; `ocdl restore`.
 import { fork, type ChildProcess } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
@@ -13,13 +13,13 @@ import { eventually, newHome, type TestHome } from './homes.ts';
 
 const root = new URL('../../', import.meta.url);
 const ocdl = fileURLToPath(new URL('api/cli/ocdl.js', root));
-/** Several processes start beside other suites. */
+/** Several processes start while other suites run. */
 const PATIENCE_MS = 300_000;
 
 interface Started {
   readonly child: ChildProcess;
   readonly said: () => string;
-  /** Its message that it is ready; or how it ended. */
+  /** The ready message, or how the process ended. */
   readonly ready: Promise<{ readonly url?: string; readonly adminToken?: string } | { readonly exit: unknown }>;
 }
 const children: Started[] = [];
@@ -107,7 +107,7 @@ test(
       const response = await fetch(`${url}${path}`, { method, headers, ...(body && { body: JSON.stringify(body) }) });
       return [response.status, await response.json()] as const;
     };
-    // What one of them writes the other one sees.
+    // Each sees the other's writes.
     expect((await ask(a?.url, 'POST', '/v1/users', { user: 'sam' }))[0]).toBe(201);
     expect(JSON.stringify(await ask(b?.url, 'GET', '/v1/users'))).toContain('"sam"');
 
@@ -123,7 +123,7 @@ test(
       });
       const known = await records.known();
       expect([known.keys.length, await records.paused()]).toEqual([1, undefined]);
-      // A checkpoint of the first rows of the audit lies in every system that keeps them.
+      // Every system that stores checkpoints has one of the first audit rows.
       await eventually('checkpoints', async () => {
         const { kept } = await records.known();
         return ['areas', 'releases', 'git', 'temporal'].every((system) => (kept[system] ?? 0) > 0);
@@ -150,7 +150,7 @@ test(
 );
 
 test(
-  'ocdl restore lists what was set back and accepts it, with a new token for the administrator',
+  'ocdl restore lists restored systems and accepts them, with a new administrator token',
   async () => {
     const home = await aHome();
     const [first] = await readyAll([start('api', home), start('workers', home)]);
@@ -163,7 +163,7 @@ test(
         child.kill('SIGTERM');
         await ended;
       }
-      // Another, empty database: as one that was lost.
+      // A different, empty database simulates a lost one.
       state.database = await freshDatabase();
       const listed = await restore(home, 'list');
       expect([listed.code, listed.output]).toEqual([
@@ -176,7 +176,7 @@ test(
       const [token = ''] = /ocdl_[0-9a-f]{16}_[\w-]{43}/.exec(accepted.output) ?? [];
       const me = async (bearer: string) =>
         (await fetch(`${api?.url}/v1/me`, { headers: { authorization: `Bearer ${bearer}` } })).status;
-      // The first start on the new records has shown one, which is void too.
+      // The first start on the new records has shown a token, which is revoked too.
       expect([await me(token), await me(api?.adminToken ?? ''), await me(first?.adminToken ?? '')]).toEqual([
         200, 401, 401,
       ]);
@@ -193,7 +193,7 @@ test(
 );
 
 test(
-  'ocdl restore starts the embedded servers where no platform runs',
+  'ocdl restore starts the embedded servers if no platform is running',
   async () => {
     const home = await aHome();
     const env = { ...home.env, PATH: process.env.PATH, HOME: process.env.HOME, OCDL_CACHE: process.env.OCDL_CACHE };

@@ -1,4 +1,4 @@
-// `ocdl lock` makes a proper lock from a list of packages, or says why it cannot and leaves the earlier one as it was.
+// `ocdl lock` creates a valid lock from a list of packages, or reports why it cannot and leaves an existing lock unchanged.
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
@@ -18,7 +18,7 @@ let index: PackageIndex;
 let folder: string;
 
 beforeAll(async () => {
-  // From the machine's own index; the tests' index has packages of theirs alone.
+  // From the machine's index; the tests' index has only test packages.
   await toolsEnvironment();
 });
 beforeEach(async () => {
@@ -40,7 +40,7 @@ const make = (packages: string, given: { upgrade?: boolean; output?: string } = 
   return made.then((output) => ({ output, lines, text: readFileSync(output, 'utf8') }));
 };
 
-test('every package is pinned, with the digests of its files, and the lock is a proper one', async () => {
+test('every package is pinned with the digests of its files, and the lock is valid', async () => {
   const { output, lines, text } = await make('thing\nother>=1\n');
   expect(output).toBe(join(folder, 'requirements.lock'));
   expect(parseLock(text).packages).toEqual([
@@ -51,11 +51,11 @@ test('every package is pinned, with the digests of its files, and the lock is a 
     /^Wrote .*requirements\.lock: 2 packages with 2 digests, for Python 3\.10 and newer, from /,
   );
   expect(text).toContain('npm run lock -- requirements.in');
-  // Nothing of the index's address: it may hold a password.
+  // The index's address must not appear: it may contain a password.
   expect(text).not.toContain('127.0.0.1');
 });
 
-test('versions of the earlier lock are kept, unless newer ones are asked for', async () => {
+test('versions of an existing lock are kept unless an upgrade is requested', async () => {
   expect(parseLock((await make('thing<2\n')).text).packages).toMatchObject([{ version: '1.0' }]);
   expect(parseLock((await make('thing\n')).text).packages).toMatchObject([{ version: '1.0' }]);
   expect(parseLock((await make('thing\n', { upgrade: true })).text).packages).toMatchObject([{ version: '2.0' }]);
@@ -66,7 +66,7 @@ test.each([
   ['a package that must be built', 'built\n', /built/],
   ['versions that contradict one another', 'thing<2\nthing>=2\n', /thing/],
   ['an address', `thing @ file:///nowhere/thing-1.0-py3-none-any.whl\n`, /./],
-])('%s: the reason is said, and the earlier lock stays', async (_, packages, reason) => {
+])('%s: the reason is reported, and the existing lock is unchanged', async (_, packages, reason) => {
   const { text } = await make('thing\n');
   const error = await make(packages).then(
     () => undefined,
@@ -78,7 +78,7 @@ test.each([
   expect(readdirSync(folder).sort()).toEqual(['requirements.in', 'requirements.lock']);
 });
 
-test('an address that can be reached makes no proper lock either', async () => {
+test('a reachable address does not give a valid lock either', async () => {
   const [wheel] = wheels;
   if (!wheel) throw new Error('there are three');
   writeFileSync(join(folder, wheel.file), wheel.bytes);

@@ -1,4 +1,4 @@
-// What of a child's output reaches the terminal, and how much of it stays on disk.
+// Which lines of a child's output reach the terminal, and how much of it is kept on disk.
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -18,13 +18,13 @@ test.each([
   expect(terminalLineOf(line, false)).toBe(shown);
 });
 
-test('verbose shows all, as short lines', () => {
+test('verbose shows all lines, shortened', () => {
   expect(terminalLineOf('{"level":30,"msg":"fine"}', true)).toBe('fine');
   expect(terminalLineOf('not json', true)).toBe('not json');
   expect(terminalLineOf('x'.repeat(10_000), true)).toHaveLength(500);
 });
 
-test('a log keeps the runs before, and never more than two files of its limit', () => {
+test('a log keeps earlier runs, in at most two files of the size limit', () => {
   const folder = mkdtempSync(join(tmpdir(), 'ocdl-log-'));
   try {
     const first = openLogFile(folder, 'api', 100);

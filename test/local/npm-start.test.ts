@@ -1,4 +1,4 @@
-// `npm start` as a service manager runs it: SIGTERM reaches npm alone, and all of the platform ends.
+// `npm start` under a service manager: SIGTERM reaches only npm, and the whole platform stops.
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -45,6 +45,6 @@ test('SIGTERM to `npm start` ends the platform, and npm waits for it', async () 
 test.each(['start', 'demo', 'stack'])('npm run %s is the program itself, not a shell in front of it', (name) => {
   const manifest = z.object({ scripts: z.record(z.string(), z.string()) });
   const { scripts } = manifest.parse(JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')));
-  // npm passes a signal on to the shell that it has started, which passes nothing on.
+  // npm forwards a signal to the shell that it has started, but the shell forwards nothing.
   expect(scripts[name]).toMatch(/^exec node /);
 });

@@ -35,7 +35,7 @@ function livingPids(): readonly number[] {
   return [...pids].filter((pid) => identify(pid) !== undefined);
 }
 
-test('starts all, servers first, and tells the programs where everything is', async () => {
+test('starts all processes, servers first, and passes their addresses to the programs', async () => {
   const running = await start();
   const order = notesOf(home.home).map((note) => note.name);
   expect([...order].sort()).toEqual([...names].sort());
@@ -56,7 +56,7 @@ test('starts all, servers first, and tells the programs where everything is', as
   });
 });
 
-test('keeps its folders and its state to this user, and shows warnings but not chatter', async () => {
+test('keeps its folders and state private to this user, and shows only warnings and errors', async () => {
   const running = await start();
   for (const folder of ['', 'run', 'logs']) expect(statSync(join(home.home, folder)).mode & 0o777).toBe(0o700);
   const statePath = join(home.home, 'platform.json');
@@ -67,7 +67,7 @@ test('keeps its folders and its state to this user, and shows warnings but not c
   await eventually('the log', () => readFileSync(join(home.home, 'logs', 'api.log'), 'utf8').includes('api chats'));
 });
 
-test('stops in order, each by its own signal, and leaves no process and no state', async () => {
+test('stops in order, each process by its own signal, and leaves no process and no state', async () => {
   await (await start()).stop();
   const ends = notesOf(home.home).filter((note) => note.what.startsWith('got-'));
   expect(ends.map((note) => `${note.name} ${note.what}`)).toEqual([
@@ -82,27 +82,27 @@ test('stops in order, each by its own signal, and leaves no process and no state
   expect(() => statSync(join(home.home, 'platform.json'))).toThrow(/ENOENT/);
 });
 
-test('a child that does not end is killed after its time', async () => {
+test('a child that does not stop is killed after its grace period', async () => {
   const running = await start(standIns({ graceMs: 200 }));
   writeFileSync(`${journalOf(home.home)}.api.ignores`, '');
   await running.stop();
   expect(livingPids()).toEqual([]);
 });
 
-test('a second platform on the same home is refused, with the first one’s process and address', async () => {
+test('a second platform on the same home is refused with the process and address of the first', async () => {
   const first = await start();
   const refusal = startPlatform({ settings: home.settings, processes: standIns(), say: () => undefined });
   await expect(refusal).rejects.toThrow(new RegExp(`process ${process.pid}: API ${first.apiUrl}`));
   expect(notesOf(home.home)).toHaveLength(names.length);
 });
 
-test('a stopped platform gives its home free to the next one of the same process', async () => {
+test('a stopped platform releases its home for another one in the same process', async () => {
   await (await start()).stop();
   await start();
   expect(livingPids()).toHaveLength(names.length);
 });
 
-test('a port that was asked for and is taken is named with its variable, and nothing is left running', async () => {
+test('a requested port that is in use is reported with its variable, and no process is left running', async () => {
   const blocker = createServer();
   await new Promise<void>((resolve) => blocker.listen(Number(home.env.OCDL_UI_PORT), '127.0.0.1', resolve));
   try {
@@ -133,7 +133,7 @@ test('a default port that is taken gives way to the next free one, and a line sa
   }
 });
 
-test.each(names)('a killed %s is started again, and a line says so', async (name) => {
+test.each(names)('a killed %s is restarted, with a notice', async (name) => {
   const running = await start();
   const killed = running.pidOf(name);
   if (killed === undefined) throw new Error(`no ${name}`);
@@ -153,7 +153,7 @@ test('a child that dies five times ends the platform with the end of its log', a
   expect(livingPids()).toEqual([]);
 });
 
-test('a child that cannot start at all makes the start fail, with nothing left running', async () => {
+test('a child that cannot start makes the start fail, with no process left running', async () => {
   const table = standIns();
   const broken = start({
     ...table,
@@ -164,7 +164,7 @@ test('a child that cannot start at all makes the start fail, with nothing left r
 });
 
 test.each(['worker', 'api'])(
-  'a program that is refused for good ends the start, its reason in sight: %s',
+  'a program that fails permanently ends the start and its reason is shown: %s',
   async (name) => {
     await home.remove();
     home = await newHome({ OCDL_HDFS_URL: 'http://nn.example:9870/webhdfs/v1' });
@@ -177,7 +177,7 @@ test.each(['worker', 'api'])(
   },
 );
 
-test('an address of the API that was given is the one that jobs are told', async () => {
+test('a configured address of the API is passed to jobs', async () => {
   await home.remove();
   home = await newHome({ OCDL_API_URL: 'http://api.example:8470' });
   await start();
@@ -185,7 +185,7 @@ test('an address of the API that was given is the one that jobs are told', async
   expect(told['OCDL_API_URL']).toBe('http://api.example:8470');
 });
 
-test('a stop while it starts ends what had started', async () => {
+test('a stop during the start stops the processes that had started', async () => {
   const stop = new AbortController();
   const table = standIns();
   const starting = startPlatform({
@@ -198,7 +198,7 @@ test('a stop while it starts ends what had started', async () => {
   expect(livingPids()).toEqual([]);
 });
 
-test('what a killed platform and its killed watchdog left running is ended before the start', async () => {
+test('orphaned processes of a killed platform and watchdog are stopped before the start', async () => {
   const left = spawn(process.execPath, ['-e', 'setInterval(() => undefined, 1000)'], { detached: true });
   const stranger = spawn(process.execPath, ['-e', 'setInterval(() => undefined, 1000)'], { detached: true });
   const supervisor = { pid: 2 ** 22 - 1, startedAs: 'long ago' };
@@ -210,7 +210,7 @@ test('what a killed platform and its killed watchdog left running is ended befor
   try {
     const run = join(home.home, 'run');
     writeRunRecord(run, { name: 'worker', child: recordOf(left), supervisor, stopSignal: 'SIGTERM' });
-    // The number of one that ended long ago, which a stranger has by now: the start differs.
+    // The pid of a process that ended long ago and now belongs to another one: the start time differs.
     const reused = { ...recordOf(stranger), startedAs: 'another boot/1' };
     writeRunRecord(run, { name: 'api', child: reused, supervisor, stopSignal: 'SIGTERM' });
     await start();
@@ -222,7 +222,7 @@ test('what a killed platform and its killed watchdog left running is ended befor
   }
 });
 
-test('a late watchdog ends only what its own supervisor started', async () => {
+test('a late watchdog stops only processes that its own supervisor started', async () => {
   const running = await start();
   const dead = { pid: 2 ** 22 - 1, startedAs: 'long ago' };
   const run = join(home.home, 'run');
@@ -233,7 +233,7 @@ test('a late watchdog ends only what its own supervisor started', async () => {
   expect(worker === undefined ? worker : identify(worker)).toBeUndefined();
 });
 
-test('servers of one’s own are used instead of embedded ones', async () => {
+test('external servers are used instead of embedded ones', async () => {
   await home.remove();
   home = await newHome({ TEMPORAL_ADDRESS: 'temporal.example:7233', DATABASE_URL: 'postgresql://u:p@db.example/x' });
   const running = await start();

@@ -1,4 +1,4 @@
-// The embedded PostgreSQL by itself: data over kill -9, ports, leftovers of a killed server, who may come in.
+// The embedded PostgreSQL alone: data after kill -9, ports, leftovers of a killed server, access.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -16,7 +16,7 @@ const lines: string[] = [];
 const servers: SupervisedChild[] = [];
 
 beforeAll(() => {
-  // mkdtemp makes it 0700: nobody but this user may enter, as with a home folder.
+  // mkdtemp creates it with mode 0700: only this user may enter, as with a home folder.
   parent = mkdtempSync(join(tmpdir(), 'ocdl-postgres-'));
   folder = join(parent, 'postgres');
 });
@@ -43,7 +43,7 @@ async function start(): Promise<{ readonly url: string; readonly server: Supervi
 
 async function query(url: string, text: string): Promise<readonly unknown[]> {
   const client = new pg.Client({ connectionString: url });
-  // A server that is killed under it is what some tests are about.
+  // Some tests kill the server under the pool.
   client.on('error', () => undefined);
   await client.connect();
   try {
@@ -53,7 +53,7 @@ async function query(url: string, text: string): Promise<readonly unknown[]> {
   }
 }
 
-test('keeps its password to this user and its data over kill -9, with fsync on', async () => {
+test('keeps its password private and its data after kill -9, with fsync on', async () => {
   const { url, server } = await start();
   expect(runningPostgres(folder)).toBe(url);
   expect(statSync(join(folder, 'password')).mode & 0o777).toBe(0o600);
@@ -66,7 +66,7 @@ test('keeps its password to this user and its data over kill -9, with fsync on',
   expect(await query(url, 'select word from kept')).toEqual([{ word: 'Größe' }]);
 });
 
-test('asks for the password, and listens on the loopback only', async () => {
+test('requires the password, and listens only on the loopback', async () => {
   const { url } = await start();
   await expect(query(url.replace(/:[^:@]+@/, ':wrong@'), 'select 1')).rejects.toThrow(/password/);
   expect(await query(url, 'show listen_addresses')).toEqual([{ listen_addresses: '127.0.0.1' }]);
@@ -75,7 +75,7 @@ test('asks for the password, and listens on the loopback only', async () => {
   ]);
 });
 
-test('keeps its port, and takes another when somebody has it', async () => {
+test('keeps its port, and uses another one if it is in use', async () => {
   const kept = readFileSync(join(folder, 'port'), 'utf8');
   expect(new URL((await preparePostgres({ folder })).url).port).toBe(kept);
   const blocker = createServer();
@@ -89,8 +89,8 @@ test('keeps its port, and takes another when somebody has it', async () => {
   }
 });
 
-test('is not kept from starting by a record that names a stranger’s process', async () => {
-  // Alive, of the same user, no PostgreSQL, and no ancestor of the server (which PostgreSQL would pass over).
+test('starts although a record names the process of another program', async () => {
+  // Running, same user, not PostgreSQL, and not an ancestor of the server (which PostgreSQL would ignore).
   const stranger = spawn(process.execPath, ['-e', 'setInterval(() => undefined, 1000)']);
   try {
     writeFileSync(join(folder, 'data', 'postmaster.pid'), `${stranger.pid}\n${join(folder, 'data')}\n`);
@@ -104,7 +104,7 @@ test('is not kept from starting by a record that names a stranger’s process', 
 });
 
 test('is not kept from starting by a zombie: a killed server for which nobody has waited', async () => {
-  // The shell becomes a program that never waits for the child that the shell has started.
+  // The shell replaces itself with a program that never reaps the shell's child.
   const parent = spawn('sh', ['-c', 'sleep 0.3 & echo $!; exec sleep 60'], { stdio: ['ignore', 'pipe', 'ignore'] });
   try {
     const said: { pid?: number } = {};
@@ -123,7 +123,7 @@ test('is not kept from starting by a zombie: a killed server for which nobody ha
   }
 });
 
-test('leaves a program alone that merely names its folder, and starts', async () => {
+test('does not stop a program that merely names its folder, and starts', async () => {
   const editor = spawn(process.execPath, ['-e', 'setInterval(() => undefined, 1000)', '--', join(folder, 'data')]);
   try {
     writeFileSync(join(folder, 'data', 'postmaster.pid'), `${editor.pid}\n${join(folder, 'data')}\n`);
@@ -136,7 +136,7 @@ test('leaves a program alone that merely names its folder, and starts', async ()
   }
 });
 
-test('ends a server that still runs on its data, and starts', async () => {
+test('stops a server that still runs on its data, and starts', async () => {
   const { spec } = await preparePostgres({ folder });
   const orphan = spawn(spec.command, [...spec.args], { env: { ...spec.env }, stdio: 'ignore', detached: true });
   await eventually('it to run', async () => (await spec.isReady?.(orphan.pid ?? -1)) === true);
@@ -147,7 +147,7 @@ test('ends a server that still runs on its data, and starts', async () => {
   expect(await query(url, 'select 1 as one')).toEqual([{ one: 1 }]);
 });
 
-test('ends cleanly on stop, with a session open', async () => {
+test('stops cleanly with an open session', async () => {
   const { url, server } = await start();
   const client = new pg.Client({ connectionString: url });
   client.on('error', () => undefined);

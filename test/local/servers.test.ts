@@ -4,7 +4,7 @@ import pg from 'pg';
 import { searchAttributes } from '../../deploy/local/search-attributes.ts';
 import { freshDatabase, postgresServer, temporalServer } from '../servers.ts';
 
-test('two callers at once get the same Temporal server, with the search attributes registered', async () => {
+test('two concurrent callers get the same Temporal server, with registered search attributes', async () => {
   const [first, second] = await Promise.all([temporalServer(), temporalServer()]);
   expect(second.address).toBe(first.address);
   const connection = await Connection.connect({ address: first.address });

@@ -1,4 +1,4 @@
-// The supervisor as a process of its own: Ctrl-C, kill -9 and starting again, with no process left behind.
+// The supervisor as a separate process: Ctrl-C, kill -9 and restarts, with no orphaned process.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import pg from 'pg';
@@ -40,7 +40,7 @@ function living(pids: readonly number[]): readonly number[] {
   return pids.filter((pid) => identify(pid) !== undefined);
 }
 
-test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)('%s ends all within seconds, with exit code 0', async (signal) => {
+test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)('%s stops all processes within seconds, with exit code 0', async (signal) => {
   const supervisor = await started();
   const pids = childPids();
   expect(living(pids)).toHaveLength(5);
@@ -50,7 +50,7 @@ test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)('%s ends all within seconds,
   expect(supervisor.output()).toContain('The platform has ended.');
 });
 
-test('Ctrl-C on the terminal, which reaches the whole group, still ends all in order', async () => {
+test('Ctrl-C on the terminal, which reaches the whole group, still stops all processes in order', async () => {
   const supervisor = await started();
   process.kill(-(supervisor.process.pid ?? Number.NaN), 'SIGINT');
   expect(await supervisor.exit).toBe(0);
@@ -63,7 +63,7 @@ test('the administrator’s token is shown once', async () => {
   expect(supervisor.output().split('a-first-token')).toHaveLength(2);
 });
 
-test('a Ctrl-C that arrives twice at once is one; a later one ends at once', async () => {
+test('a Ctrl-C delivered twice counts once; a later one kills all processes', async () => {
   const supervisor = await started();
   const pids = childPids();
   writeFileSync(`${journalOf(home.home)}.api.ignores`, '');
@@ -78,7 +78,7 @@ test('a Ctrl-C that arrives twice at once is one; a later one ends at once', asy
   expect(living(pids)).toEqual([]);
 });
 
-test('a second start on the same home exits 1 and says who has it', async () => {
+test('a second start on the same home exits 1 and names the owner', async () => {
   const first = await started();
   const second = runSupervisor(home);
   supervisors.push(second);
@@ -87,7 +87,7 @@ test('a second start on the same home exits 1 and says who has it', async () => 
   expect(living(childPids())).toHaveLength(5);
 });
 
-test('kill -9 of the supervisor: its children end by themselves, and the next start takes over', async () => {
+test('kill -9 of the supervisor: the watchdog stops its children, and the next start takes over', async () => {
   const first = await started();
   const pids = childPids();
   first.process.kill('SIGKILL');
@@ -98,7 +98,7 @@ test('kill -9 of the supervisor: its children end by themselves, and the next st
   expect(readPlatformState(home.home)?.pid).toBe(second.process.pid);
 });
 
-test('kill -9 and an immediate start: what is left is ended first, and the ports are free again', async () => {
+test('kill -9 and an immediate start: orphaned processes are stopped first, and the ports are free again', async () => {
   const first = await started();
   const pids = childPids();
   first.process.kill('SIGKILL');
@@ -112,7 +112,7 @@ test('kill -9 and an immediate start: what is left is ended first, and the ports
   expect(notesOf(home.home).filter((note) => note.what === 'started')).toHaveLength(10);
 });
 
-test('the real servers: what PostgreSQL holds outlives kill -9 of everything', async () => {
+test('the real servers: PostgreSQL’s data survives kill -9 of everything', async () => {
   const first = await started(['--real-servers']);
   const firstUrl = databaseUrl();
   await query(firstUrl, 'create table kept (word text)');
@@ -130,7 +130,7 @@ test('the real servers: what PostgreSQL holds outlives kill -9 of everything', a
   expect(living(serving)).toEqual([]);
 });
 
-/** What the worker was last told; each start adds a line. */
+/** The worker's environment at its last start; each start adds a line. */
 function databaseUrl(): string {
   const lines = readFileSync(`${journalOf(home.home)}.worker.env`, 'utf8')
     .trim()

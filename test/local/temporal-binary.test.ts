@@ -1,4 +1,4 @@
-// Where the Temporal server comes from: the cache, a build with Go, or an error that helps. All programs are fakes.
+// The source of the Temporal server: the cache, a build with Go, or an error with the remedy. All programs are fakes.
 import {
   appendFileSync,
   chmodSync,
@@ -38,7 +38,7 @@ function fake(file: string, body: string): void {
   chmodSync(file, 0o755);
 }
 
-/** A Go that notes its arguments and makes the program it was asked for, or fails. */
+/** A fake Go that records its arguments and creates the requested program, or fails. */
 function fakeGo(version: string, { fails = false } = {}): void {
   const log = JSON.stringify(join(folder, 'go.log'));
   fake(
@@ -56,13 +56,13 @@ function fakeGo(version: string, { fails = false } = {}): void {
 const find = (build = true): Promise<string> =>
   findTemporal({ cache, env: { PATH: path }, onProgress: (line) => lines.push(line), build });
 
-test('one on the PATH is not used, however new: it opens HTTP ports that any page in a browser can reach', async () => {
+test('a server on the PATH is never used: it opens HTTP ports that any page in a browser can reach', async () => {
   fake(join(path, 'temporal'), "console.log('temporal version 1.9.0 (Server 1.39.0, UI 2.50.0)')");
   fake(temporalCachePath(cache), '');
   expect(await find()).toBe(temporalCachePath(cache));
 });
 
-test('the cache is keyed by everything the server is built from', () => {
+test('the cache key covers all sources of the server', () => {
   const copy = pathToFileURL(`${join(folder, 'sources')}/`);
   cpSync(new URL('../../deploy/temporal/', import.meta.url), copy, { recursive: true });
   const before = temporalSource(copy);
@@ -100,14 +100,14 @@ test('with Go it is built from the pinned modules, with progress, and cached', a
   expect(readFileSync(join(folder, 'go.log'), 'utf8').trim().split('\n')).toHaveLength(1);
 });
 
-test('two builds at once both succeed and leave one whole program', async () => {
+test('two concurrent builds both succeed and leave one complete program', async () => {
   fakeGo('1.25.0');
   expect(await Promise.all([find(), find()])).toEqual([temporalCachePath(cache), temporalCachePath(cache)]);
   expect(readFileSync(temporalCachePath(cache), 'utf8')).toBe('built');
   expect(readdirSync(dirname(temporalCachePath(cache)))).toEqual(['temporal']);
 });
 
-test('what a killed build left is removed by the next one, a day later', async () => {
+test('a build removes the draft of a killed build after a day', async () => {
   fakeGo('1.24.1');
   const target = temporalCachePath(cache);
   mkdirSync(dirname(target), { recursive: true });
@@ -118,13 +118,13 @@ test('what a killed build left is removed by the next one, a day later', async (
   expect(readdirSync(dirname(target)).sort()).toEqual(['temporal', 'temporal.making-young']);
 });
 
-test('a build that fails says what Go said, and leaves nothing in the cache', async () => {
+test('a failed build reports Go’s output and leaves nothing in the cache', async () => {
   fakeGo('1.24.0', { fails: true });
   await expect(find()).rejects.toThrow(/go exit 1[^]*dial tcp: no route\nOr set TEMPORAL_ADDRESS/);
   expect(readdirSync(dirname(temporalCachePath(cache)))).toEqual([]);
 });
 
-test('asked not to build, it says that it could', async () => {
+test('with builds disabled it reports that a build is possible', async () => {
   fakeGo('1.24.0');
   expect(await find(false)).toMatch(/^to be built with .*bin\/go/);
   expect(existsSync(join(folder, 'go.log'))).toBe(false);
@@ -133,7 +133,7 @@ test('asked not to build, it says that it could', async () => {
 test.each([
   ['no Go', undefined],
   ['only Go 1.22', '1.22.5'],
-])('with %s the error names every way to get one', async (what, version) => {
+])('with %s the error names every way to get a server', async (what, version) => {
   if (version !== undefined) fakeGo(version);
   await expect(find()).rejects.toThrow(new RegExp(`${what}.*Install Go 1.24.*TEMPORAL_ADDRESS`));
 });

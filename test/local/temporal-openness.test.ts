@@ -1,4 +1,4 @@
-// What the doctor finds out about a Temporal that others can reach: whether it answers those who prove nothing.
+// The doctor's check of a reachable Temporal server: whether it answers clients without TLS or credentials.
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { connect, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -23,7 +23,7 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** Speaks TLS for the server; `mutual`: it asks for a certificate of the same authority. */
+/** A TLS proxy for the server; `mutual`: requires a client certificate of the same CA. */
 async function front(mutual: boolean): Promise<string> {
   const keys = { ca: own.ca, cert: readFileSync(own.certFile), key: readFileSync(own.keyFile) };
   const asks = { requestCert: mutual, rejectUnauthorized: mutual };
@@ -44,15 +44,15 @@ const asked = (at: string, tls: boolean): ReturnType<typeof answersWithout> => {
   return answersWithout({ address: at, namespace: 'default', connection: { address: at, ...given } }, 5_000);
 };
 
-test('one that speaks no TLS', async () => {
+test('a server without TLS', async () => {
   expect(await asked(address, false)).toBe('without TLS');
 });
 
-test('one that speaks TLS and asks for nothing, whatever the platform gives it', async () => {
+test('a server with TLS that requires no credentials, even if the platform sends them', async () => {
   expect(await asked(await front(false), true)).toBe('without credentials');
 });
 
-test('one that wants a certificate', async () => {
+test('a server that requires a client certificate', async () => {
   expect(await asked(await front(true), true)).toBeUndefined();
 });
 
@@ -64,6 +64,6 @@ test.each([
   ['192.0.2.1:7233', false],
   ['[2001:db8::1]:7233', false],
   ['temporal.invalid:7233', false],
-])('%s is of this machine alone: %s', async (given, expected) => {
+])('%s is a loopback address: %s', async (given, expected) => {
   expect(await isLoopback(given)).toBe(expected);
 });

@@ -1,4 +1,4 @@
-// The worker as the platform starts it, told to end while a job runs: nothing of the job is left, and its next worker has it.
+// The worker as the platform starts it, stopped during a job: no process of the job is left, and the next worker repeats the job.
 import { randomUUID } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -15,8 +15,8 @@ import { openNamespace } from '../workflows/namespace.ts';
 import { auditEntry } from '../workflows/passage.ts';
 import { eventually, newHome, type TestHome } from './homes.ts';
 
-test('Ctrl-C during a job: the worker ends by itself, the job ends with it and is done again by the next one', async () => {
-  // The job's wrapper waits for its data from an API that takes connections and never answers.
+test('Ctrl-C during a job: the worker exits, its job is stopped, and the next worker repeats it', async () => {
+  // The job's wrapper waits for data from an API that accepts connections but never answers.
   const silent = createServer();
   await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
   const { port } = silent.address() as { port: number };
@@ -45,7 +45,7 @@ test('Ctrl-C during a job: the worker ends by itself, the job ends with it and i
     });
     await worker.stop();
     expect(started.job !== undefined && isAlive(started.job)).toBe(false);
-    // Killed, it would have left the job's folder.
+    // A killed worker would have left the job's folder.
     expect(readdirSync(join(home.home, 'jobs'))).toEqual([]);
     const { status, raw } = await handle.describe();
     expect(status.name).toBe('RUNNING');
@@ -59,7 +59,7 @@ test('Ctrl-C during a job: the worker ends by itself, the job ends with it and i
   }
 }, 300_000);
 
-/** A project with code to train, and the run of it. */
+/** Creates a project with training code, and a run. */
 async function training({ home }: TestHome, databaseUrl: string): Promise<TrainingRunInput> {
   const stores = await openStores({ home, databaseUrl });
   try {
@@ -102,7 +102,7 @@ function startWorker({ home, settings, lines }: TestHome, temporalAddress: strin
   return superviseChild(spec, { home: folders, verbose: false, say, onGivenUp: ({ message }) => say(message) });
 }
 
-/** The process of the one job of a home. */
+/** The process of a home's only job. */
 function markOf({ home }: TestHome): ProcessMark | undefined {
   try {
     const [job = ''] = readdirSync(join(home, 'jobs'));

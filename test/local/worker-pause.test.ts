@@ -1,4 +1,4 @@
-// The real worker, stopped for ten seconds in the middle of its work and flooded meanwhile: it goes on where it was.
+// The real worker, paused for ten seconds during its work and flooded with signals meanwhile: it continues.
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client, Connection } from '@temporalio/client';
@@ -9,7 +9,7 @@ import { command, live } from '../../workflows/messages.ts';
 import { programs } from '../servers.ts';
 import { eventually, newHome, type TestHome } from './homes.ts';
 
-/** Of temporal.api.enums.v1.WorkflowTaskFailedCause. */
+/** Value of temporal.api.enums.v1.WorkflowTaskFailedCause. */
 const UNHANDLED_COMMAND = 17;
 
 let home: TestHome;
@@ -25,7 +25,7 @@ afterAll(async () => {
   await home.remove();
 }, 60_000);
 
-test('a pause of 10 s, 6,000 signals sent in it, and another one while they are worked off', async () => {
+test('survives a pause of 10 s with 6,000 signals, and a second pause while it processes them', async () => {
   const { temporalAddress, pidOf } = (platform = await startPlatform({
     settings: home.settings,
     say: (line) => home.lines.push(line),
@@ -44,7 +44,7 @@ test('a pause of 10 s, 6,000 signals sent in it, and another one while they are 
       await flood(6_000, (body) => handle.signal(command, body));
       await sleep(Math.max(0, until - Date.now()));
     });
-    // What thousands of signals need is spent in one stretch of workflow code: the second pause falls into it.
+    // Thousands of signals are processed in one run of workflow code, during which the second pause happens.
     const before = cpuSeconds(worker);
     await eventually('the signals to be worked off', () => cpuSeconds(worker) - before > 1, 120_000);
     await paused(worker, () => sleep(10_000));
@@ -61,7 +61,7 @@ test('a pause of 10 s, 6,000 signals sent in it, and another one while they are 
     for await (const { workflowId, runId } of client.workflow.list()) {
       const { events } = await client.workflow.getHandle(workflowId, runId).fetchHistory();
       for (const { workflowTaskFailedEventAttributes: failed } of events ?? [])
-        // Where a signal comes during a task, the server gives the task out again: no failure of the worker's.
+        // If a signal arrives during a task, the server reschedules the task: that is not a failure of the worker.
         if (failed && Number(failed.cause) !== UNHANDLED_COMMAND)
           failures.push(`${workflowId}: ${failed.failure?.message ?? failed.cause}`);
     }
@@ -71,7 +71,7 @@ test('a pause of 10 s, 6,000 signals sent in it, and another one while they are 
   }
 }, 600_000);
 
-/** Makes a project and an application, whose workflow runs for as long as it exists. */
+/** Creates a project and an application, whose workflow runs as long as the application exists. */
 async function makeApplication({ apiUrl, adminToken }: Platform): Promise<void> {
   const post = async (path: string, body: unknown, token = adminToken): Promise<unknown> => {
     const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' };
@@ -112,7 +112,7 @@ async function paused(pid: number, meanwhile: () => Promise<void>): Promise<void
   }
 }
 
-/** Sends what looks like signed commands, some at a time. */
+/** Sends payloads that look like signed commands, in batches. */
 async function flood(count: number, send: (body: unknown) => Promise<void>): Promise<void> {
   const left = { count };
   const one = async (): Promise<void> => {
@@ -124,7 +124,7 @@ async function flood(count: number, send: (body: unknown) => Promise<void>): Pro
   await Promise.all(Array.from({ length: 50 }, one));
 }
 
-/** What a process has used so far; the kernel counts in hundredths. */
+/** CPU time of a process so far; the kernel counts in hundredths of a second. */
 function cpuSeconds(pid: number): number {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');

@@ -23,11 +23,11 @@ const composeSchema = z.looseObject({
 });
 
 const text = readFileSync('deploy/compose.yaml', 'utf8');
-// `<<` is how it shares what services have in common, as Compose itself reads it.
+// Compose files share common settings of services with `<<`.
 const raw: unknown = parse(text, { merge: true });
 const compose = composeSchema.parse(raw);
 
-/** Puts a variable's default in, or, for a variable without one, its own name. */
+/** Replaces a variable by its default, or by its name if it has none. */
 const filled = (value: string): string =>
   value.replaceAll(/\$\{(\w+)(?::-(\d+)|:\?[^}]+)\}/g, (_, name: string, preferred?: string) => preferred ?? name);
 
@@ -35,7 +35,7 @@ function schemaErrors(document: unknown): readonly string[] {
   const schema = z
     .looseObject({ $schema: z.string() })
     .parse(JSON.parse(readFileSync(join(import.meta.dirname, 'compose-spec.json'), 'utf8')));
-  // Its name of the draft is written with https, by which nobody knows it.
+  // The schema's draft name is written with https, which the validator does not recognise.
   const { $schema: _, ...rules } = schema;
   const ajv = new Ajv({ strict: false, allErrors: true });
   addFormats.default(ajv);
@@ -43,7 +43,7 @@ function schemaErrors(document: unknown): readonly string[] {
   return check(document) ? [] : (check.errors ?? []).map((error) => `${error.instancePath} ${error.message ?? ''}`);
 }
 
-test('is right by the schema, which refuses what is not', () => {
+test('is valid by the schema, which refuses invalid files', () => {
   expect(schemaErrors(raw)).toEqual([]);
   const wrong = parse(text.replace('start_period:', 'start_perod:'), { merge: true }) as unknown;
   expect(schemaErrors(wrong)).toContainEqual(expect.stringContaining('/services/kafka/healthcheck'));
@@ -56,7 +56,7 @@ test('has the same names as deploy/stack, each pinned and with a health check', 
   }
 });
 
-test('opens ports on the loopback alone, by the variables and with the defaults of deploy/stack', () => {
+test('opens ports only on the loopback, with the variables and defaults of deploy/stack', () => {
   const published = Object.values(compose.services).flatMap(({ ports }) => ports);
   const known = new Map<string, number>(
     Object.values(portTable).map(({ variable, preferred }) => [variable, preferred]),
@@ -68,7 +68,7 @@ test('opens ports on the loopback alone, by the variables and with the defaults 
   }
 });
 
-test('points the platform at it with the very variables of deploy/stack', () => {
+test('connects the platform with the same variables as deploy/stack', () => {
   const folder = mkdtempSync(join(tmpdir(), 'ocdl-compose-'));
   try {
     const program = { java: '', jars: '' };
@@ -77,7 +77,7 @@ test('points the platform at it with the very variables of deploy/stack', () => 
     const told = Object.fromEntries(Object.entries(compose['x-platform']).map(([key, value]) => [key, filled(value)]));
     expect(told).toEqual({
       ...variables,
-      // Secrets are the operator's own.
+      // Secrets are set by the operator.
       OCDL_S3_ACCESS_KEY_ID: 'OCDL_S3_ACCESS_KEY_ID',
       OCDL_S3_SECRET_ACCESS_KEY: 'OCDL_S3_SECRET_ACCESS_KEY',
       DATABASE_URL: 'postgresql://ocdl:OCDL_STACK_DATABASE_PASSWORD@127.0.0.1:5432/ocdl',
@@ -87,7 +87,7 @@ test('points the platform at it with the very variables of deploy/stack', () => 
   }
 });
 
-test('has no password of its own', () => {
+test('contains no password', () => {
   const secrets = Object.values(compose.services).flatMap(({ environment }) =>
     Object.entries(environment).filter(([name]) => /PASSWORD|PWD|SECRET|ACCESS_KEY/.test(name)),
   );

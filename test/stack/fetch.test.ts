@@ -1,4 +1,4 @@
-// Fetching the stack's programs, with small stand-ins for Maven, and choosing its ports: what is said when it cannot be done.
+// Fetching the stack's programs, with small stand-ins for Maven, and choosing its ports: results and error messages.
 import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -18,7 +18,7 @@ beforeEach(() => {
 
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-/** A PATH that holds these programs alone, each a shell script. */
+/** A PATH with only these programs, each a shell script. */
 function withPrograms(scripts: Readonly<Record<string, string>>) {
   for (const [name, script] of Object.entries(scripts)) {
     writeFileSync(join(folder, name), `#!/bin/sh\n${script}\n`);
@@ -30,7 +30,7 @@ function withPrograms(scripts: Readonly<Record<string, string>>) {
 
 const java = 'echo \'openjdk version "17.0.1"\' >&2';
 
-test('several that ask at once get one whole folder, and nothing else is left', async () => {
+test('concurrent callers get one complete folder, and no draft is left', async () => {
   const maven = 'for given; do case $given in -DoutputDirectory=*) : > "${given#*=}/a.jar";; esac; done';
   const options = withPrograms({ java, mvn: maven });
   const all = await Promise.all([
@@ -43,7 +43,7 @@ test('several that ask at once get one whole folder, and nothing else is left', 
   expect(readdirSync(cachePath('kafka', options.cache))).toEqual(['a.jar']);
 });
 
-test('a failed fetch says what Maven said, and leaves nothing that looks fetched', async () => {
+test('a failed fetch reports Maven’s output and leaves nothing that looks fetched', async () => {
   const options = withPrograms({ java, mvn: 'echo "no such artifact"; exit 1' });
   await expect(fetchJava('hdfs', options)).rejects.toThrow(/hdfs .* failed .*exit 1[^]*no such artifact/);
   expect(readdirSync(options.cache)).toEqual([]);
@@ -68,7 +68,7 @@ test('pins what the modules pin', () => {
   expect(existsSync('deploy/stack/s3/go.sum')).toBe(true);
 });
 
-test('a port that is taken is named with who holds it; another one is kept for the next start', async () => {
+test('a port in use is reported with its process; the replacement is kept for the next start', async () => {
   const blocker = createServer();
   const taken = await freePort();
   await new Promise<void>((resolve) => blocker.listen(taken, '127.0.0.1', resolve));
@@ -84,7 +84,7 @@ test('a port that is taken is named with who holds it; another one is kept for t
     await expect(choosePorts(folder, { ...(await free()), kafka: taken }, () => undefined)).rejects.toThrow(who);
     expect(readPorts(folder)).toBeUndefined();
 
-    // What a home had before is no more than a wish.
+    // The last port of a home is only a preference.
     writeFileSync(join(folder, 'ports.json'), JSON.stringify({ ...(await free()), kafka: taken }));
     const chosen = await choosePorts(folder, {}, (line) => void lines.push(line));
     expect(chosen.kafka).toBeGreaterThan(taken);
@@ -97,7 +97,7 @@ test('a port that is taken is named with who holds it; another one is kept for t
   }
 });
 
-test('a port that is none is refused, all at once', () => {
+test('invalid ports are reported together', () => {
   const env = { OCDL_STACK_KAFKA_PORT: 'x', OCDL_STACK_S3_PORT: '70000', OCDL_STACK_HDFS_PORT: '' };
   expect(() => readStackSettings(env)).toThrow(/OCDL_STACK_KAFKA_PORT.*OCDL_STACK_S3_PORT/);
 });

@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { alluxioServer, describeWith, hdfsServer, kafkaServer, s3Server } from '../servers.ts';
 import { runFolder } from '../servers-stop.ts';
 
-/** Six Java servers start beside other suites on two cores. */
+/** Six Java servers start on two cores while other suites run. */
 const patience = 300_000;
 
 describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'the shared servers', () => {
@@ -21,7 +21,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'the shared servers', () => {
     async () => {
       await hdfsServer();
       const team = '/servers-test-team';
-      // The platform's user is of the superusers: it may give a folder away.
+      // The platform's user is a superuser and may change the owner of a folder.
       expect((await webHdfs('PUT', team, 'ocdl', 'op=MKDIRS&permission=770')).status).toBe(200);
       expect((await webHdfs('PUT', team, 'ocdl', 'op=SETOWNER&owner=alice&group=staff')).status).toBe(200);
       expect((await webHdfs('GET', team, 'bob', 'op=LISTSTATUS')).status).toBe(200);
@@ -76,7 +76,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'the shared servers', () => {
   );
 });
 
-/** Not by fetch: a DataNode says `100 Continue` unasked, which Node's fetch takes for a fault. */
+/** Without fetch: a DataNode sends an unsolicited `100 Continue`, which Node's fetch treats as an error. */
 function put(url: string, body: string): Promise<number | undefined> {
   return new Promise((resolve, reject) => {
     const sent = request(url, { method: 'PUT' }, (response) => {

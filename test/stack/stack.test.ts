@@ -1,4 +1,4 @@
-// `npm run stack` as a person uses it: up, status, killed, up again with all data kept, down with nothing left.
+// `npm run stack` from the command line: up, status, kill, up again with all data, down without leftovers.
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -15,7 +15,7 @@ import { processTable } from '../../deploy/stack/servers.ts';
 import { eventually } from '../local/homes.ts';
 import { describeWith, freePort, programs } from '../servers.ts';
 
-/** Nine servers start on two cores, beside other suites. */
+/** Nine servers start on two cores while other suites run. */
 const patience = 600_000;
 const names = Object.keys(processTable);
 
@@ -98,7 +98,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'npm run stack', () => {
     patience,
   );
 
-  test('listens on the loopback alone, its watchdog and supervisor on nothing', () => {
+  test('listens only on the loopback; its watchdog and supervisor do not listen', () => {
     const supervisor = ownerOf(home)?.pid ?? 0;
     expect(running()).toHaveLength(names.length);
     const open = listeners();
@@ -144,7 +144,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'npm run stack', () => {
     'goes down with nothing left',
     async () => {
       const before = running();
-      // Something that uses a server as a platform does; this test's own clients may still hold connections, too.
+      // A program that uses a server as a platform does; this test's clients may still hold connections too.
       const database = new pg.Client({ connectionString: variables().DATABASE_URL });
       database.on('error', () => undefined);
       await database.connect();
@@ -179,22 +179,22 @@ async function write(variables: Variables): Promise<void> {
   await producer.send({ topic: 'kept', acks: -1, messages: [{ value: 'kept' }] });
   await producer.disconnect();
 
-  // Through Alluxio into HDFS.
+  // Write to HDFS through Alluxio.
   const stream = await alluxioPost(variables, 'paths//kept/create-file', '{}', 'application/json');
   await alluxioPost(variables, `streams/${stream}/write`, 'kept', 'application/octet-stream');
   await alluxioPost(variables, `streams/${stream}/close`, '{}', 'application/json');
 
   const client = s3Of(variables);
   await client.send(new PutObjectCommand({ Bucket: variables.OCDL_S3_BUCKET, Key: 'kept', Body: 'kept' }));
-  // The keys are the owner's: more buckets can be made.
+  // The keys belong to the owner and can create buckets.
   await client.send(new CreateBucketCommand({ Bucket: 'another' }));
 
   await inDatabase(variables, (database) => database.query(`create table kept as select 'kept' as value`));
 }
 
-/** What Kafka, HDFS, Alluxio, S3 and PostgreSQL give back. */
+/** The data read back from Kafka, HDFS, Alluxio, S3 and PostgreSQL. */
 async function read(variables: Variables): Promise<readonly unknown[]> {
-  // Without a long wait for more messages at the end.
+  // Do not wait long for more messages at the end.
   const consumer = kafkaOf(variables).consumer({ groupId: 'kept', maxWaitTimeInMs: 200 });
   await consumer.connect();
   await consumer.subscribe({ topic: 'kept', fromBeginning: true });

@@ -1,4 +1,4 @@
-// A table of stand-in processes for tests of the supervisor; with what they noted.
+// A table of stand-in processes for tests of the supervisor, and their journal.
 import { readFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
@@ -10,12 +10,12 @@ import { embeddedProcesses, programEnvironment, type ProcessTable } from '../../
 const file = fileURLToPath(new URL('./program.js', import.meta.url));
 
 export type StandInOptions = {
-  /** True: the real Temporal and PostgreSQL, and only our own programs stood in for. */
+  /** True: the real Temporal and PostgreSQL, with stand-ins only for our own programs. */
   readonly realServers?: boolean;
   readonly graceMs?: number;
 };
 
-/** The table: each stand-in notes its start and its signal in HOME/journal. */
+/** The table: each stand-in records its start and its signal in HOME/journal. */
 export function standIns({ realServers = false, graceMs = 2_000 }: StandInOptions = {}): ProcessTable {
   const programs: ProcessTable['programs'] = (context) =>
     ['worker', 'application', 'api'].map((name) => ({
@@ -51,7 +51,7 @@ export function standIns({ realServers = false, graceMs = 2_000 }: StandInOption
 
 export type Note = { readonly name: string; readonly what: string; readonly pid: number };
 
-/** What the stand-ins of a home noted, in order. */
+/** The journal entries of a home's stand-ins, in order. */
 export function notesOf(home: string): readonly Note[] {
   let text = '';
   try {
@@ -68,7 +68,7 @@ export function notesOf(home: string): readonly Note[] {
     });
 }
 
-/** The file the stand-ins write to; beside it lie the files that tell them how to behave. */
+/** The stand-ins' journal file; the files next to it control their behaviour. */
 export function journalOf(home: string): string {
   return join(home, 'journal');
 }

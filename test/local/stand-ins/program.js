@@ -1,4 +1,4 @@
-// A stand-in for one child of the platform: says how it was started and ended, and behaves as told.
+// A stand-in for one child of the platform: records how it was started and stopped; files control its behaviour.
 // Usage: program.js NAME JOURNAL [PORT] (a server listens on PORT; one of our programs has an IPC channel instead)
 import { appendFileSync, existsSync } from 'node:fs';
 import { createServer } from 'node:net';

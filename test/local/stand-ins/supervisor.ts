@@ -1,4 +1,4 @@
-// `ocdl start` with stand-ins, as a process of its own that a test can kill. Flag: --real-servers.
+// `ocdl start` with stand-ins, as a separate process that a test can kill. Flag: --real-servers.
 import { start } from '../../../api/cli/start.ts';
 import { standIns } from './processes.ts';
 
