@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import type { NamedArtifact, Version } from '../workflows/domain/model.ts';
+import type { NamedArtifact } from '../workflows/domain/model.ts';
 import type { Digest, Location } from '../workflows/domain/names.ts';
 import { locationOf, stagingFolder, subjectOf } from '../workflows/domain/names.ts';
 import type { LifecycleInput } from '../workflows/messages.ts';

@@ -86,7 +86,9 @@ it('a release number that another command holds in the release store is refused 
   expect(refused).toMatchObject({
     status: 'failed',
     reason: 'Conflict',
-    message: expect.stringContaining(`number ${taken} of type kind is held in the release store by command lost-1`),
+    message: expect.stringContaining(
+      `number ${taken} of type kind is held in the release store by command lost-1`,
+    ) as string,
   });
   expect(await world.records.fenced(`kind-${taken}`)).toBe(true);
   expect(await world.release('number-1')).toBe(`kind-${next}`);
