@@ -43,13 +43,16 @@ it('checks current roles, not the signed ones', () => {
   expect(verdict(standing(), given('revert', { roles: ['manager'] }), [])).toBe('not-authorized');
 });
 
-it.each(['revert', 'take-down'])('%s requires the current generation, a reason, and no other running command', (name) => {
-  expect(verdict(standing(), given(name, { revision: 3 }))).toBe('stale');
-  expect(verdict(standing(), given(name, { revision: 5 }))).toBe('stale');
-  expect(verdict(standing({ busy: 'command-0' }), given(name))).toBe('busy');
-  expect(verdict(standing(), given(name, { args: { release: 'kind-1' } }))).toBe('invalid');
-  expect(verdict(standing(), given(name, { args: { release: 'kind-1', reason: ' \n' } }))).toBe('invalid');
-});
+it.each(['revert', 'take-down'])(
+  '%s requires the current generation, a reason, and no other running command',
+  (name) => {
+    expect(verdict(standing(), given(name, { revision: 3 }))).toBe('stale');
+    expect(verdict(standing(), given(name, { revision: 5 }))).toBe('stale');
+    expect(verdict(standing({ busy: 'command-0' }), given(name))).toBe('busy');
+    expect(verdict(standing(), given(name, { args: { release: 'kind-1' } }))).toBe('invalid');
+    expect(verdict(standing(), given(name, { args: { release: 'kind-1', reason: ' \n' } }))).toBe('invalid');
+  },
+);
 
 it('is reverted only to a named release', () => {
   expect(verdict(standing(), given('revert', { args: { reason: 'r' } }))).toBe('invalid');

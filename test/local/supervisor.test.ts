@@ -40,15 +40,18 @@ function living(pids: readonly number[]): readonly number[] {
   return pids.filter((pid) => identify(pid) !== undefined);
 }
 
-test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)('%s stops all processes within seconds, with exit code 0', async (signal) => {
-  const supervisor = await started();
-  const pids = childPids();
-  expect(living(pids)).toHaveLength(5);
-  supervisor.process.kill(signal);
-  expect(await supervisor.exit).toBe(0);
-  expect(living(pids)).toEqual([]);
-  expect(supervisor.output()).toContain('The platform has ended.');
-});
+test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)(
+  '%s stops all processes within seconds, with exit code 0',
+  async (signal) => {
+    const supervisor = await started();
+    const pids = childPids();
+    expect(living(pids)).toHaveLength(5);
+    supervisor.process.kill(signal);
+    expect(await supervisor.exit).toBe(0);
+    expect(living(pids)).toEqual([]);
+    expect(supervisor.output()).toContain('The platform has ended.');
+  },
+);
 
 test('Ctrl-C on the terminal, which reaches the whole group, still stops all processes in order', async () => {
   const supervisor = await started();
