@@ -185,7 +185,7 @@ describe('markers', () => {
 
   test.each([
     ['', /a comparison is missing/],
-    [`python_version`, /no comparison/],
+    [`python_version`, /is not a comparison/],
     [`python_version <`, /no right side/],
     [`'a' == 'b'`, /both texts/],
     [`python_version < '3' or`, /a comparison is missing/],

@@ -59,7 +59,7 @@ test('says what to install', async () => {
   await expect(fetchJava('kafka', withJava)).rejects.toThrow(/no `mvn` .*apt-get install maven/);
   expect(missingFor('kafka', withJava)).toBe('Maven');
   const old = withPrograms({ java: 'echo \'openjdk version "11.0.1"\' >&2', mvn: 'true' });
-  await expect(fetchJava('kafka', old)).rejects.toThrow(/need Java 17 or newer .*It says: openjdk version "11/);
+  await expect(fetchJava('kafka', old)).rejects.toThrow(/need Java 17 or newer .*It reports: openjdk version "11/);
 });
 
 test('pins what the modules pin', () => {
