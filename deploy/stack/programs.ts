@@ -102,6 +102,7 @@ async function findJava(env: FetchOptions['env']): Promise<string> {
 
 function needed(program: string, hint: string, what: string, env: FetchOptions['env']): string {
   const path = findOnPath(program, env.PATH);
-  if (path === undefined) throw new Error(`\`${program}\` is not on the PATH, but ${what} needs it: install ${hint}.`);
+  if (path === undefined)
+    throw new Error(`\`${program}\` is not on the PATH: install ${hint}, which is required for ${what}.`);
   return path;
 }
