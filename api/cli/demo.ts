@@ -13,15 +13,15 @@ import { createTerminal, FailedStep, type Terminal } from './demo/terminal.ts';
 const HELP = `Usage: ocdl demo [flags]
 
 Plays the case study on a platform of its own: a scientist trains two detectors of vulnerable Java files, a manager
-evaluates them and releases the better one, an application takes it in and scans real sources, an engineer confirms or
-denies what it found. It needs no network but the package registries, and no GPU.
+evaluates them and releases the better one, an application receives it and scans real sources, an engineer confirms or
+denies the findings. It needs network access only to the package registries, and no GPU.
 
-  --keep            leave the platform up afterwards, until Ctrl-C
-  --shuffle-labels  train on shuffled labels: the control, of which nothing may be approved
-  --stack           on the real servers: HDFS, Alluxio, S3, Kafka, PostgreSQL, Temporal (npm run stack), which are
-                    started for it where they do not run
-  --home DIR        folder of the demo's platform (.ocdl/demo, with --stack .ocdl/demo-stack); a second run goes on there
-  --help            this text`;
+  --keep            leave the platform running afterwards, until Ctrl-C
+  --shuffle-labels  train on shuffled labels: the control, in which no model may be approved
+  --stack           use the real servers: HDFS, Alluxio, S3, Kafka, PostgreSQL, Temporal (npm run stack); servers that
+                    are not running are started
+  --home DIR        folder of the demo's platform (.ocdl/demo, with --stack .ocdl/demo-stack); later runs continue there
+  --help            show this text`;
 
 type Given = {
   readonly keep: boolean;

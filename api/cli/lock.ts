@@ -5,11 +5,11 @@ import { readSettings } from '../../deploy/local/settings.ts';
 
 const usage = `Usage: ocdl lock FILE [flags]
 
-FILE lists the packages that a training program imports, one a line, such as "scikit-learn>=1.6". The lock that is written
-has each of them and all that they need, at one version, with the digests of their files.
+FILE lists the packages that a training program imports, one per line, such as "scikit-learn>=1.6". The lock pins them and
+all of their dependencies to one version, with the digests of their files.
 
-  --output LOCK      file to write; FILE with the ending .lock unless given
-  --python VERSION   oldest Python that the lock is for (3.10)
+  --output LOCK      file to write; by default FILE with the extension .lock
+  --python VERSION   oldest Python version that the lock supports (3.10)
   --upgrade          use the newest versions instead of those in the existing lock`;
 
 /** Creates the lock; returns the exit code. */

@@ -17,10 +17,10 @@ After PostgreSQL, the areas, the release store, the events, the Git repositories
 or emptied, the platform pauses decisions and deliveries. Both commands use the configuration of this machine, as
 \`npm start\` does, whether the platform is running or not.
 
-  list            shows what was found; exit code 1 when something waits to be accepted
-  accept          goes on with the systems as they are now: numbers of releases are never given twice
-  --void-tokens   also revokes every token of people and applications, since an older PostgreSQL knows tokens again that
-                  were revoked after the backup; a new administrator's token is shown once`;
+  list            shows the findings; exit code 1 if findings wait to be accepted
+  accept          continues with the systems as they are now; no release number is assigned twice
+  --void-tokens   also revokes all tokens of people and applications, since tokens revoked after the backup are valid
+                  again in the restored PostgreSQL; a new administrator token is shown once`;
 
 const program = fileURLToPath(new URL('../../workers/restore.ts', import.meta.url));
 /** All systems are read, with half a minute for each that does not answer. */

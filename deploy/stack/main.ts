@@ -10,16 +10,16 @@ import { fetchPrograms } from './servers.ts';
 import { readStackSettings, type StackSettings } from './settings.ts';
 import { endStack, reasonToAsk, stackStatus, startStack } from './stack.ts';
 
-const usage = `Runs Kafka, HDFS, Alluxio, S3, PostgreSQL and Temporal on this machine, for this machine alone.
+const usage = `Runs Kafka, HDFS, Alluxio, S3, PostgreSQL and Temporal on this machine, reachable only from this machine.
 
-  npm run stack -- up             start all; Ctrl-C ends them
-  npm run stack -- up --detach    start all and return when they answer
-  npm run stack -- down           end them; asks first where a platform uses them
-  npm run stack -- status         each server's state; fails when one does not answer
+  npm run stack -- up             start all servers; Ctrl-C stops them
+  npm run stack -- up --detach    start all servers and return when they answer
+  npm run stack -- down           stop all servers; asks first if a platform uses them
+  npm run stack -- status         show each server's state; fails if one does not answer
   npm run stack -- fetch          only fetch the programs
 
   --verbose   (up) show every log line
-  --yes       (down) end them without asking
+  --yes       (down) stop the servers without asking
   Folder: OCDL_STACK_HOME (.ocdl/stack). Ports: OCDL_STACK_*_PORT; \`status\` lists them.`;
 
 /** Messages of a detached stack to the process that started it. */

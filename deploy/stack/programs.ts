@@ -1,4 +1,4 @@
-// Fetches the stack's server programs, once for each version: jars by Maven from the pom.xml of kafka/, hdfs/ and alluxio/, the S3 server by Go from s3/.
+// Fetches the stack's server programs once per version: jars with Maven (pom.xml of kafka/, hdfs/, alluxio/), the S3 server with Go (s3/).
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -7,30 +7,30 @@ import { runProgram } from '../local/run-program.ts';
 import { findOnPath } from '../local/temporal-binary.ts';
 
 export type FetchOptions = {
-  /** The folder that keeps programs, each in a folder named after it and its version. */
+  /** The cache folder, with one folder per program and version. */
   readonly cache: string;
-  /** The PATH to search, and the environment Maven and Go run in. */
+  /** The PATH to search, and the environment of Maven and Go. */
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly onProgress: (line: string) => void;
   readonly signal?: AbortSignal;
 };
 
-/** Servers that are a folder of jars. */
+/** Servers that consist of a folder of jars. */
 export type JavaServer = 'kafka' | 'hdfs' | 'alluxio';
 export type StackServer = JavaServer | 's3';
 
-/** What it takes to run a Java server. */
+/** The program of a Java server. */
 export type JavaProgram = {
   readonly java: string;
   /** The folder of its jars. */
   readonly jars: string;
 };
 
-/** Kafka 4 asks for 17; Hadoop and Alluxio run on it too. */
+/** Kafka 4 requires Java 17; Hadoop and Alluxio run on it too. */
 const oldestJava = 17;
 const copyJars = 'org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies';
 
-/** Returns a Java server's program, fetching its jars first where the cache lacks them; throws with what to install. */
+/** Returns a Java server's program; fetches its jars if they are not in the cache. If a tool is missing, throws with what to install. */
 export async function fetchJava(server: JavaServer, options: FetchOptions): Promise<JavaProgram> {
   const java = await findJava(options.env);
   const what = `${server} ${versionOf(server)}`;
@@ -47,7 +47,7 @@ export async function fetchJava(server: JavaServer, options: FetchOptions): Prom
   return { java, jars };
 }
 
-/** Returns the path of the S3 server `versitygw`, building it first where the cache lacks it; throws with what to install. */
+/** Returns the path of the S3 server `versitygw`; builds it if it is not in the cache. If Go is missing, throws with what to install. */
 export async function fetchS3(options: FetchOptions): Promise<string> {
   const what = `s3 ${versionOf('s3')}`;
   const folder = await madeOnce(cachePath('s3', options.cache), async (draft) => {
@@ -64,7 +64,7 @@ export async function fetchS3(options: FetchOptions): Promise<string> {
   return join(folder, 'versitygw');
 }
 
-/** Says what is missing to run a server here (in words for a person), or undefined; starts and fetches nothing. */
+/** Names the missing tool for a server, for messages; undefined if nothing is missing. Starts and fetches nothing. */
 export function missingFor(server: StackServer, options: Pick<FetchOptions, 'cache' | 'env'>): string | undefined {
   const lacks = (program: string): boolean => findOnPath(program, options.env.PATH) === undefined;
   const isKept = existsSync(cachePath(server, options.cache));
@@ -73,12 +73,12 @@ export function missingFor(server: StackServer, options: Pick<FetchOptions, 'cac
   return !isKept && lacks('mvn') ? 'Maven' : undefined;
 }
 
-/** Where a server's program is kept. The version is the one that pom.xml or go.mod pins. */
+/** Path of a server's program in the cache, with the version pinned in pom.xml or go.mod. */
 export function cachePath(server: StackServer, cache: string): string {
   return join(cache, `${server === 's3' ? 'versitygw' : server}-${versionOf(server)}`);
 }
 
-/** The version of a server that pom.xml or go.mod pins. */
+/** A server's version, pinned in pom.xml or go.mod. */
 export function versionOf(server: StackServer): string {
   const [file, pattern] =
     server === 's3'
@@ -93,15 +93,16 @@ export function versionOf(server: StackServer): string {
 async function findJava(env: FetchOptions['env']): Promise<string> {
   const hint = `Java ${oldestJava} or newer (Debian: apt-get install default-jre-headless)`;
   const java = needed('java', hint, 'Kafka, HDFS and Alluxio', env);
-  // 60 s: a machine that starts all servers at once is slow to answer even this.
+  // 60 s: a machine that is starting all servers is slow.
   const { output } = await runProgram(java, ['-version'], { timeoutMs: 60_000 });
   const version = Number(/version "(\d+)/.exec(output)?.[1]);
   if (version >= oldestJava) return java;
-  throw new Error(`${java} does not do: Kafka, HDFS and Alluxio need ${hint}. It says: ${output.split('\n')[0]}`);
+  throw new Error(`${java} is not usable: Kafka, HDFS and Alluxio need ${hint}. It reports: ${output.split('\n')[0]}`);
 }
 
 function needed(program: string, hint: string, what: string, env: FetchOptions['env']): string {
   const path = findOnPath(program, env.PATH);
-  if (path === undefined) throw new Error(`\`${program}\` is not on the PATH, but ${what} needs it: install ${hint}.`);
+  if (path === undefined)
+    throw new Error(`\`${program}\` is not on the PATH: install ${hint}, which is required for ${what}.`);
   return path;
 }

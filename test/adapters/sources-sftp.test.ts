@@ -88,7 +88,7 @@ suite('a private node', () => {
       'rows.csv 4',
     ]);
     expect(listed?.leftOut.examples.map(({ path, why }) => [path, why]).sort()).toEqual([
-      ['deep/.hidden', expect.stringContaining('no path segment') as string],
+      ['deep/.hidden', expect.stringContaining('not a valid path segment') as string],
       ['deep/link', 'a link'],
     ]);
     await one.close();

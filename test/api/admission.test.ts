@@ -160,14 +160,17 @@ test('projects that cannot be listed at the start are listed later', async () =>
   expect(recorded.warnings.filter((line) => line.includes('could not be updated'))).toHaveLength(2);
 });
 
-test('while HDFS is away a member is set all the same, and it is said that the rights wait', async () => {
+test('while HDFS is unavailable a member is set anyway, with a warning about the permissions', async () => {
   const away = recorder({ failures: Number.MAX_SAFE_INTEGER });
   const following = keepAdmitted({ records, ...away });
   await following.records.setMember(...member('p', 'mia', 'scientist'));
   expect(await records.members('p')).toEqual([{ user: 'mia', roles: ['scientist'], disabled: false }]);
   await eventually(
     'a warning',
-    () => away.warnings.some((line) => /members of p yet: .*no NameNode answers/.test(line)),
+    () =>
+      away.warnings.some((line) =>
+        /HDFS permissions of project p are not up to date: .*no NameNode answers/.test(line),
+      ),
     60_000,
   );
   await following.stop();

@@ -242,7 +242,7 @@ describe('fails so that it is tried again, with the reason,', () => {
     index.trouble.status = 503;
     const { final, message } = await failureOf(open()());
     expect(final).toBe(false);
-    expect(message).toMatch(/the package index does not answer as it should/);
+    expect(message).toMatch(/the package index is unavailable or returns errors/);
   });
 
   test('an index that sends to another service of this machine, which is not reached', async () => {
@@ -251,7 +251,7 @@ describe('fails so that it is tried again, with the reason,', () => {
       index.trouble.redirect = new URL(inner.url).origin;
       const { final, message } = await failureOf(open()());
       expect(final).toBe(false);
-      expect(message).toContain(`sends to ${new URL(inner.url).host}, which is not one of its hosts`);
+      expect(message).toContain(`redirects to ${new URL(inner.url).host}, which is not an allowed host`);
       expect(message).toContain('OCDL_PIP_INDEX_HOSTS');
       expect(inner.asked).toEqual([]);
     } finally {

@@ -163,7 +163,7 @@ describe('refused:', () => {
     expect(lockProblems('-e .\n'.repeat(10_000))).toHaveLength(20);
   });
 
-  test('what is made to take long takes no time', () => {
+  test('parses adversarial texts quickly', () => {
     const began = Date.now();
     const long = (part: string): string => part.repeat(Math.floor(1_900 / part.length));
     for (const part of [' ', '\\ ', 'a', '1.', '[', '(', "'", 'a[', '==', '.dev', '-1', ' --', ';', '@'])
@@ -185,7 +185,7 @@ describe('markers', () => {
 
   test.each([
     ['', /a comparison is missing/],
-    [`python_version`, /no comparison/],
+    [`python_version`, /is not a comparison/],
     [`python_version <`, /no right side/],
     [`'a' == 'b'`, /both texts/],
     [`python_version < '3' or`, /a comparison is missing/],

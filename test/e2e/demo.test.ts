@@ -187,7 +187,7 @@ test(
   async () => {
     const shuffled = runDemo('--shuffle-labels');
     expect([await shuffled.exit, shuffled.output()]).toEqual([0, expect.stringContaining('no version was approved')]);
-    expect(shuffled.output()).toContain('it is used, and left running');
+    expect(shuffled.output()).toContain('the demo uses it and leaves it running');
     expect(await states()).toMatchObject({ 'random-forest-2': 'rejected', 'svm-2': 'rejected' });
     expect((await ask('dev', livePath)).body).toMatchObject({ release: 'code-vulnerability-1', generation: 1 });
   },
@@ -198,13 +198,13 @@ test(
   'the running platform stops on a signal, and Ctrl-C stops a run without orphaned processes',
   async () => {
     kept.process.kill('SIGTERM');
-    expect([await kept.exit, kept.output()]).toEqual([0, expect.stringContaining('The platform has ended.')]);
+    expect([await kept.exit, kept.output()]).toEqual([0, expect.stringContaining('The platform has stopped.')]);
     expect(existsSync(join(home.home, 'platform.json'))).toBe(false);
 
     const interrupted = runDemo();
     await says(interrupted, 'commits the training code');
     interrupted.process.kill('SIGINT');
-    expect([await interrupted.exit, interrupted.output()]).toEqual([130, expect.stringContaining('has ended.')]);
+    expect([await interrupted.exit, interrupted.output()]).toEqual([130, expect.stringContaining('has stopped.')]);
     expect(interrupted.output()).not.toContain('Summary');
     expect(existsSync(join(home.home, 'platform.json'))).toBe(false);
   },
@@ -237,9 +237,9 @@ test(
       1,
       expect.stringContaining('The demo failed: step admin gathers'),
     ]);
-    expect(lost.output()).toContain('no good administrator');
+    expect(lost.output()).toContain('no valid administrator');
     expect(lost.output()).toContain(join(home.home, 'logs'));
-    expect(lost.output()).toContain('The platform has ended.');
+    expect(lost.output()).toContain('The platform has stopped.');
   },
   DEMO_MS,
 );

@@ -191,7 +191,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'the demo on the stack', () => 
 
   test('stops the platform, then the stack that it started, and leaves no process running', async () => {
     demo.process.kill('SIGTERM');
-    expect([await demo.exit, demo.output()]).toEqual([0, expect.stringContaining('The platform has ended.')]);
+    expect([await demo.exit, demo.output()]).toEqual([0, expect.stringContaining('The platform has stopped.')]);
     expect(await endLeftovers(join(stackHome, 'run'))).toEqual([]);
     expect(await endLeftovers(join(home.home, 'run'))).toEqual([]);
   }, 180_000);
@@ -207,7 +207,7 @@ test('reports which of the two related folders was removed, and what to do', () 
     expect(() => noteBelonging(stackHome, home, false)).toThrow(/already has an administrator.*OCDL_STACK_HOME/s);
     noteBelonging(stackHome, home, true);
     // Records of a demo whose tokens are gone.
-    expect(() => checkBelonging(stackHome, home)).toThrow(/they are gone, so end the stack/);
+    expect(() => checkBelonging(stackHome, home)).toThrow(/that folder was removed, so stop the stack/);
     writeFileSync(tokens, '{}');
     checkBelonging(stackHome, home);
     noteBelonging(stackHome, home, false);

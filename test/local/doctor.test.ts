@@ -216,8 +216,8 @@ test.each([
   [['doctor', '--help'], 0, /Usage: ocdl doctor/],
   [['start', '--help'], 0, /--verbose/],
   [[], 2, /Usage: ocdl COMMAND/],
-  [['strat'], 2, /There is no command "strat"/],
-  [['constructor'], 2, /There is no command "constructor"/],
+  [['strat'], 2, /Unknown command "strat"/],
+  [['constructor'], 2, /Unknown command "constructor"/],
   [['start', '--loud'], 2, /--loud/],
   [['doctor', 'extra'], 2, /extra/],
 ] as const)('ocdl %j exits %i', async (args, code, says) => {

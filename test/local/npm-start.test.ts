@@ -32,7 +32,7 @@ test('SIGTERM to `npm start` ends the platform, and npm waits for it', async () 
     expect(children).toHaveLength(5);
     npm.kill('SIGTERM');
     expect(await exit).toBe(0);
-    expect(said.text).toContain('The platform has ended.');
+    expect(said.text).toContain('The platform has stopped.');
     expect(supervisor !== undefined && isAlive(supervisor)).toBe(false);
     expect(children.filter(isAlive)).toEqual([]);
   } finally {

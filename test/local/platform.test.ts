@@ -114,11 +114,11 @@ test('a requested port that is in use is reported with its variable, and no proc
   await start();
 });
 
-test('a default port that is taken gives way to the next free one, and a line says so', async () => {
+test('a default port that is in use is replaced by the next free one, with a notice', async () => {
   await home.remove();
   home = await newHome({ OCDL_API_PORT: '' });
   const blocker = createServer();
-  // Where somebody listens there already, the port is just as taken.
+  // If another program already listens there, the port is in use as well.
   await new Promise<void>((resolve) => {
     blocker.once('error', () => resolve());
     blocker.listen(8470, '127.0.0.1', resolve);

@@ -49,7 +49,7 @@ test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)(
     supervisor.process.kill(signal);
     expect(await supervisor.exit).toBe(0);
     expect(living(pids)).toEqual([]);
-    expect(supervisor.output()).toContain('The platform has ended.');
+    expect(supervisor.output()).toContain('The platform has stopped.');
   },
 );
 

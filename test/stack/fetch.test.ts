@@ -52,14 +52,16 @@ test('a failed fetch reports Maven’s output and leaves nothing that looks fetc
 
 test('says what to install', async () => {
   const bare = withPrograms({});
-  await expect(fetchJava('kafka', bare)).rejects.toThrow(/no `java` .*Java 17 or newer .*apt-get install/);
-  await expect(fetchS3(bare)).rejects.toThrow(/no `go` .*Go .*go\.dev/);
+  await expect(fetchJava('kafka', bare)).rejects.toThrow(
+    /`java` is not on the PATH.*Java 17 or newer .*apt-get install/,
+  );
+  await expect(fetchS3(bare)).rejects.toThrow(/`go` is not on the PATH.*Go .*go\.dev/);
   expect([missingFor('alluxio', bare), missingFor('s3', bare)]).toEqual(['Java', 'Go']);
   const withJava = withPrograms({ java });
-  await expect(fetchJava('kafka', withJava)).rejects.toThrow(/no `mvn` .*apt-get install maven/);
+  await expect(fetchJava('kafka', withJava)).rejects.toThrow(/`mvn` is not on the PATH.*apt-get install maven/);
   expect(missingFor('kafka', withJava)).toBe('Maven');
   const old = withPrograms({ java: 'echo \'openjdk version "11.0.1"\' >&2', mvn: 'true' });
-  await expect(fetchJava('kafka', old)).rejects.toThrow(/need Java 17 or newer .*It says: openjdk version "11/);
+  await expect(fetchJava('kafka', old)).rejects.toThrow(/need Java 17 or newer .*It reports: openjdk version "11/);
 });
 
 test('pins what the modules pin', () => {

@@ -154,7 +154,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'npm run stack', () => {
       expect(running()).toHaveLength(names.length);
       const { code, said } = await stack('down', '--yes');
       await database.end().catch(() => undefined);
-      expect([code, said]).toEqual([0, expect.stringContaining('has ended')]);
+      expect([code, said]).toEqual([0, expect.stringContaining('has stopped')]);
       expect(before).toHaveLength(names.length);
       expect(before.filter((record) => isAlive(record))).toEqual([]);
       expect(running()).toEqual([]);

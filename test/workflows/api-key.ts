@@ -1,4 +1,4 @@
-// What the API holds in a test world: the members' roles, and the key that commands are signed with.
+// The API's side of a test world: the members' roles, and the key that signs commands.
 import { generateKeyPairSync, randomUUID, sign } from 'node:crypto';
 import type { Signer } from '../../activities/signing.ts';
 import type { CommandBody, SignedCommand } from '../../workflows/domain/command.ts';
@@ -36,7 +36,7 @@ export const signsFor =
       ...given,
     });
 
-/** A key pair that the platform does not know: its public half as workflows are started with it, and a signer. */
+/** A key pair that the platform does not know: the public key for a workflow's input, and a signer. */
 export function createApiKey(keyId: string) {
   const { privateKey, publicKey } = generateKeyPairSync('ed25519');
   const keys = { [keyId]: publicKey.export({ type: 'spki', format: 'der' }).subarray(-32).toString('hex') };

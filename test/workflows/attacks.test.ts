@@ -1,4 +1,4 @@
-// Whoever reaches Temporal's port can start workflows, signal them and complete activities by hand: nothing of it changes what is true.
+// Anyone who reaches Temporal's port can start workflows, signal them and complete activities by hand: none of it changes the records.
 import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -10,7 +10,7 @@ import type { World } from './world.ts';
 import { openWorld } from './world.ts';
 
 let world: World;
-/** A rejected version that the attacker wants live, and one that is live. */
+/** A rejected version that the attacker wants live, and a live one. */
 let rejected: { digest: string | null; report: string };
 let liveRelease: string;
 beforeAll(async () => {
@@ -26,7 +26,7 @@ beforeAll(async () => {
 }, 600_000);
 afterAll(() => world.close());
 
-/** Everything that is true: rows, files, commits, events. */
+/** The whole durable state: rows, files, commits, events. */
 async function truth(): Promise<string> {
   const rows = await Promise.all([
     world.records.versions({ project: 'p', limit: 100 }),
@@ -44,7 +44,7 @@ async function truth(): Promise<string> {
     for (const file of (await readdir(join(world.home, folder), { recursive: true, withFileTypes: true })).sort(
       (a, b) => (join(a.parentPath, a.name) < join(b.parentPath, b.name) ? -1 : 1),
     ))
-      // Offsets of consumers and locks move by themselves.
+      // Consumer offsets and locks change anyway.
       if (
         file.isFile() &&
         !/offset|lock|group|owner|index/i.test(join(file.parentPath, file.name).slice(world.home.length))
@@ -60,7 +60,7 @@ async function truth(): Promise<string> {
 const stranger = createApiKey('k-of-mine');
 const policy = { version: 9, quorum: 1, undoWithinSeconds: 600, operatorCommands: true, thresholds: {} };
 
-/** Inputs as an attacker would write them: with keys and a policy of their own, and a state that suits them. */
+/** An attacker's inputs: with their own keys and policy, and a state of their choice. */
 function attempts() {
   const version = {
     ...{ project: 'p', model: 'm', type: 'kind', submission: 'a-bad', author: 'sam', state: 'approved', revision: 3 },
@@ -118,7 +118,7 @@ function attempts() {
   ] as const;
 }
 
-it('a workflow that is started by hand does nothing, whatever it is given and told', async () => {
+it('a workflow started by hand does nothing, with any input and any signals', async () => {
   const before = await truth();
   for (const [type, id, args] of attempts()) {
     const handle = await world.client.workflow.start(type, {
@@ -149,7 +149,7 @@ it('a workflow that is started by hand does nothing, whatever it is given and to
   expect(await world.records.verifyAudit()).toMatchObject({ broken: null });
 });
 
-it('a running workflow that is replaced by one with another input does nothing, and the record goes on', async () => {
+it('a running workflow replaced by one with another input does nothing, and the recorded one is restarted', async () => {
   const before = await truth();
   const id = world.idOf('a-new');
   await world.client.workflow.getHandle(id).terminate('mine now');
@@ -166,13 +166,13 @@ it('a running workflow that is replaced by one with another input does nothing, 
   });
   await expect(handle.result()).rejects.toThrow();
   expect(await truth()).toBe(before);
-  // What is recorded is what is started again.
+  // The recorded workflow is restarted.
   const start = await world.records.start(id);
   await world.gateway.startLifecycle(start?.input as Parameters<typeof world.gateway.startLifecycle>[0]);
   expect(await world.give('a-new', 'mia', 'tag', { tags: ['back'] })).toMatchObject({ status: 'done' });
 });
 
-it('a forged result of an activity decides nothing: not of a gate, not of what was decided', async () => {
+it('a forged activity result decides nothing, neither a gate nor a command', async () => {
   const completion = new AsyncCompletionClient({ connection: world.connection, namespace: world.namespace });
   world.script.service = 'slow';
   const release = await world.released('a-slow');
@@ -193,14 +193,14 @@ it('a forged result of an activity decides nothing: not of a gate, not of what w
   await until('the version to know', async () =>
     (await world.records.version('p', 'm', 'a-slow'))?.detail.includes('failed in shop'),
   );
-  // Its file beside the artifact follows.
+  // The record beside the artifact is written later.
   await until('the record to be filed', async () => {
     const unfiled = await world.records.unfiled({ project: 'p', model: 'm', submission: 'a-slow' });
     return unfiled.length === 0;
   });
 });
 
-it('commands signed with a key of one’s own are not carried out by a workflow that is ours', async () => {
+it('a genuine workflow does not carry out commands signed with an attacker’s key', async () => {
   const before = await truth();
   const { version } = await world.standing('a-new');
   const id = world.idOf('a-new');

@@ -13,7 +13,7 @@ beforeAll(async () => {
 }, 600_000);
 afterAll(() => world.close());
 
-/** A version of the bytes `same`, approved; `threshold` is what its card says. */
+/** An approved version of the bytes `same` with this threshold in its card. */
 async function approved(submission: string, threshold: number): Promise<Version> {
   await world.putSubmission(submission, 'same', { threshold });
   await world.startLifecycle(submission, { directory: submission });
@@ -26,7 +26,7 @@ async function approved(submission: string, threshold: number): Promise<Version>
 const fileOf = async (release: string, name: string) =>
   (await world.records.release(release))?.files.find((file) => file.name === name);
 
-it('a corrected card is released beside the bytes that were released before, and the old release keeps its own', async () => {
+it('a corrected card is released with the same bytes, and the old release keeps its own card', async () => {
   const first = await approved('card-1', 0.5);
   const before = await world.release('card-1');
   expect(await world.give('card-1', 'mia', 'rollback', { reason: 'the threshold is wrong' })).toMatchObject({
@@ -52,7 +52,7 @@ it('a corrected card is released beside the bytes that were released before, and
 it.each(['withdraw', 'reject', 'rollback'])('a corrected card is submitted after the %s of the first', async (name) => {
   const salt = `after-${name}`;
   await world.putSubmission(salt, salt, { threshold: 0.5 });
-  // A rejection ends the version when it can no longer be undone.
+  // A rejected version is closed when the rejection can no longer be undone.
   await world.startLifecycle(salt, { directory: salt }, { policy: { undoWithinSeconds: 1 } });
   await world.untilState(salt, 'new');
   const other = `${salt}-2`;
@@ -66,7 +66,7 @@ it.each(['withdraw', 'reject', 'rollback'])('a corrected card is submitted after
   const actor = name === 'withdraw' ? 'sam' : 'mia';
   await world.give(salt, actor, name, { reason: 'the card is wrong' });
   await world.client.workflow.getHandle(world.idOf(salt)).result();
-  // What was invalid holds no claim either.
+  // An invalid submission has no claim to the bytes either.
   const third = `${salt}-3`;
   await world.startLifecycle(third, { directory: other });
   expect(await world.untilState(third, 'new')).toMatchObject({ state: 'new' });

@@ -1,4 +1,4 @@
-// Imports that are interrupted in the middle: a cancelled one leaves nothing, one whose worker dies is gone on with.
+// Interrupted imports: a cancelled import leaves nothing; an import whose worker dies is resumed.
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
@@ -16,13 +16,13 @@ jest.setTimeout(2 * PATIENCE_MS);
 
 const world = useImportWorld();
 
-describe('interrupted in the middle', () => {
-  /** Starts an import of a file that comes slowly, after another that has come whole; waits until it is under way. */
+describe('an interrupted import', () => {
+  /** Starts an import of a complete file and a slow one; waits until the slow download is running. */
   async function underWay(id: string) {
     const bytes = randomBytes(4_000_000);
     layRepository(world().site, serveFile(() => Buffer.alloc(0)).handler);
     const first = serveFile(() => Buffer.from('first'));
-    // Half a minute, unless it is hurried: a death is known after 15 s without a heartbeat, and a cancellation comes with one.
+    // Half a minute by default: a dead worker is detected after 15 s without a heartbeat, and a cancellation arrives with one.
     const pace = { ms: 500 };
     const slow = serveFile(() => bytes, { paceMs: () => pace.ms });
     const assets = {
@@ -35,7 +35,7 @@ describe('interrupted in the middle', () => {
     return { handle, bytes, first, slow, pace };
   }
 
-  it('by its importer, it ends and takes away what it had stored', async () => {
+  it('that its importer cancels ends and removes its stored files', async () => {
     const { handle, bytes, slow } = await underWay('cancelled');
     expect(await world().filesOf('cancelled')).toEqual(['files/first.csv']);
     await world().gateway.cancel(handle.workflowId);
@@ -119,7 +119,7 @@ describe('interrupted in the middle', () => {
       'files/first.csv',
       'files/slow.bin',
     ]);
-    // The first file was there; of the second only the rest was asked for.
+    // The first file was complete; only the rest of the second one was requested.
     expect(first.sent()).toBe(5);
     const resumed = Number(/\d+/.exec(world().site.asked.at(-1)?.headers.range ?? '')?.[0]);
     expect(resumed).toBeGreaterThan(0);

@@ -1,4 +1,4 @@
-// Imports on a real Temporal server: what ends well is a data set with its sheet, what does not leaves nothing and says why.
+// Imports on a real Temporal server: a successful one becomes a data set with a sheet; a failed one leaves nothing but the reason.
 import { randomBytes } from 'node:crypto';
 import { copyFile, mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -20,8 +20,8 @@ const sftp = haveSshd() ? it : it.skip;
 
 const world = useImportWorld();
 
-describe('an import that ends well', () => {
-  it('of a repository is a folder of its commit, with a data sheet for programs and one for people', async () => {
+describe('a successful import', () => {
+  it('of a repository is a folder of its commit, with data sheets for programs and for people', async () => {
     const tree = {
       'octo-rows-6dcb09b/rows/a.csv': 'a',
       'octo-rows-6dcb09b/LICENSE': 'Apache',
@@ -35,7 +35,7 @@ describe('an import that ends well', () => {
     expect(await world().rowOf('repo')).toEqual(row);
     const set = await world().records.dataSet(project, 'set-repo');
     expect(set).toMatchObject({ kind: 'training', registeredBy: 'sam' });
-    // Laid out for jobs as the folder "set-repo".
+    // Jobs get it as the folder "set-repo".
     expect(set?.files).toMatchObject([{ name: 'set-repo.tar', unpack: true }]);
     const [file] = set?.files ?? [];
     if (!file) throw new Error('no file');
@@ -62,13 +62,13 @@ describe('an import that ends well', () => {
     expect(rows.map(({ entry }) => entry.kind)).toEqual(expect.arrayContaining(['dataset.registered', 'import.done']));
   });
 
-  it('once is once: the same id starts nothing more, and its parts are gone', async () => {
+  it('runs once: the same id starts nothing more, and its parts are removed', async () => {
     world().lay('/rows.csv', () => Buffer.from('a,b\n'));
     const sum = sha256('a,b\n');
     const row = await world().ended('once', world().https('/rows.csv'), { sha256: sum });
     const asked = { project, import: 'once', dataset: 'set-once', source: row.source, unpack: false, actor: 'sam' };
     const { length: before } = world().site.asked;
-    // The same again, and something else under its id: a workflow may start, and does nothing.
+    // The same import again, and another one with its id: a workflow may start, but does nothing.
     for (const sha of [sum, null]) {
       expect(await world().gateway.startImport({ ...asked, sha256: sha })).toEqual({ started: true });
       const again = world().client.workflow.getHandle(workflowId.dataImport(asked));
@@ -84,7 +84,7 @@ describe('an import that ends well', () => {
     expect(await readdir(join(world().home, 'imports'))).not.toContain('p.once');
   });
 
-  it('of a release has its assets as files, each held to its digest, and waits while GitHub takes no requests', async () => {
+  it('of a release has its assets as files with verified digests, and waits for GitHub’s rate limit', async () => {
     const files = { 'a.csv': randomBytes(5_000), 'b.csv': randomBytes(6_000), 'c.csv': randomBytes(7_000) };
     layRepository(world().site, serveFile(() => Buffer.alloc(0)).handler);
     const assets = Object.entries(files).map(
@@ -92,7 +92,7 @@ describe('an import that ends well', () => {
         [name, { handler: serveFile(() => bytes).handler, bytes: bytes.length, digest: sha256(bytes) }] as const,
     );
     layRelease(world().site, 'v1.0', Object.fromEntries(assets), 2);
-    // Enough for what is asked of the release and for its first asset.
+    // Enough requests for the release and its first asset.
     const budget = { left: 6, reset: Math.floor(Date.now() / 1000) + 8 };
     for (const [page, handler] of [...world().site.pages])
       if (page.startsWith(API)) world().site.pages.set(page, limited(handler, budget));
@@ -108,12 +108,12 @@ describe('an import that ends well', () => {
     expect(set?.files.map(({ name, sha256: digest }) => [name, digest])).toEqual(
       Object.entries(files).map(([name, bytes]) => [name, sha256(bytes)]),
     );
-    // What had come before the limit was not fetched again.
+    // Files fetched before the limit are not fetched again.
     const asked = world().site.asked.filter(({ what }) => what.includes('/releases/assets/1'));
     expect(asked.length).toBe(1);
   });
 
-  it('of a release may have archives that differ in their endings alone, each laid out as a folder', async () => {
+  it('of a release may have archives that differ only in their extensions, each unpacked into a folder', async () => {
     const plain = await tarOf({ 'a.csv': 'plain' });
     const packed = gzipSync(await tarOf({ 'a.csv': 'packed' }));
     layRepository(world().site, serveFile(() => Buffer.alloc(0)).handler);
@@ -131,7 +131,7 @@ describe('an import that ends well', () => {
     ]);
   });
 
-  it('goes on by itself after the line is cut', async () => {
+  it('resumes after a broken connection', async () => {
     const bytes = randomBytes(3_000_000);
     const served = world().lay('/cut.bin', () => bytes);
     served.cutNext(2_000_000);
@@ -161,7 +161,7 @@ describe('an import that ends well', () => {
   });
 });
 
-describe('an import that fails leaves nothing, and says why', () => {
+describe('a failed import leaves nothing but the reason', () => {
   it.each<[string, (id: string) => Promise<Import>, RegExp]>([
     [
       'other bytes',
@@ -229,7 +229,7 @@ describe('an import that fails leaves nothing, and says why', () => {
     expect(rows.map(({ entry }) => entry.kind)).toEqual(['import.started', 'import.failed']);
   });
 
-  it('but the bytes of a data set that was registered all the same stay', async () => {
+  it('keeps the bytes of a data set that was registered', async () => {
     const { records, areas } = world();
     const path = 'common/p/datasets/set-answered.answered/files/rows.csv' as StorePath;
     const rows = await areas.write(path, once(Buffer.from('a,b\n')));

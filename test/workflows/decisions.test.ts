@@ -1,4 +1,4 @@
-// Decisions on a version that is new, approved or rejected: who, on what evidence, taken back or final.
+// Decisions on a new, approved or rejected version: who may decide, on what evidence, undone or final.
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -23,7 +23,7 @@ const privateText = async (user: string, path: string): Promise<string> => {
   return Buffer.concat(chunks).toString('utf8');
 };
 
-it('rejects, takes it back within the window, and both stay in the record', async () => {
+it('rejects, undoes it within the window, and records both', async () => {
   const report = await world.submitted('d-1');
   expect(await world.give('d-1', 'mia', 'reject')).toMatchObject({ status: 'refused', reason: 'invalid' });
   expect(await world.give('d-1', 'mia', 'reject', { reason: 'too slow' })).toMatchObject({ status: 'done' });
@@ -38,18 +38,18 @@ it('rejects, takes it back within the window, and both stay in the record', asyn
   expect(await world.give('d-1', 'mia', 'approve', {}, { report })).toMatchObject({ status: 'done' });
 });
 
-it('rejects for good when the window has passed', async () => {
+it('rejects finally when the undo window has passed', async () => {
   await world.submitted('d-2', { policy: { undoWithinSeconds: 1 } });
   const { revision } = await world.untilState('d-2', 'new');
   await world.give('d-2', 'mia', 'reject', { reason: 'no' });
   const version = (await ended('d-2')) as { state: string; revision: number };
   expect(version).toMatchObject({ state: 'rejected', revision: revision + 1 });
-  // The bytes are free again.
+  // The bytes may be submitted again.
   await world.startLifecycle('d-3', { directory: 'd-2' });
   await world.untilState('d-3', 'new');
 });
 
-it('lets an undo count that came in time while no worker ran, and goes on', async () => {
+it('accepts an undo that arrived in time while no worker was running, and continues', async () => {
   const report = await world.submitted('d-4', { policy: { undoWithinSeconds: 3 } });
   await world.give('d-4', 'mia', 'reject', { reason: 'no' });
   const { revision, digest } = await world.untilState('d-4', 'rejected');
@@ -65,7 +65,7 @@ it('lets an undo count that came in time while no worker ran, and goes on', asyn
   expect(await world.give('d-4', 'mia', 'approve', {}, { report })).toMatchObject({ status: 'done' });
 });
 
-it('rolls back: bytes, report and decisions come to the scientist', async () => {
+it('rolls back: returns bytes, report and decisions to the scientist', async () => {
   const report = await world.submitted('d-5');
   await world.give('d-5', 'mia', 'tag', { tags: ['close'], reason: 'nearly' });
   const { files } = await world.untilState('d-5', 'new');
@@ -89,7 +89,7 @@ it('rolls back: bytes, report and decisions come to the scientist', async () => 
   ]);
 });
 
-it('needs two for a quorum of two, never the author alone, nobody twice', async () => {
+it('requires two distinct approvals for a quorum of two, never only the author’s', async () => {
   const policy = { quorum: 2 };
   const report = await world.submitted('d-6', { policy });
   const approve = (actor: string) => world.give('d-6', actor, 'approve', {}, { report });
@@ -118,7 +118,7 @@ it('needs two for a quorum of two, never the author alone, nobody twice', async 
   expect(await world.give('d-7', 'mia', 'approve', {}, { report: own })).toMatchObject({ status: 'done' });
 });
 
-it('approves on evidence alone: a report that is there, of these bytes, above the thresholds, unchanged', async () => {
+it('approves only on evidence: an existing, unchanged report about these bytes above the thresholds', async () => {
   const other = await world.submitted('d-8');
   const policy = { thresholds: { f1: 0.5 } };
   const report = await world.submitted('d-9', { policy });
@@ -132,7 +132,7 @@ it('approves on evidence alone: a report that is there, of these bytes, above th
   const below = await approve(low);
   expect(below).toMatchObject(missing);
   expect(below).toMatchObject({ message: 'f1 is 0.1, the project asks for at least 0.5' });
-  // A report that somebody improved afterwards.
+  // A report that was changed afterwards.
   const { rows } = await world.records.evaluations({ project: 'p', model: 'm', submission: 'd-9' });
   const path = rows.find((row) => row.report?.sha256 === low)?.report?.uri;
   if (!path) throw new Error('no report');
@@ -145,7 +145,7 @@ it('approves on evidence alone: a report that is there, of these bytes, above th
   expect(await approve(report)).toMatchObject({ status: 'done' });
 });
 
-it('knows of evaluations that failed, and of reports about other bytes', async () => {
+it('refuses failed evaluations and reports about other bytes', async () => {
   await world.submitted('d-10');
   world.script.evaluate = 'crash';
   expect(await world.evaluation('d-10')).toMatchObject({ state: 'failed', report: null });
@@ -157,7 +157,7 @@ it('knows of evaluations that failed, and of reports about other bytes', async (
   expect(kinds.filter((kind) => kind === 'evaluation.failed')).toHaveLength(2);
 });
 
-it('releases nothing when one byte in staging has changed since the evaluation', async () => {
+it('releases nothing if one byte in staging has changed since the evaluation', async () => {
   await world.approved('d-11');
   const before = await world.records.releases({ type: 'kind' });
   const { files } = await world.untilState('d-11', 'approved');
@@ -199,7 +199,7 @@ it('is found by its search attributes, tags included', async () => {
   });
 });
 
-it('counts no unsigned command: it is written down as unproven', async () => {
+it('ignores an unsigned command and records it as unproven', async () => {
   const report = await world.submitted('d-13');
   const { revision, digest } = await world.untilState('d-13', 'new');
   const given = { name: 'approve', actor: 'mia', revision, digest, report };
@@ -213,7 +213,7 @@ it('counts no unsigned command: it is written down as unproven', async () => {
   expect(await world.records.command(world.idOf('d-13'), body.commandId)).toBeUndefined();
 });
 
-it('lets approvals lapse when a manager leaves or the policy changes, and keeps a complete one', async () => {
+it('lets approvals lapse when a manager leaves or the policy changes, but keeps a completed decision', async () => {
   const report = await world.submitted('d-14', { policy: { quorum: 2 } });
   const approve = (actor: string) => world.give('d-14', actor, 'approve', {}, { report });
   expect(await approve('max')).toMatchObject({ message: 'approval 1 of 2' });

@@ -1,4 +1,4 @@
-// Releases on their way into applications: live, failed with evidence, stopped, ordered; and what the manager can do then.
+// Deliveries of releases to applications: live, failed with evidence, stopped, ordered; and the manager's options afterwards.
 import type { ModelLock } from '../../activities/delivery.ts';
 import type { StorePath } from '../../workflows/domain/names.ts';
 import { wake, workflowId } from '../../workflows/messages.ts';
@@ -59,7 +59,7 @@ it('refuses to release an older version over a newer one that is live', async ()
   expect(await world.untilState('v-1', 'released')).toBeDefined();
 });
 
-it('tells the manager of a failed gate, who releases it again under the next number', async () => {
+it('shows a failed gate to the manager, who releases the version again under the next number', async () => {
   world.script.service = 'wrong';
   const failed = await world.released('v-3');
   const delivery = await untilDelivery('shop', failed, 'failed');
@@ -77,14 +77,14 @@ it('tells the manager of a failed gate, who releases it again under the next num
   const again = await world.release('v-3');
   expect(Number(again.split('-')[1])).toBe(Number(failed.split('-')[1]) + 1);
   await world.untilLive('shop', again);
-  // The newest delivery counts: nothing to reassign any more.
+  // Only the newest delivery counts, so the version can no longer be reassigned.
   await untilDetail('v-3', `${again}: live in shop`);
   expect(
     await world.give('v-3', 'mia', 'reassign', { reason: 'r', to: 'sue' }, { report: 'f'.repeat(64) }),
   ).toMatchObject({ status: 'refused', reason: 'wrong-state' });
 });
 
-it('reassigns what failed: the bytes come to the other scientist, and no application takes it any more', async () => {
+it('reassigns a failed version: another scientist gets the bytes, and applications no longer receive it', async () => {
   world.script.service = 'absent';
   const report = await world.approved('v-4');
   const failed = await world.release('v-4');
@@ -92,7 +92,7 @@ it('reassigns what failed: the bytes come to the other scientist, and no applica
   await untilDetail('v-4', 'failed in shop');
   const reassign = (to: string) => world.give('v-4', 'mia', 'reassign', { reason: 'have a look', to }, { report });
   expect(await reassign('eve')).toMatchObject({ status: 'failed', reason: 'InvalidInput' });
-  // What failed has let go of nothing.
+  // A failed command changes nothing.
   expect(await world.records.fenced(failed)).toBe(false);
   await world.untilState('v-4', 'released');
   expect(await reassign('sue')).toMatchObject({ status: 'done', message: 'in returned/m/v-4 of sue' });
@@ -102,7 +102,7 @@ it('reassigns what failed: the bytes come to the other scientist, and no applica
   expect(await world.records.fenced(failed)).toBe(true);
 });
 
-it('rejects nothing that is live somewhere', async () => {
+it('does not reject a version that is live in an application', async () => {
   const { release } = await world.records.livePointer('shop', 'kind');
   expect(await world.give('v-3', 'mia', 'reject', { reason: 'no' })).toMatchObject({
     status: 'failed',
@@ -113,7 +113,7 @@ it('rejects nothing that is live somewhere', async () => {
   expect(await world.give('v-3', 'mia', 'retire')).toMatchObject({ status: 'failed' });
 });
 
-it('stops a delivery that is on its way when its version is rejected', async () => {
+it('stops a running delivery when its version is rejected', async () => {
   world.script.service = 'slow';
   const slow = await world.released('v-5');
   await untilDelivery('shop', slow, 'gating');
@@ -121,7 +121,7 @@ it('stops a delivery that is on its way when its version is rejected', async () 
   expect(await world.give('v-5', 'mia', 'reject', { reason: 'found a leak' })).toMatchObject({ status: 'done' });
   expect((await untilDelivery('shop', slow, 'failed')).detail).toBe('taken back by a manager');
   expect(await world.records.livePointer('shop', 'kind')).toEqual(before);
-  // Undone and approved again it may be released, under a new id.
+  // After an undo and a new approval it may be released under a new id.
   world.script.service = 'golden';
   expect(await world.give('v-5', 'mia', 'undo')).toMatchObject({ status: 'done' });
   const report = await world.evaluate('v-5');
@@ -131,7 +131,7 @@ it('stops a delivery that is on its way when its version is rejected', async () 
   await world.untilLive('shop', again);
 });
 
-it('delivers into each application by itself: live in one, failed in the other', async () => {
+it('delivers to each application independently: live in one, failed in the other', async () => {
   await world.addApplication('bank', ['nowhere']);
   await world.addApplication('club');
   const release = await world.released('v-6');
@@ -148,14 +148,14 @@ it('delivers into each application by itself: live in one, failed in the other',
   });
 });
 
-it('begins a new application with the newest release', async () => {
+it('delivers the newest release to a new application', async () => {
   const { release } = await world.records.livePointer('shop', 'kind');
   await world.addApplication('park');
   await world.untilLive('park', release ?? '');
   expect((await world.records.deliveries({ application: 'park' })).rows).toHaveLength(1);
 });
 
-it('does nothing twice, however often it is woken', async () => {
+it('repeats nothing, however often it is woken', async () => {
   const id = workflowId.application({ application: 'shop', type: 'kind' });
   const before = await world.records.livePointer('shop', 'kind');
   const { rows } = await world.records.deliveries({ application: 'shop' });
@@ -172,6 +172,6 @@ it('does nothing twice, however often it is woken', async () => {
   expect((await world.records.deliveries({ application: 'shop' })).rows).toEqual(rows);
 });
 
-it('keeps an audit that nobody can rewrite', async () => {
+it('keeps an audit that cannot be rewritten', async () => {
   expect(await world.records.verifyAudit()).toMatchObject({ broken: null });
 });

@@ -1,4 +1,4 @@
-// What ends otherwise than its people had planned leaves nothing open: no command without an answer, no file, no row that still runs.
+// Workflows that end unexpectedly leave nothing open: no unanswered command, no file, no row in a running state.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { jest } from '@jest/globals';
 import { until } from './until.ts';
@@ -14,7 +14,7 @@ beforeEach(() => Object.assign(world.script, { train: 'succeed' }));
 afterEach(() => jest.restoreAllMocks());
 
 const handleOf = (submission: string) => world.client.workflow.getHandle(world.idOf(submission));
-/** A promise and what fulfils it. */
+/** A promise and its resolve function. */
 function gate() {
   const made = { open: (): void => undefined };
   const opened = new Promise<void>((resolve) => (made.open = resolve));
@@ -37,22 +37,25 @@ it('refuses a withdrawal that came while an invalid submission was being removed
   expect(kinds.filter((kind) => kind === 'command.refused')).toHaveLength(1);
 });
 
-it.each(['terminate', 'cancel'] as const)('a run that an operator ended alone (%s) has failed', async (how) => {
-  world.script.train = 'hang';
-  const name = `n-2-${how}`;
-  await world.startLifecycle(name, world.run);
-  await world.untilState(name, 'training');
-  const run = world.client.workflow.getHandle(`run/p/m/${name}/1`);
-  await until('the run to begin', async () => (await run.describe()).status.name === 'RUNNING');
-  await run[how]();
-  const failed = await world.untilState(name, 'failed');
-  expect(failed.detail).toBe('ended by an operator');
-  world.script.train = 'succeed';
-  expect(await world.give(name, 'sam', 'retry')).toMatchObject({ status: 'done' });
-  expect(await world.untilState(name, 'trained')).toMatchObject({ run: { attempt: 2 } });
-});
+it.each(['terminate', 'cancel'] as const)(
+  'a run that an operator ended without its lifecycle (%s) has failed',
+  async (how) => {
+    world.script.train = 'hang';
+    const name = `n-2-${how}`;
+    await world.startLifecycle(name, world.run);
+    await world.untilState(name, 'training');
+    const run = world.client.workflow.getHandle(`run/p/m/${name}/1`);
+    await until('the run to begin', async () => (await run.describe()).status.name === 'RUNNING');
+    await run[how]();
+    const failed = await world.untilState(name, 'failed');
+    expect(failed.detail).toBe('ended by an operator');
+    world.script.train = 'succeed';
+    expect(await world.give(name, 'sam', 'retry')).toMatchObject({ status: 'done' });
+    expect(await world.untilState(name, 'trained')).toMatchObject({ run: { attempt: 2 } });
+  },
+);
 
-it('a validation that an operator cancels begins again: nothing is decided by it', async () => {
+it('a validation that an operator cancels is repeated: the cancellation decides nothing', async () => {
   await world.putSubmission('n-3', 'n-3');
   const { opened, open } = gate();
   const write = world.areas.write.bind(world.areas);
@@ -71,7 +74,7 @@ it('a validation that an operator cancels begins again: nothing is decided by it
   expect((await world.auditOf('p/m/n-3')).filter(({ kind }) => kind === 'workflow.cancelled')).toHaveLength(1);
 });
 
-it('a live version that an operator cancels stays released and live, and takes commands', async () => {
+it('a live version whose workflow an operator cancels stays released and live, and takes commands', async () => {
   await world.addApplication('n-shop');
   const release = await world.released('n-6');
   await world.untilLive('n-shop', release);
@@ -87,7 +90,7 @@ it('a live version that an operator cancels stays released and live, and takes c
   expect(await world.give('n-6', 'mia', 'tag', { tags: ['still'] })).toMatchObject({ status: 'done' });
 });
 
-it('an evaluation that an operator cancelled has failed, and the record says so', async () => {
+it('an evaluation that an operator cancels is recorded as failed', async () => {
   await world.submitted('n-4');
   const { opened, open } = gate();
   const report = 'staging/p/models/m/n-4/reports/e-cancelled.json';
@@ -108,7 +111,7 @@ it('an evaluation that an operator cancelled has failed, and the record says so'
   });
 });
 
-it('gives no more time for an undo when a tag comes after the rejection', async () => {
+it('does not extend the undo window when a tag follows the rejection', async () => {
   await world.submitted('n-5', { policy: { undoWithinSeconds: 60 } });
   await world.give('n-5', 'mia', 'reject', { reason: 'no' });
   await sleep(2_000);

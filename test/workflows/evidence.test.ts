@@ -1,4 +1,4 @@
-// Evidence that somebody could have made themselves is none: of runs, of reports, of names.
+// Evidence that a person could have forged does not count: files of runs, reports, names.
 import { createHash } from 'node:crypto';
 import type { Version } from '../../workflows/domain/model.ts';
 import type { Digest, StorePath } from '../../workflows/domain/names.ts';
@@ -13,7 +13,7 @@ beforeAll(async () => {
 }, 600_000);
 afterAll(() => world.close());
 
-it('takes of a run only the bytes that it has made', async () => {
+it('accepts from a run only the bytes that it produced', async () => {
   await world.startLifecycle('g-1', world.run);
   await world.untilState('g-1', 'trained');
   await world.put('runs/g-1-1/model.onnx', submissionFiles('made by hand')['model.onnx'] ?? '');
@@ -25,7 +25,7 @@ it('takes of a run only the bytes that it has made', async () => {
   });
 });
 
-/** A report in the author's own area, with a row that says it is of the version. */
+/** A report in the author's own area, with a row that names the version. */
 async function forge(submission: string) {
   const { digest } = await world.untilState(submission, 'new');
   const text = JSON.stringify({ v: 1, model: { sha256: digest }, metrics: { f1: 1 }, passed: true });
@@ -39,7 +39,7 @@ async function forge(submission: string) {
   return { digest: createHash('sha256').update(text).digest('hex') as Digest, text };
 }
 
-it('approves on no report that its author could have written', async () => {
+it('does not approve on a report that the author could have written', async () => {
   await world.submitted('g-2', { policy: { thresholds: { f1: 0.5 } } });
   const { digest } = await forge('g-2');
   expect(await world.give('g-2', 'mia', 'approve', {}, { report: digest })).toMatchObject({
@@ -48,14 +48,14 @@ it('approves on no report that its author could have written', async () => {
   });
 });
 
-it('rolls back although a report in the author’s area is not what it was', async () => {
+it('rolls back even if a report in the author’s area has changed', async () => {
   await world.submitted('g-3');
   await forge('g-3');
   await world.put('runs/g-3/reports/forged.json', 'changed');
   expect(await world.give('g-3', 'mia', 'rollback', { reason: 'one more look' })).toMatchObject({ status: 'done' });
 });
 
-it('approves on no evaluation that its author asked for, or that was asked for before it became new', async () => {
+it('does not approve on an evaluation requested by the author, or before the version became new', async () => {
   // Moe is a manager, and the author.
   await world.putSubmission('g-4-files', 'g-4');
   for (const name of ['model.onnx', 'model.json', 'golden.json'])
@@ -82,7 +82,7 @@ it('approves on no evaluation that its author asked for, or that was asked for b
   });
 });
 
-it('shows nobody the figures of a private test, not even in the audit', async () => {
+it('does not reveal the metrics of a private test, not even in the audit', async () => {
   await world.putSubmission('g-5', 'g-5');
   const id = await world.startEvaluation('e-private', { directory: 'g-5' }, { actor: 'sam' });
   await world.client.workflow.getHandle(id).result();

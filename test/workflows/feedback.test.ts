@@ -1,4 +1,4 @@
-// The engineer's labels: recorded, committed to Git with the truth that training needs, each once.
+// The engineer's labels: each is recorded and committed to Git once, with the ground truth for training.
 import type { CommandBody } from '../../workflows/domain/command.ts';
 import type { Scan } from '../../workflows/domain/model.ts';
 import type { Digest } from '../../workflows/domain/names.ts';
@@ -39,7 +39,7 @@ beforeAll(async () => {
 }, 600_000);
 afterAll(() => world.close());
 
-/** Labels at the present revision, and waits for the outcome. */
+/** Labels at the current revision and waits for the outcome. */
 async function label(
   name: string,
   actor: string,
@@ -59,7 +59,7 @@ const csv = async (): Promise<string[]> => {
 };
 const commits = async () => (await world.code.log('p/labels', 'main', 50)).length;
 
-it('commits what is confirmed and denied, with the truth for training', async () => {
+it('commits confirmed and denied findings with the ground truth for training', async () => {
   expect(await label('confirm', 'eve', ['one'])).toMatchObject({ status: 'done' });
   expect(await label('deny', 'eve', ['two', 'three'])).toMatchObject({ status: 'done' });
   const [header, ...rows] = await csv();
@@ -67,14 +67,14 @@ it('commits what is confirmed and denied, with the truth for training', async ()
     /^finding,name,path,source_sha256,probability,predicted,label,by,at,application,release,model_sha256$/,
   );
   const short = rows.map((row) => row.replace(/^(\w+),"f, ""\w+""",.*,(YES|NO),(YES|NO),eve,.*$/, '$1 $2 $3'));
-  // Confirmed: as the model said. Denied: the opposite.
+  // Confirmed: the model's verdict. Denied: the opposite.
   expect(short).toEqual(['one YES YES', 'two YES NO', 'three NO YES']);
   const scan = await world.records.scan('p', 'scan-1');
   expect(scan).toMatchObject({ state: 'labelled', revision: 2 });
   expect(scan?.commit).toBe(await world.code.resolve('p/labels', 'main'));
 });
 
-it('makes no commit for the same label again, and one for another', async () => {
+it('makes no commit for a repeated label, but one for a different label', async () => {
   const before = [await commits(), await csv()];
   expect(await label('confirm', 'eve', ['one'])).toMatchObject({ status: 'done' });
   expect([await commits(), await csv()]).toEqual(before);
@@ -83,7 +83,7 @@ it('makes no commit for the same label again, and one for another', async () => 
   expect((await csv()).find((row) => row.startsWith('one,'))).toContain(',YES,NO,eve,');
 });
 
-it('refuses others, unknown findings and no findings', async () => {
+it('refuses other roles, unknown findings and empty lists', async () => {
   expect(await label('confirm', 'sam', ['one'])).toMatchObject({ status: 'refused', reason: 'not-authorized' });
   expect(await label('confirm', 'eve', ['one', 'nine'])).toMatchObject({ status: 'refused', reason: 'invalid' });
   expect(await label('confirm', 'eve', undefined)).toMatchObject({ status: 'refused', reason: 'invalid' });
@@ -94,7 +94,7 @@ it('refuses others, unknown findings and no findings', async () => {
   });
 });
 
-it('refuses a label of an unknown finding that comes before the scan was read', async () => {
+it('refuses a label of an unknown finding that arrives before the scan is read', async () => {
   await world.stopWorkers();
   const scan = await world.records.scan('p', 'scan-1');
   if (!scan) throw new Error('no scan');
@@ -105,7 +105,7 @@ it('refuses a label of an unknown finding that comes before the scan was read', 
   expect(await world.settled(early, sent.body.commandId)).toMatchObject({ status: 'refused', reason: 'invalid' });
 });
 
-it('refuses a label of a scan that somebody has labelled since', async () => {
+it('refuses a label if the scan has been labelled since', async () => {
   const revision = (await world.records.scan('p', 'scan-1'))?.revision ?? 0;
   expect(await label('confirm', 'eve', ['two'])).toMatchObject({ status: 'done' });
   const stale = await label('deny', 'eve', ['two'], { revision });
@@ -121,7 +121,7 @@ it('keeps a burst of labels over a large scan small in its history', async () =>
   const fresh = { state: 'open', revision: 0, commit: null } as const;
   const large = await world.startFeedback({ ...scan, ...fresh, scan: 'scan-large', findings });
   const handle = world.client.workflow.getHandle(large);
-  // Given at once: one burst.
+  // Sent concurrently: one burst.
   const sent = [0, 200, 400].map((from, revision) =>
     world.signed({
       ...{ workflowId: large, name: 'confirm', actor: 'eve', revision },
@@ -134,13 +134,13 @@ it('keeps a burst of labels over a large scan small in its history', async () =>
   for (const { body } of sent) expect(await world.settled(large, body.commandId)).toMatchObject({ status: 'done' });
   const { raw } = await handle.describe();
   const bytes = Number(raw.workflowExecutionInfo?.historySizeBytes ?? 0);
-  // The scan is read once; each command brings itself three times.
+  // The scan is read once; each command appears three times in the history.
   expect(bytes).toBeLessThan(2 * JSON.stringify(findings).length);
   const labelled = (await world.records.scan('p', 'scan-large'))?.findings.filter((one) => one.label);
   expect(labelled).toHaveLength(600);
 });
 
-it('writes commands of one id to two scans down, both', async () => {
+it('records commands with the same id for two scans', async () => {
   const scan = await world.records.scan('p', 'scan-1');
   if (!scan) throw new Error('no scan');
   const fresh = { state: 'open', revision: 0, commit: null, findings: [finding('one', true)] } as const;

@@ -1,4 +1,4 @@
-// Far more signals than a workflow task can carry: nothing hangs, nothing valid is lost, history is cut.
+// Far more signals than a workflow task can process: nothing hangs, no valid command is lost, the workflow continues as new.
 import { randomUUID } from 'node:crypto';
 import type { SignedCommand } from '../../workflows/domain/command.ts';
 import { command } from '../../workflows/messages.ts';
@@ -24,14 +24,14 @@ async function some<T>(items: readonly T[], atOnce: number, work: (item: T) => P
 }
 const runIdOf = async (id: string) => (await world.client.workflow.getHandle(id).describe()).runId;
 
-it('stands 6,000 signals that came while no worker ran', async () => {
+it('survives 6,000 signals that arrived while no worker was running', async () => {
   await world.submitted('o-1');
   const id = world.idOf('o-1');
   const { revision, digest } = await world.untilState('o-1', 'new');
   const first = await runIdOf(id);
   await world.stopWorkers();
   const base = { workflowId: id, name: 'tag', actor: 'mia', digest };
-  // 4,000 of the API's own, stale or in the wrong state, among 2,000 that are nothing.
+  // 4,000 signed by the API, stale or in the wrong state, among 2,000 malformed ones.
   const nothing = Object.values(junk).filter((payloads) => payloads.every(({ data }) => data.length < 10_000));
   const signals = Array.from({ length: 6_000 }, (_, i) => {
     if (i % 3 === 2) return nothing[i % nothing.length] ?? [];
@@ -44,7 +44,7 @@ it('stands 6,000 signals that came while no worker ran', async () => {
   await world.records.recordCommand(valid, { project: 'p', subject: 'p/m/o-1' });
   await handle.signal(command, valid);
   await world.startWorkers();
-  // Behind so many it is not even verified: its row stays open, and it is signalled again.
+  // After so many signals it is not even verified: its row stays open, and it is sent again.
   const refusals = async () => (await world.auditOf('p/m/o-1')).filter(({ kind }) => kind === 'command.refused');
   await until('the flood to be looked at', async () => (await refusals()).length > 0, 240_000);
   expect(await world.records.command(id, valid.body.commandId)).toMatchObject({ isOpen: true });
@@ -57,13 +57,13 @@ it('stands 6,000 signals that came while no worker ran', async () => {
   await until('the history to be cut', async () => (await runIdOf(id)) !== first);
   expect(await world.untilState('o-1', 'new')).toMatchObject({ tags: ['after'], digest });
   const rows = (await world.auditOf('p/m/o-1')).filter(({ kind }) => kind === 'command.refused');
-  // Bounded: the first hundred one by one, the others as a number.
+  // Bounded: the first hundred are recorded in detail, the others as a count.
   const dropped = rows.reduce((sum, { detail }) => sum + (typeof detail.dropped === 'number' ? detail.dropped : 0), 0);
   expect(rows.length).toBeLessThan(500);
   expect(rows.filter(({ detail }) => detail.dropped === undefined).length + dropped).toBeGreaterThanOrEqual(6_001);
 }, 600_000);
 
-it('cuts its history after 500 commands and keeps state, outcomes and what is on its way', async () => {
+it('continues as new after 500 commands and keeps state, outcomes and waiting commands', async () => {
   const policy = { quorum: 2 };
   const report = await world.submitted('o-2', { policy });
   const id = world.idOf('o-2');
@@ -82,7 +82,7 @@ it('cuts its history after 500 commands and keeps state, outcomes and what is on
   };
   const early = world.signed({ workflowId: id, name: 'tag', actor: 'mia', args: { tags: ['x'] }, revision: 0 });
   await handle.signal(command, early);
-  // The longest findings and reasons that are taken: what is carried over must not grow with them.
+  // The longest valid findings and reasons: the carried state must not grow with them.
   const args = { findings: Array.from({ length: 200 }, () => 'f'.repeat(64)), reason: 'r'.repeat(1_500) };
   for (let portion = 0; portion < 6; portion += 1) {
     const stale = Array.from({ length: 100 }, () =>
@@ -98,7 +98,7 @@ it('cuts its history after 500 commands and keeps state, outcomes and what is on
     version: { state: 'new', tags: ['n-5'] },
     counting: ['mia'],
   });
-  // Sent again after the cut it is still known, and the vote that was given still counts.
+  // Sent again in the new run, the command is still known, and the earlier approval still counts.
   const again = sent.at(-1);
   const { revision } = await world.untilState('o-2', 'new');
   await handle.signal(command, again);
@@ -106,7 +106,7 @@ it('cuts its history after 500 commands and keeps state, outcomes and what is on
   expect(await world.untilState('o-2', 'approved')).toMatchObject({ revision: revision + 1, tags: ['n-5'] });
 }, 600_000);
 
-it('cuts the history that signals of unknown names have filled', async () => {
+it('continues as new when signals with unknown names have filled its history', async () => {
   await world.submitted('o-3');
   const id = world.idOf('o-3');
   const first = await runIdOf(id);

@@ -1,4 +1,4 @@
-// Signals are hostile input: whatever comes, the workflow goes on, refusals stand in the audit, and valid commands work.
+// Signals are hostile input: the workflow survives all of them, refusals are in the audit, and valid commands still work.
 import { randomUUID } from 'node:crypto';
 import type { CommandBody, SignedCommand } from '../../workflows/domain/command.ts';
 import { wake } from '../../workflows/messages.ts';
@@ -17,7 +17,7 @@ beforeAll(async () => {
 }, 600_000);
 afterAll(() => world.close());
 
-/** Still there and at work: a valid command is done. */
+/** Checks that the workflow still carries out a valid command. */
 async function answers(submission = 'h-1'): Promise<void> {
   expect(await world.give(submission, 'mia', 'tag', { tags: [`t-${randomUUID().slice(0, 8)}`] })).toMatchObject({
     status: 'done',
@@ -27,7 +27,7 @@ async function answers(submission = 'h-1'): Promise<void> {
 }
 const refusals = async (subject = 'p/m/h-1') =>
   (await world.auditOf(subject)).filter(({ kind }) => kind === 'command.refused');
-/** Sends, then waits for one more refusal and returns its row. */
+/** Sends a signal, waits for one more refusal and returns its row. */
 async function refused(send: () => Promise<unknown>, subject = 'p/m/h-1') {
   const before = (await refusals(subject)).length;
   await send();
@@ -46,7 +46,7 @@ it.each(Object.keys(junk))('refuses %s', async (what) => {
   await answers();
 });
 
-it('takes the first argument alone, however undecodable the second', async () => {
+it('uses only the first argument, even if the second is undecodable', async () => {
   const sent = await valid();
   await sendRaw(world, id, 'command', [jsonPayload(sent), { encoding: 'json/plain', data: '{' }]);
   expect(await world.settled(id, sent.body.commandId)).toMatchObject({ status: 'done' });
@@ -63,18 +63,18 @@ it.each([
   ['called as a query of the SDK', '__stack_trace'],
   ['called like a property of every object', 'constructor'],
   ['of a very long name', 'n'.repeat(900)],
-])('lets a signal lie that is %s', async (_, name) => {
+])('ignores a signal that is %s', async (_, name) => {
   await sendRaw(world, id, name, [jsonPayload({ digest: 'x' })]);
   await sendRaw(world, id, name, [{ encoding: 'json/plain', data: '{' }]);
   await answers();
 });
 
-it('looks again when woken, whatever comes with it', async () => {
+it('reads the records again when woken, with any payload', async () => {
   for (const payloads of Object.values(junk)) await sendRaw(world, id, wake.name, payloads);
   await answers();
 });
 
-it('answers queries with junk in them', async () => {
+it('answers queries with junk arguments', async () => {
   const handle = world.client.workflow.getHandle(id);
   expect(await handle.query('status', { not: 'anything' })).toMatchObject({ version: { state: 'new' } });
   expect(await handle.query('status', 'constructor')).toMatchObject({ version: { state: 'new' } });
@@ -82,7 +82,7 @@ it('answers queries with junk in them', async () => {
   await answers();
 });
 
-it('refuses what is not signed by the API, and says who only claims to be', async () => {
+it('refuses commands that the API did not sign, and records the actor as a claim', async () => {
   const sent = await valid({ name: 'withdraw', actor: 'sam', roles: ['scientist'] });
   const unsigned = { reason: 'unsigned', signed: false };
   const stranger = createApiKey('k1');
@@ -104,7 +104,7 @@ it('refuses what is not signed by the API, and says who only claims to be', asyn
   await answers();
 });
 
-it('refuses what is signed and yet none of this workflow, of this state, of this person, of this kind', async () => {
+it('refuses signed commands for another workflow, state, person or kind', async () => {
   await world.submitted('h-2');
   const { revision, digest } = await world.untilState('h-1', 'new');
   const base = { workflowId: id, actor: 'mia', revision, digest };
@@ -132,12 +132,12 @@ it('refuses what is signed and yet none of this workflow, of this state, of this
   await answers();
 });
 
-it('refuses texts that no store can keep, signed or not', async () => {
+it('refuses texts that stores cannot keep, signed or not', async () => {
   for (const reason of ['a\u0000b', 'bell \u0007']) {
     const sent = await valid({ name: 'reject', args: { reason } });
     expect(await refused(() => send(sent))).toMatchObject({ detail: { reason: 'malformed' } });
   }
-  // RFC 8785 has no half characters, so nobody can sign them.
+  // RFC 8785 forbids unpaired surrogates, so such texts cannot be signed.
   const { body, signature } = await valid();
   for (const change of [{ actor: '\ud800' }, { args: { 'a\u0000\ud800': 1 } }, { name: '\u0000' }]) {
     const row = await refused(() => send({ body: { ...body, ...change }, signature }));
@@ -150,7 +150,7 @@ it('refuses texts that no store can keep, signed or not', async () => {
   await answers();
 });
 
-it('keeps the first command of an id, and applies it once', async () => {
+it('keeps the first command with an id, and applies it once', async () => {
   const sent = await valid({ args: { tags: ['first'] } });
   await send(sent);
   expect(await world.settled(id, sent.body.commandId)).toMatchObject({ status: 'done' });

@@ -61,7 +61,7 @@ export async function startImportWorker(settings: ImportSettings) {
       ...{ ...common, ...workflowTime, taskQueue: taskQueues.core, maxCachedWorkflows: 2 },
       workflowBundle: { codePath: bundle },
     }),
-    // Word of a cancellation comes with a heartbeat: each one that is due is sent.
+    // A cancellation arrives with a heartbeat, so heartbeats are not throttled.
     createJobWorkers({ ...common, maxHeartbeatThrottleInterval: '1 second' }),
   ]).then((made) => made.flat());
   const running = Promise.all(workers.map((worker) => worker.run()));
@@ -79,7 +79,7 @@ export async function startImportWorker(settings: ImportSettings) {
 
 if (import.meta.filename === process.argv[1]) {
   await startImportWorker(JSON.parse(process.argv[2] ?? '') as ImportSettings);
-  // One that nobody supervises any more must not outlive its test.
+  // A worker without a parent must not outlive its test.
   process.on('disconnect', () => process.exit(1));
   process.send?.('ready');
 }

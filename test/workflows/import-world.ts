@@ -1,4 +1,4 @@
-// A world for imports: real Temporal, PostgreSQL and disk, a web server that every public name leads to, and a private node.
+// A world for imports: real Temporal, PostgreSQL and disk, a web server for every public name, and a private node.
 import assert from 'node:assert/strict';
 import { createHash, randomUUID } from 'node:crypto';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
@@ -29,12 +29,12 @@ import { noteStarted, strayedReplays } from './replays.ts';
 
 export type ImportWorld = Awaited<ReturnType<typeof openImportWorld>>;
 
-/** Beyond what a heartbeat's timeout, a few retries and a loaded machine take together. */
+/** Longer than a heartbeat timeout plus a few retries on a busy machine. */
 export const PATIENCE_MS = 150_000;
 export const project = 'p';
 export const sha256 = (bytes: Buffer | string): Digest => createHash('sha256').update(bytes).digest('hex') as Digest;
 
-/** Opens one with a worker that runs. */
+/** Opens a world with a running worker. */
 export async function openImportWorld() {
   const [{ address }, databaseUrl] = await Promise.all([temporalServer(), freshDatabase()]);
   const namespace = `test-${randomUUID()}`;
@@ -93,7 +93,7 @@ export async function openImportWorld() {
     const { files } = await areas.list(`common/p/datasets/set-${id}.${id}` as StorePath);
     return files.map(({ path }) => path.split('/').slice(4).join('/'));
   };
-  /** Nothing of it is left: no file in the area, no part on the disk, no data set. */
+  /** Checks that nothing of an import is left: no file in the area, no part on the disk, no data set. */
   async function leftNothing(id: string): Promise<void> {
     assert.deepEqual(await filesOf(id), []);
     assert.ok(!(await readdir(join(home, 'imports'))).includes(`p.${id}`), `parts of ${id} are left`);
@@ -111,7 +111,7 @@ export async function openImportWorld() {
     async startWorker(): Promise<void> {
       workers.push(await startImportWorker(settings));
     },
-    /** Closes everything. Before that each workflow is replayed from its history. */
+    /** Replays each workflow from its history, then closes everything. */
     async close(): Promise<void> {
       await stopWorker();
       const strayed = await strayedReplays(client, settings.bundle, started);
@@ -126,16 +126,16 @@ export async function openImportWorld() {
   };
 }
 
-/** The runtime's logger can be chosen once a process. */
+/** The runtime's logger can be set only once per process. */
 function quieten(): void {
   try {
     Runtime.install({ logger: new DefaultLogger('ERROR') });
   } catch {
-    // Another world of this process was first.
+    // Another world of this process has already set it.
   }
 }
 
-/** A tar as anybody makes one. */
+/** An ordinary tar archive. */
 export async function tarOf(files: Readonly<Record<string, string>>): Promise<Buffer> {
   const pack = tar.pack();
   for (const [name, text] of Object.entries(files)) pack.entry({ name }, text);
@@ -143,7 +143,7 @@ export async function tarOf(files: Readonly<Record<string, string>>): Promise<Bu
   return collect(pack as AsyncIterable<Uint8Array>);
 }
 
-/** The tar that the platform makes of these files. */
+/** The tar that the platform creates from these files. */
 export async function tarOfPlatform(files: Readonly<Record<string, string>>): Promise<Buffer> {
   const pack = tar.pack();
   for (const [name, text] of Object.entries(files))

@@ -1,4 +1,4 @@
-// model.lock on the main branch says what is live, whatever was written there before, and whoever else moves meanwhile.
+// model.lock on the main branch names the live releases, whatever its content was before and despite concurrent changes.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -35,7 +35,7 @@ afterAll(async () => {
   await rm(state.folder, { recursive: true, force: true });
 });
 
-/** Makes a new release of the type live; its name. */
+/** Makes a new release of the type live; returns its name. */
 async function goLive(type: string): Promise<string> {
   const { records } = world();
   const entry = auditEntry('application.live');
@@ -49,7 +49,7 @@ async function goLive(type: string): Promise<string> {
   return release;
 }
 
-/** Runs the activity as a worker would, over a host that may do something before it commits. */
+/** Runs the activity as a worker would, with a host that may run a hook before each commit. */
 function commitLive(type: string, before: () => Promise<unknown> = async () => undefined) {
   const { records, code } = world();
   const waits: CodeHost = {
@@ -70,7 +70,7 @@ const lock = async () => {
   return Object.fromEntries(Object.entries(held).map(([type, { release }]) => [type, release]));
 };
 
-it('is written again where a person has broken it', async () => {
+it('is rewritten if a person has broken it', async () => {
   const { code } = world();
   const kind = await goLive('kind');
   await code.ensure('p/app-shop');
@@ -80,14 +80,14 @@ it('is written again where a person has broken it', async () => {
   expect(await lock()).toEqual({ kind });
 });
 
-it('ends with what is live when another release, or another type, goes live before the commit', async () => {
+it('names the live releases even if another release or type goes live before the commit', async () => {
   const moved: string[] = [];
   const once = async () => {
     if (moved.length === 0) moved.push(await goLive('kind'), await goLive('other'));
   };
   await commitLive('kind', once);
   expect(await lock()).toEqual({ kind: moved[0], other: moved[1] });
-  // A late repetition of either changes nothing.
+  // A late retry of either changes nothing.
   const before = await world().code.resolve('p/app-shop', 'main');
   expect(await commitLive('other')).toEqual({ commit: before });
 });

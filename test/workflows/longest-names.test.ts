@@ -1,4 +1,4 @@
-// Every name at its greatest length, in every position, through the whole passage: trained, evaluated, released, live, labelled.
+// Names of maximum length in every position through the whole lifecycle: trained, evaluated, released, live, labelled.
 import { once } from '../../activities/model-center.ts';
 import type { Projection } from '../../activities/records.ts';
 import type { CommandBody } from '../../workflows/domain/command.ts';
@@ -19,7 +19,7 @@ const [project, model, type, application] = [name('p'), name('m'), name('t'), na
 const [submission, evaluation, dataset, scan] = [name('s'), name('e'), name('d'), name('f')];
 const [scientist, manager, engineer] = [name('u'), name('v'), name('w')];
 const roles = { [scientist]: ['scientist'], [manager]: ['manager'], [engineer]: ['engineer'] } as const;
-/** The longest path that may be given: 512 characters in 12 segments. */
+/** The longest valid path: 512 characters in 12 segments. */
 const path = (last: string): string =>
   [...Array<string>(3).fill('p'.repeat(125)), ...'abcdefgh'.split(''), last.padStart(118, 's')].join('/');
 

@@ -1,4 +1,4 @@
-// A version's passage through real workflows: trained, submitted, approved and released.
+// A version's lifecycle in real workflows: trained, submitted, approved and released.
 import type { World } from './world.ts';
 import { until } from './until.ts';
 import { openWorld } from './world.ts';

@@ -1,4 +1,4 @@
-// A Temporal namespace of its own for each world, so that tests never see each other's workflows.
+// A separate Temporal namespace for each world, so that tests never see each other's workflows.
 import type { Connection } from '@temporalio/client';
 import { ensureSearchAttributes } from '../../deploy/local/search-attributes.ts';
 import { until } from './until.ts';

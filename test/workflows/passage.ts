@@ -1,4 +1,4 @@
-// What people and machines do in a test world: submit, evaluate, decide, release, revert, report, and look at what became of it.
+// Actions of people and machines in a test world: submit, evaluate, decide, release, revert, report, and read the results.
 import { randomUUID } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import type { Client } from '@temporalio/client';
@@ -17,7 +17,7 @@ import { people } from './api-key.ts';
 import { submissionFiles } from './submission-files.ts';
 import { until } from './until.ts';
 
-/** An audit entry of the platform's own. */
+/** An audit entry written by the platform. */
 export const auditEntry = (kind: string): AuditEntry => ({
   key: randomUUID(),
   project: 'p',
@@ -31,7 +31,7 @@ export const auditEntry = (kind: string): AuditEntry => ({
   at: new Date().toISOString(),
 });
 
-/** What the audit calls it. */
+/** Its name in the audit. */
 function subjectOfWorkflow(id: string): string {
   const [kind, ...parts] = id.split('/');
   return kind === 'feedback' ? `${parts[0]}/scans/${parts[1]}` : parts.join('/');
@@ -97,7 +97,7 @@ export function createPassage(deps: {
     });
   }
 
-  /** Gives a command at the present revision and waits for its outcome. */
+  /** Sends a command at the current revision and waits for its outcome. */
   async function give(
     submission: string,
     actor: string,
@@ -136,7 +136,7 @@ export function createPassage(deps: {
     });
   }
 
-  /** Reverts an application as somebody and waits for the outcome. */
+  /** Reverts an application as the given user and waits for the outcome. */
   async function revert(
     application: string,
     actor: string,
@@ -150,7 +150,7 @@ export function createPassage(deps: {
     return send(sent);
   }
 
-  /** Evaluates a version as mia: the evaluation as it ended. */
+  /** Evaluates a version as mia; returns the finished evaluation. */
   async function evaluation(submission: string): Promise<Evaluation> {
     const id = `e-${randomUUID().slice(0, 8)}`;
     await startEvaluation(id, { submission });

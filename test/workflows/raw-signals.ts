@@ -1,4 +1,4 @@
-// Signals as anyone with access to Temporal's port can send them: any name, any payload, no client library in between.
+// Raw signals, as anyone with access to Temporal's port can send them: any name, any payload, without a client library.
 import type { World } from './world.ts';
 
 export interface RawPayload {
@@ -24,10 +24,10 @@ export async function sendRaw(world: World, workflowId: string, signalName: stri
 
 export const jsonPayload = (value: unknown): RawPayload => ({ encoding: 'json/plain', data: JSON.stringify(value) });
 
-/** Deeper than any recursion goes. */
+/** Too deep for recursive parsers. */
 const deep = (depth: number): string => '['.repeat(depth) + ']'.repeat(depth);
 
-/** Payloads of the signal `command` that are no command at all, by what is wrong with them. */
+/** Payloads of the signal `command` that are not commands, by their problem. */
 export const junk: Readonly<Record<string, readonly RawPayload[]>> = {
   'no argument': [],
   'broken JSON': [{ encoding: 'json/plain', data: '{"body":' }],

@@ -4,7 +4,7 @@ import { Worker } from '@temporalio/worker';
 import { dataConverter, workflowTime } from '../../workers/bundle.ts';
 import { until } from './until.ts';
 
-/** Notes which workflows a client starts. */
+/** Records which workflows a client starts. */
 export function noteStarted(started: Set<string>): WorkflowClientInterceptor {
   return {
     async startWithDetails(input, next) {
@@ -15,13 +15,13 @@ export function noteStarted(started: Set<string>): WorkflowClientInterceptor {
   };
 }
 
-/** Replays every history there is, from beginning to end; says which took another way and which of the started were not there. */
+/** Replays every history completely; reports non-deterministic ones and started workflows without a history. */
 export async function strayedReplays(
   client: Client,
   codePath: string,
   started: ReadonlySet<string>,
 ): Promise<readonly string[]> {
-  // A list may come a moment behind.
+  // A list may be slightly out of date.
   await until('every started workflow to be listed', async () => {
     const listed = new Set<string>();
     for await (const { workflowId } of client.workflow.list()) listed.add(workflowId);

@@ -1,4 +1,4 @@
-// Terminate, reset, and the loss of everything that Temporal knew: what is recorded goes on from the record, and nothing comes twice.
+// Terminate, reset, and the loss of all Temporal data: workflows continue from the records, and nothing happens twice.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
@@ -23,7 +23,7 @@ beforeAll(async () => {
 afterAll(() => world.close());
 beforeEach(() => Object.assign(world.script, { train: 'succeed', evaluate: 'pass', service: 'golden' }));
 
-/** What the API does every half minute. */
+/** The sweep that the API runs every half minute. */
 const sweepOver = (workflows: World['gateway']): Promise<SweepReport> =>
   sweep({ records: world.records, workflows, log: pino({ level: 'silent' }) });
 const sweepOnce = (): Promise<SweepReport> => sweepOver(world.gateway);
@@ -33,7 +33,7 @@ const statusOf = async (id: string): Promise<string> =>
   (await world.client.workflow.getHandle(id).describe()).status.name;
 const applicationId = workflowId.application({ application: 'shop', type: 'kind' });
 const historyOf = ({ decisions }: Version): string[] => decisions.map(({ name, actor }) => `${name} by ${actor}`);
-/** Revisions that the audit and the record beside the artifact have of a version: each of them once. */
+/** Revisions of a version in the audit and in the record beside the artifact, each exactly once. */
 async function revisionsOf(submission: string) {
   const rows = (await world.auditOf(`p/m/${submission}`)).filter(({ detail }) => 'revision' in detail);
   const { files } = await world.areas.list(`staging/p/models/m/${submission}/record` as never);
@@ -60,7 +60,7 @@ const scanOf = (scan: string, release: string): Scan => ({
 });
 
 describe('after a terminate', () => {
-  it('a version goes on, once however often it is terminated', async () => {
+  it('a version is resumed, however often it is terminated', async () => {
     const report = await world.submitted('r-1');
     const id = world.idOf('r-1');
     await terminate(id);
@@ -68,7 +68,7 @@ describe('after a terminate', () => {
     expect(await sweepOnce()).toMatchObject({ ...nothing, restarted: [id] });
     expect(await sweepOnce()).toMatchObject(nothing);
     expect(await world.standing('r-1')).toEqual(before);
-    // What does not stay up is started again after a pause.
+    // A workflow that keeps ending is restarted after a delay.
     await terminate(id);
     expect(await sweepOnce()).toMatchObject({ ...nothing, waiting: [id] });
     expect(await statusOf(id)).toBe('TERMINATED');
@@ -81,7 +81,7 @@ describe('after a terminate', () => {
     expect(await revisionsOf('r-1')).toEqual({ audit: [1, 2], files: ['000001', '000002'] });
   });
 
-  it('a start that never got through is made up for, and so is a command that was not signalled', async () => {
+  it('a lost start and a lost signal of a command are repeated', async () => {
     await world.putSubmission('r-2', 'r-2');
     const input = { project: 'p', model: 'm', type: 'kind', submission: 'r-2', author: 'sam' };
     const id = world.idOf('r-2');
@@ -104,7 +104,7 @@ describe('after a terminate', () => {
       ...{ workflowId: id, name: 'tag', actor: 'mia', revision, digest, args: { tags: ['kept'] } },
     });
     await world.records.recordCommand(sent, { project: 'p', subject: 'p/m/r-2' });
-    // The one who sends it now may be about to signal it.
+    // The sender of a new command may be about to signal it.
     expect(await sweepOnce()).toMatchObject({ signalled: 0 });
     await sleep(5_500);
     expect(await sweepOnce()).toMatchObject({ signalled: 1 });
@@ -113,7 +113,7 @@ describe('after a terminate', () => {
     expect(await sweepOnce()).toMatchObject({ ...nothing, signalled: 0 });
   });
 
-  it('an evaluation has failed, and its job ends', async () => {
+  it('an evaluation has failed, and its job is stopped', async () => {
     await world.submitted('r-3');
     world.script.evaluate = 'hang';
     const id = await world.startEvaluation('hangs', { submission: 'r-3' });
@@ -135,7 +135,7 @@ describe('after a terminate', () => {
     expect(await world.evaluation('r-3')).toMatchObject({ state: 'done' });
   });
 
-  it('a training run has failed, and is tried again by its author', async () => {
+  it('a training run has failed, and its author retries it', async () => {
     world.script.train = 'hang';
     await world.startLifecycle('r-4', world.run);
     await until('the run to begin', async () => world.begunJobs.some((name) => name.includes('-r-4-1-')));
@@ -151,7 +151,7 @@ describe('after a terminate', () => {
     expect((await world.untilState('r-4', 'trained')).run).toMatchObject({ attempt: 2 });
   });
 
-  it('a version goes on with the training that it was at, which is not done again once it is done', async () => {
+  it('a version resumes its current training, and does not repeat a finished one', async () => {
     world.script.train = 'hang';
     await world.startLifecycle('r-5', world.run);
     const begun = () => world.begunJobs.filter((name) => name.includes('-r-5-1-')).length;
@@ -169,7 +169,7 @@ describe('after a terminate', () => {
     expect(begun()).toBe(2);
   });
 
-  it('an application keeps what is live, and the delivery that was under way begins again', async () => {
+  it('an application keeps its live release, and a running delivery is restarted', async () => {
     const first = await world.released('r-6');
     await world.untilLive('shop', first);
     world.script.service = 'slow';
@@ -206,7 +206,7 @@ describe('after a terminate', () => {
     expect(await sweepOnce()).toMatchObject(nothing);
   });
 
-  it('a feedback goes on', async () => {
+  it('a feedback is resumed', async () => {
     const { release } = await world.records.livePointer('shop', 'kind');
     const id = await world.startFeedback(scanOf('scan-1', release ?? ''));
     const label = (name: string, findings: readonly string[], revision: number) =>
@@ -220,7 +220,7 @@ describe('after a terminate', () => {
     expect(commits.filter((message) => message.includes('labels of shop'))).toHaveLength(2);
   });
 
-  it('what is not ours under the id of ours is ended, and ours goes on', async () => {
+  it('a foreign workflow with one of our ids is terminated, and ours is resumed', async () => {
     await world.submitted('r-9');
     const id = world.idOf('r-9');
     await terminate(id);
@@ -294,7 +294,7 @@ it('a lifecycle that is reset to its beginning adopts what is recorded, and goes
   await until('the new run to begin', async () => (await world.records.start(id))?.runId === next);
   expect(await world.give('r-10', 'mia', 'approve', {}, { report })).toMatchObject({ status: 'done' });
   const version = await world.untilState('r-10', 'approved');
-  // Each command was decided once, although its signal came to both runs.
+  // Each command was decided once, although both runs received its signal.
   expect(historyOf(version)).toEqual(['tag by mia', 'approve by mia']);
   expect(version.revision).toBe(before.version.revision + 1);
   await until('the record to be filed', async () => (await revisionsOf('r-10')).files.length === version.revision);
@@ -304,7 +304,7 @@ it('a lifecycle that is reset to its beginning adopts what is recorded, and goes
   await world.untilLive('shop', release);
 });
 
-it('an empty Temporal gets everything back that is open, and all of it can be finished', async () => {
+it('an empty Temporal gets all open workflows back, and all of them can be finished', async () => {
   const report = await world.submitted('r-11');
   await world.approved('r-12');
   world.script.evaluate = 'hang';
@@ -317,7 +317,7 @@ it('an empty Temporal gets everything back that is open, and all of it can be fi
   const scan = workflowId.feedback({ project: 'p', scan: 'scan-1' });
   const openBefore = (await world.records.openStarts({ limit: 100 })).rows.map(({ workflowId: id }) => id);
   expect(openBefore).toEqual(expect.arrayContaining([world.idOf('r-11'), world.idOf('r-12'), applicationId, scan]));
-  // Those that were restarted a moment ago would have to wait.
+  // Recently restarted workflows would have to wait.
   for (const id of openBefore) await world.records.restarted(id, null);
 
   const after = await world.emptyTemporal();
@@ -327,7 +327,7 @@ it('an empty Temporal gets everything back that is open, and all of it can be fi
   expect(swept).toMatchObject({ ended: [], terminated: [], waiting: [] });
   expect(await world.records.livePointer('shop', 'kind')).toEqual(pointer);
   expect((await after.standing('r-11')).version.state).toBe('new');
-  // What ran is simply gone, and runs again.
+  // Running workflows were lost and are restarted.
   const evaluated = await until('the evaluation to end', async () => {
     const row = await world.records.evaluation('p', 'gone');
     return row?.state !== 'running' && row;

@@ -1,4 +1,4 @@
-// An application goes back to an earlier release, and forth again; what was never live there is no place to go back to.
+// Reverts of an application to an earlier release and back; a release that was never live there is not a valid target.
 import { randomUUID } from 'node:crypto';
 import type { ModelLock } from '../../activities/delivery.ts';
 import { until } from './until.ts';
@@ -23,7 +23,7 @@ const mainLock = async (): Promise<ModelLock> => {
   return JSON.parse(Buffer.from(text ?? '{}').toString('utf8')) as ModelLock;
 };
 
-it('refuses whoever may not, and what is no revert', async () => {
+it('refuses unauthorised actors and invalid reverts', async () => {
   expect(await world.revert('shop', 'sam', first)).toMatchObject({ status: 'refused', reason: 'not-authorized' });
   expect(await world.revert('shop', 'eve', first)).toMatchObject({ status: 'refused', reason: 'not-authorized' });
   expect(await world.revert('shop', 'dev', undefined)).toMatchObject({ status: 'refused', reason: 'invalid' });
@@ -37,7 +37,7 @@ it('refuses whoever may not, and what is no revert', async () => {
   expect(failures).toHaveLength(2);
 });
 
-it('goes back as its owner says, and forth again as a manager says', async () => {
+it('is reverted by its owner, and reverted back by a manager', async () => {
   expect(await world.revert('shop', 'dev', first)).toMatchObject({ status: 'done' });
   expect(await world.records.livePointer('shop', 'kind')).toMatchObject({ release: first, generation: 3 });
   expect((await mainLock()).kind?.release).toBe(first);
@@ -66,7 +66,7 @@ it('applies a command that is sent twice once', async () => {
   expect(await world.records.livePointer('shop', 'kind')).toMatchObject({ release: first, generation: 5 });
 });
 
-it('retires a version once nothing runs it any more; then nobody goes back to it', async () => {
+it('retires a version once it is live nowhere; then no application can revert to it', async () => {
   // w-2 is live nowhere now.
   expect(await world.give('w-2', 'mia', 'retire')).toMatchObject({ status: 'done' });
   expect(await world.client.workflow.getHandle(world.idOf('w-2')).result()).toMatchObject({ state: 'retired' });
@@ -74,13 +74,13 @@ it('retires a version once nothing runs it any more; then nobody goes back to it
   expect(await world.records.livePointer('shop', 'kind')).toMatchObject({ release: first });
 });
 
-it('takes the next release after a revert', async () => {
+it('receives the next release after a revert', async () => {
   const third = await world.released('w-3');
   await world.untilLive('shop', third);
   expect(await world.records.livePointer('shop', 'kind')).toMatchObject({ release: third, generation: 6 });
 });
 
-it('takes down what is live, with a reason; then it can be retired, and the next release goes live', async () => {
+it('takes down the live release with a reason; then it can be retired, and the next release goes live', async () => {
   const { release: live } = await world.records.livePointer('shop', 'kind');
   const takeDown = (actor: string, args: { reason?: string }) =>
     world.revert('shop', actor, undefined, { name: 'take-down', args });
@@ -111,7 +111,7 @@ it('takes down what is live, with a reason; then it can be retired, and the next
   await world.untilLive('shop', next);
 });
 
-it('announces what was taken back, once', async () => {
+it('announces a withdrawal once', async () => {
   const events: { id: string; type: string; data: unknown }[] = [];
   const seen = await world.bus.subscribe({
     topic: 'kind',

@@ -1,4 +1,4 @@
-// Compute by script for workflow tests: jobs leave what they would have left, services answer as told.
+// Scripted compute for workflow tests: jobs write prepared outputs, services give prepared answers.
 import { createServer } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { failure } from '../../activities/failures.ts';
@@ -9,11 +9,11 @@ import { digestOfToken } from '../../activities/tokens.ts';
 import type { Digest } from '../../workflows/domain/names.ts';
 import { submissionFiles } from './submission-files.ts';
 
-/** What the scripted compute does; tests change it. */
+/** The behaviour of the scripted compute; tests change it. */
 export interface Script {
   /** `hang` runs until it is cancelled. */
   train: 'succeed' | 'crash' | 'hang' | 'empty';
-  /** What a trained model's card says otherwise. */
+  /** Overrides of a trained model's card. */
   card?: Readonly<Record<string, unknown>>;
   evaluate: 'pass' | 'fail' | 'crash' | 'other-model' | 'hang';
   /** `slow` never becomes ready, `endless` never answers. */
@@ -94,9 +94,9 @@ export function scriptedCluster(script: Script, { records, areas }: { records: R
   };
   return {
     port,
-    /** Names of the jobs that have begun, in order. */
+    /** Names of the started jobs, in order. */
     begunJobs: begunJobs as readonly string[],
-    /** Names of the jobs that were ended while they ran. */
+    /** Names of the jobs that were stopped while running. */
     endedJobs: endedJobs as readonly string[],
     async close() {
       for (const name of services.keys()) await port.stopService(name);

@@ -1,4 +1,4 @@
-// Long jobs hold up nobody: evaluations go past trainings, one project's trainings past another's backlog, and what hangs can be ended.
+// Long jobs do not block others: evaluations overtake trainings, one project's trainings overtake another's backlog, hanging jobs can be cancelled.
 import type { TrainingRunInput } from '../../workflows/messages.ts';
 import { taskQueues, workflowId } from '../../workflows/messages.ts';
 import { slots } from '../../workers/queues.ts';
@@ -36,7 +36,7 @@ const backlogOf = async (queue: string): Promise<number> => {
   return Number(stats?.approximateBacklogCount ?? 0);
 };
 
-it('evaluates while trainings take every slot of theirs', async () => {
+it('evaluates while trainings occupy all of their slots', async () => {
   await world.putSubmission('s-1', 's-1');
   await world.startLifecycle('s-1', { directory: 's-1' });
   await world.untilState('s-1', 'new');
@@ -49,7 +49,7 @@ it('evaluates while trainings take every slot of theirs', async () => {
   for (const run of runs) await run.result().catch(() => undefined);
 });
 
-it('lets another project’s training go past the backlog of the first', async () => {
+it('runs another project’s training before the backlog of the first', async () => {
   await world.records.createProject(
     { project: 'q', types: ['other'], policy: { ...(await policyOf()), version: 1 } },
     auditEntry('project.created'),
@@ -64,20 +64,20 @@ it('lets another project’s training go past the backlog of the first', async (
     'the other project’s to wait, too',
     async () => (await backlogOf(taskQueues.training)) > many.length - slots.training,
   );
-  // From now on each ends by itself; those that hang are ended one by one, each of which frees a slot.
+  // From now on each job ends; hanging ones are cancelled one by one, each of which frees a slot.
   const finished = runs.filter((_, i) => begun(`many-${i}`));
   world.script.train = 'succeed';
   for (const run of finished) await run.cancel();
   await other.result();
   const order = world.begunJobs.filter((name) => /-(many-\d+|single)-1-/.test(name));
   const place = order.findIndex((name) => name.includes('-single-'));
-  // In order of arrival it would be the last of thirteen.
+  // In order of arrival it would be the thirteenth and last.
   expect(place).toBeGreaterThanOrEqual(slots.training);
   expect(place).toBeLessThan(slots.training + 4);
   for (const run of runs) await run.result().catch(() => undefined);
 });
 
-it('ends an evaluation that hangs when it is cancelled, and records who cancelled it', async () => {
+it('stops a hanging evaluation when it is cancelled, and records who cancelled it', async () => {
   await world.submitted('s-2');
   world.script.evaluate = 'hang';
   for (const [id, by] of [
@@ -99,7 +99,7 @@ it('ends an evaluation that hangs when it is cancelled, and records who cancelle
   }
 });
 
-it('fails the gate of a model that never answers, and goes on with the next release', async () => {
+it('fails the gate of a model that never answers, and continues with the next release', async () => {
   await world.addApplication('shop');
   world.script.service = 'endless';
   const endless = await world.released('s-3');

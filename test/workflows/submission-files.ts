@@ -1,4 +1,4 @@
-// The files of a lawful submission: a small model, its card, its golden samples.
+// The files of a valid submission: a small model, its card, its golden samples.
 import { addModel, encodeModel } from '../model-format/onnx-model.ts';
 
 const card = {
@@ -27,7 +27,7 @@ const golden = {
   ],
 };
 
-/** The three files of a lawful submission. */
+/** The three files of a valid submission. */
 export function submissionFiles(
   salt: string,
   change: Record<string, unknown> = {},

@@ -1,4 +1,4 @@
-// What happens to a submission: taken as a version with a number, or invalid with every problem named.
+// A submission becomes a version with a number, or is invalid with every problem listed.
 import type { Version } from '../../workflows/domain/model.ts';
 import type { StorePath } from '../../workflows/domain/names.ts';
 import { submissionFiles } from './submission-files.ts';
@@ -16,12 +16,12 @@ const invalid = async (submission: string, directory = submission) => {
   const version = (await handle.result()) as Version;
   expect(version).toMatchObject({ state: 'invalid', version: null });
   const staged = await world.areas.list(`staging/p/models/m/${submission}` as StorePath);
-  // Only the record of the passage is left.
+  // Only the record of the lifecycle is left.
   expect(staged.files.filter(({ path }) => !path.includes('/record/'))).toEqual([]);
   return version.detail;
 };
 
-it('names every problem of model.json', async () => {
+it('lists every problem of model.json', async () => {
   await world.putSubmission('s-1', 's-1', { name: 'other', type: 'kinder', revises: 99 });
   const detail = await invalid('s-1');
   expect(detail).toContain('name is "other"');
@@ -29,7 +29,7 @@ it('names every problem of model.json', async () => {
   expect(detail).toContain('revises version 99, which m does not have');
 });
 
-it('refuses what does not parse, what is missing, what is empty', async () => {
+it('refuses files that do not parse, are missing or are empty', async () => {
   await world.putSubmission('s-2', 's-2');
   await world.put('s-2/model.json', '{');
   expect(await invalid('s-2')).toMatch(/model\.json/);
@@ -46,12 +46,12 @@ it('refuses what does not parse, what is missing, what is empty', async () => {
   expect(await invalid('s-5')).toContain('golden.json is empty');
 });
 
-it('takes the same bytes once while the first is open, and as a new version after its end', async () => {
+it('accepts the same bytes only once while the first version is open, and as a new version after its end', async () => {
   await world.putSubmission('twice', 'twice');
   await world.startLifecycle('s-6', { directory: 'twice' });
   const first = await world.untilState('s-6', 'new');
   expect(await invalid('s-7', 'twice')).toContain('submission s-6 of p/m is open with the same bytes');
-  // The conflict's end does not let go of the first one's claim.
+  // The end of the conflicting submission does not release the first one's claim.
   expect(await invalid('s-8', 'twice')).toContain('submission s-6 of p/m is open with the same bytes');
   await world.give('s-6', 'sam', 'withdraw');
   await world.client.workflow.getHandle(world.idOf('s-6')).result();
@@ -62,7 +62,7 @@ it('takes the same bytes once while the first is open, and as a new version afte
   });
 });
 
-it('knows which version a revision revises', async () => {
+it('records which version a revision revises', async () => {
   await world.submitted('s-10');
   const first = await world.untilState('s-10', 'new');
   await world.putSubmission('s-11', 's-11', { revises: first.version });
@@ -70,7 +70,7 @@ it('knows which version a revision revises', async () => {
   expect(await world.untilState('s-11', 'new')).toMatchObject({ revises: first.version });
 });
 
-it('keeps what was staged when the author changes the files later', async () => {
+it('keeps the staged files when the author changes the originals later', async () => {
   await world.submitted('s-12');
   const { digest, files } = await world.untilState('s-12', 'new');
   await world.put('s-12/model.onnx', 'changed');

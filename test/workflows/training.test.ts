@@ -1,4 +1,4 @@
-// Training inside a lifecycle: failed and tried again, withdrawn in the middle, and trained outside of it.
+// Training in a lifecycle: failed and retried, withdrawn during the training, cancelled in Temporal.
 import { jest } from '@jest/globals';
 import { until } from './until.ts';
 import type { World } from './world.ts';
@@ -15,7 +15,7 @@ const runOf = (submission: string) => world.client.workflow.getHandle(`run/p/m/$
 const jobsOf = (submission: string) => world.begunJobs.filter((name) => name.includes(`-${submission}-`));
 const ended = (submission: string) => world.client.workflow.getHandle(world.idOf(submission)).result();
 
-it('fails, is tried again as the next attempt, and goes on to be new', async () => {
+it('fails, is retried as the next attempt, and becomes new', async () => {
   world.script.train = 'crash';
   await world.startLifecycle('rf-1', world.run);
   const failed = await world.untilState('rf-1', 'failed');
@@ -37,7 +37,7 @@ it('fails, is tried again as the next attempt, and goes on to be new', async () 
   expect(fresh.digest).toBe(trained.run?.outputs[0]?.sha256);
 });
 
-it('says what a job did not leave', async () => {
+it('reports missing outputs of a job', async () => {
   world.script.train = 'empty';
   await world.startLifecycle('rf-2', world.run);
   expect((await world.untilState('rf-2', 'failed')).detail).toContain('model.onnx is missing');
@@ -45,11 +45,11 @@ it('says what a job did not leave', async () => {
   expect(await ended('rf-2')).toMatchObject({ state: 'withdrawn' });
 });
 
-it('is withdrawn while it trains: the job is ended, by its author alone', async () => {
+it('is withdrawn during the training, only by its author: the job is stopped', async () => {
   world.script.train = 'hang';
   await world.startLifecycle('rf-3', world.run);
   await world.untilState('rf-3', 'training');
-  // The state begins with the run, which first looks for the code and the data: the job comes later.
+  // The state begins with the run, which first reads the code and the data; the job starts later.
   const job = await until('the job to begin', async () => jobsOf('rf-3')[0]);
   expect(await world.give('rf-3', 'sue', 'withdraw')).toMatchObject({ status: 'refused', reason: 'not-authorized' });
   expect(await world.give('rf-3', 'sam', 'withdraw', { reason: 'wrong data' })).toMatchObject({ status: 'done' });
@@ -64,7 +64,7 @@ it('is withdrawn while it trains: the job is ended, by its author alone', async 
   );
 });
 
-it('is withdrawn before its job has begun: none ever begins', async () => {
+it('is withdrawn before its job has started: no job starts', async () => {
   const asked: { answer?: () => void } = {};
   const read = jest
     .spyOn(world.code, 'read')
@@ -100,7 +100,7 @@ it('is withdrawn while it is new: its bytes may be submitted again', async () =>
   expect(again.version).toBeGreaterThan(former?.version ?? Infinity);
 });
 
-it('is cancelled by an operator in Temporal itself: the run has failed, the version goes on', async () => {
+it('is cancelled by an operator in Temporal: the run has failed, the version continues', async () => {
   world.script.train = 'hang';
   const handle = await world.startLifecycle('rf-6', world.run);
   await world.untilState('rf-6', 'training');
@@ -117,7 +117,7 @@ it('is cancelled by an operator in Temporal itself: the run has failed, the vers
   expect(await world.untilState('rf-6', 'trained')).toMatchObject({ run: { attempt: 2 } });
 });
 
-it('cannot be trained from what is not there', async () => {
+it('cannot be trained from missing code or data', async () => {
   if (!('run' in world.run)) throw new Error('no run');
   await world.startLifecycle('rf-7', { run: { ...world.run.run, entrypoint: 'nothing.py' } });
   expect((await world.untilState('rf-7', 'failed')).detail).toContain('nothing.py is not in p/code');

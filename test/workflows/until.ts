@@ -1,10 +1,10 @@
-// Waits for what comes eventually.
+// Polls until a condition holds.
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** What takes a second here may take a minute on a machine that does much else. */
+/** An operation of one second may take a minute on a busy machine. */
 const PATIENCE_MS = 150_000;
 
-/** Asks until there is an answer; tells what was waited for when there is none. */
+/** Polls until there is an answer; on timeout the error names what was expected. */
 export async function until<T>(
   what: string,
   ask: () => Promise<T | undefined | null | false>,
@@ -20,7 +20,7 @@ export async function until<T>(
     if (answer) return answer;
     if (Date.now() > end) throw new Error(`waited ${withinMs} ms for ${what}`);
     await sleep(pause);
-    // Each question is a replay: at first it comes soon, then it does not hold up what is waited for.
+    // Each query is a replay: the interval grows so that polling does not delay the awaited work.
     pause = Math.min(pause * 2, 200);
   }
 }

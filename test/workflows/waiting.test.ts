@@ -1,4 +1,4 @@
-// A store that is away in the middle of a release: the release waits, says why, and goes on by itself.
+// A store that is unavailable during a release: the release waits, reports why, and continues automatically.
 import { rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createWorkflowGateway } from '../../api/temporal.ts';
@@ -12,7 +12,7 @@ beforeAll(async () => {
 }, 600_000);
 afterAll(() => world.close());
 
-it('tells which step of a child workflow fails, and nothing once it has come through', async () => {
+it('reports which step of a child workflow fails, until the step succeeds', async () => {
   const gateway = createWorkflowGateway(world.client);
   await world.approved('v-1');
   const id = world.idOf('v-1');

@@ -29,7 +29,7 @@ export type World = Awaited<ReturnType<typeof openWorld>>;
 
 export interface WorldOptions {
   readonly policy?: Partial<Policy>;
-  /** Keep next to no workflow in memory, so that nearly every task replays the whole history. Slow. */
+  /** Caches almost no workflows, so that nearly every task replays the whole history. Slow. */
   readonly replayEachTask?: boolean;
 }
 
@@ -37,7 +37,7 @@ export interface WorldOptions {
 export async function openWorld(options: WorldOptions = {}) {
   const [{ address }, databaseUrl] = await Promise.all([temporalServer(), freshDatabase()]);
   const namespace = `test-${randomUUID()}`;
-  // A flooded history is larger than the 4 MiB that gRPC takes unless told.
+  // A flooded history exceeds gRPC's default limit of 4 MiB.
   const connection = await Connection.connect({ address, channelArgs: { 'grpc.max_receive_message_length': -1 } });
   await openNamespace(connection, namespace);
   const home = await mkdtemp(join(tmpdir(), 'ocdl-world-'));
@@ -53,7 +53,7 @@ export async function openWorld(options: WorldOptions = {}) {
   quieten();
   const native = await NativeConnection.connect({ address });
   const policy: Policy = { ...defaultPolicy, undoWithinSeconds: 30, ...options.policy };
-  /** What a namespace of Temporal is used by: a client, the API's gateway over it, and what people do through that. */
+  /** The users of a Temporal namespace: a client, the API's gateway, and people's actions through it. */
   function clientOf(namespace: string) {
     const started = new Set<string>();
     const client = new Client({ connection, namespace, interceptors: { workflow: [noteStarted(started)] } });
@@ -62,7 +62,7 @@ export async function openWorld(options: WorldOptions = {}) {
     return { namespace, client, started, own: { namespace, client, gateway, ...passage } };
   }
   const first = clientOf(namespace);
-  /** Every namespace that this world has used, the present one last. */
+  /** Every namespace that this world has used, the current one last. */
   const used = [first];
   const present = () => used.at(-1) ?? first;
   const codePath = await workflowBundle(join(tmpdir(), 'ocdl-test-bundle'));
@@ -74,8 +74,8 @@ export async function openWorld(options: WorldOptions = {}) {
       ...admitting(stores.records),
     } as const;
     const made = await Promise.all([
-      // In any case each workflow is replayed once when the world closes. Two cached is the least: with none at all the SDK
-      // loses tasks that meet a query, and each costs its timeout of ten seconds.
+      // Each workflow is also replayed once when the world closes. Two cached workflows are the minimum: without a cache the SDK
+      // loses tasks that coincide with a query, and each costs its timeout of ten seconds.
       Worker.create({
         ...common,
         taskQueue: taskQueues.core,
@@ -83,7 +83,7 @@ export async function openWorld(options: WorldOptions = {}) {
         ...workflowTime,
         maxCachedWorkflows: options.replayEachTask ? 2 : 100,
       }),
-      // Word of a cancellation comes with a heartbeat: each one that is due is sent.
+      // A cancellation arrives with a heartbeat, so heartbeats are not throttled.
       createJobWorkers({ ...common, maxHeartbeatThrottleInterval: '1 second' }),
     ]);
     workers.push(...made.flat().map((worker) => ({ worker, running: worker.run() })));
@@ -150,15 +150,15 @@ export async function openWorld(options: WorldOptions = {}) {
     connection,
     home,
     script,
-    /** Names of the jobs that have begun, in order. */
+    /** Names of the started jobs, in order. */
     begunJobs: cluster.begunJobs,
-    /** Names of the jobs that were ended while they ran. */
+    /** Names of the jobs that were stopped while running. */
     endedJobs: cluster.endedJobs,
     run,
     ...first.own,
     startWorkers,
     stopWorkers,
-    /** Temporal loses everything it knew: the platform goes on over an empty one. Returns what is done through that. */
+    /** Simulates the loss of all Temporal data: the platform continues with an empty one. Returns the actions through it. */
     async emptyTemporal() {
       await stopWorkers();
       const empty = `test-${randomUUID()}`;
@@ -167,7 +167,7 @@ export async function openWorld(options: WorldOptions = {}) {
       await startWorkers();
       return present().own;
     },
-    /** Closes everything. Before that each workflow of the world is replayed from its history, from beginning to end. */
+    /** Replays each workflow of the world from its complete history, then closes everything. */
     async close(): Promise<void> {
       await consumer.stop();
       await stopWorkers();
@@ -189,6 +189,6 @@ export function quieten(): void {
   try {
     Runtime.install({ logger: new DefaultLogger('ERROR') });
   } catch {
-    // Another world of this process was first.
+    // Another world of this process has already set it.
   }
 }
