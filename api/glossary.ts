@@ -1,4 +1,5 @@
-// Descriptions of the API's fields for the OpenAPI document: one meaning per name, or `<where>.<name>` if a name has several. `where` is the enclosing field or, at the top level of a body or response, the last word of the path: `versions`, `tokens`.
+// Descriptions of the API's fields for the OpenAPI document: one meaning per name, or `<where>.<name>` if a name has several.
+// `where` is the enclosing field or, at the top level of a body or response, the last word of the path: `versions`, `tokens`.
 
 export type Meaning = string | readonly [description: string, example: unknown];
 
