@@ -305,7 +305,7 @@ export function createModelCenterActivities(deps: {
   }
 }
 
-/** What the audit calls the workflow that this activity works for. */
+/** The audit's project and subject for the workflow that this activity works for. */
 async function aboutWorkflow(records: Records): Promise<{ project: string | null; subject: string }> {
   const id = currentWorkflow();
   const parsed = parseWorkflowId(id);
@@ -336,7 +336,7 @@ export async function* once(bytes: Uint8Array): AsyncIterable<Uint8Array> {
   yield bytes;
 }
 
-/** The thing, or a failure that names it. */
+/** The found value. Throws `NotFound` naming it if it is missing. */
 export async function mustHave<T>(found: Promise<T | undefined>, what: string): Promise<T> {
   const thing = await found;
   if (thing === undefined) throw failure('NotFound', `there is no ${what}`);

@@ -52,7 +52,7 @@ export interface WorkflowGateway {
   /** Asks a workflow to interrupt its work. An import then removes what it has stored. */
   cancel(workflowId: string): Promise<void>;
   sendCommand(workflowId: string, command: SignedCommand): Promise<void>;
-  /** Tells a workflow to read the records again. */
+  /** Makes a workflow read the records again. */
   wake(workflowId: string): Promise<void>;
   /**
    * A workflow's status in Temporal, for its newest run unless `runId` is given; `undefined` if no workflow with that id

@@ -118,7 +118,7 @@ async function writeDelivery(trx: Work, delivery: Delivery): Promise<void> {
         .columns(['application', 'release'])
         .doUpdateSet({
           ...deliveryColumns(delivery),
-          // Whoever stops a delivery does not know its gate results so far, so they are kept.
+          // A caller that stops a delivery does not know its gate results so far, so they are kept.
           row: sql<string>`case when excluded.row->'gates' = '[]' then excluded.row || jsonb_build_object('gates', deliveries.row->'gates')
             else excluded.row end`,
         })
