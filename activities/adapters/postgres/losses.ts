@@ -91,8 +91,8 @@ function describeError(error: unknown, server: string): string {
 }
 
 /**
- * Maps non-retryable errors to failures by SQLSTATE class, and errors that a person can fix to `SystemUnavailable` with
- * the remedy. All others are unchanged.
+ * Maps non-retryable errors to failures by SQLSTATE class. Maps transient errors, and errors that a person can fix, to
+ * `SystemUnavailable`, with the remedy if one is known. All others are unchanged.
  */
 function explained(error: unknown, server: string): unknown {
   if (error instanceof pg.DatabaseError) {
