@@ -67,7 +67,10 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
     });
   }
 
-  /** Records how far it is: not earlier than the row that this one follows, which a worker with another clock may have written. */
+  /**
+   * Records the progress. Its time is never before the preceding row's, which a worker with a different clock may have
+   * written.
+   */
   const tell = (row: Import): Promise<void> => {
     const now = new Date().toISOString();
     return records.recordImport({ ...row, updatedAt: row.updatedAt > now ? row.updatedAt : now }, null);
@@ -207,7 +210,7 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
           bytes: found?.bytes ?? 0,
         };
         await records.recordImport(row, entry(input, `import.${state}`, {}, { reason: detail }));
-        // A worker that had not heard of it yet may have stored something meanwhile.
+        // A worker that did not know yet may have stored files meanwhile.
         await clear(input);
         return row;
       });

@@ -1,12 +1,12 @@
-// Lets an activity run only for a workflow whose start is recorded: whoever reaches Temporal's port can start workflows, but not act by them.
+// Lets activities run only for workflows with a recorded start: access to Temporal's port suffices to start workflows, but not to act through them.
 import type { Context } from '@temporalio/activity';
 import { defaultPayloadConverter } from '@temporalio/common';
 import { failure } from './failures.ts';
 import type { AdmissionAnswer, Records } from './records.ts';
 
-/** Header that a workflow sends the digest of its input in (workflows/start-digest.ts). */
+/** Header in which a workflow sends the digest of its input (workflows/start-digest.ts). */
 const START_DIGEST = 'ocdl-start-digest';
-/** Attempts that the audit keeps one by one each day; the others are the same row. */
+/** Maximum number of refused attempts that the audit stores per day; further ones reuse the same keys. */
 const KEPT_PER_DAY = 100;
 
 const why: Record<Exclude<AdmissionAnswer, 'admitted'>, string> = {
@@ -36,7 +36,7 @@ export const admitActivities = (records: Records) => (context: Context) => ({
   },
 });
 
-/** One row of the audit, of which there are at most so many a day. */
+/** Writes one audit entry; at most {@link KEPT_PER_DAY} exist per day. */
 async function noteRefused(
   records: Records,
   { workflowId, type, runId }: { workflowId: string; type: string; runId: string },

@@ -1,10 +1,10 @@
-// Digests of the chunks of a file: with them a range is checked by itself, without reading the rest of the file.
+// Digests of a file's chunks. With them a range can be verified without reading the rest of the file.
 import { createHash } from 'node:crypto';
 import { locationOf } from '../workflows/domain/names.ts';
 import type { ArtifactStore } from './ports.ts';
 import { CHUNK_BYTES, type Records } from './records.ts';
 
-/** Hashes a stream by chunks, whatever pieces it comes in. */
+/** Hashes a stream in chunks, regardless of the size of its pieces. */
 export function createChunkHasher() {
   const state = { hash: createHash('sha256'), filled: 0, bytes: 0, digests: [] as Buffer[] };
   const finish = (): void => {
@@ -23,9 +23,9 @@ export function createChunkHasher() {
         if (state.filled === CHUNK_BYTES) finish();
       }
     },
-    /** Bytes so far. */
+    /** Number of bytes so far. */
     bytes: (): number => state.bytes,
-    /** The chunks' digests one after the other, 32 bytes each, once all bytes were given. */
+    /** The concatenated chunk digests, 32 bytes each. Call it after all bytes were given. */
     digests(): Uint8Array {
       if (state.filled > 0) finish();
       return Buffer.concat(state.digests);
@@ -36,8 +36,8 @@ export function createChunkHasher() {
 type Kept = Pick<Records, 'keepChunkDigests' | 'keepFileDigest'>;
 
 /**
- * The same store; what is written to it has its digests kept in the records, in the same pass. Where they cannot be kept the
- * write counts all the same: they are computed again when they are first needed.
+ * Wraps a store so that the digests of written files are recorded in the same pass. If they cannot be recorded, the write
+ * still succeeds, and they are computed when first needed.
  */
 export function keepingDigests(store: ArtifactStore, records: Kept, onWarn: (message: string) => void): ArtifactStore {
   return {
@@ -67,10 +67,10 @@ export function keepingDigests(store: ArtifactStore, records: Kept, onWarn: (mes
   };
 }
 
-/** Files that people name by their paths: no record says which digest they have. */
+/** Files that people address by path: no record contains their digest. */
 const isNamedByPath = (path: string): boolean => ['private', 'common'].includes(locationOf(path)?.area ?? '');
 
-/** The same source, each piece shown on its way. An end or a return reaches the source itself. */
+/** The same source, with each piece passed to `see`. An end or a return reaches the source itself. */
 function watched(source: AsyncIterable<Uint8Array>, see: (piece: Uint8Array) => void): AsyncIterable<Uint8Array> {
   return {
     [Symbol.asyncIterator]() {
@@ -78,7 +78,7 @@ function watched(source: AsyncIterable<Uint8Array>, see: (piece: Uint8Array) => 
       return {
         async next() {
           const next = await pieces.next();
-          // What is not bytes is refused by the store.
+          // The store refuses anything other than bytes.
           if (!next.done && next.value instanceof Uint8Array) see(next.value);
           return next;
         },

@@ -1,4 +1,4 @@
-// One release into one application: the checks, the lock in its repository, the gates, the live pointer.
+// Delivers one release into one application: the checks, the lock file in its repository, the gates, the live pointer.
 import { isDeepStrictEqual } from 'node:util';
 import type { SignedCommand } from '../workflows/domain/command.ts';
 import { ApplicationFailure } from '@temporalio/common';
@@ -15,7 +15,7 @@ import type { DeliveryKey, Records } from './records.ts';
 
 export type DeliveryActivities = ReturnType<typeof createDeliveryActivities>;
 
-/** Content of `model.lock`: what the application runs, per type. */
+/** Content of `model.lock`: what the application runs, by type. */
 export interface ModelLock {
   readonly [type: string]: {
     readonly release: string;
@@ -38,7 +38,7 @@ export function createDeliveryActivities(deps: {
   const { records, releases, cluster, code } = deps;
 
   return {
-    /** Takes a release in: it is announced, approved, not taken back, and every byte in the store is what was approved. */
+    /** Accepts a release if it is announced, approved and not withdrawn, and the stored bytes are the approved ones. */
     async receiveRelease({ release }: Pick<DeliveryKey, 'release'>): Promise<{
       gates: readonly string[];
       missing: readonly string[];
@@ -57,14 +57,17 @@ export function createDeliveryActivities(deps: {
       return { gates: app.gates, missing: await records.missingGates(of) };
     },
 
-    /** Commits `model.lock` on the branch `ocdl/<release>` of the application's repository: the entrance to its own CI/CD (paper 3.3). */
+    /**
+     * Commits `model.lock` on the branch `ocdl/<release>` of the application's repository: the entry point to its own
+     * CI/CD (paper 3.3).
+     */
     async lockModel({ release }: Pick<DeliveryKey, 'release'>): Promise<{ commit: string }> {
       const { app, row } = await find(release);
       const others = (await liveReleases(app)).filter(({ type }) => type !== row.type);
       return beating((signal) => commitLock(app, [...others, row], row, `ocdl/${row.release}`, 'candidate', signal));
     },
 
-    /** Runs one gate and records its result. What is thrown here says that it could not be run: it has not passed. */
+    /** Runs one gate and records its result. A throw means that the gate could not run, so it has not passed. */
     async runGate({ gate, release }: Pick<DeliveryKey, 'release'> & { gate: string }): Promise<GateResult> {
       const { app, row, of } = await find(release);
       const { files } = row;
@@ -80,7 +83,7 @@ export function createDeliveryActivities(deps: {
       return records.recordGate(of, result, currentRun());
     },
 
-    /** A person's move of the live pointer: back to an earlier release, whose bytes must be whole, or to nothing. */
+    /** Decides a person's move of the live pointer: to an earlier release, whose bytes must be intact, or to none. */
     async decidePointer({ command }: { command: SignedCommand }): Promise<ApplicationStanding> {
       const id = currentWorkflow();
       const to = command.body.args.release;
@@ -90,8 +93,8 @@ export function createDeliveryActivities(deps: {
     },
 
     /**
-     * Moves the live pointer to a release that has passed, by compare-and-set; `why` says what stood against it.
-     * `wake`: the versions whose deliveries changed, what is live now and what was.
+     * Moves the live pointer to a release that has passed, by compare-and-set. `why`: the reason it could not. `wake`:
+     * the versions whose deliveries changed, both the new live one and the previous one.
      */
     async moveLivePointer({ release }: Pick<DeliveryKey, 'release'>): Promise<{
       why: string | null;
@@ -119,9 +122,9 @@ export function createDeliveryActivities(deps: {
           const touched = [row, ...(formerRow ? [formerRow] : [])];
           return { why: null, wake: touched.map((one) => workflowId.modelLifecycle(one)) };
         }
-        // A person has moved the pointer meanwhile: a newer release still goes over it.
+        // A person moved the pointer meanwhile. A newer release still replaces it, so retry.
         if (result.why === 'generation') continue;
-        // Another gate was configured meanwhile: the delivery begins again with it.
+        // Another gate was configured meanwhile. The delivery starts again with it.
         if (result.why === 'gates') return { why: 'gates that are configured now have not passed', wake: [] };
         const now = (await records.livePointer(application, type)).release ?? 'nothing';
         const why =
@@ -134,8 +137,8 @@ export function createDeliveryActivities(deps: {
     },
 
     /**
-     * Commits `model.lock` to the main branch: what is live, by the pointers of all the application's types as they stand now.
-     * A late repetition, and another type that moves meanwhile, so end with what is live, too.
+     * Commits `model.lock` to the main branch: what is live, by the current pointers of all the application's types.
+     * Because it reads them all, a late retry or a concurrent move of another type also ends with what is live.
      */
     async commitLive({ application, type }: Omit<DeliveryKey, 'release'>): Promise<{ commit: string }> {
       const app = await mustHave(records.application(application), `application ${application}`);
@@ -153,7 +156,7 @@ export function createDeliveryActivities(deps: {
     },
   };
 
-  /** What is live in an application, at most one release a type. */
+  /** The live releases of an application, at most one per type. */
   async function liveReleases({ application, types }: Application): Promise<readonly Release[]> {
     const pointers = await Promise.all(types.map((type) => records.livePointer(application, type)));
     return Promise.all(
@@ -161,7 +164,10 @@ export function createDeliveryActivities(deps: {
     );
   }
 
-  /** A release on its way into the application that this activity works for, be it as its delivery. */
+  /**
+   * A release being delivered to the application that this activity works for, also when it runs in the application's
+   * delivery.
+   */
   async function find(release: string): Promise<{ app: Application; row: Release; of: DeliveryKey }> {
     const parsed = parseWorkflowId(currentWorkflow());
     const application =
@@ -183,7 +189,7 @@ export function createDeliveryActivities(deps: {
     return { app, row, of: { application, type, release } };
   }
 
-  /** Every byte in the release store is what was approved. */
+  /** Checks that every file in the release store has its approved digest. */
   async function bytesAreWhole({ release, files }: Release): Promise<void> {
     await beating(async (signal, report) => {
       for (const { name, uri, sha256 } of files) {
@@ -198,7 +204,7 @@ export function createDeliveryActivities(deps: {
     });
   }
 
-  /** `model.lock` without this type: nothing of it is live. */
+  /** Commits `model.lock` without this type, because no release of it is live. */
   async function commitNothing(
     app: Application,
     rows: readonly Release[],
@@ -213,7 +219,10 @@ export function createDeliveryActivities(deps: {
     });
   }
 
-  /** Makes the lock again from the records, whatever the file says: a person may have written into it. `row` is what it is committed for. */
+  /**
+   * Rebuilds the lock from the records, ignoring the file's content: a person may have edited it. `row` is the release it
+   * is committed for.
+   */
   async function commitLock(
     app: Application,
     rows: readonly Release[],
@@ -234,7 +243,7 @@ export function createDeliveryActivities(deps: {
   }
 }
 
-/** Why the work failed for good; undefined when it did not. What can be tried again is. */
+/** The reason if the work failed with a non-retryable failure, otherwise undefined. Retryable failures are thrown again. */
 async function beatingReason(work: () => Promise<void>): Promise<{ reason: string; message: string } | undefined> {
   try {
     await work();
@@ -245,7 +254,7 @@ async function beatingReason(work: () => Promise<void>): Promise<{ reason: strin
   }
 }
 
-/** Types in the application's own order: the same releases are the same bytes. */
+/** Types in the application's own order, so that the same releases give the same bytes. */
 function lockOf({ types }: Application, rows: readonly Release[]): ModelLock {
   const entries = types.flatMap((type) => {
     const row = rows.find((one) => one.type === type);

@@ -1,10 +1,10 @@
-// What workflows of before Records decided still call. It establishes nothing: such a workflow goes over to a new run, which reads the record.
+// Activities that workflows from before Records still call. They establish no facts: such a workflow switches to a new run, which reads the record.
 import type { Evaluation, LivePointer, NamedArtifact, Release, Scan, Version } from '../workflows/domain/model.ts';
 import type { Records } from './records.ts';
 
 export type EarlierActivities = ReturnType<typeof createEarlierActivities>;
 
-/** What those workflows call besides, with the answers of then: names that still stand for something. */
+/** Further calls of those workflows, with the results of that time, whose names still have a meaning. */
 export interface EarlierCalls extends EarlierActivities {
   recordRefusals(input: object): Promise<void>;
   readFence(input: { release: string }): Promise<{ fenced: boolean }>;
@@ -23,7 +23,7 @@ export interface EarlierCalls extends EarlierActivities {
 }
 
 export function createEarlierActivities({ records }: { records: Records }) {
-  /** Answers with nothing: nobody goes on by it. The name stays for activities that are pending while the platform is upgraded. */
+  /** Returns nothing: no workflow uses the result. The name is kept for activities that are pending during an upgrade. */
   const nothing =
     <Result>() =>
     async (_: object): Promise<Result> =>
@@ -44,7 +44,7 @@ export function createEarlierActivities({ records }: { records: Records }) {
     allotRelease: nothing<Release>(),
     fenceReleases: nothing<{ live: readonly string[]; wake: readonly string[] }>(),
 
-    /** An evaluation that came to an end with a report is recorded by the activity that ran it; what failed is recorded here. */
+    /** Records a failed evaluation. One with a report was recorded by the activity that ran it. */
     async recordEvaluation({ evaluation }: { evaluation: Evaluation }): Promise<void> {
       if (evaluation.state !== 'failed') return;
       const { project, evaluation: id } = evaluation;

@@ -1,10 +1,10 @@
-// Failures as activities and adapters throw them: retryable or not is decided here, once, by type.
+// Failures thrown by activities and adapters. Whether a failure is retryable is decided here, once, by its type.
 import { ApplicationFailure } from '@temporalio/common';
 import { failureTypes, type FailureType } from '../workflows/domain/failures.ts';
 
 /**
- * A failure that trying again cannot mend. The message says what, which one, and what to do.
- * Everything else that is thrown (a refused connection, a timeout) is retried.
+ * A non-retryable failure. The message says what, which one, and what to do. All other errors (a refused connection, a
+ * timeout) are retried.
  */
 export function failure(
   type: FailureType,
@@ -21,17 +21,17 @@ export function failure(
   });
 }
 
-/** Is it one of ours, of this type? Also when it was wrapped on its way. */
+/** Whether the error, or one that it wraps, is a failure of this type. */
 export function isFailure(error: unknown, type: FailureType): boolean {
   for (let e: unknown = error; e instanceof Error; e = e.cause)
     if (e instanceof ApplicationFailure && e.type === type) return true;
   return false;
 }
 
-/** Is it one that trying again cannot mend? */
+/** Whether the error is non-retryable. */
 export const isFinal = (error: unknown): boolean => failureTypes.some((type) => isFailure(error, type));
 
-/** The systems that a failure can name, as people call them. */
+/** The systems that a failure can name, by their common names. */
 export type SystemName =
   | 'HDFS'
   | 'Alluxio'
@@ -47,14 +47,14 @@ export type SystemName =
 
 /**
  * A system that does not answer, refuses the platform, or has no room left. Retryable: an operator can fix it meanwhile.
- * `message` is for logs and may name addresses; `reason` is for whoever asked and names none.
+ * `message` is for logs and may contain addresses; `reason` is for the caller and contains none.
  */
 export class SystemUnavailable extends Error {
   readonly system: SystemName;
   readonly reason: string;
-  /** No space or quota is left: a retry helps only after somebody has made room. */
+  /** No space or quota is left: a retry helps only after someone has freed space. */
   readonly isFull: boolean;
-  /** The adapter's own word for the problem. */
+  /** The adapter's own code for the problem. */
   readonly code?: string;
   constructor(given: {
     readonly system: SystemName;
@@ -73,7 +73,7 @@ export class SystemUnavailable extends Error {
   }
 }
 
-/** What an error says, whatever was thrown; one of another realm is no instance of ours. */
+/** The message of anything thrown. Does not use `instanceof`, which fails for errors of another realm. */
 export const messageOf = (error: unknown): string =>
   typeof error === 'object' && error !== null && 'message' in error ? String(error.message) : String(error);
 

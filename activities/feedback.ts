@@ -1,4 +1,4 @@
-// Feedback (paper 5): the engineer's true or false, kept in Git, becomes labelled data for the next training.
+// Feedback (paper 5): the engineers' verdicts, stored in Git, become labelled data for the next training.
 import type { Finding, Scan } from '../workflows/domain/model.ts';
 import type { ScanStanding } from '../workflows/domain/standing.ts';
 import { failure } from './failures.ts';
@@ -9,12 +9,15 @@ import type { Records } from './records.ts';
 
 export type FeedbackActivities = ReturnType<typeof createFeedbackActivities>;
 
-/** The project's repository of labels. */
+/** The project's label repository. */
 export const labelsRepository = (project: string): string => `${project}/labels`;
 
 export function createFeedbackActivities({ records, code }: { records: Records; code: CodeHost }) {
   return {
-    /** Commits a scan's labels as they stand, as one CSV (RFC 4180), and completes the decision; the same labels again make no commit. */
+    /**
+     * Commits a scan's current labels as one CSV file (RFC 4180), and completes the decision. Unchanged labels make no
+     * commit.
+     */
     async commitLabels({ commandId }: { commandId: string }): Promise<ScanStanding> {
       const of = ofWorkflow('feedback', 'project', 'scan');
       const id = currentWorkflow();
@@ -59,7 +62,7 @@ export function createFeedbackActivities({ records, code }: { records: Records; 
   };
 }
 
-/** `label` is the truth for training: a confirmed finding is as the model said, a denied one the opposite. */
+/** `label` is the ground truth for training: the model's label for a confirmed finding, the opposite for a denied one. */
 function row(
   finding: Finding,
   { verdict, by, at }: NonNullable<Finding['label']>,

@@ -1,25 +1,25 @@
-// Heartbeats of activities: Temporal learns that they live and how far they are, and tells them when they are cancelled.
+// Activity heartbeats: they tell Temporal that an activity is alive and how far it is, and deliver cancellations.
 import { Context } from '@temporalio/activity';
 import type { WorkflowName } from '../workflows/domain/ids.ts';
 import { parseWorkflowId, partsOf } from '../workflows/domain/ids.ts';
 import { failure } from './failures.ts';
 
-/** A third of the heartbeat timeout of fifteen seconds (workflows/activities.ts): two may be late before a worker counts as dead. */
+/** A third of the 15 s heartbeat timeout (workflows/activities.ts): two beats may be late before a worker counts as dead. */
 const EVERY_MS = 5_000;
 
 type Report = (progress: unknown) => void;
 
-/** What beats already, by activity: work within work reports into the same heartbeat. */
+/** Running heartbeats by activity, so that nested work reports to the same heartbeat. */
 const hearts = new WeakMap<Context, Report>();
 
 /**
- * Runs `work` with the activity's cancellation signal, beating on a timer with what it last reported.
- * The progress shows in the Temporal Web UI.
+ * Runs `work` with the activity's cancellation signal, and sends the last report as a heartbeat on a timer. The progress
+ * is visible in the Temporal Web UI.
  */
 export async function beating<R>(work: (signal: AbortSignal, report: Report) => Promise<R>): Promise<R> {
   const context = Context.current();
   const heart = hearts.get(context);
-  // Temporal takes no heartbeat of an activity without a timeout for them.
+  // Temporal accepts no heartbeats from an activity without a heartbeat timeout.
   if (heart ?? !context.info.heartbeatTimeoutMs) return work(context.cancellationSignal, heart ?? (() => undefined));
   let latest: unknown;
   const report: Report = (progress) => {
@@ -38,7 +38,7 @@ export async function beating<R>(work: (signal: AbortSignal, report: Report) => 
 
 type Activity = (...input: never[]) => Promise<unknown>;
 
-/** The same activities, each of which beats from its first moment to its last, whatever it waits for. */
+/** The same activities, each sending heartbeats while it runs, whatever it waits for. */
 export function allBeating<A extends Readonly<Record<string, Activity>>>(activities: A): A {
   const wrapped = Object.entries(activities).map(([name, activity]): [string, Activity] => [
     name,
@@ -47,15 +47,15 @@ export function allBeating<A extends Readonly<Record<string, Activity>>>(activit
   return Object.fromEntries(wrapped) as A;
 }
 
-/** Id of the workflow that this activity works for: what it writes is keyed by it. */
+/** Id of the workflow that this activity works for. Used as the key of what it writes. */
 export const currentWorkflow = (): string => Context.current().info.workflowExecution?.workflowId ?? '';
 
-/** The run of that workflow: what is written once a run is keyed by it. */
+/** Run id of that workflow. Used as the key of what is written once per run. */
 export const currentRun = (): string => Context.current().info.workflowExecution?.runId ?? '';
 
 /**
- * What of `names` the id of the workflow holds that this activity works for. What an activity acts on comes from here, or from
- * Records, never from an argument.
+ * The values of `names` in the id of the workflow that this activity works for. Activities take what they act on from
+ * here or from Records, never from an argument.
  */
 export function ofWorkflow<const Name extends string>(
   workflow: WorkflowName,

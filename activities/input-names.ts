@@ -1,9 +1,9 @@
-// Names of a job's inputs beside each other: two must not be one path, nor one lie inside the other.
+// Checks the names of a job's inputs: no two may use the same path, and none may be inside another.
 import type { NamedArtifact } from '../workflows/domain/model.ts';
 
 type Input = Pick<NamedArtifact, 'name'> & { readonly unpack?: boolean };
 
-/** The first path that two inputs would share; `NAME.tar` that is laid out takes `NAME`, too. One pass, however many there are. */
+/** The first path used by two inputs. A `NAME.tar` that is unpacked also takes `NAME`. One pass over all inputs. */
 export function sharedName(inputs: readonly Input[]): string | undefined {
   const taken = new Set<string>();
   const folders = new Set<string>();
@@ -18,7 +18,7 @@ export function sharedName(inputs: readonly Input[]): string | undefined {
   return undefined;
 }
 
-/** `a/b/c` lies in `a` and `a/b`. */
+/** For `a/b/c`: `a` and `a/b`. */
 const foldersAbove = (path: string): string[] => {
   const parts = path.split('/').slice(0, -1);
   return parts.map((_, i) => parts.slice(0, i + 1).join('/'));

@@ -1,4 +1,4 @@
-// One installation over many systems: what each of them knows, which do not belong, and which were set back to another moment.
+// One installation across many systems: what each one knows, which ones do not belong to it, and which were set back to an earlier moment.
 import { z } from 'zod';
 import type { Marker } from './ports.ts';
 
@@ -8,18 +8,18 @@ export type MarkedName = (typeof markedNames)[number];
 const checkpointSchema = z.object({
   v: z.literal(1),
   installation: z.string(),
-  /** Counts the checkpoints of an installation. */
+  /** Number of the checkpoint within the installation. */
   tick: z.int().min(1),
   /** The audit's last row at that moment. */
   audit: z.object({ seq: z.int().min(0), hash: z.string() }),
-  /** The newest checkpoint that each system was known to hold before this one. */
+  /** The newest known checkpoint of each system before this one. */
   kept: z.record(z.string(), z.int().min(0)),
   at: z.string(),
 });
-/** A moment of the records, written to the other systems: whichever was set back later, another one knows. */
+/** A moment of the records, written to the other systems. If one system is later set back, another one knows. */
 export type Checkpoint = Readonly<z.infer<typeof checkpointSchema>>;
 
-/** The text of a checkpoint, and its inverse: `undefined` for text that is none. */
+/** The text of a checkpoint, and its inverse, which returns `undefined` for invalid text. */
 export const writeCheckpoint = (checkpoint: Checkpoint): string => `${JSON.stringify(checkpoint)}\n`;
 export function readCheckpoint(text: string): Checkpoint | undefined {
   try {
@@ -29,26 +29,26 @@ export function readCheckpoint(text: string): Checkpoint | undefined {
   }
 }
 
-/** A system that carries the installation's marker, and perhaps its checkpoints. */
+/** A system that stores the installation's marker and possibly checkpoints. */
 export interface MarkedSystem extends Marker {
   readonly name: MarkedName;
-  /** For messages: what it is and where. */
+  /** What and where the system is, for messages. */
   readonly where: string;
   readonly checkpoints?: {
     newest(): Promise<Checkpoint | undefined>;
     keep(checkpoint: Checkpoint): Promise<void>;
-    /** Costs more than a file: kept once an hour and at the end, not every time. */
+    /** Storing costs more than a file, so it happens hourly and at the end instead of every time. */
     readonly seldom: boolean;
   };
 }
 
-/** Something that does not agree. */
+/** A disagreement between systems. */
 export interface Finding {
   readonly system: MarkedName;
   readonly kind: 'emptied' | 'older';
   /** What was found, and what it means. */
   readonly text: string;
-  /** Decisions and deliveries wait for a person because of it. */
+  /** Whether it pauses decisions and deliveries until a person acts. */
   readonly pauses: boolean;
 }
 
@@ -58,38 +58,41 @@ export interface Paused {
   readonly findings: readonly Finding[];
 }
 
-/** The `code` of the errors with which work ends that waits for `ocdl restore accept`. */
+/** The `code` of errors from work that is paused until `ocdl restore accept`. */
 export const RESTORED = 'RESTORED';
 
-/** Why decisions and deliveries wait, and what to do. */
+/** Why decisions and deliveries are paused, and what to do. */
 export const pausedMessage = ({ since, findings }: Paused): string =>
   `decisions and deliveries are paused since ${since}, because systems were set back to another moment ` +
   `(${findings.map(({ system, kind }) => `${system} ${kind}`).join(', ')}): ` +
   'an administrator runs "ocdl restore list" on the machine of the platform, then "ocdl restore accept"';
 
-/** What the records know of the installation. */
+/** What the records know about the installation. */
 export interface RecordsKnow {
-  /** `undefined` while nobody has claimed them. */
+  /** `undefined` while the records are unclaimed. */
   readonly installation: string | undefined;
-  /** Their newest checkpoint; 0 before the first. */
+  /** Number of the newest checkpoint; 0 before the first. */
   readonly tick: number;
-  /** The newest checkpoint that each system was known to hold; systems that were never marked are missing. */
+  /** The newest known checkpoint of each system. Systems that were never marked are missing. */
   readonly kept: Readonly<Record<string, number>>;
   /** Ids of the signing keys. */
   readonly keys: readonly string[];
-  /** Per type: the newest number that was given or lies below the floor, and the newest that has a manifest (0: none above the floor). */
+  /**
+   * Per type: the newest number that is allotted or below the floor, and the newest with a manifest (0: none above the
+   * floor).
+   */
   readonly numbers: readonly { readonly type: string; readonly newest: number; readonly written: number }[];
 }
 
-/** What one look at the other systems has found. Systems that did not answer are missing. */
+/** The result of one check of the other systems. Systems that did not answer are missing. */
 export interface Seen {
   readonly records: RecordsKnow;
   readonly systems: readonly SeenSystem[];
-  /** Hash that the records have for the audit row of the newest checkpoint. */
+  /** The records' hash of the audit row in the newest checkpoint. */
   readonly auditHash: string | undefined;
-  /** Newest number per type in the release store; `undefined` when it did not answer. */
+  /** Newest number per type in the release store; `undefined` if it did not answer. */
   readonly numbers: ReadonlyMap<string, number> | undefined;
-  /** Ids of the signing keys in the home; `undefined` where this process needs none. */
+  /** Ids of the signing keys in the home; `undefined` if this process needs none. */
   readonly keys: readonly string[] | undefined;
 }
 
@@ -100,7 +103,7 @@ export interface SeenSystem {
   readonly newest: Checkpoint | undefined;
 }
 
-/** The newest checkpoint of all systems, and which one holds it. */
+/** The newest checkpoint of all systems, and the system that stores it. */
 export function newestOf(systems: readonly SeenSystem[]): (SeenSystem & { readonly newest: Checkpoint }) | undefined {
   return systems
     .flatMap((system) => (system.newest ? [{ ...system, newest: system.newest }] : []))
@@ -110,17 +113,17 @@ export function newestOf(systems: readonly SeenSystem[]): (SeenSystem & { readon
     );
 }
 
-/** What does not agree: systems that are emptied, or older than another one knows. */
+/** Finds disagreements: systems that are empty, or older than another system knows. */
 export function compare(seen: Seen): readonly Finding[] {
   const kept = keptBy(seen);
   return [...recordsFindings(seen), ...seen.systems.flatMap((system) => systemFindings(system, seen, kept))];
 }
 
-/** Has Temporal lost its workflows, or been set back? Then what is open must be started again from the records. */
+/** Whether Temporal lost its workflows or was set back. If so, open work must be restarted from the records. */
 export const temporalWasSetBack = (findings: readonly Finding[]): boolean =>
   findings.some(({ system }) => system === 'temporal');
 
-/** The newest checkpoint that anybody knows each system to have held. */
+/** The newest checkpoint that any system knows each system to have stored. */
 function keptBy({ records, systems }: Seen): ReadonlyMap<string, number> {
   const known = [records.kept, ...systems.flatMap(({ newest }) => (newest ? [newest.kept] : []))];
   const most = new Map<string, number>();
@@ -157,9 +160,9 @@ function systemFindings(
   kept: ReadonlyMap<string, number>,
 ): readonly Finding[] {
   const should = kept.get(name);
-  // The record decides: what is open is started again from it, so nobody has to wait.
+  // Open work is restarted from the records, so a loss in Temporal pauses nothing.
   const pauses = name !== 'temporal';
-  // Of a home nobody keeps checkpoints in mind: there may be several.
+  // Checkpoints of homes are not tracked, because there may be several homes.
   const wasMarked = should !== undefined || (name === 'home' && records.installation !== undefined);
   if (owner === undefined && wasMarked) {
     const text = `${where} has lost the marker of this installation: it was emptied, or another one is configured now`;

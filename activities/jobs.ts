@@ -1,4 +1,4 @@
-// One job of a workflow on the cluster: its token, its limits, its progress, and its end, sorted once into final and passing.
+// Runs one job of a workflow on the cluster: its token, limits and progress, and its end, classified once as final or passing.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Location } from '../workflows/domain/names.ts';
 import { systemName } from '../workflows/domain/names.ts';
@@ -9,30 +9,33 @@ import type { Cluster, FinalJobReason, JobOutcome, JobSpec, PassingJobReason } f
 import type { AuditEntry, Records } from './records.ts';
 import { newToken } from './tokens.ts';
 
-/** What a job may use at most, until projects can say so themselves: fits a small machine. */
+/** Maximum resources of a job, until projects can set them. Fits a small machine. */
 const RESOURCES = { cpus: 2, memoryBytes: 4 * 2 ** 30, diskBytes: 2 * 2 ** 30 } as const;
-/** Largest file a job may leave: the limit of a model (model-format.ts). */
+/** Maximum size of a job's output file: the limit of a model (model-format.ts). */
 const OUTPUT_LIMIT = 512 * 2 ** 20;
-/** Tokens outlive the job's deadline by this, for fetching and uploading: longer than the wrapper asks an API that does not answer. */
+/**
+ * Tokens expire this long after the job's deadline, for fetching and uploading: longer than the wrapper retries an
+ * unavailable API.
+ */
 const TOKEN_GRACE_SECONDS = 86_400;
-/** A job that was killed this often is not killed by chance: each time may have cost what the whole training costs. */
+/** A job that was killed this often was not killed by chance, and each kill may cost a whole training. */
 const MOST_KILLS = 3;
-/** Pauses between tries to revoke a token: soon for a restart of the database, seldom for a long outage. */
+/** Pauses between attempts to revoke a token: short for a database restart, long for an outage. */
 const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 10 * 60_000;
 
-/** How a job ended for good. */
+/** A job's final result. */
 export type JobEnd =
   | { readonly status: 'succeeded'; readonly log: string }
   | {
       readonly status: 'failed';
       readonly type: 'JobFailed' | 'JobTimedOut';
-      /** Why, for people, with the last lines of the log. */
+      /** The reason, for people, with the last lines of the log. */
       readonly message: string;
       readonly log: string;
     };
 
-/** The job, without what the runner adds: its name, limits and the way of its data. */
+/** The job without the fields that the runner adds: name, limits and data access. */
 export type Job = Omit<JobSpec, 'name' | 'outputs' | 'resources' | 'data'> & {
   readonly outputs: readonly { readonly name: string; readonly required: boolean; readonly location: Location }[];
 };
@@ -40,18 +43,22 @@ export type Job = Omit<JobSpec, 'name' | 'outputs' | 'resources' | 'data'> & {
 export interface JobDeps {
   readonly records: Records;
   readonly cluster: Cluster;
-  /** Address of the API as jobs' wrappers reach it. */
+  /** Address of the API for the jobs' wrappers. */
   readonly apiUrl: string;
-  /** Hears of what went wrong beside a job without harm to it. */
+  /** Receives warnings about problems that do not affect the job. */
   readonly onWarn?: (message: string) => void;
 }
 
 /**
- * Makes the function that runs a job to its end with a token that is good for its own inputs and outputs alone. What lies in the
- * job itself is an end; what lies around it (an API or store that does not answer, a killed process) is thrown, to be tried again.
+ * Makes the function that runs a job to completion, with a token valid only for the job's own inputs and outputs. Final
+ * failures are returned as an end; passing ones (an API or store that does not answer, a killed process) are thrown, so
+ * that they are retried.
  */
 export function createJobRunner({ records, cluster, apiUrl, onWarn = () => undefined }: JobDeps) {
-  /** How often each job was killed here; a new worker counts from zero, and Temporal bounds the tries over all of them. */
+  /**
+   * How often this worker saw each job killed. A new worker starts at zero; Temporal limits the attempts across all
+   * workers.
+   */
   const kills = new Map<string, number>();
   return runJob;
 
@@ -82,7 +89,7 @@ export function createJobRunner({ records, cluster, apiUrl, onWarn = () => undef
     const end = sorted(job, outcome, times);
     if ('again' in end && killed) kills.set(name, times);
     else kills.delete(name);
-    // A plain error: Temporal tries it again, and shows why meanwhile.
+    // A plain error: Temporal retries it and shows the reason meanwhile.
     if ('again' in end) throw new Error(end.again);
     return end;
   }
@@ -106,7 +113,7 @@ export function createJobRunner({ records, cluster, apiUrl, onWarn = () => undef
     return { tokenId, token };
   }
 
-  /** Tokens that earlier tries of this job left, because their worker died or the database did not answer. */
+  /** Revokes tokens left by earlier attempts of this job, because their worker died or the database was unavailable. */
   async function revokeFormer(name: string): Promise<void> {
     try {
       for (const { tokenId, revokedAt } of await records.tokens(name))
@@ -117,8 +124,8 @@ export function createJobRunner({ records, cluster, apiUrl, onWarn = () => undef
   }
 
   /**
-   * Revokes a token. The job does not fail by it: where it cannot be done now, it is tried again behind the job's back until the
-   * process ends; then the job's next try does it, or the token's expiry.
+   * Revokes a token. A failure does not fail the job: revoking is retried in the background until the process ends. After
+   * that, the job's next attempt revokes the token, or it expires.
    */
   async function revoke(name: string, tokenId: string): Promise<void> {
     const entry = entryOf(name, tokenId, 'token.revoked');
@@ -165,7 +172,7 @@ const passing: Readonly<Record<PassingJobReason, string>> = {
   killed: 'the job was killed from outside',
 };
 
-/** Is it an end, or what is to be tried again? `kills`: how often it was killed, this time included. */
+/** Classifies the outcome as an end or as a reason to retry. `kills`: how often the job was killed, including this time. */
 function sorted(job: Job, outcome: JobOutcome, kills: number): JobEnd | { readonly again: string } {
   if (outcome.status === 'succeeded') return { status: 'succeeded', log: outcome.log };
   const { log } = outcome;
@@ -186,10 +193,9 @@ function sorted(job: Job, outcome: JobOutcome, kills: number): JobEnd | { readon
 
 const isFinalReason = (reason: FinalJobReason | PassingJobReason): reason is FinalJobReason => reason in final;
 
-/** The failure that an end of a job is; `kept` says where its log lies. */
+/** The failure for a job's end; `kept` says where its log is. */
 export function failureOf(end: Extract<JobEnd, { status: 'failed' }>, kept: string) {
   return failure(end.type, kept ? `${end.message}\n${kept}` : end.message);
 }
 
-/** A cluster name for a workflow's job. */
 export const jobName = (workflow: string): string => systemName(workflow);

@@ -1,4 +1,4 @@
-// Launcher (paper 4.3): takes submissions into staging, checks them and the evidence of decisions, and brings them back.
+// Launcher (paper 4.3): copies submissions to staging, checks them and the evidence for decisions, and returns them.
 import { createWriteStream } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -28,7 +28,7 @@ import type { Signer } from './signing.ts';
 
 export type LauncherActivities = ReturnType<typeof createLauncherActivities>;
 
-/** The files of a submission and how large each may be. */
+/** The files of a submission and their maximum sizes in bytes. */
 const submissionFiles = {
   'model.onnx': defaultModelLimits.maxBytes,
   'model.json': 256 * 1024,
@@ -42,7 +42,7 @@ export function createLauncherActivities(deps: {
 }) {
   const { records, areas, signer } = deps;
   return {
-    /** Copies a submission from the author's private area to staging: from here on its bytes are fixed. Its reports travel with it. */
+    /** Copies a submission and its reports from the author's private area to staging. From here on its bytes are fixed. */
     async stageModel(): Promise<{ files: readonly NamedArtifact[] }> {
       const input = key();
       const { project } = input;
@@ -85,7 +85,7 @@ export function createLauncherActivities(deps: {
       });
     },
 
-    /** Undoes {@link stageModel}; the record of the passage stays. */
+    /** Undoes {@link stageModel}; the recorded decisions and transitions stay. */
     async unstageModel(): Promise<void> {
       const input = key();
       const { state } = (await records.versionStanding(input)).version;
@@ -95,7 +95,7 @@ export function createLauncherActivities(deps: {
       for (const { uri } of (await areas.list(staged(input, 'reports'), { limit: 100 })).files) await areas.remove(uri);
     },
 
-    /** Is it a valid model? All problems are reported together, into the record: the version's next state follows from it. */
+    /** Validates the model and records all problems together. The version's next state follows from the record. */
     async validateModel(): Promise<void> {
       const input = key();
       const files = await mustHave(records.staged(input), `staged files of ${subjectOf(input)}`);
@@ -103,8 +103,8 @@ export function createLauncherActivities(deps: {
     },
 
     /**
-     * Brings a version's bytes back to a scientist's private area (paper 3.2), with the decision that returns them, its
-     * reports, and what the gates found where a delivery failed.
+     * Returns a version's bytes to a scientist's private area (paper 3.2), with the decision that returns them, its
+     * reports, and the gate results of failed deliveries.
      */
     async returnToPrivate({ commandId }: { commandId: string }): Promise<{ folder: string }> {
       const input = key();
@@ -153,7 +153,7 @@ export function createLauncherActivities(deps: {
     return ofWorkflow('modelLifecycle', 'project', 'model', 'submission');
   }
 
-  /** Author, directory and, of a run, the outputs it made: by the record of how the lifecycle began. */
+  /** Author, directory and, for a run, its outputs, from the recorded start of the lifecycle. */
   async function whatToStage(input: VersionKey) {
     const start = await mustHave(records.start(currentWorkflow()), `start of ${subjectOf(input)}`);
     const { beginning, author } = start.input as Pick<LifecycleInput, 'beginning' | 'author'>;
@@ -163,7 +163,7 @@ export function createLauncherActivities(deps: {
     return {
       author,
       directory: 'directory' in beginning ? beginning.directory : runFolder(input.submission, attempt),
-      // Of a run only the bytes that it has made are taken.
+      // For a run, only the bytes that it produced are accepted.
       made: version.run?.outputs ?? [],
     };
   }
@@ -186,7 +186,7 @@ export function createLauncherActivities(deps: {
     return problems.length > 0 ? { problems } : { digest, revises };
   }
 
-  /** What the gates found where deliveries of the version failed, as files to enclose. */
+  /** Gate results of the version's failed deliveries, as files to enclose. */
   async function failedDeliveries({ project, model, submission }: VersionKey): Promise<Record<string, unknown>> {
     const files: Record<string, unknown> = {};
     for (const { release } of await records.releasesOf(project, model, submission))
@@ -195,7 +195,7 @@ export function createLauncherActivities(deps: {
     return files;
   }
 
-  /** Evaluations of a version with their reports, those alone that nobody could write but the platform: in its author's area they prove nothing. */
+  /** Evaluations of a version whose reports only the platform could write. Reports in the author's area prove nothing. */
   async function stagedReports({ project, model, submission }: VersionKey) {
     const { rows } = await records.evaluations({ project, model, submission, limit: 1000 });
     return rows.flatMap(({ report, ...row }) =>
@@ -203,7 +203,7 @@ export function createLauncherActivities(deps: {
     );
   }
 
-  /** Reads the staged files, not the author's: what is checked is what was staged. */
+  /** Reads the staged files, not the author's copy, so that the check covers what was staged. */
   async function check(
     files: readonly NamedArtifact[],
     signal: AbortSignal,
@@ -236,7 +236,7 @@ export function createLauncherActivities(deps: {
 const staged = ({ project, model, submission }: VersionKey, file: string) =>
   storePath({ area: 'staging', project, path: `${stagingFolder(model, submission)}/${file}` });
 
-/** One file of a submission; what is wrong with it is added to `problems`, under its name. */
+/** Reads one file of a submission; adds its problems to `problems`, prefixed with its name. */
 async function part<T>(name: string, read: () => Promise<T>, problems: string[]): Promise<T | undefined> {
   try {
     return await read();

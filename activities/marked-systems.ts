@@ -1,19 +1,19 @@
-// Markers and checkpoints in the systems behind the ports: as files of a store, as commits, as the bus's own marker.
+// Markers and checkpoints in the systems behind the ports: as files in a store, as commits, as the bus's own marker.
 import type { ArtifactUri, StorePath } from '../workflows/domain/names.ts';
 import { isFailure } from './failures.ts';
 import { readCheckpoint, writeCheckpoint, type MarkedSystem, type MarkedName } from './installation.ts';
 import { once } from './model-center.ts';
 import type { ArtifactStore, CodeHost, EventBus } from './ports.ts';
 
-/** The marker of a store: created once, and never replaced. */
+/** A store's marker file: created once, never replaced. */
 const MARKER = 'ocdl/installation.json' as StorePath;
 const CHECKPOINTS = 'ocdl/checkpoints' as StorePath;
-/** Checkpoints that stay beside the newest: of two writers the slower one may come last. */
+/** Older checkpoints that are kept: of two writers, the slower one may finish last. */
 const SPARE = 2;
 const checkpointPath = (tick: number): StorePath =>
   `${CHECKPOINTS}/${String(tick).padStart(12, '0')}.json` as StorePath;
 
-/** A store of bytes as a marked system. */
+/** An artifact store as a marked system. */
 export function markedStore(name: MarkedName, where: string, store: ArtifactStore): MarkedSystem {
   const textOf = async (uri: ArtifactUri): Promise<string | undefined> => {
     try {
@@ -41,7 +41,7 @@ export function markedStore(name: MarkedName, where: string, store: ArtifactStor
     checkpoints: {
       seldom: false,
       async newest() {
-        // One that was just removed has a newer one behind it.
+        // If one was just removed, a newer one exists.
         for (const { uri } of [...(await listed())].reverse()) {
           const found = readCheckpoint((await textOf(uri)) ?? '');
           if (found) return found;
@@ -57,15 +57,15 @@ export function markedStore(name: MarkedName, where: string, store: ArtifactStor
   };
 }
 
-/** A repository that holds nothing but the marker and checkpoints. */
+/** A repository that contains only the marker and checkpoints. */
 const REPOSITORY = 'ocdl/installation';
 const BRANCH = 'checkpoints';
 const FILE = 'checkpoint.json';
 const claimMessage = 'Belongs to installation ';
-/** More commits on the marker's branch than installations ever tried to claim it. */
+/** Upper bound on commits on the marker's branch: far more than attempts to claim it. */
 const CLAIMS = 1_000;
 
-/** The Git repositories as a marked system: of all claims on the branch `main` the oldest counts. */
+/** The Git repositories as a marked system. The oldest claim on the branch `main` counts. */
 export function markedCode(where: string, code: CodeHost): MarkedSystem {
   const orNone = async <T>(work: Promise<T>): Promise<T | undefined> => {
     try {
@@ -116,7 +116,7 @@ export function markedCode(where: string, code: CodeHost): MarkedSystem {
   };
 }
 
-/** The events as a marked system. They are announcements of what the records hold, and keep no checkpoints. */
+/** The event bus as a marked system. Events only announce what the records hold, so it stores no checkpoints. */
 export const markedBus = (where: string, { marker }: EventBus): MarkedSystem => ({
   name: 'events',
   where,

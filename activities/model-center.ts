@@ -1,4 +1,4 @@
-// The Model Center's record (paper 4.3): how things stand when a workflow begins, each decision as one transaction, and its file beside the artifact.
+// The Model Center's record (paper 4.3): the state when a workflow begins, one transaction per decision, and its file beside the artifact.
 import { Context } from '@temporalio/activity';
 import type { SignedCommand } from '../workflows/domain/command.ts';
 import { parseWorkflowId, workflowId } from '../workflows/domain/ids.ts';
@@ -17,18 +17,18 @@ import type { Signer } from './signing.ts';
 
 export type ModelCenterActivities = ReturnType<typeof createModelCenterActivities>;
 
-/** What a workflow begins with: the part of its own type is there, the others are null. */
+/** What a workflow begins with. Only the part for its own type is set; the others are null. */
 export interface Begun {
-  /** Keys of the platform: what they have not signed is not looked at. */
+  /** The platform's public keys. Commands without their signature are ignored. */
   readonly keys: PublicKeys;
   readonly version: VersionStanding | null;
   readonly application: ApplicationStanding | null;
   readonly scan: ScanStanding | null;
-  /** What is recorded of work that has ended already: it is not done again. */
+  /** The record of work that has already ended, so that it is not repeated. */
   readonly ended: { readonly run?: RunRecord; readonly evaluation?: Evaluation; readonly import?: Import } | null;
-  /** Why it is to clean up and end, where somebody has ended it by hand. */
+  /** Set if someone ended it by hand: the reason, so that it cleans up and ends. */
   readonly stopped?: string;
-  /** What people find the workflow by, where its input does not say it. */
+  /** Search attributes that the workflow's input does not contain. */
   readonly about?: { readonly Model?: string; readonly ModelType?: string };
 }
 
@@ -40,20 +40,23 @@ export function createModelCenterActivities(deps: {
 }) {
   const { records, areas, releases, signer } = deps;
 
-  /** Writes one sealed JSON file beside a version; the same content again is fine. */
+  /** Writes one sealed JSON file beside a version. Idempotent. */
   async function beside(version: Pick<Version, 'project' | 'model' | 'submission'>, file: string, content: object) {
     const { project, model, submission } = version;
     const path = `${stagingFolder(model, submission)}/record/${file}.json`;
     const location: Location = { area: 'staging', project, path };
     const bytes = Buffer.from(JSON.stringify(signer.seal(content), null, 1));
-    // Another key seals the same content in other words: whoever comes later has the newer key.
+    // Another key seals the same content differently. The last writer has the newer key, so it replaces the file.
     await areas.write(storePath(location), once(bytes), { ifExists: 'replace' });
   }
   const key = () => ofWorkflow('modelLifecycle', 'project', 'model', 'submission');
   const releaseOf = async (release: string) => mustHave(records.release(release), `release ${release}`);
 
   return {
-    /** Every workflow's first step: its keys and how things stand. Whether it may run at all is asked before every step (admission.ts). */
+    /**
+     * Every workflow's first step: returns the keys and the current state. admission.ts checks before every step whether
+     * it may run at all.
+     */
     async begin(): Promise<Begun> {
       const id = currentWorkflow();
       const parsed = parseWorkflowId(id);
@@ -98,7 +101,7 @@ export function createModelCenterActivities(deps: {
       }
     },
 
-    /** Decides about a command, in one transaction, by what holds now. The standing says what follows. */
+    /** Decides a command by the current state, in one transaction. The standing says what follows. */
     async decideVersion({ command }: { command: SignedCommand }): Promise<VersionStanding> {
       const { report } = command.body;
       const doubt = report === null ? undefined : await changedReport(report);
@@ -116,7 +119,7 @@ export function createModelCenterActivities(deps: {
       return records.completeDecision(currentWorkflow(), commandId);
     },
 
-    /** A release that an operator has ended stays pending, and is carried out again. */
+    /** A release that an operator ended stays pending and is carried out again. */
     async failDecision(input: { commandId: string; reason: string; message: string }): Promise<VersionStanding> {
       const standing = await records.failDecision(currentWorkflow(), input.commandId, input);
       const { pending } = standing;
@@ -125,12 +128,12 @@ export function createModelCenterActivities(deps: {
       return standing;
     },
 
-    /** Makes the transition that follows from what activities have established. `ended`: why what was awaited came to nothing. */
+    /** Makes the transition that follows from the facts that activities recorded. `ended`: why the awaited work failed. */
     async advanceVersion(step: { revision: number; ended?: string }): Promise<VersionStanding> {
       return records.advanceVersion(currentWorkflow(), step);
     },
 
-    /** Lays the transitions that were committed since beside the artifact, each sealed. */
+    /** Stores newly committed transitions beside the artifact, each sealed. */
     async fileTransitions(): Promise<void> {
       for (let open = await records.unfiled(key()); open.length > 0; open = await records.unfiled(key()))
         for (const { revision, ...entry } of open) {
@@ -139,12 +142,12 @@ export function createModelCenterActivities(deps: {
         }
     },
 
-    /** Commands that were refused before they were looked at, in batches; of a flood only the first are kept one by one. */
+    /** Records commands refused before evaluation, in batches. In a flood, only the first ones are recorded individually. */
     async recordRefusals(input: { refused: readonly RefusedCommand[]; dropped: number; batch: number }): Promise<void> {
       const { refused, dropped, batch } = input;
       const about = await aboutWorkflow(records);
       const entry = (i: number, reason: string, detail: AuditEntry['detail'], at: string): AuditEntry => ({
-        // A run numbers its batches from 0.
+        // Each run numbers its batches from 0.
         key: `${currentWorkflow()}/${currentRun()}/refused/${batch}/${i}`,
         ...{ ...about, kind: 'command.refused', actor: 'unproven', digest: null, report: null, reason, detail, at },
       });
@@ -154,7 +157,7 @@ export function createModelCenterActivities(deps: {
       await records.record(entries, []);
     },
 
-    /** An operator has cancelled the workflow: what ran was interrupted, and nothing else follows. */
+    /** Records that an operator cancelled the workflow: running work was interrupted, and nothing follows. */
     async recordInterruption(): Promise<void> {
       const entry = {
         ...{ key: `${currentWorkflow()}/${currentRun()}/cancelled`, kind: 'workflow.cancelled', actor: 'operator' },
@@ -163,11 +166,14 @@ export function createModelCenterActivities(deps: {
       await records.record([{ ...entry, ...(await aboutWorkflow(records)), at: new Date().toISOString() }], []);
     },
 
-    /** An evaluation that came to nothing; without a reason it was cancelled. One that has a report was recorded by the activity that ran it. */
+    /**
+     * Records an evaluation that failed; without a reason it was cancelled. If it has a report, the activity that ran it
+     * has recorded it.
+     */
     async failEvaluation({ why }: { why: string | null }): Promise<Evaluation> {
       const { project, evaluation } = ofWorkflow('evaluation', 'project', 'evaluation');
       const row = await mustHave(records.evaluation(project, evaluation), `evaluation ${evaluation}`);
-      // Cancelled: by whom, through the API, or by an operator in Temporal itself.
+      // Cancelled by a person through the API, or by an operator in Temporal.
       const filter = { project, subject: `${project}/evaluations/${evaluation}`, limit: 100 };
       const cancelled = async (): Promise<string> => {
         const { rows } = await records.audit(filter);
@@ -179,7 +185,10 @@ export function createModelCenterActivities(deps: {
       return row.state === 'running' ? records.endEvaluation(failed, { inStaging: false }) : row;
     },
 
-    /** From here on applications take the release. `wake`: who must look, since its event may have come before this. */
+    /**
+     * From here on, applications accept the release. `wake`: workflows to notify, because the event may have arrived
+     * before this.
+     */
     async recordAnnounced({ release }: { release: string }): Promise<{ wake: readonly string[] }> {
       const { type } = await releaseOf(release);
       if (ofWorkflow('release', 'release').release !== release)
@@ -201,7 +210,7 @@ export function createModelCenterActivities(deps: {
       return records.openDelivery(currentWorkflow());
     },
 
-    /** What a delivery has come to, by the results of its gates. `ended`: why it came to nothing. */
+    /** Concludes a delivery from its gate results. `ended`: why it failed. */
     async concludeDelivery({ release, ended }: { release: string; ended?: string }): Promise<Delivery> {
       const row = await releaseOf(release);
       const concluded = await records.concludeDelivery({ ...applicationOf(row.type), release }, ended);
@@ -210,7 +219,7 @@ export function createModelCenterActivities(deps: {
       return concluded;
     },
 
-    /** A delivery was interrupted: one whose release was taken back has failed, another one begins again. */
+    /** A delivery was interrupted. If its release was withdrawn, it has failed; otherwise it starts again. */
     async interruptDelivery({ release }: { release: string }): Promise<void> {
       const row = await releaseOf(release);
       if (await records.fenced(release))
@@ -218,7 +227,7 @@ export function createModelCenterActivities(deps: {
       else await noteInterrupted(`the delivery of ${release} was ended in Temporal: it begins again`);
     },
 
-    /** Something that people must know of a delivery that is live. */
+    /** Adds a note for people to a delivery that is live. */
     async noteDelivery({ release, note }: { release: string; note: string }): Promise<void> {
       const { application } = applicationOf((await releaseOf(release)).type);
       const row = await records.delivery(application, release);
@@ -245,13 +254,13 @@ export function createModelCenterActivities(deps: {
       return records.failLabels(currentWorkflow(), input.commandId, input);
     },
 
-    /** Closes a scan that nobody has touched for long. */
+    /** Closes a scan that has had no activity for a long time. */
     async closeFeedback(): Promise<void> {
       await records.closeStart(currentWorkflow(), 'quiet');
     },
   };
 
-  /** An operator has ended work of this workflow in Temporal. A run may see that more than once. */
+  /** Records that an operator ended work of this workflow in Temporal. May happen more than once per run. */
   async function noteInterrupted(reason: string): Promise<void> {
     const { activityId } = Context.current().info;
     const entry = {
@@ -261,14 +270,14 @@ export function createModelCenterActivities(deps: {
     await records.record([{ ...entry, ...(await aboutWorkflow(records)) }], []);
   }
 
-  /** The application that this activity works for, be it as its delivery. */
+  /** The application that this activity works for, also when it runs in the application's delivery. */
   function applicationOf(type: string): { application: string; type: string } {
     const parsed = parseWorkflowId(currentWorkflow());
     if (parsed?.workflow === 'application') return ofWorkflow('application', 'application', 'type');
     return { ...ofWorkflow('delivery', 'application'), type };
   }
 
-  /** What stands against a report that a decision names: the bytes must still be those that were recorded. */
+  /** Checks the report that a decision names: its stored bytes must still match the record. */
   async function changedReport(report: string): Promise<{ reason: string; message: string } | undefined> {
     const { project, model, submission } = key();
     const { rows } = await records.evaluations({ project, model, submission, limit: 1000 });
@@ -280,7 +289,7 @@ export function createModelCenterActivities(deps: {
     return { reason: 'DigestMismatch', message };
   }
 
-  /** A command that the platform has not signed changes nothing: it is written down, and the standing stays. */
+  /** A command that the platform has not signed changes nothing: it is recorded, and the current standing is returned. */
   async function unlessForged<S>(decide: () => Promise<S>, stand: () => Promise<S>): Promise<S> {
     try {
       return await decide();
@@ -296,7 +305,7 @@ export function createModelCenterActivities(deps: {
   }
 }
 
-/** What the audit calls the workflow that this activity works for. */
+/** The audit's project and subject for the workflow that this activity works for. */
 async function aboutWorkflow(records: Records): Promise<{ project: string | null; subject: string }> {
   const id = currentWorkflow();
   const parsed = parseWorkflowId(id);
@@ -327,7 +336,7 @@ export async function* once(bytes: Uint8Array): AsyncIterable<Uint8Array> {
   yield bytes;
 }
 
-/** The thing, or a failure that names it. */
+/** The found value. Throws `NotFound` naming it if it is missing. */
 export async function mustHave<T>(found: Promise<T | undefined>, what: string): Promise<T> {
   const thing = await found;
   if (thing === undefined) throw failure('NotFound', `there is no ${what}`);

@@ -1,26 +1,29 @@
-// What activities and the API need from the world. Each port has an embedded adapter and real ones; test/contracts/ holds all to it.
+// The ports that activities and the API use. Each has an embedded adapter and real ones; test/contracts/ tests all of them.
 import type { LeftOut, Node, RemoteFile, Resolution, Source } from '../workflows/domain/import.ts';
 import type { Artifact, NamedArtifact } from '../workflows/domain/model.ts';
 import type { ArtifactUri, Digest, StorePath } from '../workflows/domain/names.ts';
 
 // ---------------------------------------------------------------- Marker
 
-/** Says which installation a system belongs to: the first that claimed it, for ever. */
+/** Records which installation a system belongs to: the first to claim it, permanently. */
 export interface Marker {
-  /** The installation's id; `undefined` while nobody has claimed the system. */
+  /** The installation's id; `undefined` while the system is unclaimed. */
   owner(): Promise<string | undefined>;
-  /** Claims the system if nobody has, and answers whose it is: of two that claim at once, both get the same answer. */
+  /** Claims the system if it is unclaimed, and returns the owner. Concurrent claims all get the same answer. */
   claim(installation: string): Promise<string>;
 }
 
 // ---------------------------------------------------------------- ArtifactStore
 
 export interface WriteOptions {
-  /** Refuse the bytes unless they are these; checked while streaming, before the commit. */
+  /** Rejects the bytes unless they match. Checked while streaming, before the commit. */
   readonly expect?: { readonly sha256?: Digest; readonly bytes?: number };
-  /** What to do when the path is taken: `same` (default) succeeds if the stored bytes have the same digest and is a `Conflict` otherwise; `replace` swaps atomically. */
+  /**
+   * What to do if the path exists. `same` (default): succeeds if the stored bytes have the same digest, otherwise
+   * `Conflict`. `replace`: swaps atomically.
+   */
   readonly ifExists?: 'same' | 'replace';
-  /** Largest number of bytes that is taken. */
+  /** Maximum number of bytes accepted. */
   readonly limit?: number;
   readonly signal?: AbortSignal;
 }
@@ -33,30 +36,34 @@ export interface StoredFile {
 }
 
 /**
- * Bytes by path. A path is seen whole or not at all: writing goes to a temporary name, length and digest are checked, then
- * it is renamed. Local disk, HDFS over WebHDFS (with reads through Alluxio) and S3 fit this.
+ * Bytes by path. A file becomes visible complete or not at all: bytes are written to a temporary name, length and digest
+ * are checked, then the file is renamed. Implementations: local disk, HDFS over WebHDFS (with reads through Alluxio) and
+ * S3.
  */
 export interface ArtifactStore {
-  /** The URI of a path in this store; pure. */
+  /** The URI of a path in this store. Pure. */
   uri(path: StorePath): ArtifactUri;
-  /** Inverse of `uri`. Throws `InvalidInput` for a URI that another store made. */
+  /** Inverse of `uri`. Throws `InvalidInput` for another store's URI. */
   path(uri: ArtifactUri): StorePath;
-  /** Streams bytes in and commits them. On any failure (source error, digest, limit, abort) nothing is visible at the path. */
+  /**
+   * Streams bytes in and commits them. On any failure (source error, digest, limit, abort) nothing becomes visible at the
+   * path.
+   */
   write(path: StorePath, source: AsyncIterable<Uint8Array>, options?: WriteOptions): Promise<Artifact>;
-  /** Streams bytes out; `NotFound` if there are none. `range` is in bytes, `end` exclusive. */
+  /** Streams bytes out; `NotFound` if the file does not exist. `range` is in bytes, `end` exclusive. */
   read(
     uri: ArtifactUri,
     options?: { range?: { start: number; end?: number }; signal?: AbortSignal },
   ): Promise<AsyncIterable<Uint8Array>>;
   stat(uri: ArtifactUri): Promise<StoredFile | undefined>;
-  /** SHA-256 of the bytes as they are stored now. */
+  /** SHA-256 of the currently stored bytes. */
   digest(uri: ArtifactUri, signal?: AbortSignal): Promise<Digest>;
-  /** Files below a folder in code-point order of their paths, a page at a time; temporary files are never listed. */
+  /** Files below a folder, in code-point order of their paths, in pages. Temporary files are never listed. */
   list(
     folder: StorePath,
     options?: { after?: StorePath; limit?: number },
   ): Promise<{ files: readonly StoredFile[]; next?: StorePath }>;
-  /** Removes one file; a missing one is fine. */
+  /** Removes one file. Idempotent: a missing file is not an error. */
   remove(uri: ArtifactUri): Promise<void>;
 }
 
@@ -64,25 +71,25 @@ export interface ArtifactStore {
 
 export interface JobSpec {
   /**
-   * Cluster-wide name: 1 to 63 of a-z, 0-9 and `-`. Running the same name again ends what is left of the earlier one. Of the same
-   * job (inputs, program, lock, parameters) what is finished is kept: its outputs are uploaded, or its outcome is given again.
-   * Another job starts over.
+   * Cluster-wide name: 1 to 63 of a-z, 0-9 and `-`. Starting a job with a name that exists first ends what remains of the
+   * earlier one. If it is the same job (inputs, program, lock, parameters), finished work is kept: its outputs are
+   * uploaded, or its outcome is returned again. A different job starts from scratch.
    */
   readonly name: string;
   readonly inputs: readonly (NamedArtifact & { readonly unpack?: boolean })[];
   readonly outputs: readonly { readonly name: string; readonly required: boolean }[];
-  /** Program and arguments, seen from the job's working folder; `python` is the environment's interpreter. */
+  /** Program and arguments, relative to the job's working folder; `python` is the environment's interpreter. */
   readonly argv: readonly string[];
-  /** Text of the pinned requirements that the environment is made from. */
+  /** Text of the pinned requirements that define the environment. */
   readonly lock: string;
-  /** Whose packages these are (a project's unless given): environments of the platform are not shared with projects. */
+  /** Who owns the packages (default: a project). The platform's environments are not shared with projects. */
   readonly lockOwner?: 'platform' | 'project';
   readonly parameters: Readonly<Record<string, unknown>>;
   readonly compute: 'cpu' | 'gpu';
   readonly resources: { readonly cpus: number; readonly memoryBytes: number; readonly diskBytes: number };
-  /** How long the program itself may run: fetching and uploading are not its time. */
+  /** Time limit for the program itself, without fetching and uploading. */
   readonly deadlineSeconds: number;
-  /** Where the wrapper fetches inputs and leaves outputs: the API's job resource, with a token good for this job only. */
+  /** Where the wrapper fetches inputs and uploads outputs: the API's job resource, with a token valid only for this job. */
   readonly data: { readonly api: string; readonly job: string; readonly token: string };
 }
 
@@ -93,10 +100,11 @@ export interface JobProgress {
 }
 
 /**
- * Why a job failed, in two kinds. What lies in the job itself fails the same way each time: `exit` (it ended with an error),
- * `inputs` and `outputs` (something is missing, has other bytes or is no plain file), `lock`, `memory`. What lies around it
- * passes: `fetch` and `upload` (the API or a store did not answer), `environment` (no index, no disk), `killed` (by somebody
- * else, for no limit of its own). Run again under its name, a job that had finished only uploads its outputs.
+ * Why a job failed. Final reasons are caused by the job itself and recur on every run: `exit` (it ended with an error),
+ * `inputs` and `outputs` (something is missing, has other bytes or is not a regular file), `lock`, `memory`. Passing
+ * reasons are caused by its surroundings: `fetch` and `upload` (the API or a store did not answer), `environment` (no
+ * index, no disk), `killed` (from outside, not for one of its own limits). A finished job that is run again under its
+ * name only uploads its outputs.
  */
 export type FinalJobReason = 'exit' | 'inputs' | 'outputs' | 'lock' | 'memory';
 export type PassingJobReason = 'fetch' | 'upload' | 'environment' | 'killed';
@@ -111,14 +119,14 @@ export type JobOutcome =
     }
   | { readonly status: 'timed-out'; readonly log: string };
 
-/** How a service ended that nobody stopped: `killed` from outside, or by itself, which it will do again. */
+/** How a service ended that was not stopped: `killed` from outside, or by itself, in which case it will fail again. */
 export interface ServiceEnd {
   readonly killed: boolean;
-  /** Its status and last lines. */
+  /** Its exit status and last lines of output. */
   readonly detail: string;
 }
 
-/** A service that took too long to be ready: its model is too large or never ends to load, or the machine is busy. */
+/** A service was not ready in time: its model is too large, loading does not finish, or the machine is busy. */
 export class ServiceNotReady extends Error {
   constructor(message: string) {
     super(message);
@@ -128,37 +136,42 @@ export class ServiceNotReady extends Error {
 
 export interface ServiceSpec {
   readonly name: string;
-  /** Files the service needs, by name in its model folder: at least `model.onnx` and `model.json`. */
+  /** Files in the service's model folder, by name: at least `model.onnx` and `model.json`. */
   readonly files: readonly NamedArtifact[];
-  /** Label in the protocol's paths. */
+  /** Version label in the protocol's paths. */
   readonly version: string;
   readonly compute: 'cpu' | 'gpu';
 }
 
 /**
- * Where jobs and services run: local processes or Kubernetes. Neither ever reaches the platform's stores, brokers or database.
+ * Where jobs and services run: local processes or Kubernetes. They never reach the platform's stores, brokers or
+ * database.
  */
 export interface Cluster {
-  /** Runs a job to its end. `log` in the outcome is the last 64 KiB. Aborting the signal ends the job and everything it started, then rejects. */
+  /**
+   * Runs a job to completion. `log` in the outcome holds the last 64 KiB. Aborting the signal ends the job and all its
+   * processes, then rejects.
+   */
   runJob(
     spec: JobSpec,
     watch: { signal: AbortSignal; onProgress?: (progress: JobProgress) => void; onLog?: (line: string) => void },
   ): Promise<JobOutcome>;
   /**
-   * Starts a service of one model and waits until it is ready; the same name again first ends the earlier one. Rejects with
-   * `ServiceNotReady` where it takes too long. `ended`, from clusters that can tell: resolves when it ends unstopped.
+   * Starts a service for one model and waits until it is ready; a service with the same name is ended first. Rejects with
+   * `ServiceNotReady` if it takes too long. `ended` resolves when the service ends without being stopped; only some
+   * clusters can report this.
    */
   startService(
     spec: ServiceSpec,
     signal: AbortSignal,
   ): Promise<{ readonly address: `unix:${string}` | `http://${string}`; readonly ended?: Promise<ServiceEnd> }>;
-  /** Ends a service; a missing one is fine. */
+  /** Ends a service. Idempotent: a missing service is not an error. */
   stopService(name: string): Promise<void>;
 }
 
 // ---------------------------------------------------------------- EventBus
 
-/** CloudEvents 1.0, structured as its JSON form. */
+/** CloudEvents 1.0 in structured JSON form. */
 export interface CloudEvent {
   readonly specversion: '1.0';
   readonly id: string;
@@ -172,22 +185,22 @@ export interface CloudEvent {
 
 export interface Received {
   readonly key: string;
-  /** As it came: the consumer parses it. */
+  /** Raw value. The consumer parses it. */
   readonly value: unknown;
   readonly offset: string;
   readonly attempt: number;
 }
 
-/** Events by topic. Per key in order; at least once; consumers deduplicate by event id. Kafka fits this. */
+/** Events by topic: ordered per key, delivered at least once. Consumers deduplicate by event id. Matches Kafka. */
 export interface EventBus {
-  /** Resolves once the event is durable (acks=all). One send of a topic at a time. */
+  /** Resolves once the event is durable (acks=all). One send per topic at a time. */
   publish(topic: string, key: string, event: CloudEvent): Promise<{ readonly offset: string }>;
   /**
-   * Calls `handle` for each event of the topic that the group has not finished, oldest first, one at a time per key. A group's
-   * first subscription begins at the oldest event. The offset moves after `handle` resolves. A throw is tried again
-   * (`retries` times, default 5, with growing pauses), then the event goes to the topic `<topic>.dead` with the reason; a failure
-   * that trying again cannot mend (`failures.ts`) sends it there at once.
-   * Of two subscribers of one group each event goes to one.
+   * Calls `handle` for each event of the topic that the group has not processed, oldest first, one at a time per key. A
+   * group's first subscription starts at the oldest event. The offset moves after `handle` resolves. A throw is retried
+   * (`retries` times, default 5, with growing pauses), then the event goes to the dead-letter topic `<topic>.dead` with
+   * the reason. A non-retryable failure (`failures.ts`) goes there immediately. Each event goes to only one of several
+   * subscribers in a group.
    */
   subscribe(options: {
     topic: string;
@@ -201,18 +214,18 @@ export interface EventBus {
   close(): Promise<void>;
 }
 
-/** Where an event ends up that no attempt could handle. */
+/** The topic for events that could not be handled. */
 export const deadLetterTopic = (topic: string): string => `${topic}.dead`;
 
 // ---------------------------------------------------------------- CodeHost
 
 /** Git repositories by name (`<project>/code`, `<project>/labels`, `<project>/app-<application>`). */
 export interface CodeHost {
-  /** Creates the repository with an empty first commit on `main` if it is missing. */
+  /** Creates the repository with an empty first commit on `main` if it does not exist. */
   ensure(repository: string): Promise<void>;
   /**
-   * Commits files on a branch (made from `main` if missing) and returns the commit. `null` content deletes. If the branch's
-   * tree already holds exactly this, its head is returned and nothing is committed: doing it twice is harmless.
+   * Commits files on a branch (created from `main` if missing) and returns the commit. `null` content deletes a file.
+   * Idempotent: if the branch's tree already matches, its head is returned and nothing is committed.
    */
   commit(change: {
     repository: string;
@@ -222,11 +235,11 @@ export interface CodeHost {
     author: string;
     signal?: AbortSignal;
   }): Promise<{ readonly commit: string }>;
-  /** Content of a file at a branch or commit; `undefined` when there is none. */
+  /** Content of a file at a branch or commit; `undefined` if it does not exist. */
   read(repository: string, revision: string, path: string): Promise<Uint8Array | undefined>;
-  /** The full commit id a branch or commit names; `undefined` when there is none. */
+  /** The full commit id of a branch or commit; `undefined` if it does not exist. */
   resolve(repository: string, revision: string): Promise<string | undefined>;
-  /** The tree at a commit as a tar archive, the same bytes each time. */
+  /** The tree at a commit as a reproducible tar archive: the same bytes each time. */
   archive(repository: string, commit: string): Promise<AsyncIterable<Uint8Array>>;
   branches(repository: string): Promise<readonly string[]>;
   log(
@@ -234,15 +247,15 @@ export interface CodeHost {
     revision: string,
     limit: number,
   ): Promise<readonly { commit: string; author: string; at: string; message: string }[]>;
-  /** What a person clones. */
+  /** The URL for `git clone`. */
   url(repository: string): string;
 }
 
 // ---------------------------------------------------------------- DataSources
 
-/** Data from outside: public repositories, web servers, private nodes. */
+/** External data: public repositories, web servers, private nodes. */
 export interface DataSources {
-  /** Opens a source for one piece of work; private and unlisted hosts are refused here and at every connection. */
+  /** Opens a source for one unit of work. Private and unlisted hosts are refused here and at every connection. */
   connect(
     source: Source,
     context: { readonly project: string; readonly nodes: readonly Node[]; readonly signal: AbortSignal },
@@ -250,11 +263,14 @@ export interface DataSources {
 }
 
 export interface SourceSession {
-  /** What the source means now. `NotFound` when it means nothing. */
+  /** What the source currently refers to. `NotFound` if it refers to nothing. */
   resolve(): Promise<Resolution>;
-  /** The files below a folder, by paths relative to it. */
+  /** The files below a folder, with paths relative to it. */
   list(folder: RemoteFile): Promise<{ readonly files: readonly RemoteFile[]; readonly leftOut: LeftOut }>;
-  /** The bytes from `start` on, if the source can and is still in the state that `validator` names; else from the beginning. */
+  /**
+   * The bytes from `start` on, if the source supports it and the file still matches `validator`; otherwise from the
+   * beginning.
+   */
   open(file: RemoteFile, from: { readonly start: number; readonly validator: string | null }): Promise<OpenedFile>;
   close(): Promise<void>;
 }
@@ -262,12 +278,12 @@ export interface SourceSession {
 export interface OpenedFile {
   readonly start: number;
   readonly bytes: AsyncIterable<Uint8Array>;
-  /** Names the state of the file, so that a part fetched later fits; `null`: it cannot be gone on with. */
+  /** Identifies the state of the file, so that a later part matches. `null`: the download cannot be resumed. */
   readonly validator: string | null;
   readonly total: number | null;
 }
 
-/** What a source throws that wants to be left alone until then. */
+/** Thrown when a source asks not to be contacted before `until`. */
 export class TryLater extends Error {
   /** ISO 8601 */
   readonly until: string;
@@ -280,7 +296,7 @@ export class TryLater extends Error {
 
 // ---------------------------------------------------------------- Archives
 
-/** Bytes of one file of a folder, lying in a local file. */
+/** The bytes of one file in a folder, stored in a local file. */
 export interface FolderEntry {
   readonly path: string;
   readonly file: string;
@@ -288,17 +304,18 @@ export interface FolderEntry {
   readonly bytes: number;
 }
 
-/** Archives that nobody vouches for, and the one that the platform makes. */
+/** Untrusted archives, and the tar that the platform makes. */
 export interface Archives {
   /**
-   * Writes the files of a tar, tar.gz or zip one after the other into the local file `spool`; no name of the archive ever
-   * becomes one on disk. `undefined` when it is no archive. `InvalidInput` for names that lead out, and for bombs.
+   * Writes the files of a tar, tar.gz or zip one after another into the local file `spool`. Names from the archive are
+   * never used on disk. `undefined` if it is not an archive. `InvalidInput` for names that escape the folder and for
+   * archive bombs.
    */
   unpack(
     archive: string,
     spool: string,
     options: { readonly stripTop: boolean; readonly signal: AbortSignal },
   ): Promise<{ readonly entries: readonly FolderEntry[]; readonly leftOut: LeftOut } | undefined>;
-  /** The files as a tar, the same bytes for the same files. */
+  /** The files as a reproducible tar: the same files give the same bytes. */
   pack(entries: readonly FolderEntry[], signal: AbortSignal): AsyncIterable<Uint8Array>;
 }

@@ -1,4 +1,4 @@
-// The database as a port: people, projects, the record of every passage, releases, live pointers, findings; each part in its file of records/.
+// The database port: people, projects, versions, releases, live pointers, findings and the audit. Each part has a file in records/.
 import type { AuditRecords } from './records/audit.ts';
 import type { PeopleRecords, ProjectRecords } from './records/people.ts';
 import type { DataSetRecords, ImportRecords } from './records/data-sets.ts';
@@ -31,10 +31,10 @@ export type { DeliveryKey, TransitionEntry, VersionKey } from './records/decisio
 export type { ByteFault, FileDigest } from './records/bytes.ts';
 export { CHUNK_BYTES, DIGEST_BYTES } from './records/bytes.ts';
 
-/** The `code` of the errors with which methods reject while the database does not answer: waiting mends them. */
+/** The `code` of errors thrown while the database is unavailable. Callers may retry. */
 export const RECORDS_AWAY = 'RECORDS_AWAY';
 
-/** The database. Every method is one transaction; every write may come twice and counts once. */
+/** The database. Each method is one transaction; each write is idempotent. */
 export interface Records
   extends
     AuditRecords,
@@ -50,12 +50,12 @@ export interface Records
     PointerDecisionRecords,
     ByteRecords,
     InstallationRecords {
-  /** The time by the clock that recorded times come from: what is compared with one of them is taken from here. */
+  /** The current time by the clock that stamps recorded times. Use it for comparisons with recorded times. */
   clock(): Promise<string>;
   /**
-   * Does the work unless another caller holds this lock, in this process or another; `undefined` then. No transaction is
-   * open meanwhile, so the work may call other systems. `held` is aborted when the connection that holds the lock is lost:
-   * another caller may hold it then, and the work stops before its next step.
+   * Runs `work` while holding a lock that excludes other callers in this and other processes. Returns `undefined` if the
+   * lock is taken. No transaction is open meanwhile, so `work` may call other systems. `held` is aborted when the
+   * connection that holds the lock is lost: another caller may then hold it, so `work` must stop before its next step.
    */
   exclusively<T>(what: string, work: (held: AbortSignal) => Promise<T>): Promise<T | undefined>;
   close(): Promise<void>;

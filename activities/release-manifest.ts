@@ -1,4 +1,4 @@
-// The manifest of a release: a create-only file in the release store that fixes a number before anything is published under it.
+// Release manifests: a create-only file in the release store fixes a number before anything is published under it.
 import { z } from 'zod';
 import type { Release } from '../workflows/domain/model.ts';
 import type { StorePath } from '../workflows/domain/names.ts';
@@ -8,7 +8,7 @@ import type { ArtifactStore } from './ports.ts';
 import type { Records } from './records.ts';
 
 const FOLDER = 'manifests';
-/** Sorts behind every number of a type. */
+/** Sorts after every number of a type. */
 const BEHIND = 'z';
 
 const manifestSchema = z.object({
@@ -20,14 +20,14 @@ const manifestSchema = z.object({
   model: z.string(),
   submission: z.string(),
   version: z.int(),
-  /** Id of the command that asked for the release; unique in its submission. */
+  /** Id of the command that requested the release; unique in its submission. */
   command: z.string(),
   digest: z.string(),
   files: z.array(z.object({ name: z.string(), sha256: z.string(), bytes: z.int() })).readonly(),
 });
 export type Manifest = Readonly<z.infer<typeof manifestSchema>>;
 
-/** Where the manifest of a number lies: by type and sequence, so that listing gives the newest without reading all. */
+/** Path of a number's manifest: by type and sequence, so that a listing finds the newest without reading all. */
 const manifestPath = (type: string, sequence: number): StorePath =>
   `${FOLDER}/${type}/${String(sequence).padStart(9, '0')}.json` as StorePath;
 
@@ -39,8 +39,8 @@ function manifestOf(command: string, row: Release): Manifest {
 
 /**
  * Fixes a release's number in the release store, before anything is published under it.
- * @throws Conflict when the store holds the number for another command, as after a restore of the records: the number is not
- * used again, and the next release gets the one after it
+ * @throws Conflict if the store holds the number for another command, as after a restore of the records. The number is
+ * not reused; the next release gets the following one.
  */
 export async function keepManifest(
   { records, releases }: { readonly records: Records; readonly releases: ArtifactStore },
@@ -59,7 +59,7 @@ export async function keepManifest(
 const takenBy = ({ project, model, submission, command }: Manifest): string =>
   `command ${command} to ${project}/${model}/${submission}`;
 
-/** Writes manifests for releases that were announced before there were any. */
+/** Writes manifests for releases announced before manifests existed. */
 export async function addManifests(records: Records, releases: ArtifactStore): Promise<void> {
   for (;;) {
     const page = await records.unmanifested(100);
@@ -77,8 +77,8 @@ export async function addManifests(records: Records, releases: ArtifactStore): P
 }
 
 /**
- * The newest number of each type that has a manifest: one listing per type, from the numbers in `from` on. For a type whose
- * number in `from` is missing, and all behind it, the answer is 0.
+ * The newest number of each type that has a manifest. One listing per type, starting at its number in `from`. 0 if the
+ * manifest of that number and all later ones are missing.
  */
 export async function newestNumbers(
   releases: ArtifactStore,
@@ -105,7 +105,7 @@ async function newestOfType(releases: ArtifactStore, type: string, from: number)
   }
 }
 
-/** Creates the manifest; the one that is there already when it is of another command or of other bytes. */
+/** Creates the manifest. If a manifest with another command or other bytes exists, returns it. */
 async function fixNumber(releases: ArtifactStore, manifest: Manifest): Promise<Manifest | undefined> {
   const path = manifestPath(manifest.type, manifest.sequence);
   try {

@@ -1,4 +1,4 @@
-// Releases (paper 4.3): a number, the approved bytes into the release store, one event on the topic of the type; and taking them back.
+// Releases (paper 4.3): allots a number, copies the approved bytes to the release store, publishes one event on the type's topic; and withdrawals.
 import type { NamedArtifact, Release } from '../workflows/domain/model.ts';
 import { failure } from './failures.ts';
 import { beating, currentWorkflow, ofWorkflow } from './heartbeat.ts';
@@ -9,13 +9,13 @@ import { keepManifest } from './release-manifest.ts';
 
 export type ReleaseActivities = ReturnType<typeof createReleaseActivities>;
 
-/** Type of the CloudEvent that announces a release; its data is {@link ReleaseAnnounced}. */
+/** CloudEvents type of a release announcement; its data is {@link ReleaseAnnounced}. */
 export const releaseEventType = 'io.ocdl.model.released.v1';
 
-/** CloudEvents type of a release that was taken back; its data is {@link ReleaseWithdrawn}. */
+/** CloudEvents type of a release withdrawal; its data is {@link ReleaseWithdrawn}. */
 export const withdrawalEventType = 'io.ocdl.model.withdrawn.v1';
 
-/** Data of the event: do not take this release, and let go of it where it is kept. */
+/** Event data: do not use this release, and delete stored copies. */
 export interface ReleaseWithdrawn {
   readonly release: string;
   readonly sequence: number;
@@ -23,13 +23,13 @@ export interface ReleaseWithdrawn {
   readonly model: string;
   readonly type: string;
   readonly version: number;
-  /** The command that took it back. */
+  /** The command that withdrew it. */
   readonly decision: string;
   readonly withdrawnBy: string;
   readonly reason: string;
 }
 
-/** Data of the event, documented in the README: enough to fetch and check, nothing secret. */
+/** Event data, documented in the README: enough to fetch and verify the release, nothing secret. */
 export interface ReleaseAnnounced {
   readonly release: string;
   readonly sequence: number;
@@ -52,7 +52,7 @@ export function createReleaseActivities(deps: {
 }) {
   const { records, areas, releases, bus } = deps;
 
-  /** The release that this activity works for, if it may still get out. */
+  /** The release that this activity works for, unless it has been withdrawn. */
   async function ownRelease(): Promise<Release> {
     const { release } = ofWorkflow('release', 'release');
     const row = await mustHave(records.release(release), `release ${release}`);
@@ -63,8 +63,8 @@ export function createReleaseActivities(deps: {
 
   return {
     /**
-     * Fixes the release's number in the release store, then copies the approved bytes there: create-only, and only if they
-     * still have the approved digest.
+     * Fixes the release's number in the release store, then copies the approved bytes there: create-only, and only if
+     * they still have the approved digest.
      */
     async publishRelease(_: object): Promise<{ files: readonly NamedArtifact[] }> {
       const release = await ownRelease();
@@ -82,7 +82,10 @@ export function createReleaseActivities(deps: {
       });
     },
 
-    /** One CloudEvent on the topic of the model's type, keyed by model. Its id is the release id: sent twice it is still one event. */
+    /**
+     * Publishes one CloudEvent on the topic of the model's type, keyed by model. Its id is the release id, so duplicates
+     * count once.
+     */
     async announceRelease(_: object): Promise<void> {
       const row = await ownRelease();
       const { release, sequence, project, model, type, version, digest, approvedBy, releasedBy, report } = row;
@@ -112,7 +115,7 @@ export function createReleaseActivities(deps: {
       await beating(() => bus.publish(type, model, event));
     },
 
-    /** One CloudEvent for each announced release that a decision has taken back: whoever keeps a copy must hear of it. */
+    /** Publishes one CloudEvent for each announced release that a decision withdrew, for everyone who keeps a copy. */
     async announceWithdrawal({ commandId }: { commandId: string }): Promise<void> {
       const { project, model, submission } = ofWorkflow('modelLifecycle', 'project', 'model', 'submission');
       const decision = await records.decision(currentWorkflow(), commandId);
@@ -125,7 +128,7 @@ export function createReleaseActivities(deps: {
           if (state !== 'announced' || !(await records.fenced(release))) continue;
           await bus.publish(type, model, {
             specversion: '1.0',
-            // One release is taken back once, whichever decision says so again.
+            // A release is withdrawn once, even if another decision withdraws it again.
             id: `${release}-withdrawn`,
             source: `/projects/${project}/models/${model}`,
             type: withdrawalEventType,

@@ -1,4 +1,4 @@
-// Rover (paper 4.2): provisions compute and data, trains, and runs models over data sets.
+// Rover (paper 4.2): provisions compute and data, trains models, and evaluates them on data sets.
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Context } from '@temporalio/activity';
@@ -32,7 +32,7 @@ type Watch = Parameters<Cluster['runJob']>[1];
 export interface PreparedEvaluation {
   readonly digest: Digest;
   readonly inputs: readonly NamedArtifact[];
-  /** Where the report goes. */
+  /** Destination of the report. */
   readonly report: Location;
 }
 
@@ -53,24 +53,27 @@ export function createRoverActivities(
   const results = openResults(areas);
 
   return {
-    /** Resolves everything a run is made from to bytes with digests: commit, environment lock, data. */
+    /** Resolves all inputs of a run to bytes with digests: commit, environment lock, data. */
     async provisionRun(input: TrainingRunInput): Promise<ProvisionedRun> {
       const provisioned = await beating((signal) => provision(input, signal));
       await records.recordStep(currentWorkflow(), 'prepared', provisioned);
       return provisioned;
     },
 
-    /** Trains: runs the job to its end. Its outputs lie in the author's area then; {@link collectRun} makes the record of them. */
+    /** Runs the training job to completion. Its outputs are then in the author's area; {@link collectRun} records them. */
     async runTraining(input: TrainingInput): Promise<void> {
       await beating(async (signal, report) => train(await provisionedFor(input), { signal, onProgress: report }));
     },
 
-    /** Keeps the log of a run that has ended, and makes its record. Only reads and writes: it may be done as often as it takes. */
+    /**
+     * Stores the log of a run that has ended, and records the run. Only reads and writes, so it may be retried any number
+     * of times.
+     */
     async collectRun(input: TrainingInput): Promise<RunRecord> {
       return beating(async (signal) => collectRun(await provisionedFor(input), signal));
     },
 
-    /** Both in one, as runs of earlier versions of the platform ask for it. */
+    /** Training and collecting in one activity, for runs started by earlier versions of the platform. */
     async trainModel(input: TrainingInput): Promise<RunRecord> {
       return beating(async (signal, report) => {
         const known = await provisionedFor(input);
@@ -79,24 +82,27 @@ export function createRoverActivities(
       });
     },
 
-    /** Finds the exact bytes an evaluation is about: the model's, the rows', and the live version's to compare with. */
+    /** Resolves the exact bytes for an evaluation: the model, the rows, and the live version to compare with. */
     async prepareEvaluation(input: EvaluationInput): Promise<PreparedEvaluation> {
       const prepared = await beating((signal) => prepare(input, signal));
       await records.recordStep(currentWorkflow(), 'prepared', prepared);
       return prepared;
     },
 
-    /** Runs the model over the rows in the sandbox. Its report lies where it should then; {@link collectReport} reads it. */
+    /** Runs the model over the rows in the sandbox and stores the report; {@link collectReport} reads it. */
     async runEvaluation(input: EvaluatingInput): Promise<void> {
       await beating(async (signal, report) => evaluate(await preparedFor(input), { signal, onProgress: report }));
     },
 
-    /** Reads and records the report of an evaluation that has ended, or keeps the log of a failed one beside where it would be. */
+    /**
+     * Reads and records the report of an evaluation that has ended; for a failed one, stores the log beside the report's
+     * path.
+     */
     async collectReport(input: EvaluatingInput): Promise<Evaluation> {
       return beating(async (signal) => collectReport(await preparedFor(input), signal));
     },
 
-    /** Both in one, as evaluations of earlier versions of the platform ask for it. */
+    /** Evaluating and collecting in one activity, for evaluations started by earlier versions of the platform. */
     async evaluateModel(input: EvaluatingInput): Promise<Evaluation> {
       return beating(async (signal, report) => {
         const known = await preparedFor(input);
@@ -153,25 +159,28 @@ export function createRoverActivities(
     );
   }
 
-  /** What was provisioned, as it was recorded then: a workflow only hands it around. */
+  /** What was provisioned, from the record. The workflow's copy is not trusted. */
   async function provisionedFor(input: TrainingInput): Promise<TrainingInput> {
     const provisioned = await records.step<ProvisionedRun>(currentWorkflow(), 'prepared');
     return provisioned ? { ...input, provisioned } : onlyEarlier(input);
   }
 
-  /** The same of an evaluation. */
+  /** The same for an evaluation. */
   async function preparedFor(input: EvaluatingInput): Promise<EvaluatingInput> {
     const prepared = await records.step<PreparedEvaluation>(currentWorkflow(), 'prepared');
     return prepared ? { ...input, prepared } : onlyEarlier(input);
   }
 
-  /** Work from before its steps were recorded brings them along; any other has none. */
+  /**
+   * Accepts the input of a workflow from before its steps were recorded. Any other workflow without a recorded step is
+   * refused.
+   */
   async function onlyEarlier<Input>(input: Input): Promise<Input> {
     if ((await records.start(currentWorkflow()))?.broughtOver) return input;
     throw failure('NotAuthorized', `${currentWorkflow()} has prepared nothing: there is nothing to run`);
   }
 
-  /** Runs a job and records how it ended. Of one that is interrupted the log so far is kept: no later step comes to do it. */
+  /** Runs a job and records how it ended. If it is interrupted, stores the log so far, because no later step does. */
   async function runRecorded(job: Job, watch: Watch, log: Location): Promise<void> {
     const said = { text: '' };
     const onLog = (line: string): void => {
@@ -223,7 +232,7 @@ export function createRoverActivities(
     return run;
   }
 
-  /** Keeps a failed job's log and says where it lies. A store that stays unavailable does not hold up why the job failed. */
+  /** Stores a failed job's log and returns where it is. An unavailable store must not hide why the job failed. */
   async function keepLog(location: Location, log: string, signal: AbortSignal): Promise<string> {
     try {
       await results.keep(location, log, signal);
@@ -277,7 +286,7 @@ export function createRoverActivities(
 
   async function evaluate(input: EvaluatingInput, watch: Watch): Promise<void> {
     const { prepared, deadlineSeconds = EVALUATION_SECONDS } = input;
-    // A version in staging is measured by the project's policy, whatever was asked for.
+    // For a version in staging, the project's policy sets the thresholds, whatever was requested.
     const own = prepared.report.area === 'private' ? input.thresholds : undefined;
     const thresholds = own ?? (await records.project(input.project))?.policy.thresholds ?? {};
     await runRecorded(
@@ -320,7 +329,7 @@ export function createRoverActivities(
     return Buffer.from(bytes).toString('utf8');
   }
 
-  /** Files of the version that is live somewhere for this type, as `baseline.*`; none when nothing else is live. */
+  /** Files of a live version of this type, as `baseline.*`; none if no other version is live. */
   async function liveVersion({ type, digest }: Version): Promise<NamedArtifact[]> {
     for (const { application } of await records.applications({ type })) {
       const { release } = await records.livePointer(application, type);
@@ -336,20 +345,20 @@ export function createRoverActivities(
   }
 }
 
-/** What a run leaves: the submission, and the figures that its author looks at. */
+/** Outputs of a run: the submission, and metrics for its author. */
 const RUN_OUTPUTS = ['model.onnx', 'model.json', 'golden.json', 'metrics.json'] as const;
-/** Of an interrupted job: as much as a cluster keeps of one that has ended, and no longer than a worker that stops still has. */
+/** For an interrupted job: the size that a cluster keeps for a finished job, and a time that fits a stopping worker. */
 const LOG_KEPT = 64 * 1024;
 const LOG_WITHIN_MS = 5_000;
-/** About three minutes of tries to keep the log of a job that failed anyway. */
+/** About three minutes of attempts to store the log of a failed job. */
 const LOG_TRIES = 10;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 60_000;
 
-/** Which try of the activity this is. */
+/** Current attempt number of the activity. */
 const tries = (): number => Context.current().info.attempt;
 
-/** Where the log of an evaluation lies: beside where its report would be. */
+/** Location of an evaluation's log: beside its report. */
 const logBeside = (report: Location): Location => ({
   ...report,
   path: `${report.path.replace(/\.json$/, '')}.log.txt`,
@@ -360,7 +369,7 @@ const inRun = ({ project, author, submission, attempt }: TrainingRunInput, file:
   path: `${runFolder(submission, attempt)}/${file}`,
 });
 
-/** Does again, within the activity, what fails and may pass: to try the activity again would run its job again. */
+/** Retries transient failures within the activity. Retrying the activity would run its job again. */
 async function untilDone<R>(
   work: () => Promise<R>,
   signal: AbortSignal,
@@ -377,7 +386,7 @@ async function untilDone<R>(
     }
 }
 
-/** Where a run's outputs lie in its author's private area. */
+/** Folder of a run's outputs in its author's private area. */
 export const runFolder = (submission: string, attempt: number): string => `runs/${submission}-${attempt}`;
 
 const digestOf = (text: string): Digest => createHash('sha256').update(text).digest('hex') as Digest;

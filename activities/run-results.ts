@@ -1,4 +1,4 @@
-// What a job has left in the areas: read back with digests, and read kindly, because a finished training is never lost over a detail.
+// Reads a job's results from the areas, with digests. Reading is tolerant, because a finished training must not be lost over a detail.
 import { z } from 'zod';
 import type { Digest, Location } from '../workflows/domain/names.ts';
 import { failure } from './failures.ts';
@@ -6,7 +6,7 @@ import { once } from './model-center.ts';
 import { storePath } from './place.ts';
 import type { ArtifactStore } from './ports.ts';
 
-/** A report's largest size: its curves are thinned to 200 points. */
+/** Maximum size of a report: its curves are thinned to 200 points. */
 const TEXT_LIMIT = 2 * 2 ** 20;
 
 const reportSchema = z.object({
@@ -16,10 +16,10 @@ const reportSchema = z.object({
   passed: z.boolean(),
 });
 
-/** Reads and writes what lies at a location of the areas. */
+/** Reads and writes files at locations in the areas. */
 export function openResults(areas: ArtifactStore) {
   return {
-    /** Where it lies and which bytes it has; `NotFound` when nothing is there. */
+    /** The file's URI, size and digest; `NotFound` if it does not exist. */
     async artifactAt(location: Location, signal: AbortSignal) {
       const uri = areas.uri(storePath(location));
       const found = await areas.stat(uri);
@@ -35,7 +35,7 @@ export function openResults(areas: ArtifactStore) {
       return Buffer.concat(chunks).toString('utf8');
     },
 
-    /** Writes a text whole, in the place of an earlier one. */
+    /** Writes a text file atomically, replacing an earlier one. */
     async keep(location: Location, text: string, signal: AbortSignal) {
       return areas.write(storePath(location), once(Buffer.from(text)), { ifExists: 'replace', signal });
     },
@@ -43,8 +43,8 @@ export function openResults(areas: ArtifactStore) {
 }
 
 /**
- * The figures of a run's metrics.json. What is no finite number under a short name is left out and noted: Python writes `NaN`
- * and `Infinity`, which are no JSON, and one of them must not cost the run.
+ * The figures in a run's metrics.json. Anything except finite numbers with short names is skipped and noted: Python
+ * writes `NaN` and `Infinity`, which are not JSON, and such a value must not fail the run.
  */
 export function readMetrics(text: string): { metrics: Readonly<Record<string, number>>; notes: readonly string[] } {
   const found = parseJson(
@@ -63,7 +63,7 @@ export function readMetrics(text: string): { metrics: Readonly<Record<string, nu
   return { metrics, notes };
 }
 
-/** The report of an evaluation; `DigestMismatch` when it is about other bytes than these. */
+/** The report of an evaluation; `DigestMismatch` if it is about other bytes. */
 export function readReport(text: string, digest: Digest): z.output<typeof reportSchema> {
   const parsed = reportSchema.safeParse(parseJson(text));
   if (!parsed.success)

@@ -1,4 +1,4 @@
-// Signs what the platform vouches for, commands and records: Ed25519 keys in a folder that its APIs and workers share.
+// Signs commands and records: Ed25519 keys in a folder shared by the platform's APIs and workers.
 import type { KeyObject } from 'node:crypto';
 import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, sign as signBytes } from 'node:crypto';
 import { chmod, link, mkdir, open, readdir, readFile, unlink } from 'node:fs/promises';
@@ -9,13 +9,13 @@ import { z } from 'zod';
 import type { CommandBody, PublicKeys, SignedCommand } from '../workflows/domain/command.ts';
 
 export interface Signer {
-  /** Id of the key that is signed with. */
+  /** Id of the newest key, used for new signatures. */
   readonly newest: string;
-  /** Every key's public half, raw 32 bytes in hexadecimal, by key id. */
+  /** Public keys, raw 32 bytes in hexadecimal, by key id. */
   publicKeys(): PublicKeys;
-  /** Signs with the key that `body.keyId` names. */
+  /** Signs with the key named by `body.keyId`. */
   sign(body: CommandBody): SignedCommand;
-  /** The content with the newest key's signature over its RFC 8785 form. */
+  /** Adds the newest key's signature over the content's RFC 8785 form. */
   seal<T extends object>(content: T): T & { readonly seal: { readonly keyId: string; readonly signature: string } };
 }
 
@@ -25,13 +25,13 @@ const keyFile = z.strictObject({
   privateKey: z.string(),
 });
 
-/** Opens the keys in a folder, readable by this user alone; makes the first one when there is none. */
+/** Opens the keys in a folder that only this user can read. Creates the first key if there is none. */
 export async function createSigner(folder: string): Promise<Signer> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
   await chmod(folder, 0o700);
   if ((await keyFiles(folder)).length === 0) await makeKey(folder);
   const keys = await Promise.all((await keyFiles(folder)).map((file) => readKey(folder, file)));
-  // By age, then by id, so that several API processes on one folder agree.
+  // By age, then by id, so that all API processes on one folder agree.
   keys.sort((a, b) =>
     a.createdAt === b.createdAt ? (a.keyId < b.keyId ? -1 : 1) : a.createdAt < b.createdAt ? -1 : 1,
   );
@@ -69,7 +69,7 @@ async function makeKey(folder: string): Promise<void> {
     createdAt: new Date().toISOString(),
     privateKey: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
   };
-  // Written whole under another name first: a key that is half there would be one that is lost.
+  // Written completely under a temporary name first: a partial key would be a lost key.
   const temporary = join(folder, `.${randomUUID()}`);
   const file = await open(temporary, 'wx', 0o600);
   try {
@@ -94,7 +94,7 @@ async function readKey(folder: string, name: string) {
   return { keyId, raw, privateKey, createdAt: content.createdAt };
 }
 
-/** The last 32 bytes of the DER form are the key itself (RFC 8410). */
+/** The last 32 bytes of the DER form are the raw key (RFC 8410). */
 function rawPublicKey(privateKey: KeyObject): Buffer {
   return createPublicKey(privateKey).export({ type: 'spki', format: 'der' }).subarray(-32);
 }

@@ -1,4 +1,4 @@
-// Bearer tokens: made once, shown once, kept only as a digest.
+// Bearer tokens: created once, shown once, stored only as a digest.
 import { createHash, randomBytes } from 'node:crypto';
 import type { Digest } from '../workflows/domain/names.ts';
 
@@ -11,8 +11,8 @@ export function newToken(): { readonly token: string; readonly tokenId: string; 
   return { token, tokenId, sha256: digestOfToken(token) };
 }
 
-/** Could this text be one of our tokens at all? */
+/** Whether the text has the form of our tokens. */
 export const isToken = (text: string): boolean => FORM.test(text);
 
-/** What is stored of a token. It holds 256 random bits, so a plain digest is enough: there is nothing to guess. */
+/** The stored digest of a token. A token has 256 random bits, so a plain hash suffices. */
 export const digestOfToken = (token: string): Digest => createHash('sha256').update(token).digest('hex') as Digest;

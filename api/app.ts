@@ -1,4 +1,4 @@
-// The API as one Hono application: every route mounted, every request named, logged and, when it fails, answered in one shape.
+// The API as one Hono application: mounts every route, gives each request an id, logs it, and answers every error in one format.
 import { randomUUID } from 'node:crypto';
 import { OpenAPIHono } from '@hono/zod-openapi';
 import type { MiddlewareHandler } from 'hono';
@@ -31,13 +31,13 @@ import { typeRoutes } from './model-types.ts';
 import { userRoutes } from './users.ts';
 import { versionRoutes } from './versions.ts';
 
-/** The application, and its routes with the actions they stand for. */
+/** The application, and its routes with their actions. */
 export interface Api {
   readonly app: OpenAPIHono<Env>;
   readonly routes: readonly Route[];
 }
 
-/** Makes the API from what it needs; touches nothing until a request comes. */
+/** Creates the API from its dependencies. Has no side effects until a request arrives. */
 export function createApp(given: ApiDeps): Api {
   const deps = withCheckedBytes(given);
   const app = new OpenAPIHono<Env>();
@@ -76,7 +76,7 @@ export function createApp(given: ApiDeps): Api {
   return { app, routes };
 }
 
-/** The same, with stores that keep the digests of what is written to them, and with the way by which their bytes are sent. */
+/** Adds stores that record the digests of written files, and the function that sends stored bytes. */
 function withCheckedBytes(given: ApiDeps): RouteDeps {
   const { records, log } = given;
   const onWarn = (message: string): void => log.warn(message);
@@ -93,11 +93,11 @@ function withCheckedBytes(given: ApiDeps): RouteDeps {
   };
 }
 
-/** `{name}` as Hono writes it; the last part of some runs over slashes. */
+/** Converts `{name}` to Hono's syntax. Tail parameters match slashes, too. */
 export const mountedPath = ({ path }: Pick<Route, 'path'>): string =>
   path.replace(/\{(\w+)\}/g, (_, name: string) => (isTail(name) ? `:${name}{.+}` : `:${name}`));
 
-/** Gives each request an id and writes one line when it is answered. Tokens and bodies are never in it. */
+/** Gives each request an id and logs one line when it is answered. Tokens and bodies are never logged. */
 function observe({ log }: ApiDeps): MiddlewareHandler<Env> {
   return async (context, next) => {
     const given = context.req.header('x-request-id') ?? '';
@@ -120,7 +120,7 @@ function observe({ log }: ApiDeps): MiddlewareHandler<Env> {
   };
 }
 
-/** Refuses requests that were addressed to another name: a web page that got its own name to point here. */
+/** Refuses requests with an unexpected host name: a web page may have pointed its own name here (DNS rebinding). */
 function addressedHere(hosts: readonly string[] | 'any'): MiddlewareHandler<Env> {
   return async (context, next) => {
     const host = (context.req.header('host') ?? new URL(context.req.url).host).toLowerCase().replace(/:\d{1,5}$/, '');
@@ -130,7 +130,7 @@ function addressedHere(hosts: readonly string[] | 'any'): MiddlewareHandler<Env>
   };
 }
 
-/** No name and no path of ours needs an escape: whatever has one in it wants to be read in two ways. */
+/** No valid name or path needs an escape, so paths with escapes are refused: they could be read in two ways. */
 const plainPath: MiddlewareHandler<Env> = async (context, next) => {
   const { pathname } = new URL(context.req.url);
   if (/%|\\|\/\/|[^\x21-\x7e]/.test(pathname))

@@ -1,4 +1,4 @@
-// What can be changed of an application: its types, gates, owner and repository; and its tokens.
+// Application settings: types, gates, owner, repository and tokens.
 import canonicalize from 'canonicalize';
 import { z } from 'zod';
 import type { Records } from '../activities/records.ts';
@@ -23,7 +23,7 @@ import { applicationView, newTokenView, revokedView, rowsOf, tokenView } from '.
 const one = '/v1/applications/{application}';
 
 const change = z.strictObject({
-  /** That was seen: another change in between is not overwritten. */
+  /** The revision that the caller saw, so that a concurrent change is not overwritten. */
   revision: z.int().min(0),
   ...z.strictObject({ ...applicationFields, repository: z.string().max(160) }).partial().shape,
 });
@@ -61,7 +61,7 @@ export const applicationSettingRoutes = (deps: ApiDeps): readonly Route[] => {
         }
         const stored = await records.application(found.application);
         if (!stored) throw notFound(`application "${found.application}"`);
-        // The same change again is fine: only its answer was lost.
+        // Repeating the same change is not an error: only its answer was lost.
         if (canonicalize(stored) !== canonicalize(next))
           throw problem(
             409,
@@ -121,7 +121,7 @@ export const applicationSettingRoutes = (deps: ApiDeps): readonly Route[] => {
 
 type Fields = Partial<Pick<Application, 'types' | 'gates' | 'owner' | 'repository'>>;
 
-/** The application as the change leaves it. */
+/** Applies the change to the application. */
 function changed(
   found: Application,
   revision: number,
@@ -136,7 +136,7 @@ async function check(records: Records, found: Application, next: Application): P
   if (next.owner !== found.owner) await mustBeMember(records, found.project, next.owner);
   if (next.repository === found.repository) return;
   const [project, name = '', ...rest] = next.repository.split('/');
-  // The platform commits there: never into the project's code or labels, never into another project's repository.
+  // The platform commits there, so it must not be the project's code or labels repository or belong to another project.
   if (project !== found.project || rest.length > 0 || !name.startsWith('app-') || nameProblem(name))
     throw problem(422, 'no-such-repository', `repository: it must be called "${found.project}/app-<name>"`);
 }

@@ -1,4 +1,4 @@
-// Applications: registered by managers and developers; what is live in each, and what was delivered to it.
+// Applications: registration by managers and developers, what is live in each, and its deliveries.
 import canonicalize from 'canonicalize';
 import { z } from 'zod';
 import type { Principal, Records } from '../activities/records.ts';
@@ -19,21 +19,21 @@ const one = '/v1/applications/{application}';
 const types = distinct<string>((type) => type, 'a type');
 const gates = distinct<string>((gate) => gate, 'a gate');
 
-/** What an application consumes, and what must pass there before a release goes live. */
+/** The types an application consumes, and the gates a release must pass before it goes live. */
 export const applicationFields = {
   types: z.array(nameSchema).min(1).max(20).refine(types.check, types.message),
   gates: z.array(gateSchema).min(1).max(20).refine(gates.check, gates.message),
   owner: nameSchema,
 } as const;
 
-/** Its owner's own, and its own token's. */
+/** An application is its owner's own and its own token's own. */
 export const applicationScope =
   (records: Records) =>
   async ({ params, principal }: { params: { application: string }; principal: Principal }) => {
     const found = await records.application(params.application);
     if (!found) return undefined;
     const own = principal.name === (principal.kind === 'application' ? found.application : found.owner);
-    // Of another application a token learns nothing, not even that there is one.
+    // A token learns nothing about another application, not even that it exists.
     if (principal.kind === 'application' && !own) return undefined;
     return { own, project: found.project, found };
   };
@@ -98,7 +98,7 @@ export const applicationRoutes = (deps: ApiDeps): readonly Route[] => {
       operationId: 'listApplications',
       summary: "The project's applications",
       action: 'application.see',
-      // An application's token sees itself alone: narrowed below.
+      // An application's token sees only its own application: filtered below.
       scope: () => ({ own: true, found: undefined }),
       response: rowsOf(applicationView),
       async handler({ params: { project }, principal, grant }) {
@@ -195,7 +195,7 @@ export const applicationRoutes = (deps: ApiDeps): readonly Route[] => {
   ];
 };
 
-/** Starts the workflow that takes one type in, once it is recorded. */
+/** Records and starts the workflow that receives releases of one type. */
 export async function startApplicationType(
   { records, workflows }: ApiDeps,
   input: ApplicationInput,
@@ -217,18 +217,18 @@ export async function startApplicationType(
   await workflows.startApplication(input, by.project);
 }
 
-/** A type that the project's applications may consume: its own, or granted to it. */
+/** Checks that the project's applications may consume the type: it must be the project's own or granted to it. */
 export async function mustBeConsumable(records: Records, project: string, type: string): Promise<void> {
   if (!(await records.mayConsume(project, type)))
     throw problem(422, 'no-such-type', `types: project ${project} neither owns "${type}" nor was granted it`);
 }
 
-/** Somebody who can act for the application. */
+/** Checks that the owner is an enabled project member, so that someone can act for the application. */
 export async function mustBeMember(records: Records, project: string, owner: string): Promise<void> {
   const member = (await records.members(project)).find(({ user }) => user === owner);
   if (!member) throw problem(422, 'no-such-member', `owner: "${owner}" is not a member of project ${project}`);
   if (member.disabled) throw problem(422, 'no-such-member', `owner: "${owner}" is disabled`);
 }
 
-/** What an application is called in the audit. */
+/** The application's subject in the audit. */
 export const applicationSubject = (application: string): string => `applications/${application}`;

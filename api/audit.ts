@@ -1,4 +1,4 @@
-// The audit: who did what, when, why, on which evidence, and whether the chain of rows is whole.
+// The audit: who did what, when, why and on which evidence, and whether the hash chain is intact.
 import { z } from 'zod';
 import type { ApiDeps } from './deps.ts';
 import type { Route } from './route.ts';

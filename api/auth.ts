@@ -1,4 +1,4 @@
-// Who is asking: bearer tokens, and the roles a principal holds in a project or on the platform.
+// Authentication: bearer tokens, and the roles a principal has in a project or on the platform.
 import type { Principal, Records, Standing } from '../activities/records.ts';
 import { digestOfToken, isToken } from '../activities/tokens.ts';
 import type { Digest } from '../workflows/domain/names.ts';
@@ -7,14 +7,17 @@ import { problem } from './problems.ts';
 
 const BEARER = /^bearer +([^ ]+) *$/i;
 
-/** Who asks, and how they stand in the project that the request names. */
+/** The caller, and their standing in the project that the request names. */
 export interface Caller {
   readonly principal: Principal;
-  /** `undefined` when there is no such project or they have nothing to do with it. */
+  /** `undefined` if the project does not exist or the caller has no role in it. */
   readonly standing: Standing | undefined;
 }
 
-/** Who sends an `Authorization` header; a 401 problem for none, for junk, and for a token that is no longer good. */
+/**
+ * The caller identified by an `Authorization` header. Throws a 401 problem if it is missing or malformed, or the token is
+ * expired or revoked.
+ */
 export async function authenticate(
   header: string | undefined,
   records: Records,
@@ -34,7 +37,7 @@ export async function authenticate(
 const unauthenticated = (detail: string, parameters: string) =>
   problem(401, 'unauthenticated', detail, {}, { 'www-authenticate': `Bearer realm="ocdl"${parameters}` });
 
-/** Roles that a principal holds wherever it is. */
+/** Roles that a principal has regardless of the project. */
 export function platformRoles(principal: Principal): readonly Role[] {
   if (principal.kind !== 'user') return [principal.kind];
   return principal.admin ? ['admin'] : [];

@@ -1,9 +1,9 @@
-// One request body of each operation that takes JSON, for the OpenAPI document: each is accepted as it stands.
+// An example request body for each JSON operation, for the OpenAPI document. Each example is valid as it is.
 
 const DIGEST = 'a8f5f167f44f4964e6c998dee827110c0e1b2a7b6f3a2d4c5e6f708192a3b4c5';
 const COMMIT = '7f3d199c1b2a4d5e6f708192a3b4c5d6e7f80910';
 
-/** By operation. */
+/** Examples by operation id. */
 export const bodyExamples: Readonly<Record<string, unknown>> = {
   issueToken: { expiresInDays: 90 },
   issueUserToken: { expiresInDays: 90 },

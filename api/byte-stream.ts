@@ -1,4 +1,4 @@
-// Sends stored bytes: digest, entity tag and ranges in the headers, the bytes as a checked stream; and reads a digest header.
+// Sends stored bytes as a checked stream, with digest, entity tag and ranges in the headers; parses digest headers.
 import { createHash } from 'node:crypto';
 import { createChunkHasher } from '../activities/chunk-digests.ts';
 import { isFailure } from '../activities/failures.ts';
@@ -11,7 +11,7 @@ import type { ApiDeps } from './deps.ts';
 import type { Problem } from './problems.ts';
 import { notFound, problem } from './problems.ts';
 
-/** RFC 9530: a dictionary of which the member `sha-256` counts. */
+/** RFC 9530: a dictionary, of which only the member `sha-256` is used. */
 export function declaredDigest(request: Request): Digest | undefined {
   const header = request.headers.get('repr-digest');
   if (header === null) return undefined;
@@ -25,13 +25,13 @@ export function declaredDigest(request: Request): Digest | undefined {
   return Buffer.from(base64, 'base64').toString('hex') as Digest;
 }
 
-/** The two headers by which whoever holds the bytes can tell that they are these. */
+/** Headers with which the receiver can verify the bytes. */
 export const digestHeaders = (sha256: Digest): Record<string, string> => ({
   'repr-digest': `sha-256=:${Buffer.from(sha256, 'hex').toString('base64')}:`,
   etag: `"${sha256}"`,
 });
 
-/** The store that made a URI: an artifact may lie in an area or be released already. */
+/** The store that a URI belongs to. An artifact may be in an area or already released. */
 export function storeOf({ areas, releases }: Pick<ApiDeps, 'areas' | 'releases'>, uri: ArtifactUri): ArtifactStore {
   try {
     areas.path(uri);
@@ -41,22 +41,25 @@ export function storeOf({ areas, releases }: Pick<ApiDeps, 'areas' | 'releases'>
   }
 }
 
-/** What is asked for, in which words it is missing, and how it is shown. */
+/** The requested file: the request, its name in error messages, and its content type. */
 interface Wanted {
   readonly request: Request;
   readonly what: string;
   readonly contentType?: string;
 }
 
-/** Answers GET and HEAD of stored bytes. Not a byte is given on that was not checked, and a wrong file is never complete. */
+/** Answers GET and HEAD for stored bytes. Only checked bytes are sent, and a wrong file is never sent completely. */
 export interface SendBytes {
-  /** Of a file that is on record: whatever else lies there now is an error of the platform's own. */
+  /** Sends a file that is on record. A mismatch with the record is the platform's own error. */
   recorded(file: Artifact, wanted: Wanted): Promise<Response>;
-  /** Of a file that people name by its path: it is what lies there now. */
+  /** Sends a file that a person addresses by path: its current content. */
   named(uri: ArtifactUri, wanted: Wanted): Promise<Response>;
 }
 
-/** Makes the one way by which stored bytes leave the platform. `onFault` is told of each file that is not what is on record. */
+/**
+ * Creates the only function that sends stored bytes to callers. `onFault` is called for each file that differs from its
+ * record.
+ */
 export function createSendBytes(
   deps: Pick<ApiDeps, 'areas' | 'releases' | 'records' | 'log'>,
   onFault: (kind: 'mismatch' | 'missing') => void,
@@ -77,7 +80,10 @@ export function createSendBytes(
       : problem(502, 'digest-mismatch', `the stored bytes are not those on record, and are not sent; ${again}`);
   }
 
-  /** The bytes, of which the first are read and checked when this returns: until then the answer can still be another one. */
+  /**
+   * Starts the stream. The first bytes are read and checked before this returns, so that an error can still change the
+   * answer.
+   */
   async function begun(file: Artifact, part: Part | undefined, { signal }: Request, onWrong: OnWrong) {
     const store = storeOf(deps, file.uri);
     const told = async function* (bytes: AsyncIterable<Uint8Array>) {
@@ -96,7 +102,7 @@ export function createSendBytes(
     );
     const first = await bytes.next();
     const end = async () => bytes.return();
-    // A client that left before the response began has nobody end the read.
+    // If the client left before the response began, nothing else ends the read.
     signal.addEventListener('abort', () => void end().catch(() => undefined), { once: true });
     return startingWith(first, bytes, end);
   }
@@ -106,7 +112,7 @@ export function createSendBytes(
       ...digestHeaders(file.sha256),
       'accept-ranges': 'bytes',
       'content-type': contentType ?? 'application/octet-stream',
-      // Uploaded by people: never shown as a page of this origin.
+      // Uploaded content must never be rendered as a page of this origin.
       'content-disposition': 'attachment',
       'x-content-type-options': 'nosniff',
       'cache-control': 'private, no-cache',
@@ -124,7 +130,7 @@ export function createSendBytes(
     return new Response(ReadableStream.from(await begun(file, range, request, onWrong)), { status, headers });
   }
 
-  /** The digest of a file as it lies there now: as kept while it is the same file, else computed in one read. */
+  /** The digest of a file's current content: the stored digest if the file is unchanged, otherwise computed in one read. */
   async function described(stored: StoredFile, signal: AbortSignal): Promise<Artifact> {
     const { uri, bytes, modifiedAt } = stored;
     const kept = await records.fileDigest(uri);
@@ -136,7 +142,7 @@ export function createSendBytes(
     }
     const found = { uri, bytes: chunks.bytes(), sha256: hash.digest('hex') as Digest };
     if (found.bytes > CHUNK_BYTES) await records.keepChunkDigests(found.sha256, chunks.digests());
-    // Replaced meanwhile, it is found to be another file the next time.
+    // If the file was replaced meanwhile, its time or size differs and the next lookup computes the digest again.
     await records.keepFileDigest({ ...found, modifiedAt });
     return found;
   }
@@ -155,7 +161,7 @@ export function createSendBytes(
       const file = await described(stored, wanted.request.signal);
       return send(file, wanted, (kind) => {
         if (kind === 'missing') return notFound(wanted.what);
-        // Whoever may write it has changed it in place. The digest that was kept is no longer true.
+        // Someone with write access changed the file in place, so the stored digest is stale.
         records
           .keepFileDigest({ ...file, modifiedAt: '' })
           .catch((error: unknown) => onWarn(`the digest of ${uri} stays: ${String(error)}`));
@@ -166,8 +172,9 @@ export function createSendBytes(
 }
 
 /**
- * An iteration of which the first step is taken already. No generator: one that is ended before its first step would not end
- * what it reads from. An error in it destroys the connection, so that the end of what came is not taken for that of the file.
+ * An iterator whose first step has already been taken. It is not a generator, because a generator that is ended before
+ * its first step would not end its source. An error in it destroys the connection, so that a truncated file is not taken
+ * for a complete one.
  */
 function startingWith<T>(first: IteratorResult<T>, rest: AsyncIterator<T>, end: () => Promise<unknown>) {
   const steps = [first];
@@ -192,7 +199,7 @@ interface Part {
 }
 type OnWrong = (kind: 'mismatch' | 'missing', file: Artifact, found: string) => Problem;
 
-/** Streams bytes into a store; what it refuses is said in the caller's words: the store knows of folders they never saw. */
+/** Streams bytes into a store. Rewords the store's errors, because they mention folders that the caller never saw. */
 export async function storeBytes(
   store: ArtifactStore,
   path: StorePath,
@@ -218,7 +225,7 @@ export async function storeBytes(
 const tagsOf = (header: string | null): readonly string[] =>
   (header ?? '').split(',').map((tag) => tag.trim().replace(/^W\//, ''));
 
-/** One range of bytes, `end` exclusive; anything else than one is answered with the whole, as RFC 9110 allows. */
+/** A single byte range, `end` exclusive. Other requests get the whole file, as RFC 9110 allows. */
 function rangeOf(request: Request, bytes: number, etag: string | undefined) {
   const header = request.headers.get('range');
   const onlyIf = request.headers.get('if-range');

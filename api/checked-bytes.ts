@@ -1,4 +1,4 @@
-// Bytes on their way out of a store, checked against the digests on record before they are given on.
+// Checks bytes from a store against the recorded digests before they are sent.
 import { createHash } from 'node:crypto';
 import { createChunkHasher } from '../activities/chunk-digests.ts';
 import type { ArtifactStore } from '../activities/ports.ts';
@@ -7,7 +7,7 @@ import { CHUNK_BYTES, DIGEST_BYTES } from '../activities/records.ts';
 import type { Artifact } from '../workflows/domain/model.ts';
 import type { Digest } from '../workflows/domain/names.ts';
 
-/** The stored bytes are not those of the digest; the message says which were found. */
+/** The stored bytes do not match the recorded digest. The message names the digest found. */
 export class WrongBytes extends Error {
   constructor(message: string) {
     super(message);
@@ -18,8 +18,8 @@ export class WrongBytes extends Error {
 type Bytes = AsyncGenerator<Uint8Array, void, undefined>;
 
 /**
- * A whole file. What comes last, at least a chunk, is held back until the digest of all is right: a wrong file is never
- * complete for whoever reads it, and a small one shows not a byte.
+ * A whole file. At least the last chunk is held back until the digest of all bytes is verified: a reader never gets a
+ * complete wrong file, and no byte of a small one.
  */
 export async function* wholeFile(pieces: AsyncIterable<Uint8Array>, { sha256, bytes }: Artifact): Bytes {
   const hash = createHash('sha256');
@@ -42,9 +42,12 @@ export async function* wholeFile(pieces: AsyncIterable<Uint8Array>, { sha256, by
   yield* held;
 }
 
-/** Makes what gives parts of files: it reads only the chunks that a part touches, and checks each before giving any of it on. */
+/**
+ * Creates a function that reads parts of files. It reads only the chunks that a part touches, and checks each before it
+ * yields any of it.
+ */
 export function createRanges(records: Records, onWarn: (message: string) => void) {
-  /** Files of which digests are being computed: whoever asks meanwhile waits for the same. */
+  /** Digest computations in progress, shared by concurrent requests. */
   const computing = new Map<Digest, Promise<Uint8Array>>();
   return range;
 
@@ -76,9 +79,9 @@ export function createRanges(records: Records, onWarn: (message: string) => void
     if (at !== to) throw new WrongBytes(`they end after byte ${at} instead of ${to}`);
   }
 
-  /** Digests of some chunks: as kept, or computed from the file, which must then have its own digest. */
+  /** Digests of some chunks: from the records, or computed from the file, whose own digest must match. */
   async function digestsOf(store: ArtifactStore, file: Artifact, first: number, count: number): Promise<Uint8Array> {
-    // The only chunk of a small file has the file's digest.
+    // A small file has one chunk, whose digest is the file's.
     if (file.bytes <= CHUNK_BYTES) return Buffer.from(file.sha256, 'hex');
     const kept = await records.chunkDigests(file.sha256, first, count);
     if (kept) return kept;
@@ -87,7 +90,10 @@ export function createRanges(records: Records, onWarn: (message: string) => void
     return (await running).subarray(first * DIGEST_BYTES, (first + count) * DIGEST_BYTES);
   }
 
-  /** Of a file that was stored before digests of chunks were kept. Others may wait for it too: whoever leaves does not end it. */
+  /**
+   * For a file that was stored before chunk digests were recorded. Takes no abort signal, because other requests may
+   * share the result.
+   */
   async function compute(store: ArtifactStore, file: Artifact): Promise<Uint8Array> {
     const hasher = createChunkHasher();
     for await (const piece of wholeFile(await store.read(file.uri), file)) hasher.update(piece);
@@ -99,7 +105,7 @@ export function createRanges(records: Records, onWarn: (message: string) => void
   }
 }
 
-/** The bytes in pieces of a chunk each, the last one as long as it is. */
+/** Regroups the bytes into pieces of one chunk each; the last one may be shorter. */
 async function* inChunks(pieces: AsyncIterable<Uint8Array>): Bytes {
   let held: Uint8Array[] = [];
   let bytes = 0;

@@ -5,7 +5,7 @@ import type { Route } from './route.ts';
 import { route } from './route.ts';
 import { branchSchema, pathSchema, textSchema } from './schemas.ts';
 
-/** The repository that a project's training code lives in. */
+/** The repository with a project's training code. */
 export const codeRepository = (project: string): string => `${project}/code`;
 
 const content = z.union([z.string(), z.strictObject({ base64: z.base64() })]);

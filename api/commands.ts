@@ -1,4 +1,4 @@
-// People's commands: signed, recorded, signalled to the workflow that has them decided, and what became of them.
+// People's commands: signs and records them, signals their workflow, and reports the outcome.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
@@ -16,9 +16,9 @@ import { outcomeView } from './views.ts';
 
 /** Every command's common fields; each resource adds its names and arguments. */
 export const commandFields = {
-  /** Given by the caller, it makes sending twice harmless. */
+  /** Chosen by the caller so that resending is idempotent. */
   commandId: commandIdSchema.optional(),
-  /** The state the person saw. */
+  /** The revision that the person saw. */
   revision: z.int().min(0),
   digest: digestSchema.nullable().default(null),
   report: digestSchema.nullable().default(null),
@@ -27,12 +27,12 @@ export const commandFields = {
 export const commandAnswer = z.object({
   commandId: z.string(),
   outcome: outcomeView.nullable(),
-  /** Where to ask again. */
+  /** Where to ask for the outcome. */
   address: z.string(),
 });
 type CommandAnswer = z.output<typeof commandAnswer>;
 
-/** Longest wait that a caller may prefer. */
+/** Maximum wait that a caller may request. */
 const WAIT_LIMIT_SECONDS = 30;
 
 export interface Given {
@@ -41,9 +41,9 @@ export interface Given {
   readonly project: string;
   readonly policyVersion: number;
   readonly workflowId: string;
-  /** In the audit. */
+  /** Subject in the audit. */
   readonly subject: string;
-  /** Path of the thing's commands. */
+  /** Path of the resource's commands. */
   readonly commands: string;
   readonly request: Request;
   readonly body: {
@@ -56,7 +56,7 @@ export interface Given {
   };
 }
 
-/** Signs and records a command, signals it, then answers by what its row says. */
+/** Signs, records and signals a command, then answers from its row. */
 export async function carryOut(deps: ApiDeps, given: Given): Promise<Answer<CommandAnswer>> {
   await mustNotBePaused(deps.records);
   const { body, workflowId, project, subject } = given;
@@ -83,7 +83,7 @@ export async function carryOut(deps: ApiDeps, given: Given): Promise<Answer<Comm
   });
   const wait = preferredWait(given.request);
   if (!row.isOpen) return answerOf(row, address, wait);
-  // Recorded is accepted: a signal that does not get through is sent again by the sweep.
+  // A recorded command is accepted. If the signal fails, the sweep sends it again.
   await deps.workflows.sendCommand(workflowId, signed).catch((error: unknown) => {
     if (!isGatewayError(error)) throw error;
     deps.log.warn({ workflowId, commandId, error: error.message }, 'a command is recorded and not signalled yet');
@@ -91,7 +91,7 @@ export async function carryOut(deps: ApiDeps, given: Given): Promise<Answer<Comm
   return answerOf(await waitFor(deps, row, workflowId, wait, given.request.signal), address, wait);
 }
 
-/** What became of a command, as its row says. */
+/** Looks up a command's outcome from its row. */
 export async function lookUpCommand(
   { records }: ApiDeps,
   { workflowId, commandId, address }: Record<'workflowId' | 'commandId' | 'address', string>,
@@ -107,7 +107,7 @@ function preferredWait(request: Request): number | undefined {
   return seconds === undefined ? undefined : Math.min(Number(seconds), WAIT_LIMIT_SECONDS);
 }
 
-/** Looks again, more and more seldom, until the command is settled or the caller has waited long enough. */
+/** Polls with growing pauses until the command is settled or the wait is over. */
 async function waitFor(
   { records, limits }: ApiDeps,
   first: CommandRow,

@@ -1,4 +1,4 @@
-// The API's environment as typed configuration: what all programs take, and where and how it listens.
+// The API's configuration from the environment: the settings of every program, and where and how the API listens.
 import { apiUrlOf, platformConfig, readVariables, type Environment } from '../workers/config.ts';
 import { defaultLimits, loopbackHosts } from './deps.ts';
 
@@ -7,12 +7,12 @@ const LOOPBACK = ['127.0.0.1', '::1', 'localhost'];
 export { apiUrlOf };
 export type ApiConfig = ReturnType<typeof apiConfig>;
 
-/** Reads the environment. Throws one error that names every mistaken variable and repeats no value. */
+/** Reads the environment. Throws one error that names every invalid variable and repeats no value. */
 export function apiConfig(environment: Environment = process.env) {
   const { values } = readVariables(environment, ['DATABASE_URL']);
   const isLoopback = LOOPBACK.includes(values.OCDL_API_HOST);
   const named = values.OCDL_API_HOSTS?.toLowerCase().split(',').filter(Boolean);
-  // Jobs' wrappers and this machine's own probes come past the proxy; no web page can take these names.
+  // Jobs' wrappers and local probes bypass the proxy. No web page can take over these names.
   const own = [...loopbackHosts, new URL(values.OCDL_API_URL).hostname];
   return {
     ...platformConfig(values),

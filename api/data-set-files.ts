@@ -1,4 +1,4 @@
-// The files of data sets as the areas hold them: a registration that fails leaves none, a deletion removes them.
+// The files of data sets in the areas: a failed registration leaves none, and a deletion removes them.
 import type { ArtifactUri } from '../workflows/domain/names.ts';
 import { dataSetsFolder, storePath } from '../workflows/domain/names.ts';
 import type { ApiDeps } from './deps.ts';
@@ -14,15 +14,15 @@ export interface Draft {
   readonly attempt: string;
 }
 
-/** Deleted data sets that one look sweeps: the others come with the next. */
+/** Maximum number of deleted data sets per sweep. The next sweep continues. */
 const SWEEP_LIMIT = 20;
 
-/** Where a registered data set's files lie in its area. */
+/** Folder of a registered data set's files in its area. */
 export const dataSetFolder = (dataset: string): string => `${dataSetsFolder}/${dataset}`;
 
 /**
- * Runs one attempt to register a data set, which writes below {@link dataSetFolder} and then registers. What an attempt left
- * that died is removed before; if this one fails, what it wrote is removed after.
+ * Runs one attempt to register a data set, which writes below {@link dataSetFolder} and then registers. Files of an
+ * earlier attempt that died are removed first. If this attempt fails, its files are removed.
  */
 export async function asDraft<T>(deps: Deps, draft: Draft, work: () => Promise<T>): Promise<T> {
   const { project, dataset, area, attempt } = draft;
@@ -30,7 +30,7 @@ export async function asDraft<T>(deps: Deps, draft: Draft, work: () => Promise<T
   if (answer !== 'taken') throw refused(dataset, answer);
   try {
     await clear(deps, draft);
-    // A test set and a training set of one name lie in two areas.
+    // A test set and a training set with the same name are in different areas.
     await clear(deps, { ...draft, area: area === 'common' ? 'staging' : 'common' });
     return await work();
   } catch (error) {
@@ -58,13 +58,13 @@ const refused = (dataset: string, answer: 'busy' | 'registered' | 'deleted') =>
 async function undo(deps: Deps, draft: Draft): Promise<void> {
   const { project, dataset, attempt } = draft;
   const answer = await deps.records.draftDataSet({ project, dataset, attempt, step: 'clear' });
-  // A newer attempt has the name now, and the files with it.
+  // A newer attempt now holds the name and the files.
   if (answer === 'busy') return;
   await clear(deps, draft);
   if (answer === 'taken') await deps.records.dropDraft(project, dataset, attempt);
 }
 
-/** Removes the files of the folder but those of a registered data set. */
+/** Removes the folder's files, except those of a registered data set. */
 async function clear({ records, areas }: Deps, { project, dataset, area }: Draft): Promise<void> {
   const kept = new Set<ArtifactUri>((await records.dataSet(project, dataset))?.files.map(({ uri }) => uri));
   const folder = storePath({ area, project, path: dataSetFolder(dataset) });
@@ -76,8 +76,8 @@ async function clear({ records, areas }: Deps, { project, dataset, area }: Draft
 }
 
 /**
- * Removes the files of deleted data sets. Removing twice is harmless; what cannot be removed now stays for the next time, which
- * comes with the next deletion or start.
+ * Removes the files of deleted data sets. Idempotent. Files that cannot be removed now are retried at the next deletion
+ * or start.
  */
 export async function sweepDataSets({ records, areas, log }: Deps): Promise<void> {
   try {

@@ -1,4 +1,4 @@
-// Data sets: copied once to where nobody changes them, digested, and from then on known by name.
+// Data sets: copied once to a read-only location, digested, and from then on referenced by name.
 import { randomUUID } from 'node:crypto';
 import canonicalize from 'canonicalize';
 import { z } from 'zod';
@@ -41,7 +41,7 @@ const one = '/v1/projects/{project}/datasets/{dataset}';
 
 export const dataSetRoutes = (deps: ApiDeps): readonly Route[] => {
   const { records, areas } = deps;
-  /** Also one that was deleted: the same request again gets the same answer. */
+  /** Includes deleted data sets, so that a repeated request gets the same answer. */
   const eitherWay = async ({ project, dataset }: { project: string; dataset: string }) =>
     (await records.dataSet(project, dataset)) ?? (await records.deletedDataSet(project, dataset));
   return [
@@ -139,7 +139,7 @@ export const dataSetRoutes = (deps: ApiDeps): readonly Route[] => {
   ];
 };
 
-/** What keeps a data set, in words. The list ends where Records end it. */
+/** Message that lists the references of a data set, at most {@link REFERENCES_LIMIT}. */
 function inUse(dataset: string, references: readonly DataSetReference[]): string {
   const named = references.map(({ kind, name }) => `${kind} ${name}`).join(', ');
   const more = references.length === REFERENCES_LIMIT ? ' and possibly more' : '';
@@ -153,7 +153,7 @@ interface Source {
   readonly sha256: Digest | undefined;
 }
 
-/** Private sources lie in the caller's own area: no other can be named. */
+/** Private sources are in the caller's own area; no other area can be named. */
 async function sourceOf(
   areas: ArtifactStore,
   project: string,
@@ -166,7 +166,7 @@ async function sourceOf(
   return { name, uri, bytes: stored.bytes, sha256 };
 }
 
-/** A data set never changes: given again, it has to be the same. */
+/** A data set is immutable: registering it again requires the same content. */
 async function unchanged(
   areas: ArtifactStore,
   before: DataSet,
@@ -204,7 +204,7 @@ async function register(
     attempt,
   );
   const stored = await records.dataSet(project, dataset);
-  // Of two at once one was first.
+  // If two requests raced, one was first.
   if (!stored || canonicalize(contentOf(stored)) !== canonicalize(contentOf(made))) throw taken(dataset);
   return stored;
 }

@@ -1,4 +1,4 @@
-// What the API is made from; `main.ts` gives the real things, tests give theirs.
+// The API's dependencies. `main.ts` passes the real ones, tests pass their own.
 import type { Logger } from 'pino';
 import type { ArtifactStore, CodeHost } from '../activities/ports.ts';
 import type { Records } from '../activities/records.ts';
@@ -7,23 +7,23 @@ import type { WorkflowGateway } from './gateway.ts';
 import type { Signer } from '../activities/signing.ts';
 
 export interface Limits {
-  /** Largest file that may be uploaded. */
+  /** Maximum size of an uploaded file. */
   readonly fileBytes: number;
   readonly jsonBytes: number;
-  /** How long a workflow's answer is waited for before the record is shown, or 202 said. */
+  /** How long to wait for a workflow's answer before answering with the record or 202. */
   readonly answerMs: number;
-  /** Pause between two looks at a command that is waited for. */
+  /** Pause between polls while waiting for a command. */
   readonly pollMs: number;
-  /** Host names that requests may be addressed to, without port; `any` where a proxy in front decides. */
+  /** Accepted host names, without port; `any` if a proxy in front checks them. */
   readonly hosts: readonly string[] | 'any';
 }
 
-/** A page on the loopback interface is open to DNS rebinding by any web page: only its own names are answered. */
+/** Any web page can reach a loopback server by DNS rebinding, so only these host names are accepted. */
 export const loopbackHosts = ['localhost', '127.0.0.1', '[::1]'] as const;
 
 export const defaultLimits: Limits = {
   fileBytes: 2 * 1024 ** 3,
-  // Far above any lawful body; a commit of source files is the largest.
+  // Far above any valid body; a commit of source files is the largest.
   jsonBytes: 1024 ** 2,
   answerMs: 2_000,
   pollMs: 200,
@@ -39,12 +39,12 @@ export interface ApiDeps {
   readonly signer: Signer;
   readonly log: Logger;
   readonly limits: Limits;
-  /** What has happened so often since the start, by the name of a metric. */
+  /** Counts since the start, by metric name. */
   readonly counters: () => Readonly<Record<string, number>>;
 }
 
-/** What routes are made from. */
+/** The dependencies of routes. */
 export interface RouteDeps extends ApiDeps {
-  /** The one way by which stored bytes leave the platform. */
+  /** The only function that sends stored bytes to callers. */
   readonly send: SendBytes;
 }

@@ -1,8 +1,8 @@
-// Gives each field and parameter of the OpenAPI document its meaning and an example, where its schema has none of its own.
+// Adds a description and an example to each field and parameter of the OpenAPI document whose schema has none.
 import { bodyExamples } from './body-examples.ts';
 import { meaningOf } from './glossary.ts';
 
-/** A schema as far as it is walked; anything else in it stays. */
+/** The parts of a schema that are read or changed here. All else is kept. */
 interface Field {
   description?: string;
   example?: unknown;
@@ -27,7 +27,7 @@ export interface DescribedDocument {
   components: { schemas: Record<string, Field> };
 }
 
-/** Lists hold rows: a field of a row stands where the list stands. */
+/** Lists contain rows, so a row's field takes the context of its list. */
 const LISTS = ['rows'];
 
 /** A copy of the document with every field described. */
@@ -70,7 +70,7 @@ function walk(where: string, schema: Field | boolean | undefined): void {
   for (const one of [...(schema.anyOf ?? []), ...(schema.oneOf ?? [])]) walk(where, one);
 }
 
-/** What a schema says of itself stays, and what has fields or a list of words of its own needs no example. */
+/** A schema's own description is kept. Fields with subfields or enumerated values need no example. */
 function explain(where: string, name: string, field: Field): void {
   const meaning = meaningOf(where, name);
   if (meaning === undefined || field.description !== undefined) return;

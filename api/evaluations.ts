@@ -1,4 +1,4 @@
-// Evaluations: a run of a model over a data set, before submission for oneself, after it for the decision.
+// Evaluations: a model run over a data set, as a private test before submission or as evidence for a decision after it.
 import { createHash } from 'node:crypto';
 import canonicalize from 'canonicalize';
 import { z } from 'zod';
@@ -36,7 +36,7 @@ const request = z.strictObject({
 });
 type Given = z.output<typeof request>;
 
-/** States in which a version's bytes are still its author's affair. */
+/** States in which a version has not been submitted, so that its bytes are only its author's concern. */
 const unsubmitted: readonly Version['state'][] = ['provisioning', 'training', 'failed', 'trained'];
 
 export const evaluationRoutes = (deps: RouteDeps): readonly Route[] => {
@@ -49,7 +49,7 @@ export const evaluationRoutes = (deps: RouteDeps): readonly Route[] => {
     const found = await records.evaluation(params.project, params.evaluation);
     if (!found) return undefined;
     const asked = found.actor === principal.name;
-    // A private test is its actor's alone, not even a manager's.
+    // A private test is visible only to its actor, not even to managers.
     if (found.submission === null) return asked ? { own: true, found } : undefined;
     const version = await records.version(params.project, found.model, found.submission);
     return { own: asked || version?.author === principal.name, found };
@@ -81,7 +81,7 @@ export const evaluationRoutes = (deps: RouteDeps): readonly Route[] => {
         const wrong = Object.keys(thresholds ?? project.policy.thresholds)
           .map((name) => unknownName('metric', name))
           .find(Boolean);
-        // A policy that was set before metrics were checked.
+        // Catches a policy that was set before metric names were checked.
         if (wrong !== undefined)
           throw problem(
             422,
@@ -109,7 +109,7 @@ export const evaluationRoutes = (deps: RouteDeps): readonly Route[] => {
         );
         const row = await records.evaluation(project.project, evaluation);
         if (!row) throw new Error(`evaluation ${evaluation} was written and is not there`);
-        // Only now: a refused request for the same id names nothing.
+        // Only after the start is recorded: a refused request must not reference data sets.
         await records.nameDataSets(project.project, [dataset], { kind: 'evaluation', name: evaluation });
         const { started } = row.state === 'running' ? await workflows.startEvaluation(input) : { started: false };
         return { status: started ? 201 : 200, body: row };
@@ -121,7 +121,7 @@ export const evaluationRoutes = (deps: RouteDeps): readonly Route[] => {
       operationId: 'listEvaluations',
       summary: 'Evaluations with their figures: your own, those of your versions, for managers all but private ones',
       action: 'version.report',
-      // The query leaves what the caller may see.
+      // The query filters by what the caller may see.
       scope: () => ({ own: true, found: undefined }),
       query: z
         .strictObject({ ...pageFields, model: nameSchema, submission: nameSchema })
@@ -166,7 +166,7 @@ export const evaluationRoutes = (deps: RouteDeps): readonly Route[] => {
       async handler({ params: { project }, principal, found }) {
         if (found.state !== 'running') return { status: 200, body: found };
         const id = workflowId.evaluation(found);
-        // First: the workflow reads here who cancelled it.
+        // Recorded before the cancel, because the workflow reads from it who cancelled.
         const entry = auditEntry({
           key: `evaluation.cancel/${id}/${principal.name}`,
           project,
@@ -176,7 +176,7 @@ export const evaluationRoutes = (deps: RouteDeps): readonly Route[] => {
         });
         await records.record([entry], []);
         await workflows.cancel(id).catch((error: unknown) => {
-          // It has just ended by itself.
+          // It has just ended on its own.
           if (!isGatewayError(error, 'closed')) throw error;
         });
         return { status: 202, body: (await records.evaluation(project, found.evaluation)) ?? found };
@@ -201,7 +201,10 @@ export const evaluationRoutes = (deps: RouteDeps): readonly Route[] => {
 
 type Ids = { readonly project: string; readonly evaluation: string };
 
-/** What the audit keeps of a start. Managers read it: of a private test it says only enough to tell whether another one is the same. */
+/**
+ * Audit detail of a start. Managers can read it, so for a private test it contains only what is needed to recognize a
+ * repeated request.
+ */
 function startedDetail(body: Given, actor: string) {
   const request = { ...body, thresholds: body.thresholds ?? null, actor };
   if ('submission' in body.subject) return { request };

@@ -1,4 +1,4 @@
-// Files of a project's three areas: the caller's own private one, the common one, and staging, which is read only.
+// Files of a project's three areas: the caller's private area, the common area, and staging, which is read-only.
 import { z } from 'zod';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
@@ -18,7 +18,7 @@ interface InArea {
 }
 
 type Area = Location['area'];
-/** The path parameter's schema lets no other word through. */
+/** The path parameter's schema accepts only these words. */
 const areaOf = ({ params }: { params: { readonly area: string } }): Area => params.area as Area;
 const readAction = (asked: { params: { readonly area: string } }) => `${areaOf(asked)}.read` as const;
 const writeAction = (asked: { params: { readonly area: string } }) => {
@@ -26,7 +26,7 @@ const writeAction = (asked: { params: { readonly area: string } }) => {
   return area === 'staging' ? 'staging.read' : (`${area}.write` as const);
 };
 
-/** Private paths are always below the caller's own name: there is no way to say another's. */
+/** Private paths are always below the caller's own name; another user's path cannot be expressed. */
 const own = () => ({ own: true, found: undefined });
 
 const fileView = z.object({ path: z.string(), bytes: z.number(), modifiedAt: z.string() });
@@ -72,7 +72,7 @@ export const fileRoutes = ({ areas, send }: RouteDeps): readonly Route[] => [
     path: '/v1/projects/{project}/files/{area}/{path}',
     operationId: 'putFile',
     summary: 'Uploads a file; the same bytes again are fine, others need replace=true',
-    // `staging.read` stands for an area nobody writes to but the platform: reaching the handler then says so.
+    // `staging.read` represents an area that only the platform writes to: the handler then refuses the write.
     action: ['private.write', 'common.write', 'staging.read'],
     actionOf: writeAction,
     scope: own,

@@ -1,4 +1,4 @@
-// The first start: a platform that nobody can use yet gets an administrator with a token.
+// First start: creates an administrator with a token for a platform that has none.
 import type { Records } from '../activities/records.ts';
 import { auditEntry } from './audit-entry.ts';
 import { issueToken } from './tokens.ts';
@@ -6,8 +6,8 @@ import { issueToken } from './tokens.ts';
 const ADMIN = 'admin';
 
 /**
- * Makes the user `admin` with a token, unless there is an enabled administrator who has ever had one.
- * @returns the token, the one time it is seen
+ * Creates the user `admin` with a token, unless an enabled administrator has ever had one.
+ * @returns the token, which is shown only once
  */
 export async function firstAdmin(records: Records): Promise<string | undefined> {
   const users = await records.users();

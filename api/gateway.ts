@@ -1,4 +1,4 @@
-// What the API asks of the workflows: start one, send it a command, look how it stands. `temporal.ts` fulfils it.
+// The API's port to the workflows: start one, send it a command, get its status. `temporal.ts` implements it.
 import type { SignedCommand } from '../workflows/domain/command.ts';
 import type {
   ApplicationInput,
@@ -8,10 +8,13 @@ import type {
   LifecycleInput,
 } from '../workflows/messages.ts';
 
-/** `closed`: it has ended. `missing`: there is none of that id (any more). `unavailable`: the server does not answer. */
+/**
+ * `closed`: the workflow has ended. `missing`: no workflow with that id exists (any more). `unavailable`: the server does
+ * not answer.
+ */
 export type GatewayErrorKind = 'closed' | 'missing' | 'unavailable';
 
-/** What a gateway throws, and nothing else. */
+/** The only error that a gateway throws. */
 export class GatewayError extends Error {
   readonly kind: GatewayErrorKind;
   constructor(kind: GatewayErrorKind, message: string, cause?: unknown) {
@@ -24,19 +27,19 @@ export class GatewayError extends Error {
 export const isGatewayError = (error: unknown, ...kinds: readonly GatewayErrorKind[]): error is GatewayError =>
   error instanceof GatewayError && (kinds.length === 0 || kinds.includes(error.kind));
 
-/** `started: false`: a workflow of that id is or was there already, and nothing was done. */
+/** `started: false`: a workflow with that id exists or existed, and nothing was done. */
 export interface Started {
   readonly started: boolean;
 }
 
-/** A step that has failed and will be tried again: what a workflow waits for, and why. */
+/** A failed step that will be retried: what a workflow is waiting for, and why. */
 export interface Waiting {
-  /** The activity, as the Temporal Web UI calls it. */
+  /** The activity's name in the Temporal Web UI. */
   readonly step: string;
-  /** Tries that have failed. */
+  /** Number of failed attempts. */
   readonly attempts: number;
   readonly reason: string;
-  /** ISO 8601; `null` while it is being tried. */
+  /** ISO 8601; `null` while an attempt is running. */
   readonly nextTryAt: string | null;
 }
 
@@ -46,31 +49,37 @@ export interface WorkflowGateway {
   startApplication(input: ApplicationInput, project: string): Promise<Started>;
   startFeedback(input: FeedbackInput): Promise<Started>;
   startImport(input: DataImportInput): Promise<Started>;
-  /** Asks a workflow to interrupt what it runs; an import then takes away what it has stored. */
+  /** Asks a workflow to interrupt its work. An import then removes what it has stored. */
   cancel(workflowId: string): Promise<void>;
   sendCommand(workflowId: string, command: SignedCommand): Promise<void>;
-  /** Tells a workflow to read the records again. */
+  /** Makes a workflow read the records again. */
   wake(workflowId: string): Promise<void>;
-  /** How a workflow stands in Temporal, its newest run unless one is named; `undefined`: it has none of that id (any more). */
+  /**
+   * A workflow's status in Temporal, for its newest run unless `runId` is given; `undefined` if no workflow with that id
+   * exists (any more).
+   */
   look(workflowId: string, runId?: string): Promise<Seen | undefined>;
-  /** Ends one run. */
+  /** Terminates one run. */
   terminate(workflowId: string, runId: string, reason: string): Promise<void>;
-  /** What the workflow, and those it waits for itself, are kept from by failures; nothing when it has ended or the server does not answer in that time. */
+  /**
+   * The failing steps of the workflow and its children. Empty if the workflow has ended or the server does not answer
+   * within `timeoutMs`.
+   */
   waiting(workflowId: string, timeoutMs: number): Promise<readonly Waiting[]>;
-  /** Rejects when the server does not answer. */
+  /** Rejects if the server does not answer. */
   ready(): Promise<void>;
 }
 
-/** A workflow as Temporal sees it. */
+/** A workflow's status in Temporal. */
 export interface Seen {
   readonly isRunning: boolean;
-  /** Temporal's word for how it stands: RUNNING, TERMINATED, … */
+  /** Temporal's status name: RUNNING, TERMINATED, … */
   readonly status: string;
   readonly type: string;
   readonly taskQueue: string;
   readonly runId: string;
-  /** The run that this one follows from by resets and continuations: its own one where there is none. */
+  /** The first run in the chain of resets and continuations; the run itself if there is none. */
   readonly firstRunId: string;
-  /** It waits for a worker to take a step of it, which only has to come. */
+  /** A step is waiting for a worker to pick it up. */
   readonly isComing: boolean;
 }

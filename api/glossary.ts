@@ -1,5 +1,5 @@
-// What each field of the API is, for its OpenAPI document: one meaning per name, and `<where>.<name>` where a name has several.
-// `where` is the field that it stands in, or, at the top of a body or an answer, the last word of the path: `versions`, `tokens`.
+// Descriptions of the API's fields for the OpenAPI document: one meaning per name, or `<where>.<name>` if a name has several.
+// `where` is the enclosing field or, at the top level of a body or response, the last word of the path: `versions`, `tokens`.
 
 export type Meaning = string | readonly [description: string, example: unknown];
 
@@ -294,6 +294,6 @@ const all: Readonly<Record<string, Meaning>> = {
   ...{ ...evaluations, ...releases, ...scans, ...audit, ...answers },
 };
 
-/** The meaning of a field there. */
+/** The meaning of a field in its context. */
 export const meaningOf = (where: string, name: string): Meaning | undefined =>
   Object.hasOwn(all, `${where}.${name}`) ? all[`${where}.${name}`] : Object.hasOwn(all, name) ? all[name] : undefined;

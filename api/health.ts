@@ -1,4 +1,4 @@
-// Is the API alive, and can it do its work: for supervisors and load balancers, without a token; its figures, with one.
+// Liveness and readiness for supervisors and load balancers, without a token; metrics, with a token.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import type { Digest } from '../workflows/domain/names.ts';
@@ -8,9 +8,9 @@ import type { Route } from './route.ts';
 import { publicRoute, route } from './route.ts';
 
 const ok = z.object({ status: z.string() });
-/** No token has it: asking for it costs one look at an index. */
+/** No token has this digest. Looking it up costs one index read. */
 const NOBODY = '0'.repeat(64) as Digest;
-/** A probe waits for no system that stands still: most give up after some seconds. */
+/** A probe must not wait for a hanging system: most probes give up after some seconds. */
 const ANSWER_WITHIN_MS = 5_000;
 
 export const healthRoutes = ({ records, workflows, log, counters }: ApiDeps): readonly Route[] => [

@@ -1,4 +1,4 @@
-// Data acquisition: imports from public repositories, web servers and private nodes, each of which becomes a data set.
+// Data acquisition: imports from public repositories, web servers and private nodes. Each becomes a data set.
 import { z } from 'zod';
 import type { Source } from '../workflows/domain/import.ts';
 import { fieldProblems, importFolder, importStates, newImport } from '../workflows/domain/import.ts';
@@ -165,7 +165,7 @@ export const importRoutes = ({ records, areas, workflows, send }: RouteDeps): re
           [],
         );
         await workflows.cancel(workflowId.dataImport(row)).catch((error: unknown) => {
-          // It has just ended by itself.
+          // It has just ended on its own.
           if (!isGatewayError(error, 'closed')) throw error;
         });
         return { status: 202, body: (await records.import(project, row.import)) ?? row };
@@ -187,7 +187,7 @@ export const importRoutes = ({ records, areas, workflows, send }: RouteDeps): re
         if (format === 'json') return send.recorded(row.sheet, { ...wanted, contentType: 'application/json' });
         const markdown = { ...wanted, contentType: 'text/markdown; charset=utf-8' };
         if (row.sheetText) return send.recorded(row.sheetText, markdown);
-        // An import of former times recorded no digest of it.
+        // Imports by earlier platform versions recorded no digest of it.
         const path = `${importFolder(row)}/datasheet.md`;
         return send.named(areas.uri(storePath({ area: 'common', project: row.project, path })), markdown);
       },

@@ -1,4 +1,4 @@
-// The data path of a job: its inputs and outputs, by a token that is good for this job alone.
+// A job's data path: its inputs and outputs, with a token valid only for this job.
 import { z } from 'zod';
 import type { JobGrant, Principal } from '../activities/records.ts';
 import { declaredDigest, digestHeaders, storeBytes } from './byte-stream.ts';
@@ -7,7 +7,7 @@ import { notFound, problem } from './problems.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
 
-/** The token's grant, when it is this job's; another job does not exist. */
+/** The token's grant, if it is for this job. Other jobs answer 404. */
 function scope({ params, principal }: { params: { job: string }; principal: Principal }) {
   const found: JobGrant | null = principal.job;
   if (principal.kind === 'job' && found?.job !== params.job) return undefined;

@@ -1,4 +1,4 @@
-// The API process: reads the configuration, opens the stores, listens, and ends cleanly when told to.
+// The API process: reads the configuration, opens the stores, listens, and shuts down cleanly when stopped.
 import type { Server } from 'node:http';
 import { join } from 'node:path';
 import { createAdaptorServer } from '@hono/node-server';
@@ -18,16 +18,16 @@ import { firstAdmin } from './first-start.ts';
 import { keepSweeping } from './sweep.ts';
 import { createWorkflowGateway } from './temporal.ts';
 
-/** What requests under way may still take: less than the platform waits for this process (deploy/local/processes.ts). */
+/** Time for running requests at shutdown: less than the platform waits for this process (deploy/local/processes.ts). */
 const DRAIN_MS = 2_000;
-/** An upload of the largest file over a slow line. */
+/** Enough to upload the largest file over a slow line. */
 const REQUEST_MS = 3_600_000;
 
 async function main(): Promise<void> {
   const config = apiConfig();
   const log = createLog('api', config.logLevel);
   const stores = await openStores(config, log);
-  // Lazily: the API answers, and says that it is not ready, while the workflow server is away.
+  // Lazy, so that the API answers and reports that it is not ready while the workflow server is unavailable.
   const connection = Connection.lazy(config.temporal.connection);
   try {
     const belonging = await belong(
@@ -101,7 +101,7 @@ function listen(server: Server, { host, port }: ApiConfig): Promise<string> {
   });
 }
 
-/** Takes no more connections and lets what is under way end. */
+/** Accepts no new connections and lets running requests finish. */
 async function drain(server: Server): Promise<void> {
   const cut = setTimeout(() => server.closeAllConnections(), DRAIN_MS);
   await new Promise<void>((resolve) => {

@@ -1,4 +1,4 @@
-// Model types: more of them for a project, and grants by which another project's applications may consume one.
+// Model types: adds types to a project, and grants other projects' applications the right to consume one.
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { TYPES_LIMIT } from '../activities/records.ts';

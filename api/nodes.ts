@@ -1,4 +1,4 @@
-// Nodes: hosts outside that a project's managers let its imports take data from.
+// Nodes: external hosts from which a project's managers allow imports.
 import { createHash, randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import type { Node } from '../workflows/domain/import.ts';
@@ -14,7 +14,7 @@ const host = z
   .regex(/^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/, 'a host is a name or an address in lower case, without a port');
 const word = (what: string) =>
   z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$/, `${what} has 1 to 64 plain characters`);
-/** Pinned as OpenSSH prints it, or by the line of a public key file, of which the same is made. */
+/** A pinned host key: an OpenSSH fingerprint, or a public key line, from which the fingerprint is computed. */
 const hostKey = z
   .string()
   .max(2_000)
@@ -37,7 +37,7 @@ const registration = z.discriminatedUnion('kind', [
     port: z.int().min(1).max(65_535).default(22),
     user: word('a user'),
     hostKey,
-    /** A name: the key itself never passes through the API. */
+    /** Only the secret's name. The key itself never passes through the API. */
     secret: word('a secret’s name'),
   }),
   z.strictObject({ kind: z.literal('https'), host }),

@@ -1,9 +1,12 @@
-// Makes what people start happen once: the start is recorded first, and every later request is held against it.
+// Makes starts idempotent: a start is recorded first, and later requests are compared with it.
 import { isFailure } from '../activities/failures.ts';
 import type { AuditEntry, NewStart, Projection, Records } from '../activities/records.ts';
 import { problem } from './problems.ts';
 
-/** Records a start with its first rows. The same request again is fine, another one under the same id is a conflict. */
+/**
+ * Records a start with its first rows. Repeating the same request is not an error; a different one with the same id is a
+ * conflict.
+ */
 export async function recordStart(
   records: Records,
   start: NewStart,

@@ -1,4 +1,4 @@
-// Describes every route as OpenAPI 3.1, from the same schemas that requests and answers are held to.
+// Describes every route as OpenAPI 3.1, from the schemas that validate requests and responses.
 import type { OpenAPIHono } from '@hono/zod-openapi';
 import { z } from 'zod';
 import type { DescribedDocument } from './document-fields.ts';
@@ -20,7 +20,7 @@ const said: Readonly<Record<number, string>> = {
   304: 'It has not changed',
 };
 
-/** Puts a route into the application's OpenAPI registry. */
+/** Adds a route to the application's OpenAPI registry. */
 export function describe(app: OpenAPIHono<Env>, route: Route): void {
   const { described, path, method, actions } = route;
   const names = [...path.matchAll(/\{(\w+)\}/g)].map(([, name = '']) => name);
@@ -69,7 +69,7 @@ export function describe(app: OpenAPIHono<Env>, route: Route): void {
   });
 }
 
-/** The route that answers the document; `whole` is asked when everything is registered. */
+/** The route that returns the document. `whole` is called on request, when all routes are registered. */
 export function documentRoute(whole: () => DescribedDocument): Route {
   return publicRoute({
     public: true,
@@ -82,7 +82,7 @@ export function documentRoute(whole: () => DescribedDocument): Route {
   });
 }
 
-/** The whole document. */
+/** The complete document. */
 export function documentOf(app: OpenAPIHono<Env>): DescribedDocument {
   const document = app.getOpenAPI31Document({
     openapi: '3.1.0',
@@ -94,11 +94,11 @@ export function documentOf(app: OpenAPIHono<Env>): DescribedDocument {
     },
     servers: [{ url: '/' }],
   });
-  // As it is answered: plain JSON.
+  // Convert to plain JSON, as it is sent.
   return describeFields(JSON.parse(JSON.stringify(document)) as DescribedDocument);
 }
 
-/** What the routes refer to. */
+/** Registers the components that routes refer to. */
 export function describeParts(app: OpenAPIHono<Env>): void {
   app.openAPIRegistry.registerComponent('securitySchemes', 'token', {
     type: 'http',

@@ -1,4 +1,4 @@
-// What an administrator has the platform do: look at once for what is open in the record and does not run.
+// Administrator operations: sweep now for workflows that are open in the record but not running.
 import { z } from 'zod';
 import type { ApiDeps } from './deps.ts';
 import type { Route } from './route.ts';
@@ -8,15 +8,15 @@ import { sweep } from './sweep.ts';
 const ids = z.array(z.string()).readonly();
 
 const report = z.object({
-  /** Workflows that were open in the record and not running, and were started again. */
+  /** Workflows that were open in the record but not running, and were restarted. */
   restarted: ids,
-  /** Those that wait for their next restart. */
+  /** Workflows waiting for their next restart. */
   waiting: ids,
-  /** Evaluations and imports that somebody has ended in Temporal: they run once more to clean up, and have failed. */
+  /** Evaluations and imports that someone ended in Temporal. They have failed and run once more to clean up. */
   ended: ids,
-  /** Runs under an id of the platform's that were not its own. */
+  /** Foreign runs that used a workflow id of the platform. */
   terminated: ids,
-  /** Commands that were signalled again. */
+  /** Number of commands signalled again. */
   signalled: z.number(),
 });
 

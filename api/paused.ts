@@ -1,12 +1,12 @@
-// Commands wait while systems were set back to another moment and nobody on the machine has accepted it.
+// Refuses commands while decisions are paused: systems were set back to an earlier moment and the operator has not accepted it yet.
 import { pausedMessage } from '../activities/installation.ts';
 import type { Records } from '../activities/records.ts';
 import { problem } from './problems.ts';
 
-/** A minute: somebody has to look first. */
+/** One minute: the operator has to act first. */
 const RETRY_AFTER_SECONDS = 60;
 
-/** Throws 503 `restored`, with what was found, while decisions are paused. */
+/** Throws 503 `restored`, with the findings, while decisions are paused. */
 export async function mustNotBePaused(records: Records): Promise<void> {
   const paused = await records.paused();
   if (!paused) return;

@@ -1,4 +1,4 @@
-// Problem details (RFC 9457): the one shape in which the API says that something did not go well.
+// Problem details (RFC 9457): the API's only error format.
 import { ApplicationFailure } from '@temporalio/common';
 import { z } from 'zod';
 import { SystemUnavailable, type SystemName } from '../activities/failures.ts';
@@ -12,13 +12,13 @@ export const problemSchema = z
     detail: z.string(),
     requestId: z.string(),
     errors: z.array(z.object({ where: z.string(), message: z.string() })).optional(),
-    /** Of a 503 or 507: which system does not serve, and why. */
+    /** For 503 and 507: the failing system, and the reason. */
     system: z.string().optional(),
     reason: z.string().optional(),
   })
   .meta({ description: 'Problem details (RFC 9457)' });
 
-/** An answer other than the one hoped for. Its text is meant for the caller. */
+/** An error answer. Its text is meant for the caller. */
 export class Problem extends Error {
   readonly status: number;
   readonly kind: string;
@@ -40,13 +40,13 @@ export class Problem extends Error {
   }
 }
 
-/** Makes one to throw: `kind` is the machine's word for it, `detail` says what, where and what to do. */
+/** Makes a problem to throw: `kind` is the machine-readable word, `detail` says what, where and what to do. */
 export const problem = (...given: ConstructorParameters<typeof Problem>): Problem => new Problem(...given);
 
 export const notFound = (what: string): Problem =>
   problem(404, 'not-found', `there is no ${what}, or you may not see it`);
 
-/** One line per thing that is wrong with what was given. */
+/** One entry per invalid field. */
 export function invalid(where: string, error: z.ZodError): Problem {
   const errors = error.issues.slice(0, 20).map((issue) => ({
     where: [where, ...issue.path.map(String)].join('.').slice(0, 200),
@@ -74,7 +74,7 @@ const titles: Readonly<Record<number, string>> = {
   507: 'No space left',
 };
 
-/** The response of a problem; `application/problem+json`. */
+/** The response for a problem: `application/problem+json`. */
 export function problemResponse(found: Problem, requestId: string): Response {
   const body: z.infer<typeof problemSchema> = {
     type: `urn:ocdl:problem:${found.kind}`,
@@ -90,7 +90,7 @@ export function problemResponse(found: Problem, requestId: string): Response {
   });
 }
 
-/** The problem behind anything thrown. What is not known to be meant for the caller becomes a bare 500. */
+/** The problem for anything thrown. Errors not known to be meant for the caller become a bare 500. */
 export function problemOf(error: unknown): Problem {
   for (let e: unknown = error; e instanceof Error; e = e.cause) {
     if (e instanceof Problem) return e;
@@ -108,9 +108,9 @@ const internal = (): Problem =>
     'something went wrong here: try again, and give the request id to whoever runs the platform',
   );
 
-/** A server that starts again is back in some seconds. */
+/** A restarting server is back in some seconds. */
 const RETRY_AFTER_SECONDS = 5;
-/** Somebody has to make room first. */
+/** Someone has to free space first. */
 const RETRY_FULL_AFTER_SECONDS = 60;
 
 function unavailable({

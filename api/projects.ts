@@ -48,7 +48,7 @@ export const projectRoutes = ({ records }: ApiDeps): readonly Route[] => [
         }),
       );
       const made = await records.project(project.project);
-      // The same again is harmless; where another one was there first, nothing was written.
+      // Repeating the same request is not an error. If a different project exists, nothing was written.
       if (!made || canonicalize(sorted(made)) !== canonicalize(sorted(project)))
         throw problem(409, 'conflict', `project "${project.project}" exists with other types or rules`);
       return { status: 201, body: made };
@@ -143,7 +143,7 @@ export const projectRoutes = ({ records }: ApiDeps): readonly Route[] => [
 
 const sorted = (project: Project): Project => ({ ...project, types: [...project.types].sort() });
 
-/** Without the keys whose value is undefined, which would otherwise overwrite. */
+/** Removes keys with the value undefined, which would otherwise overwrite. */
 function defined<T extends object>(given: T): { [Key in keyof T]: Exclude<T[Key], undefined> } {
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as {
     [Key in keyof T]: Exclude<T[Key], undefined>;

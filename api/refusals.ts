@@ -1,13 +1,13 @@
-// Requests for which a person's roles do not suffice: kept in the audit, and counted where one comes after the other.
+// Refused requests of people without the required role: recorded in the audit, and counted if they repeat.
 import { randomUUID } from 'node:crypto';
 import type { AuditEntry, Principal, Records } from '../activities/records.ts';
 import type { Action, Role } from '../workflows/domain/roles.ts';
 import { auditEntry } from './audit-entry.ts';
 
-/** `2026-01-02T03:04` */
+/** Length of `2026-01-02T03:04`. */
 const MINUTE = 16;
 
-/** Writes the first refusal of an action within a minute, and counts those after it. */
+/** Records the first refusal of an action per minute, and counts the following ones. */
 export async function recordRefused(
   records: Records,
   given: {

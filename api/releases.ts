@@ -1,4 +1,4 @@
-// Releases: what managers released, for developers and for the applications that consume their types.
+// Releases, for developers and for the applications that consume their types.
 import { z } from 'zod';
 import type { Principal, Records } from '../activities/records.ts';
 import type { StandingRelease, Withdrawal } from '../workflows/domain/model.ts';
@@ -16,9 +16,9 @@ export const releaseRoutes = (deps: RouteDeps): readonly Route[] => {
     if (!found) return undefined;
     const consumer = await consumerOf(records, principal, found.type);
     const own = consumer !== undefined;
-    // Until it is announced its bytes may not all be there: for an application there is none yet.
+    // Before the announcement its bytes may be incomplete, so applications cannot see it yet.
     if (principal.kind === 'application' && (!own || found.state !== 'announced')) return undefined;
-    // An application's roles count in its own project, also where the type is another one's.
+    // An application's roles count in its own project, even if the type belongs to another one.
     return { own, project: consumer ?? found.project, found };
   };
   return [
@@ -76,7 +76,7 @@ export const releaseRoutes = (deps: RouteDeps): readonly Route[] => {
       async handler({ found, params: { name }, request }) {
         if (found.withdrawn) throw withdrawnProblem(found, found.withdrawn);
         const file = found.files.find((one) => one.name === name);
-        // Until it is announced its bytes are still on their way to the store.
+        // Before the announcement its bytes may still be on their way to the store.
         if (!file || (found.state === 'allotted' && !(await deps.releases.stat(file.uri))))
           throw notFound(`file "${name}"`);
         return send.recorded(file, { request, what: `file "${name}"` });
@@ -85,7 +85,7 @@ export const releaseRoutes = (deps: RouteDeps): readonly Route[] => {
   ];
 };
 
-/** Its bytes are not lost: whoever checks decisions finds them beside the version. */
+/** The bytes are not lost: people who review decisions find them with the version. */
 function withdrawnProblem(
   { release, project, model, submission }: StandingRelease,
   { decision, by, reason, at }: Withdrawal,
@@ -99,7 +99,7 @@ function withdrawnProblem(
   );
 }
 
-/** The project of the calling application, if it may consume the type now. */
+/** The project of the calling application, if it may currently consume the type. */
 async function consumerOf(records: Records, { kind, name }: Principal, type: string): Promise<string | undefined> {
   const found = kind === 'application' ? await records.application(name) : undefined;
   if (!found?.types.includes(type) || !(await records.mayConsume(found.project, type))) return undefined;

@@ -1,11 +1,11 @@
-// Reads what a request carries: JSON within limits of size and depth, or a stream of bytes that is counted.
+// Reads request bodies: JSON with limits on size and depth, or a byte stream with a size limit.
 import type { IncomingMessage } from 'node:http';
 import { problem } from './problems.ts';
 
-/** Deeper than any lawful body; keeps whatever walks one from running out of stack. */
+/** Deeper than any valid body, and shallow enough that recursive code does not overflow the stack. */
 const DEPTH_LIMIT = 16;
 
-/** Parses a JSON body. Its content type must say so: a form of some web page then cannot have sent it. */
+/** Parses a JSON body. Requires the JSON content type, which a web page's form cannot send. */
 export async function readJson(request: Request, limit: number): Promise<unknown> {
   requireType(request, 'application/json');
   const chunks: Uint8Array[] = [];
@@ -19,12 +19,12 @@ export async function readJson(request: Request, limit: number): Promise<unknown
 }
 
 /**
- * The bytes of an upload, as they come; ends with 413 when there are more than `limit`. They are taken from Node's own
- * message where there is one: the web streams around it took a fifth of an upload's time (test/bench/README.md).
+ * The bytes of an upload as a stream; fails with 413 beyond `limit`. Reads Node's own message if there is one: wrapping
+ * it in web streams took a fifth of an upload's time (test/bench/README.md).
  */
 export function readUpload(request: Request, limit: number, message?: IncomingMessage): AsyncIterable<Uint8Array> {
   requireType(request, 'application/octet-stream');
-  // Left open on an early end, so that the reason can still be answered.
+  // The message stays open on an early end, so that the reason can still be answered.
   return countedBody(request, limit, message?.iterator({ destroyOnReturn: false }));
 }
 
@@ -71,7 +71,7 @@ function parse(text: string): unknown {
   }
 }
 
-/** Nesting of brackets outside strings, found without recursion. */
+/** Nesting depth of brackets outside strings, computed without recursion. */
 function depthOf(text: string): number {
   let depth = 0;
   let deepest = 0;
@@ -88,7 +88,7 @@ function depthOf(text: string): number {
   return deepest;
 }
 
-/** PostgreSQL takes no NUL in text, and canonical JSON (what is signed) no half of a surrogate pair. */
+/** PostgreSQL text cannot contain NUL, and canonical JSON (which is signed) cannot contain half of a surrogate pair. */
 function refuseUnstorable(value: unknown): void {
   if (typeof value === 'string') {
     if (/\0|\p{Surrogate}/u.test(value))

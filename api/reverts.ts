@@ -1,4 +1,4 @@
-// Commands to an application: its live version goes back to an earlier one, or is taken down.
+// Application commands: revert the live version to an earlier one, or take it down.
 import { z } from 'zod';
 import { applicationCommands } from '../workflows/domain/command.ts';
 import { workflowId } from '../workflows/messages.ts';
@@ -42,7 +42,7 @@ export const revertRoutes = (deps: ApiDeps): readonly Route[] => {
       body: z.strictObject({
         ...commandFields,
         name: z.enum(applicationCommands),
-        /** `revert` names the release to go back to; `take-down` names none. */
+        /** `revert` names the target release; `take-down` names none. */
         args: z.strictObject({ release: releaseSchema.optional(), reason: textSchema(2_000).default('') }),
       }),
       response: commandAnswer,

@@ -1,4 +1,4 @@
-// The one way a route is made: method, path, the action of the grid it stands for, what it takes, what it gives.
+// Defines routes: method, path, the action in the permission grid, request schemas and response schema.
 import type { IncomingMessage } from 'node:http';
 import type { Context } from 'hono';
 import { z } from 'zod';
@@ -16,30 +16,33 @@ type ParameterOf<Path extends string> = Path extends `${string}{${infer Name}}${
   : never;
 type Parameters<Path extends string> = { readonly [Name in ParameterOf<Path>]: string };
 
-/** What was asked, parsed, and by whom. */
+/** A parsed request and its caller. */
 export interface Asked<Path extends string, Query, Body> {
   readonly params: Parameters<Path>;
   readonly query: Query;
   readonly body: Body;
   readonly principal: Principal;
-  /** Held in the project that the path or the scope names, else on the platform. */
+  /** The caller's roles in the project that the path or the scope names, otherwise on the platform. */
   readonly roles: readonly Role[];
   /** The project that the path names. */
   readonly project: 'project' extends ParameterOf<Path> ? Project : undefined;
   readonly request: Request;
   readonly requestId: string;
-  /** The bytes that are being uploaded; `limit` defaults to that of files. */
+  /** The uploaded bytes. `limit` defaults to the file limit. */
   readonly upload: (limit?: number) => AsyncIterable<Uint8Array>;
 }
 
-/** What the request is about. `own`: is it the caller's? `project`: where their roles count, if the path does not say. */
+/**
+ * What the request is about. `own`: it belongs to the caller. `project`: where the caller's roles count if the path names
+ * no project.
+ */
 export interface Scope<Found> {
   readonly own: boolean;
   readonly project?: string;
   readonly found: Found;
 }
 
-/** An answer: JSON of the route's schema, or a response made by hand (streams). */
+/** An answer: JSON that matches the route's schema, or a hand-made response (streams). */
 export type Answer<Body> =
   | { readonly status?: 200 | 201 | 202; readonly headers?: Readonly<Record<string, string>>; readonly body: Body }
   | Response;
@@ -52,7 +55,7 @@ interface Described<Path extends string, Query extends z.ZodType, Body extends z
   readonly query?: Query;
   /** A JSON body, or `bytes` for an upload. */
   readonly body?: Body | 'bytes';
-  /** Lawful answers' JSON, or `bytes` for a stream. */
+  /** JSON of successful answers, or `bytes` for a stream. */
   readonly response: Result | 'bytes';
   readonly statuses?: readonly number[];
 }
@@ -64,12 +67,12 @@ interface GuardedSpec<
   Result extends z.ZodType,
   Found,
 > extends Described<Path, Query, Body, Result> {
-  /** The row of the grid; several where the request decides which: then `actionOf` says so. */
+  /** The action in the grid. If it depends on the request: all possible actions, and `actionOf` chooses. */
   readonly action: Action | readonly [Action, ...Action[]];
   readonly actionOf?: (asked: Asked<Path, z.output<Query>, z.output<Body>>) => Action | Promise<Action>;
-  /** Looks up what it is about and whose it is; `undefined` answers 404. Without it nothing is the caller's own. */
+  /** Looks up what the request is about and its owner; `undefined` answers 404. Without it, nothing is the caller's own. */
   readonly scope?: (asked: Asked<Path, z.output<Query>, z.output<Body>>) => ScopeAnswer<Found>;
-  /** Told of a refusal before it is answered, where one belongs in the audit. */
+  /** Called before a refusal is answered, for refusals that belong in the audit. */
   readonly onRefused?: (asked: Asked<Path, z.output<Query>, z.output<Body>>, action: Action) => Promise<void>;
   readonly handler: (
     asked: Asked<Path, z.output<Query>, z.output<Body>> & { readonly found: Found; readonly grant: Grant },
@@ -82,14 +85,14 @@ interface PublicSpec<Path extends string, Result extends z.ZodType> extends Desc
   readonly handler: (request: Request) => Promise<Answer<z.output<Result>>>;
 }
 
-/** What the pipeline keeps of a request for the log. */
+/** Request data that the pipeline keeps for the log. */
 export interface Env {
-  /** Node's own message; missing where the application is called without a server. */
+  /** Node's own message; missing if the application is called without a server. */
   Bindings: { incoming?: IncomingMessage };
   Variables: { requestId: string; principal?: string };
 }
 
-/** A route as the application mounts it and as the grid test walks it. */
+/** A route as mounted by the application and checked by the grid test. */
 export interface Route {
   readonly method: Described<string, never, never, never>['method'];
   readonly path: string;
@@ -111,7 +114,7 @@ export function publicRoute<const Path extends string, Result extends z.ZodType>
   };
 }
 
-/** Makes a route: it authenticates, parses, authorizes by the grid and only then calls the handler. */
+/** Makes a route: it authenticates, parses, authorizes by the grid, and only then calls the handler. */
 export function route<
   const Path extends string,
   Query extends z.ZodType = z.ZodObject<Record<never, never>>,
@@ -120,7 +123,7 @@ export function route<
   Found = undefined,
 >(spec: GuardedSpec<Path, Query, Body, Result, Found>): Route {
   const actions: readonly Action[] = [spec.action ?? []].flat();
-  // Types say so already; what is cast past them must not become an open door.
+  // The types enforce this already. A cast must not create an unprotected route.
   if (actions.length === 0 || !actions.every((action) => Object.hasOwn(grid, action)))
     throw new TypeError(`route ${spec.operationId} names no action of the grid`);
   return {
@@ -138,9 +141,10 @@ export function route<
       );
       context.set('principal', `${principal.kind}/${principal.name}`);
       const params = parametersOf(spec.path, given);
-      // The same answer whether it does not exist or is not theirs to know of.
+      // The same answer for a missing project and one that the caller may not know about.
       if (params['project'] !== undefined && !placed) throw notFound(`project "${params['project']}"`);
-      // Who can do none of it learns nothing of what a lawful request looks like. Refusals that belong in the audit wait for the body.
+      // Refuse before parsing, so that callers without any of the actions learn nothing about valid requests. Refusals
+      // that belong in the audit need the body.
       if (!spec.onRefused && (placed || platformOnly(actions)))
         if (actions.every((action) => !mayAtAll(action, principal, placed?.roles ?? platformRoles(principal))))
           throw forbidden(actions);
@@ -176,7 +180,7 @@ export function route<
   };
 }
 
-/** Everybody manages their own tokens, also who is in no project yet. */
+/** All users manage their own tokens, even without a project. */
 const isOwnToken = (action: Action, principal: Principal): boolean =>
   action === 'token.own' && principal.kind === 'user';
 
@@ -186,7 +190,7 @@ function mayAtAll(action: Action, principal: Principal, roles: readonly Role[]):
   return grant === 'no' ? undefined : grant;
 }
 
-/** Actions that no role of a project gives need no project to be refused. */
+/** Actions that no project role grants can be refused without a project. */
 const platformOnly = (actions: readonly Action[]): boolean =>
   actions.every((action) =>
     (['scientist', 'manager', 'developer', 'engineer', 'application'] as const).every(
@@ -231,7 +235,7 @@ async function bodyOf(schema: z.ZodType | 'bytes' | undefined, request: Request,
   return parsed.data;
 }
 
-/** What the schema does not name never leaves. */
+/** Validates the answer and drops fields that the schema does not name. */
 function respond(schema: z.ZodType | 'bytes', answer: Answer<unknown>): Response {
   if (answer instanceof Response) return answer;
   if (schema === 'bytes') throw new Error('a route of bytes gave JSON');

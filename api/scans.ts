@@ -1,4 +1,4 @@
-// Scans: findings that an application's model flagged, and the engineers' word on them.
+// Scans: findings that an application's model flagged, and the engineers' labels.
 import canonicalize from 'canonicalize';
 import { z } from 'zod';
 import { feedbackCommands } from '../workflows/domain/command.ts';
@@ -31,7 +31,7 @@ const report = z.strictObject({
       z.strictObject({
         finding: findingSchema,
         name: textSchema(512).min(1),
-        /** As the scanned project calls it: shown, never opened. */
+        /** Path in the scanned project. Shown, never opened. */
         path: textSchema(1_024),
         vulnerable: z.boolean(),
         probability: z.number().min(0).max(1),
@@ -113,7 +113,7 @@ export const scanRoutes = (deps: ApiDeps): readonly Route[] => {
       operationId: 'listScans',
       summary: "The project's scans with their findings and labels",
       action: 'finding.see',
-      // An application's token sees its own alone: narrowed below.
+      // An application's token sees only its own scans: filtered below.
       scope: () => ({ own: true, found: undefined }),
       query: z.strictObject({ ...pageFields, application: nameSchema.optional() }),
       response: pageOf(scanView),
@@ -198,7 +198,7 @@ export const scanRoutes = (deps: ApiDeps): readonly Route[] => {
   ];
 };
 
-/** What the application said, without what has come to it since, in one form whatever the order of keys and rows. */
+/** The application's report without later labels, in a canonical form independent of the order of keys and rows. */
 function reported({ application, type, release, findings }: Scan): string | undefined {
   const rows = findings.map(({ label: _, ...rest }: Finding) => rest).sort((a, b) => (a.finding < b.finding ? -1 : 1));
   return canonicalize({ application, type, release, rows });

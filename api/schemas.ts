@@ -1,4 +1,4 @@
-// What may come in: names, paths, ids, pages and bodies' common parts, each through one schema.
+// Input schemas: names, paths, ids, pages and common body parts.
 import { z } from 'zod';
 import { isCommandId } from '../workflows/domain/command.ts';
 import { gateNames, metricNames, unknownName } from '../workflows/domain/known-names.ts';
@@ -12,7 +12,7 @@ import {
 } from '../workflows/domain/names.ts';
 import type { Digest } from '../workflows/domain/names.ts';
 
-/** Holds a text to one of the domain's own judges. */
+/** Validates a text with one of the domain's own checks. */
 export const judged = (judge: (text: string) => string | undefined) =>
   z.string().superRefine((text, context) => {
     const message = judge(text);
@@ -21,15 +21,15 @@ export const judged = (judge: (text: string) => string | undefined) =>
 
 /** A name of a project, model, type, user, application … */
 export const nameSchema = judged(nameProblem).meta({ pattern: NAME_PATTERN.source, maxLength: NAME_LIMIT });
-/** A name that stands in the audit for who acted: not one of those that stand there for nobody in particular. */
+/** A name that the audit uses for an actor. Excludes names that the audit reserves. */
 export const actorSchema = judged((text) =>
   (reservedActors as readonly string[]).includes(text)
     ? `"${text}" is what the audit calls somebody else: choose another name`
     : nameProblem(text),
 ).meta({ pattern: NAME_PATTERN.source, maxLength: NAME_LIMIT });
-/** A relative path inside an area, a data set, a repository. */
+/** A relative path in an area, data set or repository. */
 export const pathSchema = judged(pathProblem);
-/** A path of a file that is there: also of one that the platform has put below or beside a person's. */
+/** A path of an existing file, including files that the platform stored below or beside a person's. */
 export const storedPathSchema = judged(areaPathProblem);
 export const digestSchema = z
   .string()
@@ -50,10 +50,10 @@ export const findingSchema = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'a finding id has 1 to 64 letters, digits, ".", "_" or "-"');
 export const tokenIdSchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9-]{0,63}$/, 'not a token id');
-/** Names a Kubernetes object, too. */
+/** Also names a Kubernetes object. */
 const jobSchema = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'a job has 1 to 63 of a-z, 0-9 and "-", not first');
 export const areaSchema = z.enum(['private', 'common', 'staging'], { error: 'an area is private, common or staging' });
-/** Text for people: no control characters, which could forge lines of a log or a terminal. */
+/** Text for people. Control characters are refused, because they could forge log lines or terminal output. */
 export const textSchema = (limit: number) =>
   z
     .string()
@@ -76,13 +76,13 @@ const parameters: Readonly<Record<string, z.ZodType<string>>> = {
   area: areaSchema,
 };
 
-/** The schema of a path parameter, by its name: everything that is not listed is a name. */
+/** The schema of a path parameter, by its name. Default: a name. */
 export const parameterSchema = (name: string): z.ZodType<string> => parameters[name] ?? nameSchema;
 
-/** Path parameters that run to the end of the path, slashes included. */
+/** Path parameters that extend to the end of the path, including slashes. */
 export const isTail = (name: string): boolean => name === 'path' || name === 'name';
 
-/** Pages: `after` is what the page before called `next`. */
+/** Page parameters: `after` is the `next` of the previous page. */
 export const pageFields = {
   after: textSchema(1_024).min(1).optional(),
   limit: z
@@ -96,16 +96,19 @@ export const pageQuery = z.strictObject(pageFields);
 
 export const flagSchema = z.enum(['true', 'false']).transform((text) => text === 'true');
 
-/** No repeated items: two things of one name would be one of them. */
+/** Rejects repeated items, which would otherwise be merged. */
 export const distinct = <T>(key: (item: T) => string, what: string) => ({
   check: (items: readonly T[]): boolean => new Set(items.map(key)).size === items.length,
   message: `${what} must not be given twice`,
 });
 
-/** A gate that there is. */
+/** An existing gate. */
 export const gateSchema = judged((name) => unknownName('gate', name)).meta({ enum: [...gateNames] });
 
-/** Minimums of metrics that the evaluator measures, all between 0 and 1: with another name or number no report could pass. */
+/**
+ * Minimum values of metrics that the evaluator measures, all between 0 and 1. With other names or values no report could
+ * pass.
+ */
 export const thresholdsSchema = z
   .record(
     z.string(),
@@ -118,7 +121,7 @@ export const thresholdsSchema = z
     }
   })
   .meta({ propertyNames: { enum: [...metricNames] }, example: { average_precision: 0.7 } });
-/** Rules of a project that its manager may set; the version counts by itself. */
+/** Project rules that its manager may set. The policy version increments automatically. */
 export const policyFields = {
   quorum: z.int().min(1).max(10),
   undoWithinSeconds: z.int().min(0).max(2_592_000),

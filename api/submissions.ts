@@ -1,4 +1,4 @@
-// Starts a submission: from a training run, or from a directory of the author's private area.
+// Starts a submission from a training run or from a directory in the author's private area.
 import { z } from 'zod';
 import type { CodeHost } from '../activities/ports.ts';
 import type { Project, Records } from '../activities/records.ts';
@@ -21,7 +21,7 @@ import { versionView } from './views.ts';
 const names = distinct<string>((name) => name, 'a data set');
 
 const run = z.strictObject({
-  /** A commit's id or a branch; what it names now is what runs. */
+  /** A commit id or a branch, resolved to a commit now. */
   commit: pathSchema,
   entrypoint: pathSchema,
   lock: pathSchema,
@@ -76,7 +76,7 @@ export const submissionRoutes = ({ records, code, workflows, signer }: ApiDeps):
         }),
         [{ kind: 'version', row }],
       );
-      // Only now: a refused request for the same id names nothing.
+      // Only after the start is recorded: a refused request must not reference data sets.
       if ('run' in beginning)
         await records.nameDataSets(project.project, beginning.run.data, {
           kind: 'run',

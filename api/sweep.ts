@@ -1,4 +1,4 @@
-// Resumes from the record what is open and does not run: after a terminate, after a loss of Temporal's history, after a start that did not get through.
+// Resumes workflows that are open in the record but not running: after a terminate, a loss of Temporal's history, or a failed start.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { StartRow } from '../activities/records.ts';
 import type { DataImportInput, EvaluationInput, LifecycleInput } from '../workflows/messages.ts';
@@ -8,31 +8,31 @@ import type { ApiDeps } from './deps.ts';
 import type { Seen } from './gateway.ts';
 import { isGatewayError } from './gateway.ts';
 
-/** How often it looks by itself. */
+/** Interval between automatic sweeps. */
 const EVERY_MS = 30_000;
-/** Rows per page: what is looked at under one hold of the lock. */
+/** Rows per page, all processed under one hold of the lock. */
 const PAGE = 50;
-/** A command that nobody decided about for so long is signalled again. */
+/** A command that stays undecided for this long is signalled again. */
 const RESIGNAL_AFTER_MS = 5_000;
-/** Pauses between restarts of what does not stay up: a minute, doubled each time, at most an hour. */
+/** Pauses between restarts of workflows that do not stay up: one minute, doubled each time, at most an hour. */
 const BACKOFF_MS = { first: 60_000, most: 3_600_000 } as const;
 
 export interface SweepReport {
-  /** Workflows that were open in the record and not running, and were started again. */
+  /** Workflows that were open in the record but not running, and were restarted. */
   readonly restarted: readonly string[];
-  /** Those that wait for their next restart. */
+  /** Workflows waiting for their next restart. */
   readonly waiting: readonly string[];
-  /** Evaluations and imports that somebody has ended by hand: they run once more to clean up, and have failed. */
+  /** Evaluations and imports that someone ended by hand. They have failed and run once more to clean up. */
   readonly ended: readonly string[];
-  /** Runs under an id of ours that are not ours. */
+  /** Foreign runs that used a workflow id of ours. */
   readonly terminated: readonly string[];
-  /** Commands that were signalled again. */
+  /** Number of commands signalled again. */
   readonly signalled: number;
 }
 
 type Deps = Pick<ApiDeps, 'records' | 'workflows' | 'log'>;
 
-/** Looks at everything that is open, once. Several processes may do so: one at a time does. */
+/** Checks all open workflows once. Several processes may call it; a lock lets one at a time run. */
 export async function sweep({ records, workflows, log }: Deps): Promise<SweepReport> {
   const report = {
     restarted: [] as string[],
@@ -41,7 +41,7 @@ export async function sweep({ records, workflows, log }: Deps): Promise<SweepRep
     terminated: [] as string[],
     signalled: 0,
   };
-  // While the server is away nothing can be looked at, and each look would wait for it.
+  // While the server is unavailable nothing can be checked, and each lookup would wait for it.
   let isAway = false;
   let after: string | undefined;
   do {
@@ -52,20 +52,20 @@ export async function sweep({ records, workflows, log }: Deps): Promise<SweepRep
         await one(start, held).catch((error: unknown) => {
           held.throwIfAborted();
           isAway = isGatewayError(error, 'unavailable');
-          // One that cannot be looked at delays no other.
+          // A workflow that cannot be checked must not delay the others.
           log.warn({ workflowId: start.workflowId, error: String(error) }, 'could not be resumed yet');
         });
       }
       return found;
     });
-    // Another process is sweeping, or there is nothing to ask.
+    // Another process is sweeping, or the server is unavailable.
     if (!page || isAway) return report;
     after = page.next;
   } while (after !== undefined);
   await signalAgain();
   return report;
 
-  /** Looks at one; `held`: nobody else does so meanwhile, or nothing is done. */
+  /** Checks one workflow. `held` guarantees that no other process does; once aborted, nothing is done. */
   async function one(start: StartRow, held: AbortSignal): Promise<void> {
     const { workflowId: id } = start;
     held.throwIfAborted();
@@ -93,13 +93,13 @@ export async function sweep({ records, workflows, log }: Deps): Promise<SweepRep
       return restart(start, now);
     }
     if (seen?.isRunning) {
-      // Started before Records decided: it goes over to a run that reads them.
+      // Started before Records made the decisions: it switches to a run that reads them.
       if (start.earlier) await workflows.wake(id);
-      // It has stayed up for as long as it would have had to wait.
+      // It has stayed up for as long as the restart pause.
       if (start.restarts > 0 && !waits(start, now)) await records.restarted(id, null);
       return;
     }
-    // It may have come to its end since it was read: it records that before it ends.
+    // It may have ended since it was read. A workflow records its end before it ends.
     if ((await records.start(id))?.closedAt !== null) return;
     if (seen && endsWhenEnded(start) && !(await records.step(id, 'stopped'))) {
       await records.recordStep(id, 'stopped', { why: 'ended by an operator: start another one' });
@@ -143,14 +143,15 @@ export async function sweep({ records, workflows, log }: Deps): Promise<SweepRep
   }
 
   /**
-   * Another type, another queue, or a run that has not recorded itself although no step of it waits for a worker: ours do so
-   * in their first step. A run that follows from the recorded one by a reset may have that step behind it.
+   * Foreign: another type, another queue, or a run that has not recorded itself although none of its steps waits for a
+   * worker. Our workflows record themselves in their first step. A run that follows from the recorded one by a reset may
+   * already have passed that step.
    */
   async function isForeign(row: StartRow, seen: Seen): Promise<boolean> {
     const { workflowId: id, type, earlier } = row;
     if (seen.type !== type || seen.taskQueue !== taskQueues.core) return true;
     if (seen.isComing || earlier || row.runId === seen.runId) return false;
-    // It may have done so, or have ended, since it was read.
+    // It may have recorded itself, or ended, since it was read.
     const start = await records.start(id);
     if (!start || start.closedAt !== null || start.runId === seen.runId) return false;
     if (start.runId === null) return true;
@@ -170,14 +171,14 @@ export async function sweep({ records, workflows, log }: Deps): Promise<SweepRep
   }
 }
 
-/** Is it too early for another restart? Both times are of the record's clock. */
+/** Whether it is too early for another restart. Both times are from the record's clock. */
 const waits = ({ restartAt }: StartRow, now: string): boolean =>
   restartAt !== null && Date.parse(restartAt) > Date.parse(now);
 
-/** What is over when somebody ends it. Everything else goes on: only a command of a person ends it. */
+/** Workflow types that are finished when someone ends them. All others are resumed: only a person's command ends them. */
 const endsWhenEnded = ({ type }: StartRow): boolean => type === 'evaluation' || type === 'dataImport';
 
-/** Sweeps at once and from then on every half minute. */
+/** Sweeps immediately, then every half minute. */
 export function keepSweeping(deps: Deps): { readonly stop: () => Promise<void> } {
   const ending = new AbortController();
   const running = (async () => {

@@ -1,4 +1,4 @@
-// The workflow gateway over a Temporal client: the only file of the API that knows Temporal's client library.
+// The workflow gateway over a Temporal client: the only file of the API that uses Temporal's client library.
 import type { Client } from '@temporalio/client';
 import {
   isGrpcServiceError,
@@ -15,12 +15,12 @@ import { GatewayError } from './gateway.ts';
 
 type Described = Awaited<ReturnType<ReturnType<Client['workflow']['getHandle']>['describe']>>['raw'];
 
-/** How long a start, a signal or a look at the server may take; people are waiting. */
+/** Time limit for a start, signal or lookup. People are waiting for it. */
 const CALL_MS = 5_000;
-/** A look at whether the server is there: a supervisor asks often and does not wait long. */
+/** Time limit of the readiness check. A supervisor checks often and does not wait long. */
 const READY_MS = 2_000;
 
-/** Speaks to workflows through a connected client. */
+/** Creates the gateway from a connected client. */
 export function createWorkflowGateway(client: Client): WorkflowGateway {
   const call = async <T>(work: () => Promise<T>, withinMs = CALL_MS): Promise<T> => {
     try {
@@ -45,7 +45,7 @@ export function createWorkflowGateway(client: Client): WorkflowGateway {
           // As in the embedded server (deploy/temporal/main.go): the default of 10 s is too short for thousands of signals.
           workflowTaskTimeout: '30 seconds',
           args: [input],
-          // One that was ended by hand goes on from the record. Whether it may run at all is not decided here.
+          // A workflow that was ended by hand resumes from the record. Admission, not this call, decides whether it may run.
           workflowIdReusePolicy: 'ALLOW_DUPLICATE',
           workflowIdConflictPolicy: 'FAIL',
           staticSummary: summary,
@@ -58,7 +58,7 @@ export function createWorkflowGateway(client: Client): WorkflowGateway {
       }
     });
 
-  /** Temporal answers a signal to an ended workflow and to none with the same error: a look tells them apart. */
+  /** Temporal gives the same error for a signal to an ended workflow and to a missing one. `describe` distinguishes them. */
   const signal = async (id: string, send: () => Promise<void>): Promise<void> => {
     try {
       await call(send);
@@ -136,7 +136,7 @@ export function createWorkflowGateway(client: Client): WorkflowGateway {
       signal(id, async () => {
         await client.workflow.getHandle(id).cancel();
       }),
-    // What the Temporal Web UI shows of the signal begins with who wants what.
+    // The Temporal Web UI shows the start of the signal, so it begins with the actor and the command.
     sendCommand: (id, signed) =>
       signal(id, () =>
         client.workflow
@@ -167,28 +167,28 @@ export function createWorkflowGateway(client: Client): WorkflowGateway {
   };
 }
 
-/** A workflow task that fails more often is no matter of waiting for a worker. */
+/** A workflow task with more failures is not just waiting for a worker. */
 const MOST_TRIES = 10;
 const ourQueues: readonly string[] = Object.values(taskQueues);
 
-/** Does a workflow task, or an activity on a queue of ours, wait for its worker? */
+/** Whether a workflow task, or an activity on one of our queues, is waiting for its worker. */
 function isComing({ pendingWorkflowTask: task, pendingActivities }: Described): boolean {
   if (task) return (task.attempt ?? 1) <= MOST_TRIES;
   return (pendingActivities ?? []).some(({ activityOptions }) => {
     const queue = activityOptions?.taskQueue?.name;
-    // Servers of before do not say it.
+    // Older servers do not report the queue.
     return !queue || ourQueues.includes(queue);
   });
 }
 
-/** The failing steps of a workflow and of its children. */
+/** The failing steps of a workflow and its children. */
 async function waitingOf(client: Client, id: string): Promise<Waiting[]> {
   const { raw } = await client.workflow.getHandle(id).describe();
   const own = (raw.pendingActivities ?? [])
     .filter(({ lastFailure }) => lastFailure)
     .map(({ activityType, attempt, lastFailure, nextAttemptScheduleTime: next }) => ({
       step: activityType?.name ?? '',
-      // While it waits, `attempt` is the one to come.
+      // During a pause, `attempt` is the next attempt.
       attempts: (attempt ?? 1) - 1,
       reason: [lastFailure?.message, lastFailure?.cause?.message].filter(Boolean).join(': '),
       nextTryAt: next ? new Date(Number(next.seconds ?? 0) * 1_000).toISOString() : null,

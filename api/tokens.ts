@@ -1,4 +1,4 @@
-// Tokens: a person's own, and the one way any token is issued.
+// Tokens: the caller's own tokens, and the only function that issues tokens.
 import { z } from 'zod';
 import type { IssuedToken, Principal, Records } from '../activities/records.ts';
 import { newToken } from '../activities/tokens.ts';
@@ -9,10 +9,10 @@ import type { Route } from './route.ts';
 import { route } from './route.ts';
 import { newTokenView, revokedView, rowsOf, tokenView } from './views.ts';
 
-/** Ten years; who wants no end leaves it out. */
+/** At most ten years. Without it, the token does not expire. */
 export const expiryFields = { expiresInDays: z.int().min(1).max(3_650).optional() } as const;
 
-/** Issues a token and answers it, the one time it is seen. */
+/** Issues a token and returns it. It is shown only once. */
 export async function issueToken(
   records: Records,
   given: {
@@ -40,7 +40,7 @@ export async function issueToken(
   return { tokenId, token, expiresAt };
 }
 
-/** Who am I, and my tokens. */
+/** The caller's identity and tokens. */
 export const tokenRoutes = ({ records }: ApiDeps): readonly Route[] => [
   route({
     method: 'get',
@@ -103,7 +103,7 @@ export const tokenRoutes = ({ records }: ApiDeps): readonly Route[] => [
   }),
 ];
 
-/** The tokens of one holder: a user, an application and a job may have the same name. */
+/** The tokens of one holder. A user, an application and a job may have the same name. */
 export async function tokensOf(
   records: Records,
   kind: Principal['kind'],
@@ -112,7 +112,7 @@ export async function tokensOf(
   return (await records.tokens(name)).filter((token) => token.kind === kind);
 }
 
-/** Revokes a token; the audit names its holder. */
+/** Revokes a token. The audit names its holder. */
 export async function revokeToken(
   records: Records,
   { tokenId, kind, name }: IssuedToken,

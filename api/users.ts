@@ -1,4 +1,4 @@
-// Users of the platform: made, disabled and promoted by administrators, who also see and revoke anybody's tokens.
+// Users: administrators create, disable and promote them, and see and revoke their tokens.
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { auditEntry } from './audit-entry.ts';
@@ -38,7 +38,7 @@ export const userRoutes = ({ records }: ApiDeps): readonly Route[] => {
             detail: { admin },
           }),
         );
-        // Given before with another right, nothing was written: that must not look as if it were.
+        // If the user exists with different rights, nothing was written. The answer must not look like success.
         const made = await records.user(user);
         if (made?.admin !== admin)
           throw problem(

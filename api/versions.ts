@@ -1,4 +1,4 @@
-// Versions: what a scientist submits, how it stands, and the commands that move it.
+// Versions: submissions, their status, and the commands that move them.
 import { z } from 'zod';
 import type { Records } from '../activities/records.ts';
 import { versionOrders } from '../activities/records.ts';
@@ -32,7 +32,7 @@ const command = z.strictObject({
     .default({}),
 });
 
-/** Filters are combined; each combination, in each order, is served by indexes. */
+/** Filters can be combined. Indexes serve each combination in each order. */
 const listQuery = z.strictObject({
   ...pageFields,
   after: pageFields.after.meta({ description: '`next` of the page before; filters and order stay the same' }),
@@ -50,28 +50,28 @@ const listQuery = z.strictObject({
       'Last updated first (`newest`), last updated last (`oldest`), or highest version number first (`number`)',
   }),
 });
-/** Characters of the detail that a list shows: the first of the problems of an invalid model. */
+/** Characters of the detail shown in lists: the first problems of an invalid model. */
 const DETAIL_SHOWN = 300;
 
 const shown = z.object({
   version: versionView.meta({ description: 'The version' }),
-  /** The command whose effects are under way. */
+  /** The command whose effects are in progress. */
   busy: z.string().nullable(),
-  /** Managers whose approvals count now, of how many that are needed, and those whose approval lapsed, with the reason. */
+  /** Managers whose approvals currently count, the number needed, and lapsed approvals with the reason. */
   approvals: z.array(z.string()).readonly(),
   quorum: z.number(),
   lapsed: z.array(z.object({ actor: z.string(), why: z.string() })).readonly(),
-  /** Until when a rejection can be undone. */
+  /** Deadline for undoing a rejection. */
   undoUntil: z.string().nullable(),
-  /** It takes no more commands. */
+  /** The version takes no more commands. */
   closed: z.boolean(),
-  /** What it was released as, and which of those were taken back. */
+  /** Its releases, and which of them were withdrawn. */
   releases: z.array(releaseView.pick({ release: true, state: true, releasedAt: true, withdrawn: true })).readonly(),
-  /** Steps that failed and are tried again: what it waits for, and why. */
+  /** Failed steps that will be retried: what it waits for, and why. */
   waiting: z.array(waitingView).readonly(),
 });
 
-/** A version with whose it is; every route below one asks this. */
+/** A version with its owner, for every route below one. */
 export const versionScope =
   (records: Records) =>
   async ({ params, principal }: { readonly params: Ids; readonly principal: { readonly name: string } }) => {
@@ -88,7 +88,7 @@ export const versionRoutes = (deps: RouteDeps): readonly Route[] => {
       operationId: 'listVersions',
       summary: 'Versions of the project in short, a page at a time; scientists see their own',
       action: 'version.see',
-      // The rows are narrowed to the caller's own below.
+      // The rows are filtered to the caller's own below.
       scope: () => ({ own: true, found: undefined }),
       query: listQuery,
       response: pageOf(versionSummaryView),
@@ -146,7 +146,7 @@ export const versionRoutes = (deps: RouteDeps): readonly Route[] => {
       summary: 'Submit, withdraw, approve, reject, release …: recorded, then decided in one transaction',
       action: ['version.author', 'version.decide'],
       actionOf: ({ body }) => transitions[body.name].action,
-      // Whose version it is, the workflow judges: here counts that the caller may do it to some.
+      // The workflow decides by the version's actual owner. Here it only matters that the caller may do it to some version.
       scope: async (asked) => {
         const scope = await versionScope(records)(asked);
         return scope && { ...scope, own: true };

@@ -1,4 +1,4 @@
-// What goes out: the domain's nouns as the API shows them. Where bytes lie (their URIs) stays inside.
+// Output schemas: the domain's objects as the API shows them. Storage locations (URIs) are never exposed.
 import { z } from 'zod';
 import type {
   AuditCheck,
@@ -32,7 +32,7 @@ import { roles } from '../workflows/domain/roles.ts';
 import type { Waiting } from './gateway.ts';
 import { digestSchema } from './schemas.ts';
 
-/** A noun without the URIs in it. */
+/** An object without its URIs. */
 export type Shown<T> = T extends string | number | boolean | null | undefined
   ? T
   : T extends readonly (infer Item)[]
@@ -44,7 +44,7 @@ const text = z.string();
 const textOrNull = z.string().nullable();
 const numbers = z.record(z.string(), z.number());
 
-/** A page of rows; `next` goes into the following request's `after`. */
+/** A page of rows. Pass `next` as `after` of the next request. */
 export const pageOf = <T extends z.ZodType>(row: T) => z.object({ rows: list(row), next: z.string().optional() });
 export const rowsOf = <T extends z.ZodType>(row: T) => z.object({ rows: list(row) });
 
@@ -155,7 +155,7 @@ export const dataSetView = z.object({
   registeredAt: text,
 }) satisfies z.ZodType<Shown<DataSet>>;
 
-/** The decision that took a release back. */
+/** The decision that withdrew a release. */
 export const withdrawalView = z.object({
   decision: text,
   by: text,
@@ -191,7 +191,10 @@ export const applicationView = z.object({
   repository: text,
 }) satisfies z.ZodType<Shown<Application>>;
 
-/** Who owns a type that an application consumes, and whether its project may consume it now: a grant can be taken back. */
+/**
+ * The owner of a type that an application consumes, and whether its project may currently consume it. Grants can be
+ * revoked.
+ */
 export const subscriptionView = z.object({ type: text, owner: textOrNull, granted: z.boolean() });
 
 export const liveView = z.object({
@@ -273,7 +276,7 @@ export const auditCheckView = z.object({
   }),
 }) satisfies z.ZodType<AuditCheck>;
 
-/** Shown once, when it is made. */
+/** Shown only once, when it is created. */
 export const newTokenView = z.object({ tokenId: text, token: text, expiresAt: textOrNull });
 export const tokenView = z.object({
   tokenId: text,

@@ -1,4 +1,4 @@
-// The audit, and the rows that are written with it.
+// The audit, and the projection rows written with it.
 import type { Delivery, Evaluation, Scan, Version } from '../../workflows/domain/model.ts';
 
 export interface Page {
@@ -7,9 +7,9 @@ export interface Page {
 }
 
 export interface AuditEntry {
-  /** Makes writing twice harmless: command id, or workflow id and step. */
+  /** Idempotency key: the command id, or workflow id and step. */
   readonly key: string;
-  /** `null`: of the platform. */
+  /** `null`: the entry concerns the whole platform. */
   readonly project: string | null;
   /** e.g. `version.approve`, `version.state`, `command.refused`, `token.issued` */
   readonly kind: string;
@@ -19,7 +19,7 @@ export interface AuditEntry {
   readonly digest: string | null;
   readonly report: string | null;
   readonly reason: string;
-  /** Anything else worth keeping, JSON, small. The signed command is kept whole here. */
+  /** Further small JSON data. The complete signed command is stored here. */
   readonly detail: Readonly<Record<string, unknown>>;
   /** ISO 8601 */
   readonly at: string;
@@ -36,48 +36,48 @@ export interface AuditRow {
   readonly entry: AuditEntry;
 }
 
-/** What a walk of the audit found. */
+/** The result of verifying the whole audit. */
 export interface AuditCheck {
   /** All rows, linked or not. */
   readonly rows: number;
   /** The sequence number of the first broken row. */
   readonly broken: number | null;
-  /** Rows that are not linked yet. */
+  /** Rows not linked yet. */
   readonly unlinked: number;
-  /** Of those, rows that should have been linked seconds ago: no process links them. */
+  /** Unlinked rows that should have been linked seconds ago: no process is linking them. */
   readonly overdue: number;
 }
 
-/** Rows that are made again from staging when lost; written together with the audit row that explains them. */
+/** Rows that can be rebuilt from staging if lost. They are written together with the audit row that explains them. */
 export type Projection =
   | { readonly kind: 'version'; readonly row: Version }
   | { readonly kind: 'evaluation'; readonly row: Evaluation }
   | { readonly kind: 'delivery'; readonly row: Delivery }
   | { readonly kind: 'scan'; readonly row: Scan };
 
-/** The audit's part of Records. */
+/** The audit part of Records. */
 export interface AuditRecords {
-  /** Adds to the audit and writes the projections with it; a key that is there already adds nothing. Writers do not wait for each other. */
+  /** Appends audit entries and writes their projections. An existing key adds nothing. Writers do not block each other. */
   record(entries: readonly AuditEntry[], projections: readonly Projection[]): Promise<void>;
   /**
-   * Counts a request that was refused. Per principal, action, project and minute the audit gets the first entry at once
-   * and, when the minute is over, one that tells how many there were. `request` tells one request from the next.
+   * Counts a refused request. Per principal, action, project and minute, the audit gets the first entry immediately and,
+   * when the minute is over, one entry with the total. `request` identifies the request.
    */
   recordRefused(
     entry: AuditEntry,
     by: { readonly principal: string; readonly action: string; readonly request: string },
   ): Promise<void>;
-  /** Oldest first: linked rows in the order of the chain, then those that are not linked yet. */
+  /** Oldest first: linked rows in chain order, then unlinked rows. */
   audit(
     filter: { project?: string | null; subject?: string } & Page,
   ): Promise<{ rows: readonly AuditRow[]; next?: string }>;
-  /** The audit entry of a key. */
+  /** The audit entry with this key. */
   audited(key: string): Promise<AuditEntry | undefined>;
   /**
-   * Links a batch of rows into the chain, oldest first, and returns how many: 0 when none is left or another process is
-   * at it. Any number of processes may call it again and again.
+   * Links a batch of rows into the chain, oldest first, and returns how many. 0: none is left, or another process is
+   * linking. Any number of processes may call it repeatedly.
    */
   linkAudit(): Promise<number>;
-  /** Walks the whole chain. */
+  /** Verifies the whole chain. */
   verifyAudit(): Promise<AuditCheck>;
 }

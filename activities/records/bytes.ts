@@ -1,44 +1,44 @@
-// Digests of stored bytes, and faults that were found in them.
+// Digests of stored bytes, and faults found in them.
 import type { ArtifactUri, Digest } from '../../workflows/domain/names.ts';
 
 /**
- * Size of the chunks whose digests are kept. Reading and hashing 1 MiB takes about as long as asking a store for it (some
- * milliseconds), and the digests of the largest model (512 MiB) are 16 KiB.
+ * Size of the chunks whose digests are stored. Reading and hashing 1 MiB takes about as long as one request to a store
+ * (some milliseconds), and the digests of the largest model (512 MiB) take 16 KiB.
  */
 export const CHUNK_BYTES = 2 ** 20;
 
-/** Of SHA-256. */
+/** Size of a SHA-256 digest. */
 export const DIGEST_BYTES = 32;
 
-/** A file that no record names by its digest, as it was when the digest was computed. */
+/** A file that no record references by digest, as it was when its digest was computed. */
 export interface FileDigest {
   readonly uri: ArtifactUri;
   readonly sha256: Digest;
   readonly bytes: number;
-  /** By the store's clock: a file with another time or size is another one. */
+  /** By the store's clock. A different time or size means a different file. */
   readonly modifiedAt: string;
 }
 
-/** Stored bytes that are not those that are on record, as they were found when they were read. */
+/** Stored bytes that differ from the record, as found when they were read. */
 export interface ByteFault {
   readonly uri: ArtifactUri;
-  /** Digest of the file on record. */
+  /** The file's recorded digest. */
   readonly expected: Digest;
-  /** What is wrong, with the digests that were compared. */
+  /** What is wrong, with the compared digests. */
   readonly found: string;
   /** ISO 8601 */
   readonly at: string;
 }
 
-/** The part of Records that is about stored bytes. */
+/** The stored-bytes part of Records. */
 export interface ByteRecords {
-  /** Digests (32 bytes each) of so many chunks of a file, from the chunk `first` on; `undefined` when they are not kept. */
+  /** Digests (32 bytes each) of `count` chunks of a file, starting at chunk `first`; `undefined` if they are not stored. */
   chunkDigests(sha256: Digest, first: number, count: number): Promise<Uint8Array | undefined>;
-  /** Keeps the digests of all chunks of a file. They follow from its digest, so the first ones stay. */
+  /** Stores the digests of all chunks of a file. Existing ones are kept: the file's digest determines them. */
   keepChunkDigests(sha256: Digest, digests: Uint8Array): Promise<void>;
   fileDigest(uri: ArtifactUri): Promise<FileDigest | undefined>;
-  /** Keeps the digest of a file in the place of an earlier one. */
+  /** Stores a file's digest, replacing an earlier one. */
   keepFileDigest(file: FileDigest): Promise<void>;
-  /** Notes that a stored file is wrong or missing; again, it notes the time. */
+  /** Records that a stored file is wrong or missing. Repeating it updates the time. */
   recordByteFault(fault: ByteFault): Promise<void>;
 }

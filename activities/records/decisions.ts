@@ -1,4 +1,4 @@
-// Decisions, and the facts that they follow from.
+// Decisions, and the facts they are based on.
 import type { SignedCommand } from '../../workflows/domain/command.ts';
 import type { VersionState } from '../../workflows/domain/lifecycle.ts';
 import type {
@@ -17,7 +17,7 @@ import type {
   VersionStanding,
 } from '../../workflows/domain/standing.ts';
 
-/** One transition of a version, as the file beside its artifact keeps it. */
+/** One version transition, as stored in the file beside its artifact. */
 export interface TransitionEntry {
   readonly version: Version;
   readonly from: VersionState;
@@ -33,13 +33,13 @@ interface Failed {
   readonly message: string;
 }
 
-/** Decisions about versions, and the facts that they follow from. */
+/** Decisions about versions, and the facts they are based on. */
 export interface VersionDecisionRecords {
   versionStanding(key: VersionKey): Promise<VersionStanding>;
   /**
-   * Decides: locks project, members, version, releases and pointers, judges by what holds now, consumes the command, writes
-   * decision, transition and audit. The same again returns the standing. `place` says where a released file will lie,
-   * `doubt` what stands against it outside the database.
+   * Decides a command: locks project, members, version, releases and pointers, judges by the current state, consumes the
+   * command, and writes decision, transition and audit. Idempotent: a repeated command returns the standing. `place`
+   * returns where a released file will be stored; `doubt` is an objection from outside the database.
    */
   decideVersion(
     workflowId: string,
@@ -49,13 +49,19 @@ export interface VersionDecisionRecords {
       readonly doubt?: Failed | undefined;
     },
   ): Promise<VersionStanding>;
-  /** The effects of the pending decision are there: the state follows. Another one changes nothing. */
+  /** The effects of the pending decision are done: applies the new state. For any other decision it changes nothing. */
   completeDecision(workflowId: string, commandId: string): Promise<VersionStanding>;
-  /** The effects of the pending decision cannot be had: the state is as it was. A release that an operator has `Ended` stays pending. */
+  /**
+   * The effects of the pending decision failed for good: restores the previous state. A release that an operator ended
+   * (`Ended`) stays pending.
+   */
   failDecision(workflowId: string, commandId: string, failed: Failed): Promise<VersionStanding>;
-  /** Notes where a decision's files were returned to. */
+  /** Records the folder to which a decision's files were returned. */
   noteReturned(workflowId: string, commandId: string, folder: string): Promise<void>;
-  /** Makes the transition that follows from the facts, if one does and the version is at this revision. `ended`: why what was awaited came to nothing. */
+  /**
+   * Makes the transition that follows from the facts, if any, provided the version is at this revision. `ended`: why the
+   * awaited work failed.
+   */
   advanceVersion(
     workflowId: string,
     step: { readonly revision: number; readonly ended?: string | undefined },
@@ -68,29 +74,35 @@ export interface VersionDecisionRecords {
     key: VersionKey,
     result: { readonly problems: readonly string[] } | { readonly digest: Digest; readonly revises: number | null },
   ): Promise<void>;
-  /** Transitions whose files are not beside the artifact yet, oldest first. */
+  /** Transitions whose files are not yet stored beside the artifact, oldest first. */
   unfiled(key: VersionKey): Promise<readonly (TransitionEntry & { readonly revision: number })[]>;
   filed(key: VersionKey, revision: number): Promise<void>;
-  /** Ends an evaluation, once; `inStaging`: its report is where only the platform writes, so that it is evidence. */
+  /** Ends an evaluation, once. `inStaging`: only the platform can write where the report is, so it counts as evidence. */
   endEvaluation(row: Evaluation, report: { readonly inStaging: boolean }): Promise<Evaluation>;
 }
 
 /** Decisions about applications and findings. */
 export interface PointerDecisionRecords {
   applicationStanding(workflowId: string): Promise<ApplicationStanding>;
-  /** Decides about the live pointer; `doubt`: what stands against it outside the database. */
+  /** Decides a command about the live pointer. `doubt` is an objection from outside the database. */
   decidePointer(workflowId: string, command: SignedCommand, doubt?: Failed): Promise<ApplicationStanding>;
-  /** The main branch follows the pointer; `note`: what is to be said where it could not. */
+  /** The main branch now matches the pointer. `note`: the message to show if it could not be updated. */
   completePointer(workflowId: string, commandId: string, note: string): Promise<ApplicationStanding>;
-  /** The oldest release that the application has not dealt with, its delivery recorded as received. */
+  /** The oldest release that the application has not handled. Records its delivery as received. */
   openDelivery(workflowId: string): Promise<NextDelivery>;
-  /** Gates, as they are configured now, that this release has not passed. */
+  /** Currently configured gates that this release has not passed. */
   missingGates(delivery: DeliveryKey): Promise<readonly string[]>;
-  /** The delivery is at its gates. */
+  /** Marks the delivery as running its gates. */
   beginGates(delivery: DeliveryKey): Promise<void>;
-  /** Records what a gate has found; the same again is one. `run`: the delivery's run: what it found of a gate first counts, and is returned. */
+  /**
+   * Records a gate result; idempotent. `run` identifies the delivery's run: its first result for a gate counts and is
+   * returned.
+   */
   recordGate(delivery: DeliveryKey, result: GateResult, run?: string): Promise<GateResult>;
-  /** What the delivery has come to by the results of its gates. `ended`: why it came to nothing. Its start closes when it has failed or is live. */
+  /**
+   * Concludes the delivery from its gate results. `ended`: why it failed. Closes the delivery's start if it failed or is
+   * live.
+   */
   concludeDelivery(delivery: DeliveryKey, ended?: string): Promise<Delivery>;
   scanStanding(workflowId: string): Promise<ScanStanding>;
   decideLabels(workflowId: string, command: SignedCommand): Promise<ScanStanding>;

@@ -1,4 +1,4 @@
-// People and their tokens, projects, their types and members.
+// People and their tokens; projects with their types and members.
 import type { NamedArtifact, Policy } from '../../workflows/domain/model.ts';
 import type { Digest, StorePath } from '../../workflows/domain/names.ts';
 import type { Role } from '../../workflows/domain/roles.ts';
@@ -10,11 +10,11 @@ export interface Principal {
   readonly name: string;
   readonly kind: 'user' | 'application' | 'job';
   readonly admin: boolean;
-  /** Job tokens: what the job may fetch and leave. */
+  /** Job tokens: what the job may fetch and upload. */
   readonly job: JobGrant | null;
 }
 
-/** A project, and the roles that a principal was given in it. */
+/** A project and the principal's roles in it. */
 export interface Standing {
   readonly project: Project;
   readonly roles: readonly Role[];
@@ -23,14 +23,17 @@ export interface Standing {
 export interface JobGrant {
   readonly job: string;
   readonly inputs: readonly NamedArtifact[];
-  /** Outputs by name with the store path each goes to. */
+  /** Outputs by name, each with its store path. */
   readonly outputs: readonly { readonly name: string; readonly path: StorePath; readonly limit: number }[];
 }
 
 export interface User {
   readonly user: string;
   readonly admin: boolean;
-  /** Their tokens open nothing, and they count nowhere until they are enabled again. */
+  /**
+   * A disabled user's tokens are rejected, and the user's roles and approvals do not count until the user is enabled
+   * again.
+   */
   readonly disabled: boolean;
 }
 
@@ -38,7 +41,7 @@ export interface User {
 export interface IssuedToken {
   readonly tokenId: string;
   readonly kind: Principal['kind'];
-  /** Whose it is: a user, an application or a job. */
+  /** The owner: a user, an application or a job. */
   readonly name: string;
   readonly createdAt: string;
   readonly expiresAt: string | null;
@@ -50,21 +53,21 @@ export interface Member {
   readonly roles: readonly Role[];
 }
 
-/** A member as they stand now: the roles of a disabled person are kept, and count for nothing. */
+/** A member's current status. The roles of a disabled user are kept but do not count. */
 export interface StandingMember extends Member {
   readonly disabled: boolean;
 }
 
-/** A type that a project may use: its own, or one of another project that lets it be consumed. */
+/** A type that a project may use: its own, or another project's type granted to it. */
 export interface TypeAccess {
   readonly type: string;
-  /** The project that owns it, which alone releases into it. */
+  /** The owning project. Only it can release into the type. */
   readonly owner: string;
-  /** Projects whose applications may consume it besides; told to the owner only. */
+  /** Other projects whose applications may consume the type. Only the owner sees them. */
   readonly consumers: readonly string[];
 }
 
-/** Types that one project may own: every request reads them with its project. */
+/** Maximum number of types a project may own. Every request reads them with its project. */
 export const TYPES_LIMIT = 50;
 
 export interface Project {
@@ -73,18 +76,21 @@ export interface Project {
   readonly policy: Policy;
 }
 
-/** The people's part of Records. */
+/** The people part of Records. */
 export interface PeopleRecords {
   createUser(user: string, admin: boolean, audit: AuditEntry): Promise<void>;
   user(user: string): Promise<User | undefined>;
   users(): Promise<readonly User[]>;
-  /** Makes somebody an administrator or no longer, disables or enables them. `Conflict` when no enabled administrator would be left. */
+  /**
+   * Grants or removes administrator rights, disables or enables a user. `Conflict` if no enabled administrator would be
+   * left.
+   */
   changeUser(
     user: string,
     change: { readonly admin?: boolean | undefined; readonly disabled?: boolean | undefined },
     audit: AuditEntry,
   ): Promise<void>;
-  /** Stores only the SHA-256 of a token. `expiresAt` null: until revoked. */
+  /** Stores only the SHA-256 of a token. A null `expiresAt` means valid until revoked. */
   issueToken(
     token: {
       tokenId: string;
@@ -98,40 +104,46 @@ export interface PeopleRecords {
   ): Promise<void>;
   /** The principal of a token that is neither revoked nor expired. */
   principal(sha256: Digest): Promise<Principal | undefined>;
-  /** The same, and how they stand in a project, if there is one of this name: one question, since every request waits for it. */
+  /** The principal, with their standing in the project if it exists. One query, because every request waits for it. */
   principalIn(
     sha256: Digest,
     project: string,
   ): Promise<{ readonly principal: Principal; readonly standing: Standing | undefined } | undefined>;
-  /** Tokens of everything of this name, oldest first: a user, an application and a job may share one. */
+  /** Tokens of every owner with this name, oldest first: a user, an application and a job may share a name. */
   tokens(name: string): Promise<readonly IssuedToken[]>;
   token(tokenId: string): Promise<IssuedToken | undefined>;
-  /** The tokens of jobs that still work, by their ids. */
+  /** Tokens of jobs that are still running, ordered by id. */
   jobTokens(page: Page): Promise<{ rows: readonly IssuedToken[]; next?: string }>;
   revokeToken(tokenId: string, audit: AuditEntry): Promise<void>;
 }
 
-/** The projects' part of Records. */
+/** The project part of Records. */
 export interface ProjectRecords {
-  /** `Conflict` if the project, or one of its types in another project, exists. */
+  /** `Conflict` if the project exists, or one of its types belongs to another project. */
   createProject(project: Project, audit: AuditEntry): Promise<void>;
   project(project: string): Promise<Project | undefined>;
   projects(user: string | null): Promise<readonly Project[]>;
-  /** Gives a project more types; those it has already are fine. `Conflict` if one is another project's, `InvalidInput` beyond {@link TYPES_LIMIT}. */
+  /**
+   * Adds types to a project; types it already owns are ignored. `Conflict` if a type belongs to another project,
+   * `InvalidInput` beyond {@link TYPES_LIMIT}.
+   */
   addTypes(project: string, types: readonly string[], audit: AuditEntry): Promise<void>;
-  /** The project's own types, and those of others that it may consume. */
+  /** The project's own types, and other projects' types that it may consume. */
   typeAccess(project: string): Promise<readonly TypeAccess[]>;
-  /** Lets the applications of another project consume a type, or no longer (`granted: false`). `NotFound` for a type that is not the owner's, and for no such consumer. */
+  /**
+   * Grants another project's applications the right to consume a type, or revokes it (`granted: false`). `NotFound` if
+   * the owner does not own the type or the consumer does not exist.
+   */
   setTypeGrant(
     grant: { readonly owner: string; readonly type: string; readonly consumer: string; readonly granted: boolean },
     audit: AuditEntry,
   ): Promise<void>;
-  /** May applications of this project consume the type now? */
+  /** Whether applications of this project may currently consume the type. */
   mayConsume(project: string, type: string): Promise<boolean>;
   /** The project that owns a type. */
   projectOfType(type: string): Promise<string | undefined>;
   setPolicy(project: string, policy: Policy, audit: AuditEntry): Promise<void>;
-  /** Replaces a person's roles in a project; an empty list removes them. `NotFound` for an unknown user. */
+  /** Replaces a user's roles in a project; an empty list removes the member. `NotFound` for an unknown user. */
   setMember(project: string, member: Member, audit: AuditEntry): Promise<void>;
   members(project: string): Promise<readonly StandingMember[]>;
 }

@@ -1,42 +1,42 @@
-// What may run, and the commands that people gave.
+// Workflow starts, and the commands that people gave.
 import type { Outcome, PublicKeys, SignedCommand } from '../../workflows/domain/command.ts';
 import type { WorkflowName } from '../../workflows/domain/ids.ts';
 import type { Role } from '../../workflows/domain/roles.ts';
 import type { AuditEntry, Page, Projection } from './audit.ts';
 
-/** A workflow that may run: recorded by whoever starts it, before it is started. */
+/** A workflow that may run. The starter records it before starting the workflow. */
 export interface NewStart {
   readonly workflowId: string;
   readonly type: WorkflowName;
-  /** Its only argument. */
+  /** The workflow's only argument. */
   readonly input: object;
   readonly askedBy: string;
-  /** Roles that they held then. */
+  /** Roles that `askedBy` held at that time. */
   readonly roles: readonly Role[];
   readonly project: string | null;
-  /** The workflow that starts and resumes it; without one it is a root. */
+  /** The workflow that starts and resumes it; a root workflow has none. */
   readonly parent?: string | null;
 }
 
 export interface StartRow extends NewStart {
   readonly recordedAt: string;
-  /** It was started before starts were recorded: its input is not known in full. */
+  /** Started before starts were recorded: its full input is unknown. */
   readonly earlier: boolean;
-  /** It ran before starts were recorded: the results of its first steps are not on record, its workflow brings them along. */
+  /** Ran before starts were recorded: the results of its first steps are not on record, and its workflow supplies them. */
   readonly broughtOver: boolean;
-  /** The run that was admitted last. */
+  /** The run admitted last. */
   readonly runId: string | null;
-  /** How often it was started again since it last went on, and when at the earliest it is again. */
+  /** How often it was restarted since it last made progress, and the earliest time of the next restart. */
   readonly restarts: number;
   readonly restartAt: string | null;
   readonly closedAt: string | null;
   readonly detail: string;
 }
 
-/** May this run of a workflow do anything? `closed`: it has ended, and this is another run. */
+/** Whether this run of a workflow may do anything. `closed`: the workflow has ended, and this is another run. */
 export type AdmissionAnswer = 'admitted' | 'unknown' | 'other-input' | 'closed';
 
-/** A command as its row stands. `isOpen`: its workflow has not decided about it yet. */
+/** A command row. `isOpen`: its workflow has not decided it yet. */
 export interface CommandRow {
   readonly commandId: string;
   readonly actor: string;
@@ -44,7 +44,7 @@ export interface CommandRow {
   readonly outcome: Outcome;
 }
 
-/** A decision with the command that it rests on. */
+/** A decision with the command it is based on. */
 export interface DecisionNote {
   readonly command: SignedCommand;
   readonly status: 'pending' | 'complete' | 'failed';
@@ -58,41 +58,41 @@ export interface DecisionNote {
   readonly at: string;
 }
 
-/** What was prepared, how a job ended, and that somebody has stopped the workflow by hand: it cleans up and ends. */
+/** What was prepared, how a job ended, and that someone stopped the workflow by hand, so it cleans up and ends. */
 export type StepName = 'prepared' | 'ended' | 'stopped';
 
-/** The part of Records that is about starts and commands. */
+/** The part of Records about starts and commands. */
 export interface StartRecords {
-  /** Records what may run, with its first rows. `Conflict` when the id stands for another input. */
+  /** Records a workflow that may run, with its first rows. `Conflict` if the id is recorded with a different input. */
   recordStart(start: NewStart, audit: AuditEntry, projections: readonly Projection[]): Promise<void>;
   start(workflowId: string): Promise<StartRow | undefined>;
-  /** Compares a run with its start; one that is admitted is noted as the run that goes on. */
+  /** Compares a run with its recorded start. An admitted run is recorded as the current run. */
   admit(run: { workflowId: string; type: string; digest: string | null; runId: string }): Promise<AdmissionAnswer>;
   closeStart(workflowId: string, detail: string): Promise<void>;
-  /** What was established of a workflow for its later steps. */
+  /** Records what was established about a workflow for its later steps. */
   recordStep(workflowId: string, step: StepName, value: object): Promise<void>;
   step<T extends object>(workflowId: string, step: StepName): Promise<T | undefined>;
-  /** Roots that are not closed, oldest first. */
+  /** Root workflows that are not closed, oldest first. */
   openStarts(page: Page): Promise<{ rows: readonly StartRow[]; next?: string }>;
-  /** Counts a restart and says when at the earliest the next one comes; `null`: it goes on. */
+  /** Counts a restart and sets the earliest time of the next one. `null`: the workflow made progress. */
   restarted(workflowId: string, restartAt: string | null): Promise<void>;
   registerKeys(keys: PublicKeys): Promise<void>;
   keys(): Promise<PublicKeys>;
   /**
-   * Records a signed command with a first verdict; the same again returns its row. `Conflict` (details `repeated`) when the
-   * id stands for another command or person, `NotAuthorized` without a signature of a registered key.
+   * Records a signed command with a provisional verdict; a repeated command returns its row. `Conflict` (details
+   * `repeated`) if the id belongs to another command or person, `NotAuthorized` without a signature by a registered key.
    */
   recordCommand(
     command: SignedCommand,
     about: { readonly project: string | null; readonly subject: string },
   ): Promise<CommandRow>;
   command(workflowId: string, commandId: string): Promise<CommandRow | undefined>;
-  /** Commands that wait for their workflow since before a time, oldest first. */
+  /** Commands that have waited for their workflow since before a given time, oldest first. */
   openCommands(filter: { before: string; limit: number }): Promise<readonly SignedCommand[]>;
   decision(workflowId: string, commandId: string): Promise<DecisionNote | undefined>;
   /**
-   * Checks each decision: its command is signed by the platform and says just this; and each approval, release and move of
-   * a live pointer has its decision. `problems` names what does not fit, the first hundred.
+   * Verifies each decision: the platform signed its command, and the command says the same. Also verifies that each
+   * approval, release and live-pointer move has a decision. `problems` lists the first hundred mismatches.
    */
   verifyDecisions(): Promise<{ readonly checked: number; readonly problems: readonly string[] }>;
 }

@@ -1,4 +1,4 @@
-// Applications and the deliveries into them.
+// Applications and their deliveries.
 import { sql } from 'kysely';
 import type { Records } from '../../records.ts';
 import type { Application } from '../../../workflows/domain/model.ts';
@@ -14,7 +14,7 @@ type ApplicationRecords = Pick<
   'createApplication' | 'changeApplication' | 'application' | 'applications' | 'wasLive' | 'delivery' | 'deliveries'
 >;
 
-/** The applications' part of Records. Deliveries come newest first. */
+/** The application part of Records. Deliveries are listed newest first. */
 export function applicationRecords(db: Database): ApplicationRecords {
   return {
     async createApplication(application, audit) {
@@ -44,7 +44,7 @@ export function applicationRecords(db: Database): ApplicationRecords {
         query = query.where('application', 'in', (select) =>
           select.selectFrom('authoritative.live_pointers').select('application').where('type', '=', type),
         );
-      // A pointer stays with its history when the application no longer consumes the type.
+      // A pointer and its history are kept after the application stops consuming the type, so filter by the current types.
       if (type !== undefined) query = query.where(sql<boolean>`row->'types' @> ${json([type])}::jsonb`);
       const found = await query.execute();
       return found.map(({ row }) => row);
@@ -93,7 +93,7 @@ export function applicationRecords(db: Database): ApplicationRecords {
   };
 }
 
-/** An application with one live pointer per type, at generation 0: nothing is live. */
+/** Inserts an application with one live pointer per type, at generation 0: nothing is live. */
 async function insertApplication(trx: Work, application: Application): Promise<void> {
   const { application: name, project, types } = application;
   await repositoryMustBeFree(trx, application);
@@ -108,7 +108,7 @@ async function insertApplication(trx: Work, application: Application): Promise<v
   await insertPointers(trx, name, types);
 }
 
-/** Compare-and-set on the revision. A type that goes must not be live; its pointer stays, with its history. */
+/** Compare-and-set on the revision. A removed type must not be live; its pointer and history are kept. */
 async function changeApplication(trx: Work, application: Application): Promise<void> {
   const { application: name, types } = application;
   await repositoryMustBeFree(trx, application);
@@ -170,7 +170,10 @@ async function typesMustBeAvailable(
     );
 }
 
-/** Two applications in one repository would overwrite each other's `model.lock`. Takes a named lock: before any row. */
+/**
+ * Two applications in one repository would overwrite each other's `model.lock`. Takes a named lock, so call it before
+ * locking rows.
+ */
 async function repositoryMustBeFree(trx: Work, { application, repository }: Application): Promise<void> {
   await lock(trx, `repository:${repository}`);
   const other = await trx
@@ -183,7 +186,10 @@ async function repositoryMustBeFree(trx: Work, { application, repository }: Appl
     throw failure('Conflict', `${repository} is the repository of application ${other.application}: choose another`);
 }
 
-/** Takes the pointers' rows, as a move does: a move is either seen here, or finds that the type is no longer consumed. */
+/**
+ * Locks the pointers' rows, as a move does: a concurrent move is either seen here, or finds that the type is no longer
+ * consumed.
+ */
 async function nothingMustBeLive(trx: Work, application: string, types: readonly string[]): Promise<void> {
   if (types.length === 0) return;
   const pointers = await trx

@@ -1,4 +1,4 @@
-// The audit: append-only entries, each under a key of its own for ever, and the projections that are written with them.
+// The audit: append-only entries with permanently unique keys, and the projections written with them.
 import { sql } from 'kysely';
 import type { AuditEntry, AuditRow, Records } from '../../records.ts';
 import { linkAll, linkBatch, verifyChain } from './chain.ts';
@@ -12,8 +12,8 @@ import { countRefusal } from './refusals.ts';
 type AuditRecords = Pick<Records, 'record' | 'recordRefused' | 'audit' | 'audited' | 'linkAudit' | 'verifyAudit'>;
 
 /**
- * Inserts the entries whose keys are not there yet, in the transaction of what they tell; the chain is linked later
- * (see `chain.ts`). Waits only for a transaction that writes one of the same keys. Returns how many were new.
+ * Inserts the entries whose keys do not exist yet, in the transaction of the events they describe. The chain is linked
+ * later (see `chain.ts`). Waits only for transactions that write one of the same keys. Returns the number of new entries.
  */
 export async function append(trx: Database, entries: readonly AuditEntry[]): Promise<number> {
   if (entries.length === 0) return 0;
@@ -25,19 +25,19 @@ export async function append(trx: Database, entries: readonly AuditEntry[]): Pro
   return Number(inserted.numInsertedOrUpdatedRows ?? 0n);
 }
 
-/** A write that counts once, for ever: `work` runs only if the audit did not hold the entry's key. */
+/** A write that happens once per audit key: `work` runs only if the key is new. */
 export async function writeOnce(db: Database, audit: AuditEntry, work: (trx: Work) => Promise<void>): Promise<void> {
   await transact(db, async (trx) => {
-    // First: whoever comes with the same key waits here until this transaction has ended.
+    // Must come first: concurrent callers with the same key wait here until this transaction ends.
     if ((await append(trx, [audit])) > 0) await work(trx);
   });
 }
 
-/** The audit's part of Records. */
+/** The audit part of Records. */
 export function auditRecords(db: Database): AuditRecords {
   return {
     async record(entries, projections) {
-      // One statement is a transaction already.
+      // A single statement is already a transaction.
       if (projections.length === 0) return void (await append(db, entries));
       await transact(db, async (trx) => {
         await writeProjections(trx, projections);
@@ -53,7 +53,7 @@ export function auditRecords(db: Database): AuditRecords {
       const { after, limit } = { after: cursorOf(filter), limit: limitOf(filter.limit) };
       for (;;) {
         const found = await readPage(db, filter, after ?? 0, limit + 1);
-        // A page ends at a row with a place in the chain, or nothing could say what comes after it.
+        // A page must end at a linked row: an unlinked row gives no cursor for the next page.
         if (found.length > limit && found[limit - 1]?.seq === null) await linkAll(db);
         else return cutPage(found, limit, ({ seq }) => String(seq), auditRow);
       }
@@ -74,7 +74,7 @@ export function auditRecords(db: Database): AuditRecords {
   };
 }
 
-/** Rows of the chain after a place, then unlinked ones: one statement, so that none is linked in between and missed. */
+/** Linked rows after a position, then unlinked rows. One statement, so that a row linked meanwhile is not missed. */
 async function readPage(
   db: Database,
   { project, subject }: Parameters<Records['audit']>[0],

@@ -1,4 +1,4 @@
-// What stored bytes are checked by: digests of chunks and of files that people name by path; and what was found wrong.
+// Digests for checking stored bytes (of chunks, and of files that people address by path), and the faults found.
 import { sql } from 'kysely';
 import type { ArtifactUri, Digest } from '../../../workflows/domain/names.ts';
 import { CHUNK_BYTES, DIGEST_BYTES, type Records } from '../../records.ts';
@@ -9,13 +9,13 @@ type ByteRecords = Pick<
   'chunkDigests' | 'keepChunkDigests' | 'fileDigest' | 'keepFileDigest' | 'recordByteFault'
 >;
 
-/** The stored bytes' part of Records. Digests follow from bytes, so no write of one needs an audit row. */
+/** The stored-bytes part of Records. Digests follow from the bytes, so writing them needs no audit row. */
 export function byteRecords(db: Database): ByteRecords {
   return {
     async chunkDigests(sha256, first, count) {
       const found = await db
         .selectFrom('authoritative.chunk_digests')
-        // PostgreSQL counts from 1.
+        // `substring` counts from 1.
         .select(
           sql<Buffer>`substring(digests from ${first * DIGEST_BYTES + 1} for ${count * DIGEST_BYTES})`.as('digests'),
         )

@@ -1,4 +1,4 @@
-// The chain of the audit: links entries in batches, and walks what is linked.
+// The audit's hash chain: links entries in batches, and verifies the linked rows.
 import { createHash } from 'node:crypto';
 import { sql } from 'kysely';
 import type { AuditCheck } from '../../records.ts';
@@ -7,18 +7,18 @@ import { lock, transact, tryLock } from './connection.ts';
 import { canonical, entryOf, type StoredRow } from './entry-text.ts';
 import { tellRefusals } from './refusals.ts';
 
-/** What the first row names as the hash before it. */
+/** The previous hash of the first row. */
 const GENESIS = '0'.repeat(64);
-/** Whoever links holds it: the head has one successor. */
+/** Held while linking, so that the head has only one successor. */
 const CHAIN_LOCK = 'audit';
-/** Rows per batch: linked in some tens of milliseconds, in which a writer of one of their keys has to wait. */
+/** Rows per batch. Linking takes some tens of milliseconds, during which writers of the same keys wait. */
 const BATCH = 1_000;
-/** Rows per read while the chain is walked: a few megabytes. */
+/** Rows per read while the chain is verified: a few megabytes. */
 const WALK = 1_000;
-/** Rows are linked within a second; a transaction that is under way for this long is rare. */
+/** Rows are linked within a second, and transactions rarely take this long. */
 const OVERDUE_SECONDS = 10;
 
-/** Links a batch unless somebody else is linking. */
+/** Links a batch unless another process is linking. */
 export async function linkBatch(db: Database): Promise<number> {
   return transact(db, async (trx) => {
     if (!(await tryLock(trx, CHAIN_LOCK))) return 0;
@@ -27,7 +27,7 @@ export async function linkBatch(db: Database): Promise<number> {
   });
 }
 
-/** Links all that is committed, after whoever is linking now. */
+/** Links all committed rows; waits for another process that is linking. */
 export async function linkAll(db: Database): Promise<void> {
   for (let linked = BATCH; linked === BATCH;)
     linked = await transact(db, async (trx) => {
@@ -37,8 +37,8 @@ export async function linkAll(db: Database): Promise<void> {
 }
 
 /**
- * Gives the oldest unlinked rows their places. What a transaction commits later is unlinked then and gets a later place:
- * nothing is found by a number that could have been passed already.
+ * Gives the oldest unlinked rows their positions. Rows committed later are still unlinked and get later positions, so
+ * readers that page by position miss nothing.
  */
 async function link(trx: Work): Promise<number> {
   const rows = await trx
@@ -55,7 +55,7 @@ async function link(trx: Work): Promise<number> {
     head = { seq, hash: hashOfText(seq, previous, entry) };
     return { arrival, previous, ...head };
   });
-  // One statement of four parameters, however many rows.
+  // One statement with four parameters, regardless of the number of rows.
   const { numAffectedRows } = await sql`
     update authoritative.audit a set seq = l.seq, previous = l.previous, hash = l.hash
     from unnest(${links.map(({ arrival }) => arrival)}::bigint[], ${links.map(({ seq }) => seq)}::bigint[],
@@ -68,7 +68,7 @@ async function link(trx: Work): Promise<number> {
   return rows.length;
 }
 
-/** Walks the chain in one snapshot: head and rows are of the same moment, and writing goes on meanwhile. */
+/** Verifies the chain in one snapshot: head and rows are from the same moment, and writers are not blocked. */
 export async function verifyChain(db: Database): Promise<AuditCheck> {
   return db
     .transaction()
@@ -97,7 +97,7 @@ async function walk(trx: Work): Promise<Pick<AuditCheck, 'rows' | 'broken'>> {
     broken: null,
     last: { seq: 0, hash: GENESIS },
   };
-  // Any number may have been written by hand, also one below 1.
+  // Someone may have written any number by hand, including values below 1.
   for (let after = Number.MIN_SAFE_INTEGER; ;) {
     const page = await trx
       .selectFrom('authoritative.audit')
@@ -122,7 +122,7 @@ async function walk(trx: Work): Promise<Pick<AuditCheck, 'rows' | 'broken'>> {
   return { rows: state.rows, broken: state.broken };
 }
 
-/** Is the row whole, at its place, and are the columns it is found by those of its entry? */
+/** Whether the row is intact, at its position, and its columns match its entry. */
 function isLinked(row: StoredRow, seq: number, previous: string): boolean {
   if (row.seq !== seq || row.previous !== previous) return false;
   try {
@@ -134,7 +134,7 @@ function isLinked(row: StoredRow, seq: number, previous: string): boolean {
   }
 }
 
-/** The RFC 8785 text of `{ seq, previous, entry }`, of an entry whose text is known. */
+/** Hash of the RFC 8785 text of `{ seq, previous, entry }`, from the entry's text. */
 function hashOfText(seq: number, previous: string, entry: string): string {
   const text = `{"entry":${entry},"previous":${JSON.stringify(previous)},"seq":${seq}}`;
   return createHash('sha256').update(text, 'utf8').digest('hex');

@@ -1,4 +1,4 @@
-// Looks at a database without changing it: is it there, who are we, may the platform make its schemas, which files were found wrong?
+// Checks a database without changing it: is it reachable, which user are we, may the platform create its schemas, which files are faulty?
 import { sql } from 'kysely';
 import type { ArtifactUri, Digest } from '../../../workflows/domain/names.ts';
 import { failure } from '../../failures.ts';
@@ -8,7 +8,7 @@ import { openDatabase, type Database } from './connection.ts';
 import { pausedIn, recordsKnow } from './installation.ts';
 import { createOutlast } from './losses.ts';
 
-/** A look takes milliseconds; what has not answered by then stands still. */
+/** A check takes milliseconds. A server that has not answered by then hangs. */
 const STATEMENT_MS = 10_000;
 
 interface Asked {
@@ -16,7 +16,7 @@ interface Asked {
   readonly ca?: string | undefined;
 }
 
-/** The server's version. Rejects with what is wrong and how to mend it. */
+/** The server's version. Rejects with the problem and how to fix it. */
 export function checkPostgres(options: Asked): Promise<string> {
   return look(options, async (db, server) => {
     const { rows } = await sql<{ version: string; user: string; database: string; may: boolean }>`
@@ -32,12 +32,12 @@ export function checkPostgres(options: Asked): Promise<string> {
   });
 }
 
-/** The stored files that were found wrong or missing when they were served, the newest faults first; at most `limit`. */
+/** Stored files found wrong or missing when they were served, newest faults first; at most `limit`. */
 export function listByteFaults(options: Asked, limit: number): Promise<readonly ByteFault[]> {
   return look(options, async (db) => {
     const { rows: tables } = await sql<{ there: boolean }>`
       select to_regclass('authoritative.byte_faults') is not null as there`.execute(db);
-    // A database that no platform of this version has opened yet.
+    // No platform of this version has opened the database yet.
     if (!tables[0]?.there) return [];
     const rows = await db
       .selectFrom('authoritative.byte_faults')
@@ -51,7 +51,7 @@ export function listByteFaults(options: Asked, limit: number): Promise<readonly 
   });
 }
 
-/** What the records know of the installation, read from a database that may have no tables yet. */
+/** What the records know about the installation. The database may have no tables yet. */
 export function checkInstallation<T>(
   options: Asked,
   work: (records: Pick<Records, 'known' | 'auditHash'>, paused: Paused | undefined) => Promise<T>,
@@ -72,7 +72,7 @@ async function look<T>(options: Asked, work: (db: Database, server: string) => P
   const onWarn = (): void => undefined;
   const { db, server } = openDatabase({ ...options, poolSize: 1, statementMs: STATEMENT_MS, onWarn });
   try {
-    // No patience: a person waits for the answer.
+    // No retries: a person waits for the answer.
     return await createOutlast({ server, patienceMs: 0, onWarn })(() => work(db, server));
   } finally {
     await db.destroy();

@@ -1,4 +1,4 @@
-// The commands' part of Records: recorded with a first verdict, found again with what became of them.
+// The command part of Records: records commands with a provisional verdict, and returns their outcome.
 import type { CommandRow, Records } from '../../records.ts';
 import { failure } from '../../failures.ts';
 import type { CommandBody, SignedCommand } from '../../../workflows/domain/command.ts';
@@ -22,7 +22,7 @@ export function commandRecords(db: Database): CommandRecords {
           throw failure('Conflict', `command ${body.commandId} of ${row.subject} was another one: choose another id`, [
             'repeated',
           ]);
-        // What is refused now is answered now; what looks possible is judged again where it is decided.
+        // A refusal now is final. A command that looks valid is judged again when it is decided.
         const refusal = made ? await refusalNow(trx, body) : undefined;
         const taken = {
           ...about,
@@ -64,7 +64,7 @@ export function commandRecords(db: Database): CommandRecords {
   };
 }
 
-/** Why a command is refused as things stand. Nothing takes the commands of a workflow that has ended. */
+/** Why the command is refused in the current state. A workflow that has ended takes no commands. */
 async function refusalNow(trx: Work, body: CommandBody): Promise<Refusal | undefined> {
   const ended = await hasEnded(trx, body.workflowId);
   const refusal = await judgeNow(trx, body.workflowId, body);

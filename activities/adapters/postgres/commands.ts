@@ -1,4 +1,4 @@
-// Commands: recorded before they are signalled, consumed by the transaction that decides, and what became of each.
+// Commands: recorded before they are signalled, consumed by the deciding transaction, with their outcome.
 import { createHash, createPublicKey, verify } from 'node:crypto';
 import canonicalize from 'canonicalize';
 import { sql } from 'kysely';
@@ -13,13 +13,13 @@ import { json } from './connection.ts';
 import { mustNotBePaused } from './installation.ts';
 import type { DecisionDetail } from './schema.ts';
 
-/** What a command is about, for the audit. */
+/** The subject of a command, for the audit. */
 export interface Subject {
   readonly project: string | null;
   readonly subject: string;
 }
 
-/** A command on its way through the transaction that decides about it. */
+/** A command in the transaction that decides it. */
 export interface Taken extends Subject {
   readonly workflowId: string;
   readonly command: SignedCommand;
@@ -30,10 +30,9 @@ export interface Taken extends Subject {
 }
 
 /**
- * Takes the recorded command, locked until the transaction ends; one that is not recorded yet (sent before commands were
- * recorded) is recorded, if the platform has signed it.
- * While decisions are paused it throws a retryable error.
- * @throws NotAuthorized when there is no row and no signature of the platform
+ * Locks the recorded command until the transaction ends. A command that is not recorded yet (sent before commands were
+ * recorded) is recorded if the platform signed it. Throws a retryable error while decisions are paused.
+ * @throws NotAuthorized if there is neither a row nor a signature by the platform
  */
 export async function takeCommand(trx: Work, workflowId: string, given: SignedCommand, about: Subject): Promise<Taken> {
   const { row } = await take(trx, workflowId, given, about);
@@ -45,7 +44,7 @@ export async function takeCommand(trx: Work, workflowId: string, given: SignedCo
   };
 }
 
-/** Takes or records a command; `made`: it was not there before. */
+/** Locks or records a command. `made`: it was not recorded before. */
 export async function take(trx: Work, workflowId: string, given: SignedCommand, { project, subject }: Subject) {
   const { body } = given;
   const read = () =>
@@ -73,7 +72,7 @@ export async function take(trx: Work, workflowId: string, given: SignedCommand, 
   return { row, made: made.numInsertedOrUpdatedRows !== 0n, isOpen: row.status === 'open' };
 }
 
-/** Is it signed by a key that the platform has registered? Ed25519 (RFC 8032) over RFC 8785 canonical JSON. */
+/** Whether a registered key signed the command. Ed25519 (RFC 8032) over RFC 8785 canonical JSON. */
 export async function isSigned(db: Database, { body, signature }: SignedCommand): Promise<boolean> {
   const found = await db
     .selectFrom('authoritative.signing_keys')
@@ -84,12 +83,12 @@ export async function isSigned(db: Database, { body, signature }: SignedCommand)
   return found !== undefined && verifies(body, signature, found.public_key);
 }
 
-/** Does the signature fit the body under this key, 32 bytes in hexadecimal? */
+/** Whether the signature matches the body under this public key (32 bytes in hexadecimal). */
 export function verifies(body: CommandBody, signature: string, publicKey: string): boolean {
   const text = canonicalize(body);
   if (text === undefined) return false;
   try {
-    // RFC 8410: the DER form of an Ed25519 key is this prefix and the key.
+    // RFC 8410: the DER form of an Ed25519 key is this prefix followed by the key.
     const der = Buffer.concat([Buffer.from('302a300506032b6570032100', 'hex'), Buffer.from(publicKey, 'hex')]);
     const key = createPublicKey({ key: der, format: 'der', type: 'spki' });
     return verify(null, Buffer.from(text, 'utf8'), key, Buffer.from(signature, 'base64url'));
@@ -98,25 +97,25 @@ export function verifies(body: CommandBody, signature: string, publicKey: string
   }
 }
 
-/** What makes a command this one and no other; the API stamps each sending with another time. */
+/** Identifies a command by its content, without the time, because the API stamps each sending with a new one. */
 export function markOf({ name, args, actor, revision, digest, report }: CommandBody): string {
   const same = canonicalize({ name, args, actor, revision, digest, report }) ?? '';
   return createHash('sha256').update(same).digest('hex');
 }
 
-/** Writes a refusal: the command is consumed, nothing else changes. */
+/** Records a refusal. The command is consumed, nothing else changes. */
 export async function refuse(trx: Work, taken: Taken, { refused, message }: Refusal): Promise<void> {
   await settle(trx, taken, { status: 'refused', reason: refused, message });
   await append(trx, [entryOf(taken, 'command.refused', 'refused', message, { reason: refused })]);
 }
 
-/** Writes that an accepted command could not be carried out: the state is as it was. */
+/** Records that an accepted command could not be carried out. The state is unchanged. */
 export async function failCommand(trx: Work, taken: Taken, reason: string, message: string): Promise<void> {
   await settle(trx, taken, { status: 'failed', reason, message });
   await append(trx, [entryOf(taken, 'command.failed', 'failed', message, { reason })]);
 }
 
-/** Writes what became of a command. */
+/** Records the outcome of a command. */
 export async function settle(trx: Work, { workflowId, body }: Taken, outcome: Outcome): Promise<void> {
   await trx
     .updateTable('authoritative.commands')
@@ -131,7 +130,7 @@ export async function settle(trx: Work, { workflowId, body }: Taken, outcome: Ou
     .execute();
 }
 
-/** Refuses what is still open when a workflow closes: no command is left without an answer. */
+/** Refuses commands that are still open when a workflow closes, so that every command gets an answer. */
 export async function refuseOpen(trx: Work, workflowId: string, message: string): Promise<void> {
   const open = await trx
     .selectFrom('authoritative.commands')
@@ -147,7 +146,7 @@ export async function refuseOpen(trx: Work, workflowId: string, message: string)
   }
 }
 
-/** Writes a decision; one with effects outside the database is `pending` until they are complete. */
+/** Inserts a decision. A decision with effects outside the database is `pending` until they are complete. */
 export async function insertDecision(
   trx: Work,
   { workflowId, body }: Taken,
@@ -164,7 +163,7 @@ export async function insertDecision(
     .execute();
 }
 
-/** The decision whose effects are under way, if there is one. */
+/** The decision whose effects are in progress, if any. */
 export async function pendingOf(db: Database, workflowId: string): Promise<Pending | null> {
   const found = await db
     .selectFrom('authoritative.decisions')
@@ -175,7 +174,7 @@ export async function pendingOf(db: Database, workflowId: string): Promise<Pendi
   return found ? { commandId: found.command_id, name: found.name, release: found.detail.release ?? null } : null;
 }
 
-/** A decision with its command, its subject and what is known of its effects. */
+/** A decision with its command, its subject and the recorded effects. */
 export async function decisionOf(
   db: Database,
   workflowId: string,
@@ -199,7 +198,7 @@ export async function decisionOf(
   };
 }
 
-/** Adds to what is known of a decision's effects. */
+/** Adds to the recorded effects of a decision. */
 export async function noteEffect(
   trx: Work,
   workflowId: string,
@@ -215,7 +214,7 @@ export async function noteEffect(
     .execute();
 }
 
-/** The outcome as a command's row says it. */
+/** The outcome from a command's row. */
 export function outcomeOf(row: {
   status: 'open' | Outcome['status'];
   reason: string | null;
@@ -236,7 +235,7 @@ export function outcomeOf(row: {
   }
 }
 
-/** The audit entry of a command that came to nothing. */
+/** The audit entry for a refused or failed command. */
 function entryOf(
   { workflowId, command, body, project, subject }: Taken,
   kind: string,

@@ -1,4 +1,4 @@
-// The pool, transactions and locks under every group of records; how a connection is made, and when it is given up.
+// Pool, transactions and locks for all groups of records; connection settings and timeouts.
 import { Socket } from 'node:net';
 import { Kysely, PostgresDialect, sql } from 'kysely';
 import type { Transaction } from 'kysely';
@@ -11,30 +11,30 @@ export type Work = Transaction<Tables>;
 
 export interface DatabaseOptions {
   readonly url: string;
-  /** PEM of the only authority whose certificates are taken; without it those that Node.js trusts. */
+  /** PEM of the only accepted certificate authority. Default: those that Node.js trusts. */
   readonly ca?: string | undefined;
   readonly poolSize: number;
-  /** The longest that one statement may take, waiting for locks included. */
+  /** Time limit of a statement in milliseconds, including waits for locks. */
   readonly statementMs: number;
   readonly onWarn: (message: string) => void;
 }
 
 const BIGINT = 20;
 const TIMESTAMPTZ = 1184;
-/** A server that does not answer is an error that is retried, not a wait without end. */
+/** An unresponsive server must cause a retryable error, not an endless wait. */
 const CONNECT_MS = 10_000;
-/** By then the server has ended a statement that takes too long and said so; if nothing came, it is gone or stands still. */
+/** By then the server has cancelled a slow statement and reported it. Without an answer it is gone or hangs. */
 const ANSWER_MARGIN_MS = 5_000;
 
 export interface OpenDatabase {
   readonly db: Database;
-  /** Names it in messages, without secrets. */
+  /** The server's name in messages, without secrets. */
   readonly server: string;
-  /** Makes a connection beside the pool, for what belongs to one session; not connected yet. */
+  /** Creates a connection outside the pool, for session state. It is not connected yet. */
   readonly session: () => pg.Client;
 }
 
-/** Opens a pool that replaces lost connections by itself; nothing is connected yet. */
+/** Opens a pool that replaces lost connections. Nothing is connected yet. */
 export function openDatabase(options: DatabaseOptions): OpenDatabase {
   const { ca, poolSize, statementMs, onWarn } = options;
   const { url, server, encrypted } = parseUrl(options.url, ca !== undefined);
@@ -42,24 +42,25 @@ export function openDatabase(options: DatabaseOptions): OpenDatabase {
     onWarn(`${server}: connections are not encrypted: say sslmode=verify-full in its URL`);
   const settings = {
     connectionString: url.href,
-    // Given also when it is off: left out, the environment's PGSSLMODE would decide.
+    // Set even if TLS is off: otherwise the environment's PGSSLMODE would decide.
     ssl: encrypted ? { rejectUnauthorized: true, ...(ca !== undefined && { ca }) } : false,
     stream: () => silentNoLongerThan(statementMs + ANSWER_MARGIN_MS),
     keepAlive: true,
     connectionTimeoutMillis: CONNECT_MS,
     statement_timeout: statementMs,
-    // A process that stopped in the middle must not hold its locks for ever; shorter than a statement may take, so that
-    // a call which is made anew outlives the locks that its lost first attempt left.
+    // A process that stopped mid-transaction must not hold its locks forever. Shorter than the statement limit, so that a
+    // retried call outlasts the locks of its lost first attempt.
     idle_in_transaction_session_timeout: Math.ceil(statementMs / 2),
     types: { getTypeParser: parserOf },
   };
   const pool = new pg.Pool({
     ...settings,
     max: poolSize,
-    // As long as a statement: an idle connection is closed before its silence looks like a server that is gone.
+    // As long as a statement: an idle connection is closed before its silence looks like a dead server.
     idleTimeoutMillis: statementMs,
   });
-  // A connection that the server ends is reported here, idle or in use, besides to whoever waits on it; unheard it would end the process.
+  // A connection ended by the server emits an error here, idle or in use, in addition to rejecting its query. Unhandled,
+  // it would end the process.
   pool.on('error', (error) => onWarn(`${server}: an idle connection was lost (${error.message}); it is replaced`));
   pool.on('connect', (client) => client.on('error', () => undefined));
   const db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) });
@@ -67,12 +68,12 @@ export function openDatabase(options: DatabaseOptions): OpenDatabase {
 }
 
 /**
- * The URL without what says how to encrypt, and that as one decision: verified TLS or, where the URL says so or says nothing
- * and no authority is given, none. Never TLS that is not verified: it would look safe and keep nobody out.
+ * Splits the URL into one without TLS settings and one decision about TLS: verified TLS, or none if the URL says so, or
+ * says nothing and no authority is given. Never unverified TLS: it looks safe but protects nothing.
  */
 function parseUrl(text: string, hasCa: boolean): { url: URL; server: string; encrypted: boolean } {
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  // The text is never shown: it may hold the password.
+  // Never show the text: it may contain the password.
   if (!url || !/^postgres(ql)?:$/.test(url.protocol))
     throw failure('InvalidInput', 'the URL of the database must be like postgresql://USER:PASSWORD@HOST:PORT/DATABASE');
   const server = `PostgreSQL at ${url.hostname || 'localhost'}:${url.port || '5432'}${url.pathname}`;
@@ -94,10 +95,10 @@ function parseUrl(text: string, hasCa: boolean): { url: URL; server: string; enc
   return { url, server, encrypted: mode !== 'disable' };
 }
 
-/** On this machine nobody listens in. */
+/** Local connections need no TLS. */
 const isNear = ({ hostname }: URL): boolean => /^(|localhost|127\.[\d.]+|\[::1\]|%2f.*)$/i.test(hostname);
 
-/** A server that stands still ends nothing by its own timeouts: the connection is given up from this side. */
+/** A hanging server does not enforce its own timeouts, so the client closes the connection. */
 function silentNoLongerThan(ms: number): Socket {
   const socket = new Socket();
   socket.setTimeout(ms, () =>
@@ -117,13 +118,13 @@ function parserOf(oid: number, format?: 'text' | 'binary'): (text: string) => un
   };
 }
 
-/** One transaction. Locks are always taken in this order: a key's, named ones (sorted), rows. */
+/** One transaction. Lock order: idempotency key, named locks (sorted), rows. */
 export async function transact<T>(db: Database, work: (trx: Work) => Promise<T>): Promise<T> {
-  // Read committed: each statement sees what was committed before a lock was granted.
+  // Read committed: each statement sees what was committed before its lock was granted.
   return db.transaction().setIsolationLevel('read committed').execute(work);
 }
 
-/** The database's clock, one for all processes, in milliseconds: times that are compared come from it. */
+/** The database's clock in milliseconds, shared by all processes. Use it for times that are compared. */
 export const clockNow = sql<string>`date_trunc('milliseconds', clock_timestamp())`;
 
 /** Holds a named lock until the transaction ends. */
@@ -131,7 +132,7 @@ export async function lock(trx: Work, name: string): Promise<void> {
   await sql`select pg_advisory_xact_lock(hashtextextended(${`ocdl:${name}`}, 0))`.execute(trx);
 }
 
-/** Takes a named lock until the transaction ends, unless somebody else holds it. */
+/** Takes a named lock until the transaction ends, unless another session holds it. */
 export async function tryLock(trx: Work, name: string): Promise<boolean> {
   const { rows } = await sql<{
     taken: boolean;
@@ -139,7 +140,7 @@ export async function tryLock(trx: Work, name: string): Promise<boolean> {
   return rows[0]?.taken === true;
 }
 
-/** JSON text without half surrogate pairs, which neither RFC 8785 nor UTF-8 has: they become U+FFFD. */
+/** JSON text in which lone surrogates are replaced by U+FFFD: RFC 8785 and UTF-8 do not allow them. */
 export function wellFormedJson(value: unknown): string {
   return withoutEscapes(value, /^\\ud[89a-f]/);
 }
@@ -149,7 +150,10 @@ export function json(value: unknown): string {
   return withoutEscapes(value, /^\\u(0000|d[89a-f])/);
 }
 
-/** `JSON.stringify` writes exactly the unlawful halves as escapes. Escaped backslashes are matched too, so that what follows one is left alone. */
+/**
+ * `JSON.stringify` escapes exactly the lone surrogates. Escaped backslashes are matched too, so that the text after them
+ * is not misread.
+ */
 function withoutEscapes(value: unknown, unlawful: RegExp): string {
   return JSON.stringify(value).replace(/\\(?:u[0-9a-f]{4}|.)/g, (escape) =>
     unlawful.test(escape) ? '\\ufffd' : escape,

@@ -1,4 +1,4 @@
-// Data sets: registered once, named by runs and evaluations, deleted only while nothing names them.
+// Data sets: registered once, referenced by runs and evaluations, deleted only while nothing references them.
 import { isDeepStrictEqual } from 'node:util';
 import { sql } from 'kysely';
 import type { DataSetReference, Records } from '../../records.ts';
@@ -22,10 +22,13 @@ type DataSetRecords = Pick<
   | 'sweptDataSet'
 >;
 
-/** Removing the files of an attempt takes seconds. An attempt whose process died while clearing holds the name up no longer than this. */
+/**
+ * Removing an attempt's files takes seconds. An attempt whose process died while clearing blocks the name no longer than
+ * this.
+ */
 const CLEARING = sql`interval '1 minute'`;
 
-/** The data sets' part of Records. */
+/** The data-set part of Records. */
 export function dataSetRecords(db: Database): DataSetRecords {
   const there = (project: string) =>
     db
@@ -71,7 +74,7 @@ export function dataSetRecords(db: Database): DataSetRecords {
             'Conflict',
             `data set ${name} of ${project} was deleted, and its name stays taken: choose another name`,
           );
-        // Who registered it, and when, stays with the first; what it holds must be the same.
+        // The first registration's author and time are kept; the content must be the same.
         if (known && !isSame(known.row, dataset))
           throw failure(
             'Conflict',
@@ -119,7 +122,7 @@ export function dataSetRecords(db: Database): DataSetRecords {
 
     async nameDataSets(project, datasets, { kind, name }) {
       await transact(db, async (trx) => {
-        // Sorted: two who name the same data sets wait for a deletion in one order.
+        // Sorted, so that concurrent callers wait for a deletion in the same order.
         for (const dataset of [...new Set(datasets)].sort()) {
           const found = await trx
             .selectFrom('authoritative.data_sets')
@@ -210,8 +213,8 @@ const isSame = (known: Content, given: Content): boolean =>
   known.kind === given.kind && isDeepStrictEqual(known.files, JSON.parse(json(given.files)));
 
 /**
- * A run counts while its version is in the record, an evaluation while it is open or a decision rests on its report, an import
- * while it is under way. A private test is its actor's alone: it is not named.
+ * A run counts while its version is on record, an evaluation while it is open or a decision is based on its report, an
+ * import while it is in progress. A private test is visible only to its actor, so it is not listed.
  */
 async function referencesOf(trx: Work, project: string, dataset: string): Promise<readonly DataSetReference[]> {
   const { rows } = await sql<DataSetReference>`

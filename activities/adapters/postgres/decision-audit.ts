@@ -1,4 +1,4 @@
-// Does everything that counts rest on a decision, and each decision on a command that the platform has signed?
+// Verifies that every approval, release and move is based on a decision, and every decision on a command signed by the platform.
 import { sql } from 'kysely';
 import type { Records } from '../../records.ts';
 import type { CommandBody, PublicKeys, SignedCommand } from '../../../workflows/domain/command.ts';
@@ -8,14 +8,14 @@ import type { DecisionDetail } from './schema.ts';
 
 /** Decisions per read: a few megabytes. */
 const WALK = 1_000;
-/** Problems that are told one by one. */
+/** Maximum number of problems listed. */
 const TOLD = 100;
 
-/** The decisions' part of Records that looks back at them. */
+/** The part of Records that verifies decisions. */
 export function decisionAuditRecords(db: Database): Pick<Records, 'verifyDecisions'> {
   return {
     async verifyDecisions() {
-      // One snapshot: what rests on a decision and the decision are of the same moment.
+      // One snapshot, so that decisions and what is based on them are from the same moment.
       return db
         .transaction()
         .setIsolationLevel('repeatable read')
@@ -73,7 +73,7 @@ interface Decided {
   readonly command: string;
 }
 
-/** What is wrong with a decision; undefined when its command says exactly this and is signed. */
+/** The problem with a decision; undefined if its command is signed and says the same. */
 function problemOf(row: Decided, keys: PublicKeys): string | undefined {
   const command = parse(row.command);
   if (!command) return 'has a command that does not parse';
@@ -104,7 +104,7 @@ function differences(row: Decided, body: CommandBody): readonly string[] {
     report: [row.report, body.report],
     digest: [row.digest, body.digest],
     revision: [row.revision, body.revision],
-    // A release gets its number by the decision; a revert names one.
+    // A release gets its number from the decision; a revert names a release.
     release: body.name === 'revert' ? [row.detail.release, body.args.release] : [],
   };
   return Object.entries(pairs).flatMap(([name, [decided, given]]) => (decided === given ? [] : [name]));
@@ -113,7 +113,7 @@ function differences(row: Decided, body: CommandBody): readonly string[] {
 const problemsFrom = async (query: ReturnType<typeof sql<{ problem: string }>>, trx: Work) =>
   (await query.execute(trx)).rows.map(({ problem }) => problem);
 
-/** Approvals that versions show or count, and versions that were approved by nobody. */
+/** Approvals that versions show or count without a decision, and approved versions without approvals. */
 async function approvalsWithout(trx: Work): Promise<readonly string[]> {
   return problemsFrom(
     sql<{ problem: string }>`
@@ -137,7 +137,7 @@ async function approvalsWithout(trx: Work): Promise<readonly string[]> {
   );
 }
 
-/** Releases that got out. */
+/** Published releases without a decision. */
 async function releasesWithout(trx: Work): Promise<readonly string[]> {
   return problemsFrom(
     sql<{ problem: string }>`
@@ -148,7 +148,8 @@ async function releasesWithout(trx: Work): Promise<readonly string[]> {
 }
 
 /**
- * Moves of live pointers. Back, or to nothing, only a person moves one; forward it moves to a release that was decided.
+ * Moves of live pointers without a decision. Only a person moves a pointer back or to nothing; a forward move needs a
+ * decided release.
  */
 async function movesWithout(trx: Work): Promise<readonly string[]> {
   return problemsFrom(
@@ -171,7 +172,7 @@ async function movesWithout(trx: Work): Promise<readonly string[]> {
   );
 }
 
-/** Pointers that show something else than their last move. */
+/** Pointers that differ from their last move. */
 async function pointersWithout(trx: Work): Promise<readonly string[]> {
   return problemsFrom(
     sql<{ problem: string }>`
@@ -187,13 +188,13 @@ async function pointersWithout(trx: Work): Promise<readonly string[]> {
   );
 }
 
-/** The version of the schema that first knew starts and decisions. */
+/** The first schema version with starts and decisions. */
 const FIRST_WITH_DECISIONS = 4;
 
 /**
- * The decision that a release was given its number by. A release that was under way when the database was brought over to
- * decisions has none until its lifecycle has gone over, too: its command is in Temporal alone. That one counts by the start
- * that was written for it then and is still open, and by signed approvals of its very bytes.
+ * The decision that gave a release its number. A release in progress when the database was migrated to decisions has none
+ * until its lifecycle is migrated too: its command is only in Temporal. Such a release counts if the start that the
+ * migration wrote for it is still open and there are signed approvals of exactly its bytes.
  */
 const releaseDecision = (r: ReturnType<typeof sql>) => sql`
   select from authoritative.decisions x

@@ -1,4 +1,4 @@
-// Brings the signed commands that the audit holds of before over to the tables of commands and decisions: old ids answer, old decisions verify.
+// Migrates signed commands from the audit to the command and decision tables, so that old ids answer and old decisions verify.
 import { sql } from 'kysely';
 import canonicalize from 'canonicalize';
 import type { AuditEntry } from '../../records.ts';
@@ -18,7 +18,7 @@ interface Kept {
   readonly command: SignedCommand;
 }
 
-/** Writes a row for each command that was carried out or failed, and a decision for each that was carried out. */
+/** Writes a row for each command that succeeded or failed, and a decision for each that succeeded. */
 export async function recordEarlierCommands(trx: Work): Promise<void> {
   for (let after = ''; ;) {
     const { rows } = await sql<{ key: string; entry: string }>`
@@ -34,7 +34,7 @@ export async function recordEarlierCommands(trx: Work): Promise<void> {
   }
 }
 
-/** The command of an entry that says what became of it. What the API refused never was one. */
+/** The command of an entry with an outcome. Requests that the API refused never became commands. */
 function keptIn(text: string): Kept | undefined {
   const entry = JSON.parse(text) as AuditEntry;
   if (!/^(version\.|application\.revert$|finding\.|command\.failed$)/.test(entry.kind)) return undefined;
@@ -42,7 +42,7 @@ function keptIn(text: string): Kept | undefined {
   const { workflowId, commandId, actor, name } = body ?? {};
   if (!isCommandId(commandId) || typeof actor !== 'string' || typeof name !== 'string') return undefined;
   if (typeof workflowId !== 'string' || !parseWorkflowId(workflowId)) return undefined;
-  // Of a revert that failed only the body was kept.
+  // For a failed revert, only the body was stored.
   return { entry, command: { body: body as CommandBody, signature: typeof signature === 'string' ? signature : '' } };
 }
 
@@ -62,7 +62,7 @@ async function bring(trx: Work, { entry, command }: Kept): Promise<void> {
     })
     .onConflict((conflict) => conflict.doNothing())
     .executeTakeFirst();
-  // Of what failed only a release has left something that rests on its decision: its number.
+  // Among failed commands, only a release leaves something that needs its decision: its number.
   if (made.numInsertedOrUpdatedRows === 0n || (failed && release === undefined)) return;
   const detail: DecisionDetail = {
     ...(release !== undefined && { release }),

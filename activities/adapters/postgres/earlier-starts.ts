@@ -1,4 +1,4 @@
-// Brings what was open before starts and decisions were recorded over to the tables that decide now.
+// Migrates work that was open before starts and decisions were recorded to the tables that now decide.
 import { sql } from 'kysely';
 import type { Approval } from '../../../workflows/domain/approval.ts';
 import { workflowId } from '../../../workflows/domain/ids.ts';
@@ -13,10 +13,10 @@ import { inputDigest } from './starts.ts';
 
 type Open = Omit<NewStart, 'roles'>;
 
-/** Writes standings, facts and start rows for everything that the projections show as open, and the commands of before. */
+/** Writes standings, facts and start rows for everything that the projections show as open, and earlier commands. */
 export async function recordEarlierStarts(trx: Work): Promise<void> {
   const requests = await startedRequests(trx);
-  // First: a release is under way where its command is not among them.
+  // First, because a release whose command is not among them is in progress.
   await recordEarlierCommands(trx);
   for (const { row } of await trx.selectFrom('projection.versions').select('row').orderBy('ordinal').execute())
     await bringVersion(trx, row, requests);
@@ -32,7 +32,7 @@ export async function recordEarlierStarts(trx: Work): Promise<void> {
     await bringImport(trx, row, requests);
 }
 
-/** What people asked for when they started something, by the key of its audit row. */
+/** The original requests of started work, by the key of its audit row. */
 async function startedRequests(trx: Work): Promise<ReadonlyMap<string, Record<string, unknown>>> {
   const rows = await sql<{ key: string; entry: string }>`
     select key, entry from authoritative.audit
@@ -93,7 +93,7 @@ async function bringVersion(
     const child = workflowId.trainingRun(run);
     await open(trx, { workflowId: child, type: 'trainingRun', input: run, askedBy: author, project, parent: id });
   }
-  // Not announced, or not decided: only the signal that its lifecycle holds says who wants it.
+  // Not announced or not decided: only the signal in its lifecycle's history says who requested it.
   const releases = await trx
     .selectFrom('authoritative.releases as r')
     .select('r.release')
@@ -149,7 +149,7 @@ async function bringEvaluation(
     .insertInto('authoritative.evidence')
     .values({
       ...{ project, evaluation, model, submission, digest, report: report.sha256, dataset, actor },
-      // Who asked in what role was not kept then: the role of today stands for it.
+      // The requester's role was not stored then. The current role is used instead.
       ...{ as_manager: members?.roles.includes('manager') ?? false, begun_at: updatedAt, metrics: json(metrics) },
     })
     .execute();
@@ -179,7 +179,7 @@ async function bringApplication(trx: Work, { application, project, owner, types 
     const input = { application, type };
     const id = workflowId.application(input);
     await open(trx, { workflowId: id, type: 'application', input, askedBy: owner, project });
-    // It begins after what it has dealt with.
+    // It starts after the releases it has handled.
     await sql`
       update authoritative.live_pointers set floor = coalesce((
         select min(r.sequence) - 1 from projection.deliveries d join authoritative.releases r on r.release = d.release

@@ -1,4 +1,4 @@
-// An audit entry as the text that is stored and hashed, and back.
+// Converts an audit entry to the text that is stored and hashed, and back.
 import canonicalize from 'canonicalize';
 import type { Selectable } from 'kysely';
 import type { AuditEntry } from '../../records.ts';
@@ -8,14 +8,14 @@ import type { Tables } from './schema.ts';
 
 export type StoredRow = Selectable<Tables['authoritative.audit']>;
 
-/** The columns of an entry that has no place in the chain yet. */
+/** The columns of an entry without a position in the chain. */
 export function rowOf(entry: AuditEntry): Pick<StoredRow, 'key' | 'project' | 'subject' | 'entry'> {
   const { key, project, subject } = entry;
-  // As it will be read again; a hostile command may hold what RFC 8785 has no form for.
+  // Normalized to what a read returns. A hostile command may contain values without an RFC 8785 form.
   return { key, project, subject, entry: canonical(JSON.parse(wellFormedJson(entry))) };
 }
 
-/** The entry that a row's text holds. */
+/** The entry from a row's text. */
 export function entryOf({ seq, entry }: Pick<StoredRow, 'seq' | 'entry'>): AuditEntry {
   try {
     return JSON.parse(entry) as AuditEntry;

@@ -1,4 +1,4 @@
-// Evaluations as evidence: what a run of a model over a data set came to, written by the activity that ran it.
+// Evaluations as evidence: the result of running a model over a data set, written by the activity that ran it.
 import type { AuditEntry, Records, VersionKey } from '../../records.ts';
 import type { Evidence } from '../../../workflows/domain/approval.ts';
 import { workflowId } from '../../../workflows/domain/ids.ts';
@@ -9,7 +9,7 @@ import { json, transact } from './connection.ts';
 import { writeProjections } from './projections.ts';
 import { closeStart } from './starts.ts';
 
-/** The evidence's part of Records. */
+/** The evidence part of Records. */
 export function evidenceRecords(db: Database): Pick<Records, 'endEvaluation'> {
   return {
     async endEvaluation(row, { inStaging }) {
@@ -23,7 +23,7 @@ export function evidenceRecords(db: Database): Pick<Records, 'endEvaluation'> {
           .where('evaluation', '=', evaluation)
           .forUpdate()
           .executeTakeFirst();
-        // The first end stands.
+        // The first end wins.
         if (known && known.row.state !== 'running') return known.row;
         const start = await trx
           .selectFrom('authoritative.starts')
@@ -48,7 +48,7 @@ export function evidenceRecords(db: Database): Pick<Records, 'endEvaluation'> {
   };
 }
 
-/** The evaluations of a version that made a report with this digest. */
+/** The evaluations of a version whose report has this digest. */
 export async function evidenceOf(
   db: Database,
   { project, model, submission }: VersionKey,
@@ -82,7 +82,7 @@ function entryOf(row: Evaluation, id: string): AuditEntry {
     subject: `${project}/${model}/${submission ?? 'private'}`,
     digest: row.digest,
     report: row.report?.sha256 ?? null,
-    // Managers read the audit: a private test's figures, and what it was made of, are its actor's alone.
+    // Managers read the audit, but the figures and inputs of a private test are only for its actor.
     reason: submission === null ? '' : detail,
     detail: submission === null ? { evaluation } : { evaluation, dataset, passed, metrics },
     at: row.updatedAt,

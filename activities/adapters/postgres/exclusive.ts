@@ -1,10 +1,10 @@
-// Work that one process at a time does: a lock of one connection, held without a transaction while the work asks other systems.
+// Work that only one process does at a time: a session lock, held without a transaction while the work calls other systems.
 import type pg from 'pg';
 import { SystemUnavailable } from '../../failures.ts';
 import type { Records } from '../../records.ts';
 import { RECORDS_AWAY } from '../../records.ts';
 
-/** The exclusive part of Records. The connection says something every `beatMs`: less than the silence that ends it. */
+/** The exclusive-lock part of Records. The connection sends a query every `beatMs`, so that it is not closed for silence. */
 export function exclusiveRecords(options: {
   readonly session: () => pg.Client;
   readonly server: string;
@@ -31,7 +31,7 @@ export function exclusiveRecords(options: {
           return await work(lost.signal);
         } finally {
           clearInterval(beat);
-          // Said, and not left to the end of the connection: whoever asks next finds the lock free.
+          // Unlock explicitly instead of relying on the end of the connection, so that the next caller finds the lock free.
           await client.query('select pg_advisory_unlock(hashtextextended($1, 0))', [key]).catch(() => undefined);
         }
       } finally {
@@ -41,7 +41,7 @@ export function exclusiveRecords(options: {
   };
 }
 
-/** Not an error that a call is made again for: the work has begun, and stops. */
+/** Not a retryable connection error: the work has begun, and stops. */
 function lockLost(server: string, what: string, cause: unknown): SystemUnavailable {
   return new SystemUnavailable({
     system: 'PostgreSQL',

@@ -1,9 +1,9 @@
-// Scans: what an application's model found, for the engineer to judge.
+// Scans: findings of an application's model, for the engineer to judge.
 import type { Records } from '../../records.ts';
 import type { Database } from './connection.ts';
 import { cursorOf, limitOf, cutPage } from './page.ts';
 
-/** The findings' part of Records. Lists come newest first. */
+/** The scan part of Records. Lists are newest first. */
 export function findingRecords(db: Database): Pick<Records, 'scan' | 'scans'> {
   return {
     async scan(project, scan) {

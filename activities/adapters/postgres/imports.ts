@@ -1,4 +1,4 @@
-// Data acquisition: imports as they stand, and the hosts that a project lets data come from.
+// Data acquisition: the current state of imports, and the hosts that a project may import from.
 import { sql } from 'kysely';
 import type { Records } from '../../records.ts';
 import { workflowId } from '../../../workflows/domain/ids.ts';
@@ -19,7 +19,7 @@ const standing = {
 
 type ImportRecords = Pick<Records, 'recordImport' | 'import' | 'imports' | 'setNode' | 'removeNode' | 'nodes'>;
 
-/** The imports' part of Records. */
+/** The import part of Records. */
 export function importRecords(db: Database): ImportRecords {
   return {
     async recordImport(row, audit) {
@@ -39,7 +39,7 @@ export function importRecords(db: Database): ImportRecords {
               ),
           )
           .execute();
-        // What has ended is not resumed.
+        // Imports that have ended are not resumed.
         if (standing[state] === standing.done) await closeStart(trx, workflowId.dataImport(row), state);
         if (audit) await append(trx, [audit]);
       });

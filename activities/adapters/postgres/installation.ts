@@ -1,4 +1,4 @@
-// Which installation the database belongs to, checkpoints of it in the other systems, and the pause after a restore.
+// The installation that the database belongs to, its checkpoints in other systems, and the pause after a restore.
 import { sql } from 'kysely';
 import { RESTORED, pausedMessage, type Finding, type Paused, type RecordsKnow } from '../../installation.ts';
 import type { Records } from '../../records.ts';
@@ -12,14 +12,14 @@ type InstallationRecords = Pick<
   'claimInstallation' | 'known' | 'auditHash' | 'checkpoint' | 'kept' | 'pause' | 'paused' | 'acceptRestore'
 >;
 
-/** The pause as it stands, for reads inside a transaction. */
+/** The current pause, for reads inside a transaction. */
 export async function pausedIn(db: Database | Work): Promise<Paused | undefined> {
   return db.selectFrom('authoritative.paused').select(['since', 'findings']).executeTakeFirst();
 }
 
 /**
- * Throws a retryable error whose `code` is {@link RESTORED} while decisions and deliveries are paused. In a transaction that
- * decides it comes first: it holds off a pause that would begin before the decision is committed.
+ * Throws a retryable error with `code` {@link RESTORED} while decisions and deliveries are paused. Call it first in a
+ * deciding transaction: it delays a new pause until the decision is committed.
  */
 export async function mustNotBePaused(trx: Work): Promise<void> {
   await sql`select pg_advisory_xact_lock_shared(hashtextextended('ocdl:pause', 0))`.execute(trx);
@@ -27,7 +27,7 @@ export async function mustNotBePaused(trx: Work): Promise<void> {
   if (paused) throw Object.assign(new Error(pausedMessage(paused)), { code: RESTORED });
 }
 
-/** The installation's part of Records. */
+/** The installation part of Records. */
 export function installationRecords(db: Database): InstallationRecords {
   return {
     async claimInstallation(installation) {
@@ -102,7 +102,10 @@ export function installationRecords(db: Database): InstallationRecords {
   };
 }
 
-/** What the records know of the installation; also of a database that an earlier program has made, or none: then nothing. */
+/**
+ * What the records know about the installation. Also works on a database without these tables (empty, or from an earlier
+ * version): then nothing is known.
+ */
 export async function recordsKnow(db: Database): Promise<RecordsKnow> {
   const { rows } = await sql<{ table: string | null }>`
     select to_regclass('authoritative.installation')::text as table`.execute(db);
@@ -123,7 +126,7 @@ export async function recordsKnow(db: Database): Promise<RecordsKnow> {
   };
 }
 
-/** One look into an index per type, however many releases there are. */
+/** One index lookup per type, regardless of the number of releases. */
 async function numbersOf(db: Database): Promise<RecordsKnow['numbers']> {
   const { rows } = await sql<{ type: string; newest: number; written: number }>`
     select known.type, ${newestOf(sql`known.type`)} as newest,
@@ -149,7 +152,7 @@ async function keptIn(db: Database | Work): Promise<Readonly<Record<string, numb
   return Object.fromEntries(rows.map(({ system, tick }) => [system, tick]));
 }
 
-/** Lets go of every signing key that no home has any more. */
+/** Retires every signing key that is no longer in any home. */
 async function retireOtherKeys(trx: Work, keys: readonly string[]): Promise<void> {
   const known = trx.updateTable('authoritative.signing_keys').set({ retired_at: sql<string>`now()` });
   const open = known.where('retired_at', 'is', null);
@@ -169,7 +172,7 @@ async function raiseFloor(trx: Work, type: string, sequence: number): Promise<vo
     .execute();
 }
 
-/** Revokes every good token of people and applications; the rest of the audit entry that says so. */
+/** Revokes all remaining tokens of people and applications, and returns the remaining fields of the audit entry. */
 async function revokeAll(trx: Work, key: string) {
   const revoked = await trx
     .updateTable('authoritative.tokens')

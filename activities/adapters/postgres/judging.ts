@@ -1,4 +1,4 @@
-// Judges a command by the domain's tables, as things stand now: at once when it comes, and again, locked, when it is decided.
+// Judges a command by the domain's tables and the current state: without locks when it arrives, and again under locks when it is decided.
 import { failure } from '../../failures.ts';
 import type { CommandBody } from '../../../workflows/domain/command.ts';
 import { parseWorkflowId, workflowId } from '../../../workflows/domain/ids.ts';
@@ -15,20 +15,20 @@ import { releaseLock } from './releases.ts';
 import type { ProjectNow, VersionNow } from './standings.ts';
 import { closedMessage, projectNow, standingFor, versionNow } from './standings.ts';
 
-/** An application's pointer with all that a decision about it is judged by. */
+/** An application's pointer, with everything needed to judge a decision about it. */
 export interface PointerNow extends ProjectNow {
   readonly app: Application;
   readonly pointer: LivePointer;
   readonly pending: Pending | null;
 }
 
-/** A scan with all that a label is judged by. */
+/** A scan, with everything needed to judge a label. */
 export interface ScanNow extends ProjectNow {
   readonly scan: Scan;
   readonly pending: Pending | null;
 }
 
-/** Why a command is refused as things stand; undefined: it may be carried out. Locks nothing. */
+/** Why the command is refused in the current state; undefined if it may be carried out. Locks nothing. */
 export async function judgeNow(db: Database, id: string, body: CommandBody): Promise<Refusal | undefined> {
   const parsed = parseWorkflowId(id);
   const of = (name: string): string => parsed?.of[name] ?? '';
@@ -56,7 +56,10 @@ export async function judgeNow(db: Database, id: string, body: CommandBody): Pro
 
 const refusalOf = (verdict: object): Refusal | undefined => ('refused' in verdict ? (verdict as Refusal) : undefined);
 
-/** The lifecycle's table over a version as it stands. `givenAt`: an undo that was recorded in time counts, however late it is decided. */
+/**
+ * Judges by the lifecycle's table and the version's current state. `givenAt`: an undo recorded before the deadline
+ * counts, even if it is decided later.
+ */
 export function judgeVersion(now: VersionNow, body: CommandBody, givenAt: string): ReturnType<typeof judge> {
   if (now.closed) return { refused: 'closed', message: closedMessage(now.version) };
   if (body.name === 'undo' && now.version.state === 'rejected' && now.undoUntil !== null)
@@ -71,7 +74,10 @@ export const judgeMove = ({ app, pointer, pending, members }: PointerNow, body: 
 export const judgeScan = ({ scan, pending, members }: ScanNow, body: CommandBody): Refusal | undefined =>
   judgeLabels(scan, body, members.get(body.actor) ?? [], pending?.commandId ?? null);
 
-/** Reads an application's pointer; `locked`, project, the named release and the pointer stay as they are until the transaction ends. */
+/**
+ * Reads an application's pointer. If `locked`, project, named release and pointer cannot change until the transaction
+ * ends.
+ */
 export async function pointerNow(
   db: Database,
   { application, type }: { application: string; type: string },
@@ -102,7 +108,7 @@ export async function pointerNow(
   };
 }
 
-/** Reads a scan; with `lock` project and scan stay as they are until the transaction ends. */
+/** Reads a scan. With `lock`, project and scan cannot change until the transaction ends. */
 export async function scanNow(
   db: Database,
   { project, scan }: { project: string; scan: string },

@@ -1,4 +1,4 @@
-// Decisions about findings: the labels in Records first, then their commit, then the command is done.
+// Decisions about findings: first the labels are recorded, then committed, then the command is complete.
 import type { Records } from '../../records.ts';
 import { failure } from '../../failures.ts';
 import { partsOf } from '../../../workflows/domain/ids.ts';
@@ -17,7 +17,7 @@ type LabelDecisionRecords = Pick<Records, 'scanStanding' | 'decideLabels' | 'com
 
 const scanOf = (workflowId: string) => partsOf(workflowId, 'feedback', 'project', 'scan');
 
-/** The decisions' part of Records that is about findings. */
+/** The label-decision part of Records. */
 export function labelDecisionRecords(db: Database): LabelDecisionRecords {
   return {
     async scanStanding(workflowId) {

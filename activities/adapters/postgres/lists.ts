@@ -1,10 +1,10 @@
-// The Model Center's lists: a page is one query, filtered and sorted by indexes, whatever the filters are.
+// The Model Center's lists: each page is one query, filtered and sorted by indexes for any combination of filters.
 import { sql } from 'kysely';
 import type { Records, VersionFilter } from '../../records.ts';
 import type { Database } from './connection.ts';
 import { cursorOf, limitOf, cutPage, placeOf, sortedCursor } from './page.ts';
 
-/** What the lists are sorted by: the column, what its keys look like as text, and the way. */
+/** Sort orders of lists: column, cast and format of its keys, and direction. */
 const orders = {
   newest: { column: 'updated_at', cast: sql.raw('timestamptz'), key: /^[0-9][0-9 :.+-]{18,40}( BC)?$/, way: 'desc' },
   oldest: { column: 'updated_at', cast: sql.raw('timestamptz'), key: /^[0-9][0-9 :.+-]{18,40}( BC)?$/, way: 'asc' },
@@ -34,7 +34,7 @@ export async function listVersions(db: Database, filter: VersionFilter): ReturnT
     query = query.where(
       sql<boolean>`(${sql.ref(column)}, ordinal) ${sql.raw(way === 'asc' ? '>' : '<')} (${after.key}::${cast}, ${after.ordinal})`,
     );
-  // The versions themselves are read for the page alone, however many match.
+  // Full version rows are read only for the page, regardless of the number of matches.
   const page = db
     .selectFrom(query.as('found'))
     .innerJoin('projection.versions as version', 'version.ordinal', 'found.ordinal')
@@ -49,7 +49,7 @@ export async function listVersions(db: Database, filter: VersionFilter): ReturnT
   );
 }
 
-/** Each word as the beginning of one, split as the column `words` is: at ASCII punctuation. */
+/** Each word as a prefix, split at ASCII punctuation as in the column `words`. */
 const prefixes = (text: string): string =>
   text
     .split(/[\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f]+/)
@@ -72,7 +72,7 @@ export async function listEvaluations(
   if (model !== undefined) all = all.where('model', '=', model);
   if (submission !== undefined) all = all.where('submission', '=', submission);
   if (after !== undefined) all = all.where('ordinal', '<', after);
-  // Each part is read by an index of its own, so that rows which are not theirs cost nothing.
+  // Each part is read by its own index, so that other people's rows cost nothing.
   const query = seenBy
     ? db
         .selectFrom(

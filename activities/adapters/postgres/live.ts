@@ -1,4 +1,4 @@
-// The live pointer of each (application, type): moved by compare-and-set alone, with its whole history.
+// The live pointer of each (application, type): moved only by compare-and-set, with its full history.
 import type { Selectable } from 'kysely';
 import { sql } from 'kysely';
 import type { AuditEntry, Records } from '../../records.ts';
@@ -18,7 +18,7 @@ type LiveRecords = Pick<Records, 'livePointer' | 'moveLivePointer' | 'liveAt' | 
 type Move = Parameters<Records['moveLivePointer']>[0];
 type Answer = Awaited<ReturnType<Records['moveLivePointer']>>;
 
-/** The live pointers' part of Records. */
+/** The live-pointer part of Records. */
 export function liveRecords(db: Database): LiveRecords {
   return {
     async livePointer(application, type) {
@@ -59,7 +59,7 @@ async function answer(trx: Work, move: Move, audit: AuditEntry): Promise<Answer>
   await lock(trx, `key:${key}`);
   const first = await firstAnswer(trx, move);
   if (first) return first;
-  // Before the pointer's row, as a fence does: so neither waits for the other while holding what that one needs.
+  // Lock the release before the pointer's row, in the same order as a fence, to avoid a deadlock.
   await lock(trx, releaseLock(release));
   const sequence = await sequenceOf(trx, release, type);
   const pointer = await trx
@@ -79,7 +79,7 @@ async function answer(trx: Work, move: Move, audit: AuditEntry): Promise<Answer>
       (sequence > (await sequenceOf(trx, pointer.release, type)) &&
         !(await isOlderVersion(trx, release, pointer.release)));
   const why = (await isFenced(trx, release)) ? 'fenced' : isAllowed ? null : 'older';
-  // The gates that are configured now count. Not stored: when they have run, the same move is allowed.
+  // The currently configured gates count. Not stored: the same move is allowed after they have run.
   if (why === null && !revert && (await hasOpenGates(trx, application, release))) return { moved: false, why: 'gates' };
   const generation = why ? null : pointer.generation + 1;
   const { moved_at } = await trx
@@ -91,7 +91,7 @@ async function answer(trx: Work, move: Move, audit: AuditEntry): Promise<Answer>
       release,
       generation,
       refused: why,
-      // The database's clock, read under the lock and never backwards: the order of times is that of generations.
+      // The database's clock, read under the lock and never decreasing, so that times follow the order of generations.
       moved_at: why
         ? null
         : sql<string>`greatest(date_trunc('milliseconds', clock_timestamp()), ${pointer.moved_at}::timestamptz)`,
@@ -111,7 +111,7 @@ async function answer(trx: Work, move: Move, audit: AuditEntry): Promise<Answer>
   return { moved: true, pointer: { application, type, generation, release, movedAt: moved_at } };
 }
 
-/** Read with the pointer's row held: a change that takes the type away is either seen here, or waits and sees this move. */
+/** Call with the pointer's row locked: a change that removes the type is either seen here, or waits and sees this move. */
 async function mustConsume(trx: Work, application: string, type: string): Promise<void> {
   const found = await trx
     .selectFrom('authoritative.applications')
@@ -122,7 +122,7 @@ async function mustConsume(trx: Work, application: string, type: string): Promis
     throw failure('NotFound', `application ${application} no longer consumes type ${type}`);
 }
 
-/** What this key was answered at first; a key that stood for another move is a defect of the caller. */
+/** The first answer for this key. A key used for a different move is a bug in the caller. */
 async function firstAnswer(trx: Work, { key, application, type, release }: Move): Promise<Answer | undefined> {
   const first = await trx.selectFrom('authoritative.moves').selectAll().where('key', '=', key).executeTakeFirst();
   if (!first) return undefined;
@@ -146,7 +146,7 @@ async function sequenceOf(trx: Work, release: string, type: string): Promise<num
   return found.sequence;
 }
 
-/** Is it an older version of the very model that is live? Only a revert goes back. */
+/** Whether it is an older version of the model that is live. Only a revert goes back. */
 async function isOlderVersion(trx: Work, release: string, live: string): Promise<boolean> {
   const found = await trx
     .selectFrom('authoritative.releases as next')
@@ -161,7 +161,7 @@ async function isOlderVersion(trx: Work, release: string, live: string): Promise
   return found !== undefined;
 }
 
-/** Is there a gate of the application whose newest result for this release is not a pass? */
+/** Whether the newest result of some gate of the application for this release is not a pass. */
 async function hasOpenGates(trx: Work, application: string, release: string): Promise<boolean> {
   const found = await sql<{ gate: string }>`
     select wanted.gate from authoritative.applications a, jsonb_array_elements_text(a.row->'gates') as wanted(gate)
@@ -172,7 +172,7 @@ async function hasOpenGates(trx: Work, application: string, release: string): Pr
   return found.rows.length > 0;
 }
 
-/** A revert goes to what was live there and is not now. */
+/** Whether the release was live there before and is not live now. Only such a release can be reverted to. */
 export async function isEarlier(
   trx: Work,
   pointer: Pick<LivePointer, 'application' | 'type' | 'release'>,
@@ -186,7 +186,7 @@ export async function isEarlier(
   return found !== undefined;
 }
 
-/** The rows of what is live now and of what was, in the pointer's transaction. */
+/** Updates the delivery rows of the newly live and the previously live release, in the pointer's transaction. */
 export async function moveDeliveries(
   trx: Work,
   {
@@ -213,7 +213,7 @@ export async function moveDeliveries(
       .forUpdate()
       .executeTakeFirst();
     const row = known?.row ?? { application, release: of, type, gates: [], detail: '' };
-    // The workflows' clock, as in every other row of deliveries, so that times compare.
+    // The workflows' clock, as in all other delivery rows, so that times are comparable.
     const updatedAt = known && Date.parse(known.row.updatedAt) > Date.parse(at) ? known.row.updatedAt : at;
     await setDelivery(trx, { ...row, state, updatedAt });
   }

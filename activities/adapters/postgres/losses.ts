@@ -1,20 +1,20 @@
-// A lost connection, a restart, a deadlock: which of PostgreSQL's errors pass by themselves, and a call that outlasts them.
+// Classifies PostgreSQL errors that pass on their own (lost connection, restart, deadlock), and retries calls until they do.
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { codeOf, failure, SystemUnavailable } from '../../failures.ts';
 import { RECORDS_AWAY } from '../../records.ts';
 
-/** Runs work and, as long as what stops it passes by itself, runs it anew. */
+/** Runs work, and retries it while the error is transient. */
 export type Outlast = <T>(work: () => Promise<T>) => Promise<T>;
 
-/** A cut connection is replaced at once; a server that starts again has some hundred milliseconds to some seconds. */
+/** A lost connection is replaced immediately; a restarting server needs some hundred milliseconds to some seconds. */
 const FIRST_PAUSE_MS = 20;
 const LONGEST_PAUSE_MS = 1_000;
 
 /**
- * What runs through it must be harmless to run twice: a connection that is lost while COMMIT is under way leaves open
- * whether it counted. Every method of Records is (see there); each begins anew as a whole, never in the middle.
- * `server` is how messages call it; the patience counts from the first error of a call, in milliseconds.
+ * Work that runs through it must be idempotent: if the connection is lost during COMMIT, it is unknown whether the
+ * transaction took effect. Every method of Records is idempotent (see there), and each retry repeats the whole call.
+ * `server` is the name in messages. `patienceMs` counts from the first error of a call.
  */
 export function createOutlast(options: {
   readonly server: string;
@@ -29,22 +29,22 @@ export function createOutlast(options: {
         return await work();
       } catch (error) {
         if (!passes(error)) throw explained(error, server);
-        // The first of a row says enough; the last one is thrown.
+        // Warn only about the first error; the last one is thrown.
         if (since === undefined) onWarn(`${describeError(error, server)}; the call is made again`);
         since ??= performance.now();
         if (performance.now() - since > patienceMs) throw explained(error, server);
-        // Not all at once: those who lost their connections together would also come back together.
+        // Jitter: callers that lost their connections together must not return together.
         await sleep(pause * (0.5 + Math.random()));
       }
   };
 }
 
-/** SQLSTATEs: connections (08, 57P), deadlock, serialization failure, no connection left, a session ended for its idleness. */
+/** SQLSTATEs: connections (08, 57P), deadlock, serialization failure, no connection left, session ended as idle. */
 const PASSING_STATE = /^(08...|57P0[1235]|40P01|40001|53300|25P0[34])$/;
-/** The system's, of a network and a server that come back. */
+/** System errors of an unavailable network or server. */
 const PASSING_CODE =
   /^(ECONNRESET|ECONNREFUSED|ECONNABORTED|EPIPE|ETIMEDOUT|EHOSTUNREACH|EHOSTDOWN|ENETUNREACH|ENETDOWN|ENOTFOUND|EAI_AGAIN)$/;
-/** What `pg` says without a code. */
+/** `pg` errors without a code. */
 const PASSING_MESSAGE =
   /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error|Client was closed and is not queryable|Client network socket disconnected before secure TLS)/;
 
@@ -56,7 +56,7 @@ function passes(error: unknown): boolean {
 
 const full = 'its disk is full: free some space there';
 
-/** What a person can do, by code or message; the order decides. Retryable: somebody can fix it meanwhile. */
+/** What a person can do, by code or message; the first match applies. Retryable: someone may fix it meanwhile. */
 const remedies: readonly (readonly [RegExp, string])[] = [
   [/^53100/, full],
   [/^53200/, 'it has no memory left: see its log'],
@@ -85,12 +85,15 @@ function remedyFor(error: unknown): string | undefined {
 
 function describeError(error: unknown, server: string): string {
   const [code, said, remedy] = [codeOf(error), saidBy(error), remedyFor(error)];
-  // A name with several addresses gives an error without a message.
+  // A host name with several addresses gives an error without a message.
   const details = [said, code !== undefined && !said.includes(code) ? code : ''].filter(Boolean).join(', ');
   return remedy === undefined ? `${server}: ${details}` : `${server}: ${remedy} (${details})`;
 }
 
-/** What trying again cannot mend becomes a failure by class of SQLSTATE; what a person can mend says how; the rest stays as it is. */
+/**
+ * Maps non-retryable errors to failures by SQLSTATE class. Maps transient errors, and errors that a person can fix, to
+ * `SystemUnavailable`, with the remedy if one is known. All others are unchanged.
+ */
 function explained(error: unknown, server: string): unknown {
   if (error instanceof pg.DatabaseError) {
     const code = error.code ?? '';
@@ -104,7 +107,7 @@ function explained(error: unknown, server: string): unknown {
   if (!isAway && remedy === undefined) return error;
   return new SystemUnavailable({
     system: 'PostgreSQL',
-    // What follows the colon is for the operator.
+    // The text after the colon is for the operator only.
     reason: remedy?.split(': ')[0] ?? 'it does not answer',
     message: describeError(error, server),
     isFull: remedy === full,

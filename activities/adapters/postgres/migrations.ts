@@ -1,4 +1,4 @@
-// The schema's versions, forward only: one transaction under one lock, so that several processes may start at once.
+// Schema migrations, forward only: one transaction under one lock, so that several processes may start concurrently.
 import type { Kysely } from 'kysely';
 import { sql } from 'kysely';
 import type { Tables } from './schema.ts';
@@ -6,7 +6,7 @@ import type { Work } from './connection.ts';
 import { lock, transact } from './connection.ts';
 import { recordEarlierStarts } from './earlier-starts.ts';
 
-/** Never edit one that has been shipped: append. Their number is the version of the schema. */
+/** Never edit a shipped migration: append a new one. Their count is the schema version. */
 export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = [
   `
   create table authoritative.users (
@@ -207,13 +207,13 @@ export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = 
   );
   create index on projection.imports (project, ordinal);
   `,
-  // People choose the ids of their commands: one is unique in its workflow, not beyond.
+  // People choose the ids of their commands, so an id is only unique within its workflow.
   `
   alter table authoritative.releases
     drop constraint releases_command_id_key,
     add unique (project, model, submission, command_id);
   `,
-  // What is true is decided in these tables; workflows coordinate.
+  // These tables hold the authoritative state; workflows only coordinate.
   `
   create table authoritative.signing_keys (
     key_id text primary key,
@@ -377,7 +377,7 @@ export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = 
   alter table authoritative.moves alter column release drop not null;
   `,
   recordEarlierStarts,
-  // What people give can be corrected: users disabled, types granted, applications changed, data sets deleted.
+  // Makes people's input correctable: disabled users, granted types, changed applications, deleted data sets.
   `
   alter table authoritative.users add column disabled boolean not null default false;
   create index on authoritative.tokens (token_id) where kind = 'job' and revoked_at is null;
@@ -436,7 +436,7 @@ export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = 
     ) found
     join authoritative.data_sets d on d.project = found.project and d.dataset = found.dataset;
   `,
-  // What stored bytes are checked by when they are served, and those that were found wrong.
+  // Digests for checking stored bytes when they are served, and the faults found.
   `
   create table authoritative.chunk_digests (
     sha256 text,
@@ -460,7 +460,7 @@ export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = 
     last_at timestamptz not null
   );
   `,
-  // Entries are inserted without a place in the chain and get one later: writers wait for nobody.
+  // Entries are inserted without a chain position and get one later, so that writers wait for nobody.
   `
   alter table authoritative.audit
     drop constraint audit_pkey,
@@ -504,7 +504,7 @@ export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = 
   create index on authoritative.refusals (minute);
   create index on authoritative.releases (type, sequence) where announced;
   `,
-  // Lists: what a page shows, and by what it is filtered and sorted, without the whole rows.
+  // Lists: the columns that a page shows, filters and sorts by, without reading whole rows.
   `
   alter table projection.versions
     add column summary jsonb not null generated always as (row - '{files,run,decisions,keyId}'::text[]) stored,
@@ -541,12 +541,12 @@ export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = 
   drop index projection.deliveries_release_idx;
   create index on projection.scans (project, ordinal);
   `,
-  // What one run of a delivery finds of a gate counts once, however often the worker died before it could say so.
+  // A delivery run's result for a gate counts once, even if the worker died before reporting it.
   `
   alter table authoritative.gate_results add column run text;
   create unique index on authoritative.gate_results (application, release, gate, run);
   `,
-  // Which installation this database belongs to, what the other systems were last known to hold, and whether all waits for a person.
+  // The installation that this database belongs to, the last known checkpoints of other systems, and the pause.
   `
   create table authoritative.installation (
     one boolean primary key default true check (one),
@@ -574,7 +574,7 @@ export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = 
   alter table authoritative.releases add column manifest boolean not null default false;
   create index on authoritative.releases (sequence) where announced and not manifest;
   `,
-  // What versions are filtered and sorted by, in narrow rows: the thousands that a tag or a word may have are read without the versions.
+  // Narrow rows for filtering and sorting versions: thousands of rows may match a tag or word, and are read without the versions.
   `
   create table projection.version_index (
     ordinal bigint primary key references projection.versions (ordinal) on delete cascade,
@@ -624,8 +624,8 @@ export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = 
   create index on projection.version_index using gin (tags);
   create index on projection.version_index using gin (words);
   `,
-  // Starts that an earlier migration wrote for what was open: what their steps have made is not on record, and who asked in what
-  // role was not kept. The role of today stands for it where it counts.
+  // Starts that an earlier migration wrote for open work: the results of their steps are not on record, and the
+  // requester's role was not stored. Where a role is needed, the current one is used.
   `
   alter table authoritative.starts add column brought_over boolean not null default false;
   update authoritative.starts set brought_over = true where earlier or roles = '[]';
@@ -635,7 +635,7 @@ export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = 
 ];
 
 /**
- * Brings the schema to this program's version, or to an earlier one. A database of a later version is refused: an older
+ * Migrates the schema to this program's version, or to an earlier one. Refuses a database of a later version: an older
  * program would misread it.
  */
 export async function migrate(db: Kysely<Tables>, to: number = migrations.length): Promise<void> {

@@ -1,4 +1,4 @@
-// Model types: each is one project's own, which may let other projects consume it.
+// Model types: each belongs to one project, which may grant other projects the right to consume it.
 import { sql } from 'kysely';
 import type { Records } from '../../records.ts';
 import { TYPES_LIMIT } from '../../records.ts';
@@ -8,7 +8,7 @@ import type { Database, Work } from './connection.ts';
 
 type TypeRecords = Pick<Records, 'addTypes' | 'typeAccess' | 'setTypeGrant' | 'mayConsume'>;
 
-/** The types' part of Records. */
+/** The model-type part of Records. */
 export function typeRecords(db: Database): TypeRecords {
   return {
     async addTypes(project, types, audit) {
@@ -17,7 +17,7 @@ export function typeRecords(db: Database): TypeRecords {
           .selectFrom('authoritative.projects')
           .select('project')
           .where('project', '=', project)
-          // Two additions at once would give one position twice, and pass the limit together.
+          // Concurrent additions would use the same position twice and exceed the limit together.
           .forUpdate()
           .executeTakeFirst();
         if (!there) throw failure('NotFound', `there is no project ${project}`);
@@ -92,7 +92,7 @@ const usable = (db: Database, project: string) =>
     )
     .where((eb) => eb.or([eb('t.project', '=', project), eb('g.project', 'is not', null)]));
 
-/** Those of the types that a project may not consume: neither its own nor granted to it. */
+/** The types that a project may not consume: neither its own nor granted to it. */
 export async function unavailableTypes(
   db: Database,
   project: string,
@@ -103,7 +103,7 @@ export async function unavailableTypes(
   return types.filter((type) => !found.some((one) => one.type === type));
 }
 
-/** Gives types to a project, in their order from `position` on. A type of another project is a conflict. */
+/** Inserts a project's types, in order, starting at `position`. A type of another project is a conflict. */
 export async function insertTypes(
   trx: Work,
   project: string,
@@ -111,7 +111,7 @@ export async function insertTypes(
   position: number,
 ): Promise<void> {
   const wanted = types.map((type, i) => ({ type, project, position: position + i }));
-  // Sorted: two projects that want the same types then wait for each other in one direction only.
+  // Sorted, so that two projects that want the same types cannot deadlock.
   for (const row of wanted.sort((a, b) => (a.type < b.type ? -1 : 1))) {
     const added = await trx
       .insertInto('authoritative.types')

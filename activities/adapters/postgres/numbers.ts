@@ -1,4 +1,4 @@
-// The numbers of releases: which are given, fixed in the release store, or below a floor that a restore has set.
+// Release numbers: allotted, fixed in the release store, or below a floor set by a restore.
 import { sql } from 'kysely';
 import { failure } from '../../failures.ts';
 import type { Records } from '../../records.ts';
@@ -7,18 +7,18 @@ import type { Database, Work } from './connection.ts';
 
 type NumberRecords = Pick<Records, 'manifested' | 'releaseCommand' | 'unmanifested'>;
 
-/** The newest number of a type that is given or lies below the floor. Each part is the last entry of an index. */
+/** The newest number of a type that is allotted or below the floor. Each part reads the last entry of an index. */
 export async function newestNumber(db: Database | Work, type: string): Promise<number> {
   const { rows } = await sql<{ newest: number }>`select ${newestOf(sql`${type}`)} as newest`.execute(db);
   return rows[0]?.newest ?? 0;
 }
 
-/** The same as an expression over a type. */
+/** The same as an SQL expression over a type. */
 export const newestOf = (type: ReturnType<typeof sql>) => sql<number>`greatest(
   coalesce((select max(sequence) from authoritative.releases where type = ${type}), 0),
   coalesce((select sequence from authoritative.release_floors where type = ${type}), 0))`;
 
-/** The numbers' part of Records. */
+/** The release-number part of Records. */
 export function numberRecords(db: Database): NumberRecords {
   return {
     async manifested(release) {
@@ -54,7 +54,7 @@ export function numberRecords(db: Database): NumberRecords {
   };
 }
 
-/** The release of a row. */
+/** The release from a row. */
 export function releaseOf({ row, announced }: { row: Release; announced: boolean }): Release {
   return { ...row, state: announced ? 'announced' : 'allotted' };
 }

@@ -1,34 +1,34 @@
-// Pages of rows: the cursor says where the last row stands, so that a page stays right while rows are added.
+// Pages of rows. The cursor holds the last row's position, so that pages stay correct while rows are added.
 import type { Page } from '../../records.ts';
 import { failure } from '../../failures.ts';
 
 const STANDARD = 100;
-/** A row may hold some tens of kilobytes: a page stays in the tens of megabytes. */
+/** A row may have some tens of kilobytes, so a page stays in the tens of megabytes. */
 const MOST = 1_000;
 
-/** The number of rows a page has. */
+/** The number of rows on a page. */
 export function limitOf(limit: number | undefined): number {
   return Math.min(Math.max(1, Math.trunc(limit ?? STANDARD) || STANDARD), MOST);
 }
 
-/** The ordinal to go on after. */
+/** The ordinal to continue after. */
 export function cursorOf({ after }: Page): number | undefined {
   if (after === undefined) return undefined;
   if (!/^[0-9]{1,15}$/.test(after)) throw noCursor();
   return Number(after);
 }
 
-/** Where a row stands in a sorted list: by a key as PostgreSQL writes it, and by its ordinal among equal ones. */
+/** A row's position in a sorted list: its key as PostgreSQL text, and its ordinal among equal keys. */
 export interface Place {
   readonly key: string;
   readonly ordinal: number;
 }
 
-/** The cursor of a place in a list of this order. */
+/** The cursor for a position in a list with this order. */
 export const sortedCursor = (order: string, { key, ordinal }: Place): string =>
   Buffer.from(JSON.stringify([order, key, ordinal])).toString('base64url');
 
-/** The place to go on after in a list of this order; `key` is what its keys look like. */
+/** The position to continue after in a list with this order. `key` is the format of its keys. */
 export function placeOf({ after }: Page, order: string, key: RegExp): Place | undefined {
   if (after === undefined) return undefined;
   const parts = partsOf(after);
@@ -47,14 +47,14 @@ function partsOf(cursor: string): readonly unknown[] {
   }
 }
 
-/** A cursor comes back from people: what none of ours looks like is refused. */
+/** Cursors come back from callers, so malformed ones are refused. */
 const noCursor = () =>
   failure(
     'InvalidInput',
     `"after" is no cursor of this list: take "next" from the page before, and keep filters and order`,
   );
 
-/** The page made of one row more than were asked for: that there is one more means that there is a next page. */
+/** Makes a page from a query for one row more than requested: an extra row means that there is a next page. */
 export function cutPage<Row, T>(
   found: readonly Row[],
   limit: number,

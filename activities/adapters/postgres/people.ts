@@ -1,4 +1,4 @@
-// Users, and the tokens that prove who acts: of a token only its SHA-256 is kept.
+// Users, and the tokens that authenticate them. Only the SHA-256 of a token is stored.
 import { sql } from 'kysely';
 import type { Digest } from '../../../workflows/domain/names.ts';
 import type { IssuedToken, JobGrant, Principal, Records } from '../../records.ts';
@@ -24,7 +24,7 @@ type PeopleRecords = Pick<
   | 'revokeToken'
 >;
 
-/** The people's part of Records. */
+/** The people part of Records. */
 export function peopleRecords(db: Database): PeopleRecords {
   return {
     async createUser(user, admin, audit) {
@@ -62,7 +62,7 @@ export function peopleRecords(db: Database): PeopleRecords {
 
     async changeUser(user, { admin, disabled }, audit) {
       await writeOnce(db, audit, async (trx) => {
-        // One change of anybody's standing at a time: two that each leave the other one's administrator would leave none.
+        // Serializes changes: two administrators who disable each other concurrently would leave none.
         await lock(trx, 'administrators');
         const before = await trx
           .selectFrom('authoritative.users')
@@ -179,7 +179,7 @@ export function peopleRecords(db: Database): PeopleRecords {
   };
 }
 
-/** The clock is the database's, one for all processes. */
+/** By the database's clock, shared by all processes. */
 const stillGood = sql<boolean>`(expires_at is null or expires_at > now())`;
 
 const issuedTokens = (db: Database) =>
@@ -194,7 +194,7 @@ const issuedTokens = (db: Database) =>
       'revoked_at as revokedAt',
     ]);
 
-/** The token if it is good now, with its holder. One query whatever is found; the clock is the database's, one for all processes. */
+/** The token with its holder, if it is valid now. Always one query, by the database's clock. */
 const goodTokens = (db: Database, sha256: Digest) =>
   db
     .selectFrom('authoritative.tokens as token')
@@ -205,7 +205,7 @@ const goodTokens = (db: Database, sha256: Digest) =>
     .where('token.sha256', '=', sha256)
     .where('token.revoked_at', 'is', null)
     .where(stillGood)
-    // Null where the holder is not a user.
+    // Null if the holder is not a user.
     .where('user.disabled', 'is not', true);
 
 type GoodToken = {
@@ -226,7 +226,7 @@ const principalOf = ({ token_id, name, kind, job, admin }: GoodToken): Principal
 
 const isGoodAdmin = ({ admin, disabled }: { admin: boolean; disabled: boolean }): boolean => admin && !disabled;
 
-/** A token for a name that nobody has yet would be a token for whoever takes it later. Jobs have no row of their own. */
+/** A token for an unused name would later work for whoever takes that name. Jobs have no row of their own. */
 async function holderMustExist(trx: Work, kind: Principal['kind'], name: string): Promise<void> {
   if (kind === 'job') return;
   const found =

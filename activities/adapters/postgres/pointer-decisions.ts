@@ -1,4 +1,4 @@
-// What is decided about an application: the next delivery, what its gates came to, and people's moves of the live pointer.
+// Decisions about an application: the next delivery, its gate results, and people's moves of the live pointer.
 import { isDeepStrictEqual } from 'node:util';
 import { sql } from 'kysely';
 import type { AuditEntry, DeliveryKey, Records } from '../../records.ts';
@@ -34,7 +34,7 @@ type PointerDecisionRecords = Pick<
 
 const applicationOf = (workflowId: string) => partsOf(workflowId, 'application', 'application', 'type');
 
-/** The decisions' part of Records that is about applications. */
+/** The pointer-decision part of Records. */
 export function pointerDecisionRecords(db: Database): PointerDecisionRecords {
   return {
     async applicationStanding(workflowId) {
@@ -54,7 +54,7 @@ export function pointerDecisionRecords(db: Database): PointerDecisionRecords {
         const subject = `${of.application}/${of.type}`;
         const taken = await takeCommand(trx, workflowId, command, { project: now.app.project, subject });
         if (taken.isOpen) return decide(trx, now, taken, doubt);
-        // Whoever did not hear of the decision must still hear whom to wake.
+        // A caller that did not get the first answer must still learn whom to wake.
         return { ...standingOf(now), wake: await touchedBy(trx, of, `${workflowId}/${taken.body.commandId}`) };
       });
     },
@@ -78,7 +78,7 @@ export function pointerDecisionRecords(db: Database): PointerDecisionRecords {
       return transact(db, async (trx) => {
         await mustNotBePaused(trx);
         const { app } = await pointerNow(trx, of, {});
-        // A type that the application has dropped is not delivered any more.
+        // Types that the application no longer consumes are not delivered.
         const release = app.types.includes(of.type) ? await nextRelease(trx, of) : undefined;
         if (!release) return { release: null };
         const { application, type } = of;
@@ -122,7 +122,7 @@ export function pointerDecisionRecords(db: Database): PointerDecisionRecords {
             and (${run ?? null}::text is null or run = ${run ?? null})
           order by ordinal desc limit 1`.execute(trx);
         const known = rows.find((row) => run !== undefined || isDeepStrictEqual({ ...row }, result));
-        // What is there already was written and not heard of.
+        // An existing result was written, but its answer was lost.
         if (!known)
           await trx
             .insertInto('authoritative.gate_results')
@@ -146,7 +146,7 @@ export function pointerDecisionRecords(db: Database): PointerDecisionRecords {
         await writeProjections(trx, [{ kind: 'delivery', row }]);
         const release = await releaseOf(trx, of.release);
         const id = ids.delivery(of);
-        // One that has passed is over when it is live: until then a run that comes again finds what is there.
+        // A passed delivery is finished when it is live. Until then a new run finds the existing results.
         if (row.state === 'failed') await closeStart(trx, id, row.state);
         await append(trx, [auditOf(row, release, id, await countOf(trx, of))]);
         return row;
@@ -221,7 +221,7 @@ async function decide(
   };
 }
 
-/** The lifecycles of the versions that a move made live, and that were live before it. */
+/** The lifecycles of the versions that a move made live and that were live before it. */
 async function touchedBy(
   trx: Work,
   { application, type }: Pick<LivePointer, 'application' | 'type'>,
@@ -238,7 +238,7 @@ async function touchedBy(
 }
 
 /**
- * The lifecycles that may not have heard of what the application did last: of what is live, of what was before it, and of
+ * The lifecycles that may have missed the application's last changes: of the live version, of the previous one, and of
  * the newest delivery.
  */
 async function behindOf(trx: Work, { application, type, generation }: LivePointer): Promise<readonly string[]> {
@@ -267,8 +267,8 @@ async function revertProblem(trx: Work, pointer: LivePointer, to: string): Promi
 }
 
 /**
- * The oldest release that the application has not dealt with: announced, not taken back, after its floor and after what
- * is live. Of an older sequence than what is live nothing is delivered any more.
+ * The oldest release that the application has not handled: announced, not withdrawn, above its floor and above the live
+ * release's sequence. Older sequences than the live one are not delivered.
  */
 async function nextRelease(trx: Work, { application, type }: { application: string; type: string }) {
   const found = await sql<{ row: Release }>`
@@ -285,7 +285,7 @@ async function nextRelease(trx: Work, { application, type }: { application: stri
   return row && ({ ...row, state: 'announced' } as const);
 }
 
-/** A new application begins with the newest release that stands: `floor` is the sequence before it, fixed once. */
+/** A new application starts with the newest release that is not withdrawn. `floor` is the sequence before it, set once. */
 async function setFloor(trx: Work, { application, type }: { application: string; type: string }): Promise<void> {
   await sql`
     update authoritative.live_pointers set floor = coalesce((
@@ -295,7 +295,7 @@ async function setFloor(trx: Work, { application, type }: { application: string;
     where application = ${application} and type = ${type} and floor is null`.execute(trx);
 }
 
-/** Gates as they are configured now, and the newest result of each. */
+/** The currently configured gates, with the newest result of each. */
 async function resultsOf(trx: Work, { application, release }: Pick<DeliveryKey, 'application' | 'release'>) {
   const app = await trx
     .selectFrom('authoritative.applications')
@@ -347,7 +347,7 @@ function auditOf(
   results: number,
 ): AuditEntry {
   return {
-    // Another attempt has more results: its entries are others.
+    // Another attempt has more results, so its entries have different keys.
     key: `${by}/${row.state}/${results}`,
     project: about.project,
     kind: `delivery.${row.state}`,

@@ -1,11 +1,11 @@
-// Writing projections: activities come late and twice, so an older row never takes the place of a newer one.
+// Writes projections. Activities may run late or twice, so an older row never replaces a newer one.
 import { sql } from 'kysely';
 import type { Projection } from '../../records.ts';
 import type { Delivery, DeliveryState, Evaluation, Scan, Version } from '../../../workflows/domain/model.ts';
 import type { Work } from './connection.ts';
 import { json } from './connection.ts';
 
-/** How far along a delivery is. `failed` ends it before it was live; what was live ends as superseded or reverted. */
+/** Progress of a delivery. `failed` ends it before it was live; a live delivery ends as superseded or reverted. */
 const deliveryStanding = {
   received: 0,
   gating: 1,
@@ -19,14 +19,17 @@ const deliveryStanding = {
 const evaluationStanding = { running: 0, done: 1, failed: 1 } as const satisfies Record<Evaluation['state'], number>;
 const scanStanding = { open: 0, labelled: 1 } as const satisfies Record<Scan['state'], number>;
 
-/** Writes each row that is newer than the stored one, always in the same order: two writers then never wait for each other. */
+/** Writes each row that is newer than the stored one, in a fixed order to avoid deadlocks. */
 export async function writeProjections(trx: Work, projections: readonly Projection[]): Promise<void> {
   const keyed = projections.map((projection) => ({ projection, key: keyOf(projection) }));
   keyed.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
   for (const { projection } of keyed) await write(trx, projection);
 }
 
-/** Sets a delivery to what the live pointer says of it, whatever it was: only the pointer's move may take a state back. */
+/**
+ * Sets a delivery to its state by the live pointer, regardless of its stored state. Only a pointer move may take a state
+ * back.
+ */
 export async function setDelivery(trx: Work, delivery: Delivery): Promise<void> {
   await trx
     .insertInto('projection.deliveries')
@@ -76,7 +79,7 @@ async function writeVersion(trx: Work, version: Version): Promise<void> {
     .returning(sql<boolean>`xmax = 0`.as('isNew'))
     .executeTakeFirst();
   if (!written?.isNew) return;
-  // Evaluations that were written before: their author may see them.
+  // Evaluations written earlier: their author may see them.
   await trx
     .updateTable('projection.evaluations')
     .set({ author })
@@ -115,11 +118,11 @@ async function writeDelivery(trx: Work, delivery: Delivery): Promise<void> {
         .columns(['application', 'release'])
         .doUpdateSet({
           ...deliveryColumns(delivery),
-          // Whoever stops a delivery does not know what its gates have said so far: that stays.
+          // A caller that stops a delivery does not know its gate results so far, so they are kept.
           row: sql<string>`case when excluded.row->'gates' = '[]' then excluded.row || jsonb_build_object('gates', deliveries.row->'gates')
             else excluded.row end`,
         })
-        // A live row may have come back from `superseded` by a revert: there a later state must also be younger.
+        // A revert may have turned a `superseded` row live again. For such a row, a later state must also have a later time.
         .where(
           sql<boolean>`(excluded.standing > deliveries.standing and deliveries.state <> 'live')
             or (excluded.standing >= deliveries.standing and excluded.updated_at >= deliveries.updated_at)`,

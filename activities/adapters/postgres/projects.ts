@@ -1,4 +1,4 @@
-// Projects with their types and policy, and their members.
+// Projects with their types, policy and members.
 import { sql } from 'kysely';
 import type { Project, Records } from '../../records.ts';
 import type { Policy } from '../../../workflows/domain/model.ts';
@@ -13,7 +13,7 @@ type ProjectRecords = Pick<
   'createProject' | 'project' | 'projects' | 'projectOfType' | 'setPolicy' | 'setMember' | 'members'
 >;
 
-/** The projects' part of Records. */
+/** The project part of Records. */
 export function projectRecords(db: Database): ProjectRecords {
   return {
     async createProject(project, audit) {
@@ -93,7 +93,7 @@ async function insertProject(trx: Work, { project, types, policy }: Project): Pr
   await insertTypes(trx, project, types, 0);
 }
 
-/** The types of a project, in their order, as a column; `alias` is how the query calls the table of projects. */
+/** A project's types, in order, as a column. `alias` is the projects table in the query. */
 export const typesOf = (alias: string) =>
   sql<
     string[]
@@ -118,7 +118,7 @@ async function selectProjects(
   return found.map((row) => ({ project: row.project, types: row.types, policy: row.policy }));
 }
 
-/** Keeps who set which policy: nobody lowers the bar for their own work. */
+/** Stores who set each policy, so that nobody can lower the bar for their own work. */
 async function insertPolicy(trx: Work, project: string, policy: Policy, setBy: string): Promise<void> {
   await trx
     .insertInto('authoritative.policies')
@@ -134,7 +134,7 @@ async function bothMustExist(trx: Work, project: string, user: string): Promise<
     .selectFrom('authoritative.projects')
     .select('project')
     .where('project', '=', project)
-    // A decision that is being made holds the members as they are.
+    // Waits for decisions in progress, which lock the members.
     .forNoKeyUpdate()
     .executeTakeFirst();
   if (!there) throw failure('NotFound', `there is no project ${project}`);

@@ -1,4 +1,4 @@
-// Records on PostgreSQL: opens the pool, brings the schema up to date, puts the groups together.
+// Records on PostgreSQL: opens the pool, migrates the schema, and combines the groups.
 import type { Records } from '../../records.ts';
 import { applicationRecords } from './applications.ts';
 import { auditRecords } from './audit.ts';
@@ -26,29 +26,29 @@ import { versionFactRecords } from './version-facts.ts';
 import { typeRecords } from './model-types.ts';
 import { versionRecords } from './versions.ts';
 
-/** Enough for a worker's activities at once; PostgreSQL's own default is 100 connections for all processes together. */
+/** Enough for a worker's concurrent activities. PostgreSQL's default is 100 connections for all processes together. */
 const POOL_SIZE = 10;
-/** A page of a thousand rows on a slow disk takes seconds; what takes longer waits for something that does not come. */
+/** A page of a thousand rows on a slow disk takes seconds. A longer statement waits for something that does not come. */
 const STATEMENT_MS = 30_000;
-/** A server that is started again is back by then, and a person who waits for the API has not left yet. */
+/** Long enough for a server restart, short enough for a person who waits for the API. */
 const PATIENCE_MS = 15_000;
 
 export interface PostgresOptions {
-  /** `sslmode` is `verify-full` (`require` and `verify-ca` mean it too) or `disable`; without it TLS is spoken if `ca` is given. */
+  /** `sslmode` is `verify-full` (also `require` and `verify-ca`) or `disable`. Default: TLS if `ca` is given. */
   readonly url: string;
-  /** PEM of the authority that signed the server's certificate; no other is taken then. */
+  /** PEM of the authority that signed the server's certificate. No other authority is accepted. */
   readonly ca?: string | undefined;
   readonly poolSize?: number | undefined;
   readonly statementMs?: number | undefined;
-  /** How long a call outlasts a server that is away, in milliseconds. */
+  /** How long a call keeps retrying while the server is unavailable, in milliseconds. */
   readonly patienceMs?: number | undefined;
   readonly onWarn?: ((message: string) => void) | undefined;
 }
 
 /**
- * Connects to a database and migrates it; several processes may do so at once. A connection that is lost in a call, also
- * while it commits, is replaced and the call made anew as a whole: every write counts once.
- * @throws when the database cannot be reached, refuses us or is of a later version; nothing stays open then.
+ * Connects to a database and migrates it; several processes may do so concurrently. If a connection is lost during a
+ * call, even during its commit, it is replaced and the whole call is repeated: every write counts once.
+ * @throws if the database is unreachable, refuses us or has a later version; nothing stays open in that case.
  */
 export async function createPostgresRecords(options: PostgresOptions): Promise<Records> {
   const { url, ca, poolSize = POOL_SIZE, statementMs = STATEMENT_MS, patienceMs = PATIENCE_MS } = options;
@@ -90,7 +90,7 @@ export async function createPostgresRecords(options: PostgresOptions): Promise<R
   });
 }
 
-/** The same Records, each call through `outlast`. */
+/** The same Records, with each call wrapped in `outlast`. */
 function eachCall(outlast: Outlast, records: Records): Records {
   return new Proxy(records, {
     get(target, name) {

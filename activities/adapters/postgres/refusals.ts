@@ -1,15 +1,18 @@
-// Refused requests: counted per principal, action, project and minute, so that whoever asks in vain does not fill the audit.
+// Refused requests, counted per principal, action, project and minute, so that repeated refusals do not fill the audit.
 import { sql } from 'kysely';
 import type { AuditEntry, Records } from '../../records.ts';
 import type { Database, Work } from './connection.ts';
 import { entryOf, rowOf } from './entry-text.ts';
 
-/** Minutes that are told in one go: more wait for the next. */
+/** Maximum number of minutes reported at a time; the rest waits for the next run. */
 const MOST = 500;
-/** Clocks of several machines differ by less; a late one is told by an entry of its own. */
+/** The clocks of several machines differ by less. A later request is reported in its own entry. */
 const minuteOver = sql<string>`now() - interval '2 minutes'`;
 
-/** Counts one; the first of its minute is in the audit with it. One statement: two at once are the first and the second. */
+/**
+ * Counts a refusal. The first one of its minute is also written to the audit. One statement, so that of two concurrent
+ * refusals one is first.
+ */
 export async function countRefusal(
   db: Database,
   refused: AuditEntry,
@@ -28,7 +31,7 @@ export async function countRefusal(
     on conflict (key) do nothing`.execute(db);
 }
 
-/** Adds to the audit how many requests were refused in minutes that are over. */
+/** Adds the number of refused requests to the audit, for minutes that are over. */
 export async function tellRefusals(trx: Work): Promise<void> {
   const over = await trx
     .deleteFrom('authoritative.refusals')
@@ -37,7 +40,7 @@ export async function tellRefusals(trx: Work): Promise<void> {
     )
     .returning(['refusal', 'principal', 'action', 'count', 'entry'])
     .execute();
-  // The first one is there already.
+  // The first one is already in the audit.
   const more = over.filter(({ count }) => count > 1);
   if (more.length === 0) return;
   const rows = more.map(({ refusal, principal, action, count, entry: text }) => {

@@ -1,4 +1,4 @@
-// Releases: one sequence per type, without gaps, and the fences that keep a release from going live.
+// Releases: one gapless sequence per type, and the fences that keep a release from going live.
 import { sql } from 'kysely';
 import type { Records } from '../../records.ts';
 import type { Release, StandingRelease, Withdrawal } from '../../../workflows/domain/model.ts';
@@ -23,10 +23,10 @@ type ReleaseRecords = Pick<
 >;
 type Unallotted = Parameters<Records['allotRelease']>[1];
 
-/** The lock that a fence and a move of the live pointer both take: of the two only one can come first. */
+/** The lock that both a fence and a move of the live pointer take, so that only one of them comes first. */
 export const releaseLock = (release: string): string => `release:${release}`;
 
-/** Has the release been taken back? */
+/** Whether the release has been withdrawn. */
 export async function isFenced(db: Database, release: string): Promise<boolean> {
   const found = await db
     .selectFrom('authoritative.fences')
@@ -37,8 +37,8 @@ export async function isFenced(db: Database, release: string): Promise<boolean> 
 }
 
 /**
- * Releases with the decision that took each back. A failed release is held back by its own command, which says why it failed;
- * fences of before decisions were recorded have theirs in the version's row.
+ * Releases with the decision that withdrew each. A failed release is fenced by its own command, which says why it failed.
+ * For fences from before decisions were recorded, the decision is in the version's row.
  */
 const asTheyStand = (db: Database) =>
   db
@@ -85,12 +85,12 @@ type Found = { row: Release; announced: boolean; withdrawn: Withdrawal | null; f
 
 function standingOf({ withdrawn, fence, ...found }: Found): StandingRelease {
   const known = withdrawn && { ...withdrawn, at: new Date(withdrawn.at).toISOString() };
-  // A fence whose decision is not recorded: that it was taken back is certain all the same.
+  // A fence without a recorded decision: the release is withdrawn all the same.
   const unknown = { decision: '', by: '', reason: 'no decision is recorded', at: found.row.releasedAt };
   return { ...releaseOf(found), withdrawn: fence === null ? null : (known ?? unknown) };
 }
 
-/** The releases' part of Records. */
+/** The release part of Records. */
 export function releaseRecords(db: Database): ReleaseRecords {
   return {
     async allotRelease(commandId, release) {
@@ -143,7 +143,7 @@ export function releaseRecords(db: Database): ReleaseRecords {
   };
 }
 
-/** The releases of a version, by their sequence. */
+/** The releases of a version, by sequence. */
 export async function releasesOfVersion(
   db: Database,
   { project, model, submission }: Pick<Release, 'project' | 'model' | 'submission'>,
@@ -159,7 +159,7 @@ export async function releasesOfVersion(
   return found.map(releaseOf);
 }
 
-/** Gives a release its id and number; the same command again gets the same. */
+/** Allots a release's id and number. Idempotent per command. */
 export async function allot(trx: Work, commandId: string, release: Unallotted): Promise<Release> {
   const { project, model, submission, version, type } = release;
   await lock(trx, `sequence:${type}`);
@@ -227,7 +227,7 @@ async function nothingNewerIsLive(trx: Work, { project, model, version, type }: 
     );
 }
 
-/** All or none. What was fenced before, by whichever command, stays so: it cannot be live. */
+/** Fences all of the releases or none. A release that is already fenced, by any command, stays fenced: it cannot be live. */
 export async function fence(
   trx: Work,
   releases: readonly string[],
@@ -240,7 +240,7 @@ export async function fence(
     .where('release', 'in', releases)
     .orderBy('application')
     .orderBy('type')
-    // Waits for moves away from these releases that are under way, and then looks again.
+    // Waits for moves in progress on these pointers, then reads again.
     .forUpdate()
     .execute();
   if (pointers.length > 0) return { live: [...new Set(pointers.map(({ application }) => application))] };

@@ -1,4 +1,4 @@
-// The tables as types: `authoritative.*` is backed up, `projection.*` is made again from staging.
+// The tables as types: `authoritative.*` is backed up, `projection.*` can be rebuilt from staging.
 import type { ColumnType, Generated, GeneratedAlways } from 'kysely';
 import type { Finding } from '../../installation.ts';
 import type { JobGrant, Principal, VersionSummary } from '../../records.ts';
@@ -22,20 +22,23 @@ import type { VersionState } from '../../../workflows/domain/lifecycle.ts';
 import type { Digest } from '../../../workflows/domain/names.ts';
 import type { Role } from '../../../workflows/domain/roles.ts';
 
-/** jsonb: read as the value that was written, written as JSON text (the driver would take an array for a PostgreSQL one). */
+/** jsonb: read as a value, written as JSON text (the driver would write an array as a PostgreSQL array). */
 type Json<T> = ColumnType<T, string, string>;
 
-/** What came of a decision's effects. */
+/** The recorded effects of a decision. */
 export interface DecisionDetail {
   readonly release?: string;
   readonly folder?: string;
   readonly to?: string;
   readonly commit?: string;
 }
-/** A time that is left out when the row is made. */
+/** A nullable time that may be omitted on insert. */
 type Nullable = ColumnType<string | null, string | null | undefined, string | null>;
 
-/** A projection keeps the whole domain object and, besides, what is asked for. `ordinal` counts the rows as they came: pages go by it. */
+/**
+ * A projection stores the whole domain object, and the columns used in queries. `ordinal` is the insertion order, used
+ * for paging.
+ */
 interface Projected<T> {
   readonly ordinal: Generated<number>;
   readonly row: Json<T>;
@@ -80,16 +83,16 @@ export interface Tables {
   };
   'authoritative.nodes': { project: string; node: string; row: Json<Node> };
   'authoritative.audit': {
-    /** In the order of insertion; a transaction that commits late has an early one. */
+    /** Insertion order. A transaction that commits late has an early value. */
     arrival: GeneratedAlways<number>;
-    /** Place in the chain; it, `previous` and `hash` are null until the entry is linked. */
+    /** Position in the chain. This, `previous` and `hash` are null until the entry is linked. */
     seq: number | null;
     previous: string | null;
     hash: string | null;
     key: string;
     project: string | null;
     subject: string;
-    /** RFC 8785 text, as it is hashed: jsonb would change numbers and refuse U+0000. */
+    /** RFC 8785 text, as hashed: jsonb would change numbers and refuse U+0000. */
     entry: string;
     recorded_at: Generated<string>;
   };
@@ -97,13 +100,13 @@ export interface Tables {
     refusal: GeneratedAlways<number>;
     principal: string;
     action: string;
-    /** Empty for one of the platform. */
+    /** Empty for the whole platform. */
     project: string;
     minute: string;
     count: number;
-    /** The last one that was counted: the same again is a call that is made again. */
+    /** The last counted request. The same value again is a retried call. */
     request: string;
-    /** The audit entry of the first one, as RFC 8785 text. */
+    /** The audit entry of the first refusal, as RFC 8785 text. */
     entry: string;
   };
   'authoritative.audit_head': { seq: number; hash: string };
@@ -126,7 +129,7 @@ export interface Tables {
     version: number;
     announced: boolean;
     row: Json<Release>;
-    /** The manifest that fixes its number lies in the release store. */
+    /** Whether the manifest that fixes its number is in the release store. */
     manifest: Generated<boolean>;
   };
   'authoritative.release_floors': { type: string; sequence: number };
@@ -148,10 +151,10 @@ export interface Tables {
     generation: number;
     release: string | null;
     moved_at: string | null;
-    /** Releases up to this sequence came before the application; null until it has begun. */
+    /** Releases up to this sequence are older than the application; null until its first delivery. */
     floor: Generated<number | null>;
   };
-  /** Every answered move, also the refused ones (`generation` null): a key gets its first answer for ever. */
+  /** Every answered move, including refused ones (`generation` null): a key keeps its first answer permanently. */
   'authoritative.moves': {
     key: string;
     application: string;
@@ -166,7 +169,7 @@ export interface Tables {
     key_id: string;
     public_key: string;
     registered_at: Generated<string>;
-    /** The key was lost and let go of: it signs nothing new. */
+    /** Set if the key was lost and retired: it signs nothing new. */
     retired_at: Nullable;
   };
   'authoritative.policies': { project: string; version: number; policy: Json<Policy>; set_by: string | null };
@@ -275,10 +278,10 @@ export interface Tables {
     detail: string;
     seconds: number;
     at: Generated<string>;
-    /** The delivery's run that found it; null: recorded before runs were. */
+    /** The delivery run that produced the result; null if it was recorded before runs were. */
     run: string | null;
   };
-  /** What chunks of files have, by the file's digest: written once, the same for every store. */
+  /** Digests of a file's chunks, by the file's digest: written once, valid for every store. */
   'authoritative.chunk_digests': { sha256: string; chunk_bytes: number; digests: Buffer };
   'authoritative.file_digests': { uri: string; sha256: string; bytes: number; modified_at: string };
   'authoritative.byte_faults': {
@@ -299,7 +302,7 @@ export interface Tables {
     /** The version's number; 0 while it has none. */
     number: GeneratedAlways<number>;
   };
-  /** What versions are filtered and sorted by; a trigger keeps it. */
+  /** Columns for filtering and sorting versions, maintained by a trigger. */
   'projection.version_index': {
     ordinal: GeneratedAlways<number>;
     project: GeneratedAlways<string>;
@@ -318,7 +321,7 @@ export interface Tables {
     evaluation: string;
     model: string;
     submission: string | null;
-    /** Of the version that was evaluated. */
+    /** Author of the evaluated version. */
     author: string | null;
     actor: GeneratedAlways<string>;
     standing: number;

@@ -1,4 +1,4 @@
-// Versions as they stand: read and locked in one fixed order, moved by one transition at a time, closed at the end.
+// Current state of versions: read and locked in a fixed order, moved one transition at a time, closed at the end.
 import { sql } from 'kysely';
 import type { AuditEntry, VersionKey } from '../../records.ts';
 import { failure } from '../../failures.ts';
@@ -19,7 +19,7 @@ import { clockNow, json } from './connection.ts';
 import { writeProjections } from './projections.ts';
 import { closeStart } from './starts.ts';
 
-/** A project's members and policy, as they are now. */
+/** A project's current members and policy. */
 export interface ProjectNow {
   readonly policy: Policy;
   readonly editions: readonly PolicyEdition[];
@@ -27,10 +27,10 @@ export interface ProjectNow {
   readonly managers: ReadonlySet<string>;
 }
 
-/** Everything that a decision about a version is judged by. */
+/** Everything needed to judge a decision about a version. */
 export interface VersionNow extends ProjectNow {
   readonly workflowId: string;
-  /** The time when it was read, by the database's clock: all times of a decision come from it, and are compared with its times. */
+  /** The time of the read, by the database's clock. All times of a decision are taken from it and compared with it. */
   readonly at: string;
   readonly version: Version;
   readonly attempt: number;
@@ -42,7 +42,7 @@ export interface VersionNow extends ProjectNow {
   readonly deliveries: readonly { application: string; release: string; state: DeliveryState; detail: string }[];
 }
 
-/** Writes the standing of a submission that has just been started. */
+/** Inserts the standing of a new submission. */
 export async function insertStanding(trx: Work, version: Version): Promise<void> {
   const { project, model, submission, state, revision } = version;
   await trx
@@ -55,7 +55,7 @@ export async function insertStanding(trx: Work, version: Version): Promise<void>
     .execute();
 }
 
-/** Reads a project; with `lock` its members and policy stay as they are until the transaction ends. */
+/** Reads a project. With `lock`, its members and policy cannot change until the transaction ends. */
 export async function projectNow(db: Database, project: string, lock: boolean): Promise<ProjectNow> {
   let query = db.selectFrom('authoritative.projects').select('policy').where('project', '=', project);
   if (lock) query = query.forShare();
@@ -66,7 +66,7 @@ export async function projectNow(db: Database, project: string, lock: boolean): 
     .innerJoin('authoritative.users as user', 'user.name', 'member.name')
     .select(['member.name', 'member.roles'])
     .where('member.project', '=', project)
-    // Who is disabled counts nowhere.
+    // Disabled users do not count.
     .where('user.disabled', '=', false)
     .execute();
   const editions = await db
@@ -74,7 +74,7 @@ export async function projectNow(db: Database, project: string, lock: boolean): 
     .select(['policy', 'set_by'])
     .where('project', '=', project)
     .orderBy('version', 'desc')
-    // Nobody changes a policy more often for one version; beyond that the strictest of these holds.
+    // Nobody changes a policy more often during one version. Beyond that, the strictest of these applies.
     .limit(100)
     .execute();
   const members = new Map(rows.map(({ name, roles }) => [name, roles]));
@@ -87,8 +87,8 @@ export async function projectNow(db: Database, project: string, lock: boolean): 
 }
 
 /**
- * Reads all that counts for a version; with `lock` project, members and version stay as they are until the transaction
- * ends. The order of locks is project, version, command, release, pointer, audit.
+ * Reads everything that counts for a version. With `lock`, project, members and version cannot change until the
+ * transaction ends. Lock order: project, version, command, release, pointer, audit.
  */
 export async function versionNow(db: Database, key: VersionKey, lock: boolean): Promise<VersionNow> {
   const project = await projectNow(db, key.project, lock);
@@ -118,7 +118,7 @@ export async function versionNow(db: Database, key: VersionKey, lock: boolean): 
   };
 }
 
-/** How the domain's table sees it. */
+/** The version as input of the domain's table. */
 export function standingFor(now: VersionNow): Standing {
   const { version, approvals, policy, managers, editions, pending, deliveries } = now;
   return {
@@ -133,7 +133,7 @@ export function standingFor(now: VersionNow): Standing {
   };
 }
 
-/** How a workflow and the API see it. */
+/** The standing as workflows and the API see it. */
 export function shownStanding(now: VersionNow, wake: readonly string[] = []): VersionStanding {
   const { version, attempt, approvals, policy, managers, editions, pending, undoUntil, closed } = now;
   return {
@@ -143,7 +143,7 @@ export function shownStanding(now: VersionNow, wake: readonly string[] = []): Ve
   };
 }
 
-/** The newest delivery of a version into each application. */
+/** A version's newest delivery to each application. */
 async function newestDeliveries(db: Database, { project, model, submission }: VersionKey) {
   const found = await sql<{ application: string; release: string; state: DeliveryState; detail: string }>`
     select distinct on (d.application) d.application, d.release, d.state, d.row->>'detail' as detail
@@ -162,8 +162,8 @@ export interface Change {
 }
 
 /**
- * Moves a version that is locked: the standing, its projection, the entry of its record, the audit; the end of a lifecycle
- * with it. Returns it as it stands then.
+ * Moves a locked version: updates the standing, its projection, the transition's record entry and the audit and, at the
+ * end of a lifecycle, closes it. Returns the new standing.
  */
 export async function move(
   trx: Work,
@@ -185,7 +185,7 @@ export async function move(
     .where('project', '=', key.project)
     .where('model', '=', key.model)
     .where('submission', '=', key.submission)
-    // Compare-and-set: whoever writes past the lock by mistake loses here.
+    // Compare-and-set: a write that bypasses the lock by mistake fails here.
     .where('revision', '=', before.revision)
     .execute();
   await writeProjections(trx, [{ kind: 'version', row: version }]);
@@ -200,7 +200,7 @@ export async function move(
   return { ...moved, closed };
 }
 
-/** The end: the bytes may be submitted again, and no command is left without an answer. */
+/** Ends a lifecycle: the bytes may be submitted again, and every command has an answer. */
 export async function close(trx: Work, now: VersionNow): Promise<void> {
   const { project, model, submission, state } = now.version;
   await trx
@@ -225,7 +225,7 @@ export async function close(trx: Work, now: VersionNow): Promise<void> {
     .where('closed_at', 'is', null)
     .execute();
   for (const { workflow_id } of children) await closeStart(trx, workflow_id, state);
-  // After the start is closed: a command that is being recorded holds it, and is seen here or sees that it is closed.
+  // After closing the start: a command being recorded locks the start, so it is either seen here or sees that the start is closed.
   await refuseOpen(trx, now.workflowId, closedMessage(now.version));
 }
 
@@ -235,7 +235,7 @@ export const closedMessage = ({ submission, state }: Version): string =>
 function entryOf(now: VersionNow, version: Version, command: SignedCommand | null, at: string): AuditEntry {
   const { state: from } = now.version;
   return {
-    // A revision comes once, whatever runs write it.
+    // Each revision occurs once, whichever run writes it.
     key: `${now.workflowId}/${version.revision}`,
     project: version.project,
     kind: command ? `version.${command.body.name}` : 'version.state',

@@ -1,4 +1,4 @@
-// The starts' part of Records: what may run, the keys that commands are signed with, and what is to be started again.
+// The start part of Records: what may run, the keys that sign commands, and what must be restarted.
 import type { Selectable } from 'kysely';
 import type { Records, StartRow, StepName } from '../../records.ts';
 import type { WorkflowName } from '../../../workflows/domain/ids.ts';
@@ -27,10 +27,10 @@ type StartRecords = Pick<
   | 'clock'
 >;
 
-/** What a person starts; the others are started by their parents and resumed by them. */
+/** Workflows that people start. Parents start and resume the others. */
 const roots: readonly WorkflowName[] = ['modelLifecycle', 'evaluation', 'application', 'feedback', 'dataImport'];
 
-/** The starts' part of Records. */
+/** The start part of Records. */
 export function startRecords(db: Database): StartRecords {
   return {
     async recordStart(start, audit, projections) {
@@ -97,7 +97,7 @@ export function startRecords(db: Database): StartRecords {
         .updateTable('authoritative.starts')
         .set((eb) => ({ restarts: restartAt === null ? 0 : eb('restarts', '+', 1), restart_at: restartAt }))
         .where('workflow_id', '=', workflowId)
-        // The same again counts once.
+        // A repeated call counts once.
         .where('restart_at', 'is distinct from', restartAt)
         .execute();
     },
@@ -130,7 +130,7 @@ export function startRecords(db: Database): StartRecords {
         await db
           .insertInto('authoritative.signing_keys')
           .values({ key_id, public_key })
-          // A key that was let go of and is there again.
+          // A retired key that is present again.
           .onConflict((conflict) => conflict.column('key_id').doUpdateSet({ retired_at: null }))
           .execute();
     },

@@ -9,13 +9,13 @@ import { append } from './audit.ts';
 import type { Work } from './connection.ts';
 import { clockNow, json } from './connection.ts';
 
-/** SHA-256 of an input's RFC 8785 form, as workflows compute it of theirs (workflows/start-digest.ts). */
+/** SHA-256 of an input's RFC 8785 form. Workflows compute the same (workflows/start-digest.ts). */
 export const inputDigest = (input: object): string =>
   createHash('sha256')
     .update(canonicalize(input) ?? '')
     .digest('hex');
 
-/** Records a start unless it is there. `reopen`: the same workflow runs once more. */
+/** Records a start unless it exists. `reopen`: the same workflow runs once more. */
 export async function insertStart(trx: Work, start: NewStart, reopen = false): Promise<'recorded' | 'there'> {
   const { workflowId, type, input, askedBy, roles, project, parent = null } = start;
   const digest = inputDigest(input);
@@ -45,8 +45,8 @@ export async function insertStart(trx: Work, start: NewStart, reopen = false): P
 }
 
 /**
- * Has the workflow ended? Its start stays as it is until the transaction ends: whoever closes it afterwards sees what this
- * transaction has written.
+ * Whether the workflow has ended. The start cannot change until the transaction ends, so a later close sees what this
+ * transaction wrote.
  */
 export async function hasEnded(trx: Work, workflowId: string): Promise<boolean> {
   const found = await trx
@@ -60,7 +60,7 @@ export async function hasEnded(trx: Work, workflowId: string): Promise<boolean> 
 
 export const endedMessage = (workflowId: string): string => `${workflowId} has ended and takes no more commands`;
 
-/** Closes a start: from here on only the run that closed it may still tidy up, and no token of its job is good any more. */
+/** Closes a start: from here on, only the run that closed it may clean up, and its job's tokens are revoked. */
 export async function closeStart(trx: Work, workflowId: string, detail = ''): Promise<void> {
   const closed = await trx
     .updateTable('authoritative.starts')
@@ -74,7 +74,7 @@ export async function closeStart(trx: Work, workflowId: string, detail = ''): Pr
 
 const runsJobs: readonly string[] = ['trainingRun', 'evaluation'];
 
-/** Revokes the tokens that a worker which died, or lost its run, has left. */
+/** Revokes tokens left by a worker that died or lost its run. */
 async function revokeJobTokens(trx: Work, workflowId: string, at: string): Promise<void> {
   const job = systemName(workflowId);
   const left = await trx
@@ -86,7 +86,7 @@ async function revokeJobTokens(trx: Work, workflowId: string, at: string): Promi
     .execute();
   if (left.length === 0) return;
   const ids = left.map(({ token_id }) => token_id);
-  // The audit first, as whoever revokes one by itself does: neither waits for the other.
+  // The audit first, as in a single revocation, so that the two cannot deadlock.
   await append(
     trx,
     ids.map((tokenId) => ({

@@ -1,4 +1,4 @@
-// Decisions about versions, each one transaction: judged by what holds now, the command consumed, the transition and the audit written.
+// Decisions about versions. One transaction each: judges by the current state, consumes the command, writes the transition and the audit.
 import type { Records, VersionKey } from '../../records.ts';
 import { failure, isFinal } from '../../failures.ts';
 import type { CommandBody } from '../../../workflows/domain/command.ts';
@@ -24,13 +24,13 @@ type VersionDecisionRecords = Pick<
   'versionStanding' | 'decideVersion' | 'completeDecision' | 'failDecision' | 'noteReturned'
 >;
 
-/** Where each file of a release lies in the release store. */
+/** Where each file of a release is in the release store. */
 export type Place = (type: string, file: NamedArtifact) => NamedArtifact;
 
 export const versionKeyOf = (workflowId: string): VersionKey =>
   partsOf(workflowId, 'modelLifecycle', 'project', 'model', 'submission');
 
-/** The decisions' part of Records that is about versions. */
+/** The version-decision part of Records. */
 export function versionDecisionRecords(db: Database): VersionDecisionRecords {
   return {
     async versionStanding(key) {
@@ -42,7 +42,7 @@ export function versionDecisionRecords(db: Database): VersionDecisionRecords {
       return transact(db, async (trx) => {
         const now = await versionNow(trx, key, true);
         const taken = await takeCommand(trx, workflowId, command, { project: key.project, subject: subjectOf(key) });
-        // Whoever did not hear of the decision must still hear whom to wake.
+        // A caller that did not get the first answer must still learn whom to wake.
         if (!taken.isOpen) return shownStanding(now, letsGo(taken.body.name) ? await consumersOf(trx, now) : []);
         return decide(trx, now, taken, place, doubt);
       });
@@ -66,13 +66,13 @@ export function versionDecisionRecords(db: Database): VersionDecisionRecords {
         const found = await mustFind(trx, workflowId, commandId);
         const release = now.pending.release;
         if (release !== null) {
-          // Ending a workflow in Temporal takes back no decision: the release is carried out again.
+          // Ending a workflow in Temporal does not undo a decision: the release is carried out again.
           if (reason === 'Ended') return shownStanding(now);
-          // What got out is out: whoever awaited it only did not hear of it.
+          // The release was announced, so the decision succeeded; only its confirmation was lost.
           const rows = await releasesOfVersion(trx, now.version);
           if (rows.some((row) => row.release === release && row.state === 'announced'))
             return complete(trx, now, commandId);
-          // What was allotted and did not get out must not get out later.
+          // A release that was allotted but not announced must not be announced later.
           await fence(trx, [release], commandId);
         }
         await noteEffect(trx, workflowId, commandId, {}, 'failed');
@@ -108,13 +108,13 @@ async function decide(
   try {
     return await carryOut(trx, now, taken, verdict, place);
   } catch (error) {
-    // Thrown before anything was written: a rule of the record that the table does not know.
+    // Thrown before anything was written: a rule of the records that the domain's table does not know.
     if (!(error instanceof Error) || !isFinal(error)) throw error;
     return came(typeOf(error), error.message);
   }
 }
 
-/** A release command that comes to nothing may have been given a number before decisions were recorded: that one stays in. */
+/** A failed release command may have been allotted a number before decisions were recorded. Fences that release. */
 async function keepIn(trx: Work, now: VersionNow, { name, commandId }: CommandBody): Promise<void> {
   if (name !== 'release') return;
   const found = await trx
@@ -159,7 +159,7 @@ async function carryOut(
       pending: { commandId: body.commandId, name: body.name, release: allotted.release },
     });
   }
-  // Nothing is fenced for somebody who cannot get the files.
+  // Fence nothing if the receiver cannot get the files.
   const to = body.args.to ?? version.author;
   if (returns(body.name) && !mayReceive(now, to))
     throw failure('InvalidInput', `${to} is not a scientist of project ${version.project}`);
@@ -181,7 +181,7 @@ async function carryOut(
   return shownStanding(moved, withdrawn.wake);
 }
 
-/** Effects are there: the state follows. */
+/** The effects are complete: applies the new state. */
 async function complete(trx: Work, now: VersionNow, commandId: string): Promise<VersionStanding> {
   const { taken, detail, at } = await mustFind(trx, now.workflowId, commandId);
   const { body } = taken;
@@ -200,7 +200,7 @@ async function complete(trx: Work, now: VersionNow, commandId: string): Promise<
   return shownStanding(moved);
 }
 
-/** Where decisions with effects lead. */
+/** The resulting states of decisions with effects. */
 const endStates: Readonly<Record<string, VersionState | undefined>> = {
   release: 'released',
   reject: 'rejected',
@@ -210,7 +210,7 @@ const endStates: Readonly<Record<string, VersionState | undefined>> = {
 };
 /** Commands after which no application may take the version's releases. */
 const letsGo = (name: string): boolean => ['reject', 'rollback', 'reassign', 'retire'].includes(name);
-/** Commands that bring the files back to a scientist. */
+/** Commands that return the files to a scientist. */
 const returns = (name: string): boolean => name === 'rollback' || name === 'reassign';
 
 const mayReceive = ({ members, version }: VersionNow, user: string): boolean => {
@@ -218,7 +218,7 @@ const mayReceive = ({ members, version }: VersionNow, user: string): boolean => 
   return roles !== undefined && (roles.includes('scientist') || user === version.author);
 };
 
-/** What a command changes in the version, and what its giver reads of it. */
+/** What a command changes in the version, and the text shown to the person who gave it. */
 function changeOf(
   now: VersionNow,
   body: CommandBody,
@@ -271,7 +271,7 @@ function changeOf(
   }
 }
 
-/** Why the report that a command names does not bear it out; every named report is one of this version. */
+/** Why the named report does not support the command. The report must belong to this version. */
 async function reportProblem(trx: Work, now: VersionNow, body: CommandBody): Promise<string | undefined> {
   const { version, managers, editions, newSince } = now;
   if (body.report === null) return undefined;
@@ -296,20 +296,20 @@ async function allotFor(trx: Work, now: VersionNow, { body }: Taken, place: Plac
     ...{ type, project, model, submission, version: version.version, digest },
     files: files.map((file) => place(type, file)),
     report: decisions.findLast(({ name }) => name === 'approve')?.report ?? null,
-    // Complete approvals survive what changed since.
+    // A completed approval stays valid despite later changes.
     approvedBy: approversOf(version),
     releasedBy: body.actor,
     releasedAt: now.at,
   });
 }
 
-/** Whose approvals the state `approved` rests on: those since the last undo. */
+/** The people whose approvals the state `approved` is based on: those since the last undo. */
 function approversOf({ decisions }: Version): readonly string[] {
   const since = decisions.findLastIndex(({ name }) => name === 'undo');
   return [...new Set(decisions.slice(since + 1).flatMap(({ name, actor }) => (name === 'approve' ? [actor] : [])))];
 }
 
-/** Fences every release of the version; one that is live somewhere refuses. */
+/** Fences every release of the version. Refuses if one is live somewhere. */
 async function letGo(
   trx: Work,
   now: VersionNow,

@@ -1,4 +1,4 @@
-// Facts about versions, each written by the activity that established it, and the transitions that follow from them.
+// Facts about versions, each written by the activity that established it, and the transitions that follow.
 import { sql } from 'kysely';
 import type { Records, TransitionEntry, VersionKey } from '../../records.ts';
 import { isFailure } from '../../failures.ts';
@@ -19,14 +19,14 @@ type FactRecords = Pick<
   'advanceVersion' | 'recordRun' | 'run' | 'recordStaged' | 'staged' | 'recordValidation' | 'unfiled' | 'filed'
 >;
 
-/** The facts' part of Records that is about versions. */
+/** The version-fact part of Records. */
 export function versionFactRecords(db: Database): FactRecords {
   const of = ({ project, model, submission }: VersionKey) => ({ project, model, submission });
   return {
     async advanceVersion(workflowId, { revision, ended }) {
       return transact(db, async (trx) => {
         const now = await versionNow(trx, versionKeyOf(workflowId), true);
-        // Somebody was faster, or a decision is under way: the caller reads again.
+        // Another caller was faster, or a decision is in progress: the caller reads again.
         const superseded = now.version.revision !== revision || now.pending !== null || now.closed;
         return superseded ? shownStanding(now) : advance(trx, now, ended);
       });
@@ -50,7 +50,7 @@ export function versionFactRecords(db: Database): FactRecords {
         .insertInto('authoritative.staged')
         .values({ ...of(key), ...columns })
         .onConflict((conflict) =>
-          // Once it is judged, it stays as it is.
+          // A judged row is not changed.
           conflict
             .columns(['project', 'model', 'submission'])
             .doUpdateSet(columns)
@@ -105,7 +105,7 @@ export function versionFactRecords(db: Database): FactRecords {
   };
 }
 
-/** The transition that follows from what is known, if one does. `ended`: why the step that was awaited came to nothing. */
+/** Makes the transition that follows from the facts, if any. `ended`: why the awaited step failed. */
 async function advance(trx: Work, now: VersionNow, ended: string | undefined): Promise<VersionStanding> {
   const { version, attempt } = now;
   switch (version.state) {
@@ -145,7 +145,7 @@ async function advance(trx: Work, now: VersionNow, ended: string | undefined): P
     }
     case 'rejected':
       if (now.undoUntil !== null && Date.parse(now.undoUntil) > Date.parse(now.at)) return shownStanding(now);
-      // One that was recorded in time is on its way.
+      // An undo recorded before the deadline is still to be decided.
       if (await hasOpenUndo(trx, now)) return shownStanding(now);
       await close(trx, now);
       return shownStanding({ ...now, closed: true });

@@ -11,7 +11,7 @@ type VersionRecords = Pick<
   'version' | 'versionByNumber' | 'versions' | 'claimDigest' | 'freeDigest' | 'evaluation' | 'evaluations'
 >;
 
-/** The versions' part of Records. Lists come newest first. */
+/** The version part of Records. Lists are newest first. */
 export function versionRecords(db: Database): VersionRecords {
   return {
     async version(project, model, submission) {
@@ -32,7 +32,7 @@ export function versionRecords(db: Database): VersionRecords {
         .where('project', '=', project)
         .where('model', '=', model)
         .where('number', '=', number)
-        // 0 stands for versions without a number.
+        // 0 marks versions without a number.
         .where('number', '>', 0)
         .executeTakeFirst();
       return found?.row;
@@ -71,7 +71,7 @@ export function versionRecords(db: Database): VersionRecords {
 
 type Key = Pick<Version, 'project' | 'model' | 'submission'>;
 
-/** The number of a submission: the model's next one the first time, kept for ever. */
+/** The number of a submission: the model's next one at the first call, then fixed. */
 export async function numberOf(trx: Work, { project, model, submission }: Key): Promise<number> {
   await lock(trx, `version:${project}/${model}`);
   const ofModel = trx
@@ -81,13 +81,13 @@ export async function numberOf(trx: Work, { project, model, submission }: Key): 
   const given = await ofModel.select('version').where('submission', '=', submission).executeTakeFirst();
   if (given) return given.version;
   const { newest } = await ofModel.select((eb) => eb.fn.max('version').as('newest')).executeTakeFirstOrThrow();
-  // `max` of no row is null, whatever its type says.
+  // `max` over no rows is null, although its type says otherwise.
   const version = Number(newest ?? 0) + 1;
   await trx.insertInto('authoritative.version_numbers').values({ project, model, submission, version }).execute();
   return version;
 }
 
-/** Claims a digest for an open submission; another open one with the same bytes is a `Conflict` that names it. */
+/** Claims a digest for an open submission. `Conflict` naming the other submission if another open one has the same bytes. */
 export async function claim(trx: Work, { project, model, submission }: Key, digest: string): Promise<void> {
   await lock(trx, `digest:${project}/${model}`);
   const ofModel = trx
@@ -95,7 +95,7 @@ export async function claim(trx: Work, { project, model, submission }: Key, dige
     .where('project', '=', project)
     .where('model', '=', model);
   const own = await ofModel.select(['digest', 'freed']).where('submission', '=', submission).executeTakeFirst();
-  // After the end a late claim must not hold the bytes again.
+  // A late claim after the end of the lifecycle must not block the bytes again.
   if (own?.freed) return;
   if (own && own.digest !== digest)
     throw failure(
