@@ -1,5 +1,6 @@
 // One installation across many systems: what each one knows, which ones do not belong to it, and which were set back to an earlier moment.
 import { z } from 'zod';
+import { RESTORED } from '../workflows/domain/failures.ts';
 import type { Marker } from './ports.ts';
 
 export const markedNames = ['records', 'home', 'temporal', 'areas', 'releases', 'events', 'git'] as const;
@@ -58,14 +59,15 @@ export interface Paused {
   readonly findings: readonly Finding[];
 }
 
-/** The `code` of errors from work that is paused until `ocdl restore accept`. */
-export const RESTORED = 'RESTORED';
-
 /** Why decisions and deliveries are paused, and what to do. */
 export const pausedMessage = ({ since, findings }: Paused): string =>
   `decisions and deliveries are paused since ${since}, because systems were set back to another moment ` +
   `(${findings.map(({ system, kind }) => `${system} ${kind}`).join(', ')}): ` +
   'an administrator runs "ocdl restore list" on the machine of the platform, then "ocdl restore accept"';
+
+/** The retryable error of a step that waits for `ocdl restore accept`; its name is the type of the failure in Temporal. */
+export const pausedError = (paused: Paused): Error =>
+  Object.assign(new Error(pausedMessage(paused)), { name: RESTORED, code: RESTORED });
 
 /** What the records know about the installation. */
 export interface RecordsKnow {

@@ -119,11 +119,11 @@ export function createModelCenterActivities(deps: {
       return records.completeDecision(currentWorkflow(), commandId);
     },
 
-    /** A release that an operator ended stays pending and is carried out again. */
+    /** A release that an operator ended, and whatever waited for a restore, stays pending and is carried out again. */
     async failDecision(input: { commandId: string; reason: string; message: string }): Promise<VersionStanding> {
       const standing = await records.failDecision(currentWorkflow(), input.commandId, input);
       const { pending } = standing;
-      if (pending?.commandId === input.commandId && pending.release !== null)
+      if (input.reason === 'Ended' && pending?.commandId === input.commandId && pending.release !== null)
         await noteInterrupted(`release ${pending.release} was ended in Temporal: it is carried out again`);
       return standing;
     },

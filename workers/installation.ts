@@ -71,10 +71,14 @@ export async function belong(
     if ((newest?.tick ?? 0) > (await records.known()).tick) return void (await settle(installation, id, log));
     if (releases) await addManifests(records, releases);
     const isDue = Date.now() - state.seldomAt >= SELDOM_MS;
-    const checkpoint = await records.checkpoint(false);
+    const known = await records.known();
+    const isBehind = installation.systems.some(
+      ({ name, checkpoints: kept }) => kept?.seldom === true && (known.kept[name] ?? known.tick) < known.tick,
+    );
+    const checkpoint = await records.checkpoint(state.stopping || (isDue && isBehind));
     if (checkpoint === undefined) return;
     if (isDue) state.seldomAt = Date.now();
-    await keepEverywhere(installation, checkpoint, isDue, log);
+    if (!(await keepEverywhere(installation, checkpoint, isDue, log))) await settle(installation, id, log);
   }
 
   const work = { running: Promise.resolve() };
@@ -214,23 +218,31 @@ export const restoreEntry = (
   at: new Date().toISOString(),
 });
 
-/** Writes a checkpoint to every system that stores them; a system that does not answer gets the next one. */
+/**
+ * Writes a checkpoint to every system that stores them; a system that does not answer gets the next one. Returns false when
+ * a system no longer holds its last checkpoint, because it was restored to an earlier state: that one gets none.
+ */
 export async function keepEverywhere(
   { records, home, systems }: Pick<Installation, 'records' | 'home' | 'systems'>,
   checkpoint: Checkpoint,
   alsoSeldom: boolean,
   log: Logger,
-): Promise<void> {
-  await Promise.all(
+): Promise<boolean> {
+  const { kept } = await records.known();
+  const whole = await Promise.all(
     [home, ...systems].map(async ({ name, where, checkpoints }) => {
-      if (!checkpoints || (checkpoints.seldom && !alsoSeldom)) return;
+      if (!checkpoints || (checkpoints.seldom && !alsoSeldom)) return true;
       try {
+        // There may be several homes, so what a home held is not known.
+        if (name !== 'home' && ((await checkpoints.newest())?.tick ?? 0) < (kept[name] ?? 0)) return false;
         await checkpoints.keep(checkpoint);
         // There may be several homes, so theirs is not recorded.
         if (name !== 'home') await records.kept(name, checkpoint.tick);
       } catch (error) {
         log.warn(`${where} could not store checkpoint ${checkpoint.tick}: ${String(error)}`);
       }
+      return true;
     }),
   );
+  return whole.every(Boolean);
 }

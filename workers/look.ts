@@ -7,6 +7,7 @@ import {
   type Seen,
   type SeenSystem,
 } from '../activities/installation.ts';
+import { messageOf } from '../activities/failures.ts';
 import type { ArtifactStore } from '../activities/ports.ts';
 import type { Records } from '../activities/records.ts';
 import { newestNumbers } from '../activities/release-manifest.ts';
@@ -34,6 +35,7 @@ export async function look(
 ): Promise<{ readonly seen: Seen; readonly unseen: Map<MarkedSystem, string> }> {
   const { home, systems, releases, signs } = installation;
   const before = await installation.records.known();
+  const id = before.installation ?? (await home.owner().catch(() => undefined));
   const unseen = new Map<MarkedSystem, string>();
   const found = await Promise.all(
     [home, ...systems].map(async (system): Promise<readonly SeenSystem[]> => {
@@ -42,9 +44,10 @@ export async function look(
         const [owner, newest] = await within(withinMs, () =>
           Promise.all([system.owner(), system.checkpoints?.newest() ?? undefined]),
         );
-        return [{ name, where, owner, newest }];
+        // A checkpoint of another installation says nothing about this one.
+        return [{ name, where, owner, newest: newest?.installation === id ? newest : undefined }];
       } catch (error) {
-        unseen.set(system, error instanceof Error ? error.message : String(error));
+        unseen.set(system, messageOf(error));
         return [];
       }
     }),
@@ -52,7 +55,13 @@ export async function look(
   const answered = found.flat();
   const store = answered.some(({ name }) => name === 'releases') ? releases : undefined;
   const written = new Map(before.numbers.map((one) => [one.type, one.written]));
-  const numbers = store && (await within(withinMs, () => newestNumbers(store, written)).catch(() => undefined));
+  const numbers =
+    store &&
+    (await within(withinMs, () => newestNumbers(store, written)).catch((error: unknown) => {
+      const system = systems.find(({ name }) => name === 'releases');
+      if (system) unseen.set(system, `its release numbers could not be read: ${messageOf(error)}`);
+      return undefined;
+    }));
   const records = between(before, await installation.records.known());
   const witness = newestOf(answered)?.newest.audit.seq;
   const auditHash = witness === undefined ? undefined : await installation.records.auditHash(witness);

@@ -1,5 +1,5 @@
 // While systems disagree after a restore, activities that publish or deliver fail with a retryable failure that says why.
-import { RESTORED, pausedMessage } from '../activities/installation.ts';
+import { pausedError } from '../activities/installation.ts';
 import type { Records } from '../activities/records.ts';
 
 /** Activities that write from the records to other systems. Decisions are paused in the records' own transactions. */
@@ -23,7 +23,7 @@ export function whilePlatformRuns<A extends object>(records: Pick<Records, 'paus
       if (typeof name !== 'string' || !waiting.has(name) || typeof activity !== 'function') return activity;
       return async (input: unknown): Promise<unknown> => {
         const paused = await records.paused();
-        if (paused) throw Object.assign(new Error(pausedMessage(paused)), { code: RESTORED });
+        if (paused) throw pausedError(paused);
         return Reflect.apply(activity, target, [input]);
       };
     },

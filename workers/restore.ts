@@ -51,7 +51,8 @@ export async function accept(
 
   await records.claimInstallation(id);
   const tick = Math.max(seen.records.tick, newestOf(seen.systems)?.newest.tick ?? 0);
-  const keys = await home.keys();
+  // Only keys that were found missing are retired: other homes of the installation may have more.
+  const keys = findings.some(({ system }) => system === 'home') ? await home.keys() : seen.records.keys;
   await records.acceptRestore(
     { tick, numbers: numbersOf(seen), keys, voidTokens: options.voidTokens },
     restoreEntry('restore.accepted', randomUUID(), {
@@ -61,7 +62,8 @@ export async function accept(
     }),
   );
   await home.claim(id);
-  for (const system of systems) await claimUnlessUnmarkable(system, id, options.log);
+  for (const system of systems)
+    if ((await claimUnlessUnmarkable(system, id, options.log)) !== undefined) await records.kept(system.name, 0);
   const checkpoint = await records.checkpoint(true);
   if (checkpoint) await keepEverywhere(installation, checkpoint, true, options.log);
   const adminToken = options.voidTokens ? await issueAdminToken(installation) : undefined;
@@ -76,7 +78,7 @@ function numbersOf({ records, numbers }: Seen): readonly { readonly type: string
 }
 
 async function issueAdminToken({ records }: Installation): Promise<string | undefined> {
-  const name = (await records.users()).find(({ admin }) => admin)?.user;
+  const name = (await records.users()).find(({ admin, disabled }) => admin && !disabled)?.user;
   if (name === undefined) return undefined;
   const { token, tokenId, sha256 } = newToken();
   await records.issueToken(

@@ -111,7 +111,7 @@ export const collecting = group<Pick<RoverActivities, 'collectRun' | 'collectRep
 );
 
 /** The steps of a delivery up to its gates. A gate that cannot run has not passed, so attempts are limited. */
-export const delivering = group<Omit<DeliveryActivities, 'moveLivePointer' | 'commitLive'>>(
+export const delivering = group<Omit<DeliveryActivities, 'decidePointer' | 'moveLivePointer' | 'commitLive'>>(
   {
     taskQueue: taskQueues.core,
     startToCloseTimeout: '30 minutes',
@@ -123,8 +123,13 @@ export const delivering = group<Omit<DeliveryActivities, 'moveLivePointer' | 'co
     receiveRelease: ({ release }) => release,
     lockModel: ({ release }) => `model.lock on ocdl/${release}`,
     runGate: ({ gate }) => gate,
-    decidePointer: ({ command: { body } }) => `${body.name} by ${body.actor}`,
   },
+);
+
+/** A person's move of the live pointer: retried without limit, like the record. It checks the bytes of the release first. */
+export const deciding = group<Pick<DeliveryActivities, 'decidePointer'>>(
+  { taskQueue: taskQueues.core, startToCloseTimeout: '30 minutes', heartbeatTimeout: '15 seconds', retry },
+  { decidePointer: ({ command: { body } }) => `${body.name} by ${body.actor}` },
 );
 
 /** Going live: retried without limit, like the record, so that the pointer and the main branch finally agree. */

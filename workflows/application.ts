@@ -1,11 +1,12 @@
 // An application's consumer of one model type: starts deliveries in order and moves the live pointer. One per (application, type).
 import { CancellationScope, condition, continueAsNew, isCancellation, patched } from '@temporalio/workflow';
 import { setCurrentDetails, setHandler } from '@temporalio/workflow';
-import { center, delivering, deploying } from './activities.ts';
+import { center, deciding, deploying } from './activities.ts';
 import { applicationBefore } from './before/application.ts';
 import { runChild } from './children.ts';
 import { delivery } from './delivery.ts';
 import type { SignedCommand } from './domain/command.ts';
+import { RESTORED } from './domain/failures.ts';
 import type { Release } from './domain/model.ts';
 import type { ApplicationStanding, Pending } from './domain/standing.ts';
 import { explain } from './explain.ts';
@@ -115,6 +116,8 @@ export async function application(input: ApplicationInput, carried?: Carried): P
       })
       .catch((error: unknown) => {
         const { type: reason, message } = explain(error);
+        // It waited for a restore to be accepted, and starts again.
+        if (reason === RESTORED) return '';
         // Ending the workflow in Temporal decides nothing about the delivery.
         if (isCancellation(error) || (isResumed && reason === 'Ended')) return 'interrupted';
         return `the delivery was stopped: ${message}`;
@@ -158,7 +161,7 @@ export async function application(input: ApplicationInput, carried?: Carried): P
   /** Reverts to an earlier proven release, or to none: Records decide, then the main branch is updated. */
   async function decide(command: SignedCommand): Promise<void> {
     app.deciding = command.body.commandId;
-    const decided = await delivering.decidePointer({ command });
+    const decided = await deciding.decidePointer({ command });
     app.deciding = null;
     see(decided);
     await wakeUp(decided.wake);

@@ -1,6 +1,7 @@
 // The delivery of one release to one application: locked in its repository, downloaded, checked, and run through the gates in order.
 import { isCancellation, patched, setCurrentDetails, upsertSearchAttributes } from '@temporalio/workflow';
 import { center, delivering, earlier } from './activities.ts';
+import { RESTORED } from './domain/failures.ts';
 import type { Delivery, GateResult } from './domain/model.ts';
 import { explain } from './explain.ts';
 import { attributePairs } from './found-by.ts';
@@ -26,8 +27,8 @@ export async function delivery(input: DeliveryInput): Promise<Delivery> {
   } catch (error) {
     if (isCancellation(error)) throw error;
     const failed = explain(error);
-    // A workflow that is not authorised must not conclude the delivery either.
-    if (failed.type === 'NotAuthorized') throw error;
+    // A workflow that is not authorised must not conclude the delivery, and one that waits for a restore has not failed.
+    if (failed.type === 'NotAuthorized' || failed.type === RESTORED) throw error;
     return conclude(await center.concludeDelivery({ release, ended: failed.message }));
   }
 

@@ -7,6 +7,7 @@ import {
   TerminatedFailure,
   TimeoutFailure,
 } from '@temporalio/workflow';
+import { RESTORED } from './domain/failures.ts';
 
 export interface Explanation {
   readonly type: string;
@@ -18,6 +19,9 @@ export function explain(error: unknown): Explanation {
   let cause = error;
   while ((cause instanceof ActivityFailure || cause instanceof ChildWorkflowFailure) && cause.cause)
     cause = cause.cause;
+  const waited = cause instanceof TimeoutFailure ? cause.cause : cause;
+  if (waited instanceof ApplicationFailure && waited.type === RESTORED)
+    return { type: RESTORED, message: waited.message };
   if (cause instanceof TimeoutFailure) {
     const last = cause.cause instanceof Error ? `: ${cause.cause.message}` : '';
     return { type: 'Unavailable', message: `deadline exceeded without success${last}` };

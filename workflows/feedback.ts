@@ -31,7 +31,7 @@ export async function feedback(input: FeedbackInput, carried?: Carried): Promise
     const something = () =>
       inbox.waiting.length > 0 || state.woken || state.interrupted || inbox.hasRefused() || inbox.isFull();
     for (;;) {
-      if (standing.pending) standing = await commit(standing.pending.commandId);
+      while (standing.pending) standing = await commit(standing.pending.commandId);
       if (!(await condition(something, QUIET))) {
         await center.closeFeedback();
         return find({ State: 'closed' });

@@ -128,11 +128,11 @@ describeWith(['s3'], 's3 in trouble', () => {
       const refusals = [
         [
           () => undefined,
-          /server-side encryption AES256 is configured, but .* answers nothing of it. Nothing is stored/,
+          /server-side encryption AES256 is configured, but .* reports no encryption. Nothing was stored/,
         ],
-        [() => 'aws:kms', /answers aws:kms. Nothing is stored/],
+        [() => 'aws:kms', /aws:kms.*Nothing was stored/],
         // Promised when the upload is begun, but not so when it is stored.
-        [({ url = '' }: IncomingMessage) => (url.includes('uploads') ? 'AES256' : undefined), /Nothing is stored/],
+        [({ url = '' }: IncomingMessage) => (url.includes('uploads') ? 'AES256' : undefined), /Nothing was stored/],
       ] as const;
       for (const [on, message] of refusals) {
         says.on = on;

@@ -231,7 +231,7 @@ test('a version is shown as the record has it: approvals of how many, which laps
   expect(first).toMatchObject({ busy: null, approvals: [], quorum: 1, lapsed: [], undoUntil: null, closed: false });
   expect(first['version']).toMatchObject({ state: 'new', revision: 3 });
   expect(Object.keys(first).sort()).toEqual(
-    ['approvals', 'busy', 'closed', 'lapsed', 'quorum', 'undoUntil', 'version', 'waiting'].sort(),
+    ['approvals', 'busy', 'closed', 'lapsed', 'quorum', 'releases', 'undoUntil', 'version', 'waiting'].sort(),
   );
   // Where bytes lie is nobody's business outside.
   expect(JSON.stringify(first)).not.toContain('local:');

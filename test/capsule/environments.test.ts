@@ -181,6 +181,16 @@ describe('fails for good, with the reason,', () => {
     expect(left()).toEqual([]);
   });
 
+  test('a deadline that has passed', async () => {
+    index.trouble.delayMs = 60_000;
+    const error = await open({ deadlineMs: 6_000 })().catch((thrown: unknown) => thrown);
+    expect([isFailure(error, 'JobTimedOut'), String(error)]).toEqual([
+      true,
+      expect.stringContaining('was not ready within 0.1 minutes'),
+    ]);
+    expect(processesWith(cache)).toEqual([]);
+  });
+
   test('a package that the index has as source alone: it is not built', async () => {
     const source = makeSource({ name: 'built', canary: join(folder, 'canary') });
     const { final, message } = await failureOf(open()({ lock: lockOf(source) }));
@@ -257,13 +267,6 @@ describe('fails so that it is tried again, with the reason,', () => {
     } finally {
       await inner.close();
     }
-  });
-
-  test('a deadline that has passed', async () => {
-    index.trouble.delayMs = 60_000;
-    const { final, message } = await failureOf(open({ deadlineMs: 6_000 })());
-    expect([final, message]).toEqual([true, expect.stringContaining('was not ready within 0.1 minutes')]);
-    expect(processesWith(cache)).toEqual([]);
   });
 });
 

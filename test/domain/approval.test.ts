@@ -91,7 +91,7 @@ describe('evidence', () => {
     ['requested by a former manager', { actor: 'moe' }, /requested by moe, who is not a manager/],
     ['no test set', { testSetBy: null }, /held-out, which is not a test set/],
     ["the author's own test set", { testSetBy: 'sam' }, /registered by sam, who is the version's author/],
-    ['a test set of a former manager', { testSetBy: 'moe' }, /registered by moe, who is no longer a manager/],
+    ['a test set of a former manager', { testSetBy: 'moe' }, /registered by moe, who is not a manager/],
     ['a metric below the threshold', { metrics: { f1: 0.79 } }, /f1 is 0.79, the project asks for at least 0.8/],
     ['a missing metric', { metrics: {} }, /f1 is not in the report/],
     ['an undefined metric', { metrics: { f1: null } }, /f1 is not in the report/],

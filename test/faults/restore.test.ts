@@ -1,9 +1,10 @@
 // The restore drill: each system set back or emptied alone, and both databases together. No release id is given to other bytes, no
 // decision is lost without a pause, and all goes on once it is accepted.
 import { pino } from 'pino';
-import { RESTORED, temporalWasSetBack, type Finding } from '../../activities/installation.ts';
+import { temporalWasSetBack, type Finding } from '../../activities/installation.ts';
 import { keepManifest, newestNumbers } from '../../activities/release-manifest.ts';
 import { whilePlatformRuns } from '../../workers/pause.ts';
+import { RESTORED } from '../../workflows/domain/failures.ts';
 import { accept, waiting } from '../../workers/restore.ts';
 import type { Digest } from '../../workflows/domain/names.ts';
 import { describeWith, postgresServer, temporalServer } from '../servers.ts';

@@ -100,7 +100,7 @@ export function evidenceProblem(
     return `evaluation ${evaluation} was requested by ${actor}, who is not a manager: ${again}`;
   if (testSetBy === null) return `evaluation ${evaluation} ran on ${dataset}, which is not a test set: ${again}`;
   if (testSetBy === author || !now.managers.has(testSetBy))
-    return `test set ${dataset} was registered by ${testSetBy}, who is ${testSetBy === author ? "the version's author" : 'no longer a manager'}: another manager must register one`;
+    return `test set ${dataset} was registered by ${testSetBy}, who is ${testSetBy === author ? "the version's author" : 'not a manager'}: another manager must register one`;
   for (const [metric, minimum] of Object.entries(now.thresholds)) {
     const value = found.metrics[metric] ?? null;
     if (value === null || value < minimum)

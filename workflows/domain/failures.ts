@@ -15,4 +15,10 @@ export const failureTypes = [
   'NotAuthorized',
   'Corrupt', // stored data that does not parse
 ] as const;
+/**
+ * Type of the retryable failure of a step that waits for `ocdl restore accept`. When its attempts are used up, the step starts
+ * again: what waits has not failed.
+ */
+export const RESTORED = 'Restored';
+
 export type FailureType = (typeof failureTypes)[number];

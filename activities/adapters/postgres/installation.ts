@@ -1,6 +1,6 @@
 // The installation that the database belongs to, its checkpoints in other systems, and the pause after a restore.
 import { sql } from 'kysely';
-import { RESTORED, pausedMessage, type Finding, type Paused, type RecordsKnow } from '../../installation.ts';
+import { pausedError, type Finding, type Paused, type RecordsKnow } from '../../installation.ts';
 import type { Records } from '../../records.ts';
 import { append, writeOnce } from './audit.ts';
 import type { Database, Work } from './connection.ts';
@@ -18,13 +18,13 @@ export async function pausedIn(db: Database | Work): Promise<Paused | undefined>
 }
 
 /**
- * Throws a retryable error with `code` {@link RESTORED} while decisions and deliveries are paused. Call it first in a
+ * Throws a retryable error ({@link pausedError}) while decisions and deliveries are paused. Call it first in a
  * deciding transaction: it delays a new pause until the decision is committed.
  */
 export async function mustNotBePaused(trx: Work): Promise<void> {
   await sql`select pg_advisory_xact_lock_shared(hashtextextended('ocdl:pause', 0))`.execute(trx);
   const paused = await pausedIn(trx);
-  if (paused) throw Object.assign(new Error(pausedMessage(paused)), { code: RESTORED });
+  if (paused) throw pausedError(paused);
 }
 
 /** The installation part of Records. */

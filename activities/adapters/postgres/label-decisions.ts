@@ -1,6 +1,7 @@
 // Decisions about findings: first the labels are recorded, then committed, then the command is complete.
 import type { Records } from '../../records.ts';
 import { failure } from '../../failures.ts';
+import { RESTORED } from '../../../workflows/domain/failures.ts';
 import { partsOf } from '../../../workflows/domain/ids.ts';
 import { labelled, namedFindings } from '../../../workflows/domain/labels.ts';
 import type { Scan } from '../../../workflows/domain/model.ts';
@@ -76,7 +77,7 @@ export function labelDecisionRecords(db: Database): LabelDecisionRecords {
     async failLabels(workflowId, commandId, { reason, message }) {
       return transact(db, async (trx) => {
         const now = await scanNow(trx, scanOf(workflowId), true);
-        if (now.pending?.commandId !== commandId) return standingOf(now);
+        if (now.pending?.commandId !== commandId || reason === RESTORED) return standingOf(now);
         const found = await mustFind(trx, workflowId, commandId);
         await noteEffect(trx, workflowId, commandId, {}, 'failed');
         await failCommand(trx, found.taken, reason, message);

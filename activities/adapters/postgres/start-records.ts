@@ -136,7 +136,11 @@ export function startRecords(db: Database): StartRecords {
     },
 
     async keys() {
-      const found = await db.selectFrom('authoritative.signing_keys').select(['key_id', 'public_key']).execute();
+      const found = await db
+        .selectFrom('authoritative.signing_keys')
+        .select(['key_id', 'public_key'])
+        .where('retired_at', 'is', null)
+        .execute();
       return Object.fromEntries(found.map(({ key_id, public_key }) => [key_id, public_key]));
     },
   };

@@ -4,6 +4,7 @@ import { failure, isFinal } from '../../failures.ts';
 import type { CommandBody } from '../../../workflows/domain/command.ts';
 import { barFor, evidenceProblem } from '../../../workflows/domain/approval.ts';
 import { partsOf, workflowId as ids } from '../../../workflows/domain/ids.ts';
+import { RESTORED } from '../../../workflows/domain/failures.ts';
 import type { Transition, VersionState } from '../../../workflows/domain/lifecycle.ts';
 import type { Decision, NamedArtifact, Release, Version } from '../../../workflows/domain/model.ts';
 import { subjectOf } from '../../../workflows/domain/names.ts';
@@ -63,6 +64,8 @@ export function versionDecisionRecords(db: Database): VersionDecisionRecords {
       return transact(db, async (trx) => {
         const now = await versionNow(trx, versionKeyOf(workflowId), true);
         if (now.pending?.commandId !== commandId) return shownStanding(now);
+        // A pause does not undo a decision: its effects are carried out again when the restore is accepted.
+        if (reason === RESTORED) return shownStanding(now);
         const found = await mustFind(trx, workflowId, commandId);
         const release = now.pending.release;
         if (release !== null) {

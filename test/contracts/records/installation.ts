@@ -1,8 +1,9 @@
 // The contract of Records, the installation: whose they are, checkpoints, the pause after a restore, and numbers given once.
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { RESTORED, type Finding } from '../../../activities/installation.ts';
+import type { Finding } from '../../../activities/installation.ts';
 import type { Records } from '../../../activities/records.ts';
+import { RESTORED } from '../../../workflows/domain/failures.ts';
 import { openLifecycle } from './lifecycle-scene.ts';
 import { allot, digestOf, linkAll, setProject, type RecordsCase, type Scene } from './scene.ts';
 
