@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { ApplicationFailure } from '@temporalio/common';
 import type { DataSheet, Import, ImportedFile, ImportState, Resolution } from '../workflows/domain/import.ts';
 import { importFolder, newImport } from '../workflows/domain/import.ts';
@@ -79,6 +80,7 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
   return {
     /** Resolves the source once, to a fixed commit, list of assets or file. All later steps use this resolution. */
     async resolveSource(input: DataImportInput): Promise<Resolution> {
+      await mustBeAsRecorded(input);
       if (await records.dataSet(input.project, input.dataset))
         throw failure(
           'Conflict',
@@ -141,6 +143,7 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
     /** Writes the data sheet next to the files and registers them as a data set, which makes them visible. */
     async registerImport(input: DataImportInput & { resolution: Resolution; importedAt: string }): Promise<Import> {
       const { project, dataset, importedAt, actor } = input;
+      await mustBeAsRecorded(input);
       const resolution = await resolutionOf(input);
       // Uses the files that acquireData recorded, not files that the caller names.
       const recorded = (await records.import(project, input.import))?.files ?? [];
@@ -216,6 +219,16 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
       });
     },
   };
+
+  /** A data set is made for the recorded request: a workflow whose input differs from it imports nothing. */
+  async function mustBeAsRecorded(input: DataImportInput): Promise<void> {
+    const row = await records.import(input.project, input.import);
+    if (
+      row &&
+      !(row.dataset === input.dataset && row.actor === input.actor && isDeepStrictEqual(row.source, input.source))
+    )
+      throw failure('NotAuthorized', `import ${input.import} was requested for another source, data set or person`);
+  }
 
   /** The recorded resolution. Imports that started before resolutions were recorded carry it in their input. */
   async function resolutionOf(input: DataImportInput & { resolution: Resolution }): Promise<Resolution> {

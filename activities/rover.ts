@@ -245,8 +245,26 @@ export function createRoverActivities(
     }
   }
 
+  /** Evidence is about the recorded request: a workflow whose input differs from it prepares nothing. */
+  async function mustBeAsRecorded({
+    project,
+    model,
+    actor,
+    dataset,
+    subject,
+    evaluation,
+  }: EvaluationInput): Promise<void> {
+    const row = await records.evaluation(project, evaluation);
+    const submission = 'submission' in subject ? subject.submission : null;
+    const isSame =
+      row?.model === model && row.actor === actor && row.dataset === dataset && row.submission === submission;
+    if (row && !isSame)
+      throw failure('NotAuthorized', `evaluation ${evaluation} was requested for another model, data set or person`);
+  }
+
   async function prepare(input: EvaluationInput, signal: AbortSignal): Promise<PreparedEvaluation> {
     const { project, model, actor, dataset, subject, evaluation } = input;
+    await mustBeAsRecorded(input);
     const set = await mustHave(records.dataSet(project, dataset), `data set ${dataset} in project ${project}`);
     const rows = set.files[0];
     if (set.files.length !== 1 || !rows || !/\.jsonl(\.gz)?$/.test(rows.name))

@@ -127,7 +127,8 @@ async function claimOwn({ records, database, home }: Installation): Promise<stri
   return id;
 }
 
-function foreign(where: string, theirs: string | undefined, id: string, home: MarkedHome): Error {
+/** The refusal of a system that belongs to another installation, with what to do. */
+export function foreign(where: string, theirs: string | undefined, id: string, home: MarkedHome): Error {
   return new AnotherInstallation(
     `${where} belongs to installation ${theirs}, and ${home.where} to installation ${id}: configure the systems of one ` +
       `installation, or the other installation's home (OCDL_HOME). If this home is new and still empty, remove ${home.marker} ` +

@@ -11,6 +11,7 @@ import { createGitHost, createGitRemote } from '../activities/adapters/git.ts';
 import { createLocalDisk } from '../activities/adapters/local-disk.ts';
 import { createLocalLog } from '../activities/adapters/local-log.ts';
 import { createLocalProcessCluster } from '../activities/adapters/local-process/cluster.ts';
+import { checkInstallation } from '../activities/adapters/postgres/check.ts';
 import { createPostgresRecords } from '../activities/adapters/postgres/records.ts';
 import { createArchives } from '../activities/adapters/sources/archives.ts';
 import { createSources } from '../activities/adapters/sources/sources.ts';
@@ -32,6 +33,8 @@ import { createEnvironments } from '../deploy/local/environments.ts';
 import type { Artifact } from '../workflows/domain/model.ts';
 import type { Admission } from './admission.ts';
 import type { Config } from './config.ts';
+import { foreign } from './installation.ts';
+import { databaseOf, markedHome } from './marked-systems.ts';
 import { whilePlatformRuns } from './pause.ts';
 import { createLog } from './process.ts';
 
@@ -81,10 +84,23 @@ export function openRecords(
   return patiently(() => createPostgresRecords({ url: databaseUrl, ...database, onWarn }), onWarn);
 }
 
+/** Refuses a database of another installation before its schema is migrated. */
+async function mustNotBeForeign({ home, databaseUrl, database }: StoresConfig): Promise<void> {
+  const own = await markedHome(home).owner();
+  if (own === undefined || databaseUrl === '') return;
+  const known = await checkInstallation({ url: databaseUrl, ca: database?.ca }, (records) => records.known()).catch(
+    // It does not answer yet, and opening it waits for it.
+    () => undefined,
+  );
+  const theirs = known?.installation;
+  if (theirs !== undefined && theirs !== own) throw foreign(databaseOf(databaseUrl), theirs, own, markedHome(home));
+}
+
 /** Opens what both the API and the workers use. Each port independently uses the real system if one is configured. */
 export async function openStores(config: StoresConfig, log: Logger = createLog('stores', 'warn')): Promise<Stores> {
   const { home, hdfs, alluxio, s3, git } = config;
   const onWarn = (message: string): void => log.warn(message);
+  await mustNotBeForeign(config);
   const [records, inHdfs, releases, code] = await Promise.all([
     openRecords(config, log),
     hdfs ? patiently(() => systems.hdfs(hdfs, onWarn), onWarn) : undefined,

@@ -50,6 +50,14 @@ const faults: readonly RecordsFault[] = [
     plant: () => ({ pause: async () => undefined }),
   },
   {
+    fault: 'what waited for a restore has failed',
+    seenBy: 'an effect that waited for a restore leaves its decision pending, and fences nothing',
+    plant: (records) => ({
+      failDecision: (workflow, command, { message }) =>
+        records.failDecision(workflow, command, { reason: 'Unavailable', message }),
+    }),
+  },
+  {
     fault: 'the floor of an accepted restore is forgotten',
     seenBy:
       'an accepted restore gives no number up to the floor again, and may void the tokens of people and applications',

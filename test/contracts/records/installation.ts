@@ -108,6 +108,22 @@ export const installationCases: readonly RecordsCase[] = [
     },
   },
   {
+    name: 'an effect that waited for a restore leaves its decision pending, and fences nothing',
+    async run(records, scene) {
+      const { approve, give, standing, idOf } = await openLifecycle(records, scene);
+      await approve('rf-1');
+      const { command, came } = await give('rf-1', 'release', 'mia');
+      assert.equal(came, 'accepted');
+      const waited = { reason: RESTORED, message: 'paused' };
+      const { pending } = await records.failDecision(idOf('rf-1'), command.body.commandId, waited);
+      assert.equal(pending?.commandId, command.body.commandId);
+      assert.equal(await records.fenced(pending.release ?? ''), false);
+      assert.equal((await standing('rf-1')).version.state, 'approved');
+      const failed = { reason: 'Unavailable', message: 'no success in time' };
+      assert.equal((await records.failDecision(idOf('rf-1'), command.body.commandId, failed)).pending, null);
+    },
+  },
+  {
     name: 'the newest manifest of a type is known, and announced releases without one are found',
     async run(records, scene) {
       await setProject(records, scene);
