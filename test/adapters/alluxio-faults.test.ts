@@ -181,7 +181,7 @@ describe('a proxy that does wrong', () => {
       'still has an older version of the same length',
       ({ response, bytes, etag }) =>
         response.writeHead(206, { etag: etag.replace(/\d+\)$/, '1)') }).end(Buffer.alloc(bytes.byteLength)),
-      /a different version of common\/p\/file than HDFS: alluxio.user.file.metadata.sync.interval/,
+      /a different version of common\/p\/file than HDFS: set alluxio.user.file.metadata.sync.interval/,
     ],
     [
       'ends early and says nothing of it',

@@ -124,7 +124,7 @@ describe('starting', () => {
     }
     expect(await world().deps.records.version(PROJECT, 'random-forest', 'rf-10')).toBeUndefined();
     const refused = await json(ask('rf-10', { lock: 'address.lock' }));
-    expect(refused['detail']).toMatch(/address\.lock is not a proper .*: line 2: .*npm run lock -- requirements\.in/s);
+    expect(refused['detail']).toMatch(/address\.lock is not a valid .*: line 2: .*npm run lock -- requirements\.in/s);
     expect(refused['errors']).toMatchObject([{ where: 'address.lock, line 2' }]);
   });
 

@@ -203,8 +203,10 @@ async function specOf(trx: Work, { workflowId }: VersionNow): Promise<RunSpec | 
   return input?.beginning?.run;
 }
 
+/** Names the deliveries that have ended. Those on their way have pages of their own, and would make a transition of each step. */
 async function deliveriesSummary(trx: Work, now: VersionNow): Promise<string> {
-  const lines = now.deliveries.map(
+  const ended = now.deliveries.filter(({ state }) => !['received', 'gating', 'deploying'].includes(state));
+  const lines = ended.map(
     ({ application, release, state, detail }) => `${release}: ${state} in ${application}${detail && ` (${detail})`}`,
   );
   const newest = (await releasesOfVersion(trx, now.version)).filter(({ state }) => state === 'announced').at(-1);
