@@ -1,4 +1,5 @@
-// One installation across many systems: what each one knows, which ones do not belong to it, and which were set back to an earlier moment.
+// One installation across many systems: what each one knows, which ones do not belong to it, and which were restored to an earlier state.
+import { ApplicationFailure } from '@temporalio/common';
 import { z } from 'zod';
 import { RESTORED } from '../workflows/domain/failures.ts';
 import type { Marker } from './ports.ts';
@@ -17,7 +18,7 @@ const checkpointSchema = z.object({
   kept: z.record(z.string(), z.int().min(0)),
   at: z.string(),
 });
-/** A moment of the records, written to the other systems. If one system is later set back, another one knows. */
+/** A moment of the records, written to the other systems. If one system is later restored, another one knows. */
 export type Checkpoint = Readonly<z.infer<typeof checkpointSchema>>;
 
 /** The text of a checkpoint, and its inverse, which returns `undefined` for invalid text. */
@@ -61,13 +62,13 @@ export interface Paused {
 
 /** Why decisions and deliveries are paused, and what to do. */
 export const pausedMessage = ({ since, findings }: Paused): string =>
-  `decisions and deliveries are paused since ${since}, because systems were set back to another moment ` +
+  `decisions and deliveries are paused since ${since}, because systems were restored to an earlier state ` +
   `(${findings.map(({ system, kind }) => `${system} ${kind}`).join(', ')}): ` +
   'an administrator runs "ocdl restore list" on the machine of the platform, then "ocdl restore accept"';
 
-/** The retryable error of a step that waits for `ocdl restore accept`; its name is the type of the failure in Temporal. */
+/** The retryable failure of a step that waits for `ocdl restore accept`. */
 export const pausedError = (paused: Paused): Error =>
-  Object.assign(new Error(pausedMessage(paused)), { name: RESTORED, code: RESTORED });
+  Object.assign(ApplicationFailure.create({ type: RESTORED, message: pausedMessage(paused) }), { code: RESTORED });
 
 /** What the records know about the installation. */
 export interface RecordsKnow {
@@ -121,7 +122,7 @@ export function compare(seen: Seen): readonly Finding[] {
   return [...recordsFindings(seen), ...seen.systems.flatMap((system) => systemFindings(system, seen, kept))];
 }
 
-/** Whether Temporal lost its workflows or was set back. If so, open work must be restarted from the records. */
+/** Whether Temporal lost its workflows or was restored to an earlier state. If so, open work must be restarted from the records. */
 export const temporalWasSetBack = (findings: readonly Finding[]): boolean =>
   findings.some(({ system }) => system === 'temporal');
 

@@ -1,4 +1,4 @@
-// Refuses commands while decisions are paused: systems were set back to an earlier moment and the operator has not accepted it yet.
+// Refuses commands while decisions are paused: systems were restored to an earlier state and the operator has not accepted it yet.
 import { pausedMessage } from '../activities/installation.ts';
 import type { Records } from '../activities/records.ts';
 import { problem } from './problems.ts';

@@ -19,16 +19,21 @@ export function explain(error: unknown): Explanation {
   let cause = error;
   while ((cause instanceof ActivityFailure || cause instanceof ChildWorkflowFailure) && cause.cause)
     cause = cause.cause;
-  const waited = cause instanceof TimeoutFailure ? cause.cause : cause;
-  if (waited instanceof ApplicationFailure && waited.type === RESTORED)
-    return { type: RESTORED, message: waited.message };
   if (cause instanceof TimeoutFailure) {
-    const last = cause.cause instanceof Error ? `: ${cause.cause.message}` : '';
-    return { type: 'Unavailable', message: `deadline exceeded without success${last}` };
+    // The failure of the last attempt. The SDK leaves it in the encoded failure.
+    const last = cause.failure?.cause;
+    if (last?.applicationFailureInfo?.type === RESTORED) return { type: RESTORED, message: last.message ?? '' };
+    return {
+      type: 'Unavailable',
+      message: `deadline exceeded without success${last?.message ? `: ${last.message}` : ''}`,
+    };
   }
   if (cause instanceof TerminatedFailure || cause instanceof CancelledFailure)
     return { type: 'Ended', message: 'ended by an operator' };
   if (cause instanceof ApplicationFailure)
-    return { type: cause.nonRetryable ? (cause.type ?? 'Unavailable') : 'Unavailable', message: cause.message };
+    return {
+      type: cause.nonRetryable || cause.type === RESTORED ? (cause.type ?? 'Unavailable') : 'Unavailable',
+      message: cause.message,
+    };
   return { type: 'Unavailable', message: cause instanceof Error ? cause.message : String(cause) };
 }
