@@ -234,6 +234,9 @@ describe('restore drill on embedded systems', () => {
     if (!audit) throw new Error('no audit');
     const token = { tokenId: 't-1', sha256, kind: 'user', name: 'admin', expiresAt: null, job: null } as const;
     await records.issueToken(token, { ...audit, key: 't-1' });
+    // The first administrator by name may use no token.
+    await records.createUser('aaron', true, { ...audit, key: 'u-1' });
+    await records.changeUser('aaron', { disabled: true }, { ...audit, key: 'u-2' });
     const { adminToken } = await accept(running.installation, { voidTokens: true, log });
     expect(adminToken).toMatch(/^ocdl_/);
     expect(await records.principal(sha256)).toBeUndefined();
