@@ -98,8 +98,8 @@ export const apiFaults: readonly PlantedFault[] = [
   {
     name: 'foreign-runs-are-left-running',
     file: 'api/sweep.ts',
-    from: 'if (seen?.isRunning && isForeign(start, seen)) {',
-    to: "if (seen?.isRunning && isForeign(start, seen) && id === '') {",
+    from: 'seen?.isRunning === true && (await isForeign(start, seen))',
+    to: 'seen?.isRunning === true && (await isForeign(start, seen)) && !seen.isRunning',
     noticedBy: at('sweep'),
   },
   {

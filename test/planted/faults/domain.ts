@@ -35,8 +35,8 @@ export const domainFaults: readonly PlantedFault[] = [
   {
     name: 'one-manager-approves-twice',
     file: 'workflows/domain/lifecycle.ts',
-    from: 'if (standing.approvals.includes(command.actor)) return',
-    to: 'if (standing.approvals.at(1) === command.actor) return',
+    from: 'if (standing.approvals.includes(command.actor))',
+    to: 'if (standing.approvals.at(1) === command.actor)',
     noticedBy: at('lifecycle'),
   },
   {

@@ -35,9 +35,9 @@ export const recordsFaults: readonly PlantedFault[] = [
   {
     name: 'announced-or-not-it-is-listed',
     file: inAdapter('releases'),
-    from: "if (announced) query = query.where('announced', '=', true);",
+    from: "if (announced) query = query.where('one.announced', '=', true);",
     to: 'void announced;',
-    noticedBy: contract('the newest release is the newest that is announced and stands'),
+    noticedBy: contract('releases are listed by number, and on demand those alone that are announced'),
   },
   {
     name: 'announced-or-not-its-decision-is-complete',
