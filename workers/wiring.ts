@@ -246,7 +246,7 @@ export async function createActivities(
     releases: keepingDigests(given.releases, given.records, onWarn),
   };
   const platformLock = await readFile(join(checkout, 'deploy', 'capsule', 'requirements.lock'), 'utf8');
-  const activities = allBeating({
+  const activities = {
     ...createModelCenterActivities(ports),
     ...createEarlierActivities(ports),
     ...createRoverActivities({ ...ports, platformLock }),
@@ -255,6 +255,7 @@ export async function createActivities(
     ...createDeliveryActivities(ports),
     ...createFeedbackActivities(ports),
     ...(ports.outside && createAcquisitionActivities({ ...ports, ...ports.outside })),
-  });
-  return whilePlatformRuns(ports.records, activities);
+  };
+  // Within the heartbeat: asking whether all is paused may take as long as the rest.
+  return allBeating(whilePlatformRuns(ports.records, activities));
 }

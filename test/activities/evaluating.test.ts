@@ -34,7 +34,11 @@ function evaluatingOf(given: Given = {}) {
     live = {},
     report = { v: 1, model: { sha256: digest }, metrics: {}, passed: true },
   } = given;
-  const seen = { jobs: [] as { inputs: { name: string }[]; parameters: object }[], ended: [] as unknown[] };
+  const seen = {
+    jobs: [] as { inputs: { name: string }[]; parameters: object }[],
+    ended: [] as unknown[],
+    row: { dataset: 'held-out', submission: 'v-2' as string | null },
+  };
   const steps: Record<string, object> = {};
   const records = {
     ...{ issueToken: async () => undefined, revokeToken: async () => undefined, tokens: async () => [] },
@@ -47,7 +51,7 @@ function evaluatingOf(given: Given = {}) {
     project: async () => ({ policy: { thresholds: { f1: 0.9 } } }),
     recordStep: async (id: string, step: string, value: object) => void (steps[`${id} ${step}`] = value),
     step: async (id: string, step: string) => steps[`${id} ${step}`],
-    evaluation: async () => ({ evaluation: 'e-1', state: 'running' }),
+    evaluation: async () => ({ evaluation: 'e-1', state: 'running', model: 'm', actor: 'mia', ...seen.row }),
     endEvaluation: async (row: object, how: object) => (seen.ended.push([row, how]), row),
   };
   const rover = createRoverActivities({
@@ -132,11 +136,21 @@ describe('an evaluation of a version', () => {
   });
 });
 
+it('is of what was requested and recorded, whatever the input of its workflow says', async () => {
+  const { prepare } = evaluatingOf();
+  for (const change of [{ dataset: 'easy' }, { model: 'other' }, { actor: 'sam' }, { subject: { directory: 'mine' } }])
+    await expect(prepare(change)).rejects.toMatchObject({
+      type: 'NotAuthorized',
+      message: 'evaluation e-1 was requested for another model, data set or person',
+    });
+});
+
 describe('a private test', () => {
   const subject = { subject: { directory: 'mine' } };
 
   it("is of the actor's own files, with their own thresholds, beside nothing", async () => {
     const { prepare, run, collect, seen } = evaluatingOf({ live: { shop: { release: 'kind-1' } } });
+    seen.row.submission = null;
     const prepared = await prepare(subject);
     expect(inputsOf(prepared)).toEqual([
       'model.onnx area:private/p/mia/mine/model.onnx d',

@@ -30,14 +30,16 @@ function releaseOf(given: Given = {}) {
     versionStanding: async () => ({ version: { model: 'm', submission: 'v-1', files } }),
     decision: async () => ('decision' in given ? given.decision : pending),
     releasesOf: async () => rows,
+    releaseCommand: async () => 'release-1',
+    manifested: async (release: string) => void seen.written.push(`${release} has its manifest`),
   };
   const activities = createReleaseActivities({
     records,
     areas: { read: async (uri: string) => uri },
     releases: {
       path: (uri: string) => uri.replace('store:', 'releases/'),
-      write: async (path: string, source: string, { expect: expected }: { expect: object }) =>
-        void seen.written.push([path, source, expected]),
+      write: async (path: string, source: unknown, options?: { expect: object }) =>
+        void seen.written.push(options ? [path, source, options.expect] : path),
     },
     bus: { publish: async (topic: string, key: string, event: never) => void seen.events.push(event) },
   } as never);
@@ -53,7 +55,11 @@ const thrown = (work: Promise<unknown>): Promise<unknown> =>
 it('copies the approved bytes of the version, and no others, by their digest and size', async () => {
   const { activities, seen } = releaseOf();
   expect(await as(() => activities.publishRelease({}))).toEqual({ files: row.files });
-  expect(seen.written).toEqual([['releases/model', 'area:model', { sha256: digest, bytes: 7 }]]);
+  expect(seen.written).toEqual([
+    'manifests/kind/000000001.json',
+    'kind-1 has its manifest',
+    ['releases/model', 'area:model', { sha256: digest, bytes: 7 }],
+  ]);
   const other = releaseOf({ files: [] });
   expect(isFailure(await thrown(as(() => other.activities.publishRelease({}))), 'Corrupt')).toBe(true);
 });
