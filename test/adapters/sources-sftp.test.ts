@@ -155,7 +155,12 @@ suite('a private node', () => {
   });
 
   it.each<[string, () => Partial<Extract<Node, { kind: 'sftp' }>>, Parameters<typeof isFailure>[1], RegExp]>([
-    ['a key that it does not know', () => ({ secret: 'bad' }), 'NotAuthorized', /rejects the user \S+ with the key bad/],
+    [
+      'a key that it does not know',
+      () => ({ secret: 'bad' }),
+      'NotAuthorized',
+      /rejects the user \S+ with the key bad/,
+    ],
     ['a secret that is not there', () => ({ secret: 'none' }), 'NotFound', /the key none does not exist/],
     ['another project’s secret', () => ({ secret: 'theirs' }), 'NotFound', /the key theirs does not exist/],
     ['a secret elsewhere', () => ({ secret: '../other/theirs' }), 'InvalidInput', /not a valid name of a secret/],
