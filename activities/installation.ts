@@ -4,8 +4,7 @@ import { z } from 'zod';
 import { RESTORED } from '../workflows/domain/failures.ts';
 import type { Marker } from './ports.ts';
 
-export const markedNames = ['records', 'home', 'temporal', 'areas', 'releases', 'events', 'git'] as const;
-export type MarkedName = (typeof markedNames)[number];
+export type MarkedName = 'records' | 'home' | 'temporal' | 'areas' | 'releases' | 'events' | 'git';
 
 const checkpointSchema = z.object({
   v: z.literal(1),
@@ -121,10 +120,6 @@ export function compare(seen: Seen): readonly Finding[] {
   const kept = keptBy(seen);
   return [...recordsFindings(seen), ...seen.systems.flatMap((system) => systemFindings(system, seen, kept))];
 }
-
-/** Whether Temporal lost its workflows or was restored to an earlier state. If so, open work must be restarted from the records. */
-export const temporalWasSetBack = (findings: readonly Finding[]): boolean =>
-  findings.some(({ system }) => system === 'temporal');
 
 /** The newest checkpoint that any system knows each system to have stored. */
 function keptBy({ records, systems }: Seen): ReadonlyMap<string, number> {

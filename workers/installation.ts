@@ -234,8 +234,9 @@ export async function keepEverywhere(
     [home, ...systems].map(async ({ name, where, checkpoints }) => {
       if (!checkpoints || (checkpoints.seldom && !alsoSeldom)) return true;
       try {
-        // There may be several homes, so what a home held is not known.
-        if (name !== 'home' && ((await checkpoints.newest())?.tick ?? 0) < (kept[name] ?? 0)) return false;
+        // There may be several homes, so what a home held is not known. A restored Temporal pauses nothing, so it is marked again.
+        if (name !== 'home' && name !== 'temporal' && ((await checkpoints.newest())?.tick ?? 0) < (kept[name] ?? 0))
+          return false;
         await checkpoints.keep(checkpoint);
         // There may be several homes, so theirs is not recorded.
         if (name !== 'home') await records.kept(name, checkpoint.tick);

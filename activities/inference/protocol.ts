@@ -1,6 +1,7 @@
 // The messages of the Open Inference Protocol v2 (REST), for the service of one model and its client.
 import { z } from 'zod';
 
+/** The tensor datatypes of the Open Inference Protocol v2 that ONNX Runtime supports. */
 export const datatypes = [
   'BOOL',
   'UINT8',

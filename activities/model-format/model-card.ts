@@ -1,7 +1,8 @@
 // Parses a model's two companion files, its card (model.json) and its golden samples, and checks that they agree.
 import { z } from 'zod';
 import { ModelFormatError } from './failure.ts';
-import { compareSignature, datatypes, shapesAgree, type Signature } from './signature.ts';
+import { datatypes } from '../inference/protocol.ts';
+import { compareSignature, shapesAgree, type Signature } from './signature.ts';
 
 // A card is a page of text; golden samples are a few requests with their answers.
 const MAX_CARD_BYTES = 256 * 1024;

@@ -1,22 +1,5 @@
 // Compares two tensor signatures of a model: the one its card declares and the one its file declares.
-
-/** The tensor datatypes of the Open Inference Protocol v2 that ONNX Runtime supports. */
-export const datatypes = [
-  'BOOL',
-  'UINT8',
-  'UINT16',
-  'UINT32',
-  'UINT64',
-  'INT8',
-  'INT16',
-  'INT32',
-  'INT64',
-  'FP16',
-  'FP32',
-  'FP64',
-  'BYTES',
-] as const;
-export type Datatype = (typeof datatypes)[number];
+import type { Datatype } from '../inference/protocol.ts';
 
 export interface TensorSpec {
   readonly name: string;

@@ -1,7 +1,8 @@
 // Reads one ValueInfoProto: the name, datatype and shape of a graph's input or output.
 import type protobuf from 'protobufjs';
 import { z } from 'zod';
-import type { Datatype, TensorSpec } from './signature.ts';
+import type { Datatype } from '../inference/protocol.ts';
+import type { TensorSpec } from './signature.ts';
 import { WireError } from './wire-walk.ts';
 
 // TensorProto.DataType by number; the missing types (complex, bfloat16, 8- and 4-bit floats) have no datatype in the inference protocol.

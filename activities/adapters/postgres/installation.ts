@@ -18,8 +18,8 @@ export async function pausedIn(db: Database | Work): Promise<Paused | undefined>
 }
 
 /**
- * Throws a retryable error ({@link pausedError}) while decisions and deliveries are paused. Call it first in a
- * deciding transaction: it delays a new pause until the decision is committed.
+ * Throws a retryable error ({@link pausedError}) while decisions and deliveries are paused. A deciding transaction
+ * calls it before it writes: it delays a new pause until the decision is committed.
  */
 export async function mustNotBePaused(trx: Work): Promise<void> {
   await sql`select pg_advisory_xact_lock_shared(hashtextextended('ocdl:pause', 0))`.execute(trx);
