@@ -1,6 +1,6 @@
 // Data acquisition (paper 4.2, Rover's middleware): imports data from public repositories and private nodes as a data set with a data sheet.
 import { createHash } from 'node:crypto';
-import { mkdir, readdir, rm, stat } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { ApplicationFailure } from '@temporalio/common';
@@ -9,6 +9,7 @@ import { importFolder, newImport } from '../workflows/domain/import.ts';
 import type { DataImportInput } from '../workflows/messages.ts';
 import { sheetText } from './acquisition/data-sheet.ts';
 import { createFetcher } from './acquisition/fetch.ts';
+import { openStoredFiles, sweep } from './acquisition/stored-files.ts';
 import { failure, messageOf } from './failures.ts';
 import { beating, currentWorkflow } from './heartbeat.ts';
 import { once } from './model-center.ts';
@@ -31,14 +32,11 @@ export interface AcquisitionDeps {
 }
 
 /** How often the import's progress is written to the record. */
-const TELL_EVERY_MS = 2_000;
-/** Longer than an import can take (workflows/activities.ts), so an older folder belongs to no running import. */
-const STALE_MS = 2 * 86_400_000;
-
+const REPORT_EVERY_MS = 2_000;
 export function createAcquisitionActivities(deps: AcquisitionDeps) {
   const { records, areas, sources, archives, scratch, importBytes } = deps;
   const fetchFile = createFetcher({ areas, archives });
-  const partsOf = (input: DataImportInput): string => join(scratch, `${input.project}.${input.import}`);
+  const { partsOf, clear, unlessOver, stillThere } = openStoredFiles(deps);
 
   /** Runs `work` with a session to the source. Retryable failures are noted in the record; `TryLater` sets the delay of the next attempt. */
   async function withSource<R>(
@@ -108,10 +106,10 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
       return unlessOver(
         input,
         withSource(row, async (session, signal, report) => {
-          const state = { files: [] as ImportedFile[], bytes: 0, told: 0 };
+          const state = { files: [] as ImportedFile[], bytes: 0, reportedAt: 0 };
           const progress = async (isDue: boolean, detail: string): Promise<void> => {
-            if (!isDue && Date.now() - state.told < TELL_EVERY_MS) return;
-            state.told = Date.now();
+            if (!isDue && Date.now() - state.reportedAt < REPORT_EVERY_MS) return;
+            state.reportedAt = Date.now();
             report({ bytes: state.bytes, files: state.files.length, detail });
             const known = row.files.filter(
               ({ origin }) => !state.files.some((one) => one.origin.address === origin.address),
@@ -240,46 +238,6 @@ export function createAcquisitionActivities(deps: AcquisitionDeps) {
       `import ${input.import} has no recorded resolution, so there is nothing to fetch: start the import again`,
     );
   }
-
-  /** Deletes the stored files of an import, unless they are a registered data set; returns whether they are. */
-  async function clear(input: DataImportInput): Promise<boolean> {
-    await rm(partsOf(input), { recursive: true, force: true });
-    if (await ownsDataSet(input)) return true;
-    for (let files = await stored(input); files.length > 0; files = await stored(input))
-      for (const { uri } of files) await areas.remove(uri);
-    return false;
-  }
-
-  /** If fetching fails after the import was ended (its run was terminated), deletes the files that it stored since then. */
-  async function unlessOver<R>(input: DataImportInput, fetching: Promise<R>): Promise<R> {
-    try {
-      return await fetching;
-    } catch (error) {
-      const state = (await records.import(input.project, input.import))?.state;
-      if (state === 'failed' || state === 'cancelled') await clear(input);
-      throw error;
-    }
-  }
-
-  /** Whether the data set consists of this import's files. */
-  async function ownsDataSet(input: DataImportInput): Promise<boolean> {
-    const files = (await records.dataSet(input.project, input.dataset))?.files ?? [];
-    return (await stored(input)).some(({ uri }) => files.some((file) => file.uri === uri));
-  }
-
-  async function stored(input: DataImportInput) {
-    const { files } = await areas.list(
-      storePath({ area: 'common', project: input.project, path: importFolder(input) }),
-    );
-    return files;
-  }
-
-  /** The stored file, if its bytes are unchanged. */
-  async function stillThere(file: ImportedFile | undefined): Promise<ImportedFile | undefined> {
-    if (!file) return undefined;
-    const found = await areas.stat(file.uri);
-    return found?.bytes === file.bytes && (await areas.digest(file.uri)) === file.sha256 ? file : undefined;
-  }
 }
 
 const rowOf = (input: DataImportInput, state: ImportState): Import => newImport(input, state, new Date().toISOString());
@@ -289,16 +247,6 @@ const datasetFile = ({ name, uri, sha256, bytes, unpack }: ImportedFile) => ({
   ...{ name, uri, sha256, bytes },
   ...(unpack && { unpack }),
 });
-
-/** Removes partial downloads of imports that ended while no worker ran on this machine. */
-async function sweep(scratch: string): Promise<void> {
-  await mkdir(scratch, { recursive: true, mode: 0o700 });
-  for (const name of await readdir(scratch)) {
-    const path = join(scratch, name);
-    const found = await stat(path).catch(() => undefined);
-    if (found && Date.now() - found.mtimeMs > STALE_MS) await rm(path, { recursive: true, force: true });
-  }
-}
 
 function entry(
   { project, import: id, actor }: DataImportInput,

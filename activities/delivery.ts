@@ -2,6 +2,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { SignedCommand } from '../workflows/domain/command.ts';
 import { ApplicationFailure } from '@temporalio/common';
+import { digestMismatch } from '../workflows/domain/digest-mismatch.ts';
 import { parseWorkflowId, workflowId } from '../workflows/domain/ids.ts';
 import type { Application, GateResult, Release } from '../workflows/domain/model.ts';
 import { subjectOf } from '../workflows/domain/names.ts';
@@ -12,6 +13,7 @@ import { beating, currentRun, currentWorkflow, ofWorkflow } from './heartbeat.ts
 import { mustHave } from './model-center.ts';
 import type { ArtifactStore, Cluster, CodeHost } from './ports.ts';
 import type { DeliveryKey, Records } from './records.ts';
+import { unlessForged } from './workflow-audit.ts';
 
 export type DeliveryActivities = ReturnType<typeof createDeliveryActivities>;
 
@@ -45,7 +47,7 @@ export function createDeliveryActivities(deps: {
     }> {
       const { app, row, of } = await find(release);
       if (row.state !== 'announced') throw failure('Conflict', `release ${release} is not announced yet`);
-      if (await records.fenced(release)) throw failure('Fenced', `release ${release} was taken back`);
+      if (await records.fenced(release)) throw failure('Fenced', `release ${release} was withdrawn`);
       const { version } = await records.versionStanding(row);
       if (
         version.digest !== row.digest ||
@@ -89,51 +91,26 @@ export function createDeliveryActivities(deps: {
       const to = command.body.args.release;
       const row = command.body.name === 'revert' && to !== undefined ? await records.release(to) : undefined;
       const doubt = row && (await beatingReason(() => bytesAreWhole(row)));
-      return records.decidePointer(id, command, doubt);
+      return unlessForged(
+        records,
+        () => records.decidePointer(id, command, doubt),
+        () => records.applicationStanding(id),
+      );
     },
 
     /**
      * Moves the live pointer to a release that has passed, by compare-and-set. `why`: the reason it could not. `wake`:
-     * the versions whose deliveries changed, both the new live one and the previous one.
+     * the versions whose deliveries changed, both the new live one and the previous one. `standing`: the application
+     * afterwards.
      */
     async moveLivePointer({ release }: Pick<DeliveryKey, 'release'>): Promise<{
       why: string | null;
       wake: readonly string[];
+      standing?: ApplicationStanding;
     }> {
-      const { app, row, of } = await find(release);
-      const { application, type } = of;
-      const key = `${workflowId.delivery(of)}/live`;
-      const subject = `${application}/${type}`;
-      for (;;) {
-        const { generation } = await records.livePointer(application, type);
-        const result = await records.moveLivePointer(
-          { key, application, type, generation, release, revert: false },
-          {
-            ...{ key, project: app.project, kind: 'application.live', actor: application, subject },
-            ...{ digest: row.digest, report: row.report, reason: 'all gates passed' },
-            detail: { release, version: subjectOf(row), generation, gates: app.gates },
-            at: new Date().toISOString(),
-          },
-        );
-        if (result.moved) {
-          const history = await records.liveHistory(application, type);
-          const former = history.find((one) => one.generation === result.pointer.generation - 1)?.release;
-          const formerRow = former ? await records.release(former) : undefined;
-          const touched = [row, ...(formerRow ? [formerRow] : [])];
-          return { why: null, wake: touched.map((one) => workflowId.modelLifecycle(one)) };
-        }
-        // A person moved the pointer meanwhile. A newer release still replaces it, so retry.
-        if (result.why === 'generation') continue;
-        // Another gate was configured meanwhile. The delivery starts again with it.
-        if (result.why === 'gates') return { why: 'gates that are configured now have not passed', wake: [] };
-        const now = (await records.livePointer(application, type)).release ?? 'nothing';
-        const why =
-          result.why === 'fenced'
-            ? `${release} was taken back by a manager`
-            : `${release} is not newer than ${now}, which is live`;
-        await records.concludeDelivery(of, why);
-        return { why, wake: [] };
-      }
+      const found = await find(release);
+      const moved = await move(release, found);
+      return { ...moved, standing: await records.applicationStanding(workflowId.application(found.of)) };
     },
 
     /**
@@ -156,6 +133,51 @@ export function createDeliveryActivities(deps: {
     },
   };
 
+  async function move(
+    release: string,
+    { app, row, of }: Awaited<ReturnType<typeof find>>,
+  ): Promise<{ why: string | null; wake: readonly string[] }> {
+    const { application, type } = of;
+    const key = `${workflowId.delivery(of)}/live`;
+    const subject = `${application}/${type}`;
+    for (;;) {
+      const { generation, release: before } = await records.livePointer(application, type);
+      const result = await records.moveLivePointer(
+        { key, application, type, generation, release, revert: false },
+        {
+          ...{ key, project: app.project, kind: 'application.live', actor: application, subject },
+          ...{ digest: row.digest, report: row.report, reason: 'all gates passed' },
+          detail: { release, version: subjectOf(row), generation, gates: app.gates },
+          at: new Date().toISOString(),
+        },
+      );
+      if (result.moved) {
+        // If an earlier attempt made the move, only the history has the previous release.
+        const moved = result.pointer.generation;
+        const former = moved === generation + 1 ? before : await liveAtGeneration(of, moved - 1);
+        const formerRow = former ? await records.release(former) : undefined;
+        const touched = [row, ...(formerRow ? [formerRow] : [])];
+        return { why: null, wake: touched.map((one) => workflowId.modelLifecycle(one)) };
+      }
+      // A person moved the pointer meanwhile. A newer release still replaces it, so retry.
+      if (result.why === 'generation') continue;
+      // Another gate was configured meanwhile. The delivery starts again with it.
+      if (result.why === 'gates') return { why: 'gates that are configured now have not passed', wake: [] };
+      const now = (await records.livePointer(application, type)).release ?? 'nothing';
+      const why =
+        result.why === 'fenced'
+          ? `${release} was withdrawn by a manager`
+          : `${release} is not newer than ${now}, which is live`;
+      await records.concludeDelivery(of, why);
+      return { why, wake: [] };
+    }
+  }
+
+  async function liveAtGeneration({ application, type }: DeliveryKey, generation: number): Promise<string | null> {
+    const history = await records.liveHistory(application, type);
+    return history.find((one) => one.generation === generation)?.release ?? null;
+  }
+
   /** The live releases of an application, at most one per type. */
   async function liveReleases({ application, types }: Application): Promise<readonly Release[]> {
     const pointers = await Promise.all(types.map((type) => records.livePointer(application, type)));
@@ -176,11 +198,13 @@ export function createDeliveryActivities(deps: {
         : ofWorkflow('application', 'application').application;
     if (parsed?.workflow === 'delivery' && parsed.of['release'] !== release)
       throw failure('NotAuthorized', `workflow ${currentWorkflow()} does not deliver ${release}`);
-    const app = await mustHave(records.application(application), `application ${application}`);
-    const row = await mustHave(records.release(release), `release ${release}`);
+    const [app, row] = await Promise.all([
+      mustHave(records.application(application), `application ${application}`),
+      mustHave(records.release(release), `release ${release}`),
+    ]);
     const { type } = row;
     if (!app.types.includes(type))
-      throw failure('InvalidInput', `release ${release} is of type ${type}, which ${application} does not take`);
+      throw failure('InvalidInput', `release ${release} is of type ${type}, which ${application} does not consume`);
     if (!(await records.mayConsume(app.project, type)))
       throw failure(
         'NotAuthorized',
@@ -196,10 +220,7 @@ export function createDeliveryActivities(deps: {
         report({ checking: name });
         const stored = await releases.digest(uri, signal);
         if (stored !== sha256)
-          throw failure(
-            'DigestMismatch',
-            `${name} of ${release} has digest ${stored} in the release store, approved was ${sha256}`,
-          );
+          throw failure('DigestMismatch', digestMismatch(`${name} of ${release} in the release store`, stored, sha256));
       }
     });
   }

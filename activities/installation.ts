@@ -75,6 +75,8 @@ export interface RecordsKnow {
   readonly installation: string | undefined;
   /** Number of the newest checkpoint; 0 before the first. */
   readonly tick: number;
+  /** How many restores were accepted. */
+  readonly accepted: number;
   /** The newest known checkpoint of each system. Systems that were never marked are missing. */
   readonly kept: Readonly<Record<string, number>>;
   /** Ids of the signing keys. */

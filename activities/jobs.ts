@@ -99,6 +99,7 @@ export function createJobRunner({ records, cluster, apiUrl, onWarn = () => undef
     const expiresAt = new Date(Date.now() + (job.deadlineSeconds + TOKEN_GRACE_SECONDS) * 1000).toISOString();
     const grant = {
       job: name,
+      workflow: currentWorkflow(),
       inputs: job.inputs,
       outputs: job.outputs.map((output) => ({
         name: output.name,
@@ -134,7 +135,7 @@ export function createJobRunner({ records, cluster, apiUrl, onWarn = () => undef
         await records.revokeToken(tokenId, entry);
         return true;
       } catch (error) {
-        onWarn(`the token of job ${name} was not revoked, it is tried again: ${messageOf(error)}`);
+        onWarn(`the token of job ${name} was not revoked, which will be retried: ${messageOf(error)}`);
         return false;
       }
     };
@@ -188,7 +189,7 @@ function sorted(job: Job, outcome: JobOutcome, kills: number): JobEnd | { readon
   if (isFinalReason(reason)) return failed('JobFailed', `${final[reason]} ${code}`);
   if (reason === 'killed' && kills >= MOST_KILLS)
     return failed('JobFailed', `${passing.killed} ${kills} times ${code}: find out by whom, then start it again`);
-  return { again: `${passing[reason]} ${code}: it is tried again\n${tail}` };
+  return { again: `${passing[reason]} ${code}: it will be retried\n${tail}` };
 }
 
 const isFinalReason = (reason: FinalJobReason | PassingJobReason): reason is FinalJobReason => reason in final;

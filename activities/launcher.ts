@@ -4,6 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { digestMismatch } from '../workflows/domain/digest-mismatch.ts';
 import type { NamedArtifact } from '../workflows/domain/model.ts';
 import type { Digest, Location } from '../workflows/domain/names.ts';
 import { locationOf, stagingFolder, subjectOf } from '../workflows/domain/names.ts';
@@ -23,7 +24,7 @@ import {
 import { storePath } from './place.ts';
 import type { ArtifactStore } from './ports.ts';
 import type { Records, VersionKey } from './records.ts';
-import { runFolder } from './rover.ts';
+import { runFolder } from './rover/recorded-jobs.ts';
 import type { Signer } from './signing.ts';
 
 export type LauncherActivities = ReturnType<typeof createLauncherActivities>;
@@ -46,6 +47,9 @@ export function createLauncherActivities(deps: {
     async stageModel(): Promise<{ files: readonly NamedArtifact[] }> {
       const input = key();
       const { project } = input;
+      const known = await records.staged(input);
+      // Judged files stay: the author may have changed theirs meanwhile.
+      if (known?.isJudged) return { files: known.files };
       const { author, directory, made } = await whatToStage(input);
       const mine = (path: string): Location => ({
         area: 'private',
@@ -61,14 +65,14 @@ export function createLauncherActivities(deps: {
           if (!found) throw failure('InvalidModel', `${name} is missing in ${directory} of ${author}'s private area`);
           if (found.bytes === 0) throw failure('InvalidModel', `${name} is empty`);
           if (found.bytes > limit)
-            throw failure('InvalidModel', `${name} has ${found.bytes} bytes, at most ${limit} are taken`);
+            throw failure('InvalidModel', `${name} has ${found.bytes} bytes, but at most ${limit} are allowed`);
           const options = { ifExists: 'replace', limit, signal } as const;
           const file = await areas.write(staged(input, name), await areas.read(uri, { signal }), options);
           const output = made.find((one) => one.name === name);
           if (output && output.sha256 !== file.sha256)
             throw failure(
               'InvalidModel',
-              `${name} in ${directory} is not what the run made (SHA-256 ${file.sha256}, not ${output.sha256}): submit a changed model from a directory of its own`,
+              `${digestMismatch(`${name} in ${directory}`, file.sha256, output.sha256)} (the output of the run): submit a changed model from another directory`,
             );
           files.push({ ...file, name });
         }
@@ -98,7 +102,7 @@ export function createLauncherActivities(deps: {
     /** Validates the model and records all problems together. The version's next state follows from the record. */
     async validateModel(): Promise<void> {
       const input = key();
-      const files = await mustHave(records.staged(input), `staged files of ${subjectOf(input)}`);
+      const { files } = await mustHave(records.staged(input), `staged files of ${subjectOf(input)}`);
       await records.recordValidation(input, await validate(input, files));
     },
 

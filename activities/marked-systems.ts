@@ -1,4 +1,5 @@
 // Markers and checkpoints in the systems behind the ports: as files in a store, as commits, as the bus's own marker.
+import { text } from 'node:stream/consumers';
 import type { ArtifactUri, StorePath } from '../workflows/domain/names.ts';
 import { isFailure } from './failures.ts';
 import { readCheckpoint, writeCheckpoint, type MarkedSystem, type MarkedName } from './installation.ts';
@@ -61,6 +62,7 @@ export function markedStore(name: MarkedName, where: string, store: ArtifactStor
 const REPOSITORY = 'ocdl/installation';
 const BRANCH = 'checkpoints';
 const FILE = 'checkpoint.json';
+const checkpointMessage = 'Checkpoint ';
 const claimMessage = 'Belongs to installation ';
 /** Upper bound on commits on the marker's branch: far more than attempts to claim it. */
 const CLAIMS = 1_000;
@@ -100,7 +102,13 @@ export function markedCode(where: string, code: CodeHost): MarkedSystem {
     checkpoints: {
       seldom: true,
       async newest() {
-        const bytes = await orNone(code.read(REPOSITORY, BRANCH, FILE));
+        // Of two writers, the slower one may have committed last.
+        const commits = (await orNone(code.log(REPOSITORY, BRANCH, 1 + SPARE))) ?? [];
+        const [newest] = commits
+          .filter(({ message }) => message.startsWith(checkpointMessage))
+          .map(({ commit, message }) => ({ commit, tick: Number(message.slice(checkpointMessage.length)) }))
+          .sort((one, other) => other.tick - one.tick);
+        const bytes = newest && (await orNone(code.read(REPOSITORY, newest.commit, FILE)));
         return bytes && readCheckpoint(Buffer.from(bytes).toString('utf8'));
       },
       async keep(checkpoint) {
@@ -108,7 +116,7 @@ export function markedCode(where: string, code: CodeHost): MarkedSystem {
           repository: REPOSITORY,
           branch: BRANCH,
           files: { [FILE]: writeCheckpoint(checkpoint) },
-          message: `Checkpoint ${checkpoint.tick}`,
+          message: `${checkpointMessage}${checkpoint.tick}`,
           author: 'ocdl',
         });
       },
@@ -123,9 +131,3 @@ export const markedBus = (where: string, { marker }: EventBus): MarkedSystem => 
   owner: () => marker.owner(),
   claim: (installation) => marker.claim(installation),
 });
-
-async function text(source: AsyncIterable<Uint8Array>): Promise<string> {
-  const chunks: Uint8Array[] = [];
-  for await (const chunk of source) chunks.push(chunk);
-  return Buffer.concat(chunks).toString('utf8');
-}

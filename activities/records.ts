@@ -26,13 +26,25 @@ export type { DataSetReference } from './records/data-sets.ts';
 export { REFERENCES_LIMIT } from './records/data-sets.ts';
 export type { VersionFilter, VersionSummary } from './records/versions.ts';
 export { versionOrders } from './records/versions.ts';
-export type { AdmissionAnswer, CommandRow, DecisionNote, NewStart, StartRow, StepName } from './records/starts.ts';
+export type {
+  AdmissionAnswer,
+  CommandRow,
+  DecisionNote,
+  NewStart,
+  StartRow,
+  StepName,
+  UploadedOutput,
+} from './records/starts.ts';
 export type { DeliveryKey, TransitionEntry, VersionKey } from './records/decisions.ts';
+export { UNFILED_PAGE } from './records/decisions.ts';
 export type { ByteFault, FileDigest } from './records/bytes.ts';
 export { CHUNK_BYTES, DIGEST_BYTES } from './records/bytes.ts';
 
 /** The `code` of errors thrown while the database is unavailable. Callers may retry. */
 export const RECORDS_AWAY = 'RECORDS_AWAY';
+
+/** Most rows that `linkAudit` links: it takes some tens of milliseconds, during which writers of the same keys wait. */
+export const LINKED_AT_ONCE = 1_000;
 
 /** The database. Each method is one transaction; each write is idempotent. */
 export interface Records

@@ -1,4 +1,5 @@
 // Release manifests: a create-only file in the release store fixes a number before anything is published under it.
+import { text } from 'node:stream/consumers';
 import { z } from 'zod';
 import type { Release } from '../workflows/domain/model.ts';
 import type { StorePath } from '../workflows/domain/names.ts';
@@ -114,9 +115,7 @@ async function fixNumber(releases: ArtifactStore, manifest: Manifest): Promise<M
   } catch (error) {
     if (!isFailure(error, 'Conflict')) throw error;
   }
-  const chunks: Uint8Array[] = [];
-  for await (const chunk of await releases.read(releases.uri(path))) chunks.push(chunk);
-  const stored = parseManifest(Buffer.concat(chunks).toString('utf8'));
+  const stored = parseManifest(await text(await releases.read(releases.uri(path))));
   if (!stored)
     throw failure('Corrupt', `${path} in the release store is no manifest of a release: restore it from the backup`);
   return stored;

@@ -55,9 +55,11 @@ export function createReleaseActivities(deps: {
   /** The release that this activity works for, unless it has been withdrawn. */
   async function ownRelease(): Promise<Release> {
     const { release } = ofWorkflow('release', 'release');
-    const row = await mustHave(records.release(release), `release ${release}`);
-    if (await records.fenced(release))
-      throw failure('Fenced', `release ${release} was taken back: it does not get out`);
+    const [row, fenced] = await Promise.all([
+      mustHave(records.release(release), `release ${release}`),
+      records.fenced(release),
+    ]);
+    if (fenced) throw failure('Fenced', `release ${release} was withdrawn: it is not published`);
     return row;
   }
 
@@ -120,7 +122,7 @@ export function createReleaseActivities(deps: {
       const { project, model, submission } = ofWorkflow('modelLifecycle', 'project', 'model', 'submission');
       const decision = await records.decision(currentWorkflow(), commandId);
       if (decision?.status !== 'pending')
-        throw failure('NotAuthorized', `no decision takes releases of ${model}/${submission} back`);
+        throw failure('NotAuthorized', `no pending decision withdraws releases of ${model}/${submission}`);
       const { args, name, actor } = decision.command.body;
       const rows = await records.releasesOf(project, model, submission);
       await beating(async () => {

@@ -1,12 +1,16 @@
 // Reads a job's results from the areas, with digests. Reading is tolerant, because a finished training must not be lost over a detail.
+import { createHash } from 'node:crypto';
+import { buffer } from 'node:stream/consumers';
 import { z } from 'zod';
+import { digestMismatch } from '../workflows/domain/digest-mismatch.ts';
+import type { Artifact } from '../workflows/domain/model.ts';
 import type { Digest, Location } from '../workflows/domain/names.ts';
 import { failure } from './failures.ts';
 import { once } from './model-center.ts';
 import { storePath } from './place.ts';
 import type { ArtifactStore } from './ports.ts';
 
-/** Maximum size of a report: its curves are thinned to 200 points. */
+/** Largest text that is read: the curves of a report are thinned to 200 points. */
 const TEXT_LIMIT = 2 * 2 ** 20;
 
 const reportSchema = z.object({
@@ -28,11 +32,14 @@ export function openResults(areas: ArtifactStore) {
       return { uri, sha256: await areas.digest(uri, signal), bytes: found.bytes };
     },
 
-    async textAt(location: Location, signal: AbortSignal): Promise<string> {
-      const chunks: Uint8Array[] = [];
-      const options = { range: { start: 0, end: TEXT_LIMIT }, signal };
-      for await (const chunk of await areas.read(areas.uri(storePath(location)), options)) chunks.push(chunk);
-      return Buffer.concat(chunks).toString('utf8');
+    /** A file's text, up to 2 MiB; `DigestMismatch` if the file has other bytes than recorded. */
+    async textOf({ uri, sha256, bytes }: Artifact, signal: AbortSignal): Promise<string> {
+      const read = await buffer(await areas.read(uri, { range: { start: 0, end: TEXT_LIMIT }, signal }));
+      if (bytes <= TEXT_LIMIT) {
+        const found = createHash('sha256').update(read).digest('hex');
+        if (found !== sha256) throw failure('DigestMismatch', digestMismatch(uri, found, sha256));
+      }
+      return read.toString('utf8');
     },
 
     /** Writes a text file atomically, replacing an earlier one. */
@@ -51,14 +58,14 @@ export function readMetrics(text: string): { metrics: Readonly<Record<string, nu
     text.replace(/"(?:[^"\\]|\\.)*"|-?\bInfinity\b|\bNaN\b/g, (token) => (token.startsWith('"') ? token : 'null')),
   );
   if (typeof found !== 'object' || found === null || Array.isArray(found))
-    return { metrics: {}, notes: ['metrics.json is no JSON object of numbers: the run has no metrics'] };
+    return { metrics: {}, notes: ['metrics.json is not a JSON object of numbers: the run has no metrics'] };
   const metrics: Record<string, number> = {};
   const notes: string[] = [];
   for (const [name, value] of Object.entries(found))
     if (typeof value === 'number' && Number.isFinite(value) && name.length <= 64) metrics[name] = value;
     else
       notes.push(
-        `metrics.json: ${JSON.stringify(name.slice(0, 64))} is left out, it is no finite number or its name has over 64 characters`,
+        `metrics.json: ${JSON.stringify(name.slice(0, 64))} is skipped: it is not a finite number, or its name is longer than 64 characters`,
       );
   return { metrics, notes };
 }
@@ -69,7 +76,7 @@ export function readReport(text: string, digest: Digest): z.output<typeof report
   if (!parsed.success)
     throw failure('JobFailed', `the job's report.json is malformed: ${parsed.error.message.slice(0, 500)}`);
   const { sha256 } = parsed.data.model;
-  if (sha256 !== digest) throw failure('DigestMismatch', `the report is about ${sha256}, not about ${digest}`);
+  if (sha256 !== digest) throw failure('DigestMismatch', digestMismatch('the model of the report', sha256, digest));
   return parsed.data;
 }
 

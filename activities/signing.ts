@@ -11,12 +11,44 @@ import type { CommandBody, PublicKeys, SignedCommand } from '../workflows/domain
 export interface Signer {
   /** Id of the newest key, used for new signatures. */
   readonly newest: string;
-  /** Public keys, raw 32 bytes in hexadecimal, by key id. */
+  /** Public keys, raw 32 bytes in hexadecimal, by key id, oldest first. */
   publicKeys(): PublicKeys;
   /** Signs with the key named by `body.keyId`. */
   sign(body: CommandBody): SignedCommand;
   /** Adds the newest key's signature over the content's RFC 8785 form. */
   seal<T extends object>(content: T): T & { readonly seal: { readonly keyId: string; readonly signature: string } };
+}
+
+/** A signer that signs only with keys that the records accept. */
+export interface RegisteredSigner extends Signer {
+  /**
+   * Reads the keys again, makes one if there is none left, and registers them: a restore may have retired the key in use.
+   * Returns false if the records accept none of them.
+   */
+  renew(): Promise<boolean>;
+}
+
+/** Opens and registers the keys of a folder. Retired keys are accepted again at the start if there are no others. */
+export async function registeredSigner(
+  folder: string,
+  records: { registerKeys(keys: PublicKeys, revive?: boolean): Promise<readonly string[]> },
+): Promise<RegisteredSigner> {
+  const open = async (revive: boolean) => {
+    const signer = await createSigner(folder);
+    const newest = (await records.registerKeys(signer.publicKeys(), revive)).at(-1);
+    return { signer, newest: newest ?? signer.newest, isAccepted: newest !== undefined };
+  };
+  const state = { now: await open(true), renewing: undefined as Promise<boolean> | undefined };
+  const renew = async (): Promise<boolean> => (state.now = await open(false)).isAccepted;
+  return {
+    get newest() {
+      return state.now.newest;
+    },
+    publicKeys: () => state.now.signer.publicKeys(),
+    sign: (body) => state.now.signer.sign(body),
+    seal: (content) => state.now.signer.seal(content),
+    renew: () => (state.renewing ??= renew().finally(() => (state.renewing = undefined))),
+  };
 }
 
 const keyFile = z.strictObject({

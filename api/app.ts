@@ -49,7 +49,11 @@ export function createApp(given: ApiDeps): Api {
     if (found.status >= 500) deps.log.error({ requestId: context.get('requestId'), err: error }, 'request failed');
     return problemResponse(found, context.get('requestId'));
   });
-  app.notFound((context) => problemResponse(notFound('such address'), context.get('requestId')));
+  app.notFound((context) => {
+    const allowed = methodsAt(routes, new URL(context.req.url).pathname);
+    const found = allowed.length > 0 ? noMethod(context.req.method, allowed) : notFound('such address');
+    return problemResponse(found, context.get('requestId'));
+  });
 
   const routes: readonly Route[] = [
     ...[
@@ -97,6 +101,25 @@ function withCheckedBytes(given: ApiDeps): RouteDeps {
 export const mountedPath = ({ path }: Pick<Route, 'path'>): string =>
   path.replace(/\{(\w+)\}/g, (_, name: string) => (isTail(name) ? `:${name}{.+}` : `:${name}`));
 
+/** The methods of an address; HEAD goes with GET. */
+function methodsAt(routes: readonly Route[], path: string): readonly string[] {
+  const patternOf = (route: Route): RegExp =>
+    new RegExp(
+      `^${route.path.replaceAll('.', '\\.').replace(/\{(\w+)\}/g, (_, name: string) => (isTail(name) ? '.+' : '[^/]+'))}$`,
+    );
+  const methods = routes.filter((route) => patternOf(route).test(path)).map(({ method }) => method.toUpperCase());
+  return methods.flatMap((method) => (method === 'GET' ? ['GET', 'HEAD'] : [method]));
+}
+
+const noMethod = (method: string, allowed: readonly string[]) =>
+  problem(
+    405,
+    'no-such-method',
+    `this address takes ${allowed.join(', ')}, not ${method.slice(0, 20)}`,
+    {},
+    { allow: allowed.join(', ') },
+  );
+
 /** Gives each request an id and logs one line when it is answered. Tokens and bodies are never logged. */
 function observe({ log }: ApiDeps): MiddlewareHandler<Env> {
   return async (context, next) => {
@@ -125,7 +148,11 @@ function addressedHere(hosts: readonly string[] | 'any'): MiddlewareHandler<Env>
   return async (context, next) => {
     const host = (context.req.header('host') ?? new URL(context.req.url).host).toLowerCase().replace(/:\d{1,5}$/, '');
     if (hosts !== 'any' && !hosts.includes(host))
-      throw problem(421, 'wrong-host', `this server answers to ${hosts.join(', ')}, not to "${host.slice(0, 100)}"`);
+      throw problem(
+        421,
+        'wrong-host',
+        `this server accepts the host names ${hosts.join(', ')}, not "${host.slice(0, 100)}"`,
+      );
     await next();
   };
 }
@@ -134,6 +161,10 @@ function addressedHere(hosts: readonly string[] | 'any'): MiddlewareHandler<Env>
 const plainPath: MiddlewareHandler<Env> = async (context, next) => {
   const { pathname } = new URL(context.req.url);
   if (/%|\\|\/\/|[^\x21-\x7e]/.test(pathname))
-    throw problem(400, 'invalid', 'path: names have letters, digits, ".", "_" and "-": escapes and "//" are not taken');
+    throw problem(
+      400,
+      'invalid',
+      'path: names consist of letters, digits, ".", "_" and "-"; escapes and "//" are not allowed',
+    );
   await next();
 };

@@ -37,7 +37,7 @@ export const applicationSettingRoutes = (deps: ApiDeps): readonly Route[] => {
       path: one,
       operationId: 'changeApplication',
       summary:
-        'Changes types, gates, owner or repository; what is left out stays. A type that is live there must be taken down before it is removed',
+        'Changes types, gates, owner or repository; omitted fields stay unchanged. A live type must be taken down before it is removed',
       action: 'application.manage',
       scope,
       body: change,
@@ -66,7 +66,7 @@ export const applicationSettingRoutes = (deps: ApiDeps): readonly Route[] => {
           throw problem(
             409,
             'stale',
-            `application "${found.application}" is at revision ${stored.revision}, you saw ${revision}: look again`,
+            `application "${found.application}" is at revision ${stored.revision}, the request has revision ${revision}: read it again`,
           );
         const { application, project } = stored;
         const by = { askedBy: principal.name, roles, project };
@@ -78,7 +78,7 @@ export const applicationSettingRoutes = (deps: ApiDeps): readonly Route[] => {
       method: 'post',
       path: `${one}/tokens`,
       operationId: 'issueApplicationToken',
-      summary: "Makes a token for the application's own pipeline; it is shown this once",
+      summary: "Issues a token for the application's own pipeline; it is shown only once",
       action: 'application.manage',
       scope,
       body: z.strictObject(expiryFields),
@@ -105,7 +105,7 @@ export const applicationSettingRoutes = (deps: ApiDeps): readonly Route[] => {
       method: 'delete',
       path: `${one}/tokens/{tokenId}`,
       operationId: 'revokeApplicationToken',
-      summary: "Revokes a token of the application's",
+      summary: 'Revokes a token of the application',
       action: 'application.manage',
       scope,
       response: revokedView,
@@ -138,5 +138,5 @@ async function check(records: Records, found: Application, next: Application): P
   const [project, name = '', ...rest] = next.repository.split('/');
   // The platform commits there, so it must not be the project's code or labels repository or belong to another project.
   if (project !== found.project || rest.length > 0 || !name.startsWith('app-') || nameProblem(name))
-    throw problem(422, 'no-such-repository', `repository: it must be called "${found.project}/app-<name>"`);
+    throw problem(422, 'no-such-repository', `repository: it must be named "${found.project}/app-<name>"`);
 }

@@ -8,6 +8,7 @@ import type { ApplicationInput } from '../workflows/messages.ts';
 import { workflowId } from '../workflows/messages.ts';
 import { auditEntry } from './audit-entry.ts';
 import type { ApiDeps } from './deps.ts';
+import { isGatewayError } from './gateway.ts';
 import { recordStart } from './once.ts';
 import { notFound, problem } from './problems.ts';
 import type { Route } from './route.ts';
@@ -111,7 +112,7 @@ export const applicationRoutes = (deps: ApiDeps): readonly Route[] => {
       method: 'get',
       path: one,
       operationId: 'getApplication',
-      summary: 'An application and what is live in it',
+      summary: 'An application and its live releases',
       action: 'application.see',
       scope,
       response: z.object({
@@ -135,7 +136,7 @@ export const applicationRoutes = (deps: ApiDeps): readonly Route[] => {
       method: 'get',
       path: `${one}/deliveries`,
       operationId: 'listDeliveries',
-      summary: 'What was delivered to the application',
+      summary: 'Deliveries to the application',
       action: 'application.see',
       scope,
       query: pageQuery,
@@ -165,7 +166,7 @@ export const applicationRoutes = (deps: ApiDeps): readonly Route[] => {
       method: 'get',
       path: `${one}/types/{type}/live`,
       operationId: 'getLive',
-      summary: 'What is live, or what was at a time',
+      summary: 'The live release, or the one that was live at a given time',
       action: 'application.see',
       scope,
       query: z.strictObject({ at: whenSchema.optional() }),
@@ -184,7 +185,7 @@ export const applicationRoutes = (deps: ApiDeps): readonly Route[] => {
       method: 'get',
       path: `${one}/types/{type}/history`,
       operationId: 'getLiveHistory',
-      summary: 'What has been live, newest first',
+      summary: 'Releases that were live, newest first',
       action: 'application.see',
       scope,
       response: rowsOf(liveView),
@@ -197,7 +198,7 @@ export const applicationRoutes = (deps: ApiDeps): readonly Route[] => {
 
 /** Records and starts the workflow that receives releases of one type. */
 export async function startApplicationType(
-  { records, workflows }: ApiDeps,
+  { records, workflows }: Pick<ApiDeps, 'records' | 'workflows'>,
   input: ApplicationInput,
   by: { readonly askedBy: string; readonly roles: readonly Role[]; readonly project: string },
 ): Promise<void> {
@@ -214,7 +215,13 @@ export async function startApplicationType(
     }),
     [],
   );
-  await workflows.startApplication(input, by.project);
+  const { started } = await workflows.startApplication(input, by.project);
+  if (started) return;
+  // The type was removed and is added again: its workflow looks for the newest release.
+  await workflows.wake(id).catch((error: unknown) => {
+    // The sweep resumes it.
+    if (!isGatewayError(error, 'closed')) throw error;
+  });
 }
 
 /** Checks that the project's applications may consume the type: it must be the project's own or granted to it. */

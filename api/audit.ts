@@ -40,13 +40,11 @@ export const auditRoutes = ({ records }: ApiDeps): readonly Route[] => [
     method: 'get',
     path: '/v1/audit/verification',
     operationId: 'verifyAudit',
-    summary:
-      'Walks the whole chain and every decision, names what does not fit, and counts rows that are not linked yet',
+    summary: 'Verifies the whole chain and every decision, lists faults, and counts rows that are not linked yet',
     action: 'platform.see',
     response: auditCheckView.extend({
       decisions: z.object({ checked: z.number(), problems: z.array(z.string()).readonly() }).meta({
-        description:
-          'Decisions whose signature was checked, and approvals, releases and live versions that rest on none',
+        description: 'Decisions with a checked signature, and approvals, releases and live versions without a decision',
       }),
     }),
     async handler() {

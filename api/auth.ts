@@ -16,7 +16,7 @@ export interface Caller {
 
 /**
  * The caller identified by an `Authorization` header. Throws a 401 problem if it is missing or malformed, or the token is
- * expired or revoked.
+ * expired or revoked, or its user disabled.
  */
 export async function authenticate(
   header: string | undefined,
@@ -28,7 +28,7 @@ export async function authenticate(
   const caller = isToken(token) ? await callerOf(records, digestOfToken(token), project) : undefined;
   if (!caller)
     throw unauthenticated(
-      'the token is unknown, expired or revoked: ask an administrator for another one',
+      'the token is unknown, expired or revoked, or its user is disabled: ask an administrator',
       ', error="invalid_token"',
     );
   return caller;

@@ -74,10 +74,10 @@ export function createSendBytes(
     records
       .recordByteFault({ uri, expected: sha256, found, at: new Date().toISOString() })
       .catch((error: unknown) => onWarn(`the fault of ${uri} is not recorded: ${String(error)}`));
-    const again = 'the platform has noted it: ask whoever runs it to restore the file';
+    const again = 'the fault is recorded: ask the operator of the platform to restore the file';
     return kind === 'missing'
-      ? problem(502, 'missing', `the file is on record, but its store does not have it; ${again}`)
-      : problem(502, 'digest-mismatch', `the stored bytes are not those on record, and are not sent; ${again}`);
+      ? problem(502, 'missing', `the file is recorded, but missing in its store; ${again}`)
+      : problem(502, 'digest-mismatch', `the stored bytes do not match the recorded digest and are not sent; ${again}`);
   }
 
   /**
@@ -86,7 +86,7 @@ export function createSendBytes(
    */
   async function begun(file: Artifact, part: Part | undefined, { signal }: Request, onWrong: OnWrong) {
     const store = storeOf(deps, file.uri);
-    const told = async function* (bytes: AsyncIterable<Uint8Array>) {
+    const reportingFaults = async function* (bytes: AsyncIterable<Uint8Array>) {
       try {
         yield* bytes;
       } catch (error) {
@@ -97,13 +97,15 @@ export function createSendBytes(
         throw error;
       }
     };
-    const bytes = told(
+    const bytes = reportingFaults(
       part ? rangeOfFile(store, file, part, signal) : wholeFile(readAll(store, file.uri, signal), file),
     );
     const first = await bytes.next();
     const end = async () => bytes.return();
-    // If the client left before the response began, nothing else ends the read.
-    signal.addEventListener('abort', () => void end().catch(() => undefined), { once: true });
+    // If the client left before the response began, nothing else ends the read. An aborted signal calls no new listener.
+    const onAbort = (): void => void end().catch(() => undefined);
+    if (signal.aborted) onAbort();
+    else signal.addEventListener('abort', onAbort, { once: true });
     return startingWith(first, bytes, end);
   }
 
@@ -117,11 +119,14 @@ export function createSendBytes(
       'x-content-type-options': 'nosniff',
       'cache-control': 'private, no-cache',
     };
+    const only = request.headers.get('if-match')?.split(',') ?? ['*'];
+    if (!only.some((tag) => tag.trim() === '*' || tag.trim() === headers['etag']))
+      throw problem(412, 'precondition', `If-Match: the file has the entity tag ${headers['etag']}`);
     if (tagsOf(request.headers.get('if-none-match')).some((tag) => tag === '*' || tag === headers['etag']))
       return new Response(null, { status: 304, headers });
     const range = rangeOf(request, file.bytes, headers['etag']);
     if (range === 'unsatisfiable')
-      throw problem(416, 'range', `there are ${file.bytes} bytes`, {}, { 'content-range': `bytes */${file.bytes}` });
+      throw problem(416, 'range', `the file has ${file.bytes} bytes`, {}, { 'content-range': `bytes */${file.bytes}` });
     const { start, end } = range ?? { start: 0, end: file.bytes };
     headers['content-length'] = String(end - start);
     if (range) headers['content-range'] = `bytes ${start}-${end - 1}/${file.bytes}`;
@@ -164,7 +169,7 @@ export function createSendBytes(
         // Someone with write access changed the file in place, so the stored digest is stale.
         records
           .keepFileDigest({ ...file, modifiedAt: '' })
-          .catch((error: unknown) => onWarn(`the digest of ${uri} stays: ${String(error)}`));
+          .catch((error: unknown) => onWarn(`the outdated digest of ${uri} could not be removed: ${String(error)}`));
         return problem(503, 'changed', `${wanted.what} was changed while it was read`, {}, { 'retry-after': '1' });
       });
     },
@@ -214,13 +219,15 @@ export async function storeBytes(
       throw problem(
         409,
         'conflict',
-        `"${shown}" is taken by other bytes or by a folder: replace it or choose another path`,
+        `"${shown}" already exists with other bytes or as a folder: replace it or choose another path`,
       );
-    if (isFailure(error, 'DigestMismatch'))
-      throw problem(400, 'digest-mismatch', `"${shown}": the bytes that came are not those that were announced`);
+    if (isFailure(error, 'DigestMismatch')) throw digestMismatch(shown);
     throw error;
   }
 }
+
+export const digestMismatch = (shown: string): Problem =>
+  problem(400, 'digest-mismatch', `"${shown}": the received bytes do not match the announced digest or length`);
 
 const tagsOf = (header: string | null): readonly string[] =>
   (header ?? '').split(',').map((tag) => tag.trim().replace(/^W\//, ''));

@@ -27,7 +27,7 @@ export async function* wholeFile(pieces: AsyncIterable<Uint8Array>, { sha256, by
   let [seen, waiting] = [0, 0];
   for await (const piece of pieces) {
     seen += piece.byteLength;
-    if (seen > bytes) throw new WrongBytes(`more than the ${bytes} bytes on record`);
+    if (seen > bytes) throw new WrongBytes(`more than the recorded ${bytes} bytes`);
     hash.update(piece);
     held.push(piece);
     waiting += piece.byteLength;
@@ -100,7 +100,7 @@ export function createRanges(records: Records, onWarn: (message: string) => void
     const digests = hasher.digests();
     await records
       .keepChunkDigests(file.sha256, digests)
-      .catch((error: unknown) => onWarn(`the digests of ${file.uri} are not kept: ${String(error)}`));
+      .catch((error: unknown) => onWarn(`the digests of ${file.uri} could not be stored: ${String(error)}`));
     return digests;
   }
 }

@@ -17,6 +17,7 @@ export const codeRoutes = ({ code }: ApiDeps): readonly Route[] => [
     operationId: 'commitCode',
     summary: "Commits files to the project's code repository; the same files again make no new commit",
     action: 'code.commit',
+    isLarge: true,
     body: z.strictObject({
       branch: branchSchema,
       message: textSchema(2_000).min(1),

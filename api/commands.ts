@@ -4,7 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { isFailure } from '../activities/failures.ts';
 import type { CommandRow, Principal } from '../activities/records.ts';
-import type { CommandArgs, CommandBody, Outcome } from '../workflows/domain/command.ts';
+import type { CommandArgs, CommandBody, Outcome, SignedCommand } from '../workflows/domain/command.ts';
+import { COMMAND_LIMIT, parseSignedCommand } from '../workflows/domain/command.ts';
 import type { Role } from '../workflows/domain/roles.ts';
 import type { ApiDeps } from './deps.ts';
 import { isGatewayError } from './gateway.ts';
@@ -32,6 +33,8 @@ export const commandAnswer = z.object({
 });
 type CommandAnswer = z.output<typeof commandAnswer>;
 
+/** A minute: an administrator has to copy the keys first. */
+const RETRY_AFTER_SECONDS = 60;
 /** Maximum wait that a caller may request. */
 const WAIT_LIMIT_SECONDS = 30;
 
@@ -64,9 +67,8 @@ export async function carryOut(deps: ApiDeps, given: Given): Promise<Answer<Comm
   if (!known || known.isOpen) await mustNotBePaused(deps.records);
   const commandId = body.commandId ?? randomUUID();
   const address = `${given.commands}/${commandId}`;
-  const signed = deps.signer.sign({
+  const asked = {
     v: 1,
-    keyId: deps.signer.newest,
     workflowId,
     commandId,
     name: body.name,
@@ -78,8 +80,8 @@ export async function carryOut(deps: ApiDeps, given: Given): Promise<Answer<Comm
     digest: body.digest,
     report: body.report,
     issuedAt: new Date().toISOString(),
-  } satisfies CommandBody);
-  const row = await deps.records.recordCommand(signed, { project, subject }).catch((error: unknown) => {
+  } satisfies Omit<CommandBody, 'keyId'>;
+  const { signed, row } = await recordSigned(deps, asked, { project, subject }).catch((error: unknown) => {
     if (!isFailure(error, 'Conflict') || !(error instanceof Error)) throw error;
     throw refused(commandId, 'repeated', error.message);
   });
@@ -88,9 +90,46 @@ export async function carryOut(deps: ApiDeps, given: Given): Promise<Answer<Comm
   // A recorded command is accepted. If the signal fails, the sweep sends it again.
   await deps.workflows.sendCommand(workflowId, signed).catch((error: unknown) => {
     if (!isGatewayError(error)) throw error;
-    deps.log.warn({ workflowId, commandId, error: error.message }, 'a command is recorded and not signalled yet');
+    deps.log.warn({ workflowId, commandId, error: error.message }, 'a command is recorded but not signalled yet');
   });
   return answerOf(await waitFor(deps, row, workflowId, wait, given.request.signal), address, wait);
+}
+
+/** Signs and records a command. If a restore has retired the key, the keys of the home are read again. */
+async function recordSigned(
+  { records, signer }: ApiDeps,
+  asked: Omit<CommandBody, 'keyId'>,
+  about: Parameters<ApiDeps['records']['recordCommand']>[1],
+): Promise<{ readonly signed: SignedCommand; readonly row: CommandRow }> {
+  const attempt = async () => {
+    const signed = signer.sign({ ...asked, keyId: signer.newest });
+    // A recorded command that its workflow cannot read would stay open for ever.
+    const parsed = parseSignedCommand(signed);
+    if ('problem' in parsed) throw problem(400, 'invalid', unreadable(signed, parsed.problem));
+    return { signed, row: await records.recordCommand(signed, about) };
+  };
+  try {
+    return await attempt();
+  } catch (error) {
+    if (!isFailure(error, 'NotAuthorized')) throw error;
+    if (await signer.renew()) return attempt();
+    throw problem(
+      503,
+      'signing-key-retired',
+      `the signing key ${signer.newest} of this API was retired by "ocdl restore accept" on another home: an administrator ` +
+        "copies the folder keys of that home into this API's home; the API reads it with the next command",
+      {},
+      { 'retry-after': String(RETRY_AFTER_SECONDS) },
+    );
+  }
+}
+
+/** Only the size is not judged by the schemas: findings and a reason at their limits can be too much together. */
+function unreadable(signed: SignedCommand, why: string): string {
+  const size = JSON.stringify(signed).length;
+  if (size <= COMMAND_LIMIT) return `body: not a command: ${why}`;
+  const todo = 'give fewer findings at once, or a shorter reason';
+  return `body: signed, the command has ${size} characters, more than the limit of ${COMMAND_LIMIT}: ${todo}`;
 }
 
 /** Looks up a command's outcome from its row. */

@@ -49,9 +49,9 @@ const refused = (dataset: string, answer: 'busy' | 'registered' | 'deleted') =>
     409,
     'conflict',
     {
-      busy: `data set "${dataset}" is being cleared after a registration that failed: try again in a minute`,
-      registered: `data set "${dataset}" was registered meanwhile: look at it, or choose another name`,
-      deleted: `data set "${dataset}" was deleted, and its name stays taken: choose another name`,
+      busy: `data set "${dataset}" is being cleaned up after a failed registration: try again in a minute`,
+      registered: `data set "${dataset}" was registered in the meantime: use it, or choose another name`,
+      deleted: `data set "${dataset}" was deleted, and its name stays reserved: choose another name`,
     }[answer],
   );
 

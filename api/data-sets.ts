@@ -5,17 +5,19 @@ import { z } from 'zod';
 import type { ArtifactStore } from '../activities/ports.ts';
 import type { DataSetReference, Records } from '../activities/records.ts';
 import { REFERENCES_LIMIT } from '../activities/records.ts';
+import { LABELLED_ROWS, labelledRows } from '../workflows/domain/labelled-rows.ts';
 import type { DataSet, NamedArtifact } from '../workflows/domain/model.ts';
 import type { Digest } from '../workflows/domain/names.ts';
 import { storePath } from '../workflows/domain/names.ts';
 import { auditEntry } from './audit-entry.ts';
-import { storeBytes } from './byte-stream.ts';
+import { digestMismatch, storeBytes } from './byte-stream.ts';
 import { asDraft, dataSetFolder, sweepDataSets } from './data-set-files.ts';
 import type { ApiDeps } from './deps.ts';
 import { notFound, problem } from './problems.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
 import { digestSchema, distinct, nameSchema, pathSchema } from './schemas.ts';
+import { checkTestSet, TestSetProblem } from './test-sets.ts';
 import { dataSetView, rowsOf } from './views.ts';
 
 const names = distinct<{ name: string }>(({ name }) => name, 'a file name');
@@ -49,7 +51,8 @@ export const dataSetRoutes = (deps: ApiDeps): readonly Route[] => {
       method: 'post',
       path: '/v1/projects/{project}/datasets',
       operationId: 'registerDataSet',
-      summary: 'Copies files into a data set; a test set goes to staging, where only managers see its rows',
+      summary:
+        'Copies files into a data set. A test set is one file of labelled rows, which is checked first; it goes to staging, where only managers see its rows',
       action: ['dataset.register', 'testset.register'],
       actionOf: ({ body }) => (body.kind === 'test' ? 'testset.register' : 'dataset.register'),
       body: registration,
@@ -57,8 +60,9 @@ export const dataSetRoutes = (deps: ApiDeps): readonly Route[] => {
       statuses: [200, 201],
       async handler({ params: { project }, principal, body, request }) {
         const before = await records.dataSet(project, body.dataset);
-        const sources = await Promise.all(body.files.map((file) => sourceOf(areas, project, principal.name, file)));
-        if (before) return { status: 200, body: await unchanged(areas, before, body, sources) };
+        const given = await Promise.all(body.files.map((file) => sourceOf(areas, project, principal.name, file)));
+        if (before) return { status: 200, body: await unchanged(areas, before, body, given) };
+        const sources = body.kind === 'test' ? [await checkedRows(areas, given, request.signal)] : given;
         const area = body.kind === 'test' ? 'staging' : 'common';
         const draft = { project, dataset: body.dataset, area, attempt: randomUUID() } as const;
         const made = await asDraft(deps, draft, async () => {
@@ -106,8 +110,7 @@ export const dataSetRoutes = (deps: ApiDeps): readonly Route[] => {
       method: 'delete',
       path: one,
       operationId: 'deleteDataSet',
-      summary:
-        'Deletes a data set that no run, open evaluation, decision or import names; its name stays taken for ever',
+      summary: 'Deletes a data set that no run, open evaluation, decision or import uses; its name stays reserved',
       action: ['dataset.delete', 'testset.delete'],
       actionOf: async ({ params }) =>
         (await eitherWay(params))?.kind === 'test' ? 'testset.delete' : 'dataset.delete',
@@ -143,7 +146,7 @@ export const dataSetRoutes = (deps: ApiDeps): readonly Route[] => {
 function inUse(dataset: string, references: readonly DataSetReference[]): string {
   const named = references.map(({ kind, name }) => `${kind} ${name}`).join(', ');
   const more = references.length === REFERENCES_LIMIT ? ' and possibly more' : '';
-  return `data set "${dataset}" is named by ${named}${more}: it stays as long as they do`;
+  return `data set "${dataset}" is in use by ${named}${more}: it cannot be deleted`;
 }
 
 interface Source {
@@ -165,6 +168,24 @@ async function sourceOf(
   if (!stored) throw problem(422, 'no-such-file', `files: there is no "${path}" in ${area}: upload it first`);
   return { name, uri, bytes: stored.bytes, sha256 };
 }
+
+/** The rows of a test set, which are checked before anything is stored. The digest pins what was checked. */
+async function checkedRows(areas: ArtifactStore, files: readonly Source[], signal: AbortSignal): Promise<Source> {
+  const file = labelledRows(files);
+  if (!file) throw refusedRows('body.files', `a test set is ${LABELLED_ROWS}, with a labelled row in each line`);
+  try {
+    const sha256 = await checkTestSet(file, await areas.read(file.uri, { signal }), { signal });
+    if (file.sha256 !== undefined && file.sha256 !== sha256) throw digestMismatch(file.name);
+    return { ...file, sha256 };
+  } catch (error) {
+    if (!(error instanceof TestSetProblem)) throw error;
+    const todo = 'correct the file, upload it and register it again';
+    throw refusedRows('body.files.0', `"${file.name}": ${error.message}: ${todo}`);
+  }
+}
+
+const refusedRows = (where: string, message: string) =>
+  problem(400, 'invalid', `${where}: ${message}`, { errors: [{ where, message }] });
 
 /** A data set is immutable: registering it again requires the same content. */
 async function unchanged(

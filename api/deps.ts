@@ -4,12 +4,14 @@ import type { ArtifactStore, CodeHost } from '../activities/ports.ts';
 import type { Records } from '../activities/records.ts';
 import type { SendBytes } from './byte-stream.ts';
 import type { WorkflowGateway } from './gateway.ts';
-import type { Signer } from '../activities/signing.ts';
+import type { RegisteredSigner } from '../activities/signing.ts';
 
 export interface Limits {
   /** Maximum size of an uploaded file. */
   readonly fileBytes: number;
   readonly jsonBytes: number;
+  /** For commits of source files and scans with thousands of findings. */
+  readonly largeJsonBytes: number;
   /** How long to wait for a workflow's answer before answering with the record or 202. */
   readonly answerMs: number;
   /** Pause between polls while waiting for a command. */
@@ -23,8 +25,10 @@ export const loopbackHosts = ['localhost', '127.0.0.1', '[::1]'] as const;
 
 export const defaultLimits: Limits = {
   fileBytes: 2 * 1024 ** 3,
-  // Far above any valid body; a commit of source files is the largest.
+  // Far above any valid body, except the large ones.
   jsonBytes: 1024 ** 2,
+  // 5,000 findings with the longest names and paths.
+  largeJsonBytes: 32 * 1024 ** 2,
   answerMs: 2_000,
   pollMs: 200,
   hosts: loopbackHosts,
@@ -36,7 +40,7 @@ export interface ApiDeps {
   readonly releases: ArtifactStore;
   readonly code: CodeHost;
   readonly workflows: WorkflowGateway;
-  readonly signer: Signer;
+  readonly signer: RegisteredSigner;
   readonly log: Logger;
   readonly limits: Limits;
   /** Counts since the start, by metric name. */

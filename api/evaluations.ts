@@ -4,6 +4,7 @@ import canonicalize from 'canonicalize';
 import { z } from 'zod';
 import type { Records } from '../activities/records.ts';
 import type { Evaluation, Version } from '../workflows/domain/model.ts';
+import { LABELLED_ROWS, labelledRows } from '../workflows/domain/labelled-rows.ts';
 import { unknownName } from '../workflows/domain/known-names.ts';
 import type { Action } from '../workflows/domain/roles.ts';
 import { EVALUATION_SECONDS, LONGEST_EVALUATION_SECONDS, workflowId } from '../workflows/messages.ts';
@@ -32,12 +33,16 @@ const request = z.strictObject({
     .min(1)
     .max(LONGEST_EVALUATION_SECONDS)
     .optional()
-    .meta({ description: `How long the model may run over the rows; ${EVALUATION_SECONDS} unless given` }),
+    .meta({ description: `Time limit of the evaluation in seconds; by default ${EVALUATION_SECONDS}` }),
 });
 type Given = z.output<typeof request>;
 
 /** States in which a version has not been submitted, so that its bytes are only its author's concern. */
 const unsubmitted: readonly Version['state'][] = ['provisioning', 'training', 'failed', 'trained'];
+
+/** A version that ended before its files were accepted, or whose files were removed from staging. */
+const hasNoFiles = ({ state, files }: Version): boolean =>
+  state === 'invalid' || state === 'withdrawn' || (files.length === 0 && !unsubmitted.includes(state));
 
 export const evaluationRoutes = (deps: RouteDeps): readonly Route[] => {
   const { records, workflows } = deps;
@@ -60,7 +65,8 @@ export const evaluationRoutes = (deps: RouteDeps): readonly Route[] => {
       method: 'post',
       path: '/v1/projects/{project}/evaluations',
       operationId: 'startEvaluation',
-      summary: 'Starts an evaluation; the same again is harmless, another one under the same id a conflict',
+      summary:
+        'Starts an evaluation; repeating the request is harmless, a different one under the same id is a conflict',
       action: ['evaluation.private', 'evaluation.staging'],
       actionOf: async ({ body, params }): Promise<Action> => {
         if ('directory' in body.subject) return 'evaluation.private';
@@ -75,7 +81,13 @@ export const evaluationRoutes = (deps: RouteDeps): readonly Route[] => {
       body: request,
       response: evaluationView,
       statuses: [200, 201],
-      async handler({ project, principal, roles, body }) {
+      async handler({ project, principal, roles, body, found: version }) {
+        if (version && hasNoFiles(version) && !(await records.evaluation(project.project, body.evaluation)))
+          throw problem(
+            409,
+            'wrong-state',
+            `subject: ${version.submission} is ${version.state} and has no files in staging${version.state === 'validating' ? ' yet' : ''}: there is nothing to evaluate`,
+          );
         await checkDataSet(records, project.project, body.dataset, roles.includes('manager'));
         const { evaluation, model, dataset, subject, thresholds, deadlineSeconds } = body;
         const wrong = Object.keys(thresholds ?? project.policy.thresholds)
@@ -108,7 +120,7 @@ export const evaluationRoutes = (deps: RouteDeps): readonly Route[] => {
           [{ kind: 'evaluation', row: firstRow(input) }],
         );
         const row = await records.evaluation(project.project, evaluation);
-        if (!row) throw new Error(`evaluation ${evaluation} was written and is not there`);
+        if (!row) throw new Error(`evaluation ${evaluation} was recorded but cannot be read`);
         // Only after the start is recorded: a refused request must not reference data sets.
         await records.nameDataSets(project.project, [dataset], { kind: 'evaluation', name: evaluation });
         const { started } = row.state === 'running' ? await workflows.startEvaluation(input) : { started: false };
@@ -119,7 +131,8 @@ export const evaluationRoutes = (deps: RouteDeps): readonly Route[] => {
       method: 'get',
       path: '/v1/projects/{project}/evaluations',
       operationId: 'listEvaluations',
-      summary: 'Evaluations with their figures: your own, those of your versions, for managers all but private ones',
+      summary:
+        'Evaluations with their metrics: your own and those of your versions; for managers, all but private ones',
       action: 'version.report',
       // The query filters by what the caller may see.
       scope: () => ({ own: true, found: undefined }),
@@ -143,7 +156,7 @@ export const evaluationRoutes = (deps: RouteDeps): readonly Route[] => {
       method: 'get',
       path: one,
       operationId: 'getEvaluation',
-      summary: 'An evaluation with its figures',
+      summary: 'An evaluation with its metrics',
       action: 'version.report',
       scope,
       response: evaluationView,
@@ -186,7 +199,7 @@ export const evaluationRoutes = (deps: RouteDeps): readonly Route[] => {
       method: 'get',
       path: `${one}/report`,
       operationId: 'getReport',
-      summary: 'The whole report, JSON; its digest is what a decision names',
+      summary: 'The complete report as JSON; decisions name its digest',
       action: 'version.report',
       scope,
       response: 'bytes',
@@ -219,7 +232,13 @@ async function checkDataSet(records: Records, project: string, dataset: string, 
   const found = await records.dataSet(project, dataset);
   if (!found) throw problem(422, 'no-such-data-set', `dataset: there is no data set "${dataset}": register it`);
   if (found.kind === 'test' && !isManager)
-    throw problem(403, 'forbidden', `dataset: "${dataset}" is a test set, over which managers evaluate`);
+    throw problem(403, 'forbidden', `dataset: "${dataset}" is a test set, which only managers may use for evaluations`);
+  if (!labelledRows(found.files))
+    throw problem(
+      422,
+      'no-labelled-rows',
+      `dataset: "${dataset}" has no labelled rows: an evaluation needs ${LABELLED_ROWS}`,
+    );
 }
 
 function firstRow(input: Given & { readonly project: string; readonly actor: string }): Evaluation {

@@ -36,7 +36,7 @@ export const fileRoutes = ({ areas, send }: RouteDeps): readonly Route[] => [
     method: 'get',
     path: '/v1/projects/{project}/files/{area}',
     operationId: 'listFiles',
-    summary: 'Files below a folder of an area, in order of their paths',
+    summary: 'Files below a folder of an area, ordered by path',
     action: readActions,
     actionOf: readAction,
     scope: own,
@@ -58,7 +58,7 @@ export const fileRoutes = ({ areas, send }: RouteDeps): readonly Route[] => [
     method: 'get',
     path: '/v1/projects/{project}/files/{area}/{path}',
     operationId: 'getFile',
-    summary: 'Bytes of a file, whole or a range; HEAD answers the headers alone',
+    summary: 'Downloads a file or a range of it; HEAD returns only the headers',
     action: readActions,
     actionOf: readAction,
     scope: own,
@@ -71,7 +71,7 @@ export const fileRoutes = ({ areas, send }: RouteDeps): readonly Route[] => [
     method: 'put',
     path: '/v1/projects/{project}/files/{area}/{path}',
     operationId: 'putFile',
-    summary: 'Uploads a file; the same bytes again are fine, others need replace=true',
+    summary: 'Uploads a file; repeating the same bytes is harmless, other bytes need replace=true',
     // `staging.read` represents an area that only the platform writes to: the handler then refuses the write.
     action: ['private.write', 'common.write', 'staging.read'],
     actionOf: writeAction,
@@ -82,7 +82,7 @@ export const fileRoutes = ({ areas, send }: RouteDeps): readonly Route[] => [
     statuses: [200, 201],
     async handler(asked) {
       const { area, path } = asked.params;
-      if (area === 'staging') throw problem(403, 'forbidden', 'the platform alone writes to staging: submit a version');
+      if (area === 'staging') throw problem(403, 'forbidden', 'only the platform writes to staging: submit a version');
       if (area === 'common' && path.split('/')[0] === dataSetsFolder)
         throw problem(403, 'forbidden', 'common/datasets holds registered data sets, which never change: register one');
       const sha256 = declaredDigest(asked.request);

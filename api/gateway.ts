@@ -9,7 +9,7 @@ import type {
 } from '../workflows/messages.ts';
 
 /**
- * `closed`: the workflow has ended. `missing`: no workflow with that id exists (any more). `unavailable`: the server does
+ * `closed`: the workflow has ended. `missing`: no workflow with that id exists. `unavailable`: the server does
  * not answer.
  */
 export type GatewayErrorKind = 'closed' | 'missing' | 'unavailable';
@@ -56,7 +56,7 @@ export interface WorkflowGateway {
   wake(workflowId: string): Promise<void>;
   /**
    * A workflow's status in Temporal, for its newest run unless `runId` is given; `undefined` if no workflow with that id
-   * exists (any more).
+   * exists.
    */
   look(workflowId: string, runId?: string): Promise<Seen | undefined>;
   /** Terminates one run. */

@@ -45,7 +45,7 @@ export const healthRoutes = ({ records, workflows, log, counters }: ApiDeps): re
     method: 'get',
     path: '/metrics',
     operationId: 'getMetrics',
-    summary: 'Figures of this process, as Prometheus reads them (text format 0.0.4)',
+    summary: 'Metrics of this process in the Prometheus text format (0.0.4)',
     action: 'platform.see',
     response: 'bytes',
     handler: async () => {

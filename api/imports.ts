@@ -79,7 +79,7 @@ export const importRoutes = ({ records, areas, workflows, send }: RouteDeps): re
       path: '/v1/projects/{project}/imports',
       operationId: 'startImport',
       summary:
-        'Imports data from outside into a new data set; the same again is harmless, another one under the same id a conflict',
+        'Imports data from outside into a new data set; repeating the request is harmless, a different one under the same id is a conflict',
       action: 'dataset.register',
       body: request,
       response: importView,
@@ -92,7 +92,7 @@ export const importRoutes = ({ records, areas, workflows, send }: RouteDeps): re
           throw problem(
             409,
             'conflict',
-            `dataset: "${body.dataset}" exists, and data sets do not change: give a new name`,
+            `dataset: "${body.dataset}" exists, and data sets are immutable: choose another name`,
           );
         const id = workflowId.dataImport(input);
         await recordStart(
@@ -131,7 +131,7 @@ export const importRoutes = ({ records, areas, workflows, send }: RouteDeps): re
       method: 'get',
       path: one,
       operationId: 'getImport',
-      summary: 'An import: its state, what it does or waits for, and what has come so far',
+      summary: 'An import: its state, what it does or waits for, and its progress',
       action: 'dataset.list',
       response: importView,
       async handler({ params }) {
@@ -142,7 +142,7 @@ export const importRoutes = ({ records, areas, workflows, send }: RouteDeps): re
       method: 'delete',
       path: one,
       operationId: 'cancelImport',
-      summary: 'Cancels an import that has not ended; what was stored of it is taken away',
+      summary: 'Cancels a running import and removes its stored files',
       action: 'import.cancel',
       scope: async ({ params, principal }) => {
         const row = await records.import(params.project, params.import);
@@ -175,7 +175,7 @@ export const importRoutes = ({ records, areas, workflows, send }: RouteDeps): re
       method: 'get',
       path: `${one}/datasheet`,
       operationId: 'getDataSheet',
-      summary: 'The data sheet of an import that is done, as JSON or as Markdown',
+      summary: 'The data sheet of a completed import, as JSON or Markdown',
       action: 'dataset.list',
       query: z.strictObject({ format: z.enum(['json', 'markdown']).default('json') }),
       response: 'bytes',

@@ -44,13 +44,16 @@ export const jobRoutes = (deps: RouteDeps): readonly Route[] => [
       if (!output) throw notFound(`output "${name}"`);
       const sha256 = declaredDigest(request);
       if (sha256 === undefined)
-        throw problem(400, 'invalid', 'Repr-Digest: needed here, "sha-256=:<base64 of the 32 bytes>:" (RFC 9530)');
+        throw problem(400, 'invalid', 'Repr-Digest: required here, "sha-256=:<base64 of the 32 bytes>:" (RFC 9530)');
       const written = await storeBytes(deps.areas, output.path, name, upload(output.limit), {
         ifExists: 'replace',
         expect: { sha256 },
         signal: request.signal,
       });
-      const body = { name, sha256: written.sha256, bytes: written.bytes };
+      const received = { sha256: written.sha256, bytes: written.bytes };
+      // The output may lie where people can write: this record says what the job made.
+      if (found?.workflow !== undefined) await deps.records.recordStep(found.workflow, `output/${name}`, received);
+      const body = { name, ...received };
       return { headers: digestHeaders(written.sha256), body };
     },
   }),

@@ -7,9 +7,9 @@ import { keepAdmitted } from '../workers/admission.ts';
 import { keepLinked } from '../workers/chainer.ts';
 import { belong } from '../workers/installation.ts';
 import { databaseOf, markedHome, markedNamespace, markedStores } from '../workers/marked-systems.ts';
-import { createLog, letGo, onEnd, refused, run, tellReady } from '../workers/process.ts';
+import { createLog, closeParentChannel, onEnd, refused, run, tellReady } from '../workers/process.ts';
 import { openStores } from '../workers/wiring.ts';
-import { createSigner } from '../activities/signing.ts';
+import { registeredSigner } from '../activities/signing.ts';
 import { createApp } from './app.ts';
 import { sweepDataSets } from './data-set-files.ts';
 import type { ApiConfig } from './config.ts';
@@ -42,12 +42,11 @@ async function main(): Promise<void> {
     );
     if (!config.isLoopback && (await stores.records.users()).length === 0)
       throw new Error(
-        `OCDL_API_HOST is ${config.host}: a platform without users is not opened to a network. ` +
-          'Start it once without OCDL_API_HOST, keep the administrator token that is shown, then start it like this.',
+        `OCDL_API_HOST is ${config.host}: a platform without users does not listen on a network. ` +
+          'Start it once without OCDL_API_HOST, store the administrator token that is shown, then start it with OCDL_API_HOST again.',
       );
     const adminToken = await firstAdmin(stores.records);
-    const signer = await createSigner(join(config.home, 'keys'));
-    await stores.records.registerKeys(signer.publicKeys());
+    const signer = await registeredSigner(join(config.home, 'keys'), stores.records);
     const workflows = createWorkflowGateway(new Client({ connection, namespace: config.temporal.namespace }));
     const onWarn = (message: string): void => log.warn(message);
     const { admission: store } = stores;
@@ -76,13 +75,13 @@ async function main(): Promise<void> {
       await chainer.stop();
       await connection.close();
       await stores.close();
-      letGo();
+      closeParentChannel();
     });
     log.info({ url }, 'listening');
     void sweepDataSets({ records, areas, log });
     tellReady({ url, ...(adminToken !== undefined && { adminToken }) });
     if (adminToken !== undefined && !process.send)
-      process.stderr.write(`The administrator's token, shown this once: ${adminToken}\n`);
+      process.stderr.write(`The administrator's token, shown only once: ${adminToken}\n`);
   } catch (error) {
     await connection.close();
     await stores.close();

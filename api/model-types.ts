@@ -36,7 +36,8 @@ export const typeRoutes = ({ records }: ApiDeps): readonly Route[] => {
       method: 'get',
       path: '/v1/projects/{project}/types',
       operationId: 'listTypes',
-      summary: 'The types that the project may use: its own with who may consume them besides, and those granted to it',
+      summary:
+        'The types that the project may use: its own, with the projects that may consume them, and those granted to it',
       action: 'project.see',
       response: rowsOf(typeView),
       async handler({ params: { project } }) {
@@ -47,7 +48,7 @@ export const typeRoutes = ({ records }: ApiDeps): readonly Route[] => {
       method: 'post',
       path: '/v1/projects/{project}/types',
       operationId: 'addTypes',
-      summary: 'Gives the project more types; those it has already are fine',
+      summary: 'Adds types to the project; existing ones are accepted',
       action: 'project.types',
       body: z.strictObject({ types: z.array(nameSchema).min(1).max(TYPES_LIMIT).refine(types.check, types.message) }),
       response: projectView,
@@ -79,7 +80,7 @@ export const typeRoutes = ({ records }: ApiDeps): readonly Route[] => {
       path: grantPath,
       operationId: 'revokeTypeGrant',
       summary:
-        'Takes a grant back: the other project gets no more releases and files of the type; what is live there stays until it is taken down',
+        'Revokes a grant: the other project gets no further releases or files of the type; a live release stays live until it is taken down',
       action: 'type.grant',
       response: grantView,
       handler: async ({ params, principal }) => setGrant(params, false, principal.name),

@@ -59,7 +59,7 @@ export const nodeRoutes = ({ records }: ApiDeps): readonly Route[] => [
     method: 'get',
     path: '/v1/projects/{project}/nodes',
     operationId: 'listNodes',
-    summary: 'The hosts that the project lets data come from, besides those of the platform',
+    summary: 'The hosts from which the project may import data, in addition to those of the platform',
     action: 'dataset.list',
     response: rowsOf(nodeView),
     async handler({ params: { project } }) {
@@ -71,7 +71,7 @@ export const nodeRoutes = ({ records }: ApiDeps): readonly Route[] => [
     path: one,
     operationId: 'setNode',
     summary:
-      'Registers a private node (SFTP, behind its pinned host key) or a web host (HTTPS), in the place of one of the same name',
+      'Registers a private node (SFTP, behind its pinned host key) or a web host (HTTPS), replacing one with the same name',
     action: 'node.manage',
     body: registration,
     response: nodeView,
@@ -85,7 +85,7 @@ export const nodeRoutes = ({ records }: ApiDeps): readonly Route[] => [
     method: 'delete',
     path: one,
     operationId: 'removeNode',
-    summary: 'Removes a node; imports under way that ask it again then fail',
+    summary: 'Removes a node; running imports that use it fail at their next request',
     action: 'node.manage',
     response: z.object({ node: z.string(), removed: z.boolean() }),
     async handler({ params: { project, node }, principal }) {

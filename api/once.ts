@@ -17,6 +17,6 @@ export async function recordStart(
     await records.recordStart(start, entry, projections);
   } catch (error) {
     if (!isFailure(error, 'Conflict')) throw error;
-    throw problem(409, 'conflict', `${entry.subject} exists and was made from something else: choose another id`);
+    throw problem(409, 'conflict', `${entry.subject} exists with other content: choose another id`);
   }
 }

@@ -14,10 +14,10 @@ const version = '0.1.0';
 
 const said: Readonly<Record<number, string>> = {
   200: 'As asked',
-  201: 'It was made by this request',
-  202: 'It is recorded and being carried out',
-  206: 'The part that was asked for',
-  304: 'It has not changed',
+  201: 'Created by this request',
+  202: 'Recorded, and being carried out',
+  206: 'The requested range',
+  304: 'Not changed',
 };
 
 /** Adds a route to the application's OpenAPI registry. */
@@ -89,7 +89,7 @@ export function documentOf(app: OpenAPIHono<Env>): DescribedDocument {
     info: {
       title: 'OCDL',
       version,
-      description: 'Carries a machine-learning model through the people it must pass.',
+      description: 'Takes machine-learning models from training to production, with a human decision at each step.',
       license: { name: 'Apache-2.0' },
     },
     servers: [{ url: '/' }],

@@ -25,7 +25,8 @@ export const operationRoutes = (deps: ApiDeps): readonly Route[] => [
     method: 'post',
     path: '/v1/platform/sweep',
     operationId: 'sweep',
-    summary: 'Resumes from the record what is open and does not run; the platform does so by itself, too',
+    summary:
+      'Resumes from the record the open workflows that are not running; the platform also does this automatically',
     action: 'platform.operate',
     response: report,
     async handler() {

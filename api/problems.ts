@@ -46,9 +46,21 @@ export const problem = (...given: ConstructorParameters<typeof Problem>): Proble
 export const notFound = (what: string): Problem =>
   problem(404, 'not-found', `there is no ${what}, or you may not see it`);
 
+/**
+ * The issues of the alternative that was meant: the only one whose own fields are right, so that something below them is
+ * wrong. Otherwise the issue of the choice itself.
+ */
+function meant(issue: z.core.$ZodIssue): readonly z.core.$ZodIssue[] {
+  if (issue.code !== 'invalid_union') return [issue];
+  const [only, ...others] = issue.errors.filter((issues) => issues.every(({ path }) => path.length > 1));
+  if (!only || others.length > 0) return [issue];
+  return only.map((one) => ({ ...one, path: [...issue.path, ...one.path] })).flatMap(meant);
+}
+
 /** One entry per invalid field. */
 export function invalid(where: string, error: z.ZodError): Problem {
-  const errors = error.issues.slice(0, 20).map((issue) => ({
+  const issues = error.issues.flatMap(meant);
+  const errors = issues.slice(0, 20).map((issue) => ({
     where: [where, ...issue.path.map(String)].join('.').slice(0, 200),
     message: issue.message.slice(0, 300),
   }));
@@ -57,19 +69,21 @@ export function invalid(where: string, error: z.ZodError): Problem {
 }
 
 const titles: Readonly<Record<number, string>> = {
-  400: 'The request is not right',
-  401: 'A valid token is needed',
+  400: 'Invalid request',
+  401: 'A valid token is required',
   403: 'Not allowed',
   404: 'Not found',
+  405: 'No such method',
   409: 'Conflict',
-  410: 'Taken back',
+  410: 'Withdrawn',
+  412: 'Precondition failed',
   413: 'Too large',
   415: 'Wrong content type',
   416: 'No such range',
   421: 'Not this server',
   422: 'The request cannot be carried out',
   500: 'Internal error',
-  502: 'The stored bytes are not those on record',
+  502: 'The stored bytes do not match the record',
   503: 'Not available now',
   507: 'No space left',
 };
@@ -102,11 +116,7 @@ export function problemOf(error: unknown): Problem {
 }
 
 const internal = (): Problem =>
-  problem(
-    500,
-    'internal',
-    'something went wrong here: try again, and give the request id to whoever runs the platform',
-  );
+  problem(500, 'internal', 'internal error: try again, and report the request id to the operator of the platform');
 
 /** A restarting server is back in some seconds. */
 const RETRY_AFTER_SECONDS = 5;
@@ -125,14 +135,14 @@ function unavailable({
   const [status, kind, seconds] = isFull
     ? ([507, 'no-space', RETRY_FULL_AFTER_SECONDS] as const)
     : ([503, 'unavailable', RETRY_AFTER_SECONDS] as const);
-  const todo = isFull ? 'ask whoever runs the platform to make room, then try again' : 'try again';
+  const todo = isFull ? 'ask the operator of the platform to free some space, then try again' : 'try again';
   return problem(status, kind, `${system}: ${reason}; ${todo}`, { system, reason }, { 'retry-after': String(seconds) });
 }
 
 function gatewayProblem({ kind }: GatewayError): Problem {
   switch (kind) {
     case 'closed':
-      return problem(409, 'closed', 'it has ended: nothing more can be done to it');
+      return problem(409, 'closed', 'it is closed and takes no more commands');
     case 'missing':
       return notFound('such workflow');
     case 'unavailable':

@@ -4,6 +4,8 @@ import canonicalize from 'canonicalize';
 import { z } from 'zod';
 import type { Project } from '../activities/records.ts';
 import { TYPES_LIMIT } from '../activities/records.ts';
+import { isFailure } from '../activities/failures.ts';
+import type { Policy } from '../workflows/domain/model.ts';
 import { defaultPolicy } from '../workflows/domain/model.ts';
 import { auditEntry } from './audit-entry.ts';
 import type { ApiDeps } from './deps.ts';
@@ -14,6 +16,8 @@ import { distinct, nameSchema, policyFields } from './schemas.ts';
 import { memberView, policyView, projectView, rowsOf } from './views.ts';
 
 const types = distinct<string>((type) => type, 'a type');
+/** Far more than people who change one policy at the same time. */
+const POLICY_TRIES = 20;
 const memberRoles = z.enum(['scientist', 'manager', 'developer', 'engineer']);
 
 export const projectRoutes = ({ records }: ApiDeps): readonly Route[] => [
@@ -21,7 +25,7 @@ export const projectRoutes = ({ records }: ApiDeps): readonly Route[] => [
     method: 'post',
     path: '/v1/projects',
     operationId: 'createProject',
-    summary: 'Opens a project that owns these model types',
+    summary: 'Creates a project that owns these model types',
     action: 'project.create',
     body: z.strictObject({
       project: nameSchema,
@@ -58,7 +62,7 @@ export const projectRoutes = ({ records }: ApiDeps): readonly Route[] => [
     method: 'get',
     path: '/v1/projects',
     operationId: 'listProjects',
-    summary: 'Your projects; for administrators all',
+    summary: 'Your projects; for administrators, all projects',
     action: 'token.own',
     response: rowsOf(projectView),
     async handler({ principal: { admin, name } }) {
@@ -80,32 +84,43 @@ export const projectRoutes = ({ records }: ApiDeps): readonly Route[] => [
     method: 'put',
     path: '/v1/projects/{project}/policy',
     operationId: 'setPolicy',
-    summary: 'Sets the rules for lifecycles that start from now on; what is left out stays',
+    summary: 'Sets the policy for decisions from now on; omitted fields stay unchanged',
     action: 'project.policy',
     body: z.strictObject(policyFields).partial(),
     response: policyView,
-    async handler({ principal, project, body }) {
-      const policy = { ...project.policy, ...defined(body), version: project.policy.version + 1 };
-      await records.setPolicy(
-        project.project,
-        policy,
-        auditEntry({
-          key: `project.policy/${project.project}/${randomUUID()}`,
-          project: project.project,
-          kind: 'project.policy',
-          actor: principal.name,
-          subject: project.project,
-          detail: { policy },
-        }),
-      );
-      return { body: policy };
+    async handler({ principal, project: { project, policy: seen }, body }) {
+      const set = async (before: Policy): Promise<Policy> => {
+        const policy = { ...before, ...defined(body), version: before.version + 1 };
+        await records.setPolicy(
+          project,
+          policy,
+          auditEntry({
+            key: `project.policy/${project}/${randomUUID()}`,
+            project,
+            kind: 'project.policy',
+            actor: principal.name,
+            subject: project,
+            detail: { policy },
+          }),
+        );
+        return policy;
+      };
+      let before = seen;
+      for (let tries = 1; ; tries += 1)
+        try {
+          return { body: await set(before) };
+        } catch (error) {
+          if (tries === POLICY_TRIES || !isFailure(error, 'Conflict')) throw error;
+          // Another change came first. Fields that this request omits keep that change's values.
+          before = (await records.project(project))?.policy ?? before;
+        }
     },
   }),
   route({
     method: 'get',
     path: '/v1/projects/{project}/members',
     operationId: 'listMembers',
-    summary: 'Who is in the project, as what; the roles of a disabled person count for nothing',
+    summary: 'Members of the project with their roles; the roles of a disabled person do not count',
     action: 'project.see',
     response: rowsOf(memberView),
     async handler({ params: { project } }) {
@@ -116,7 +131,7 @@ export const projectRoutes = ({ records }: ApiDeps): readonly Route[] => [
     method: 'put',
     path: '/v1/projects/{project}/members/{user}',
     operationId: 'setMember',
-    summary: "Sets a person's roles; none removes them from the project",
+    summary: "Sets a person's roles; an empty list removes them from the project",
     action: 'project.members',
     body: z.strictObject({ roles: z.array(memberRoles).max(4) }),
     response: memberView,

@@ -33,7 +33,7 @@ export async function recordRefused(
     subject,
     digest: body.digest,
     report: body.report,
-    reason: `${principal.name} (${roles.join(', ')}) does not hold ${action}`,
+    reason: `${principal.name} (${roles.join(', ')}) has no permission for ${action}`,
     detail: {
       ...(body.commandId !== undefined && { commandId: body.commandId }),
       name: body.name,

@@ -27,7 +27,7 @@ export const releaseRoutes = (deps: RouteDeps): readonly Route[] => {
       path: '/v1/types/{type}/releases',
       operationId: 'listReleases',
       summary:
-        'Releases of a type by number, with those taken back marked; `after` is the last number known: this is how an application catches up',
+        'Releases of a type by number, including withdrawn ones; an application catches up with `after`, the last number it knows',
       action: 'release.read',
       scope: async ({ params: { type }, principal }) => {
         const owner = await records.projectOfType(type);
@@ -56,7 +56,7 @@ export const releaseRoutes = (deps: RouteDeps): readonly Route[] => {
       method: 'get',
       path: '/v1/releases/{release}',
       operationId: 'getRelease',
-      summary: 'A release: of which version, on which report, by whom',
+      summary: 'A release with its version, its report and who released it',
       action: 'release.read',
       scope,
       response: releaseView,
@@ -68,7 +68,7 @@ export const releaseRoutes = (deps: RouteDeps): readonly Route[] => {
       method: 'get',
       path: '/v1/releases/{release}/files/{name}',
       operationId: 'getReleaseFile',
-      summary: 'A file of a release that stands; of one that was taken back: 410, `release-withdrawn`',
+      summary: 'A file of a release; 410 `release-withdrawn` if the release was withdrawn',
       action: 'release.read',
       scope,
       response: 'bytes',
@@ -94,7 +94,7 @@ function withdrawnProblem(
   return problem(
     410,
     'release-withdrawn',
-    `${release} was taken back${by && ` by ${by}`} at ${at} (${why}): its files are not downloaded any more; take the newest release that stands. Managers of ${project} find the files beside the version, under /v1/projects/${project}/models/${model}/submissions/${submission}/files`,
+    `${release} was withdrawn${by && ` by ${by}`} at ${at} (${why}): its files can no longer be downloaded; use the newest release that is not withdrawn. Managers of ${project} find the files with the version, under /v1/projects/${project}/models/${model}/submissions/${submission}/files`,
     { withdrawn: { decision, by, reason, at } },
   );
 }

@@ -1,12 +1,20 @@
 // Reads request bodies: JSON with limits on size and depth, or a byte stream with a size limit.
 import type { IncomingMessage } from 'node:http';
+import { jsonProblem, type JsonPath } from '../workflows/domain/json-text.ts';
 import { problem } from './problems.ts';
 
 /** Deeper than any valid body, and shallow enough that recursive code does not overflow the stack. */
 const DEPTH_LIMIT = 16;
 
-/** Parses a JSON body. Requires the JSON content type, which a web page's form cannot send. */
-export async function readJson(request: Request, limit: number): Promise<unknown> {
+/**
+ * Parses a JSON body. Requires the JSON content type, which a web page's form cannot send. Refuses what parsing would lose:
+ * names given twice and, where `isExact` says so, numbers that would change.
+ */
+export async function readJson(
+  request: Request,
+  limit: number,
+  isExact?: (path: JsonPath) => boolean,
+): Promise<unknown> {
   requireType(request, 'application/json');
   const chunks: Uint8Array[] = [];
   for await (const chunk of countedBody(request, limit)) chunks.push(chunk);
@@ -14,6 +22,7 @@ export async function readJson(request: Request, limit: number): Promise<unknown
   if (text.trim() === '') return {};
   if (depthOf(text) > DEPTH_LIMIT) throw problem(400, 'invalid', `body: nested deeper than ${DEPTH_LIMIT} levels`);
   const value = parse(text);
+  refuseLosses(text, isExact);
   refuseUnstorable(value);
   return value;
 }
@@ -31,6 +40,16 @@ export function readUpload(request: Request, limit: number, message?: IncomingMe
 function requireType(request: Request, type: string): void {
   const given = request.headers.get('content-type')?.split(';')[0]?.trim().toLowerCase();
   if (given !== type) throw problem(415, 'content-type', `send the header "Content-Type: ${type}"`);
+  const encoding = request.headers.get('content-encoding')?.trim().toLowerCase() ?? 'identity';
+  if (encoding !== 'identity')
+    throw problem(
+      415,
+      'content-encoding',
+      'Content-Encoding: bodies are taken as they are sent: send the bytes without an encoding, or leave the header out',
+    );
+  // RFC 9110, 14.4: a part must not be stored as the whole.
+  if (request.headers.has('content-range'))
+    throw problem(400, 'invalid', 'Content-Range: a body is taken only as a whole: send all of it in one request');
 }
 
 function countedBody(request: Request, limit: number, source?: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
@@ -49,7 +68,7 @@ async function* count(source: AsyncIterable<Uint8Array> | null, limit: number): 
   }
 }
 
-const tooLarge = (limit: number) => problem(413, 'too-large', `at most ${limit} bytes are taken here`);
+const tooLarge = (limit: number) => problem(413, 'too-large', `the body exceeds the limit of ${limit} bytes`);
 
 function decode(bytes: Uint8Array): string {
   try {
@@ -69,6 +88,14 @@ function parse(text: string): unknown {
       `body: not JSON (${error instanceof Error ? error.message.slice(0, 100) : 'unreadable'})`,
     );
   }
+}
+
+function refuseLosses(text: string, isExact?: (path: JsonPath) => boolean): void {
+  const found = jsonProblem(text, isExact);
+  if (!found) return;
+  const where = ['body', ...found.path].join('.').slice(0, 200);
+  const errors = [{ where, message: found.message }];
+  throw problem(400, 'invalid', `${where}: ${found.message}`, { errors });
 }
 
 /** Nesting depth of brackets outside strings, computed without recursion. */
@@ -92,7 +119,7 @@ function depthOf(text: string): number {
 function refuseUnstorable(value: unknown): void {
   if (typeof value === 'string') {
     if (/\0|\p{Surrogate}/u.test(value))
-      throw problem(400, 'invalid', 'body: a text holds a NUL or half of a surrogate pair');
+      throw problem(400, 'invalid', 'body: a string contains a NUL or a lone surrogate');
   } else if (Array.isArray(value)) value.forEach(refuseUnstorable);
   else if (typeof value === 'object' && value !== null)
     for (const [key, item] of Object.entries(value)) {

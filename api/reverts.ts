@@ -30,7 +30,7 @@ export const revertRoutes = (deps: ApiDeps): readonly Route[] => {
       path: commands,
       operationId: 'commandApplication',
       summary:
-        'Reverts to an earlier release that was live here, or takes down what is live; `revision` is the generation that was seen',
+        'Reverts to an earlier release that was live here, or takes down the live one; `revision` is the generation that you saw',
       action: 'application.revert',
       scope,
       onRefused: async ({ params, principal, roles, body }, action) => {
@@ -64,7 +64,7 @@ export const revertRoutes = (deps: ApiDeps): readonly Route[] => {
       method: 'get',
       path: `${commands}/{commandId}`,
       operationId: 'getApplicationCommand',
-      summary: 'What became of a command',
+      summary: 'The outcome of a command',
       action: 'application.see',
       scope,
       response: commandAnswer,

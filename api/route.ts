@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Context } from 'hono';
 import { z } from 'zod';
 import type { Principal, Project } from '../activities/records.ts';
+import type { JsonPath } from '../workflows/domain/json-text.ts';
 import type { Action, Grant, Role } from '../workflows/domain/roles.ts';
 import { allowed, granted, grid } from '../workflows/domain/roles.ts';
 import { authenticate, platformRoles } from './auth.ts';
@@ -55,6 +56,10 @@ interface Described<Path extends string, Query extends z.ZodType, Body extends z
   readonly query?: Query;
   /** A JSON body, or `bytes` for an upload. */
   readonly body?: Body | 'bytes';
+  /** For JSON bodies whose schema allows more than the usual limit. */
+  readonly isLarge?: boolean;
+  /** Where numbers of the body must arrive unchanged: there `1.0` is refused, because it would arrive as `1`. */
+  readonly isExact?: (path: JsonPath) => boolean;
   /** JSON of successful answers, or `bytes` for a stream. */
   readonly response: Result | 'bytes';
   readonly statuses?: readonly number[];
@@ -140,6 +145,7 @@ export function route<
         parameterSchema('project').safeParse(given['project']).data,
       );
       context.set('principal', `${principal.kind}/${principal.name}`);
+      if (spec.method !== 'get') refusePreconditions(request.headers);
       const params = parametersOf(spec.path, given);
       // The same answer for a missing project and one that the caller may not know about.
       if (params['project'] !== undefined && !placed) throw notFound(`project "${params['project']}"`);
@@ -147,11 +153,11 @@ export function route<
       // that belong in the audit need the body.
       if (!spec.onRefused && (placed || platformOnly(actions)))
         if (actions.every((action) => !mayAtAll(action, principal, placed?.roles ?? platformRoles(principal))))
-          throw forbidden(actions);
+          throw forbidden(actions, principal);
       const asked = {
         params,
         query: queryOf(spec.query, request),
-        body: await bodyOf(spec.body, request, deps.limits.jsonBytes),
+        body: await bodyOf(spec, request, deps.limits),
         principal,
         roles: placed?.roles ?? platformRoles(principal),
         project: placed?.project,
@@ -163,7 +169,7 @@ export function route<
       if (!action || !actions.includes(action)) throw new Error(`${spec.operationId} names no action`);
       if (placed && !mayAtAll(action, principal, asked.roles)) {
         await spec.onRefused?.(asked, action);
-        throw forbidden([action]);
+        throw forbidden([action], principal);
       }
       const scope = spec.scope ? await spec.scope(asked) : { own: false, found: undefined as Found };
       if (!scope) throw notFound('such thing');
@@ -173,7 +179,7 @@ export function route<
       const grant = mayAtAll(action, principal, roles);
       if (!grant || (!isOwnToken(action, principal) && !allowed(action, roles, scope.own))) {
         await spec.onRefused?.({ ...asked, roles }, action);
-        throw forbidden([action]);
+        throw forbidden([action], principal);
       }
       return respond(spec.response, await spec.handler({ ...asked, roles, found: scope.found, grant }));
     },
@@ -198,12 +204,39 @@ const platformOnly = (actions: readonly Action[]): boolean =>
     ),
   );
 
-const forbidden = (actions: readonly Action[]) =>
-  problem(
-    403,
-    'forbidden',
-    `your roles do not allow ${actions.join(' or ')} here: a manager of the project can give them`,
+/** Whoever sends a precondition relies on it: a write must not ignore it (RFC 9110, 13.2). */
+function refusePreconditions(headers: Headers): void {
+  const given = ['if-match', 'if-none-match', 'if-modified-since', 'if-unmodified-since'].find((name) =>
+    headers.has(name),
   );
+  if (given !== undefined)
+    throw problem(
+      400,
+      'invalid',
+      `${given}: writes take no preconditions in headers: name the revision in the body where there is one, and upload without replace=true to replace nothing`,
+    );
+}
+
+function forbidden(actions: readonly Action[], { kind, name }: Principal) {
+  if (kind !== 'user')
+    return problem(
+      403,
+      'forbidden',
+      `the token of the ${kind} "${name}" does not allow ${actions.join(' or ')} here: use the token of a person who may do it`,
+    );
+  const roles = grantable.filter((role) => actions.some((action) => granted(action, [role]) !== 'no'));
+  const isAdmins = actions.some((action) => granted(action, ['admin']) !== 'no');
+  const way =
+    roles.length > 0
+      ? `it needs the role ${roles.join(' or ')}, which a manager of the project can grant`
+      : isAdmins
+        ? 'only an administrator of the platform may do it'
+        : 'it needs the token of the application or job that it belongs to';
+  return problem(403, 'forbidden', `your roles do not allow ${actions.join(' or ')} here: ${way}`);
+}
+
+/** Roles that a manager of a project can grant. */
+const grantable = ['scientist', 'manager', 'developer', 'engineer'] as const;
 
 function parametersOf(path: string, given: Record<string, string>): Record<string, string> {
   const names = [...path.matchAll(/\{(\w+)\}/g)].map(([, name = '']) => name);
@@ -228,9 +261,13 @@ function queryOf(schema: z.ZodType | undefined, request: Request): unknown {
   return parsed.data;
 }
 
-async function bodyOf(schema: z.ZodType | 'bytes' | undefined, request: Request, limit: number): Promise<unknown> {
+async function bodyOf(
+  { body: schema, isLarge, isExact }: Pick<Route['described'], 'body' | 'isLarge' | 'isExact'>,
+  request: Request,
+  { jsonBytes, largeJsonBytes }: ApiDeps['limits'],
+): Promise<unknown> {
   if (schema === undefined || schema === 'bytes') return undefined;
-  const parsed = schema.safeParse(await readJson(request, limit));
+  const parsed = schema.safeParse(await readJson(request, isLarge ? largeJsonBytes : jsonBytes, isExact));
   if (!parsed.success) throw invalid('body', parsed.error);
   return parsed.data;
 }

@@ -24,7 +24,7 @@ export const nameSchema = judged(nameProblem).meta({ pattern: NAME_PATTERN.sourc
 /** A name that the audit uses for an actor. Excludes names that the audit reserves. */
 export const actorSchema = judged((text) =>
   (reservedActors as readonly string[]).includes(text)
-    ? `"${text}" is what the audit calls somebody else: choose another name`
+    ? `"${text}" is reserved in the audit: choose another name`
     : nameProblem(text),
 ).meta({ pattern: NAME_PATTERN.source, maxLength: NAME_LIMIT });
 /** A relative path in an area, data set or repository. */
@@ -51,7 +51,9 @@ export const findingSchema = z
   .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'a finding id has 1 to 64 letters, digits, ".", "_" or "-"');
 export const tokenIdSchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9-]{0,63}$/, 'not a token id');
 /** Also names a Kubernetes object. */
-const jobSchema = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'a job has 1 to 63 of a-z, 0-9 and "-", not first');
+const jobSchema = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'a job id has 1 to 63 of a-z, 0-9 and "-", and does not start with "-"');
 export const areaSchema = z.enum(['private', 'common', 'staging'], { error: 'an area is private, common or staging' });
 /** Text for people. Control characters are refused, because they could forge log lines or terminal output. */
 export const textSchema = (limit: number) =>
@@ -59,11 +61,14 @@ export const textSchema = (limit: number) =>
     .string()
     .max(limit)
     .regex(/^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]*$/, 'control characters are not allowed');
-export const whenSchema = z.iso.datetime({ offset: true });
+/** A time that PostgreSQL reads as JavaScript writes it. */
+export const whenSchema = z.iso.datetime({ offset: true }).refine((text) => {
+  const year = new Date(text).getUTCFullYear();
+  return year >= 1 && year <= 9_999;
+}, 'a time lies in the years 1 to 9999 (UTC)');
 
 export const branchSchema = judged(
-  (text) =>
-    pathProblem(text) ?? (/\.lock(\/|$)|\.\.|\.(\/|$)/.test(text) ? 'git takes no such branch name' : undefined),
+  (text) => pathProblem(text) ?? (/\.lock(\/|$)|\.\.|\.(\/|$)/.test(text) ? 'not a valid Git branch name' : undefined),
 );
 
 const parameters: Readonly<Record<string, z.ZodType<string>>> = {

@@ -28,8 +28,11 @@ const run = z.strictObject({
   data: z.array(nameSchema).max(50).refine(names.check, names.message),
   parameters: z
     .record(
-      z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/, 'a parameter is named like a variable'),
-      z.union([textSchema(2_000), z.number(), z.boolean()]),
+      z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/, 'a parameter name must be a valid identifier'),
+      z.union([textSchema(2_000), z.number(), z.boolean()], {
+        error:
+          'a parameter is a text of at most 2,000 characters without control characters, a number, or true or false',
+      }),
     )
     .default({}),
   seed: z.int().min(0).max(4_294_967_295).default(0),
@@ -42,7 +45,7 @@ export const submissionRoutes = ({ records, code, workflows, signer }: ApiDeps):
     method: 'post',
     path: '/v1/projects/{project}/models/{model}/submissions',
     operationId: 'startSubmission',
-    summary: 'Starts a lifecycle; the same again is harmless, another one under the same id a conflict',
+    summary: 'Starts a lifecycle; repeating the request is harmless, a different one under the same id is a conflict',
     action: 'version.start',
     body: z.strictObject({
       submission: nameSchema,
@@ -52,6 +55,8 @@ export const submissionRoutes = ({ records, code, workflows, signer }: ApiDeps):
           'from must be { run: { commit, entrypoint, lock, data, … } } or { directory: "path in your private area" }',
       }),
     }),
+    // The program gets the parameters: 1.0 and 1 may mean different things to it.
+    isExact: ([from, run, field]) => from === 'from' && run === 'run' && field === 'parameters',
     response: versionView,
     statuses: [200, 201],
     async handler({ project, params: { model }, principal, roles, body: { submission, type, from } }) {
@@ -99,7 +104,7 @@ async function runSpec(
   await code.ensure(repository);
   const commit = await code.resolve(repository, given.commit);
   if (commit === undefined)
-    throw problem(422, 'no-such-commit', `from.run.commit: ${repository} has none of that name`);
+    throw problem(422, 'no-such-commit', `from.run.commit: ${repository} has no such commit, branch or tag`);
   const read = async (file: string): Promise<Uint8Array> => {
     const bytes = await code.read(repository, commit, file);
     if (!bytes) throw problem(422, 'no-such-file', `from.run: there is no ${file} at commit ${commit}`);
@@ -115,7 +120,7 @@ async function runSpec(
     const found = await records.dataSet(project, name);
     if (!found) throw problem(422, 'no-such-data-set', `from.run.data: there is no data set "${name}": register it`);
     if (found.kind !== 'training')
-      throw problem(422, 'test-set', `from.run.data: "${name}" is a test set: nothing is trained on it`);
+      throw problem(422, 'test-set', `from.run.data: "${name}" is a test set, which must not be used for training`);
   }
   const { entrypoint, lock, data, parameters, seed, compute, deadlineSeconds } = given;
   return { code: { repository, commit }, entrypoint, lock, data, parameters, seed, compute, deadlineSeconds };

@@ -1,8 +1,10 @@
 // Resumes workflows that are open in the record but not running: after a terminate, a loss of Temporal's history, or a failed start.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { StartRow } from '../activities/records.ts';
+import type { CommandBody } from '../workflows/domain/command.ts';
 import type { DataImportInput, EvaluationInput, LifecycleInput } from '../workflows/messages.ts';
-import { taskQueues } from '../workflows/messages.ts';
+import { taskQueues, workflowId } from '../workflows/messages.ts';
+import { startApplicationType } from './applications.ts';
 import { auditEntry } from './audit-entry.ts';
 import type { ApiDeps } from './deps.ts';
 import type { Seen } from './gateway.ts';
@@ -12,8 +14,12 @@ import { isGatewayError } from './gateway.ts';
 const EVERY_MS = 30_000;
 /** Rows per page, all processed under one hold of the lock. */
 const PAGE = 50;
+/** Commands per page. */
+const COMMANDS = 500;
 /** A command that stays undecided for this long is signalled again. */
 const RESIGNAL_AFTER_MS = 5_000;
+/** So is one that is decided, but not carried out: its workflow may not know of the decision. */
+const PENDING_AFTER_MS = 10 * 60_000;
 /** Pauses between restarts of workflows that do not stay up: one minute, doubled each time, at most an hour. */
 const BACKOFF_MS = { first: 60_000, most: 3_600_000 } as const;
 
@@ -32,8 +38,14 @@ export interface SweepReport {
 
 type Deps = Pick<ApiDeps, 'records' | 'workflows' | 'log'>;
 
-/** Checks all open workflows once. Several processes may call it; a lock lets one at a time run. */
-export async function sweep({ records, workflows, log }: Deps): Promise<SweepReport> {
+/** Per command, when it may be signalled again (by `performance.now()`), and the pause after that. */
+type Signalled = Map<string, { readonly next: number; readonly pauseMs: number }>;
+
+/**
+ * Checks all open workflows once. Several processes may call it; a lock lets one at a time run.
+ * @param signalled what earlier sweeps of this process have signalled. Without it, each undecided command is signalled.
+ */
+export async function sweep({ records, workflows, log }: Deps, signalled: Signalled = new Map()): Promise<SweepReport> {
   const report = {
     restarted: [] as string[],
     waiting: [] as string[],
@@ -62,6 +74,7 @@ export async function sweep({ records, workflows, log }: Deps): Promise<SweepRep
     if (!page || isAway) return report;
     after = page.next;
   } while (after !== undefined);
+  await startTypes();
   await signalAgain();
   return report;
 
@@ -159,15 +172,45 @@ export async function sweep({ records, workflows, log }: Deps): Promise<SweepRep
     return seen.firstRunId !== start.runId && seen.firstRunId !== recorded?.firstRunId;
   }
 
+  /** Starts the workflows of application types whose start was not recorded, because the API ended before. */
+  async function startTypes(): Promise<void> {
+    for (const { application, type, project, owner } of await records.unstartedTypes(PAGE)) {
+      await startApplicationType({ records, workflows }, { application, type }, { askedBy: owner, roles: [], project });
+      report.restarted.push(workflowId.application({ application, type }));
+    }
+  }
+
+  /** Signals every undecided command: those whose workflow does not run must not keep later ones from theirs. */
   async function signalAgain(): Promise<void> {
-    const before = new Date(Date.parse(await records.clock()) - RESIGNAL_AFTER_MS).toISOString();
-    for (const command of await records.openCommands({ before, limit: 500 }))
-      await workflows.sendCommand(command.body.workflowId, command).then(
-        () => (report.signalled += 1),
-        (error: unknown) => {
-          if (!isGatewayError(error)) throw error;
-        },
-      );
+    const now = Date.parse(await records.clock());
+    const ago = (ms: number): string => new Date(now - ms).toISOString();
+    const undone = { before: ago(RESIGNAL_AFTER_MS), pendingBefore: ago(PENDING_AFTER_MS), limit: COMMANDS };
+    const found = new Set<string>();
+    for (let last: CommandBody | undefined; ;) {
+      const page = await records.openCommands({ ...undone, ...(last && { after: last }) });
+      for (const command of page) {
+        if (isAway) return;
+        const { workflowId: id, commandId } = command.body;
+        const key = `${id} ${commandId}`;
+        found.add(key);
+        const earlier = signalled.get(key);
+        // Temporal limits the signals of a workflow, also of one whose worker is down for a day.
+        if (earlier && performance.now() < earlier.next) continue;
+        const pauseMs = Math.min(2 * (earlier?.pauseMs ?? EVERY_MS / 2), BACKOFF_MS.most);
+        // Half an interval less, so that a sweep that is a little early does not skip its turn.
+        signalled.set(key, { next: performance.now() + pauseMs - EVERY_MS / 2, pauseMs });
+        await workflows.sendCommand(id, command).then(
+          () => (report.signalled += 1),
+          (error: unknown) => {
+            if (!isGatewayError(error)) throw error;
+            isAway = isGatewayError(error, 'unavailable');
+          },
+        );
+      }
+      last = page.at(-1)?.body;
+      if (page.length < COMMANDS) break;
+    }
+    for (const key of signalled.keys()) if (!found.has(key)) signalled.delete(key);
   }
 }
 
@@ -181,9 +224,12 @@ const endsWhenEnded = ({ type }: StartRow): boolean => type === 'evaluation' || 
 /** Sweeps immediately, then every half minute. */
 export function keepSweeping(deps: Deps): { readonly stop: () => Promise<void> } {
   const ending = new AbortController();
+  const signalled: Signalled = new Map();
   const running = (async () => {
     while (!ending.signal.aborted) {
-      await sweep(deps).catch((error: unknown) => deps.log.warn({ error: String(error) }, 'the sweep is tried again'));
+      await sweep(deps, signalled).catch((error: unknown) =>
+        deps.log.warn({ error: String(error) }, 'the sweep is retried'),
+      );
       await sleep(EVERY_MS, undefined, { signal: ending.signal }).catch(() => undefined);
     }
   })();

@@ -203,5 +203,5 @@ function gatewayError(error: unknown): GatewayError {
   if (error instanceof WorkflowNotFoundError) return new GatewayError('missing', error.message, error);
   if (error instanceof ServiceError || isGrpcServiceError(error))
     return new GatewayError('unavailable', `the workflow server does not answer: ${error.message}`, error);
-  return new GatewayError('unavailable', 'the workflow server gave an answer that could not be read', error);
+  return new GatewayError('unavailable', 'the workflow server sent an invalid response', error);
 }

@@ -46,7 +46,7 @@ export const tokenRoutes = ({ records }: ApiDeps): readonly Route[] => [
     method: 'get',
     path: '/v1/me',
     operationId: 'getMe',
-    summary: 'Who the token says you are, and your projects with your roles in them',
+    summary: 'Your identity, and your projects with your roles',
     action: 'token.own',
     response: z.object({
       name: z.string(),
@@ -66,7 +66,7 @@ export const tokenRoutes = ({ records }: ApiDeps): readonly Route[] => [
     method: 'post',
     path: '/v1/tokens',
     operationId: 'issueToken',
-    summary: 'Makes another token of your own; it is shown this once',
+    summary: 'Issues another token for yourself; it is shown only once',
     action: 'token.own',
     body: z.strictObject(expiryFields),
     response: newTokenView,
@@ -90,7 +90,7 @@ export const tokenRoutes = ({ records }: ApiDeps): readonly Route[] => [
     method: 'delete',
     path: '/v1/tokens/{tokenId}',
     operationId: 'revokeToken',
-    summary: 'Revokes a token: your own, or as administrator any',
+    summary: 'Revokes one of your tokens or, as an administrator, any token',
     action: 'token.own',
     response: revokedView,
     async handler({ principal, params: { tokenId } }) {

@@ -65,7 +65,7 @@ export const userRoutes = ({ records }: ApiDeps): readonly Route[] => {
       path: '/v1/users/{user}',
       operationId: 'changeUser',
       summary:
-        "Disables or enables a user, makes them an administrator or no longer; a disabled user's tokens open nothing until they are enabled again",
+        'Disables or enables a user, or grants or withdraws administrator rights; tokens of a disabled user are refused until the user is enabled again',
       action: 'users.manage',
       body: z
         .strictObject({ admin: z.boolean(), disabled: z.boolean() })
@@ -92,7 +92,7 @@ export const userRoutes = ({ records }: ApiDeps): readonly Route[] => {
       method: 'post',
       path: '/v1/users/{user}/tokens',
       operationId: 'issueUserToken',
-      summary: 'Makes a token for a user; it is shown this once',
+      summary: 'Issues a token for a user; it is shown only once',
       action: 'users.manage',
       body: z.strictObject(expiryFields),
       response: newTokenView,
@@ -122,7 +122,7 @@ export const userRoutes = ({ records }: ApiDeps): readonly Route[] => {
       path: '/v1/jobs/tokens',
       operationId: 'listJobTokens',
       summary:
-        'The tokens of jobs that still work; DELETE /v1/tokens/{tokenId} revokes one, and its job can store nothing more',
+        'The valid tokens of jobs; DELETE /v1/tokens/{tokenId} revokes one, after which its job cannot store anything',
       action: 'users.manage',
       query: pageQuery,
       response: pageOf(tokenView),

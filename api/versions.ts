@@ -35,14 +35,14 @@ const command = z.strictObject({
 /** Filters can be combined. Indexes serve each combination in each order. */
 const listQuery = z.strictObject({
   ...pageFields,
-  after: pageFields.after.meta({ description: '`next` of the page before; filters and order stay the same' }),
+  after: pageFields.after.meta({ description: '`next` of the previous page; keep filters and order' }),
   model: nameSchema.optional().meta({ description: 'Versions of this model' }),
   type: nameSchema.optional().meta({ description: 'Versions of this type' }),
   state: z.enum(versionStates).optional().meta({ description: 'Versions in this state' }),
   author: nameSchema.optional().meta({ description: 'Versions that this person submitted' }),
   tag: nameSchema.optional().meta({ description: 'Versions with this tag' }),
   text: textSchema(200).min(1).optional().meta({
-    description: 'Versions whose model, submission or detail has words that begin with the words given',
+    description: 'Versions whose model, submission or detail has words that start with the given words',
     example: 'forest 12',
   }),
   order: z.enum(versionOrders).default('newest').meta({
@@ -86,7 +86,7 @@ export const versionRoutes = (deps: RouteDeps): readonly Route[] => {
       method: 'get',
       path: '/v1/projects/{project}/versions',
       operationId: 'listVersions',
-      summary: 'Versions of the project in short, a page at a time; scientists see their own',
+      summary: "Summaries of the project's versions, by page; scientists see only their own",
       action: 'version.see',
       // The rows are filtered to the caller's own below.
       scope: () => ({ own: true, found: undefined }),
@@ -108,7 +108,7 @@ export const versionRoutes = (deps: RouteDeps): readonly Route[] => {
       method: 'get',
       path: submission,
       operationId: 'getVersion',
-      summary: 'How a submission stands: its state, evidence, approvals and decisions',
+      summary: 'A submission: its state, evidence, approvals and decisions',
       action: 'version.see',
       scope: versionScope(records),
       response: shown,
@@ -170,7 +170,7 @@ export const versionRoutes = (deps: RouteDeps): readonly Route[] => {
       method: 'get',
       path: `${submission}/commands/{commandId}`,
       operationId: 'getVersionCommand',
-      summary: 'What became of a command',
+      summary: 'The outcome of a command',
       action: 'version.see',
       scope: versionScope(records),
       response: commandAnswer,

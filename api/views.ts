@@ -266,13 +266,10 @@ export const auditRowView = z.object({
 
 export const auditCheckView = z.object({
   rows: z.number().meta({ description: 'All rows, linked or not' }),
-  broken: z
-    .number()
-    .nullable()
-    .meta({ description: 'The number of the first row that does not fit; null: the chain is whole' }),
+  broken: z.number().nullable().meta({ description: 'The number of the first broken row; null: the chain is intact' }),
   unlinked: z.number().meta({ description: 'Rows that have no place in the chain yet: those of the last second' }),
   overdue: z.number().meta({
-    description: 'Of those, rows older than ten seconds: anything but 0 means that no process links rows',
+    description: 'Of those, rows older than ten seconds: a number above 0 means that no process links rows',
   }),
 }) satisfies z.ZodType<AuditCheck>;
 

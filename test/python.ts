@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { detectSandbox } from '../activities/adapters/local-process/sandbox.ts';
-import { createEnvironments, type Environment } from '../deploy/local/environments.ts';
+import { createEnvironments, type Environment } from '../activities/adapters/local-process/environments.ts';
 
 /** Path of the environment's interpreter; the first call on a machine installs it, which takes up to a minute. */
 export const pythonEnvironment = async (): Promise<string> => (await platformEnvironment()).python;

@@ -30,7 +30,7 @@ export const programs: FetchOptions = {
 
 /**
  * A suite that needs real systems. With CI=true it runs in any case, and fails where one cannot be had; elsewhere it is
- * left out where Java, Maven or Go is missing, and says so.
+ * skipped without Java, Maven or Go, with a notice.
  */
 export function describeWith(systems: readonly StackServer[], name: string, suite: () => void): void {
   const missing = [...new Set(systems.flatMap((system) => missingFor(system, programs) ?? []))];
@@ -38,8 +38,8 @@ export function describeWith(systems: readonly StackServer[], name: string, suit
     describe(name, suite);
     return;
   }
-  process.stderr.write(`LEFT OUT: ${name} needs ${systems.join(', ')}; missing here: ${missing.join(', ')}.\n`);
-  describe.skip(`${name} (left out: no ${missing.join(', ')})`, suite);
+  process.stderr.write(`SKIPPED: ${name} needs ${systems.join(', ')}; not installed: ${missing.join(', ')}.\n`);
+  describe.skip(`${name} (skipped: no ${missing.join(', ')})`, suite);
 }
 
 /** Returns the test run's Temporal server (namespace `default`, the workflows' search attributes registered). */

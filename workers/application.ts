@@ -9,7 +9,7 @@ import { wake, workflowId } from '../workflows/messages.ts';
 import { workerConfig } from './config.ts';
 import { belong } from './installation.ts';
 import { databaseOf, markedEvents, markedHome, markedNamespace } from './marked-systems.ts';
-import { createLog, letGo, onEnd, refused, run, tellReady } from './process.ts';
+import { createLog, closeParentChannel, onEnd, refused, run, tellReady } from './process.ts';
 import { openBus, openRecords, patiently } from './wiring.ts';
 
 /** A new application is subscribed within this time. */
@@ -115,7 +115,7 @@ async function main(): Promise<void> {
     records,
     bus,
     wakeUp: (id) => workflow.getHandle(id).signal(wake),
-    onError: (error) => log.warn({ error: String(error) }, 'an event could not be handled; it is retried'),
+    onError: (error) => log.warn({ error: String(error) }, 'an event could not be handled; retrying'),
   });
   onEnd(log, async () => {
     await consumer.stop();
@@ -123,7 +123,7 @@ async function main(): Promise<void> {
     await bus.close();
     await records.close();
     await connection.close();
-    letGo();
+    closeParentChannel();
   });
   log.info('ready');
   tellReady();

@@ -24,6 +24,9 @@ export const workflowTime = { isolateExecutionTimeout: '4294967295ms' } as const
 /** The worker's activity interceptors: only workflows whose start is recorded may run activities. */
 export const admitting = (records: Records) => ({ interceptors: { activity: [admitActivities(records)] } });
 
+/** Modules whose interceptors every workflow has. */
+export const interceptorModules = ['start-digest.ts', 'interceptors.ts'].map((file) => join(folder, file));
+
 /** Path of the cached bundle; it is built if the workflows, the lock file or the SDK have changed. */
 export async function workflowBundle(cache: string): Promise<string> {
   const hash = createHash('sha256');
@@ -35,7 +38,7 @@ export async function workflowBundle(cache: string): Promise<string> {
   if (await readFile(path).catch(() => undefined)) return path;
   const { code } = await bundleWorkflowCode({
     workflowsPath: join(folder, 'index.ts'),
-    workflowInterceptorModules: ['start-digest.ts', 'found-by.ts'].map((file) => join(folder, file)),
+    workflowInterceptorModules: interceptorModules,
     ...dataConverter,
     logger: quiet,
   });

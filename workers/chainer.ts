@@ -1,6 +1,6 @@
 // Links new audit rows into the hash chain, repeatedly and in the background.
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Records } from '../activities/records.ts';
+import { LINKED_AT_ONCE, type Records } from '../activities/records.ts';
 
 /** Rows are linked within a second, including the time that a batch takes. */
 const EVERY_MS = 500;
@@ -27,8 +27,9 @@ export function keepLinked(deps: {
   /** Links a batch; returns how long to wait for the next one. */
   async function next(): Promise<number> {
     try {
-      // A batch that was not empty may not be the last.
-      return (await records.linkAudit()) > 0 ? 0 : everyMs;
+      // Only a full batch leaves rows behind. Batches of the few rows written meanwhile would each be a commit that
+      // takes of the writers' disk and processor.
+      return (await records.linkAudit()) < LINKED_AT_ONCE ? everyMs : 0;
     } catch (error) {
       if (!signal.aborted)
         onWarn(`audit rows could not be linked: ${error instanceof Error ? error.message : String(error)}; retrying`);

@@ -6,7 +6,7 @@ import { detectSandbox } from '../activities/adapters/local-process/sandbox.ts';
 import { checkInstallation, checkPostgres } from '../activities/adapters/postgres/check.ts';
 import { SystemUnavailable } from '../activities/failures.ts';
 import { compare, pausedMessage } from '../activities/installation.ts';
-import { atLeast, oldestServer } from '../deploy/local/temporal-binary.ts';
+import { atLeast, oldestServer } from './server-version.ts';
 import { checkByteFaults } from './byte-faults.ts';
 import { platformConfig, readVariables, type Config } from './config.ts';
 import { foreignTo, look } from './look.ts';
@@ -18,6 +18,7 @@ import {
   markedReleases,
   markedRepositories,
 } from './marked-systems.ts';
+import { checkRestarts } from './restarts.ts';
 import { systems } from './wiring.ts';
 
 /**
@@ -55,12 +56,15 @@ export async function checkSystems(
       'Stored bytes',
       databaseUrl !== '' &&
         (() =>
-          checkByteFaults(config, limitMs / 2).catch((error: unknown) => {
-            // The PostgreSQL line reports the problem.
-            if (error instanceof SystemUnavailable && error.system === 'PostgreSQL')
-              return { without: 'not checked: PostgreSQL, which records checksum mismatches, does not answer' };
-            throw error;
-          })),
+          unlessAway(
+            checkByteFaults(config, limitMs / 2),
+            'not checked: PostgreSQL, which records checksum mismatches, does not answer',
+          )),
+    ],
+    [
+      'Workflows',
+      databaseUrl !== '' &&
+        (() => unlessAway(checkRestarts(config), 'not checked: PostgreSQL, which records restarts, does not answer')),
     ],
     [
       'HDFS',
@@ -111,6 +115,14 @@ type Found = Required<Pick<SystemState, 'found' | 'warning'>>;
 
 /** Returns what was found, with a warning if needed, or what is skipped and why; rejects with what is wrong. */
 type Probe = () => Promise<string | Found | { readonly without: string }>;
+
+/** The result, or `without` if PostgreSQL does not answer: its own line reports the problem. */
+async function unlessAway<T>(result: Promise<T>, without: string): Promise<T | { readonly without: string }> {
+  return result.catch((error: unknown) => {
+    if (error instanceof SystemUnavailable && error.system === 'PostgreSQL') return { without };
+    throw error;
+  });
+}
 
 async function within(limitMs: number, name: string, probe: Probe): Promise<SystemState> {
   const stop: { timer?: NodeJS.Timeout } = {};

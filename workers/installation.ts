@@ -151,7 +151,8 @@ async function settle(
   const other = foreignTo(id, seen);
   if (other) throw foreign(other.where, other.owner, id, home);
   const findings = compare(seen);
-  await note(records, seen.records, findings, log);
+  // A restore was accepted while the systems were read: what was found may be what was accepted.
+  if (!(await note(records, seen.records, findings, log))) return settle(installation, id, log, withinMs);
   for (const { name, owner: known } of seen.systems) {
     const system = systems.find((one) => one.name === name);
     if (!system) continue;
@@ -185,9 +186,13 @@ export async function claimUnlessUnmarkable(
   }
 }
 
-async function note(records: Records, { tick }: RecordsKnow, findings: readonly Finding[], log: Logger): Promise<void> {
-  for (const { text, pauses } of findings)
-    log.warn(pauses ? `${text}. Decisions and deliveries are paused: run "ocdl restore list"` : text);
+/** Records the findings and pauses if necessary. Returns false if they are out of date, because a restore was accepted since. */
+async function note(
+  records: Records,
+  { tick, accepted }: RecordsKnow,
+  findings: readonly Finding[],
+  log: Logger,
+): Promise<boolean> {
   const pausing = findings.filter(({ pauses }) => pauses);
   const entry = restoreEntry(
     'restore.found',
@@ -197,8 +202,11 @@ async function note(records: Records, { tick }: RecordsKnow, findings: readonly 
       detail: { findings },
     },
   );
-  if (pausing.length > 0) await records.pause(pausing, entry);
-  else if (findings.length > 0) await records.record([entry], []);
+  if (pausing.length > 0 && !(await records.pause(pausing, entry, accepted))) return false;
+  if (pausing.length === 0 && findings.length > 0) await records.record([entry], []);
+  for (const { text, pauses } of findings)
+    log.warn(pauses ? `${text}. Decisions and deliveries are paused: run "ocdl restore list"` : text);
+  return true;
 }
 
 /** An audit entry about a restore. */

@@ -2,15 +2,15 @@
 import { join } from 'node:path';
 import { DefaultLogger, NativeConnection, Runtime, Worker, type LogLevel } from '@temporalio/worker';
 import type { Logger } from 'pino';
-import { createSigner } from '../activities/signing.ts';
-import { ensureSearchAttributes } from '../deploy/local/search-attributes.ts';
+import { registeredSigner } from '../activities/signing.ts';
+import { ensureSearchAttributes } from './search-attributes.ts';
 import { taskQueues } from '../workflows/messages.ts';
 import { admitting, dataConverter, workflowBundle, workflowTime } from './bundle.ts';
 import { keepLinked } from './chainer.ts';
 import { workerConfig } from './config.ts';
 import { belong } from './installation.ts';
 import { databaseOf, markedHome, markedNamespace, markedStores } from './marked-systems.ts';
-import { createLog, letGo, onEnd, refused, run, tellReady } from './process.ts';
+import { createLog, closeParentChannel, onEnd, refused, run, tellReady } from './process.ts';
 import { createJobWorkers } from './queues.ts';
 import { createActivities, openBus, openCluster, openSources, openStores, patiently } from './wiring.ts';
 
@@ -46,8 +46,7 @@ async function main(): Promise<void> {
   const chainer = keepLinked({ records: stores.records, onWarn: (message) => log.warn(message) });
   await ensureSearchAttributes(connection, config.temporal.namespace);
   const cluster = await openCluster({ ...config, log }, stores);
-  const signer = await createSigner(join(config.home, 'keys'));
-  await stores.records.registerKeys(signer.publicKeys());
+  const signer = await registeredSigner(join(config.home, 'keys'), stores.records);
   const activities = await createActivities({
     ...stores,
     signer,
@@ -92,7 +91,7 @@ async function main(): Promise<void> {
   await chainer.stop();
   await stores.close();
   await connection.close();
-  letGo();
+  closeParentChannel();
 }
 
 /** Writes the SDK's log through our logger. */

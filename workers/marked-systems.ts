@@ -3,7 +3,7 @@ import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Connection } from '@temporalio/client';
 import { FOLDER_MODE, markerFile, replaceFile, unless } from '../activities/adapters/durable-file.ts';
-import { readCheckpoint, writeCheckpoint, type MarkedSystem } from '../activities/installation.ts';
+import { readCheckpoint, writeCheckpoint, type Checkpoint, type MarkedSystem } from '../activities/installation.ts';
 import { markedBus, markedCode, markedStore } from '../activities/marked-systems.ts';
 import type { ArtifactStore, CodeHost, EventBus } from '../activities/ports.ts';
 import type { Config } from './config.ts';
@@ -68,6 +68,7 @@ export function markedNamespace(
       );
     }
   };
+  const newest = async (): Promise<Checkpoint | undefined> => readCheckpoint((await read())[CHECKPOINT] ?? '');
   const owner = async (): Promise<string | undefined> => {
     const claims = Object.entries(await read()).flatMap(([key, at]) =>
       // An empty value is a withdrawn claim.
@@ -90,8 +91,11 @@ export function markedNamespace(
     },
     checkpoints: {
       seldom: true,
-      newest: async () => readCheckpoint((await read())[CHECKPOINT] ?? ''),
-      keep: (given) => write({ [CHECKPOINT]: writeCheckpoint(given).trim() }),
+      newest,
+      async keep(given) {
+        // Of two writers, the slower one must not replace the newer checkpoint.
+        if (((await newest())?.tick ?? 0) < given.tick) await write({ [CHECKPOINT]: writeCheckpoint(given).trim() });
+      },
     },
   };
 }

@@ -49,6 +49,6 @@ export function tellReady(more: Readonly<Record<string, unknown>> = {}): void {
 }
 
 /** Closes the IPC channel to the parent, which otherwise keeps the process alive. */
-export function letGo(): void {
+export function closeParentChannel(): void {
   if (process.connected) process.disconnect();
 }

@@ -54,7 +54,7 @@ export async function accept(
   // Only keys that were found missing are retired: other homes of the installation may have more.
   const keys = findings.some(({ system }) => system === 'home') ? await home.keys() : seen.records.keys;
   await records.acceptRestore(
-    { tick, numbers: numbersOf(seen), keys, voidTokens: options.voidTokens },
+    { tick, numbers: numbersOf(seen), keys, voidTokens: options.voidTokens, findings },
     restoreEntry('restore.accepted', randomUUID(), {
       actor: 'operator',
       reason: findings.map(({ text }) => text).join(' '),
@@ -121,7 +121,7 @@ async function main(): Promise<void> {
       say(
         'Restored to an earlier state:',
         ...shown(findings),
-        'To continue with the systems as they are: ocdl restore accept',
+        'To continue with the systems in their current state: ocdl restore accept',
       );
     if (findings.some(({ pauses }) => pauses)) process.exitCode = 1;
   }

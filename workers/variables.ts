@@ -27,6 +27,8 @@ function whole(what: string, least: number, most: number) {
 }
 /** A name or an IPv4 address, or an IPv6 address in brackets; then the port. */
 const broker = /^([^\s/:[\]]+|\[[0-9A-Fa-f:.]+\]):\d+$/;
+/** The same, and the port is optional. */
+const indexHost = /^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?$/;
 const port = whole('a port', 0, 65_535);
 
 /** Groups of variables by heading. Defaults are written as in the environment. */
@@ -47,7 +49,11 @@ export const groups = {
     ),
     OCDL_PIP_INDEX_HOSTS: list
       .pipe(
-        z.array(z.string().regex(/^[A-Za-z0-9.-]+(:\d{1,5})?$/, 'must be `host` or `host:port`, separated by commas')),
+        z.array(
+          z
+            .string()
+            .regex(indexHost, 'must be `host` or `host:port`, separated by commas; an IPv6 address in brackets'),
+        ),
       )
       .optional()
       .describe('Additional hosts that serve the files of the index, `host` or `host:port`, separated by commas.'),

@@ -29,7 +29,8 @@ import type { Records } from '../activities/records.ts';
 import { createReleaseActivities } from '../activities/release.ts';
 import { createRoverActivities } from '../activities/rover.ts';
 import type { Signer } from '../activities/signing.ts';
-import { createEnvironments } from '../deploy/local/environments.ts';
+import { createEnvironments } from '../activities/adapters/local-process/environments.ts';
+import { digestMismatch } from '../workflows/domain/digest-mismatch.ts';
 import type { Artifact } from '../workflows/domain/model.ts';
 import type { Admission } from './admission.ts';
 import type { Config } from './config.ts';
@@ -194,10 +195,7 @@ async function fetchFile(
   );
   const sha256 = hash.digest('hex');
   if (sha256 !== artifact.sha256)
-    throw failure(
-      'DigestMismatch',
-      `${artifact.uri}: checksum mismatch: found sha256 ${sha256}, expected ${artifact.sha256}`,
-    );
+    throw failure('DigestMismatch', digestMismatch(artifact.uri, sha256, artifact.sha256));
 }
 
 function owns(store: ArtifactStore, { uri }: Artifact): boolean {

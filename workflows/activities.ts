@@ -1,7 +1,9 @@
 // The only activity proxies: timeouts, retries and queues by group. Limits that affect users are inputs, not constants here.
 import type { ActivityInterfaceFor, ActivityOptions } from '@temporalio/workflow';
-import { ActivityCancellationType, proxyActivities } from '@temporalio/workflow';
+import { ActivityCancellationType, ActivityFailure, ApplicationFailure, isCancellation } from '@temporalio/workflow';
+import { patched, proxyActivities, proxyLocalActivities } from '@temporalio/workflow';
 import type { AcquisitionActivities } from '../activities/acquisition.ts';
+import type { Begun } from '../activities/beginning.ts';
 import type { DeliveryActivities } from '../activities/delivery.ts';
 import type { FeedbackActivities } from '../activities/feedback.ts';
 import type { EarlierCalls } from '../activities/earlier.ts';
@@ -29,6 +31,30 @@ export const center = group<ModelCenterActivities>(
     concludeDelivery: ({ release, ended }) => (ended ? `${release}: ${ended}` : release),
   },
 );
+
+/** One attempt: the normal activity is the one that tries again, visibly. */
+const local = proxyLocalActivities<Pick<ModelCenterActivities, 'begin'>>({
+  startToCloseTimeout: '5 seconds',
+  retry: { maximumAttempts: 1 },
+});
+
+/**
+ * Every workflow's first step: the current state in Records. It is tried as a local activity, which runs within the workflow's
+ * first task and is admitted like any other. If Records are unavailable, the normal activity waits for them, where the sweep and
+ * the Web UI see it. Workflows that started earlier use only that one. Called once, before the first await.
+ */
+export async function begin(): Promise<Begun> {
+  if (!patched('begins-within-its-task')) return center.begin();
+  try {
+    return await local.begin();
+  } catch (error) {
+    if (isCancellation(error) || isRefusal(error)) throw error;
+    return center.begin();
+  }
+}
+
+const isRefusal = (error: unknown): boolean =>
+  error instanceof ActivityFailure && error.cause instanceof ApplicationFailure && error.cause.nonRetryable === true;
 
 /** Activities of workflows that started before Records decided: see workflows/before/. */
 export const earlier = group<EarlierCalls>(

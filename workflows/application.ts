@@ -1,7 +1,7 @@
 // An application's consumer of one model type: starts deliveries in order and moves the live pointer. One per (application, type).
 import { CancellationScope, condition, continueAsNew, isCancellation, patched } from '@temporalio/workflow';
 import { setCurrentDetails, setHandler } from '@temporalio/workflow';
-import { center, deciding, deploying } from './activities.ts';
+import { begin, center, deciding, deploying } from './activities.ts';
 import { applicationBefore } from './before/application.ts';
 import { runChild } from './children.ts';
 import { delivery } from './delivery.ts';
@@ -45,7 +45,7 @@ export async function application(input: ApplicationInput, carried?: Carried): P
   });
 
   return CancellationScope.nonCancellable(async () => {
-    const begun = await center.begin();
+    const begun = await begin();
     see(begun.application);
     inbox.open(begun.keys);
     if (isResumed) await catchUp(begun.application);
@@ -64,7 +64,7 @@ export async function application(input: ApplicationInput, carried?: Carried): P
       if (next) await decide(next);
       if (app.woken) await look();
       const refusals = inbox.takeRefused();
-      if (refusals) await center.recordRefusals(refusals);
+      if (refusals) inbox.learn(await center.recordRefusals(refusals));
       if (app.interrupted) await center.recordInterruption();
       app.interrupted = false;
       const isIdle = inbox.waiting.length === 0 && !inbox.hasRefused() && !app.delivering && !app.woken;
@@ -88,8 +88,11 @@ export async function application(input: ApplicationInput, carried?: Carried): P
       if (fenced) app.delivering.scope.cancel();
       return;
     }
-    const { release } = await center.openDelivery();
-    if (!release) return;
+    const { release, generation = 0 } = await center.openDelivery();
+    if (!release) {
+      if (generation > (app.standing?.pointer.generation ?? 0)) await adopt();
+      return;
+    }
     const scope = new CancellationScope({ cancellable: true });
     app.delivering = { release, scope };
     show();
@@ -99,6 +102,13 @@ export async function application(input: ApplicationInput, carried?: Carried): P
       app.woken = true;
       show();
     });
+  }
+
+  /** Follows a move that an activity of an earlier run made after this run had read the pointer: a reset does not stop it. */
+  async function adopt(): Promise<void> {
+    const standing = await center.readApplication();
+    see({ ...standing, wake: [] });
+    if (!standing.pending) await writeLive(standing.pointer.release);
   }
 
   /** Delivers one release: gates, live pointer, main branch; then wakes the version's lifecycle. */
@@ -132,7 +142,8 @@ export async function application(input: ApplicationInput, carried?: Carried): P
   async function deploy({ release }: Release): Promise<void> {
     try {
       const moved = await deploying.moveLivePointer({ release });
-      see({ ...(await center.readApplication()), wake: [] });
+      // Results from before the standing was returned with the move do not contain it.
+      see({ ...(moved.standing ?? (await center.readApplication())), wake: [] });
       if (moved.why !== null) return;
       await wakeUp(moved.wake);
       await writeLive(release);

@@ -6,7 +6,7 @@ import {
   patched,
   setCurrentDetails,
 } from '@temporalio/workflow';
-import { acquiring, acquisition, center } from './activities.ts';
+import { acquiring, acquisition, begin } from './activities.ts';
 import type { Import } from './domain/import.ts';
 import { describeSource, sourceProblem } from './domain/import.ts';
 import { explain } from './explain.ts';
@@ -18,7 +18,7 @@ export async function dataImport(input: DataImportInput): Promise<Import> {
   const isDecided = patched('the-record-decides');
   const find = openFinding();
   if (isDecided) {
-    const { ended, stopped } = await center.begin();
+    const { ended, stopped } = await begin();
     if (ended?.import) {
       find({ State: ended.import.state });
       return ended.import;

@@ -1,6 +1,6 @@
 // The delivery of one release to one application: locked in its repository, downloaded, checked, and run through the gates in order.
 import { isCancellation, patched, setCurrentDetails, upsertSearchAttributes } from '@temporalio/workflow';
-import { center, delivering, earlier } from './activities.ts';
+import { begin, center, delivering, earlier } from './activities.ts';
 import { RESTORED } from './domain/failures.ts';
 import type { Delivery, GateResult } from './domain/model.ts';
 import { explain } from './explain.ts';
@@ -13,7 +13,7 @@ export async function delivery(input: DeliveryInput): Promise<Delivery> {
   const { application, release } = input;
   const results: GateResult[] = [];
   try {
-    await center.begin();
+    await begin();
     const { missing } = await delivering.receiveRelease(input);
     show('received');
     await delivering.lockModel(input);

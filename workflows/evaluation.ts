@@ -6,7 +6,7 @@ import {
   setCurrentDetails,
   upsertSearchAttributes,
 } from '@temporalio/workflow';
-import { center, collecting, earlier, evaluating, provisioning } from './activities.ts';
+import { begin, center, collecting, earlier, evaluating, provisioning } from './activities.ts';
 import type { Evaluation } from './domain/model.ts';
 import { explain } from './explain.ts';
 import { attributePairs, openFinding } from './found-by.ts';
@@ -15,7 +15,7 @@ import type { EvaluationInput } from './messages.ts';
 /** Returns the evaluation's outcome; its report is stored beside the model. The activity that collects the report records the result. */
 export async function evaluation(input: EvaluationInput): Promise<Evaluation> {
   if (!patched('the-record-decides')) return evaluationBefore(input);
-  const { ended, stopped, about } = await center.begin();
+  const { ended, stopped, about } = await begin();
   if (ended?.evaluation) {
     openFinding()({ State: ended.evaluation.state });
     return ended.evaluation;

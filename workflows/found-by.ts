@@ -1,7 +1,5 @@
 // What people find a workflow by: its search attributes, kept current until it ends.
-import type { WorkflowInterceptors } from '@temporalio/workflow';
-import { isCancellation, patched, TemporalFailure, upsertSearchAttributes } from '@temporalio/workflow';
-import { explain } from './explain.ts';
+import { patched, upsertSearchAttributes } from '@temporalio/workflow';
 import { searchAttributes } from './messages.ts';
 
 type TextAttribute = 'Project' | 'Model' | 'ModelType' | 'Application' | 'Author' | 'State';
@@ -27,28 +25,4 @@ export function openFinding(): (found: FoundBy) => void {
     upsertSearchAttributes(changed);
     Object.assign(known, found);
   };
-}
-
-/** Interceptors of every workflow: one that fails or is cancelled has a last state, too. */
-export const interceptors = (): WorkflowInterceptors => ({
-  inbound: [
-    {
-      async execute(input, next) {
-        try {
-          return await next(input);
-        } catch (error) {
-          // Anything else fails the workflow task, which is tried again, or continues as new.
-          if (error instanceof TemporalFailure && patched('found-by-last-state'))
-            upsertSearchAttributes(attributePairs({ State: lastState(error) }));
-          throw error;
-        }
-      },
-    },
-  ],
-});
-
-/** `refused`: it may not run. */
-function lastState(error: TemporalFailure): 'cancelled' | 'refused' | 'failed' {
-  if (isCancellation(error)) return 'cancelled';
-  return explain(error).type === 'NotAuthorized' ? 'refused' : 'failed';
 }

@@ -12,6 +12,8 @@ const EARLY = 500;
 const REFUSED = 100;
 /** A signature takes about 4 ms to verify and a workflow task may run 5 s. */
 const VERIFICATIONS_PER_TASK = 200;
+/** Commands by unknown keys that are kept until the keys are read again: after a restore people send a few at once. */
+const UNKNOWN = 20;
 /** Signals before the workflow continues as new: replaying them must take much less than one task's time limit. */
 const CONTINUE_AFTER = 500;
 
@@ -20,6 +22,8 @@ export interface Inbox {
   readonly waiting: SignedCommand[];
   /** Starts the verification of signatures, beginning with the signals received so far. */
   open(keys: PublicKeys): void;
+  /** Takes the commands again whose key is known meanwhile. `current`: the answer of recordRefusals, empty from an earlier program. */
+  learn(current: { readonly keys: PublicKeys } | null | undefined): void;
   /** Whether there are refusals that are not in the audit yet. */
   hasRefused(): boolean;
   takeRefused(): { refused: readonly RefusedCommand[]; dropped: number; batch: number } | undefined;
@@ -42,6 +46,8 @@ export function openInbox(carried: readonly unknown[] = []): Inbox {
     received: 0,
     batch: 0,
     seen: new Set<string>(),
+    /** Commands by keys that the platform did not have when this workflow began. */
+    unknown: [] as SignedCommand[],
   };
   const task = { historyLength: -1, verified: 0 };
   const own = workflowInfo().workflowId;
@@ -66,14 +72,15 @@ export function openInbox(carried: readonly unknown[] = []): Inbox {
     // If the command was not decided, its row is still open, and it is sent again to the next run.
     if (state.seen.has(body.commandId)) return;
     if (!mayVerify()) return refuse('overloaded', 'too many commands at once', body);
-    if (!isSigned(parsed.command, keys))
+    if (!isSigned(parsed.command, keys)) {
+      if (!Object.hasOwn(keys, body.keyId) && state.unknown.length < UNKNOWN) state.unknown.push(parsed.command);
       return refuse('unsigned', 'no valid signature of a known key: commands go through the API', body);
+    }
     if (body.workflowId !== own) return refuse('wrong-workflow', `the command is for ${body.workflowId}`, body);
     state.seen.add(body.commandId);
     waiting.push(parsed.command);
   };
-  const receive = (raw: unknown): void => {
-    state.received += 1;
+  const check = (raw: unknown): void => {
     try {
       if (state.keys) take(raw, state.keys);
       else if (state.early.length < EARLY) state.early.push(raw);
@@ -82,6 +89,10 @@ export function openInbox(carried: readonly unknown[] = []): Inbox {
       // A signal handler that throws fails the workflow task again and again.
       refuse('malformed', 'not a command: it cannot be read');
     }
+  };
+  const receive = (raw: unknown): void => {
+    state.received += 1;
+    check(raw);
   };
   setHandler(command, receive, { description: 'A signed command of a person; the API sends it.' });
 
@@ -93,6 +104,11 @@ export function openInbox(carried: readonly unknown[] = []): Inbox {
         state.received -= 1;
         receive(raw);
       }
+    },
+    learn(current) {
+      if (!current) return;
+      state.keys = { ...state.keys, ...current.keys };
+      for (const given of state.unknown.splice(0)) if (Object.hasOwn(current.keys, given.body.keyId)) check(given);
     },
     hasRefused: () => state.refused.length > 0 || state.dropped > 0,
     takeRefused() {

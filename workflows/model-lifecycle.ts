@@ -1,7 +1,7 @@
 // The lifecycle of one version, from provisioning to retirement: this workflow coordinates, Records decide.
 import { CancellationScope, condition, continueAsNew, isCancellation, log, patched } from '@temporalio/workflow';
 import { setCurrentDetails, setHandler, upsertSearchAttributes } from '@temporalio/workflow';
-import { center, launcher } from './activities.ts';
+import { begin, center, launcher } from './activities.ts';
 import { lifecycleBefore } from './before/model-lifecycle.ts';
 import { runChild } from './children.ts';
 import { carryOutEffects } from './decisions.ts';
@@ -51,8 +51,9 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
   });
 
   return CancellationScope.nonCancellable(async () => {
-    const begun = await center.begin();
+    const begun = await begin();
     let standing = see(begun.version);
+    if (begun.isFiled) life.filed = standing.version.revision;
     inbox.open(begun.keys);
     while (!standing.closed) {
       await write(standing);
@@ -87,7 +88,7 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
     if (life.filed !== version.revision) await center.fileTransitions();
     life.filed = version.revision;
     const refusals = inbox.takeRefused();
-    if (refusals) await center.recordRefusals(refusals);
+    if (refusals) inbox.learn(await center.recordRefusals(refusals));
     if (life.interrupted) await center.recordInterruption();
     life.interrupted = false;
   }
@@ -156,7 +157,7 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
   async function decideNext(standing: VersionStanding): Promise<VersionStanding> {
     const next = inbox.waiting.shift();
     const refusals = inbox.takeRefused();
-    if (refusals) await center.recordRefusals(refusals);
+    if (refusals) inbox.learn(await center.recordRefusals(refusals));
     if (!next) return standing;
     life.deciding = next.body.commandId;
     const decided = await center.decideVersion({ command: next });
@@ -181,7 +182,8 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
     if (isDue) {
       const after = see(await center.advanceVersion({ revision }));
       // If the signal of an undo recorded in time was lost, it is sent again.
-      if (!after.closed) await condition(something, AGAIN_AFTER);
+      // Only the undo ends this pause: a full inbox stays full.
+      if (!after.closed) await condition(() => inbox.waiting.length > 0, AGAIN_AFTER);
       return after;
     }
     await write(standing);

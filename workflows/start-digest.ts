@@ -20,6 +20,7 @@ export function startDigest(input: unknown): string {
 /** Interceptors of every workflow. Only the input counts, not the state carried over to the next run. */
 export const interceptors = (): WorkflowInterceptors => {
   const own = { digest: '' };
+  const header = () => ({ [START_DIGEST]: defaultPayloadConverter.toPayload(own.digest) });
   return {
     inbound: [
       {
@@ -31,10 +32,8 @@ export const interceptors = (): WorkflowInterceptors => {
     ],
     outbound: [
       {
-        scheduleActivity(input, next) {
-          const header = { [START_DIGEST]: defaultPayloadConverter.toPayload(own.digest) };
-          return next({ ...input, headers: { ...input.headers, ...header } });
-        },
+        scheduleActivity: (input, next) => next({ ...input, headers: { ...input.headers, ...header() } }),
+        scheduleLocalActivity: (input, next) => next({ ...input, headers: { ...input.headers, ...header() } }),
       },
     ],
   };

@@ -1,6 +1,6 @@
 // One training job: provisions compute, trains the model, records everything needed to repeat the run.
 import { isCancellation, patched, setCurrentDetails, upsertSearchAttributes } from '@temporalio/workflow';
-import { center, collecting, provisioning, training } from './activities.ts';
+import { begin, collecting, provisioning, training } from './activities.ts';
 import type { RunRecord } from './domain/model.ts';
 import { explain } from './explain.ts';
 import { attributePairs, openFinding } from './found-by.ts';
@@ -12,7 +12,7 @@ export async function trainingRun(input: TrainingRunInput): Promise<{ run: RunRe
   // unavailable after a week of training must not lose that week.
   const isDecided = patched('the-record-decides');
   if (isDecided) {
-    const { ended } = await center.begin();
+    const { ended } = await begin();
     if (ended?.run) {
       openFinding()({ State: 'trained' });
       return { run: ended.run };

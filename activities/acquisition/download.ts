@@ -4,6 +4,7 @@ import { createReadStream } from 'node:fs';
 import { mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
+import { digestMismatch } from '../../workflows/domain/digest-mismatch.ts';
 import type { Expected, RemoteFile } from '../../workflows/domain/import.ts';
 import type { Digest } from '../../workflows/domain/names.ts';
 import { failure } from '../failures.ts';
@@ -75,15 +76,15 @@ export async function download(
   signal.throwIfAborted();
   if (total !== null && at !== total)
     throw new Error(`the download of ${file.name} ended after ${at} of ${total} bytes; will be resumed`);
-  const wrong = hashes.mismatch();
+  const wrong = hashes.mismatch(file.name);
   if (wrong) {
     await rm(path, { force: true });
     // The source may have served two versions under one validator: a complete download may still match.
     if (opened.start > 0)
-      throw new Error(`${file.name}, fetched in several parts, ${wrong}; will be fetched again from the start`);
+      throw new Error(`${wrong}: it was fetched in several parts; will be fetched again from the start`);
     throw failure(
       'DigestMismatch',
-      `${file.name} ${wrong}: it was changed in transit, or the expected digest belongs to another file`,
+      `${wrong}: it was changed in transit, or the expected digest belongs to another file`,
     );
   }
   const whole = { bytes: at, sha256: hashes.sha256() };
@@ -115,10 +116,10 @@ function createHashes(expected: readonly Expected[]) {
       return bytes;
     },
     sha256: () => state.sha256.copy().digest('hex') as Digest,
-    mismatch(): string | undefined {
+    mismatch(file: string): string | undefined {
       for (const [{ algorithm, digest }, hash] of state.others) {
         const found = hash.copy().digest('hex');
-        if (found !== digest) return `has ${algorithm} ${found}, expected ${digest}`;
+        if (found !== digest) return digestMismatch(file, found, digest, algorithm);
       }
       return undefined;
     },

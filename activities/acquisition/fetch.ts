@@ -45,8 +45,10 @@ export function createFetcher({ areas, archives }: { areas: ArtifactStore; archi
         throw failure('InvalidInput', `${file.name} is not a tar, tar.gz or zip archive: import it without unpacking`);
     }
     try {
-      const source = createReadStream(got.path);
-      const stored = await areas.write(targetOf(input, file.name), source, { expect: { sha256, bytes }, signal });
+      const stored = await areas.write(targetOf(input, file.name), bytesOf(got.path), {
+        expect: { sha256, bytes },
+        signal,
+      });
       return { ...stored, name: file.name, unpack: false, origin, entries: null, leftOut: nothing };
     } catch (error) {
       if (!isFailure(error, 'DigestMismatch')) throw error;
@@ -82,6 +84,11 @@ export function createFetcher({ areas, archives }: { areas: ArtifactStore; archi
     const stored = await areas.write(targetOf(input, name), archives.pack(entries, signal), { signal });
     return { ...stored, name, unpack: true, origin, entries: entries.length, leftOut };
   }
+}
+
+/** Opens the file only when it is read: a store that refuses before it reads would leave a stream open. */
+async function* bytesOf(path: string): AsyncGenerator<Uint8Array> {
+  yield* createReadStream(path) as AsyncIterable<Buffer>;
 }
 
 const nothing: LeftOut = { count: 0, examples: [] };

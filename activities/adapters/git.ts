@@ -22,7 +22,7 @@ interface HostOptions {
 /** Opens the repositories in the folder `root`. */
 export async function createGitHost(options: HostOptions): Promise<CodeHost> {
   const parts = await prepare(options);
-  return told(createCodeHost({ ...parts, repositories: createLocalRepositories(parts) }));
+  return withGitErrors(createCodeHost({ ...parts, repositories: createLocalRepositories(parts) }));
 }
 
 /**
@@ -37,13 +37,13 @@ export async function createGitRemote(
 > {
   const parts = await prepare(options);
   const remote = await createRemote(parts.git, parts.drafts, options);
-  const host = told(createCodeHost({ ...parts, repositories: createMirrors({ ...parts, remote }) }));
+  const host = withGitErrors(createCodeHost({ ...parts, repositories: createMirrors({ ...parts, remote }) }));
   return { ...host, check: () => remote.check() };
 }
 
 /** The same host; disk errors of its repositories become "Git is unavailable". */
-function told(host: CodeHost): CodeHost {
-  const tell = async <T>(work: Promise<T>): Promise<T> => {
+function withGitErrors(host: CodeHost): CodeHost {
+  const wrapped = async <T>(work: Promise<T>): Promise<T> => {
     try {
       return await work;
     } catch (error) {
@@ -51,13 +51,13 @@ function told(host: CodeHost): CodeHost {
     }
   };
   return {
-    ensure: (repository) => tell(host.ensure(repository)),
-    commit: (change) => tell(host.commit(change)),
-    read: (...asked) => tell(host.read(...asked)),
-    resolve: (...asked) => tell(host.resolve(...asked)),
-    archive: (...asked) => tell(host.archive(...asked)),
-    branches: (repository) => tell(host.branches(repository)),
-    log: (...asked) => tell(host.log(...asked)),
+    ensure: (repository) => wrapped(host.ensure(repository)),
+    commit: (change) => wrapped(host.commit(change)),
+    read: (...asked) => wrapped(host.read(...asked)),
+    resolve: (...asked) => wrapped(host.resolve(...asked)),
+    archive: (...asked) => wrapped(host.archive(...asked)),
+    branches: (repository) => wrapped(host.branches(repository)),
+    log: (...asked) => wrapped(host.log(...asked)),
     url: (repository) => host.url(repository),
   };
 }

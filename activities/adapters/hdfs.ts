@@ -87,8 +87,8 @@ export async function createHdfsStore(options: HdfsOptions): Promise<HdfsStore> 
     signal?.throwIfAborted();
   }
 
-  /** The same for a reader, whose errors arrive outside of `told`. */
-  async function* toldBytesOf(...asked: Parameters<typeof bytesOf>): ReturnType<typeof bytesOf> {
+  /** The same for a reader, whose errors arrive outside of `withContext`. */
+  async function* bytesWithContext(...asked: Parameters<typeof bytesOf>): ReturnType<typeof bytesOf> {
     try {
       yield* bytesOf(...asked);
     } catch (error) {
@@ -107,28 +107,31 @@ export async function createHdfsStore(options: HdfsOptions): Promise<HdfsStore> 
     uri: uriOf,
     path: pathOf,
     write: (path, source, given = {}) =>
-      told(`writing ${path} in HDFS`, async () => ({ uri: uriOf(path), ...(await drafts.write(path, source, given)) })),
+      withContext(`writing ${path} in HDFS`, async () => ({
+        uri: uriOf(path),
+        ...(await drafts.write(path, source, given)),
+      })),
     read: (uri, { range, signal } = {}) =>
-      told(`reading ${uri}`, async () => {
+      withContext(`reading ${uri}`, async () => {
         const path = pathOf(uri);
         const { start, end } = checkRange(path, range);
         signal?.throwIfAborted();
         const status = await find(path, signal);
         if (!status) throw noFile(path);
         // A whole file is requested without a range: if it is replaced right now, all of its new bytes arrive.
-        if (start === 0 && end === Infinity) return toldBytesOf(path, {}, signal);
+        if (start === 0 && end === Infinity) return bytesWithContext(path, {}, signal);
         const length = Math.min(end, status.length) - start;
-        return length > 0 ? toldBytesOf(path, { offset: start, length }, signal) : nothing();
+        return length > 0 ? bytesWithContext(path, { offset: start, length }, signal) : nothing();
       }),
     stat: (uri) =>
-      told(`looking at ${uri}`, async () => {
+      withContext(`looking at ${uri}`, async () => {
         const path = pathOf(uri);
         const found = await find(path);
         return found && storedFile(path, found);
       }),
-    digest: (uri, signal) => told(`reading ${uri}`, () => digestOf(pathOf(uri), signal)),
+    digest: (uri, signal) => withContext(`reading ${uri}`, () => digestOf(pathOf(uri), signal)),
     list: (folder, { after = '' as StorePath, limit = PAGE } = {}) =>
-      told(`listing ${folder} in HDFS`, async () => {
+      withContext(`listing ${folder} in HDFS`, async () => {
         checkLimit(folder, limit);
         const files: StoredFile[] = [];
         for await (const { path, status } of walk(nameNode, root, checkPath(folder), after)) {
@@ -139,21 +142,23 @@ export async function createHdfsStore(options: HdfsOptions): Promise<HdfsStore> 
         return { files };
       }),
     remove: (uri) =>
-      told(`removing ${uri}`, async () => {
+      withContext(`removing ${uri}`, async () => {
         const path = pathOf(uri);
         if (await find(path)) await nameNode.remove(fileOf(path));
       }),
     admit: (folder, access, signal) =>
-      told(`granting access to ${folder} in HDFS`, () => admitPeople(nameNode, { root, user, signal }, folder, access)),
+      withContext(`granting access to ${folder} in HDFS`, () =>
+        admitPeople(nameNode, { root, user, signal }, folder, access),
+      ),
     people: (project) =>
-      told(`listing the private areas of ${project} in HDFS`, async () => {
+      withContext(`listing the private areas of ${project} in HDFS`, async () => {
         const people: string[] = [];
         for await (const page of nameNode.list(fileOf(`private/${project}` as StorePath)))
           for (const { type, pathSuffix } of page)
             if (type === 'DIRECTORY' && isName(pathSuffix)) people.push(pathSuffix);
         return people;
       }),
-    check: () => permitted(() => told(`checking the store ${root} in HDFS`, () => drafts.probe())),
+    check: () => permitted(() => withContext(`checking the store ${root} in HDFS`, () => drafts.probe())),
     async close() {
       endSweeping();
       http.close();
@@ -170,7 +175,7 @@ export async function createHdfsStore(options: HdfsOptions): Promise<HdfsStore> 
     for (const folder of [root, ...AREAS.map((area) => `${root}/${area}`)]) await openPassage(nameNode, folder);
     await drafts.prepare();
   };
-  await permitted(() => told(`opening the store ${root} in HDFS`, prepare));
+  await permitted(() => withContext(`opening the store ${root} in HDFS`, prepare));
   const endSweeping = everyDay(() =>
     drafts
       .sweep()
@@ -196,7 +201,7 @@ function checkOptions({ url, user, root, name }: HdfsOptions): readonly URL[] {
   });
 }
 
-async function told<T>(doing: string, work: () => Promise<T>): Promise<T> {
+async function withContext<T>(doing: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {

@@ -33,7 +33,7 @@ export async function createLocalDisk(options: {
   const { root, temporary } = await prepare(options.root, system);
   const { fileOf, find, open: openFile, makeFolders, walk } = createTree(root);
 
-  async function told<T>(doing: string, work: () => Promise<T>): Promise<T> {
+  async function withContext<T>(doing: string, work: () => Promise<T>): Promise<T> {
     try {
       return await work();
     } catch (error) {
@@ -43,13 +43,13 @@ export async function createLocalDisk(options: {
 
   async function* bytesOf(path: StorePath, start: number, end: number, signal?: AbortSignal): AsyncGenerator<Buffer> {
     const doing = `reading ${path}`;
-    const handle = await told(doing, () => openFile(path));
+    const handle = await withContext(doing, () => openFile(path));
     if (!handle) throw failure('NotFound', `no file ${path} in the store "${options.name}"`);
     try {
       for (let at = start; at < end;) {
         signal?.throwIfAborted();
         const buffer = Buffer.allocUnsafe(Math.min(READ_CHUNK, end - at));
-        const { bytesRead } = await told(doing, () => handle.read(buffer, 0, buffer.byteLength, at));
+        const { bytesRead } = await withContext(doing, () => handle.read(buffer, 0, buffer.byteLength, at));
         if (bytesRead === 0) return;
         at += bytesRead;
         yield buffer.subarray(0, bytesRead);
@@ -148,23 +148,23 @@ export async function createLocalDisk(options: {
   return {
     uri: uriOf,
     path: pathOf,
-    write: (path, source, given) => told(`writing ${path}`, () => write(path, source, given)),
+    write: (path, source, given) => withContext(`writing ${path}`, () => write(path, source, given)),
     async read(uri, { range, signal } = {}) {
       const path = pathOf(uri);
       const { start, end } = checkRange(path, range);
       signal?.throwIfAborted();
-      if (!(await told(`reading ${path}`, () => find(path))))
+      if (!(await withContext(`reading ${path}`, () => find(path))))
         throw failure('NotFound', `no file ${path} in the store "${options.name}"`);
       return bytesOf(path, start, end, signal);
     },
     async stat(uri) {
       const path = pathOf(uri);
-      const found = await told(`checking ${path}`, () => find(path));
+      const found = await withContext(`checking ${path}`, () => find(path));
       return found && stored(path, found);
     },
     digest: async (uri, signal) => digestOf(pathOf(uri), signal),
     list: (folder, { after = '' as StorePath, limit = PAGE } = {}) =>
-      told(`listing ${folder}`, async () => {
+      withContext(`listing ${folder}`, async () => {
         checkLimit(folder, limit);
         const files: StoredFile[] = [];
         const whole = await unless(MISSING, realpath(fileOf(folder)));
@@ -179,7 +179,7 @@ export async function createLocalDisk(options: {
       }),
     async remove(uri) {
       const path = pathOf(uri);
-      await told(`removing ${path}`, async () => {
+      await withContext(`removing ${path}`, async () => {
         if (!(await find(path))) return;
         await unless(MISSING, unlink(fileOf(path)));
         await syncFolder(dirname(fileOf(path)));

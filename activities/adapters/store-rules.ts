@@ -1,4 +1,5 @@
 // Checks that all ArtifactStore adapters share: addresses, paths, ranges, pages, and the chunks of a source during a write.
+import { digestMismatch } from '../../workflows/domain/digest-mismatch.ts';
 import {
   locationOf,
   segmentProblem,
@@ -58,10 +59,7 @@ export function checkLimit(folder: StorePath, limit: number): void {
 /** Throws `DigestMismatch` when the given bytes differ from the expected ones. */
 export function checkDigest(path: StorePath, expected: Digest | undefined, given: Digest): void {
   if (expected !== undefined && expected !== given)
-    throw failure(
-      'DigestMismatch',
-      `checksum mismatch for ${path}: expected sha256:${expected}, received sha256:${given}`,
-    );
+    throw failure('DigestMismatch', digestMismatch(path, given, expected));
 }
 
 /** Repeated collisions of creation and removal. */

@@ -1,7 +1,9 @@
 // The function gate: serves the model in its own process and checks its answers to the golden samples for accuracy and time.
 import { createHash } from 'node:crypto';
+import { buffer } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { checkGolden, createInferenceClient, InferenceError } from '../inference/client.ts';
+import { digestMismatch } from '../../workflows/domain/digest-mismatch.ts';
 import { systemName } from '../../workflows/domain/names.ts';
 import { failure } from '../failures.ts';
 import { ModelFormatError, parseGolden, parseModelJson } from '../model-format.ts';
@@ -44,10 +46,12 @@ async function check(context: GateContext, name: string, limits: GateLimits, sig
   if ('passed' in service) return service;
   const client = createInferenceClient({ address: service.address, name: card.name, answerWithinMs: limits.answerMs });
   const wrong: string[] = [];
+  const deviations: number[] = [];
   for (const [index, sample] of samples.entries()) {
     report({ gate: 'function', step: `sample ${index + 1} of ${samples.length}` });
     try {
       const [result] = await checkGolden(client, { samples: [sample] }, signal);
+      if (result) deviations.push(result.deviation);
       if (result && result.problems.length > 0) wrong.push(`sample ${index}: ${result.problems.join('; ')}`);
     } catch (error) {
       signal.throwIfAborted();
@@ -55,9 +59,11 @@ async function check(context: GateContext, name: string, limits: GateLimits, sig
       return failed(`sample ${index}: ${await reasonOf(error, service.ended)}`);
     }
   }
+  const tolerance = Math.max(...samples.map((sample) => sample.tolerance));
+  const measured = `largest deviation ${Number(Math.max(...deviations).toPrecision(2))}, tolerance ${tolerance}`;
   return wrong.length > 0
-    ? failed(`${wrong.length} of ${samples.length} golden samples failed; first failure: ${wrong[0]}`)
-    : { passed: true, detail: `${samples.length} golden samples answered within tolerance` };
+    ? failed(`${wrong.length} of ${samples.length} golden samples failed (${measured}); first failure: ${wrong[0]}`)
+    : { passed: true, detail: `${samples.length} golden samples answered within tolerance (${measured})` };
 }
 
 /** Starts the service; returns a failed verdict if the model never becomes ready. */
@@ -87,14 +93,9 @@ async function reasonOf(error: InferenceError, ended: Promise<ServiceEnd> | unde
 async function readFile({ files, releases }: Pick<GateContext, 'files' | 'releases'>, name: string): Promise<string> {
   const file = files.find((one) => one.name === name);
   if (!file) throw failure('Corrupt', `the release has no file ${name}: submit a new version`);
-  const chunks: Uint8Array[] = [];
-  for await (const chunk of await releases.read(file.uri)) chunks.push(chunk);
-  const bytes = Buffer.concat(chunks);
+  const bytes = await buffer(await releases.read(file.uri));
   const sha256 = createHash('sha256').update(bytes).digest('hex');
   if (sha256 !== file.sha256)
-    throw failure(
-      'DigestMismatch',
-      `${file.uri} has sha256:${sha256}, expected sha256:${file.sha256}: restore it from a backup`,
-    );
+    throw failure('DigestMismatch', `${digestMismatch(file.uri, sha256, file.sha256)}: restore it from a backup`);
   return bytes.toString('utf8');
 }

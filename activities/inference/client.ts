@@ -9,6 +9,7 @@ import {
   type InferResponse,
   type ModelMetadata,
 } from './protocol.ts';
+import { withSocketAt } from './unix-socket.ts';
 
 export { checkGolden, compareOutputs, type GoldenResult, type GoldenSamples } from './golden.ts';
 
@@ -67,7 +68,11 @@ export const createInferenceClient = (given: InferenceAddress): InferenceClient 
   const call = async (method: string, at: string, signal: AbortSignal, body?: string): Promise<Answer> => {
     const late = AbortSignal.timeout(answerWithinMs);
     try {
-      return await exchange({ ...target, method, path: at, signal: AbortSignal.any([signal, late]) }, body, limit);
+      const send = (to: RequestOptions): Promise<Answer> =>
+        exchange({ ...to, method, path: at, signal: AbortSignal.any([signal, late]) }, body, limit);
+      return await (typeof target === 'string'
+        ? withSocketAt(target, (socketPath) => send({ socketPath }))
+        : send(target));
     } catch (error) {
       if (error instanceof InferenceError) throw error;
       if (signal.aborted)
@@ -100,8 +105,9 @@ interface Answer {
   readonly body: string;
 }
 
-const targetOf = (address: string): RequestOptions => {
-  if (address.startsWith('unix:/')) return { socketPath: address.slice('unix:'.length) };
+/** The path of a Unix socket, or a host and port. */
+const targetOf = (address: string): string | RequestOptions => {
+  if (address.startsWith('unix:/')) return address.slice('unix:'.length);
   const url = URL.canParse(address) ? new URL(address) : undefined;
   if (url?.protocol !== 'http:')
     throw new TypeError(`'${address}' is not an address of a service: use unix:/path.sock or http://host:port`);

@@ -1,17 +1,21 @@
 // Parses a model's two companion files, its card (model.json) and its golden samples, and checks that they agree.
 import { z } from 'zod';
+import { nameProblem } from '../../workflows/domain/names.ts';
 import { ModelFormatError } from './failure.ts';
+import { jsonProblem } from '../../workflows/domain/json-text.ts';
+import { mostTolerance } from '../inference/golden.ts';
 import { datatypes } from '../inference/protocol.ts';
+import { decodeElements, TensorDataError } from '../inference/tensor-data.ts';
 import { compareSignature, shapesAgree, type Signature } from './signature.ts';
 
 // A card is a page of text; golden samples are a few requests with their answers.
 const MAX_CARD_BYTES = 256 * 1024;
 const MAX_GOLDEN_BYTES = 1024 * 1024;
 
-const slug = z
-  .string()
-  .max(63)
-  .regex(/^[a-z][a-z0-9]*(-[a-z0-9]+)*$/, 'must be lower-case words of letters and digits joined by hyphens');
+const slug = z.string().superRefine((text, context) => {
+  const message = nameProblem(text);
+  if (message) context.addIssue({ code: 'custom', message });
+});
 const shape = z.array(z.int().min(-1)).max(32);
 const tensorName = z.string().min(1).max(512);
 const line = z.string().min(1).max(200);
@@ -117,6 +121,13 @@ const parseJson = <Schema extends z.ZodType>(
 };
 
 const json = (file: string, text: string): unknown => {
+  const value = parsed(file, text);
+  const problem = jsonProblem(text);
+  if (problem) throw new ModelFormatError(file, [`${problem.path.join('.').slice(0, 200)}: ${problem.message}`]);
+  return value;
+};
+
+const parsed = (file: string, text: string): unknown => {
   try {
     return JSON.parse(text);
   } catch (error) {
@@ -149,6 +160,7 @@ const sampleProblems = (sample: Sample, index: number, { signature, prediction }
       .filter(({ name }) => !outputs.has(name))
       .map(({ name }) => `${at}: requests '${name}', which is not an output of the signature`),
     ...sample.response.outputs.flatMap((output) => valueProblems(`${at}: output`, output, signature.outputs)),
+    ...toleranceProblems(at, sample),
     ...(answered.has(prediction.output) ? [] : [`${at}: the response has no prediction output '${prediction.output}'`]),
   ];
 };
@@ -167,5 +179,27 @@ const valueProblems = (at: string, value: Value, specs: Signature['inputs']): st
   const elements = value.data.flat(value.shape.length).length;
   if (elements !== expected)
     problems.push(`${at} '${value.name}' has ${elements} elements, but its shape requires ${expected}`);
+  else if (expected === 0) problems.push(`${at} '${value.name}' has no elements, so it checks nothing`);
+  else if (spec.datatype === value.datatype) problems.push(...elementProblems(`${at} '${value.name}'`, value));
   return problems;
 };
+
+/** The model's service reads the elements in the same way: what it would refuse is refused here. */
+const elementProblems = (at: string, { datatype, shape, data }: Value): string[] => {
+  try {
+    decodeElements(datatype, shape, data);
+    return [];
+  } catch (error) {
+    if (!(error instanceof TensorDataError)) throw error;
+    return [`${at} ${error.message}`];
+  }
+};
+
+/** The author chooses the tolerance, but not beyond what the datatype's precision can explain. */
+const toleranceProblems = (at: string, { tolerance, response }: Sample): string[] =>
+  response.outputs.flatMap(({ name, datatype }) => {
+    const most = mostTolerance(datatype);
+    return tolerance <= most
+      ? []
+      : [`${at}: the tolerance is ${tolerance}, but for the ${datatype} output '${name}' at most ${most} is allowed`];
+  });

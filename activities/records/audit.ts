@@ -74,8 +74,8 @@ export interface AuditRecords {
   /** The audit entry with this key. */
   audited(key: string): Promise<AuditEntry | undefined>;
   /**
-   * Links a batch of rows into the chain, oldest first, and returns how many. 0: none is left, or another process is
-   * linking. Any number of processes may call it repeatedly.
+   * Links up to `LINKED_AT_ONCE` rows into the chain, oldest first, and returns how many. 0: none is left, or another
+   * process is linking. Any number of processes may call it repeatedly.
    */
   linkAudit(): Promise<number>;
   /** Verifies the whole chain. */

@@ -17,7 +17,8 @@ export const REFERENCES_LIMIT = 20;
 export interface DataSetRecords {
   /**
    * Reserves a name for one attempt to register a data set; the newest attempt holds it. `clear`: the attempt failed and
-   * its files are being removed. `busy`: another attempt is clearing or, if this attempt wants to clear, holds the name.
+   * its files are being removed. `busy`: another attempt is clearing or, if this attempt wants to clear, holds the name. An
+   * overtaken attempt clears once the name is free: it may have written after the newer one had cleared.
    */
   draftDataSet(draft: {
     readonly project: string;
@@ -57,7 +58,10 @@ export interface DataSetRecords {
 
 /** The import part of Records. */
 export interface ImportRecords {
-  /** Stores the current state of an import, with an audit row if one is given. An older state never replaces a newer one. */
+  /**
+   * Stores the current state of an import, with an audit row if one is given. An older state never replaces a newer one; a
+   * row without a resolution keeps the recorded one until the import has ended.
+   */
   recordImport(row: Import, audit: AuditEntry | null): Promise<void>;
   import(project: string, id: string): Promise<Import | undefined>;
   imports(filter: { project: string } & Page): Promise<{ rows: readonly Import[]; next?: string }>;

@@ -17,6 +17,9 @@ import type {
   VersionStanding,
 } from '../../workflows/domain/standing.ts';
 
+/** The most transitions that one call of `unfiled` returns. */
+export const UNFILED_PAGE = 100;
+
 /** One version transition, as stored in the file beside its artifact. */
 export interface TransitionEntry {
   readonly version: Version;
@@ -69,12 +72,15 @@ export interface VersionDecisionRecords {
   recordRun(key: VersionKey, attempt: number, run: RunRecord): Promise<void>;
   run(key: VersionKey, attempt: number): Promise<RunRecord | undefined>;
   recordStaged(key: VersionKey, files: readonly NamedArtifact[]): Promise<void>;
-  staged(key: VersionKey): Promise<readonly NamedArtifact[] | undefined>;
+  /** `isJudged`: they are valid, so these files are the version's. */
+  staged(
+    key: VersionKey,
+  ): Promise<{ readonly files: readonly NamedArtifact[]; readonly isJudged: boolean } | undefined>;
   recordValidation(
     key: VersionKey,
     result: { readonly problems: readonly string[] } | { readonly digest: Digest; readonly revises: number | null },
   ): Promise<void>;
-  /** Transitions whose files are not yet stored beside the artifact, oldest first. */
+  /** Transitions whose files are not yet stored beside the artifact, oldest first, at most `UNFILED_PAGE`. */
   unfiled(key: VersionKey): Promise<readonly (TransitionEntry & { readonly revision: number })[]>;
   filed(key: VersionKey, revision: number): Promise<void>;
   /** Ends an evaluation, once. `inStaging`: only the platform can write where the report is, so it counts as evidence. */

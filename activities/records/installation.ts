@@ -14,13 +14,18 @@ export interface InstallationRecords {
   checkpoint(forced: boolean): Promise<Checkpoint | undefined>;
   /** Records that the system stores this checkpoint (0: only the marker). An earlier one never replaces a later one. */
   kept(system: string, tick: number): Promise<void>;
-  /** Pauses decisions and deliveries until `acceptRestore`. Findings about a system replace earlier ones about it. */
-  pause(findings: readonly Finding[], audit: AuditEntry): Promise<void>;
+  /**
+   * Pauses decisions and deliveries until `acceptRestore`. Findings about a system replace earlier ones about it. `accepted`
+   * is the number of accepted restores before the systems were read: if another one was accepted since then, the findings may
+   * be what was accepted, nothing is written and the answer is false.
+   */
+  pause(findings: readonly Finding[], audit: AuditEntry, accepted: RecordsKnow['accepted']): Promise<boolean>;
   paused(): Promise<Paused | undefined>;
   /**
-   * Ends the pause. Checkpoints continue from `tick`; types never reuse numbers up to those in `numbers`; the known
-   * checkpoints of other systems and all signing keys except `keys` are forgotten. `voidTokens` revokes every token of
-   * people and applications.
+   * Ends the pause. Deadlines for people that had not passed when it began move by its length. Checkpoints continue from
+   * `tick`; types never reuse numbers up to those in `numbers`; the known checkpoints of other systems and all signing keys
+   * except `keys` are forgotten. `voidTokens` revokes every token of people and applications. `findings` are those that the
+   * administrator accepts: `Conflict` if the pause has another one.
    */
   acceptRestore(
     accepted: {
@@ -28,6 +33,7 @@ export interface InstallationRecords {
       readonly numbers: readonly { readonly type: string; readonly sequence: number }[];
       readonly keys: readonly string[];
       readonly voidTokens: boolean;
+      readonly findings: readonly Finding[];
     },
     audit: AuditEntry,
   ): Promise<void>;

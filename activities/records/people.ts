@@ -22,6 +22,8 @@ export interface Standing {
 
 export interface JobGrant {
   readonly job: string;
+  /** The job's workflow, which the outputs are recorded for. Tokens of earlier versions name none. */
+  readonly workflow?: string;
   readonly inputs: readonly NamedArtifact[];
   /** Outputs by name, each with its store path. */
   readonly outputs: readonly { readonly name: string; readonly path: StorePath; readonly limit: number }[];
@@ -142,6 +144,7 @@ export interface ProjectRecords {
   mayConsume(project: string, type: string): Promise<boolean>;
   /** The project that owns a type. */
   projectOfType(type: string): Promise<string | undefined>;
+  /** Sets the policy, whose version must be later than the one in force: otherwise `Conflict`. */
   setPolicy(project: string, policy: Policy, audit: AuditEntry): Promise<void>;
   /** Replaces a user's roles in a project; an empty list removes the member. `NotFound` for an unknown user. */
   setMember(project: string, member: Member, audit: AuditEntry): Promise<void>;

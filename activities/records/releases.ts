@@ -48,6 +48,12 @@ export interface ReleaseRecords {
   changeApplication(application: Application, audit: AuditEntry): Promise<void>;
   application(application: string): Promise<Application | undefined>;
   applications(filter: { project?: string; type?: string }): Promise<readonly Application[]>;
+  /** Types of applications whose workflow has no recorded start. */
+  unstartedTypes(
+    limit: number,
+  ): Promise<
+    readonly { readonly application: string; readonly type: string; readonly project: string; readonly owner: string }[]
+  >;
   livePointer(application: string, type: string): Promise<LivePointer>;
   /** Whether this release has ever been live there. */
   wasLive(application: string, type: string, release: string): Promise<boolean>;

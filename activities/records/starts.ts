@@ -1,6 +1,7 @@
 // Workflow starts, and the commands that people gave.
 import type { Outcome, PublicKeys, SignedCommand } from '../../workflows/domain/command.ts';
 import type { WorkflowName } from '../../workflows/domain/ids.ts';
+import type { Digest } from '../../workflows/domain/names.ts';
 import type { Role } from '../../workflows/domain/roles.ts';
 import type { AuditEntry, Page, Projection } from './audit.ts';
 
@@ -58,8 +59,17 @@ export interface DecisionNote {
   readonly at: string;
 }
 
-/** What was prepared, how a job ended, and that someone stopped the workflow by hand, so it cleans up and ends. */
-export type StepName = 'prepared' | 'ended' | 'stopped';
+/**
+ * What was prepared, which bytes the job uploaded as an output, how the job ended, and that someone stopped the workflow
+ * by hand, so it cleans up and ends.
+ */
+export type StepName = 'prepared' | `output/${string}` | 'ended' | 'stopped';
+
+/** An output as the API received it from the job. */
+export interface UploadedOutput {
+  readonly sha256: Digest;
+  readonly bytes: number;
+}
 
 /** The part of Records about starts and commands. */
 export interface StartRecords {
@@ -69,6 +79,11 @@ export interface StartRecords {
   /** Compares a run with its recorded start. An admitted run is recorded as the current run. */
   admit(run: { workflowId: string; type: string; digest: string | null; runId: string }): Promise<AdmissionAnswer>;
   closeStart(workflowId: string, detail: string): Promise<void>;
+  /**
+   * Closes a workflow that people have not used for `forMs` since `since`; the time of a pause after a restore does not count.
+   * `until`: the later end if it is not closed yet. Throws a retryable error while decisions are paused.
+   */
+  closeQuiet(workflowId: string, quiet: { since: string; forMs: number }): Promise<{ readonly until: string | null }>;
   /** Records what was established about a workflow for its later steps. */
   recordStep(workflowId: string, step: StepName, value: object): Promise<void>;
   step<T extends object>(workflowId: string, step: StepName): Promise<T | undefined>;
@@ -76,7 +91,12 @@ export interface StartRecords {
   openStarts(page: Page): Promise<{ rows: readonly StartRow[]; next?: string }>;
   /** Counts a restart and sets the earliest time of the next one. `null`: the workflow made progress. */
   restarted(workflowId: string, restartAt: string | null): Promise<void>;
-  registerKeys(keys: PublicKeys): Promise<void>;
+  /**
+   * Registers the keys of a home and returns the ids of those that may sign. Retired keys stay retired, except with `revive`
+   * (the default) if none of the keys may sign: the home has found its old keys again.
+   */
+  registerKeys(keys: PublicKeys, revive?: boolean): Promise<readonly string[]>;
+  /** All keys, also retired ones: commands that they signed may still wait. Nothing new is recorded with a retired key. */
   keys(): Promise<PublicKeys>;
   /**
    * Records a signed command with a provisional verdict; a repeated command returns its row. `Conflict` (details
@@ -87,8 +107,16 @@ export interface StartRecords {
     about: { readonly project: string | null; readonly subject: string },
   ): Promise<CommandRow>;
   command(workflowId: string, commandId: string): Promise<CommandRow | undefined>;
-  /** Commands that have waited for their workflow since before a given time, oldest first. */
-  openCommands(filter: { before: string; limit: number }): Promise<readonly SignedCommand[]>;
+  /**
+   * Commands recorded before a given time that wait to be decided, and those recorded before `pendingBefore` that wait to
+   * be carried out: oldest first, those recorded after `after`.
+   */
+  openCommands(filter: {
+    before: string;
+    pendingBefore?: string;
+    limit: number;
+    after?: { readonly workflowId: string; readonly commandId: string };
+  }): Promise<readonly SignedCommand[]>;
   decision(workflowId: string, commandId: string): Promise<DecisionNote | undefined>;
   /**
    * Verifies each decision: the platform signed its command, and the command says the same. Also verifies that each

@@ -7,11 +7,12 @@ import { z } from 'zod';
 import { ownerOf } from '../../deploy/local/home-lock.ts';
 import { isFree } from '../../deploy/local/ports.ts';
 import { embeddedPostgresVersion, runningPostgres } from '../../deploy/local/postgres.ts';
-import { findPython } from '../../deploy/local/python.ts';
+import { findPython } from '../../activities/adapters/local-process/python.ts';
 import { messageOf } from '../../deploy/local/readable-lines.ts';
 import { runProgram } from '../../deploy/local/run-program.ts';
 import { readSettings, type Settings } from '../../deploy/local/settings.ts';
-import { atLeast, findOnPath, findTemporal } from '../../deploy/local/temporal-binary.ts';
+import { findOnPath, findTemporal } from '../../deploy/local/temporal-binary.ts';
+import { atLeast } from '../../workers/server-version.ts';
 import { parseFlags } from './flags.ts';
 
 type Check = {

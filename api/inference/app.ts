@@ -9,7 +9,12 @@ import {
   type ServedCard,
 } from '../../activities/inference/protocol.ts';
 import type { ModelSession } from './session.ts';
-import { decodeElements, encodeElements, TensorDataError, type Tensor } from './tensor-data.ts';
+import {
+  decodeElements,
+  encodeElements,
+  TensorDataError,
+  type Tensor,
+} from '../../activities/inference/tensor-data.ts';
 import { createTurnstile, TurnstileFullError } from './turnstile.ts';
 
 export interface InferenceAppOptions {

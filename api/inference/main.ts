@@ -55,9 +55,7 @@ const readModel = (folder: string, sha256: string | undefined): Uint8Array => {
   const bytes = readFileSync(join(folder, 'model.onnx'));
   const actual = createHash('sha256').update(bytes).digest('hex');
   if (sha256 !== undefined && actual !== sha256)
-    throw new Error(
-      `model.onnx: checksum mismatch: found sha256 ${actual}, expected ${sha256}; these are not the approved bytes`,
-    );
+    throw new Error(`model.onnx has sha256:${actual}, expected sha256:${sha256}: these are not the approved bytes`);
   return bytes;
 };
 

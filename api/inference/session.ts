@@ -1,7 +1,7 @@
 // A loaded model: the only file that imports ONNX Runtime. Runs inside the sandbox, never in the control plane.
 import { InferenceSession, Tensor as RuntimeTensor } from 'onnxruntime-node';
 import type { Datatype, TensorMetadata } from '../../activities/inference/protocol.ts';
-import type { Elements, Tensor } from './tensor-data.ts';
+import type { Elements, Tensor } from '../../activities/inference/tensor-data.ts';
 
 /** The parts of a model that the service needs. */
 export interface ModelSession {

@@ -4,7 +4,8 @@ import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { openLogFile } from './log-file.ts';
-import { endProcess, identify, identifySelf, sendSignal, type ProcessRecord } from './process-identity.ts';
+import { sendSignal } from '../../activities/adapters/process-start.ts';
+import { endProcess, identify, identifySelf, type ProcessRecord } from './process-identity.ts';
 import { messageOf } from '../../activities/failures.ts';
 import { printable, terminalLineOf } from './readable-lines.ts';
 import { removeRunRecord, writeRunRecord } from './run-records.ts';
@@ -137,7 +138,7 @@ export function superviseChild(spec: ChildSpec, options: SuperviseOptions): Supe
     state.current = undefined;
     if (record !== undefined) {
       // Processes that the child started in its group must not outlive it.
-      sendSignal(record.pid, 'SIGKILL', true);
+      sendSignal(-record.pid, 'SIGKILL');
       removeRunRecord(home.run, spec.name, record);
     }
     return how;
@@ -205,7 +206,7 @@ export function superviseChild(spec: ChildSpec, options: SuperviseOptions): Supe
     kill: () => {
       ended.abort();
       const pid = state.current?.process.pid;
-      if (pid !== undefined && !sendSignal(pid, 'SIGKILL', true)) sendSignal(pid, 'SIGKILL');
+      if (pid !== undefined && !sendSignal(-pid, 'SIGKILL')) sendSignal(pid, 'SIGKILL');
     },
   };
 }

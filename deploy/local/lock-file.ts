@@ -6,7 +6,7 @@ import { copyFile, readFile, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { detectSandbox } from '../../activities/adapters/local-process/sandbox.ts';
 import { lockMessage, parseLock } from '../../workflows/domain/lock.ts';
-import { createEnvironments, packageIndex } from './environments.ts';
+import { createEnvironments, packageIndex } from '../../activities/adapters/local-process/environments.ts';
 import type { Settings } from './settings.ts';
 
 export interface LockRequest {

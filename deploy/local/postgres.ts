@@ -8,7 +8,8 @@ import { pathToFileURL } from 'node:url';
 import { z } from 'zod';
 import type { ChildSpec } from './child.ts';
 import { anyFreePort, isFree } from './ports.ts';
-import { endProcess, identify, sendSignal } from './process-identity.ts';
+import { sendSignal } from '../../activities/adapters/process-start.ts';
+import { endProcess, identify } from './process-identity.ts';
 import { runProgram } from './run-program.ts';
 import { serverEnvironment } from './settings.ts';
 

@@ -5,6 +5,7 @@ export type RunOptions = {
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly timeoutMs?: number;
   readonly input?: string;
+  readonly cwd?: string;
 };
 
 export type ProgramEnd = { readonly code: number; readonly output: string };
@@ -16,7 +17,12 @@ export function runProgram(program: string, args: readonly string[], options: Ru
       program,
       [...args],
       // 15 s: the slowest caller asks for the version of a program that may be on a cold disk.
-      { env: options.env && { ...options.env }, timeout: options.timeoutMs ?? 15_000, killSignal: 'SIGKILL' },
+      {
+        env: options.env && { ...options.env },
+        cwd: options.cwd,
+        timeout: options.timeoutMs ?? 15_000,
+        killSignal: 'SIGKILL',
+      },
       (error, stdout, stderr) => {
         const code = error === null ? 0 : typeof error.code === 'number' ? error.code : -1;
         resolve({ code, output: `${stdout}${stderr}`.trim() || (error?.message ?? '') });

@@ -24,7 +24,7 @@ export type SupervisorOptions = {
   /** Limit for the whole shutdown; remaining processes are then killed. */
   readonly stopWithinMs: number;
   /** Runs when all children have ended, before the home is released. */
-  readonly afterEnd: () => void;
+  readonly afterEnd: () => void | Promise<void>;
 };
 
 export type Supervision = {
@@ -79,7 +79,7 @@ export async function superviseHome<T>(
     clearTimeout(tooLate);
     await Promise.allSettled(preparations);
     await watchdog.current?.end();
-    options.afterEnd();
+    await options.afterEnd();
     lock.release();
     ended.settle(failed.error === undefined ? {} : { error: failed.error });
   };

@@ -2,12 +2,12 @@
 import { createHash } from 'node:crypto';
 import { accessSync, constants, readdirSync, readFileSync, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
-import { goSteps, madeOnce, runMaker } from './made-once.ts';
+import { madeOnce } from '../../activities/adapters/local-process/made-once.ts';
+import { goSteps, runMaker } from './maker.ts';
 import { messageOf } from '../../activities/failures.ts';
+import { atLeast } from '../../workers/server-version.ts';
 import { runProgram } from './run-program.ts';
 
-/** Workflows need features of this server version, such as updates of search attributes with summaries. */
-export const oldestServer = [1, 29] as const;
 /** go.mod requires a newer version; from this version on, Go downloads the toolchain that a module requires. */
 const oldestGo = [1, 24] as const;
 
@@ -93,11 +93,6 @@ async function versionOf(
   const { code, output } = await runProgram(program, args);
   const match = code === 0 ? pattern.exec(output) : null;
   return match === null ? undefined : [Number(match[1]), Number(match[2])];
-}
-
-/** Compares two versions by their first two numbers. */
-export function atLeast(version: readonly [number, number], oldest: readonly [number, number]): boolean {
-  return version[0] > oldest[0] || (version[0] === oldest[0] && version[1] >= oldest[1]);
 }
 
 function isExecutable(path: string): boolean {

@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import type { ChildSpec } from './child.ts';
-import { ensureSearchAttributes } from './search-attributes.ts';
+import { ensureSearchAttributes } from '../../workers/search-attributes.ts';
 import { serverEnvironment } from './settings.ts';
 
 export type TemporalOptions = {

@@ -1,5 +1,5 @@
 // Reads from /proc which process listens on which TCP port (Linux only; elsewhere the lists are empty).
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
 export type Listener = { readonly address: string; readonly port: number; readonly inode: string };
 
@@ -29,38 +29,49 @@ export function isLoopback({ address }: Listener): boolean {
 }
 
 /** Inodes of a process's open sockets; empty without permission to read them. */
-export function socketsOf(pid: number): ReadonlySet<string> {
+export function socketsOf(pid: number, proc = '/proc'): ReadonlySet<string> {
   try {
-    const links = readdirSync(`/proc/${pid}/fd`).map((fd) => linkOf(`/proc/${pid}/fd/${fd}`));
+    const links = readdirSync(`${proc}/${pid}/fd`).map((fd) => linkOf(`${proc}/${pid}/fd/${fd}`));
     return new Set(links.flatMap((link) => /^socket:\[(\d+)\]$/.exec(link)?.[1] ?? []));
   } catch {
     return new Set();
   }
 }
 
-export type Client = { readonly pid: number; readonly program: string };
+/** A process with a connection; `undefined` stands for the processes of a user that this one cannot look into. */
+export type Client = { readonly pid: number | undefined; readonly description: string };
 
 /** The local processes connected to one of the ports; undefined if that cannot be determined. */
-export function clientsOf(ports: ReadonlySet<number>): readonly Client[] | undefined {
-  if (process.platform !== 'linux') return undefined;
-  const inodes = new Set(
+export function clientsOf(ports: ReadonlySet<number>, proc = '/proc'): readonly Client[] | undefined {
+  if (!existsSync(`${proc}/net/tcp`)) return undefined;
+  /** Users by the inode of their connection. */
+  const users = new Map(
     ['tcp', 'tcp6'].flatMap((table) =>
-      (readText(`/proc/net/${table}`) ?? '').split('\n').flatMap((line) => {
-        const [, , remote = '', state, , , , , , inode = ''] = line.trim().split(/\s+/);
-        // 01 is TCP_ESTABLISHED.
-        return state === '01' && ports.has(Number.parseInt(remote.split(':')[1] ?? '', 16)) ? [inode] : [];
+      (readText(`${proc}/net/${table}`) ?? '').split('\n').flatMap((line): [string, string][] => {
+        const [, , remote = '', state, , , , user = '', , inode = '0'] = line.trim().split(/\s+/);
+        // 01 is TCP_ESTABLISHED; a connection without an inode belongs to no process (yet).
+        const isOne = state === '01' && inode !== '0' && ports.has(Number.parseInt(remote.split(':')[1] ?? '', 16));
+        return isOne ? [[inode, user]] : [];
       }),
     ),
   );
-  if (inodes.size === 0) return [];
-  return readdirSync('/proc')
+  if (users.size === 0) return [];
+  const seen = readdirSync(proc)
     .filter((name) => /^\d+$/.test(name))
     .flatMap((name) => {
       const pid = Number(name);
-      if (![...socketsOf(pid)].some((inode) => inodes.has(inode))) return [];
-      const script = (readText(`/proc/${pid}/cmdline`) ?? '').split('\0').find((part) => /\.[cm]?[jt]s$/.test(part));
-      return [{ pid, program: script ?? (readText(`/proc/${pid}/comm`) ?? '').trim() }];
+      const connections = [...socketsOf(pid, proc)].filter((inode) => users.has(inode));
+      if (connections.length === 0) return [];
+      const script = (readText(`${proc}/${pid}/cmdline`) ?? '').split('\0').find((part) => /\.[cm]?[jt]s$/.test(part));
+      const program = script ?? (readText(`${proc}/${pid}/comm`) ?? '').trim();
+      return [{ connections, client: { pid, description: `process ${pid} (${program})` } }];
     });
+  for (const { connections } of seen) for (const inode of connections) users.delete(inode);
+  const hidden = [...new Set(users.values())].map((user) => ({
+    pid: undefined,
+    description: `a process of user ${user}`,
+  }));
+  return [...seen.map(({ client }) => client), ...hidden];
 }
 
 /** Describes the process that listens on a port; undefined if it cannot be determined. */

@@ -1,14 +1,17 @@
 // `npm run stack`: starts and stops the real servers as plain processes and shows their status.
 import { spawn } from 'node:child_process';
 import { closeSync, mkdirSync, openSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { stopOnSignals } from '../local/ctrl-c.ts';
+import { fetchKubernetes, kubernetesCachePath } from './kubernetes/programs.ts';
 import { fetchPrograms } from './servers.ts';
 import { readStackSettings, type StackSettings } from './settings.ts';
-import { endStack, reasonToAsk, stackStatus, startStack } from './stack.ts';
+import { defaultSelection, extraSystems, type StackSelection } from './selection.ts';
+import { endStack, reasonToAsk, startStack } from './stack.ts';
+import { stackStatus } from './status.ts';
 
 const usage = `Runs Kafka, HDFS, Alluxio, S3, PostgreSQL and Temporal on this machine, reachable only from this machine.
 
@@ -18,40 +21,85 @@ const usage = `Runs Kafka, HDFS, Alluxio, S3, PostgreSQL and Temporal on this ma
   npm run stack -- status         show each server's state; fails if one does not answer
   npm run stack -- fetch          only fetch the programs
 
-  --verbose   (up) show every log line
-  --yes       (down) stop the servers without asking
-  Folder: OCDL_STACK_HOME (.ocdl/stack). Ports: OCDL_STACK_*_PORT; \`status\` lists them.`;
+  --with kubernetes   (up, fetch) also a single-node Kubernetes; needs root, containerd, runc and network plugins
+  --with kwok         (up, fetch) also a second Kubernetes, whose nodes and pods are simulated; does not need root
+  --only NAME         (up, fetch) as --with, but without the other servers
+  --verbose           (up) show every log line
+  --yes               (down) stop the servers without asking
+  --reset             (down) then delete the data of the Kubernetes clusters; keys and imported images are kept
+  Folder: OCDL_STACK_HOME (.ocdl/stack). Ports: OCDL_STACK_*_PORT; \`status\` lists them.
+  Kubernetes: OCDL_STACK_KUBERNETES_NODE=false starts only its control plane, without root; OCDL_STACK_KUBERNETES_GPUS=N
+  simulates N GPUs on its node; OCDL_STACK_KWOK_NODES=N (4) sets the number of simulated nodes.`;
 
 /** Messages of a detached stack to the process that started it. */
 const messageSchema = z.union([z.object({ line: z.string() }), z.object({ ready: z.literal(true) })]);
 type Message = z.infer<typeof messageSchema>;
 
 async function main(argv: readonly string[]): Promise<number> {
-  const [command, ...flags] = argv;
+  const [command, ...given] = argv;
+  const isHelp = argv.length === 0 || argv.includes('--help');
+  const { flags, selection } = selectionIn(given);
   const allowed: Readonly<Record<string, readonly string[]>> = {
     up: ['--detach', '--verbose'],
-    down: ['--yes'],
+    down: ['--yes', '--reset'],
     status: [],
     fetch: [],
   };
   const known = allowed[command ?? ''];
-  const unknown = flags.find((flag) => known?.includes(flag) !== true);
-  if (known === undefined || unknown !== undefined) {
-    const isHelp = argv.length === 0 || argv.includes('--help');
+  const isUnknown =
+    known === undefined ||
+    flags.some((flag) => !known.includes(flag)) ||
+    (selection !== undefined && command !== 'up' && command !== 'fetch');
+  if (isHelp || isUnknown) {
     console[isHelp ? 'log' : 'error'](isHelp ? usage : `Unknown command: ${argv.join(' ')}\n\n${usage}`);
     return isHelp ? 0 : 2;
   }
   const settings = readStackSettings();
-  const verbose = flags.includes('--verbose');
   if (command === 'up')
-    return await (flags.includes('--detach') ? upDetached(settings, verbose) : up(settings, verbose));
+    return await (flags.includes('--detach')
+      ? upDetached(settings, given)
+      : up(settings, flags.includes('--verbose'), selection));
   if (command === 'status') return await status(settings);
-  if (command === 'down') return await down(settings, flags.includes('--yes'));
-  await fetchPrograms({ ...settings, onProgress: (line) => console.log(line) });
+  if (command === 'down') return await down(settings, flags.includes('--yes'), flags.includes('--reset'));
+  await fetchSelected(settings, selection ?? defaultSelection);
   return 0;
 }
 
-async function up(settings: StackSettings, verbose: boolean): Promise<number> {
+/** Separates `--with NAME` and `--only NAME` from the other flags; an unknown name stays among the flags, which refuse it. */
+function selectionIn(given: readonly string[]): {
+  readonly flags: readonly string[];
+  readonly selection?: StackSelection;
+} {
+  const flags: string[] = [];
+  const chosen = new Set<StackSelection['kubernetes'][number]>();
+  let servers = true;
+  for (let index = 0; index < given.length; index += 1) {
+    const flag = given[index] ?? '';
+    const system = extraSystems.find((name) => name === given[index + 1]);
+    if ((flag !== '--with' && flag !== '--only') || system === undefined) {
+      flags.push(flag);
+      continue;
+    }
+    chosen.add(system);
+    if (flag === '--only') servers = false;
+    index += 1;
+  }
+  return chosen.size === 0 ? { flags } : { flags, selection: { servers, kubernetes: [...chosen] } };
+}
+
+async function fetchSelected({ cache, env }: StackSettings, selection: StackSelection): Promise<void> {
+  const options = { cache, env, onProgress: (line: string) => console.log(line) };
+  if (selection.servers) await fetchPrograms(options);
+  if (selection.kubernetes.length === 0) return;
+  const node = selection.kubernetes.includes('kubernetes');
+  await fetchKubernetes({ node, kwok: selection.kubernetes.includes('kwok') }, options);
+}
+
+async function up(
+  settings: StackSettings,
+  verbose: boolean,
+  selection: StackSelection = defaultSelection,
+): Promise<number> {
   const tell = (message: Message): void => void (process.connected && process.send?.(message));
   const say = (line: string): void => {
     console.log(line);
@@ -60,13 +108,18 @@ async function up(settings: StackSettings, verbose: boolean): Promise<number> {
   const { stop, force } = stopOnSignals(say);
   const began = Date.now();
   say(`Starting the stack on ${settings.home}; logs in ${join(settings.home, 'logs')}.`);
-  const stack = await startStack({ settings, say, verbose, stop, force }).catch((error: unknown) => {
+  const stack = await startStack({ settings, selection, say, verbose, stop, force }).catch((error: unknown) => {
     if (stop.aborted) return undefined;
     throw error;
   });
   if (stack !== undefined) {
-    say(`\nThe stack is ready after ${((Date.now() - began) / 1000).toFixed(1)} s. To start the platform on it:\n`);
-    say(`  set -a; . '${shown(stack.started.envFile)}'; set +a; npm start\n`);
+    say(`\nThe stack is ready after ${((Date.now() - began) / 1000).toFixed(1)} s.`);
+    const variables = `set -a; . '${shown(stack.started.envFile)}'; set +a`;
+    if (selection.servers) say(`To start the platform on it:\n\n  ${variables}; npm start\n`);
+    if (selection.kubernetes.length > 0) {
+      const kubectl = join(dirname(kubernetesCachePath('kubeall', settings.cache)), 'kubectl');
+      say(`To look into the clusters:\n\n  ${variables}; ${kubectl} get pods --all-namespaces\n`);
+    }
     tell({ ready: true });
     const { error } = await stack.ended;
     if (error !== undefined) throw error;
@@ -76,11 +129,12 @@ async function up(settings: StackSettings, verbose: boolean): Promise<number> {
 }
 
 /** Starts `up` as a separate process and waits until it is ready or has failed. */
-async function upDetached(settings: StackSettings, verbose: boolean): Promise<number> {
+async function upDetached(settings: StackSettings, given: readonly string[]): Promise<number> {
   const logs = join(settings.home, 'logs');
   mkdirSync(logs, { recursive: true, mode: 0o700 });
   const log = openSync(join(logs, 'stack.log'), 'a', 0o600);
-  const args = ['--import', 'tsx', fileURLToPath(import.meta.url), 'up', ...(verbose ? ['--verbose'] : [])];
+  const args = ['--import', 'tsx', fileURLToPath(import.meta.url), 'up'];
+  args.push(...given.filter((flag) => flag !== '--detach'));
   const child = spawn(process.execPath, args, { detached: true, stdio: ['ignore', log, log, 'ipc'] });
   closeSync(log);
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill('SIGTERM'));
@@ -101,10 +155,10 @@ async function upDetached(settings: StackSettings, verbose: boolean): Promise<nu
 }
 
 /** Stops the stack. A platform that uses it would fail, so a person must confirm first. */
-async function down(settings: StackSettings, isSure: boolean): Promise<number> {
+async function down(settings: StackSettings, isSure: boolean, dropClusters: boolean): Promise<number> {
   const reason = isSure ? undefined : reasonToAsk(settings);
   if (reason !== undefined && !(await confirmed(reason))) return 1;
-  console.log(await endStack(settings));
+  console.log(await endStack(settings, dropClusters));
   return 0;
 }
 
@@ -131,7 +185,7 @@ async function status(settings: StackSettings): Promise<number> {
   const all = await stackStatus(settings);
   for (const { name, state, pid, port, log } of all) {
     const columns = [
-      name.padEnd(15),
+      name.padEnd(17),
       state.padEnd(14),
       `pid ${pid ?? '-'}`.padEnd(12),
       `port ${port ?? '-'}`.padEnd(11),

@@ -27,35 +27,61 @@ export const portTable = {
 
 export type PortName = keyof typeof portTable;
 export type StackPorts = Readonly<Record<PortName, number>>;
+/** Ports by name, as `portTable` describes them. */
+export type PortTable<Name extends string> = Readonly<
+  Record<Name, { readonly what: string; readonly variable: string; readonly preferred: number }>
+>;
 
 export const portNames = Object.keys(portTable) as readonly PortName[];
-const portsSchema = z.record(z.enum(portNames), z.int().min(1).max(65_535));
+const portSchema = z.int().min(1).max(65_535);
 
 /** The servers' default ports. */
-export const defaultPorts: StackPorts = portsSchema.parse(
-  Object.fromEntries(portNames.map((name) => [name, portTable[name].preferred])),
-);
+export const defaultPorts: StackPorts = defaultPortsOf(portTable);
 
 /** Reads the ports of a home's last start; undefined before the first. */
 export function readPorts(home: string): StackPorts | undefined {
-  const path = pathOf(home);
-  return existsSync(path) ? portsSchema.parse(JSON.parse(readFileSync(path, 'utf8'))) : undefined;
+  return readPortsOf(portTable, pathOf(home));
 }
 
-/**
- * Chooses all ports and stores them in the home. A port set by a variable must be free. Otherwise the last or the default port
- * is used, or the next free one if it is in use. Messages name the process that uses a port.
- */
+/** Chooses the ports of the stack's servers and stores them in the home. */
 export async function choosePorts(
   home: string,
   explicit: Partial<StackPorts>,
   say: (line: string) => void,
 ): Promise<StackPorts> {
-  const kept = readPorts(home);
+  return await choosePortsOf(portTable, pathOf(home), explicit, say);
+}
+
+/** The default ports of a table. */
+export function defaultPortsOf<Name extends string>(table: PortTable<Name>): Readonly<Record<Name, number>> {
+  const preferred = namesOf(table).map((name) => [name, table[name].preferred] as const);
+  return portsOfSchema(table).parse(Object.fromEntries(preferred));
+}
+
+/** Reads the stored ports of a table; undefined if none were stored yet. */
+export function readPortsOf<Name extends string>(
+  table: PortTable<Name>,
+  path: string,
+): Readonly<Record<Name, number>> | undefined {
+  if (!existsSync(path)) return undefined;
+  return portsOfSchema(table).parse(JSON.parse(readFileSync(path, 'utf8')));
+}
+
+/**
+ * Chooses all ports of a table and stores them. A port set by a variable must be free. Otherwise the last or the default port
+ * is used, or the next free one if it is in use. Messages name the process that uses a port.
+ */
+export async function choosePortsOf<Name extends string>(
+  table: PortTable<Name>,
+  path: string,
+  explicit: Partial<Readonly<Record<Name, number>>>,
+  say: (line: string) => void,
+): Promise<Readonly<Record<Name, number>>> {
+  const kept = readPortsOf(table, path);
   const taken = new Set<number>();
-  const chosen: [PortName, number][] = [];
-  for (const name of portNames) {
-    const { what, variable, preferred } = portTable[name];
+  const chosen: [Name, number][] = [];
+  for (const name of namesOf(table)) {
+    const { what, variable, preferred } = table[name];
     const wished = explicit[name] ?? kept?.[name] ?? preferred;
     const who = (): string =>
       taken.has(wished) ? 'another server of this stack' : (whoListensOn(wished) ?? 'an unknown process');
@@ -67,10 +93,18 @@ export async function choosePorts(
     taken.add(choice.port);
     chosen.push([name, choice.port]);
   }
-  const ports = portsSchema.parse(Object.fromEntries(chosen));
-  writeFileSync(`${pathOf(home)}.new`, `${JSON.stringify(ports, null, 2)}\n`, { mode: 0o600 });
-  renameSync(`${pathOf(home)}.new`, pathOf(home));
+  const ports = portsOfSchema(table).parse(Object.fromEntries(chosen));
+  writeFileSync(`${path}.new`, `${JSON.stringify(ports, null, 2)}\n`, { mode: 0o600 });
+  renameSync(`${path}.new`, path);
   return ports;
+}
+
+function portsOfSchema<Name extends string>(table: PortTable<Name>) {
+  return z.record(z.enum(namesOf(table)), portSchema);
+}
+
+function namesOf<Name extends string>(table: PortTable<Name>): readonly Name[] {
+  return Object.keys(table) as Name[];
 }
 
 function pathOf(home: string): string {

@@ -2,7 +2,8 @@
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { goSteps, madeOnce, runMaker } from '../local/made-once.ts';
+import { madeOnce } from '../../activities/adapters/local-process/made-once.ts';
+import { goSteps, runMaker } from '../local/maker.ts';
 import { runProgram } from '../local/run-program.ts';
 import { findOnPath } from '../local/temporal-binary.ts';
 
@@ -100,7 +101,8 @@ async function findJava(env: FetchOptions['env']): Promise<string> {
   throw new Error(`${java} is not usable: Kafka, HDFS and Alluxio need ${hint}. It reports: ${output.split('\n')[0]}`);
 }
 
-function needed(program: string, hint: string, what: string, env: FetchOptions['env']): string {
+/** Returns the path of a program; if it is not on the PATH, throws with what to install. */
+export function needed(program: string, hint: string, what: string, env: FetchOptions['env']): string {
   const path = findOnPath(program, env.PATH);
   if (path === undefined)
     throw new Error(`\`${program}\` is not on the PATH: install ${hint}, which is required for ${what}.`);

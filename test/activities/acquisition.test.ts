@@ -1,4 +1,4 @@
-// What an import registers: what its source was found to mean is read from the record, unless it runs since before that was kept.
+// What an import registers: the resolution of its source is read from the record, except for imports older than that record.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -27,7 +27,7 @@ const stored = {
   leftOut: { count: 0, examples: [] },
 };
 
-/** Registers an import whose files are recorded and whose resolution is not. */
+/** Registers an import with recorded files but without a recorded resolution. */
 async function register(
   broughtOver: boolean,
 ): Promise<{ readonly registered: readonly string[]; readonly end: unknown }> {
@@ -35,7 +35,7 @@ async function register(
   const registered: string[] = [];
   const records = {
     import: async () => ({ ...newImport(input, 'fetching', ''), files: [stored] }) as unknown as Import,
-    // The activity's own header has proven the input: this is left of what it was.
+    // The activity's header proves the input; this is what remains of it.
     start: async () => ({ earlier: false, broughtOver }),
     registerDataSet: async ({ dataset }: { dataset: string }) => void registered.push(dataset),
     recordImport: async () => undefined,
@@ -51,13 +51,13 @@ async function register(
   return { registered, end };
 }
 
-it('of an import that was fetched before resolutions were recorded is registered by what its workflow brings along', async () => {
+it('registers an import that was fetched before resolutions were recorded with the resolution in its input', async () => {
   const { registered, end } = await register(true);
   expect(end).toMatchObject({ state: 'done', files: [{ name: 'rows' }] });
   expect(registered).toEqual(['d']);
 });
 
-it('of any other import is not registered by what a workflow says', async () => {
+it('does not trust the resolution in the input of any other import', async () => {
   const { registered, end } = await register(false);
   expect(isFailure(end, 'NotAuthorized')).toBe(true);
   expect(registered).toEqual([]);

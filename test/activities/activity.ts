@@ -1,4 +1,4 @@
-// An activity's context without Temporal: what a test gives, and how often it has beaten.
+// Runs an activity without Temporal, in a context that the test gives, and collects its heartbeats.
 import { EventEmitter } from 'node:events';
 import { asyncLocalStorage } from '@temporalio/activity';
 import type { Context } from '@temporalio/activity';
@@ -10,7 +10,7 @@ export interface ActivityGiven {
   readonly signal?: AbortSignal;
 }
 
-/** Runs `work` as an activity; `beats` are its heartbeats' details. */
+/** Runs `work` as an activity; `beats` receives the details of its heartbeats. */
 export function inActivity<R>(work: () => Promise<R>, given: ActivityGiven = {}, beats: unknown[] = []): Promise<R> {
   const { workflowId = 'run/p/m/s/1', attempt = 1, heartbeatTimeoutMs = 15_000 } = given;
   const context = {

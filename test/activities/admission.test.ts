@@ -1,4 +1,4 @@
-// Before each activity: does Records know of this very workflow? What they do not is refused, and noted within bounds.
+// Before each activity: is this run recorded? Activities of unrecorded runs are refused, and a limited number is recorded.
 import { defaultPayloadConverter } from '@temporalio/common';
 import type { AdmissionAnswer } from '../../activities/records.ts';
 import { admitActivities } from '../../activities/admission.ts';
@@ -17,7 +17,7 @@ function admission(answer: AdmissionAnswer) {
   return { seen, execute };
 }
 
-it('asks by id, type, run and digest of the input, and runs what is admitted', async () => {
+it('asks by id, type, run and digest of the input, and runs admitted activities', async () => {
   const { seen, execute } = admission('admitted');
   await execute('run-1', { 'ocdl-start-digest': defaultPayloadConverter.toPayload('abc') });
   await execute('run-2');
@@ -41,7 +41,7 @@ it.each<[Exclude<AdmissionAnswer, 'admitted'>, RegExp]>([
   expect(seen.noted).toMatchObject([{ actor: 'unproven', subject: 'platform' }]);
 });
 
-it('keeps a hundred attempts of a day, however many there are', async () => {
+it('records at most a hundred attempts per day', async () => {
   const { seen, execute } = admission('unknown');
   for (let n = 0; n < 500; n += 1) await execute(`run-${n * 7919}`).catch(() => undefined);
   const keys = new Set(seen.noted.map(({ key }) => key));

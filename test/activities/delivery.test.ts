@@ -1,4 +1,4 @@
-// What a delivery is held to before it does anything: an announced, approved release, whole bytes, an application that takes it.
+// The checks before a delivery: an announced, approved release, intact bytes, an application that consumes the type.
 import { createDeliveryActivities } from '../../activities/delivery.ts';
 import { isFailure } from '../../activities/failures.ts';
 import type { FailureType } from '../../workflows/domain/failures.ts';
@@ -28,13 +28,13 @@ interface Given {
   readonly isFenced?: boolean;
   readonly mayConsume?: boolean;
   readonly stored?: Readonly<Record<string, string>>;
-  /** What Records answer to moves of the pointer, one after the other. */
+  /** The answers of Records to moves of the pointer, in order. */
   readonly answers?: readonly object[];
-  /** What is live at each look, the last one from then on. */
+  /** The live release at each read; the last entry answers all further reads. */
   readonly live?: readonly (string | null)[];
 }
 
-/** Delivery activities over records and stores in memory, where everything is as it should be but for what is given. */
+/** Delivery activities over records and stores in memory. Everything is valid except for the given changes. */
 function deliveryOf(given: Given = {}) {
   const { stored = {}, answers = [], live = [null] } = given;
   const seen = { ended: [] as unknown[], moves: [] as object[], commits: [] as string[], gates: [] as string[] };
@@ -59,6 +59,7 @@ function deliveryOf(given: Given = {}) {
       { generation: 4, release: 'kind-1' },
       { generation: 3, release: 'kind-0' },
     ],
+    applicationStanding: async (id: string) => ({ of: id, moves: seen.moves.length }),
     concludeDelivery: async (of: object, ended: string) => void seen.ended.push([of, ended]),
     decidePointer: async (_: string, __: object, doubt: object | undefined) => doubt ?? 'no doubt',
   };
@@ -87,41 +88,46 @@ async function failsAs(type: FailureType, message: RegExp, work: Promise<unknown
   expect([type, String(error), isFailure(error, type)]).toEqual([type, expect.stringMatching(message), true]);
 }
 
-it('takes in a release that is announced, approved, not taken back and whole, and says which gates have not passed', async () => {
+it('accepts a release that is announced, approved, not withdrawn and intact, and returns the gates that have not passed', async () => {
   expect(await receive({})).toEqual({ gates: ['function', 'more'], missing: ['more'] });
 });
 
 it.each<[string, FailureType, RegExp, Given]>([
   ['is not announced', 'Conflict', /kind-2 is not announced yet/, { row: { state: 'allotted' } }],
-  ['was taken back', 'Fenced', /kind-2 was taken back/, { isFenced: true }],
+  ['was withdrawn', 'Fenced', /kind-2 was withdrawn/, { isFenced: true }],
   [
-    'is of other bytes than were approved',
+    'has another digest than the approved version',
     'NotAuthorized',
     /no approval of d{64}/,
     { version: { digest: 'a'.repeat(64) } },
   ],
-  ['names nobody who approved it', 'NotAuthorized', /no approval of d{64}/, { row: { approvedBy: [] } }],
+  ['names no approver', 'NotAuthorized', /no approval of d{64}/, { row: { approvedBy: [] } }],
   [
-    'is of a version that nobody has approved',
+    'is of a version without an approval',
     'NotAuthorized',
     /no approval of d{64}/,
     { version: { decisions: [{ name: 'tag' }, { name: 'release' }] } },
   ],
   ['has other bytes in the store', 'DigestMismatch', /model\.onnx of kind-2/, { stored: { 'store:model': card } }],
   ['has another card in the store', 'DigestMismatch', /model\.json of kind-2/, { stored: { 'store:card': digest } }],
-  ['is of a type that the application does not take', 'InvalidInput', /does not take/, { app: { types: ['other'] } }],
+  [
+    'is of a type that the application does not consume',
+    'InvalidInput',
+    /does not consume/,
+    { app: { types: ['other'] } },
+  ],
   ['is of a type that the project may not consume', 'NotAuthorized', /ask its manager/, { mayConsume: false }],
-])('takes in no release that %s', async (_, type, message, given) => {
+])('does not accept a release that %s', async (_, type, message, given) => {
   await failsAs(type, message, receive(given));
 });
 
-it('delivers what its own workflow is of, and nothing for any other', async () => {
+it('delivers only the release of its own workflow', async () => {
   await failsAs('NotAuthorized', /does not deliver kind-2/, receive({}, 'delivery/shop/kind-1'));
   for (const other of ['release/kind-2', 'model/p/m/v-2', 'shop'])
     await failsAs('NotAuthorized', /may not do what a workflow of type application does/, receive({}, other));
 });
 
-it('runs no gate that there is not', async () => {
+it('refuses a gate that does not exist', async () => {
   const { delivery, seen } = deliveryOf();
   for (const gate of ['nowhere', 'constructor', '__proto__'])
     await failsAs(
@@ -139,13 +145,16 @@ describe('the live pointer', () => {
     return { result: await as(() => delivery.moveLivePointer({ release: 'kind-2' }), 'application/shop/kind'), seen };
   };
 
-  it('moves, and wakes the version that is live and the one that was', async () => {
+  it('moves, and wakes the new and the previous live version', async () => {
     const { result, seen } = await moveIn({ answers: [moved] });
-    expect(result).toEqual({ why: null, wake: ['model/p/m/v-2', 'model/p/m/v-1'] });
+    expect(result).toEqual({
+      ...{ why: null, wake: ['model/p/m/v-2', 'model/p/m/v-1'] },
+      standing: { of: 'application/shop/kind', moves: 1 },
+    });
     expect(seen.moves).toMatchObject([{ key: 'delivery/shop/kind-2/live', release: 'kind-2', revert: false }]);
   });
 
-  it('moves once more from where a person has moved it meanwhile', async () => {
+  it('moves again if a person moved it meanwhile', async () => {
     const { result, seen } = await moveIn({ answers: [{ moved: false, why: 'generation' }, moved] });
     expect(result.why).toBeNull();
     expect(seen.moves).toMatchObject([{ generation: 0 }, { generation: 1 }]);
@@ -153,18 +162,18 @@ describe('the live pointer', () => {
   });
 
   it.each([
-    ['fenced', 'kind-2 was taken back by a manager', 1],
+    ['fenced', 'kind-2 was withdrawn by a manager', 1],
     ['older', 'kind-2 is not newer than kind-1, which is live', 1],
     ['gates', 'gates that are configured now have not passed', 0],
   ])('stays, with the reason: %s', async (why, message, ended) => {
     const { result, seen } = await moveIn({ answers: [{ moved: false, why }], live: ['kind-1'] });
-    expect(result).toEqual({ why: message, wake: [] });
-    // With another gate it begins again: it has not ended.
+    expect(result).toMatchObject({ why: message, wake: [] });
+    // With another gate the delivery starts again: it has not ended.
     const of = { application: 'shop', type: 'kind', release: 'kind-2' };
     expect(seen.ended).toEqual(Array.from({ length: ended }, () => [of, message]));
   });
 
-  it('goes back only to whole bytes: what is wrong with them is told to Records', async () => {
+  it('is reverted only to intact bytes; the problem is passed to Records', async () => {
     const decide = (given: Given, name = 'revert') =>
       as(
         () =>
@@ -177,11 +186,11 @@ describe('the live pointer', () => {
     expect(await decide({ stored: { 'store:card': digest } })).toMatchObject({
       ...{ reason: 'DigestMismatch', message: expect.stringContaining('model.json of kind-1') as string },
     });
-    // To take down what is broken needs nothing of it.
+    // A take-down does not check the bytes.
     expect(await decide({ stored: { 'store:card': digest } }, 'take-down')).toBe('no doubt');
   });
 
-  it('is what main shows in the end, also when it moves while that is written', async () => {
+  it('is what the main branch shows in the end, even if it moves during the commit', async () => {
     const commit = async (live: readonly (string | null)[]) => {
       const { delivery, seen } = deliveryOf({ live });
       await as(() => delivery.commitLive({ application: 'shop', type: 'kind' }), 'application/shop/kind');

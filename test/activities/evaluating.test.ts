@@ -1,4 +1,5 @@
-// What an evaluation runs on and counts by: the version's own bytes, what is live to compare with, the project's thresholds.
+// The inputs of an evaluation: the version's own bytes, the live version as baseline, the project's thresholds.
+import { createHash } from 'node:crypto';
 import { createRoverActivities } from '../../activities/rover.ts';
 import { isFailure } from '../../activities/failures.ts';
 import { once } from '../../activities/model-center.ts';
@@ -20,12 +21,16 @@ const input = {
   subject: { submission: 'v-2' },
 };
 
+const digestOf = (text: string) => createHash('sha256').update(text).digest('hex');
+
 interface Given {
   readonly rows?: readonly string[];
   readonly found?: object;
-  /** What is live, by application. */
+  /** The live releases, by application. */
   readonly live?: Readonly<Record<string, { release: string | null; digest?: string }>>;
   readonly report?: object;
+  /** Digest of the report that the job uploaded, as the API recorded it. */
+  readonly uploaded?: string;
 }
 
 function evaluatingOf(given: Given = {}) {
@@ -40,6 +45,7 @@ function evaluatingOf(given: Given = {}) {
     row: { dataset: 'held-out', submission: 'v-2' as string | null },
   };
   const steps: Record<string, object> = {};
+  if (given.uploaded) steps['evaluation/p/e-1 output/report.json'] = { sha256: given.uploaded, bytes: 1 };
   const records = {
     ...{ issueToken: async () => undefined, revokeToken: async () => undefined, tokens: async () => [] },
     dataSet: async () => ({ files: rows.map((name) => file(name, 'a'.repeat(64), 'staging')) }),
@@ -59,7 +65,7 @@ function evaluatingOf(given: Given = {}) {
     areas: {
       uri: (path: string) => `area:${path}`,
       stat: async () => ({ bytes: 1 }),
-      digest: async () => digest,
+      digest: async (uri: string) => (uri.includes('/reports/') ? digestOf(JSON.stringify(report)) : digest),
       read: async () => once(Buffer.from(JSON.stringify(report))),
     },
     releases: { path: (uri: string) => (uri.startsWith('store:') ? uri : undefined) },
@@ -88,7 +94,7 @@ const own = ['model.onnx staging:model.onnx d', 'model.json staging:model.json d
 const baseline = ['baseline.onnx store:model.onnx f', 'baseline.json store:model.json f'];
 
 describe('an evaluation of a version', () => {
-  it('is of its staged bytes, over the rows, beside the version that is live', async () => {
+  it('uses its staged bytes, the rows, and the live version as baseline', async () => {
     const prepared = await evaluatingOf({ live: { shop: { release: 'kind-1' } } }).prepare();
     expect(inputsOf(prepared)).toEqual([...own, ...baseline]);
     expect(prepared.digest).toBe(digest);
@@ -99,30 +105,30 @@ describe('an evaluation of a version', () => {
     ['nothing consumes the type', {}],
     ['nothing is live', { shop: { release: null }, bank: { release: null } }],
     ['the version itself is live', { shop: { release: 'kind-1', digest } }],
-  ])('has no baseline where %s', async (_, live) => {
+  ])('has no baseline if %s', async (_, live) => {
     expect(inputsOf(await evaluatingOf({ ...(live && { live }) }).prepare())).toEqual(own);
   });
 
-  it('is compared with another live version where the first one found is itself or nothing', async () => {
+  it('is compared with another live version if the first application runs this version or none', async () => {
     const live = { bank: { release: null }, club: { release: 'kind-2', digest }, shop: { release: 'kind-1' } };
     expect(inputsOf(await evaluatingOf({ live }).prepare())).toEqual([...own, ...baseline]);
   });
 
-  it.each([[[]], [['a.jsonl', 'b.jsonl']], [['rows.csv']]])('needs one file of rows, not %j', async (rows) => {
+  it.each([[[]], [['a.jsonl', 'b.jsonl']], [['rows.csv']]])('requires one file of rows, not %j', async (rows) => {
     const error = await evaluatingOf({ rows })
       .prepare()
       .catch((reason: unknown) => reason);
     expect(isFailure(error, 'InvalidInput')).toBe(true);
   });
 
-  it("is measured by the project's policy, whatever was asked for", async () => {
+  it("uses the thresholds of the project's policy, whatever was requested", async () => {
     const { prepare, run, seen } = evaluatingOf();
     await prepare();
     await run({ thresholds: { f1: 0 } });
     expect(seen.jobs).toMatchObject([{ parameters: { thresholds: { f1: 0.9 } } }]);
   });
 
-  it('counts only with a report about its own bytes, as evidence from staging', async () => {
+  it('counts as evidence only with a report about its own bytes, from staging', async () => {
     const good = evaluatingOf();
     await good.prepare();
     await good.run();
@@ -136,7 +142,18 @@ describe('an evaluation of a version', () => {
   });
 });
 
-it('is of what was requested and recorded, whatever the input of its workflow says', async () => {
+it('ends with the report that the job uploaded, and with no other', async () => {
+  const report = { v: 1, model: { sha256: digest }, metrics: {}, passed: true };
+  for (const [uploaded, rows] of [[digestOf(JSON.stringify(report)), 1] as const, [former, 0] as const]) {
+    const { prepare, run, collect, seen } = evaluatingOf({ report, uploaded });
+    await prepare();
+    await run();
+    const error = await collect().catch((reason: unknown) => reason);
+    expect([isFailure(error, 'DigestMismatch'), seen.ended.length]).toEqual([rows === 0, rows]);
+  }
+});
+
+it('uses the recorded request, whatever the input of its workflow says', async () => {
   const { prepare } = evaluatingOf();
   for (const change of [{ dataset: 'easy' }, { model: 'other' }, { actor: 'sam' }, { subject: { directory: 'mine' } }])
     await expect(prepare(change)).rejects.toMatchObject({
@@ -148,7 +165,7 @@ it('is of what was requested and recorded, whatever the input of its workflow sa
 describe('a private test', () => {
   const subject = { subject: { directory: 'mine' } };
 
-  it("is of the actor's own files, with their own thresholds, beside nothing", async () => {
+  it("uses the actor's own files and thresholds, without a baseline", async () => {
     const { prepare, run, collect, seen } = evaluatingOf({ live: { shop: { release: 'kind-1' } } });
     seen.row.submission = null;
     const prepared = await prepare(subject);

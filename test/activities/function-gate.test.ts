@@ -1,4 +1,4 @@
-// The function gate against services that never answer, refuse, crash or are killed: a verdict at once where trying again cannot help.
+// The function gate with services that never answer, refuse, crash or are killed: it fails immediately if a retry cannot help.
 import { createHash } from 'node:crypto';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -19,7 +19,7 @@ afterEach(() => {
   }
 });
 
-/** A cluster whose service answers as told. */
+/** A cluster whose service answers with the given handler. */
 function serving(answer: RequestListener, more: { ended?: Promise<ServiceEnd>; start?: () => void } = {}) {
   const seen = { starts: 0, stopped: [] as string[] };
   const cluster = {
@@ -66,14 +66,25 @@ const golden = answering(200, {
   outputs: [{ name: 'y', datatype: 'FP32', shape: [1, 2], data: [2, 4] }],
 });
 
-it('passes a model that answers as it should, under a name that every cluster takes', async () => {
+it('passes a model with correct answers, under a name that every cluster accepts', async () => {
   const { cluster, seen } = serving(golden);
-  expect(await run(cluster)).toEqual({ passed: true, detail: '1 golden samples answered within tolerance' });
+  const detail = '1 golden samples answered within tolerance (largest deviation 0, tolerance 0.000001)';
+  expect(await run(cluster)).toEqual({ passed: true, detail });
   expect(seen.stopped).toEqual([expect.stringMatching(/^function-n+-[0-9a-f]{16}$/)]);
   expect(seen.stopped[0]).toHaveLength(63);
 });
 
-it('fails a model that never answers, within the time of one answer', async () => {
+it('says how far the answers of a failed model are from the expected ones', async () => {
+  const outputs = [{ name: 'y', datatype: 'FP32', shape: [1, 2], data: [2, 5] }];
+  const { cluster } = serving(answering(200, { model_name: 'm', model_version: '1', outputs }));
+  expect(await run(cluster)).toEqual({
+    passed: false,
+    detail:
+      "1 of 1 golden samples failed (largest deviation 0.25, tolerance 0.000001); first failure: sample 0: output 'y' is 5 at element 1, expected 4",
+  });
+});
+
+it('fails a model that never answers, within the time limit of one answer', async () => {
   const { cluster, seen } = serving(never);
   const started = performance.now();
   expect(await run(cluster)).toEqual({ passed: false, detail: 'sample 0: no answer within 0.3 s' });
@@ -96,20 +107,20 @@ it.each([
   ],
   [500, { error: 'the model broke off' }, 'sample 0: the model broke off'],
   [200, { outputs: 'none' }, 'sample 0: the response does not follow the protocol'],
-])('fails a model that answers %d at once', async (status, body, detail) => {
+])('fails a model immediately if it answers %d', async (status, body, detail) => {
   const { cluster, seen } = serving(answering(status, body));
   expect(await run(cluster)).toEqual({ passed: false, detail: expect.stringContaining(detail) as unknown });
   expect(seen.starts).toBe(1);
 });
 
-it('runs again where the service has no room now', async () => {
+it('is retryable if the service is busy', async () => {
   const error = await thrown(run(serving(answering(503, { error: 'all workers are busy' })).cluster));
   expect([String(error), isFinal(error)]).toEqual([expect.stringContaining('all workers are busy'), false]);
 });
 
 const breaking: RequestListener = (request) => request.socket.destroy();
 
-it('runs again, and says so, where the service was killed from outside', async () => {
+it('is retryable, and says so, if the service was killed from outside', async () => {
   const ended = Promise.resolve({ killed: true, detail: 'service x was killed from outside (status 137)' });
   const error = await thrown(run(serving(breaking, { ended }).cluster));
   expect(error).toBeInstanceOf(Error);
@@ -117,7 +128,7 @@ it('runs again, and says so, where the service was killed from outside', async (
   expect(String(error)).toMatch(/killed from outside \(status 137\)\nThe gate will be retried/);
 });
 
-it('fails a model on which the service crashes', async () => {
+it('fails a model that crashes the service', async () => {
   const ended = Promise.resolve({ killed: false, detail: 'service x ended by itself (status 139)' });
   expect(await run(serving(breaking, { ended }).cluster)).toEqual({
     ...{ passed: false, detail: 'sample 0: service x ended by itself (status 139)' },
@@ -138,17 +149,17 @@ it('starts a service that is not ready three times, then fails the model', async
 
 it('gives no verdict when the delivery is stopped', async () => {
   const stop = new AbortController();
-  const { cluster } = serving(() => stop.abort(new Error('taken back')));
-  expect(String(await thrown(run(cluster, { signal: stop.signal })))).toBe('Error: taken back');
+  const { cluster } = serving(() => stop.abort(new Error('withdrawn')));
+  expect(String(await thrown(run(cluster, { signal: stop.signal })))).toBe('Error: withdrawn');
 });
 
-it('fails a release whose files do not parse, and names the one that is missing', async () => {
+it('fails a release with malformed files, and names a missing file', async () => {
   const { cluster, seen } = serving(golden);
   const releases = { read: async () => once(Buffer.from('{')) } as unknown as GateContext['releases'];
   const sha256 = createHash('sha256').update('{').digest('hex');
   const broken = Object.keys(files).map((name) => ({ name, uri: name, sha256 })) as unknown as GateContext['files'];
   expect(await run(cluster, { releases, files: broken })).toMatchObject({ passed: false });
-  // Bytes that are not those on record are no verdict on the model.
+  // Bytes that differ from the record say nothing about the model.
   expect(isFinal(await thrown(run(cluster, { releases })))).toBe(true);
   expect(isFinal(await thrown(run(cluster, { files: [] })))).toBe(true);
   expect(seen.starts).toBe(0);

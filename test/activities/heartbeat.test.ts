@@ -1,4 +1,4 @@
-// Every activity beats from its first moment to its last, whatever it waits for: Temporal must not take a slow store for a dead worker.
+// Every activity sends heartbeats from start to end, whatever it waits for: Temporal must not mistake a slow store for a dead worker.
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { jest } from '@jest/globals';
@@ -7,7 +7,7 @@ import { allBeating, beating } from '../../activities/heartbeat.ts';
 import { createActivities } from '../../workers/wiring.ts';
 import { inActivity } from './activity.ts';
 
-/** A port of which every call waits for ever; what it is asked for synchronously is text. */
+/** A port whose asynchronous calls never return; its synchronous calls return text. */
 const hanging = (): never =>
   new Proxy(
     {},
@@ -21,7 +21,7 @@ const hanging = (): never =>
     },
   ) as never;
 
-/** What must be a name or path to get as far as a store. */
+/** Values that must be names or paths for an activity to reach a store. */
 const texts: Readonly<Record<string, string>> = {
   project: 'p',
   author: 'sam',
@@ -29,11 +29,11 @@ const texts: Readonly<Record<string, string>> = {
   area: 'staging',
   path: 'a',
   release: 'kind-1',
-  // Of an evaluation: what has failed is written down.
+  // For an evaluation: its failure is recorded.
   state: 'failed',
 };
 
-/** Something of every shape that activities read of their input. */
+/** A value with every property that activities read from their input. */
 const anything = (): unknown =>
   new Proxy(() => undefined, {
     get: (_, name) => {
@@ -57,7 +57,7 @@ const activities: Readonly<Record<string, (this: void, ...input: never[]) => Pro
     outside: { sources: hanging(), archives: hanging(), scratch: join(tmpdir(), 'ocdl-none'), importBytes: 1 },
   });
 
-/** The workflow that each works for; the others take any. */
+/** The workflow that each activity works for; activities not listed accept any. */
 const workflowsOf: Readonly<Record<string, readonly string[]>> = {
   'model/p/m/s': [
     ...['decideVersion', 'fileTransitions', 'announceWithdrawal'],
@@ -71,7 +71,7 @@ const workflowsOf: Readonly<Record<string, readonly string[]>> = {
 };
 const workflowOf = (name: string): string =>
   Object.entries(workflowsOf).find(([, names]) => names.includes(name))?.[0] ?? 'run/p/m/s/1';
-/** What earlier workflows may still ask for, and what stands for nothing any more: it answers without a wait. */
+/** Activities that only workflows of earlier versions call. They do nothing and return immediately. */
 const atOnce = Object.keys(createEarlierActivities({ records: hanging() })).filter(
   (name) => name !== 'recordEvaluation',
 );
@@ -79,18 +79,21 @@ const atOnce = Object.keys(createEarlierActivities({ records: hanging() })).filt
 beforeEach(() => jest.useFakeTimers());
 afterEach(() => jest.useRealTimers());
 
-it.each(Object.keys(activities).filter((name) => !atOnce.includes(name)))('%s beats while it waits', async (name) => {
-  const run = activities[name] as unknown as (this: void, input: unknown) => Promise<unknown>;
-  const beats: unknown[] = [];
-  const ended: unknown[] = [];
-  void inActivity(() => run(anything()), { workflowId: workflowOf(name) }, beats).then(
-    (result) => ended.push(result),
-    (error: unknown) => ended.push(error),
-  );
-  await jest.advanceTimersByTimeAsync(16_000);
-  expect(ended).toEqual([]);
-  expect(beats.length).toBeGreaterThanOrEqual(3);
-});
+it.each(Object.keys(activities).filter((name) => !atOnce.includes(name)))(
+  '%s sends heartbeats while it waits',
+  async (name) => {
+    const run = activities[name] as unknown as (this: void, input: unknown) => Promise<unknown>;
+    const beats: unknown[] = [];
+    const ended: unknown[] = [];
+    void inActivity(() => run(anything()), { workflowId: workflowOf(name) }, beats).then(
+      (result) => ended.push(result),
+      (error: unknown) => ended.push(error),
+    );
+    await jest.advanceTimersByTimeAsync(16_000);
+    expect(ended).toEqual([]);
+    expect(beats.length).toBeGreaterThanOrEqual(3);
+  },
+);
 
 it('covers activities that wait for a store, a database, a repository and a bus', () => {
   expect(Object.keys(activities).filter((name) => !atOnce.includes(name))).toEqual(
@@ -106,12 +109,12 @@ it('covers activities that wait for a store, a database, a repository and a bus'
   );
 });
 
-it.each(atOnce)('%s answers a workflow of an earlier version, and waits for nothing', async (name) => {
+it.each(atOnce)('%s answers a workflow of an earlier version immediately', async (name) => {
   const run = activities[name] as unknown as (this: void, input: unknown) => Promise<unknown>;
   expect(await inActivity(() => run(anything()))).toBeUndefined();
 });
 
-it('beats often enough before, between and after the work that reports', async () => {
+it('sends heartbeats often enough before, during and after work that reports progress', async () => {
   const beats: unknown[] = [];
   const wrapped = allBeating({
     async work() {
@@ -130,7 +133,7 @@ it('beats often enough before, between and after the work that reports', async (
   expect(beats).toHaveLength(10);
 });
 
-it('sends no heartbeat of an activity that has no timeout for them', async () => {
+it('sends no heartbeats for an activity without a heartbeat timeout', async () => {
   const beats: unknown[] = [];
   void inActivity(() => beating(async (_, report) => report('x')), { heartbeatTimeoutMs: 0 }, beats);
   await jest.advanceTimersByTimeAsync(16_000);

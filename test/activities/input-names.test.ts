@@ -1,4 +1,4 @@
-// Inputs of one job whose names meet, found in one pass.
+// Conflicting names among the inputs of one job, found in one pass.
 import { sharedName } from '../../activities/input-names.ts';
 
 const unpacked = (name: string) => ({ name, unpack: true });
@@ -15,17 +15,17 @@ it.each([
   expect(sharedName(names.map((name) => ({ name })))).toBe(shared);
 });
 
-it('counts the folder that an archive is laid out as', () => {
+it('includes the folder of an unpacked archive', () => {
   expect(sharedName([unpacked('a.tar'), { name: 'a' }])).toBe('a');
   expect(sharedName([unpacked('a.tar'), { name: 'a/b' }])).toBe('a');
   expect(sharedName([{ name: 'a/b' }, unpacked('a.tar')])).toBe('a');
   expect(sharedName([unpacked('code.tar'), unpacked('rows.tar'), { name: 'rows' }])).toBe('rows');
 });
 
-it('takes 50 data sets of 500 files each in a moment', () => {
+it('handles 50 data sets of 500 files each quickly', () => {
   const inputs = Array.from({ length: 25_000 }, (_, i) => ({ name: `folder-${i % 50}/f-${i}.csv` }));
   const started = performance.now();
   expect(sharedName(inputs)).toBeUndefined();
-  // Comparing each with each took seconds on the event loop.
+  // Comparing all pairs blocked the event loop for seconds.
   expect(performance.now() - started).toBeLessThan(500);
 });

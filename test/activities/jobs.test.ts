@@ -1,4 +1,4 @@
-// A job's ends: what is final and what passes, decided once; and its token, which can fail nothing.
+// Results of jobs: which failures are final and which are retried; and the job's token, which never fails a job.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { failureTypes } from '../../workflows/domain/failures.ts';
 import { isFinal } from '../../activities/failures.ts';
@@ -24,7 +24,7 @@ interface TokenRow {
   readonly expiresAt: string | null;
 }
 
-/** Records of tokens alone; `revoke` may fail. */
+/** Only the tokens of Records; `revoke` may fail. */
 function tokenRecords(revoke: () => void = () => undefined) {
   const rows: TokenRow[] = [];
   const records = {
@@ -51,22 +51,22 @@ const failed = (reason: Extract<JobOutcome, { status: 'failed' }>['reason'], log
   ...{ status: 'failed', reason, exitCode: 1, log },
 });
 
-it('keeps a job that succeeded although its token cannot be revoked, and revokes it later', async () => {
-  const state = { isAway: true };
+it('keeps the result of a job whose token cannot be revoked, and revokes the token later', async () => {
+  const state = { isUnavailable: true };
   const { rows, records } = tokenRecords(() => {
-    if (state.isAway) throw new Error('PostgreSQL: it cannot be reached (ECONNREFUSED)');
+    if (state.isUnavailable) throw new Error('PostgreSQL: it cannot be reached (ECONNREFUSED)');
   });
   const warnings: string[] = [];
   const run = runnerOf(() => week, { records, onWarn: (message) => warnings.push(message) });
   expect(await inActivity(() => run(job, watch))).toEqual({ status: 'succeeded', log: 'trained for a week' });
-  expect(warnings).toEqual([expect.stringContaining('was not revoked, it is tried again: PostgreSQL')]);
+  expect(warnings).toEqual([expect.stringContaining('was not revoked, which will be retried: PostgreSQL')]);
   expect(rows).toMatchObject([{ revokedAt: null }]);
-  state.isAway = false;
+  state.isUnavailable = false;
   for (let waited = 0; waited < 10_000 && rows[0]?.revokedAt === null; waited += 50) await sleep(50);
   expect(rows).toMatchObject([{ revokedAt: 'now' }]);
 });
 
-it('revokes the tokens that earlier tries of the job have left, whatever its own clock says of them', async () => {
+it('revokes the tokens of earlier attempts, also if they have expired by its own clock', async () => {
   const { rows, records } = tokenRecords();
   rows.push({ tokenId: 'former', revokedAt: null, expiresAt: '2999-01-01T00:00:00Z' });
   rows.push({ tokenId: 'expired', revokedAt: null, expiresAt: '2001-01-01T00:00:00Z' });
@@ -83,7 +83,7 @@ it('revokes the tokens that earlier tries of the job have left, whatever its own
   expect(rows.map(({ revokedAt }) => revokedAt)).toEqual(['now', 'now', 'now']);
 });
 
-it('runs also where former tokens cannot be looked for', async () => {
+it('runs even if tokens of earlier attempts cannot be listed', async () => {
   const { records } = tokenRecords();
   const broken = { ...records, tokens: () => Promise.reject(new Error('PostgreSQL is unavailable')) };
   expect(await inActivity(() => runnerOf(() => week, { records: broken })(job, watch))).toMatchObject({
@@ -91,7 +91,7 @@ it('runs also where former tokens cannot be looked for', async () => {
   });
 });
 
-it('gives a token that outlives the deadline and the upload after it', async () => {
+it('issues a token that is valid until after the deadline and the upload', async () => {
   const { rows, records } = tokenRecords();
   await inActivity(() => runnerOf(() => week, { records })(job, watch));
   const left = Date.parse(rows[0]?.expiresAt ?? '') - Date.now();
@@ -100,16 +100,16 @@ it('gives a token that outlives the deadline and the upload after it', async () 
   expect(left).toBeLessThanOrEqual((60 + 86_400) * 1_000);
 });
 
-it.each(['fetch', 'upload', 'environment', 'killed'] as const)('tries a job again that ended by %s', async (reason) => {
+it.each(['fetch', 'upload', 'environment', 'killed'] as const)('retries a job that failed by %s', async (reason) => {
   const thrown = await inActivity(() => runnerOf(() => failed(reason))(job, watch)).catch((error: unknown) => error);
   expect(thrown).toBeInstanceOf(Error);
   expect(isFinal(thrown)).toBe(false);
   expect(thrown).not.toMatchObject({ nonRetryable: true });
-  expect(String(thrown)).toMatch(/it is tried again\nits last line$/);
+  expect(String(thrown)).toMatch(/it will be retried\nits last line$/);
 });
 
 it.each(['exit', 'inputs', 'outputs', 'lock', 'memory'] as const)(
-  'ends with a job that failed by %s',
+  'does not retry a job that failed by %s',
   async (reason) => {
     expect(await inActivity(() => runnerOf(() => failed(reason))(job, watch))).toMatchObject({
       ...{ status: 'failed', type: 'JobFailed', log: 'its last line' },
@@ -119,14 +119,14 @@ it.each(['exit', 'inputs', 'outputs', 'lock', 'memory'] as const)(
   },
 );
 
-it('ends with a job that ran too long', async () => {
+it('does not retry a job that ran too long', async () => {
   const late: JobOutcome = { status: 'timed-out', log: 'still at it' };
   expect(await inActivity(() => runnerOf(() => late)(job, watch))).toMatchObject({
     ...{ status: 'failed', type: 'JobTimedOut', message: 'the job ran longer than its 60 s\nstill at it' },
   });
 });
 
-it('says that a job was killed, and gives up when it is killed for the third time in a row', async () => {
+it('reports that a job was killed, and gives up when it is killed three times in a row', async () => {
   const outcomes = ['killed', 'killed', 'fetch', 'killed', 'killed', 'killed'] as const;
   const left = outcomes.map((reason) => failed(reason));
   const run = runnerOf(() => left.shift() ?? week);

@@ -1,4 +1,4 @@
-// What the launcher takes into staging, what it finds valid, what it removes and to whom it returns files.
+// The launcher: what it copies to staging, validates and removes, and to whom it returns files.
 import { createHash } from 'node:crypto';
 import { createLauncherActivities } from '../../activities/launcher.ts';
 import { isFailure } from '../../activities/failures.ts';
@@ -11,7 +11,7 @@ const KIB = 1024;
 
 interface Given {
   readonly files?: Readonly<Record<string, string | Uint8Array>>;
-  /** Sizes that the store tells of files, whatever they hold. */
+  /** File sizes that the store reports, whatever the content. */
   readonly sizes?: Readonly<Record<string, number>>;
   readonly version?: object;
   readonly numbers?: readonly number[];
@@ -21,12 +21,17 @@ interface Given {
   readonly deliveries?: readonly object[];
 }
 
-/** The launcher over an area in memory with a submission of sam in `private/p/sam/sub`. */
+/** The launcher over an area in memory, with a submission of sam in `private/p/sam/sub`. */
 function launcherOf(given: Given = {}) {
   const { files = submissionFiles('launcher'), sizes = {}, numbers = [] } = given;
   const stored = new Map<string, Buffer>();
   for (const [name, bytes] of Object.entries(files)) stored.set(`private/p/sam/sub/${name}`, Buffer.from(bytes));
-  const seen = { validations: [] as { problems?: readonly string[] }[], staged: [] as object[], noted: [] as string[] };
+  const seen = {
+    validations: [] as { problems?: readonly string[] }[],
+    staged: [] as object[],
+    noted: [] as string[],
+    isJudged: false,
+  };
   const version = {
     ...{ project: 'p', model: 'm', submission: 'v-1', type: 'kind', author: 'sam', state: 'validating', run: null },
     ...{ files: [], decisions: [] },
@@ -61,7 +66,7 @@ function launcherOf(given: Given = {}) {
     start: async () => ({ input: { author: 'sam', beginning: { directory: 'sub' } } }),
     versionStanding: async () => ({ version, attempt: 1 }),
     recordStaged: async (_: object, of: object) => void seen.staged.push(of),
-    staged: async () => seen.staged.at(-1),
+    staged: async () => (seen.staged.length > 0 ? { files: seen.staged.at(-1), isJudged: seen.isJudged } : undefined),
     recordValidation: async (_: object, found: object) => void seen.validations.push(found),
     versionByNumber: async (_: string, __: string, number: number) => (numbers.includes(number) ? version : undefined),
     decision: async () => given.decision,
@@ -95,8 +100,8 @@ async function failsAs(type: FailureType, message: RegExp, work: Promise<unknown
   expect([type, String(error), isFailure(error, type)]).toEqual([type, expect.stringMatching(message), true]);
 }
 
-describe('into staging', () => {
-  it('come the three files, and reports that are no larger than one may be', async () => {
+describe('staging', () => {
+  it('copies the three files, and reports within the size limit', async () => {
     const reports = { 'reports/e-1.json': '{}', 'reports/huge.json': 'x' };
     const { stage, paths, seen } = launcherOf({
       files: { ...submissionFiles('a'), ...reports, 'notes.txt': 'mine' },
@@ -111,29 +116,41 @@ describe('into staging', () => {
     expect(seen.staged).toHaveLength(1);
   });
 
+  it('leaves files that were found valid, whatever their author has done since', async () => {
+    const { stage, stored, seen } = launcherOf();
+    await stage();
+    const path = 'staging/p/models/m/v-1/model.onnx';
+    const valid = stored.get(path);
+    seen.isJudged = true;
+    stored.set('private/p/sam/sub/model.onnx', Buffer.from('something else'));
+    expect(await stage()).toEqual({ files: seen.staged[0] });
+    expect(stored.get(path)).toEqual(valid);
+    expect(seen.staged).toHaveLength(1);
+  });
+
   it.each<[string, RegExp, Given]>([
     ['a missing file', /golden\.json is missing/, { files: { ...submissionFiles('a'), 'golden.json': '' } }],
     ['an empty file', /model\.json is empty/, { sizes: { 'model.json': 0 } }],
-    ['a card that is too large', /at most 262144 are taken/, { sizes: { 'model.json': 256 * KIB + 1 } }],
+    ['a card that is too large', /at most 262144 are allowed/, { sizes: { 'model.json': 256 * KIB + 1 } }],
     ['a model that is too large', /model\.onnx has \d+ bytes/, { sizes: { 'model.onnx': 2 ** 40 } }],
     [
-      'other bytes than the run has made',
-      /model\.onnx in sub is not what the run made/,
+      'bytes that differ from the output of the run',
+      /model\.onnx in sub has sha256:\w+, expected sha256:\w+ \(the output of the run\)/,
       { version: { run: { outputs: [{ name: 'model.onnx', sha256: 'a'.repeat(64) }] } } },
     ],
-  ])('does not come %s', async (what, message, given) => {
+  ])('refuses %s', async (what, message, given) => {
     const found = launcherOf(given);
     if (what === 'a missing file') found.stored.delete('private/p/sam/sub/golden.json');
     await failsAs('InvalidModel', message, found.stage());
     expect(found.seen.staged).toEqual([]);
   });
 
-  it('comes nothing any more once the version is judged', async () => {
+  it('copies nothing after the version was judged', async () => {
     for (const state of ['new', 'approved', 'released', 'withdrawn'])
       await failsAs('NotAuthorized', /its files are fixed/, launcherOf({ version: { state } }).stage());
   });
 
-  it('come the bytes of a file as the run has made them', async () => {
+  it('copies the bytes that the run made', async () => {
     const files = submissionFiles('a');
     const outputs = [{ name: 'model.onnx', sha256: sha256(files['model.onnx'] ?? '') }];
     await expect(launcherOf({ files, version: { run: { outputs } } }).stage()).resolves.toBeDefined();
@@ -141,7 +158,7 @@ describe('into staging', () => {
 });
 
 describe('a submission', () => {
-  it('is valid when its card is of this model and type, and what it revises is there', async () => {
+  it('is valid if its card names this model and type, and the version it revises exists', async () => {
     expect(await launcherOf().problems()).toBeUndefined();
     const revising = launcherOf({ files: submissionFiles('a', { revises: 2 }), numbers: [2] });
     expect(await revising.problems()).toBeUndefined();
@@ -151,7 +168,7 @@ describe('a submission', () => {
   it.each<[string, Record<string, unknown>, RegExp]>([
     ['of another model', { name: 'other' }, /name is "other"/],
     ['of another type', { type: 'other' }, /type is "other"/],
-    ['of a version that there is not', { revises: 3 }, /revises version 3, which m does not have/],
+    ['that revises a missing version', { revises: 3 }, /revises version 3, which m does not have/],
   ])('is invalid with a card %s', async (_, change, message) => {
     expect(await launcherOf({ files: submissionFiles('a', change), numbers: [2] }).problems()).toEqual([
       expect.stringMatching(message),
@@ -159,8 +176,8 @@ describe('a submission', () => {
   });
 });
 
-describe('out of staging', () => {
-  it.each(['invalid', 'withdrawn'])('go the files of a version that is %s', async (state) => {
+describe('unstaging', () => {
+  it.each(['invalid', 'withdrawn'])('removes the files of a version that is %s', async (state) => {
     const { stored, unstage, paths } = launcherOf({ version: { state } });
     for (const name of ['model.onnx', 'reports/e-1.json', 'record/000001.json'])
       stored.set(`staging/p/models/m/v-1/${name}`, Buffer.from('x'));
@@ -169,7 +186,7 @@ describe('out of staging', () => {
   });
 
   it.each(['validating', 'new', 'approved', 'released', 'rejected', 'retired', 'rolled-back', 'reassigned'])(
-    'goes nothing of a version that is %s',
+    'removes nothing of a version that is %s',
     async (state) => {
       const { stored, unstage, paths } = launcherOf({ version: { state } });
       stored.set('staging/p/models/m/v-1/model.onnx', Buffer.from('x'));
@@ -179,7 +196,7 @@ describe('out of staging', () => {
   );
 });
 
-describe('back to a scientist', () => {
+describe('returning files to a scientist', () => {
   const bytes = 'the model';
   const report = sha256('report e-1');
   const decision = {
@@ -215,7 +232,7 @@ describe('back to a scientist', () => {
   const theirs = (paths: readonly string[]) =>
     paths.filter((path) => path.startsWith('private/p/sue/')).map((path) => path.replace('private/p/sue/', ''));
 
-  it('come the files with the decision, the report that it names, and what gates found where it failed', async () => {
+  it('copies the files with the decision, its report, and the gate results of failed deliveries', async () => {
     const { giveBack, paths, seen } = returned();
     await giveBack();
     expect(theirs(paths())).toEqual(
@@ -226,7 +243,7 @@ describe('back to a scientist', () => {
     expect(seen.noted).toEqual(['returned/m/v-1']);
   });
 
-  it('comes no report that lies where its author can write', async () => {
+  it('copies no report from an area that its author can write', async () => {
     const { giveBack, paths } = returned({ evaluations: [evaluation('e-1', 'private/p')] });
     await giveBack();
     expect(theirs(paths()).filter((path) => path.includes('reports'))).toEqual([]);
@@ -234,21 +251,21 @@ describe('back to a scientist', () => {
 
   it.each<[string, object | undefined]>([
     ['without a decision', undefined],
-    ['by one that is complete', { ...decision, status: 'complete' }],
-    ['by one that returns nothing', { ...decision, detail: {} }],
-  ])('comes nothing %s', async (_, other) => {
+    ['for a decision that is complete', { ...decision, status: 'complete' }],
+    ['for a decision that returns nothing', { ...decision, detail: {} }],
+  ])('copies nothing %s', async (_, other) => {
     const { giveBack, paths } = returned({ decision: other });
     await failsAs('NotAuthorized', /no decision returns the files of p\/m\/v-1/, giveBack());
     expect(theirs(paths())).toEqual([]);
   });
 
-  it.each(['max', 'old', 'nobody'])('comes nothing to %s, who is no scientist of the project now', async (to) => {
+  it.each(['max', 'old', 'nobody'])('copies nothing to %s, who is not a scientist of the project', async (to) => {
     const { giveBack, paths } = returned({ decision: { ...decision, detail: { to } } });
     await failsAs('InvalidInput', /is not a scientist of project p/, giveBack());
     expect(paths().filter((path) => path.includes('returned/'))).toEqual([]);
   });
 
-  it('come no other bytes than those of the version', async () => {
+  it('refuses bytes that differ from those of the version', async () => {
     const { giveBack, stored, seen } = returned();
     stored.set('kept', Buffer.from('something else'));
     await expect(giveBack()).rejects.toThrow('other bytes');

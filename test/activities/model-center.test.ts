@@ -1,4 +1,4 @@
-// The Model Center's steps over Records alone: what a decision is doubted by, what is announced, how a delivery ends.
+// The Model Center's activities over Records in memory: checks of reports, announcements, ends of deliveries and evaluations.
 import { createModelCenterActivities } from '../../activities/model-center.ts';
 import { failure, isFailure } from '../../activities/failures.ts';
 import { inActivity } from './activity.ts';
@@ -13,6 +13,8 @@ interface Given {
   readonly fenced?: boolean;
   readonly evaluation?: string;
   readonly cancelledBy?: string;
+  readonly standing?: object;
+  readonly updatedAt?: string;
 }
 
 function centerOf(given: Given = {}) {
@@ -25,11 +27,25 @@ function centerOf(given: Given = {}) {
     concluded: [] as unknown[],
     files: [] as string[],
     ended: [] as { detail: string }[],
+    closed: [] as unknown[],
   };
-  const delivery = { application: 'shop', type: 'kind', release: 'kind-1', state: 'live', gates: [], detail: '' };
+  const updated = { updatedAt: given.updatedAt ?? '2026-01-01T00:00:00.000Z' };
+  const delivery = {
+    application: 'shop',
+    type: 'kind',
+    release: 'kind-1',
+    state: 'live',
+    gates: [],
+    detail: '',
+    ...updated,
+  };
   const records = {
     evaluations: async () => ({ rows: known ? [{ report: { uri: 'u', sha256: report } }] : [] }),
-    versionStanding: async () => 'as it stands',
+    versionStanding: async () => given.standing ?? 'current',
+    unfiled: async () => [],
+    keys: async () => ({}),
+    closeStart: async (id: string, detail: string) => void seen.closed.push([id, detail]),
+    closeQuiet: async (id: string, quiet: object) => (seen.closed.push([id, quiet]), { until: null }),
     start: async () => undefined,
     async decideVersion(_: string, __: object, { doubt }: { doubt: object | undefined }) {
       if (given.forged) throw failure('NotAuthorized', 'not signed');
@@ -73,6 +89,49 @@ const thrown = (work: Promise<unknown>): Promise<unknown> =>
     (error: unknown) => error,
   );
 
+it('a lifecycle closes its start when it begins only if its version is closed', async () => {
+  for (const closed of [true, false]) {
+    const { center, seen } = centerOf({ standing: { closed, version: { state: 'withdrawn' } } });
+    await as('model/p/m/v-1', () => center.begin());
+    expect(seen.closed).toEqual(closed ? [['model/p/m/v-1', 'withdrawn']] : []);
+  }
+});
+
+it('a transition made while a lifecycle begins does not count as stored', async () => {
+  const made = { revision: 1, unfiled: [] as number[] };
+  // An activity of an earlier run makes it after the first of the two reads.
+  const move = () => Object.assign(made, { revision: 2, unfiled: [2] });
+  const reads = { done: 0 };
+  const after = <T>(read: () => T) => {
+    const found = read();
+    if ((reads.done += 1) === 1) move();
+    return found;
+  };
+  const records = {
+    keys: async () => ({}),
+    // The slower of the two reads.
+    versionStanding: async () => {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      return after(() => ({ closed: false, version: { revision: made.revision } }));
+    },
+    unfiled: async () => after(() => made.unfiled),
+  };
+  const center = createModelCenterActivities({ records, areas: {}, releases: {}, signer: {} } as never);
+  const { version, isFiled } = await as('model/p/m/v-1', () => center.begin());
+  expect([version?.version.revision, isFiled]).not.toEqual([2, true]);
+});
+
+it('a scan is closed by the times that its workflow gives; workflows of earlier programs give none', async () => {
+  const { center, seen } = centerOf();
+  const quiet = { since: '2026-01-01T00:00:00.000Z', forMs: 60_000 };
+  expect(await as('feedback/p/s-1', () => center.closeFeedback(quiet))).toEqual({ until: null });
+  await as('feedback/p/s-1', () => center.closeFeedback({}));
+  expect(seen.closed).toEqual([
+    ['feedback/p/s-1', quiet],
+    ['feedback/p/s-1', { since: expect.any(String) as string, forMs: 0 }],
+  ]);
+});
+
 describe('a decision about a version', () => {
   const decide = async (given: Given, change: object = {}) => {
     const { center, seen } = centerOf(given);
@@ -80,32 +139,32 @@ describe('a decision about a version', () => {
     return { result, seen };
   };
 
-  it('has no doubt where the report still has its bytes, or none of the version is named', async () => {
+  it('has no objection if the report is unchanged, or is not a report of the version', async () => {
     expect((await decide({})).seen.doubts).toEqual([undefined]);
     expect((await decide({ stored: 'other' }, { report: null })).seen.doubts).toEqual([undefined]);
-    // Records say that there is none.
+    // Records refuse it.
     expect((await decide({ known: false })).seen.doubts).toEqual([undefined]);
   });
 
   it.each([
-    ['has other bytes now', 'a'.repeat(64), /digest a{64} now, not e{64}/],
-    ['is gone', '', /digest none now/],
-  ])('is doubted where the report %s', async (_, stored, message) => {
+    ['has other bytes now', 'a'.repeat(64), /report has sha256:a{64}, expected sha256:e{64}/],
+    ['is gone', '', /the stored report sha256:e{64} is missing/],
+  ])('has an objection if the report %s', async (_, stored, message) => {
     const { seen } = await decide({ stored });
     expect(seen.doubts).toMatchObject([
       { reason: 'DigestMismatch', message: expect.stringMatching(message) as string },
     ]);
   });
 
-  it('that nobody has signed changes nothing, and is in the audit', async () => {
+  it('without a signature changes nothing, and is in the audit', async () => {
     const { result, seen } = await decide({ forged: true });
-    expect(result).toBe('as it stands');
+    expect(result).toBe('current');
     expect(seen.entries).toMatchObject([{ kind: 'command.refused', actor: 'unproven', subject: 'p/m/v-1' }]);
   });
 });
 
 describe('a release', () => {
-  it('is announced by its own workflow, which wakes whoever takes it', async () => {
+  it('is announced by its own workflow, which wakes its consumers', async () => {
     const { center, seen } = centerOf();
     const announce = (by: string) => as(by, () => center.recordAnnounced({ release: 'kind-1' }));
     expect(await announce('release/kind-1')).toEqual({ wake: ['application/shop/kind', 'application/bank/kind'] });
@@ -116,24 +175,24 @@ describe('a release', () => {
 });
 
 describe('a delivery', () => {
-  it('ends with its reason in Records and in a file beside the version', async () => {
+  it('ends with its reason, in Records and in a file beside the version', async () => {
     const { center, seen } = centerOf();
     await as('delivery/shop/kind-1', () => center.concludeDelivery({ release: 'kind-1', ended: 'it broke' }));
     expect(seen.concluded).toEqual([[{ application: 'shop', type: 'kind', release: 'kind-1' }, 'it broke']]);
     expect(seen.files).toEqual(['staging/p/models/m/v-1/record/delivery-shop-kind-1-failed-1.json']);
   });
 
-  it('that is interrupted has failed where its release was taken back, and begins again otherwise', async () => {
+  it('that is interrupted fails if its release was withdrawn, and starts again otherwise', async () => {
     const interrupt = async (fenced: boolean) => {
       const { center, seen } = centerOf({ fenced });
       await as('application/shop/kind', () => center.interruptDelivery({ release: 'kind-1' }));
       return seen.concluded;
     };
     expect(await interrupt(false)).toEqual([]);
-    expect(await interrupt(true)).toMatchObject([[{ application: 'shop' }, 'taken back by a manager']]);
+    expect(await interrupt(true)).toMatchObject([[{ application: 'shop' }, 'withdrawn by a manager']]);
   });
 
-  it('that is live says what people must know of it', async () => {
+  it('that is live shows a note for people', async () => {
     const { center, seen } = centerOf();
     await as('application/shop/kind', () =>
       center.noteDelivery({ release: 'kind-1', note: 'main could not be written' }),
@@ -142,22 +201,29 @@ describe('a delivery', () => {
       { kind: 'delivery', row: { release: 'kind-1', state: 'live', detail: 'main could not be written' } },
     ]);
   });
+
+  it('is noted even if the clock of the process that made it live is ahead', async () => {
+    const updatedAt = new Date(Date.now() + 60_000).toISOString();
+    const { center, seen } = centerOf({ updatedAt });
+    await as('application/shop/kind', () => center.noteDelivery({ release: 'kind-1', note: 'not written' }));
+    expect(seen.rows).toMatchObject([{ row: { detail: 'not written', updatedAt } }]);
+  });
 });
 
-describe('an evaluation that came to nothing', () => {
+describe('a failed evaluation', () => {
   const fail = async (given: Given, why: string | null) => {
     const { center, seen } = centerOf(given);
     const result = await as('evaluation/p/e-1', () => center.failEvaluation({ why }));
     return { detail: result.detail, ended: seen.ended.length };
   };
 
-  it('says why, or who cancelled it, or that an operator did', async () => {
+  it('shows the reason, who cancelled it, or that an operator did', async () => {
     expect(await fail({}, 'the job failed')).toEqual({ detail: 'the job failed', ended: 1 });
     expect(await fail({ cancelledBy: 'sam' }, null)).toEqual({ detail: 'cancelled by sam', ended: 1 });
     expect(await fail({}, null)).toEqual({ detail: 'ended by an operator: start another one', ended: 1 });
   });
 
-  it('stays as it ended, if it has', async () => {
+  it('keeps its result if it has ended', async () => {
     for (const evaluation of ['done', 'failed'])
       expect(await fail({ evaluation }, 'late')).toEqual({ detail: 'as it ended', ended: 0 });
   });

@@ -1,4 +1,4 @@
-// A release gets out once, with the approved bytes, unless it was taken back; and what is taken back is announced as that.
+// A release is published once, with the approved bytes, unless it was withdrawn; a withdrawal is announced.
 import { createReleaseActivities } from '../../activities/release.ts';
 import { isFailure } from '../../activities/failures.ts';
 import { inActivity } from './activity.ts';
@@ -52,7 +52,7 @@ const thrown = (work: Promise<unknown>): Promise<unknown> =>
     (error: unknown) => error,
   );
 
-it('copies the approved bytes of the version, and no others, by their digest and size', async () => {
+it('copies only the approved bytes of the version, checked by digest and size', async () => {
   const { activities, seen } = releaseOf();
   expect(await as(() => activities.publishRelease({}))).toEqual({ files: row.files });
   expect(seen.written).toEqual([
@@ -64,7 +64,7 @@ it('copies the approved bytes of the version, and no others, by their digest and
   expect(isFailure(await thrown(as(() => other.activities.publishRelease({}))), 'Corrupt')).toBe(true);
 });
 
-it('announces it under its own id, with its digest and who answers for it', async () => {
+it('announces the release under its id, with its digest, approvers and releaser', async () => {
   const { activities, seen } = releaseOf();
   await as(() => activities.announceRelease({}));
   expect(seen.events).toMatchObject([
@@ -75,7 +75,7 @@ it('announces it under its own id, with its digest and who answers for it', asyn
   ]);
 });
 
-it('lets nothing out that was taken back, and works for its own workflow alone', async () => {
+it('publishes nothing that was withdrawn, and works only for its own workflow', async () => {
   for (const work of ['publishRelease', 'announceRelease'] as const) {
     const { activities, seen } = releaseOf({ fenced: ['kind-1'] });
     expect([work, isFailure(await thrown(as<unknown>(() => activities[work]({}))), 'Fenced')]).toEqual([work, true]);
@@ -85,14 +85,14 @@ it('lets nothing out that was taken back, and works for its own workflow alone',
   }
 });
 
-describe('what a decision takes back', () => {
+describe('a withdrawal', () => {
   const withdraw = async (given: Given) => {
     const { activities, seen } = releaseOf(given);
     const error = await thrown(as(() => activities.announceWithdrawal({ commandId: 'c-1' }), 'model/p/m/v-1'));
     return { error, seen };
   };
 
-  it('is announced where it had got out, each release once, with the decision', async () => {
+  it('is announced for each announced release once, with the decision', async () => {
     const rows = [
       { ...row, release: 'kind-1' },
       { ...row, release: 'kind-2', state: 'allotted' },
@@ -108,7 +108,7 @@ describe('what a decision takes back', () => {
   });
 
   it.each([undefined, { ...pending, status: 'complete' }, { ...pending, status: 'failed' }])(
-    'is announced by a decision that is being carried out, and by nothing else: %j',
+    'is announced only for a pending decision: %j',
     async (decision) => {
       const { error, seen } = await withdraw({ decision, fenced: ['kind-1'] });
       expect(isFailure(error, 'NotAuthorized')).toBe(true);

@@ -1,10 +1,12 @@
-// Training and collecting are two steps: what is trained is trained once, whatever its store, its metrics or its log do then.
+// Training and collecting are two activities: a training runs once, even if its outputs, metrics or log cannot be stored afterwards.
+import { createHash } from 'node:crypto';
 import type { RunRecord } from '../../workflows/domain/model.ts';
 import type { Digest } from '../../workflows/domain/names.ts';
 import { isFailure } from '../../activities/failures.ts';
 import { createLauncherActivities } from '../../activities/launcher.ts';
 import { createRoverActivities } from '../../activities/rover.ts';
 import { once } from '../../activities/model-center.ts';
+import type { UploadedOutput } from '../../activities/records.ts';
 import { inActivity } from './activity.ts';
 
 type Deps = Parameters<typeof createRoverActivities>[0];
@@ -25,25 +27,32 @@ const input = {
 
 interface Given {
   metrics?: string;
+  /** What the metrics are when they are read, after their digest was computed. */
+  metricsLater?: string;
   fail?: (what: string) => void;
   outcome?: object;
-  /** The run began before steps were recorded: it brings along what was provisioned. */
+  /** The run began before steps were recorded: its input contains what was provisioned. */
   broughtOver?: boolean;
+  /** What the API recorded as the uploaded model. */
+  uploaded?: UploadedOutput;
 }
 
-/** A rover over stores in memory, of a run that is provisioned; `fail` throws where the store is to be unavailable. */
+const digestOf = (text: string): Digest => createHash('sha256').update(text).digest('hex') as Digest;
+
+/** A rover over stores in memory, with a provisioned run; `fail` throws to make the store unavailable. */
 function roverOf(given: Given = {}) {
   const { metrics = '{"f1": 0.5}', fail = () => undefined, broughtOver = false } = given;
   const seen = { trainings: 0, written: {} as Record<string, string>, runs: [] as RunRecord[] };
   const steps: Record<string, object> = broughtOver ? {} : { 'run/p/m/s/1 prepared': input.provisioned };
+  if (given.uploaded) steps['run/p/m/s/1 output/model.onnx'] = given.uploaded;
   const areas = {
     uri: (path: string) => path,
     stat: async () => ({ bytes: 1 }),
-    async digest() {
+    async digest(uri: string) {
       fail('digest');
-      return sha256;
+      return uri.endsWith('metrics.json') ? digestOf(metrics) : sha256;
     },
-    read: async () => once(Buffer.from(metrics)),
+    read: async () => once(Buffer.from(given.metricsLater ?? metrics)),
     async write(path: string, source: AsyncIterable<Uint8Array>) {
       fail('write');
       const chunks: Uint8Array[] = [];
@@ -60,7 +69,7 @@ function roverOf(given: Given = {}) {
   };
   const records = {
     ...{ issueToken: async () => undefined, revokeToken: async () => undefined, tokens: async () => [] },
-    // The first activity of the present version has proven its input: only this is left of what it was.
+    // The first activity of the current program proves its input; this is what remains of it.
     start: async () => ({ earlier: false, broughtOver }),
     recordStep: async (id: string, step: string, value: object) => void (steps[`${id} ${step}`] = value),
     step: async (id: string, step: string) => steps[`${id} ${step}`],
@@ -80,10 +89,10 @@ const thrown = (work: Promise<unknown>): Promise<unknown> =>
     (error: unknown) => error,
   );
 
-/** What somebody else says was provisioned. */
+/** A forged provisioning. */
 const forged = { ...input, provisioned: { ...input.provisioned, environment: 'f'.repeat(64) as Digest } };
 
-it('trains once although the store is unavailable after it, also for runs that an earlier version began', async () => {
+it('trains once even if the store is unavailable afterwards, also for runs of an earlier program', async () => {
   const state = { failures: 2 };
   const { rover, seen } = roverOf({
     broughtOver: true,
@@ -96,7 +105,7 @@ it('trains once although the store is unavailable after it, also for runs that a
   expect(seen).toMatchObject({ trainings: 1, written: { 'private/p/sam/runs/s-1/log.txt': 'trained\n' } });
 });
 
-it('collects as often as it takes without training', async () => {
+it('retries collecting without training again', async () => {
   const state = { isAway: true };
   const { rover, seen } = roverOf({
     fail: () => {
@@ -116,14 +125,26 @@ it('collects as often as it takes without training', async () => {
   expect(seen.runs).toEqual([first, second]);
 });
 
-it('acts on what is recorded of a run, whatever its workflow hands around', async () => {
+it('uses what is recorded about a run, whatever its workflow passes', async () => {
   const { rover } = roverOf();
   await inActivity(() => rover.runTraining(forged));
   const run = await inActivity(() => rover.collectRun(forged));
   expect(run.environment).toBe(input.provisioned.environment);
 });
 
-it('neither trains what is not provisioned nor collects what has not ended', async () => {
+it('records only the outputs that the job uploaded: its author can write where they lie', async () => {
+  const collected = async (uploaded: string): Promise<unknown> => {
+    const { rover } = roverOf({ uploaded: { sha256: uploaded.repeat(64) as Digest, bytes: 1 } });
+    await inActivity(() => rover.runTraining(input));
+    return thrown(inActivity(() => rover.collectRun(input)));
+  };
+  expect(await collected('a')).toBe('nothing was thrown');
+  const error = await collected('b');
+  expect(isFailure(error, 'DigestMismatch')).toBe(true);
+  expect(String(error)).toMatch(/runs\/s-1\/model\.onnx has sha256:a+, expected sha256:b+: it was changed after/);
+});
+
+it('refuses to train what is not provisioned, and to collect what has not ended', async () => {
   const { rover, seen } = roverOf();
   const other = { workflowId: 'run/p/m/other/1' };
   const works: readonly (() => Promise<unknown>)[] = [
@@ -147,7 +168,7 @@ it.each([
   [`{"${'n'.repeat(65)}": 1}`, {}, 1],
   ['[1]', {}, 1],
   ['no JSON', {}, 1],
-])('keeps a run whose metrics are %s', async (metrics, kept, notes) => {
+])('keeps a run with the metrics %s', async (metrics, kept, notes) => {
   const { rover, seen } = roverOf({ metrics });
   await inActivity(() => rover.runTraining(input));
   expect(await inActivity(() => rover.collectRun(input))).toMatchObject({ metrics: kept });
@@ -167,7 +188,7 @@ it.each([
   expect(seen.written).toEqual({ 'private/p/sam/runs/s-1/log.txt': 'ValueError: x\n' });
 });
 
-it('says why a run failed although its log cannot be kept', async () => {
+it('reports why a run failed even if its log cannot be stored', async () => {
   const { rover } = roverOf({
     outcome: { status: 'failed', reason: 'exit', exitCode: 1, log: 'x' },
     fail: () => {
@@ -182,13 +203,14 @@ it('says why a run failed although its log cannot be kept', async () => {
   expect(String(last)).toMatch(/exit code 1\)[^]*its log could not be kept: HDFS: safe mode$/);
 });
 
-it('stages from a directory of any depth that the API takes, and is final at once about any other', async () => {
+it('stages from a directory of any depth that the API accepts; other directories are not retried', async () => {
   const state = { directory: '' };
   const version = { state: 'validating', run: null };
   const launcher = createLauncherActivities({
     records: {
       start: async () => ({ input: { author: 'sam', beginning: { directory: state.directory } } }),
       versionStanding: async () => ({ version, attempt: 1 }),
+      staged: async () => undefined,
     } as never,
     areas: { uri: (path: string) => path, stat: async () => undefined } as never,
     signer: {} as never,
@@ -204,4 +226,10 @@ it('stages from a directory of any depth that the API takes, and is final at onc
     expect([directory, isFailure(error, 'InvalidInput')]).toEqual([directory, true]);
     expect(error).toMatchObject({ nonRetryable: true });
   }
+});
+
+it('refuses metrics that change while they are collected', async () => {
+  const { rover } = roverOf({ metricsLater: '{"f1": 1}' });
+  await inActivity(() => rover.runTraining(input));
+  expect(isFailure(await thrown(inActivity(() => rover.collectRun(input))), 'DigestMismatch')).toBe(true);
 });

@@ -1,4 +1,4 @@
-// An Alluxio of a test's own over the test run's HDFS: its processes may be paused and killed, and are started again when they die.
+// A separate Alluxio over the test run's HDFS, whose processes can be paused and killed, and are restarted when they die.
 import { join } from 'node:path';
 import { superviseChild, type SupervisedChild } from '../../deploy/local/child.ts';
 import { anyFreePort } from '../../deploy/local/ports.ts';

@@ -1,4 +1,4 @@
-// Alluxio killed, paused, stale or lying: every read gives the bytes that HDFS holds, one warning is said, and it is used again.
+// Alluxio killed, paused, stale or faulty: every read returns the bytes of HDFS, with one warning, and Alluxio is used again afterwards.
 import assert from 'node:assert/strict';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -16,7 +16,7 @@ import { scratchFolder } from './scratch-folder.ts';
 
 /** Java servers start, and silent ones are waited for several times. */
 const TIMEOUT_MS = 300_000;
-/** Longer than a busy machine lets a healthy Alluxio be silent, short enough to be waited for. */
+/** Longer than a healthy Alluxio is silent on a busy machine, but short enough for a test. */
 const SILENCE_MS = 8_000;
 const at = (path: string): StorePath => storePath({ area: 'common', project: 'p', path });
 
@@ -80,19 +80,19 @@ describeWith(['hdfs', 'alluxio'], 'an Alluxio that fails', () => {
     return { reads, warnings, servedByAlluxio };
   }
 
-  /** Both ways in which the server may go; kills are mended by its supervisor, pauses here. */
+  /** Both kinds of outage; the supervisor repairs a kill, the test ends a pause. */
   const ways: readonly (readonly [
     name: string,
     fail: (server: SupervisedChild) => void,
-    mend: (server: SupervisedChild) => void,
+    repair: (server: SupervisedChild) => void,
   ])[] = [
     ['killed', (server) => signal(server, 'SIGKILL'), () => undefined],
     ['paused', (server) => signal(server, 'SIGSTOP'), (server) => signal(server, 'SIGCONT')],
   ];
 
-  describe.each(ways)('%s', (name, fail, mend) => {
+  describe.each(ways)('%s', (name, fail, repair) => {
     it(
-      'proxy in mid-read, and before reads: HDFS serves, from where the read was; then Alluxio again',
+      'proxy during and before reads: HDFS continues the read at its position; then Alluxio serves again',
       async () => {
         const { proxy } = servers();
         const { reads, warnings, servedByAlluxio } = await healthy();
@@ -103,11 +103,11 @@ describeWith(['hdfs', 'alluxio'], 'an Alluxio that fails', () => {
         // Four at once, of which at most one asks Alluxio again.
         const more = await Promise.all([1, 2, 3, 4].map(() => get(reads, path)));
         for (const each of more) assert.equal(sha256(each), digest);
-        // One that was killed may be back by now.
+        // A killed one may be running again by now.
         if (name === 'paused') assert.equal(reads.metrics().fallbacks, before.fallbacks + 5);
         assert.equal(warnings.length, 1, warnings.join('\n'));
         assert.match(warnings[0] ?? '', /^Alluxio at http:.* fails \(.+\): reads fall back to HDFS/);
-        mend(proxy);
+        repair(proxy);
         await servedByAlluxio();
         assert.equal(warnings.length, 1, warnings.join('\n'));
       },
@@ -115,20 +115,20 @@ describeWith(['hdfs', 'alluxio'], 'an Alluxio that fails', () => {
     );
 
     it.each(['worker', 'master'] as const)(
-      '%s in mid-read, and before reads: the bytes are right, at most one warning; then Alluxio again',
+      '%s during and before reads: correct bytes, at most one warning; then Alluxio serves again',
       async (which) => {
         const server = servers()[which];
         const { reads, warnings, servedByAlluxio } = await healthy();
         const begun: Promise<Buffer>[] = [];
         const got = await getWhile(await reads.read(reads.uri(path)), bytes.byteLength, () => {
           fail(server);
-          // Both wait out the silence at once.
+          // Both wait for the timeout concurrently.
           begun.push(get(reads, path));
         });
         assert.equal(sha256(got), digest);
         assert.deepEqual((await Promise.all(begun)).map(sha256), [digest]);
         assert.ok(warnings.length <= 1, warnings.join('\n'));
-        mend(server);
+        repair(server);
         await servedByAlluxio();
       },
       TIMEOUT_MS,
@@ -136,14 +136,14 @@ describeWith(['hdfs', 'alluxio'], 'an Alluxio that fails', () => {
   });
 });
 
-describe('a proxy that does wrong', () => {
+describe('a faulty proxy', () => {
   let close: (() => Promise<void>)[] = [];
   afterEach(async () => {
     for (const end of close.reverse()) await end();
     close = [];
   });
 
-  /** Reads over a local disk, through a proxy of this test that answers as it is told. */
+  /** Reads over a local disk, through a proxy of this test that answers as specified. */
   async function through(
     answer: (given: { request: IncomingMessage; response: ServerResponse; etag: string; bytes: Buffer }) => unknown,
     options: Partial<AlluxioOptions> = {},
@@ -176,7 +176,7 @@ describe('a proxy that does wrong', () => {
   const wrongs: readonly (readonly [name: string, answer: Parameters<typeof through>[0], warned: RegExp])[] = [
     ['refuses', ({ response }) => response.writeHead(403).end('no'), /answered 403 no/],
     ['has lost the file', ({ response }) => response.writeHead(404).end(), /answered 404/],
-    ['names no version', ({ response, bytes }) => response.writeHead(206).end(bytes), /a different version/],
+    ['has no ETag', ({ response, bytes }) => response.writeHead(206).end(bytes), /a different version/],
     [
       'still has an older version of the same length',
       ({ response, bytes, etag }) =>
@@ -184,12 +184,12 @@ describe('a proxy that does wrong', () => {
       /a different version of common\/p\/file than HDFS: set alluxio.user.file.metadata.sync.interval/,
     ],
     [
-      'ends early and says nothing of it',
+      'sends a truncated body without an error',
       ({ response, bytes, etag }) => response.writeHead(206, { etag }).end(bytes.subarray(0, 5_500_000)),
       /received 5500000 of 6000000 bytes of common\/p\/file/,
     ],
     [
-      'breaks off',
+      'closes the connection',
       ({ response, bytes, etag }) =>
         response
           .writeHead(206, { etag, 'content-length': bytes.byteLength })
@@ -210,7 +210,7 @@ describe('a proxy that does wrong', () => {
     assert.deepEqual(reads.metrics(), { reads: 2, fallbacks: 2 });
   });
 
-  it('is not asked again while it fails, and by one read alone afterwards', async () => {
+  it('is not used while it fails, and is tried by a single read afterwards', async () => {
     // Takes connections and never answers, as a paused process does.
     const patient = await through(() => undefined, { silenceMs: 100, retryAfterMs: 600_000 });
     for (let i = 0; i < 5; i += 1) assert.ok((await get(patient.reads, at('file'))).equals(patient.bytes));
@@ -223,7 +223,7 @@ describe('a proxy that does wrong', () => {
     assert.equal(eager.warnings.length, 1);
   });
 
-  it('cannot make a mixture: what is replaced in mid-read fails once given on, and is read again while held', async () => {
+  it('never mixes versions: a file replaced during a read fails if bytes were delivered, and is read again otherwise', async () => {
     const replacement = pattern(6_000_000, 2);
     const { reads, warnings } = await through(({ response, bytes, etag }) => {
       // The old bytes until the reader has some of them, the new ones after that.

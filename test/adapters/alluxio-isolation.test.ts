@@ -1,4 +1,4 @@
-// Nobody but the platform reaches Alluxio, which knows no users, or HDFS beneath it: their ports are the machine's own, and closed to jobs.
+// Only the platform can connect to Alluxio, which has no authentication, and to its HDFS: their ports are on loopback and closed to jobs.
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,19 +13,19 @@ import { openLocalCluster, sandboxForTests, type LocalHarness } from './local-cl
 const TIMEOUT_MS = 300_000;
 const hasSandbox = await sandboxForTests('that jobs reach neither Alluxio nor HDFS');
 
-describeWith(['hdfs', 'alluxio'], 'Alluxio and HDFS beneath it', () => {
+describeWith(['hdfs', 'alluxio'], 'Alluxio and its HDFS', () => {
   let ports: Readonly<Record<string, number>> = {};
   beforeAll(async () => {
     ({ ports } = await alluxioServer());
   }, TIMEOUT_MS);
 
-  it('listen on the loopback alone', () => {
+  it('listen only on the loopback', () => {
     const parts = ['alluxio-master', 'alluxio-worker', 'alluxio-proxy'];
     const running = readRunRecords(join(runFolder(), 'run')).filter(({ name }) => parts.includes(name));
     const sockets = new Set(running.flatMap(({ child }) => [...socketsOf(child.pid)]));
     assert.equal(Object.keys(ports).length, 5);
     const theirs = listeners().filter(({ inode }) => sockets.has(inode));
-    // All that should listen are seen, or the look into /proc would prove nothing.
+    // All expected listeners are found; otherwise the check of /proc would prove nothing.
     for (const [name, port] of Object.entries(ports))
       assert.ok(
         theirs.some((each) => each.port === port),

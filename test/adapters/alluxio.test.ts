@@ -1,4 +1,4 @@
-// Reads through Alluxio: the contract of stores, what changes beneath is seen at once, and the second read comes from the cache.
+// Reads through Alluxio: the contract of stores, changes in HDFS are visible immediately, and the second read is served from the cache.
 import assert from 'node:assert/strict';
 import { createAlluxioReads, type AlluxioReads } from '../../activities/adapters/alluxio.ts';
 import { createHdfsStore, type HdfsStore } from '../../activities/adapters/hdfs.ts';
@@ -50,7 +50,7 @@ describeWith(['hdfs', 'alluxio'], 'reads through Alluxio', () => {
     afterAll(async () => opened?.hdfs.close(), CASE_TIMEOUT_MS);
     const at = (path: string): StorePath => storePath({ area: 'common', project: 'p', path });
 
-    /** One operation of HDFS's own, past every adapter. */
+    /** One operation directly on HDFS, without an adapter. */
     async function operate(method: string, path: StorePath, operation: string): Promise<void> {
       const { webHdfs, root } = subject();
       const response = await fetch(`${webHdfs}/webhdfs/v1${root}/${path}?op=${operation}&user.name=hdfs`, { method });
@@ -70,7 +70,7 @@ describeWith(['hdfs', 'alluxio'], 'reads through Alluxio', () => {
     }
 
     it(
-      'serves the second read from its cache, ranges too, and counts no fallback',
+      'serves the second read from its cache, including ranges, without a fallback',
       async () => {
         const { alluxio, warnings } = subject();
         const bytes = pattern(9_000_000);
@@ -91,7 +91,7 @@ describeWith(['hdfs', 'alluxio'], 'reads through Alluxio', () => {
     );
 
     it(
-      'shows at once what HDFS itself replaced, renamed and removed, and says nothing of it',
+      'immediately shows files that were replaced, renamed or removed in HDFS, without a warning',
       async () => {
         const { alluxio, root, warnings } = subject();
         const [path, other] = [at('changing'), at('other')];
@@ -123,16 +123,16 @@ describeWith(['hdfs', 'alluxio'], 'reads through Alluxio', () => {
     );
 
     it(
-      'is checked: by its answer, its root and where it lies',
+      'checks its answer, its root and its location',
       async () => {
         const { alluxio, hdfs, url, root } = subject();
         const onWarn = (): void => undefined;
         await alluxio.check();
         const elsewhere = createAlluxioReads({ store: hdfs, url, root: '/never-was', onWarn });
         await assert.rejects(elsewhere.check(), /does not serve \/never-was .*NOT_FOUND/);
-        // Port 9 (discard) is used by nobody.
-        const away = createAlluxioReads({ store: hdfs, url: 'http://127.0.0.1:9', root, onWarn });
-        await assert.rejects(away.check(), /cannot be reached \(.*ECONNREFUSED/);
+        // Port 9 (discard) is unused.
+        const unreachable = createAlluxioReads({ store: hdfs, url: 'http://127.0.0.1:9', root, onWarn });
+        await assert.rejects(unreachable.check(), /cannot be reached \(.*ECONNREFUSED/);
         const open = createAlluxioReads({ store: hdfs, url: 'http://203.0.113.7:39999', root, onWarn });
         await rejectsAs('InvalidInput', 'a public address', open.check());
       },

@@ -1,4 +1,4 @@
-// Runs a TypeScript program of the tests as a process of its own and reads the lines it prints.
+// Runs a TypeScript program of the tests as a separate process and reads the lines it prints.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';

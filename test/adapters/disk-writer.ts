@@ -1,11 +1,11 @@
-// A process that writes a file without end, saying each chunk; killed by the tests, or refused when it runs as another user.
+// A process that writes an endless file and prints each chunk; killed by the tests, or refused when it runs as another user.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createLocalDisk } from '../../activities/adapters/local-disk.ts';
 import type { StorePath } from '../../workflows/domain/names.ts';
 
 const [root = '', path = '', user] = process.argv.slice(2);
 const store = await createLocalDisk({ root, name: 'areas' });
-// Only root may become somebody else, and only root is not bound by modes.
+// Only root can change its user, and only root ignores file modes.
 if (user !== undefined && process.getuid?.() === 0) process.setuid?.(Number(user));
 
 async function* source(): AsyncGenerator<Uint8Array> {

@@ -26,7 +26,7 @@ export async function httpsScene() {
   const tokenFile = join(folder, 'token');
   let roots = 0;
 
-  /** One more host, with mirrors of its own, as another machine would have. */
+  /** Another host with its own mirrors, as on another machine. */
   async function open(some: Partial<Parameters<typeof createGitRemote>[0]> = {}): Promise<Host> {
     roots += 1;
     const https = { username: server.username, tokenFile, caFile: right.caFile };
@@ -83,7 +83,7 @@ export async function httpsScene() {
     git,
     personPushes,
     onceBefore,
-    /** Before each test: the server lets everybody through who has the token, and the file holds it. */
+    /** Before each test: the server accepts the token, and the file contains it. */
     reset,
     async change(host: Host, files: Record<string, string>, branch = 'main', signal?: AbortSignal): Promise<string> {
       const message = 'By the platform';

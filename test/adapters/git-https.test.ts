@@ -1,4 +1,4 @@
-// CodeHost over HTTPS on git's own server: tokens, certificates, hosts that stall or send elsewhere, addresses.
+// CodeHost over HTTPS on git's own server: tokens, certificates, hosts that stall or redirect, addresses.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
@@ -43,7 +43,7 @@ registerCases(
 
 describe('git over HTTPS', () => {
   it(
-    'shows the token to nobody but the host',
+    'sends the token only to its host',
     async () => {
       const host = await scene.open();
       const secrets = [
@@ -73,7 +73,7 @@ describe('git over HTTPS', () => {
   );
 
   it(
-    'says that the token is refused, and takes the new one from its file',
+    'reports a refused token, and reads a new one from its file',
     async () => {
       const host = await scene.open();
       await host.check();
@@ -96,7 +96,7 @@ describe('git over HTTPS', () => {
   );
 
   it(
-    'believes no certificate but one of its authority',
+    'trusts only certificates of its CA',
     async () => {
       const https = { username: scene.server.username, tokenFile: scene.tokenFile };
       for (const caFile of [scene.wrong.caFile, undefined]) {
@@ -108,7 +108,7 @@ describe('git over HTTPS', () => {
   );
 
   it(
-    'is not sent elsewhere',
+    'does not follow redirects to other hosts',
     async () => {
       const asked: string[] = [];
       const elsewhere = createServer((request, response) => {
@@ -129,10 +129,10 @@ describe('git over HTTPS', () => {
   );
 
   it(
-    'gives up a host that is away or does not answer, and ends at once when it is told to',
+    'times out if a host is down or silent, and stops immediately when aborted',
     async () => {
-      const away = await scene.open({ remote: 'https://127.0.0.1:1/{repository}.git' });
-      await assert.rejects(away.check(), /cannot be reached or closed the connection/);
+      const unreachable = await scene.open({ remote: 'https://127.0.0.1:1/{repository}.git' });
+      await assert.rejects(unreachable.check(), /cannot be reached or closed the connection/);
       let held = 0;
       const never = new Promise<void>(() => undefined);
       const hold = async (): Promise<void> => {
@@ -166,7 +166,7 @@ describe('git over HTTPS', () => {
   );
 
   it(
-    'can name a repository without a folder, for hosts without groups in groups',
+    'can name repositories without a folder, for hosts without nested groups',
     async () => {
       const host = await scene.open({ remote: scene.server.remote.replace('{repository}', 'acme/{name}') });
       assert.match(host.url(repository), /\/acme\/vulnerability\.code\.git$/);
@@ -193,7 +193,7 @@ describe('git over HTTPS', () => {
     'ssh://-x@host/{repository}.git',
     'https://host/{repository}.git?x=secret',
     'https://host/../{repository} .git',
-  ])('does not take the address %s', async (remote) => {
+  ])('refuses the address %s', async (remote) => {
     const error: unknown = await scene.open({ remote }).catch((reason: unknown) => reason);
     assert.ok(isFailure(error, 'InvalidInput'), String(error));
     assert.ok(error instanceof Error && !/:secret|token-secret/.test(error.message), 'it shows the password');

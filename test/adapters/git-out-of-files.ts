@@ -1,4 +1,4 @@
-// A process that runs git while it may open no more files, and says how that ended.
+// A process that runs git without free file descriptors, and prints the outcome.
 import { closeSync, openSync } from 'node:fs';
 import { createGit } from '../../activities/adapters/git/run-git.ts';
 import { collect } from '../contracts/cases.ts';

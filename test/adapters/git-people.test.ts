@@ -1,4 +1,4 @@
-// CodeHost on a remote where people work too: what they push meanwhile, what they forbid, what they must do.
+// CodeHost on a remote where people work too: their concurrent pushes, their rules, and what they must set up.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { mkdir, writeFile } from 'node:fs/promises';
@@ -15,12 +15,12 @@ beforeAll(async () => {
 beforeEach(() => scene.reset());
 afterAll(() => scene.close());
 
-describe('a Git remote, when a person pushes meanwhile', () => {
+describe('a Git remote to which a person pushes concurrently', () => {
   it.each([
     ['after the fetch', 'GET', 'service=git-receive-pack'],
-    ['in the middle of the push', 'POST', 'git-receive-pack'],
+    ['during the push', 'POST', 'git-receive-pack'],
   ])(
-    '%s, keeps both, and the later change to a file holds',
+    '%s: keeps both commits, and the later change to a file wins',
     async (_, method, part) => {
       const host = await scene.open();
       const before = await host.resolve(repository, 'main');
@@ -46,7 +46,7 @@ describe('a Git remote, when a person pushes meanwhile', () => {
   );
 
   it(
-    'reads what they pushed, and what they took back is gone',
+    'sees pushed commits and branches, and deleted branches no longer',
     async () => {
       const host = await scene.open();
       await scene.change(host, { 'a.txt': 'a' });
@@ -62,7 +62,7 @@ describe('a Git remote, when a person pushes meanwhile', () => {
   );
 
   it(
-    'does not put back by a push what they took back',
+    'does not push back a commit that a person has removed',
     async () => {
       const host = await scene.open();
       const before = await host.resolve(repository, 'main');
@@ -77,7 +77,7 @@ describe('a Git remote, when a person pushes meanwhile', () => {
   );
 });
 
-describe('a Git remote of people', () => {
+describe('a Git remote used by people', () => {
   it(
     'reports when a rule of the remote rejects a commit',
     async () => {
@@ -96,7 +96,7 @@ describe('a Git remote of people', () => {
   );
 
   it(
-    'tells when a branch would lie below another one',
+    'refuses a branch name below another branch',
     async () => {
       const host = await scene.open();
       await scene.change(host, { 'a.txt': 'a' }, 'ocdl');
@@ -127,7 +127,7 @@ describe('a Git remote of people', () => {
   );
 
   it(
-    'says what a person must make there',
+    'reports which repository a person must create',
     async () => {
       const host = await scene.open();
       await rejectsAs('NotFound', 'ensure', host.ensure('vulnerability/none'));

@@ -37,11 +37,11 @@ export interface HttpsRemote extends BareRepositories {
   close(): Promise<void>;
 }
 
-/** Whether sshd is here. Where it is missing that fails with CI=true; elsewhere what needs it is left out loudly. */
+/** Whether sshd is here. Where it is missing that fails with CI=true; elsewhere those tests are skipped, with a notice. */
 export function sshdForTests(what: string): boolean {
   if (existsSync(SSHD)) return true;
   if (process.env['CI'] === 'true') throw new Error(`${SSHD} is needed for ${what}: install openssh-server`);
-  console.warn(`\n!!! LEFT OUT: ${what}. There is no ${SSHD} here: install openssh-server\n`);
+  console.warn(`\n!!! SKIPPED: ${what}. ${SSHD} is missing: install openssh-server\n`);
   return false;
 }
 
@@ -51,7 +51,7 @@ export async function makeKey(keyFile: string): Promise<string> {
   return readFile(`${keyFile}.pub`, 'utf8');
 }
 
-/** An sshd over bare repositories in the folder: one for each connection, so that none is left when the test ends. */
+/** An sshd over bare repositories in the folder: one per connection, so that none remains after the test. */
 export async function sshRemote(folder: string): Promise<SshRemote> {
   const [hostKey, keyFile, knownHostsFile] = ['host-key', 'key', 'known-hosts'].map((name) => join(folder, name));
   if (!hostKey || !keyFile || !knownHostsFile) throw new Error('three files were to be named');
@@ -74,7 +74,7 @@ export async function sshRemote(folder: string): Promise<SshRemote> {
   // Debian's sshd wants this folder when root runs it; its service would have made it.
   if (userInfo().uid === 0) await mkdir('/run/sshd', { recursive: true, mode: 0o755 });
   const children = new Set<ChildProcess>();
-  // What comes is for sshd alone to read.
+  // Only sshd reads the input.
   const server = createServer({ pauseOnConnect: true }, (socket) => {
     const child = spawn(SSHD, ['-i', '-e', '-f', config], { stdio: [socket, socket, 'ignore'] });
     children.add(child);
@@ -97,7 +97,7 @@ export async function sshRemote(folder: string): Promise<SshRemote> {
   };
 }
 
-/** `git http-backend` over bare repositories in the folder, behind TLS; who has no right token is asked for it. */
+/** `git http-backend` over bare repositories in the folder, behind TLS; requests without a valid token are asked for one. */
 export async function httpsRemote(folder: string, certificates: Certificates): Promise<HttpsRemote> {
   const root = join(folder, 'repositories');
   const tls = { cert: await readFile(certificates.certFile), key: await readFile(certificates.keyFile) };

@@ -59,7 +59,7 @@ if (sshdForTests('the tests of Git over SSH')) {
     };
 
     it(
-      'is reached, checks itself and gives the address that people clone',
+      'is reached, checks itself and returns the clone address',
       async () => {
         const host = await open();
         await host.check();
@@ -71,7 +71,7 @@ if (sshdForTests('the tests of Git over SSH')) {
     );
 
     it(
-      'sends nothing to a host with another key',
+      'sends nothing to a host with a different key',
       async () => {
         const other = await strangers('other-host');
         const knownHostsFile = join(scratch.path, 'wrong-hosts');
@@ -89,7 +89,7 @@ if (sshdForTests('the tests of Git over SSH')) {
     );
 
     it(
-      'says which key is refused, and which cannot be used',
+      'reports refused and unusable keys',
       async () => {
         const keyFile = await strangers('stranger');
         const host = await open({ ssh: { ...server, keyFile } });
@@ -109,7 +109,7 @@ if (sshdForTests('the tests of Git over SSH')) {
     );
 
     it(
-      'gives up a host that is away or silent',
+      'times out if a host is down or silent',
       async () => {
         const silent = createServer((socket) => socket.on('error', () => undefined)).listen(0, '127.0.0.1');
         await new Promise((resolve) => silent.once('listening', resolve));
@@ -119,14 +119,14 @@ if (sshdForTests('the tests of Git over SSH')) {
         const host = await open({ remote, stallSeconds: 1 });
         await assert.rejects(host.check(), /cannot be reached or closed the connection.*timed out/);
         silent.close();
-        const away = await open({ remote: 'ssh://git@127.0.0.1:1/{repository}.git' });
-        await assert.rejects(away.check(), /cannot be reached or closed the connection.*refused/);
+        const unreachable = await open({ remote: 'ssh://git@127.0.0.1:1/{repository}.git' });
+        await assert.rejects(unreachable.check(), /cannot be reached or closed the connection.*refused/);
       },
       SSH_TIMEOUT_MS,
     );
 
     it(
-      'says that a repository must be made by hand, and where',
+      'reports that a repository must be created manually, and where',
       async () => {
         const host = await open();
         const missing = 'vulnerability/missing';
@@ -139,4 +139,4 @@ if (sshdForTests('the tests of Git over SSH')) {
       SSH_TIMEOUT_MS,
     );
   });
-} else it.todo('git over SSH: left out, there is no sshd here');
+} else it.todo('git over SSH: skipped, sshd is not installed');

@@ -1,4 +1,4 @@
-// CodeHost on bare repositories: the contract, and what only people's own gits, and killed ones, show.
+// CodeHost on bare repositories: the contract, and cases with people's own git and with killed git processes.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { chmod, mkdir, readdir, readFile, utimes, writeFile } from 'node:fs/promises';
@@ -42,7 +42,7 @@ describe('git', () => {
     return stdout;
   }
 
-  it('is cloned by its address, takes a person’s push and goes on from it', async () => {
+  it('is cloned by its address, and continues from a person’s push', async () => {
     await commit({ 'train.py': 'print(1)\n' });
     await personalGit(scratch, 'clone', '--quiet', host.url(repository), 'clone');
     const clone = join(scratch, 'clone');
@@ -70,7 +70,7 @@ describe('git', () => {
     await personalGit(gitDir, 'fsck', '--strict');
   });
 
-  it('gives no links for files, and archives them as they are', async () => {
+  it('does not read links as files, and archives them unchanged', async () => {
     await personalGit(scratch, 'clone', '--quiet', host.url(repository), 'clone');
     const clone = join(scratch, 'clone');
     await promisify(execFile)('ln', ['-s', '/etc/passwd', 'link'], { cwd: clone });
@@ -90,7 +90,7 @@ describe('git', () => {
     assert.ok(!(await readdir(scratch)).includes('hook-ran'), 'a hook ran');
   });
 
-  it('heeds no attributes that change an archive, also in a repository of an earlier release', async () => {
+  it('ignores attributes that change an archive, also in a repository of an earlier version', async () => {
     await personalGit(scratch, 'clone', '--quiet', host.url(repository), 'clone');
     const clone = join(scratch, 'clone');
     const files: Readonly<Record<string, string>> = {
@@ -126,7 +126,7 @@ describe('git', () => {
     }
   });
 
-  it('says that a repository is damaged, not that there is nothing', async () => {
+  it('reports a damaged repository as damaged, not as missing', async () => {
     const next = await commit({ 'a.txt': 'a' });
     const blob = (await personalGit(gitDir, 'rev-parse', 'main:a.txt')).trim();
     const damage = async (object: string): Promise<void> => {
@@ -141,7 +141,7 @@ describe('git', () => {
     await assert.rejects(host.read(repository, 'main', 'a.txt'), /ended with 128/);
   });
 
-  it('survives that no more files can be opened, and says so', async () => {
+  it('survives running out of file descriptors, and reports it', async () => {
     const program = fileURLToPath(new URL('git-out-of-files.ts', import.meta.url));
     // 200: Node itself opens some tens.
     const limited = ['-c', 'ulimit -n 200 && exec "$0" "$@"', process.execPath, '--import', 'tsx', program, gitDir];
@@ -156,7 +156,7 @@ describe('git', () => {
     for (const line of [ask, stream]) assert.match(line ?? '', refused);
   });
 
-  it('logs commits of times that no calendar has', async () => {
+  it('logs commits with impossible dates', async () => {
     const tree = (await personalGit(gitDir, 'rev-parse', 'main^{tree}')).trim();
     const text = `tree ${tree}\nauthor Pat <p> 99999999999999 +0000\ncommitter Pat <p> 1 +0000\n\nFar away\n`;
     await writeFile(join(scratch, 'commit'), text);
@@ -165,7 +165,7 @@ describe('git', () => {
     assert.equal(entry?.at, '3170843-11-07T09:46:39+00:00');
   });
 
-  it('clears up what killed processes left a day ago, and keeps every commit', async () => {
+  it('removes leftovers of killed processes after a day, and keeps every commit', async () => {
     const lost = await commit({ 'lost.txt': 'of a branch that goes' }, 'goes');
     await personalGit(gitDir, 'update-ref', '-d', 'refs/heads/goes');
     const pack = join(gitDir, 'objects', 'pack');
@@ -204,7 +204,7 @@ describe('git', () => {
     );
   });
 
-  it('goes on after a git that was killed while it held a branch', async () => {
+  it('continues after a git process was killed while it held a branch lock', async () => {
     await commit({ 'a.txt': 'a' });
     const lock = join(gitDir, 'refs/heads/main.lock');
     await writeFile(lock, '');
@@ -214,7 +214,7 @@ describe('git', () => {
     assert.equal(await host.resolve(repository, 'main'), next);
   });
 
-  it('waits for a git that holds a branch', async () => {
+  it('waits for a git process that holds a branch lock', async () => {
     const lock = join(gitDir, 'refs/heads/main.lock');
     await writeFile(lock, '');
     let done = false;
@@ -240,14 +240,14 @@ describe('git', () => {
     assert.equal((await host.log(repository, 'main', 10)).length, 3);
   });
 
-  it('says what to do when git is missing', async () => {
+  it('says what to do if git is missing', async () => {
     const lost = await createGitHost({ root, git: '/nonexistent/git' });
     await assert.rejects(lost.resolve(repository, 'main'), /nonexistent\/git: install git/);
     const stream = async () => collect(await lost.archive(repository, 'ab'.repeat(20)));
     await assert.rejects(stream(), /install git/);
   });
 
-  it('commits many files with as many processes as one', async () => {
+  it('commits many files with as many processes as for one', async () => {
     const log = join(scratch, 'calls');
     const program = join(scratch, 'counting-git');
     await writeFile(program, `#!/bin/sh\necho "$*" >> ${log}\nexec git "$@"\n`, { mode: 0o755 });

@@ -1,4 +1,4 @@
-// GitHub's REST API as far as imports use it, with answers of the shape its documentation gives, on a server of the test's own.
+// The part of GitHub's REST API that imports use, with answers as documented, on a test server.
 import { createHash } from 'node:crypto';
 import type { Handler, Site } from './web-server.ts';
 import { json } from './web-server.ts';
@@ -7,7 +7,7 @@ export const API = 'api.github.test';
 export const CODELOAD = 'codeload.github.test';
 export const COMMIT = '6dcb09b5b57875f334f61aebed695e2e4193db5e';
 
-/** Answers with an ETag, and 304 to whom has it already. */
+/** Answers with an ETag, or 304 if the client has it. */
 const conditional = (value: unknown, headers: Record<string, string> = {}): Handler => {
   const etag = `"${createHash('sha256')
     .update(JSON.stringify([value, headers]))
@@ -47,9 +47,9 @@ export function limited(handler: Handler, budget: { left: number; reset: number 
   };
 }
 
-/** Lays the repository `octo/rows` into a site: `main` and `v1.0` are the same commit; returns what stands for the archive's page. */
-export function layRepository(site: Site, archive: Handler): void {
-  const repository = '/repos/octo/rows';
+/** Lays a repository into a site, `octo/rows` by default; all refs are the same commit. */
+export function layRepository(site: Site, archive: Handler, name = 'octo/rows', ref = 'feature/x'): void {
+  const repository = `/repos/${name}`;
   const license = {
     key: 'apache-2.0',
     name: 'Apache License 2.0',
@@ -61,8 +61,8 @@ export function layRepository(site: Site, archive: Handler): void {
     conditional({ id: 1296269, name: 'rows', full_name: 'octo/rows', private: false, license, default_branch: 'main' }),
   );
   const commit = { sha: COMMIT, node_id: 'MDY6', commit: { message: 'rows', tree: { sha: COMMIT } }, parents: [] };
-  for (const ref of ['main', 'v1.0', 'feature/x', COMMIT])
-    site.pages.set(`${API}${repository}/commits/${ref}`, conditional(commit));
+  for (const one of ['main', 'v1.0', ref, COMMIT])
+    site.pages.set(`${API}${repository}/commits/${one}`, conditional(commit));
   site.pages.set(`${API}${repository}/tarball/${COMMIT}`, (_request, response) => {
     response.writeHead(302, { location: site.url(CODELOAD, `/octo/rows/legacy.tar.gz/${COMMIT}`) });
     response.end();
@@ -76,8 +76,9 @@ export function layRelease(
   tag: string,
   assets: Readonly<Record<string, { handler: Handler; bytes: number; digest?: string; state?: string }>>,
   perPage: number,
+  repositoryName = 'octo/rows',
 ): void {
-  const repository = `/repos/octo/rows`;
+  const repository = `/repos/${repositoryName}`;
   const release = { id: 7, tag_name: tag, target_commitish: 'main', draft: false, prerelease: false, assets: [] };
   site.pages.set(`${API}${repository}/releases/tags/${tag}`, conditional(release));
   const all = Object.entries(assets).map(([name, { bytes, digest, state = 'uploaded' }], i) => ({

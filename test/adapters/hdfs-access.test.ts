@@ -1,4 +1,4 @@
-// Who may what in HDFS, held by the NameNode itself: people come with clients of their own, under their own names.
+// Permissions in HDFS, enforced by the NameNode: people use their own clients under their own names.
 import assert from 'node:assert/strict';
 import { Readable } from 'node:stream';
 import { createHdfsStore, type HdfsStore } from '../../activities/adapters/hdfs.ts';
@@ -37,7 +37,7 @@ describeWith(['hdfs'], 'people in HDFS', () => {
   }, CASE_TIMEOUT_MS);
   afterAll(() => store.close());
 
-  it('lets nobody see what is in no admitted area', async () => {
+  it('hides everything outside admitted areas', async () => {
     await put('common/closed/deep/a');
     for (const each of [alice, bob, carol])
       for (const at of [root, `${root}/common`, `${root}/common/closed`, `${root}/.tmp`])
@@ -47,7 +47,7 @@ describeWith(['hdfs'], 'people in HDFS', () => {
     assert.equal(await alice.status('PUT', `${root}/private/mine`, 'MKDIRS'), 403);
   });
 
-  it('gives a private area to its owner alone', async () => {
+  it('opens a private area only to its owner', async () => {
     await put('private/p/alice/before/a', 'before');
     await store.admit(path('private/p/alice'), { owner: 'alice', readers: [], writers: [] });
     await put('private/p/alice/after/b', 'after');
@@ -69,7 +69,7 @@ describeWith(['hdfs'], 'people in HDFS', () => {
     assert.equal(await alice.status('DELETE', home, 'DELETE&recursive=true'), 403, 'the area itself is the platform’s');
   });
 
-  it('lets writers write and readers read in a common area, also what the others made', async () => {
+  it('lets writers write and readers read in a common area, including files of others', async () => {
     await put('common/team/old', 'old');
     await store.admit(path('common/team'), { readers: ['bob'], writers: ['alice'] });
     await put('common/team/sub/new', 'new');
@@ -91,7 +91,7 @@ describeWith(['hdfs'], 'people in HDFS', () => {
     assert.equal(await ownerOf('common/team'), 'ocdl');
   });
 
-  it('keeps registered data sets the platform’s: people read them, and change, remove or move nothing of them', async () => {
+  it('registered data sets are read-only: people cannot change, remove or move them', async () => {
     const team = `${root}/common/registry`;
     const admitted = { readers: ['bob'], writers: ['alice'] };
     // As it stands where an earlier version admitted people: what she made there and in the folder of data sets is hers.
@@ -146,7 +146,7 @@ describeWith(['hdfs'], 'people in HDFS', () => {
     assert.equal(await carol.read(`${team}/datasets/old/rows.csv`), 403);
   });
 
-  it('has the folder of data sets before anybody may write beside it', async () => {
+  it('creates the folder of data sets before anyone may write next to it', async () => {
     await store.admit(path('common/fresh'), { readers: [], writers: ['alice'] });
     assert.equal(await ownerOf('common/fresh/datasets'), 'ocdl');
     assert.equal(await alice.write(`${root}/common/fresh/datasets/mine`, 'x'), 403);
@@ -158,7 +158,7 @@ describeWith(['hdfs'], 'people in HDFS', () => {
     assert.equal(await alice.write(`${root}/common/fresh/mine`, 'x'), 201);
   });
 
-  it('keeps staging the platform’s: managers read, nobody writes', async () => {
+  it('staging is read-only for managers and closed to all others', async () => {
     await put('staging/team/models/a', 'model');
     await store.admit(path('staging/team'), { readers: ['carol'], writers: [] });
     await put('staging/team/models/b', 'later');
@@ -177,7 +177,7 @@ describeWith(['hdfs'], 'people in HDFS', () => {
     }
   });
 
-  it('takes access away from who is admitted no longer, also to what is there and what they made', async () => {
+  it('revokes the access of removed people, also to existing files and their own', async () => {
     const area = `${root}/common/changing`;
     await store.admit(path('common/changing'), { readers: ['carol'], writers: ['alice', 'bob'] });
     await put('common/changing/x/y/file', 'kept');
@@ -206,7 +206,7 @@ describeWith(['hdfs'], 'people in HDFS', () => {
     for (const each of [alice, bob, carol]) assert.equal(await each.read(`${area}/x/y/file`), 403);
   });
 
-  it('gives a file the rights of its folder also when people change right before it appears', async () => {
+  it('gives a file the permissions of its folder, even if people change right before it appears', async () => {
     await store.admit(path('common/racing'), { readers: ['bob'], writers: [] });
     await put('common/racing/sub/first');
     const way = await wayTo(url, async (op, pass) => {
@@ -228,14 +228,14 @@ describeWith(['hdfs'], 'people in HDFS', () => {
     assert.doesNotMatch(acl, /bob/);
   });
 
-  it('names who has a private area in a project, also whose it is no longer', async () => {
+  it('lists the owners of private areas in a project, including former members', async () => {
     await store.admit(path('private/kept/bob'), { owner: 'bob', readers: [], writers: [] });
     await store.admit(path('private/kept/alice'), { readers: [], writers: [] });
     assert.deepEqual(await store.people('kept'), ['alice', 'bob']);
     assert.deepEqual(await store.people('unknown'), []);
   });
 
-  it('changes what has an odd name, and nothing that the name could be taken for', async () => {
+  it('handles unusual names exactly, without affecting similar paths', async () => {
     const mine = 'private/odd/alice';
     const odd = [
       '%2e%2e',
@@ -272,7 +272,7 @@ describeWith(['hdfs'], 'people in HDFS', () => {
     assert.deepEqual((await store.list(path(mine))).files, []);
   });
 
-  it('admits to areas alone, and only people whom HDFS can name', async () => {
+  it('grants access only to areas, and only to people with valid HDFS names', async () => {
     const nobody = { readers: [], writers: [] };
     for (const folder of [
       'private',

@@ -1,4 +1,4 @@
-// HDFS when answers are lost, late, refused or empty on the way: what can be seen has its rights, and what went wrong is told once.
+// HDFS with lost, late, refused or empty answers: visible files have their permissions, and errors are reported once.
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -10,7 +10,7 @@ import { describeWith, hdfsServer } from '../servers.ts';
 import { person, type Person } from './hdfs-people.ts';
 import { refusalBy, wayTo, type Interfere } from './hdfs-way.ts';
 
-describeWith(['hdfs'], 'answers of HDFS', () => {
+describeWith(['hdfs'], 'lost and late answers of HDFS', () => {
   const root = `/${freshName('answers')}`;
   let url = '';
   let store: HdfsStore;
@@ -36,7 +36,7 @@ describeWith(['hdfs'], 'answers of HDFS', () => {
   it.each<[string, readonly ('lost' | 'direct')[]]>([
     ['a second attempt of the writer', ['lost']],
     ['the same request at another NameNode', ['lost', 'direct']],
-  ])('gives a file the rights of its folder when the answer to its rename was lost, by %s', async (_, ways) => {
+  ])('gives a file the permissions of its folder if the answer to its rename is lost: %s', async (_, ways) => {
     const area = `common/lost-${ways.length}`;
     await store.admit(path(area), { readers: ['bob'], writers: [] });
     let renames = 0;
@@ -53,7 +53,7 @@ describeWith(['hdfs'], 'answers of HDFS', () => {
     const late = await openBy(ways.map((one) => (one === 'lost' ? way.url : url)).join(','));
     const write = () => late.write(path(`${area}/file`), text());
     try {
-      if (ways.length === 1) await assert.rejects(write(), { code: 'NAMENODE_AWAY' });
+      if (ways.length === 1) await assert.rejects(write(), { code: 'NAMENODE_UNAVAILABLE' });
       await write();
     } finally {
       await late.close();
@@ -64,7 +64,7 @@ describeWith(['hdfs'], 'answers of HDFS', () => {
     assert.doesNotMatch(await aclOf(`${area}/file`), /bob/);
   });
 
-  it('does not refuse a write whose file can be seen already when the signal is aborted', async () => {
+  it('does not fail a write on abort once its file is visible', async () => {
     await store.admit(path('common/late'), { readers: ['bob'], writers: [] });
     const controller = new AbortController();
     const way = await wayTo(url, async (op, pass) => {
@@ -89,7 +89,7 @@ describeWith(['hdfs'], 'answers of HDFS', () => {
     assert.doesNotMatch(await aclOf('common/late/file'), /bob/);
   });
 
-  it('ends admitting when the signal is aborted', async () => {
+  it('stops granting access when the signal is aborted', async () => {
     await store.write(path('common/ending/a/b/c'), text());
     const controller = new AbortController();
     const way = await wayTo(url, async (op, pass) => {
@@ -108,7 +108,7 @@ describeWith(['hdfs'], 'answers of HDFS', () => {
     }
   });
 
-  it('announces the retry once', async () => {
+  it('reports the retry once', async () => {
     const { uri } = await store.write(path('common/p/once'), text());
     const way = await wayTo(url, async (op, pass) =>
       op === 'OPEN' ? refusalBy('StandbyException', 'Operation category READ is not supported') : pass(),
@@ -122,7 +122,7 @@ describeWith(['hdfs'], 'answers of HDFS', () => {
     }
   });
 
-  it('notices in its check that HDFS gives no bytes back', async () => {
+  it('its check detects that HDFS returns no bytes', async () => {
     const empty = createServer((_, response) => response.writeHead(200).end());
     await new Promise<void>((resolve) => empty.listen(0, '127.0.0.1', resolve));
     const body = JSON.stringify({ Location: `http://127.0.0.1:${(empty.address() as AddressInfo).port}/` });

@@ -1,4 +1,4 @@
-// HDFS in trouble: each trouble told apart, nothing half-written seen, and all well again when it is over.
+// HDFS faults: each has its own error, no partial file is visible, and work continues afterwards.
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createHdfsStore, type HdfsStore } from '../../activities/adapters/hdfs.ts';
@@ -9,17 +9,17 @@ import { describeWith } from '../servers.ts';
 import { ownHdfs, type OwnHdfs } from './hdfs-cluster.ts';
 import { person } from './hdfs-people.ts';
 
-/** Servers start anew in these tests, on a machine that may be slow. */
+/** Servers restart in these tests, on a machine that may be slow. */
 const LONG_MS = 300_000;
 /** A DataNode reports again within seconds; a starved one takes longer. */
 const AGAIN_MS = 120_000;
-/** Short enough to wait for in vain; where an answer must come, the store's own minute holds. */
+/** Short, for tests that expect a timeout; elsewhere the store's own minute applies. */
 const SILENCE_MS = 6_000;
 
-describeWith(['hdfs'], 'HDFS in trouble', () => {
+describeWith(['hdfs'], 'HDFS faults', () => {
   let own: OwnHdfs | undefined;
   let store: HdfsStore;
-  /** The same store, that waits less for who is silent. */
+  /** The same store with a shorter timeout. */
   let impatient: HdfsStore;
   const server = (): OwnHdfs => own ?? assert.fail('no HDFS');
   const at = (path: string): StorePath => storePath({ area: 'common', project: 'p', path });
@@ -34,7 +34,7 @@ describeWith(['hdfs'], 'HDFS in trouble', () => {
   const put = (path: string, count = 1) => store.write(at(path), chunks(count));
   const nothingAt = async (path: string): Promise<void> =>
     assert.equal(await store.stat(store.uri(at(path))), undefined);
-  /** Tried again, as the platform does, until it goes: a server that comes back is not at once in full swing. */
+  /** Retries until it succeeds, as the platform does: a restarted server needs some time. */
   async function goesAgain(path: string, count = 8): Promise<Artifact> {
     for (const until = Date.now() + AGAIN_MS; ; await sleep(500))
       try {
@@ -69,7 +69,7 @@ describeWith(['hdfs'], 'HDFS in trouble', () => {
   }, LONG_MS);
   const test = (name: string, run: () => Promise<void>): void => it(name, run, LONG_MS);
 
-  test('a quota of files used up', async () => {
+  test('file quota used up', async () => {
     await put('quota/a');
     await admin('SETQUOTA&namespacequota=2', '/ocdl/common/p/quota');
     await fails(put('quota/b'), 'NAMESPACE_QUOTA', /writing common\/p\/quota\/b .*number of files .*setQuota/);
@@ -78,7 +78,7 @@ describeWith(['hdfs'], 'HDFS in trouble', () => {
     await goesAgain('quota/b');
   });
 
-  test('a quota of disk space used up, at the rename and in the stream', async () => {
+  test('disk quota used up, at the rename and while streaming', async () => {
     await put('space/a');
     await admin('SETQUOTA&namespacequota=1000&storagespacequota=300000', '/ocdl/common/p/space');
     await fails(put('space/b'), 'SPACE_QUOTA', /disk space .*setSpaceQuota/);
@@ -106,7 +106,7 @@ describeWith(['hdfs'], 'HDFS in trouble', () => {
     await goesAgain('safe');
   });
 
-  test('a DataNode that dies in the middle of a write, and then there is none', async () => {
+  test('a DataNode that is killed during a write, leaving none', async () => {
     const writing = store.write(
       at('lost'),
       chunks(400, 40, () => server().dataNode.kill()),
@@ -126,7 +126,7 @@ describeWith(['hdfs'], 'HDFS in trouble', () => {
     assert.equal((await collect(await store.read(store.uri(at('there'))))).byteLength, 8 * chunk.byteLength);
   });
 
-  test('a DataNode that falls silent in the middle of a write and of a read', async () => {
+  test('a DataNode that stops responding during a write and a read', async () => {
     const large = await goesAgain('large', 400);
     const paused = { writing: false, reading: false };
     const pause = (what: keyof typeof paused): void => {
@@ -157,7 +157,7 @@ describeWith(['hdfs'], 'HDFS in trouble', () => {
     assert.equal(await store.digest(large.uri), large.sha256);
   });
 
-  test('a slow source and a slow reader are not the DataNode’s silence', async () => {
+  test('a slow source or reader does not count as a silent DataNode', async () => {
     const wait = (): Promise<void> => sleep(SILENCE_MS + 3000);
     const reading = async (): Promise<number> => {
       let read = 0;
@@ -171,18 +171,18 @@ describeWith(['hdfs'], 'HDFS in trouble', () => {
     assert.equal(read, 400 * chunk.byteLength);
   });
 
-  test('a NameNode that falls silent: given up, and ended at once by the signal', async () => {
+  test('a NameNode that stops responding: the call times out, or ends immediately when aborted', async () => {
     server().nameNode.pause();
     try {
       const controller = new AbortController();
       const aborted = store.digest(store.uri(at('there')), controller.signal);
       controller.abort(new Error('enough'));
       await assert.rejects(aborted, { message: 'enough' });
-      const away = /no NameNode answers/;
+      const unanswered = /no NameNode answers/;
       await Promise.all([
-        fails(impatient.stat(store.uri(at('there'))), 'NAMENODE_AWAY', away),
-        fails(impatient.write(at('paused'), chunks(1)), 'NAMENODE_AWAY', away),
-        fails(impatient.list('common/p' as StorePath), 'NAMENODE_AWAY', /silent for/),
+        fails(impatient.stat(store.uri(at('there'))), 'NAMENODE_UNAVAILABLE', unanswered),
+        fails(impatient.write(at('paused'), chunks(1)), 'NAMENODE_UNAVAILABLE', unanswered),
+        fails(impatient.list('common/p' as StorePath), 'NAMENODE_UNAVAILABLE', /silent for/),
       ]);
     } finally {
       server().nameNode.resume();
@@ -191,12 +191,12 @@ describeWith(['hdfs'], 'HDFS in trouble', () => {
     await goesAgain('paused');
   });
 
-  test('a NameNode that dies in the middle of a write, and comes back', async () => {
+  test('a NameNode that is killed during a write, and restarted', async () => {
     const writing = store.write(
       at('headless'),
       chunks(400, 40, () => server().nameNode.kill()),
     );
-    await fails(writing, 'NAMENODE_AWAY', /NameNode/);
+    await fails(writing, 'NAMENODE_UNAVAILABLE', /NameNode/);
     await server().nameNode.start();
     await goesAgain('headless');
     assert.equal((await collect(await store.read(store.uri(at('there'))))).byteLength, 8 * chunk.byteLength);

@@ -1,4 +1,4 @@
-// A way to a real NameNode on which a test interferes: it waits before or after a request, loses an answer, or gives its own.
+// A proxy to a real NameNode that can delay requests, lose answers or replace them.
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
@@ -7,10 +7,10 @@ export interface Answer {
   readonly body: string;
 }
 
-/** What becomes of an operation (`RENAME`); `pass` has the NameNode do it. `undefined`: the answer is lost. */
+/** Handles an operation (`RENAME`); `pass` forwards it to the NameNode. `undefined`: the answer is lost. */
 export type Interfere = (op: string, pass: () => Promise<Answer>) => Promise<Answer | undefined>;
 
-/** An answer by which HDFS refuses. */
+/** A refusal by HDFS. */
 export const refusalBy = (exception: string, message: string): Answer => ({
   status: 403,
   body: JSON.stringify({ RemoteException: { exception, javaClassName: `org.apache.hadoop.${exception}`, message } }),

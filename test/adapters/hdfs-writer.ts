@@ -1,4 +1,4 @@
-// A process that writes a file into HDFS without end, saying each chunk; killed by the tests.
+// A process that writes an endless file into HDFS and prints each chunk; killed by the tests.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createHdfsStore } from '../../activities/adapters/hdfs.ts';
 import type { StorePath } from '../../workflows/domain/names.ts';

@@ -14,7 +14,7 @@ import { openLocalCluster, processesWith, sandboxForTests, type LocalHarness } f
 const hasSandbox = await sandboxForTests('that jobs are isolated from the platform, the network and one another');
 const isolated = hasSandbox ? describe : describe.skip;
 
-/** What stands on the machine to be attacked. */
+/** The targets of the attacks on this machine. */
 interface Targets {
   readonly token: string;
   readonly tokenFile: string;
@@ -31,7 +31,7 @@ interface Attack {
   readonly name: string;
   /** Python; prints `SUCCEEDED` when it got through. */
   readonly code: (targets: Targets, harness: LocalHarness) => string;
-  /** Did it get through, as seen from outside? Without this, what it printed decides. */
+  /** Whether the attack succeeded, as seen from outside; by default its output decides. */
   readonly got?: (targets: Targets, outcome: JobOutcome) => boolean;
 }
 
@@ -100,19 +100,19 @@ print("SUCCEEDED" if ${python(`HOME=${homedir()}`)}.encode() in found else "noth
     code: () => `print("SUCCEEDED" if "daemon:" in open("/etc/passwd").read() else "its own alone")`,
   },
   {
-    name: 'makes a user namespace, in which it would be root',
+    name: 'creates a user namespace, in which it would be root',
     code: () => `${SYSCALLS}
 print("SUCCEEDED" if libc.unshare(0x10000000) == 0 else "refused with %d" % ctypes.get_errno())`,
   },
   {
-    name: 'makes a user namespace with a new process',
+    name: 'creates a user namespace with a new process',
     code: () => `${SYSCALLS}
 pid = libc.syscall(CLONE, 0x10000000 | 17, 0, 0, 0, 0)
 if pid == 0: os._exit(0)
 print("SUCCEEDED" if pid > 0 else "refused with %d" % ctypes.get_errno())`,
   },
   {
-    name: 'makes a user namespace with clone3, whose flags no filter can see',
+    name: 'creates a user namespace with clone3, whose flags no filter can see',
     code: () => `${SYSCALLS}
 arguments = (ctypes.c_uint64 * 11)(0x10000000, 0, 0, 0, 17)
 pid = libc.syscall(435, arguments, 88)
@@ -120,16 +120,16 @@ if pid == 0: os._exit(0)
 print("SUCCEEDED" if pid > 0 else "refused with %d" % ctypes.get_errno())`,
   },
   {
-    name: 'makes a user namespace by the program for it',
+    name: 'creates a user namespace with unshare',
     code: () => `import subprocess
 print(subprocess.run(["unshare", "--user", "--map-root-user", "echo", "SUCCEEDED"], capture_output=True, text=True).stdout)`,
   },
   {
-    name: 'keeps memory in a file without a name, where no process has it',
+    name: 'keeps memory in an unnamed file that belongs to no process',
     code: () => `import os\nos.memfd_create("bomb")\nprint("SUCCEEDED")`,
   },
   {
-    name: 'keeps memory in a shared segment that nothing maps',
+    name: 'keeps memory in an unmapped shared segment',
     code: () => `${SYSCALLS}
 segment = libc.shmget(0, 1 << 20, 0o1600)
 if segment >= 0: libc.shmctl(segment, 0, None)
@@ -184,7 +184,7 @@ isolated('a job cannot do what it could without the sandbox:', () => {
     expect(await attempt(inside)).toBe(false);
   });
 
-  test('outlives its cancel by a double fork in a session of its own', async () => {
+  test('survives its cancellation by a double fork in its own session', async () => {
     const { inside, bare } = open();
     const code = `
 import os, sys, time
@@ -217,7 +217,7 @@ time.sleep(120)
     expect(await survives(inside)).toBe(false);
   });
 
-  test('leaves a process behind when it ends by itself', async () => {
+  test('leaves a process behind when it ends normally', async () => {
     const { inside, bare } = open();
     const code = `
 import subprocess, sys
@@ -235,7 +235,7 @@ subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)", sys.argv
     expect(await leaves(inside)).toBe(false);
   });
 
-  test('holds privileges: no user of the platform, no capability, no way to new ones, no say over the kernel', async () => {
+  test('has no privileges: an unprivileged user, no capabilities, no way to gain any, no write access to the kernel', async () => {
     const { inside } = open();
     const code = `
 import os
@@ -250,7 +250,7 @@ print("root writable", os.access("/", os.W_OK), "dev writable", os.access("/dev"
     expect(log).toMatch(/root writable False dev writable False/);
   });
 
-  test('a folder that holds the platform is never shown', async () => {
+  test('a folder that contains the platform is never mounted', async () => {
     const careless = await openLocalCluster({
       sandbox: 'bubblewrap',
       environment: () => Promise.resolve({ python: '/usr/bin/python3', base: '/usr/bin/python3', folders: [tmpdir()] }),

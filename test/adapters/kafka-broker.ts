@@ -1,4 +1,4 @@
-// A Kafka of a test's own, to kill, to pause and to configure; a client of it that is not the adapter.
+// A separate Kafka that tests kill, pause and configure, and a client that is not the adapter.
 import { appendFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { Kafka, logLevel, type KafkaMessage } from 'kafkajs';

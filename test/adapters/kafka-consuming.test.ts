@@ -97,7 +97,7 @@ describeWith(['kafka'], 'kafka, consuming', () => {
   }
 
   it(
-    'reads both modes of the binding, and hands over anything else as it came',
+    'reads both modes of the binding, and passes other messages on unchanged',
     async () => {
       const topic = freshName('modes');
       const bus = await open();
@@ -138,7 +138,7 @@ describeWith(['kafka'], 'kafka, consuming', () => {
   );
 
   it(
-    'puts 10,000 junk messages away and handles the good ones around them',
+    'dead-letters 10,000 junk messages and handles the valid ones between them',
     async () => {
       const topic = freshName('junk');
       const bus = await open({ topics: { ...topics, partitions: 1 } });
@@ -175,7 +175,7 @@ describeWith(['kafka'], 'kafka, consuming', () => {
   );
 
   it(
-    'goes on where the group was, through all that came while it was away, in order',
+    'resumes at the group’s offset and handles all missed events in order',
     async () => {
       const topic = freshName('backlog');
       const bus = await open();
@@ -192,7 +192,7 @@ describeWith(['kafka'], 'kafka, consuming', () => {
   );
 
   it(
-    'lets other partitions go on while one waits for its next attempt',
+    'continues other partitions while one waits for a retry',
     async () => {
       const topic = freshName('pause');
       const bus = await open();
@@ -217,7 +217,7 @@ describeWith(['kafka'], 'kafka, consuming', () => {
   );
 
   it(
-    'puts away also the largest event, and of one that grows too large its beginning',
+    'dead-letters even the largest event, truncated if it would become too large',
     async () => {
       const topic = freshName('largest');
       const bus = await open({ topics: { ...topics, partitions: 1 } });
@@ -240,7 +240,7 @@ describeWith(['kafka'], 'kafka, consuming', () => {
   );
 
   it(
-    'lets a slow handler finish while another subscriber joins: nothing lost, nothing at two places at once',
+    'lets a slow handler finish while another subscriber joins, with no losses and no concurrent duplicates',
     async () => slow,
     LONG_MS,
   );

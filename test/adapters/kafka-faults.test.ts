@@ -40,7 +40,7 @@ describeWith(['kafka'], 'kafka with faults', () => {
   }
 
   it(
-    'keeps each acknowledged event once when the broker is killed while 200 are published',
+    'keeps each acknowledged event exactly once if the broker is killed while publishing 200',
     async () => {
       const topic = freshName('killed');
       const bus = await open();
@@ -63,7 +63,7 @@ describeWith(['kafka'], 'kafka with faults', () => {
   );
 
   it(
-    'goes on consuming after the broker was killed: nothing lost, order kept',
+    'resumes consuming after the broker was killed, in order and without losses',
     async () => {
       const topic = freshName('consumed');
       const bus = await open();
@@ -96,7 +96,7 @@ describeWith(['kafka'], 'kafka with faults', () => {
   );
 
   it(
-    'waits for a broker that is paused, longer than the group keeps a silent member',
+    'waits for a paused broker, beyond the session timeout of the group',
     async () => {
       const topic = freshName('paused');
       const bus = await open();
@@ -118,7 +118,7 @@ describeWith(['kafka'], 'kafka with faults', () => {
   );
 
   it(
-    'gives another subscriber what a killed process had in hand, and nothing that it had finished',
+    'gives the unfinished events of a killed process to another subscriber, but not finished ones',
     async () => {
       const topic = freshName('died');
       const bus = await open();

@@ -1,4 +1,4 @@
-// A Kafka that is reached by an IPv6 address, as the variable names it and as the broker itself does.
+// A Kafka with an IPv6 address, both in the variable and as advertised by the broker.
 import { anyFreePort } from '../../deploy/local/ports.ts';
 import { openClient, withAdmin } from '../../activities/adapters/kafka/client.ts';
 import { readVariables } from '../../workers/config.ts';
@@ -23,10 +23,10 @@ describeWith(['kafka'], 'a broker on the IPv6 loopback', () => {
   let broker: OwnBroker | undefined;
   afterAll(() => broker?.close());
 
-  test('is connected to, names itself by that address, and takes an event', async () => {
+  test('accepts a connection and an event, and advertises that address', async () => {
     if (port === undefined) {
       if (process.env.CI === 'true') throw new Error('this machine has no IPv6 loopback');
-      process.stderr.write('LEFT OUT: a broker on the IPv6 loopback: this machine has none.\n');
+      process.stderr.write('SKIPPED: a broker on the IPv6 loopback, which this machine does not have.\n');
       return;
     }
     const add = (stack: string, name: string, more: string): string =>

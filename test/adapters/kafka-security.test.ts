@@ -1,4 +1,4 @@
-// The event bus on a Kafka with TLS, logins and rights: what it takes, and how a refusal is told.
+// The event bus on a Kafka with TLS, logins and rights: what it accepts, and how refusals are reported.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -38,7 +38,7 @@ function authority(folder: string, name: string) {
   };
 }
 
-describeWith(['kafka'], 'kafka with TLS, logins and rights', () => {
+describeWith(['kafka'], 'kafka with TLS, SASL and ACLs', () => {
   let broker: OwnBroker;
   let remove = async (): Promise<void> => undefined;
   let [secured, mutual, ca, otherCa, folder] = ['', '', '', '', ''];
@@ -111,7 +111,7 @@ describeWith(['kafka'], 'kafka with TLS, logins and rights', () => {
   it('passes events over TLS with SCRAM', async () => passesAnEvent(await open({ sasl: scram })), CASE_TIMEOUT_MS);
 
   it(
-    'passes events over TLS with a certificate of its own, and is refused without',
+    'passes events over TLS with a client certificate, and is refused without one',
     async () => {
       await passesAnEvent(await open({ brokers: [mutual], ssl: { ca, ...client } }));
       await assert.rejects((await open({ brokers: [mutual] })).check(), /checking Kafka: .*Kafka at/);
@@ -120,7 +120,7 @@ describeWith(['kafka'], 'kafka with TLS, logins and rights', () => {
   );
 
   it(
-    'is reached by variables alone',
+    'is configured by variables only',
     async () => {
       const [caFile, passwordFile] = [join(folder, 'variable-ca.pem'), join(folder, 'variable-password')];
       writeFileSync(caFile, ca);
@@ -150,46 +150,46 @@ describeWith(['kafka'], 'kafka with TLS, logins and rights', () => {
       /rejected the user "other" .*\(plain\)/,
     ],
     [
-      'a mechanism the broker has not',
+      'a SASL mechanism that the broker does not support',
       () => ({ sasl: { ...scram, mechanism: 'scram-sha-256' } }),
       /rejected.*mechanism/,
     ],
     [
-      'a broker with the certificate of another authority',
+      'a broker with a certificate of another CA',
       () => ({ sasl: scram, ssl: { ca: otherCa } }),
       /certificate of Kafka at .* is not trusted .*configured certificate authority/,
     ],
-    ['the system’s authorities', () => ({ sasl: scram, ssl: true as const }), /is not trusted/],
+    ['a broker that the system’s CAs do not cover', () => ({ sasl: scram, ssl: true as const }), /is not trusted/],
     [
-      'a broker with the certificate of another name',
+      'a broker with a certificate for another name',
       () => ({ sasl: scram, brokers: [secured.replace(HOST, 'localhost')] }),
       /is not trusted .*check the broker's address/,
     ],
   ])(
-    'refuses %s, and says so to whoever checks, publishes or subscribes',
-    async (_what, options, told) => {
+    'refuses %s, and reports it to checks, publishers and subscribers',
+    async (_what, options, expected) => {
       const bus = await open(options());
       const errors: unknown[] = [];
       const handle = async (): Promise<void> => undefined;
       await bus.subscribe({ topic: 'secured', group: 'group', handle, onError: (error) => errors.push(error) });
-      await assert.rejects(bus.check(), told);
-      await assert.rejects(bus.publish('secured', 'k', event('a')), told);
+      await assert.rejects(bus.check(), expected);
+      await assert.rejects(bus.publish('secured', 'k', event('a')), expected);
       await eventually('the subscription to tell', () => errors.length > 0);
-      assert.match(String(errors[0]), told);
+      assert.match(String(errors[0]), expected);
       for (const text of [...warnings, ...errors.map(String)]) assert.ok(!/a good|wrong$|secret/.test(text), text);
     },
     4 * CASE_TIMEOUT_MS,
   );
 
   it(
-    'says which right is missing, and needs no others than those it names',
+    'reports missing ACLs, and needs no others than those it reports',
     async () => {
       const topics = { partitions: 1, replication: 1, retentionMs: 3_600_000 };
       const bus = await open({ sasl: plain, topics });
       const topic = freshName('rights');
-      const told =
+      const expected =
         /denies access \((TOPIC|CLUSTER)_AUTHORIZATION_FAILED\): grant the user "other" Describe, Read, Write and Create on the topic and Read on the group/;
-      await assert.rejects(bus.publish(topic, 'k', event('a')), told);
+      await assert.rejects(bus.publish(topic, 'k', event('a')), expected);
       const admin = bareClient(broker.brokers).admin();
       await admin.connect();
       const grant = (resourceType: number, resourceName: string, operation: number) => ({
@@ -213,7 +213,7 @@ describeWith(['kafka'], 'kafka with TLS, logins and rights', () => {
       const { finished, stop } = await listen(bus, topic, 'group');
       await eventually('the event', () => finished.includes('b'));
       await stop();
-      // The topic's settings may not be seen: that is told, and no hindrance.
+      // The topic's settings are not readable: this is reported, but is not an error.
       const second = await open({ sasl: plain, topics });
       await second.publish(topic, 'k', event('c'));
       assert.ok(

@@ -50,7 +50,7 @@ describeWith(['kafka'], 'kafka', () => {
       ],
     });
   it(
-    'writes what any reader of CloudEvents on Kafka knows',
+    'writes standard CloudEvents for Kafka',
     async () => {
       const topic = freshName('wire');
       const sent = { ...event('e-1', { release: 'r-1', text: '✓' }), subject: 'models/rf' };
@@ -72,7 +72,7 @@ describeWith(['kafka'], 'kafka', () => {
   );
 
   it(
-    'makes a missing topic as configured, and is silent about it the next time',
+    'creates a missing topic as configured, without a warning',
     async () => {
       const topic = freshName('made');
       await (await open()).publish(topic, 'k', event('a'));
@@ -90,7 +90,7 @@ describeWith(['kafka'], 'kafka', () => {
   );
 
   it(
-    'warns of a topic with other settings, says how to mend it, and leaves it alone',
+    'warns about a topic with different settings, says how to fix it, and does not change it',
     async () => {
       const topic = freshName('other');
       await makeTopic(topic, 2, { 'retention.ms': '3600000' });
@@ -112,7 +112,7 @@ describeWith(['kafka'], 'kafka', () => {
   );
 
   it(
-    'refuses an event that is too large, for the bus or for its topic, and goes on',
+    'refuses an event that is too large for the bus or its topic, and continues',
     async () => {
       const topic = freshName('large');
       const bus = await open();
@@ -130,7 +130,7 @@ describeWith(['kafka'], 'kafka', () => {
   );
 
   it(
-    'says that nobody answers, without a word on the console, and starts all the same',
+    'starts although no broker answers, and reports it without writing to the console',
     async () => {
       const said: unknown[] = [];
       const original = { ...console };

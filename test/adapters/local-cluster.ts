@@ -1,4 +1,4 @@
-// Opens the local cluster for tests: a home of its own, the API stand-in, small models, a look at the machine's processes.
+// Opens the local cluster for tests: its own home, an API stand-in, small models, and a list of the machine's processes.
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
@@ -10,7 +10,7 @@ import {
   type LocalProcessCluster,
   type LocalProcessOptions,
 } from '../../activities/adapters/local-process/cluster.ts';
-import { findPython } from '../../deploy/local/python.ts';
+import { findPython } from '../../activities/adapters/local-process/python.ts';
 import type { NamedArtifact } from '../../workflows/domain/model.ts';
 import type { ClusterHarness } from '../contracts/cluster.ts';
 import { artifactOf, startJobApi } from '../contracts/cluster-job-api.ts';
@@ -112,7 +112,7 @@ const CARD = JSON.stringify({
 });
 
 /**
- * Whether tests of the sandbox can run here. Where it is missing they fail with CI=true; elsewhere they are left out loudly.
+ * Whether tests of the sandbox can run here. Without it they fail with CI=true; elsewhere they are skipped, with a notice.
  */
 export async function sandboxForTests(what: string): Promise<boolean> {
   const { detectSandbox } = await import('../../activities/adapters/local-process/sandbox.ts');
@@ -120,6 +120,6 @@ export async function sandboxForTests(what: string): Promise<boolean> {
   if (sandbox.kind !== 'none') return true;
   if (process.env['CI'] === 'true')
     throw new Error(`bubblewrap is needed for ${what} and does not work: ${sandbox.why}`);
-  console.warn(`\n!!! LEFT OUT: ${what}. bubblewrap does not work here: ${sandbox.why}\n`);
+  console.warn(`\n!!! SKIPPED: ${what}. bubblewrap does not work here: ${sandbox.why}\n`);
   return false;
 }

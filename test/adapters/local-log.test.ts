@@ -1,4 +1,4 @@
-// EventBus on a local disk: the contract, and what only several processes and a torn file show.
+// EventBus on a local disk: the contract, and cases with several processes and a damaged file.
 import assert from 'node:assert/strict';
 import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -64,20 +64,20 @@ describe('local log', () => {
   const numbers = (name: string, from: number, to: number): string[] =>
     Array.from({ length: to - from }, (_, at) => `${name}-${from + at}`);
 
-  it('keeps every event of two processes that publish at once, in order', async () => {
+  it('keeps every event of two concurrently publishing processes, in order', async () => {
     const children = ['p', 'q'].map((name) => startProgram('log-publisher.ts', [root, 'releases', name, '0', '500']));
     await Promise.all(children.map(({ ended }) => ended));
     const seen = await contents('releases');
     assert.deepEqual(idsOf(seen, 'p'), numbers('p', 0, 500));
     assert.deepEqual(idsOf(seen, 'q'), numbers('q', 0, 500));
     assert.equal(seen.length, 1000);
-    // They did publish at the same time, not one after the other.
+    // They published concurrently, not one after the other.
     const firstOfQ = seen.findIndex(({ id }) => id.startsWith('q-'));
     const lastOfP = seen.findLastIndex(({ id }) => id.startsWith('p-'));
     assert.ok(firstOfQ < lastOfP && seen.findIndex(({ id }) => id.startsWith('p-')) < seen.length - 1);
   }, 600_000);
 
-  it('loses nothing that was acknowledged when publishers are killed in the middle', async () => {
+  it('loses no acknowledged event when publishers are killed', async () => {
     const other = startProgram('log-publisher.ts', [root, 'releases', 'q', '0', '500']);
     let next = 0;
     const resent: string[] = [];
@@ -104,7 +104,7 @@ describe('local log', () => {
     );
   }, 600_000);
 
-  it('takes over from a consumer that was killed', async () => {
+  it('takes over from a killed consumer', async () => {
     const bus = await open();
     for (const id of numbers('a', 0, 20)) await bus.publish('findings', 'k', event(id));
     const child = startProgram('log-consumer.ts', [root, 'findings', 'group']);
@@ -135,13 +135,13 @@ describe('local log', () => {
     ['zeros', (log: Buffer) => Buffer.concat([log, Buffer.alloc(5000)])],
     ['damaged records', (log: Buffer) => Buffer.concat([log, Buffer.from('{"key":"k"}\n{"crc":"00000000"}\n')])],
     ['100 kB of damage', (log: Buffer) => Buffer.concat([log, Buffer.alloc(100_000, '{}\n')])],
-  ])('cuts %s at the end and goes on', async (_what, tear) => {
+  ])('truncates %s at the end and continues', async (_what, tear) => {
     const first = await open();
     for (const id of ['a', 'b']) await first.publish('torn', 'k', event(id));
     const file = join(root, 'torn', 'log.jsonl');
     const sound = await readFile(file);
     await writeFile(file, tear(sound));
-    // A reader does not step over the torn end; the next publisher, of whatever process, cuts it.
+    // A reader does not skip the damaged end; the next publisher of any process truncates it.
     const seen: string[] = [];
     const subscription = await first.subscribe({
       topic: 'torn',
@@ -160,7 +160,7 @@ describe('local log', () => {
     );
   });
 
-  it('passes over a record damaged in the middle, and tells', async () => {
+  it('skips a damaged record in the middle, and reports it', async () => {
     const bus = await open();
     for (const id of ['a', 'b', 'c']) await bus.publish('rotten', 'k', event(id));
     const file = join(root, 'rotten', 'log.jsonl');
@@ -179,7 +179,7 @@ describe('local log', () => {
     assert.match(String(errors[0]), /damaged record/);
   });
 
-  it('restarts at the oldest event, and reports it, when the log was replaced', async () => {
+  it('restarts at the oldest event if the log was replaced, and reports it', async () => {
     const bus = await open();
     const seen: string[] = [];
     const errors: unknown[] = [];
@@ -201,7 +201,7 @@ describe('local log', () => {
     assert.match(String(errors[0]), /shorter than the stored offset/);
   });
 
-  it('takes over the lock of a process that is gone, and of another that has its id now', async () => {
+  it('takes over the lock of a dead process, even if its pid was reused', async () => {
     await (await open()).publish('locked', 'k', event('a'));
     const lock = join(root, 'locked', 'publish.lock');
     // No process has an id this large; process 1 is alive, but did not start then; the last is what a power cut leaves.
@@ -214,7 +214,7 @@ describe('local log', () => {
     assert.deepEqual([...(await readdir(join(root, 'locked')))].sort(), ['groups', 'log.jsonl']);
   });
 
-  it('waits for a lock whose owner lives', async () => {
+  it('waits for a lock whose owner is alive', async () => {
     const [one, two] = await Promise.all(['a', 'b'].map(() => createLockOwner(join(root, '.owners'))));
     const path = join(root, 'some.lock');
     const held = await one?.tryLock(path);
@@ -224,7 +224,7 @@ describe('local log', () => {
     assert.ok(await two?.tryLock(path));
   });
 
-  it('refuses an event that is too large, and takes the largest', async () => {
+  it('refuses an event that is too large, and accepts the largest', async () => {
     const bus = await open();
     await rejectsAs('InvalidInput', 'too large', bus.publish('large', 'k', event('a', 'x'.repeat(1_000_000))));
     const large = 'x'.repeat(999_000);
@@ -235,7 +235,7 @@ describe('local log', () => {
     );
   });
 
-  it('puts away also the largest event', async () => {
+  it('dead-letters even the largest event', async () => {
     const bus = await open();
     await bus.subscribe({
       topic: 'large',
@@ -256,7 +256,7 @@ describe('local log', () => {
     assert.equal((dead[0] as { value: CloudEvent }).value.id, 'a');
   });
 
-  it('keeps its files to its own user', async () => {
+  it('keeps its files private to its user', async () => {
     await (await open()).publish('modes', 'k', event('a'));
     for (const path of ['modes', '.owners']) assert.equal((await stat(join(root, path))).mode & 0o777, 0o700);
     assert.equal((await stat(join(root, 'modes', 'log.jsonl'))).mode & 0o777, 0o600);

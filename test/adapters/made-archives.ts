@@ -1,4 +1,4 @@
-// Archives made entry by entry, also such as no program would make.
+// Archives made entry by entry, including ones that no program would make.
 import type { Header } from 'tar-stream';
 import tar from 'tar-stream';
 import { collect } from '../contracts/cases.ts';

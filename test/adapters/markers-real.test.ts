@@ -64,7 +64,7 @@ describe('markers at a Git remote', () => {
     return { marked: await another(), another, close: () => scene.close() };
   });
 
-  it('need a repository that a person has made; without it they belong to nobody', async () => {
+  it('need a repository that a person has created; without it they have no owner', async () => {
     const scene = await httpsScene();
     try {
       const marked = markedCode('the Git remote', await scene.open());

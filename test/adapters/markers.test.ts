@@ -47,7 +47,7 @@ markerContract(
   async () => {
     const { path, remove } = await scratchFolder();
     const { checkpoints: _, ...marked } = markedHome(join(path, 'home'));
-    // Of several homes each has checkpoints of its own, and the last one written counts.
+    // Each of several homes has its own checkpoints, and the newest one counts.
     return { marked, another: async () => marked, close: remove };
   },
   { checkpoints: false },
@@ -63,7 +63,7 @@ markerContract('a Temporal namespace', async () => {
 });
 
 describe('checkpoints', () => {
-  it('of a store stay few, and of a home are read back', async () => {
+  it('of a store are pruned, and those of a home are read back', async () => {
     const { path, remove } = await scratchFolder();
     try {
       const store = await createLocalDisk({ root: path, name: 'areas' });

@@ -1,4 +1,4 @@
-// Every call of Records once, with what must be there before it: for tests that disturb each of them.
+// Every call of Records once, with its prerequisites, for tests that disturb each call.
 import type { Records } from '../../activities/records.ts';
 import { defaultPolicy } from '../../workflows/domain/model.ts';
 import * as set from '../contracts/records/scene.ts';
@@ -50,7 +50,13 @@ const writes = {
     (records) =>
       records.kept(user, 1),
   acceptRestore: async (_, scene) => {
-    const accepted = { tick: 1, numbers: [{ type: scene.type, sequence: 7 }], keys: [], voidTokens: false };
+    const accepted = {
+      tick: 1,
+      numbers: [{ type: scene.type, sequence: 7 }],
+      keys: [],
+      voidTokens: false,
+      findings: [],
+    };
     const audit = scene.entry();
     return (records) => records.acceptRestore(accepted, audit);
   },
@@ -352,6 +358,10 @@ const reads = {
   livePointer: async (direct, scene) => {
     await withLiveRelease(direct, scene);
     return (records) => records.livePointer(scene.application, scene.type);
+  },
+  unstartedTypes: async (direct, scene) => {
+    await set.setApplication(direct, scene);
+    return (records) => records.unstartedTypes(1);
   },
   wasLive: async (direct, scene) => {
     const release = await withLiveRelease(direct, scene);

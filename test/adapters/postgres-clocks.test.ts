@@ -15,7 +15,7 @@ afterAll(async () => opened.records?.close());
 
 const HOUR_MS = 3_600_000;
 
-/** Does the work with this process's clock off by so much; its timers go on as they are. */
+/** Does the work with this process's clock shifted; timers are unaffected. */
 async function withClockOff<R>(ms: number, work: () => Promise<R>): Promise<R> {
   const kept = [
     'setTimeout',
@@ -45,7 +45,7 @@ describe.each([
   ['ahead', HOUR_MS],
   ['behind', -HOUR_MS],
 ])('a worker whose clock is an hour %s', (_, off) => {
-  it('has the same evaluations as evidence as any other', async () => {
+  it('accepts the same evaluations as evidence as any other worker', async () => {
     const { start, validate, ask, evaluate, give } = await openLife();
     await start('rf-1');
     const early = await (await ask('rf-1'))();
@@ -56,7 +56,7 @@ describe.each([
     assert.equal(approved.came, 'done', approved.message);
   });
 
-  it('takes an undo within its time, refuses it after that, and closes the version no earlier', async () => {
+  it('accepts an undo within its window, refuses it afterwards, and does not close the version earlier', async () => {
     const { idOf, submit, give, standing } = await openLife({ undoWithinSeconds: 600 });
     for (const id of ['rf-1', 'rf-2']) {
       await submit(id);
@@ -72,7 +72,7 @@ describe.each([
     assert.equal(undone.came, 'done', undone.message);
   });
 
-  it('closes a rejected version when its time is over', async () => {
+  it('closes a rejected version when its undo window has passed', async () => {
     const { idOf, submit, give, standing } = await openLife({ undoWithinSeconds: 0 });
     await submit('rf-1');
     await give('rf-1', 'reject', 'mia', { args: { reason: 'no' } });

@@ -1,4 +1,4 @@
-// The calls of Records that are about starts, commands and decisions, each once, with what must be there before it.
+// The calls of Records that are about starts, commands and decisions, each once, with its prerequisites.
 import assert from 'node:assert/strict';
 import type { Records } from '../../activities/records.ts';
 import { inputDigest } from '../../activities/adapters/postgres/starts.ts';
@@ -112,6 +112,11 @@ export const decisionWrites = {
   closeStart: async (direct, scene) => {
     const { id } = await withCommand(direct, scene);
     return (records) => records.closeStart(id, 'over');
+  },
+  closeQuiet: async (direct, scene) => {
+    const { id } = await withCommand(direct, scene);
+    const since = await direct.clock();
+    return (records) => records.closeQuiet(id, { since, forMs: 0 });
   },
   restarted: async (direct, scene) => {
     await withStart(direct, scene);

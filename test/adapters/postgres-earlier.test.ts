@@ -1,4 +1,4 @@
-// A database of before starts, commands and decisions were recorded: what was open goes on, what was decided stands and verifies.
+// A database from before starts, commands and decisions were recorded: open work continues, and decisions stay valid and verifiable.
 import assert from 'node:assert/strict';
 import canonicalize from 'canonicalize';
 import pg from 'pg';
@@ -34,7 +34,7 @@ const spec: RunSpec = {
   ...{ parameters: {}, seed: 1, compute: 'cpu', deadlineSeconds: 60 },
 };
 
-/** A database as the program of before left it, written row by row. */
+/** A database as left by the earlier program, written row by row. */
 async function createEarlier(scene: Scene) {
   const url = await freshDatabase();
   const { db } = openDatabase({ url, poolSize: 1, statementMs: 30_000, onWarn: () => undefined });
@@ -110,7 +110,7 @@ async function withRecords(url: string, work: (records: Records) => Promise<void
   }
 }
 
-/** Everything that could be there, in every state. */
+/** Everything that could exist, in every state. */
 async function fill(scene: Scene) {
   const earlier = await createEarlier(scene);
   const { insert, audit, decided, version, release, project, type, application, sql } = earlier;
@@ -133,7 +133,15 @@ async function fill(scene: Scene) {
   await version('rf-provisioning', { state: 'provisioning', version: null, digest: null });
   await version('rf-training', { state: 'training', version: null, digest: null, detail: 'attempt 2' });
   await version('rf-validating', { state: 'validating', version: null, digest: null });
+  // Closing a version freed its bytes, whether it had any or not.
+  const claim = { project, model: 'forest', digest: null, freed: true };
   await version('rf-withdrawn', { state: 'withdrawn' });
+  await insert('authoritative.digest_claims', { ...claim, submission: 'rf-withdrawn' });
+  // Two whose lifecycle had only to close them when the program stopped.
+  await version('rf-closing', { state: 'withdrawn' });
+  const digest = digestOf('rf-closing');
+  await insert('authoritative.digest_claims', { ...claim, submission: 'rf-closing', digest, freed: false });
+  await version('rf-untrained', { state: 'withdrawn', version: null, digest: null });
   const first = await decided('rf-new', 'approve', 'mia', { to: 'new' });
   await version('rf-new', { state: 'new', revision: 2, decisions: [first.decision] });
   const rejected = await decided('rf-rejected', 'reject', 'mia', { args: { reason: 'no' }, to: 'rejected' });
@@ -226,12 +234,13 @@ async function fill(scene: Scene) {
   return { ...earlier, commands: { first, rejected, failed, revert, label } };
 }
 
-it('brings over what was open: each goes on by its start, in its state, and what had ended stays ended', async () => {
+it('migrates open workflows with their start and state, and leaves closed ones closed', async () => {
   const scene = createScene();
   const { url, project, type, application } = await fill(scene);
   await withRecords(url, async (records) => {
     const { rows } = await records.openStarts({ limit: 100 });
-    const versions = ['provisioning', 'training', 'validating', 'new', 'rejected', '1', '2', '3', '4'];
+    const closing = ['closing', 'untrained'];
+    const versions = [...closing, 'provisioning', 'training', 'validating', 'new', 'rejected', '1', '2', '3', '4'];
     assert.deepEqual(
       rows.map(({ workflowId: id }) => id).sort(),
       [
@@ -243,7 +252,7 @@ it('brings over what was open: each goes on by its start, in its state, and what
       ].sort(),
     );
     assert.ok(rows.every(({ earlier, closedAt, parent }) => earlier && closedAt === null && parent === null));
-    // Children go on as well, as children.
+    // Children continue, too, as children.
     for (const [id, parent] of [
       [`run/${project}/forest/rf-training/2`, `model/${project}/forest/rf-training`],
       [`release/${type}-3`, `model/${project}/forest/rf-3`],
@@ -263,14 +272,14 @@ it('brings over what was open: each goes on by its start, in its state, and what
     assert.equal(await records.admit({ ...seen, digest: 'of-before' }), 'admitted');
     assert.equal(await records.admit({ ...seen, digest: inputDigest(running?.input ?? {}) }), 'admitted');
     assert.equal(await records.admit({ ...seen, digest: 'of-before' }), 'other-input');
-    // What its steps made before is still not on record.
+    // Results of its earlier steps are still not recorded.
     assert.equal((await records.start(id))?.broughtOver, true);
 
     const standing = (submission: string) => records.versionStanding({ project, model: 'forest', submission });
     const fresh = await standing('rf-new');
     assert.deepEqual([fresh.counting, fresh.quorum, fresh.version.state], [['mia'], 2, 'new']);
     assert.equal((await standing('rf-training')).attempt, 2);
-    assert.equal((await standing('rf-withdrawn')).closed, true);
+    for (const id of ['withdrawn', ...closing]) assert.equal((await standing(`rf-${id}`)).closed, true, id);
     const { undoUntil } = await standing('rf-rejected');
     assert.ok(undoUntil !== null && Date.parse(undoUntil) > Date.now());
     assert.deepEqual((await records.project(project))?.policy, { ...defaultPolicy, quorum: 2 });
@@ -279,7 +288,34 @@ it('brings over what was open: each goes on by its start, in its state, and what
   });
 });
 
-it('lets what was open come to its end: an approval of before counts, with evidence of before', async () => {
+it('lets a lifecycle that had only to close end, and its bytes are submitted again', async () => {
+  const scene = createScene();
+  const { url, project, type } = await fill(scene);
+  await withRecords(url, async (records) => {
+    const id = `model/${project}/forest/rf-closing`;
+    const run = { workflowId: id, type: 'modelLifecycle', digest: 'of-before', runId: 'r' };
+    assert.equal(await records.admit(run), 'admitted');
+    assert.equal((await records.start(id))?.broughtOver, true);
+    // What `begin` does, after which only this run cleans up.
+    await records.closeStart(id, 'withdrawn');
+    assert.equal(await records.admit(run), 'admitted');
+    assert.equal(await records.admit({ ...run, runId: 'another' }), 'closed');
+
+    const key = { project, model: 'forest', submission: 'rf-again' };
+    const input = { ...key, type, author: 'sam', beginning: { directory: 'd' } };
+    const row = versionRow(scene, { submission: 'rf-again', state: 'validating', version: null, digest: null });
+    const again = workflowId.modelLifecycle(key);
+    const start = { workflowId: again, type: 'modelLifecycle', input, askedBy: 'sam', roles: [], project } as const;
+    await records.recordStart(start, scene.entry(), [{ kind: 'version', row }]);
+    const file = { name: 'model.onnx', uri: 'memory:x' as ArtifactUri, sha256: digestOf('rf-closing'), bytes: 1 };
+    await records.recordStaged(key, [file]);
+    await records.recordValidation(key, { digest: digestOf('rf-closing'), revises: null });
+    const { version } = await records.advanceVersion(again, { revision: row.revision });
+    assert.equal(version.state, 'new', version.detail);
+  });
+});
+
+it('migrated workflows can finish: earlier approvals and evidence count', async () => {
   const scene = createScene();
   const { url, project } = await fill(scene);
   await withRecords(url, async (records) => {
@@ -293,7 +329,7 @@ it('lets what was open come to its end: an approval of before counts, with evide
   });
 });
 
-it('brings over the commands that the audit holds: their ids answer, and their decisions verify', async () => {
+it('migrates the commands of the audit: their ids are known, and their decisions verify', async () => {
   const scene = createScene();
   const { url, project, type, application, commands } = await fill(scene);
   await withRecords(url, async (records) => {
@@ -309,7 +345,7 @@ it('brings over the commands that the audit holds: their ids answer, and their d
     assert.deepEqual([release?.status, release?.detail], ['complete', { release: `${type}-1` }]);
     assert.equal((await records.decision(label.body.workflowId, 'confirm-1'))?.detail.commit, 'c'.repeat(40));
     assert.equal(await records.decision(failed.command.body.workflowId, failed.command.body.commandId), undefined);
-    // Sent again it is the one of then; another one, or of another person, is refused.
+    // A repeat returns the earlier command; a different one, or one by another person, is refused.
     const about = { project, subject: project };
     assert.equal((await records.recordCommand(first.command, about)).outcome.status, 'done');
     await fails(records.recordCommand(signed({ ...first.command.body, actor: 'max' }), about), 'Conflict');
@@ -320,8 +356,8 @@ it('brings over the commands that the audit holds: their ids answer, and their d
   });
 });
 
-describe('a release that was under way', () => {
-  /** Its command, as its lifecycle brings it along when it goes over. */
+describe('a release in progress during the migration', () => {
+  /** Its command, as its lifecycle brings it along in the migration. */
   const release = (project: string, submission: string, actor = 'mia') =>
     signed({
       ...{ workflowId: `model/${project}/forest/${submission}`, commandId: `release-${submission}-mia` },
@@ -332,7 +368,7 @@ describe('a release that was under way', () => {
   it.each([
     ['rf-3', 3],
     ['rf-4', 4],
-  ])('has its decision once its lifecycle has gone over: %s', async (submission, sequence) => {
+  ])('gets its decision once its lifecycle has migrated: %s', async (submission, sequence) => {
     const scene = createScene();
     const { url, project, type } = await fill(scene);
     await withRecords(url, async (records) => {
@@ -347,7 +383,7 @@ describe('a release that was under way', () => {
     });
   });
 
-  it('does not get out when its command is refused, and is named if it had got out', async () => {
+  it('is not announced if its command is refused, and is reported if it already was', async () => {
     const scene = createScene();
     const { url, project, type } = await fill(scene);
     await withRecords(url, async (records) => {
@@ -365,14 +401,17 @@ describe('a release that was under way', () => {
   it.each<[string, string]>([
     ['without an approval', `delete from authoritative.decisions where name = 'approve' and workflow_id like '%/rf-4'`],
     ['of other bytes', `update authoritative.releases set row = jsonb_set(row, '{digest}', '"f"') where sequence = 4`],
-    ['that has no start', `delete from authoritative.starts where workflow_id like 'release/%-4'`],
+    ['without a start', `delete from authoritative.starts where workflow_id like 'release/%-4'`],
     [
       'whose start was written later',
       `update authoritative.starts set recorded_at = now() where workflow_id like 'release/%-4'`,
     ],
     ['whose start is closed', `update authoritative.starts set closed_at = now() where workflow_id like 'release/%-4'`],
-    ['of a version that has gone back', `update authoritative.standings set state = 'new' where submission = 'rf-4'`],
-  ])('is named %s', async (_, statement) => {
+    [
+      'of a version whose state went back',
+      `update authoritative.standings set state = 'new' where submission = 'rf-4'`,
+    ],
+  ])('is reported %s', async (_, statement) => {
     const scene = createScene();
     const { url, type } = await fill(scene);
     await withRecords(url, async (records) => {
@@ -386,17 +425,17 @@ describe('a release that was under way', () => {
   });
 });
 
-describe('what was written past the decisions is named', () => {
+describe('rows written without a decision are reported', () => {
   it.each<[string, string, RegExp]>([
     [
       'an approver',
       `update authoritative.decisions set actor = 'eve' where name = 'approve'`,
-      /another|something else.*actor/,
+      /differs from its command in .*actor/,
     ],
     ['a digest', `update authoritative.decisions set digest = repeat('0', 64) where name = 'release'`, /digest/],
     ['a command', `update authoritative.commands set command = replace(command, '"mia"', '"eve"')`, /not signed/],
-    ['a command that does not parse', `update authoritative.commands set command = '{'`, /does not parse/],
-    ['a key', `delete from authoritative.signing_keys`, /no key of the platform/],
+    ['a malformed command', `update authoritative.commands set command = '{'`, /malformed command/],
+    ['a key', `delete from authoritative.signing_keys`, /not a key of the platform/],
     [
       'an approval without a decision',
       `delete from authoritative.decisions where name = 'approve'`,
@@ -412,12 +451,12 @@ describe('what was written past the decisions is named', () => {
     [
       'a pointer',
       `update authoritative.live_pointers set release = (select max(release) from authoritative.releases)`,
-      /the live pointer of .* is not where its last move left it/,
+      /the live pointer of .* does not match its last move/,
     ],
     [
-      'a pointer that was emptied',
+      'an emptied pointer',
       `update authoritative.live_pointers set release = null, generation = 4`,
-      /the live pointer of .* is not where its last move left it/,
+      /the live pointer of .* does not match its last move/,
     ],
   ])('%s', async (_, statement, problem) => {
     const scene = createScene();

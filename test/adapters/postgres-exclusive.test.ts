@@ -1,4 +1,4 @@
-// Work that one process at a time does: the lock is one connection's, held without a transaction, and free when that breaks.
+// Exclusive work: the lock belongs to one connection, is held without a transaction, and is released when the connection is lost.
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
@@ -27,7 +27,7 @@ const cutHolder = `select pg_terminate_backend(pid) from pg_locks where locktype
   and database = (select oid from pg_database where datname = current_database()) and pid <> pg_backend_pid()`;
 
 describe('exclusive work', () => {
-  it('of another process is not done meanwhile, and is done afterwards', async () => {
+  it('of another process does not run at the same time, but afterwards', async () => {
     await withTwo(async (one, two) => {
       const answers = await one.exclusively('thing', async (held) => {
         assert.equal(await two.exclusively('thing', async () => 'two'), undefined);
@@ -40,7 +40,7 @@ describe('exclusive work', () => {
     });
   });
 
-  it('takes no connection of the pool, and opens no transaction', async () => {
+  it('uses no connection of the pool, and opens no transaction', async () => {
     await withTwo(async (one, _two, sql) => {
       await one.exclusively('thing', async () => {
         assert.deepEqual(await one.users(), []);
@@ -50,7 +50,7 @@ describe('exclusive work', () => {
     });
   });
 
-  it('keeps its lock over a long call, longer than a silent connection lives', async () => {
+  it('keeps its lock during a call longer than the idle timeout of a connection', async () => {
     await withTwo(async (one, two) => {
       await one.exclusively('thing', async (held) => {
         await sleep(7_500);
@@ -60,7 +60,7 @@ describe('exclusive work', () => {
     });
   }, 30_000);
 
-  it('hears that its connection is lost, is not done again by itself, and leaves the lock to others', async () => {
+  it('is aborted if its connection is lost, is not repeated, and leaves the lock to others', async () => {
     await withTwo(async (one, two, sql) => {
       let begun = 0;
       const work = one.exclusively('thing', async (held) => {
@@ -76,7 +76,7 @@ describe('exclusive work', () => {
     });
   });
 
-  it('that fails leaves neither lock nor connection', async () => {
+  it('that fails releases its lock and connection', async () => {
     await withTwo(async (one, two, sql) => {
       await assert.rejects(
         one.exclusively('thing', () => Promise.reject(new Error('it broke'))),

@@ -1,4 +1,4 @@
-// Records over a network that cuts connections: at each statement of each call, the end state is that of a run without cuts.
+// Records over a network that loses connections: at each statement of each call, the final state equals that of an undisturbed run.
 import assert from 'node:assert/strict';
 import canonicalize from 'canonicalize';
 import pg from 'pg';
@@ -40,7 +40,7 @@ afterAll(async () => {
 
 type Call = (typeof writingCalls)[number][1];
 
-/** Runs the call in a scene of its own; answer, and everything the database holds of the scene, without what no two runs share. */
+/** Runs the call in its own scene; returns the answer and the scene's rows, without values that differ between runs. */
 async function run(prepare: Call, cut?: Cut) {
   const { proxy, records, direct } = world;
   const scene = createScene();
@@ -53,7 +53,7 @@ async function run(prepare: Call, cut?: Cut) {
   return { answer: comparable(answer, scene), before, after: await stateOf(scene), statements };
 }
 
-/** All rows of all tables that speak of the scene. */
+/** All rows of all tables that mention the scene. */
 async function stateOf(scene: Scene): Promise<string> {
   const { rows: tables } = await world.sql.query<{ name: string }>(
     `select schemaname || '.' || tablename as name from pg_tables where schemaname in ('authoritative', 'projection') order by 1`,
@@ -98,9 +98,9 @@ function comparable(value: unknown, scene: Scene): string {
   );
 }
 
-describe('a connection to PostgreSQL that is cut', () => {
+describe('a lost connection to PostgreSQL', () => {
   it.each(writingCalls)(
-    'at any statement of %s leaves what a run without cuts leaves',
+    'at any statement of %s gives the same result as without the loss',
     async (_, prepare) => {
       const undisturbed = await run(prepare);
       const { statements } = undisturbed;
@@ -108,7 +108,7 @@ describe('a connection to PostgreSQL that is cut', () => {
       const cuts: Cut[] = [];
       for (let at = 1; at <= statements; at++)
         cuts.push({ at, how: 'before it is sent' }, { at, how: 'before its answer comes' });
-      // The last one is the commit: there nobody knows whether it counted.
+      // The last one is the commit, whose outcome is then unknown.
       cuts.push({ at: statements, how: 'as it is sent' });
       for (const cut of cuts) {
         const disturbed = await run(prepare, cut);
@@ -122,7 +122,7 @@ describe('a connection to PostgreSQL that is cut', () => {
   );
 
   it.each(readingCalls)(
-    'in %s does not show in its answer',
+    'does not change the answer of %s',
     async (_, prepare) => {
       const undisturbed = await run(prepare);
       assert.ok(!['null', '[]'].includes(undisturbed.answer), 'the call answers nothing: the test would show nothing');
@@ -133,7 +133,7 @@ describe('a connection to PostgreSQL that is cut', () => {
   );
 
   // Begin, the first schemas, the tables, the commit.
-  it.each([1, 3, 5, 7])('at statement %i of making the schema does not leave half of it', async (at) => {
+  it.each([1, 3, 5, 7])('at statement %i of creating the schema leaves no partial schema', async (at) => {
     const proxy = await cuttingProxy(await freshDatabase());
     try {
       proxy.arm({ at, how: 'before its answer comes' });

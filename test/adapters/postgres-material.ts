@@ -1,4 +1,4 @@
-// What must be there before a call of Records, and values to call it with.
+// Prerequisites and arguments of the calls of Records.
 import type { Records } from '../../activities/records.ts';
 import type { Import, Node } from '../../workflows/domain/import.ts';
 import type { DataSet } from '../../workflows/domain/model.ts';
@@ -7,7 +7,7 @@ import type { ArtifactUri, Digest } from '../../workflows/domain/names.ts';
 import * as set from '../contracts/records/scene.ts';
 import type { Scene } from '../contracts/records/scene.ts';
 
-/** Makes what must be there over an undisturbed Records, and returns the call. */
+/** Creates the prerequisites through undisturbed Records, and returns the call. */
 export type Prepare = (direct: Records, scene: Scene) => Promise<(records: Records) => Promise<unknown>>;
 
 export const token = ({ user }: Scene) => ({

@@ -1,8 +1,8 @@
-// Between a client and PostgreSQL: counts statements, and cuts the connection at the one it is told to, once.
+// A proxy between a client and PostgreSQL that counts statements and cuts the connection once, at a given statement.
 import { connect, createServer, type Socket } from 'node:net';
 import { once } from 'node:events';
 
-/** At which statement (from 1) a connection is cut: it never arrives; it arrives, and nobody waits for it; its answer is lost. */
+/** At which statement (from 1) a connection is cut: it never arrives; it arrives but the client is gone; its answer is lost. */
 export interface Cut {
   readonly at: number;
   readonly how: 'before it is sent' | 'as it is sent' | 'before its answer comes';
@@ -15,7 +15,7 @@ export interface CuttingProxy {
   arm(cut?: Cut): void;
   /** Statements since then, over all connections. */
   statements(): number;
-  /** Has the cut been made? */
+  /** Whether the cut has been made. */
   hasCut(): boolean;
   close(): Promise<void>;
 }

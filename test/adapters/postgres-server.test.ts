@@ -1,4 +1,4 @@
-// Records on a server that is restarted, crashes, hangs, is full, or proves itself by a certificate.
+// Records on a server that is restarted, crashes, hangs, has no free connections, or uses TLS.
 import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -15,7 +15,7 @@ import { scratchFolder } from './scratch-folder.ts';
 
 /** Servers start, and start again, on a slow machine. */
 const SERVER_TIMEOUT_MS = 180_000;
-/** Longer than any server here is away. */
+/** Longer than any outage in these tests. */
 const LONG_PATIENCE_MS = 120_000;
 
 let remove = async (): Promise<void> => undefined;
@@ -38,7 +38,7 @@ afterAll(async () => {
   await remove();
 }, SERVER_TIMEOUT_MS);
 
-/** One statement by a connection of its own. */
+/** One statement on a separate connection. */
 async function ask<Row extends pg.QueryResultRow>(text: string, url = server.url): Promise<Row[]> {
   const client = new pg.Client({ connectionString: url });
   await client.connect();
@@ -64,7 +64,7 @@ async function endsWith(words: RegExp, work: Promise<unknown>): Promise<Error> {
 
 describe('a PostgreSQL server', () => {
   it(
-    'that is restarted and crashes while it is used costs no call and doubles none',
+    'that restarts or crashes while in use loses no call and repeats none',
     async () => {
       const warnings: string[] = [];
       const records = await createPostgresRecords({
@@ -112,7 +112,7 @@ describe('a PostgreSQL server', () => {
           ...{ rows: before + numbers.length, broken: null, unlinked: 0, overdue: 0 },
         });
         assert.ok(
-          warnings.some((line) => line.includes('the call is made again')),
+          warnings.some((line) => line.includes('retrying the call')),
           'no call was disturbed',
         );
         const { password } = new URL(server.url);
@@ -125,7 +125,7 @@ describe('a PostgreSQL server', () => {
   );
 
   it(
-    'that hangs ends a call with an error, and one that has more patience when it goes on',
+    'that hangs fails a call, and completes one with a longer timeout when it resumes',
     async () => {
       const impatient = await createPostgresRecords({ url: server.url, statementMs: 1_000, patienceMs: 1_000 });
       const patient = await createPostgresRecords({
@@ -153,20 +153,20 @@ describe('a PostgreSQL server', () => {
     SERVER_TIMEOUT_MS,
   );
 
-  it('that has no connection left says so, and is waited for', async () => {
+  it('without free connections is reported and waited for', async () => {
     await ask(`create role limited login password 'limited' connection limit 1`);
     await ask(`create database limited owner limited`);
     const url = new URL(server.url);
     [url.username, url.password, url.pathname] = ['limited', 'limited', '/limited'];
     const first = await createPostgresRecords({ url: url.href, poolSize: 1 });
     const second = createPostgresRecords({ url: url.href, poolSize: 1, patienceMs: 200 });
-    await endsWith(/no connection left.*max_connections.*too many connections/, second);
+    await endsWith(/no free connections.*max_connections.*too many connections/, second);
     const third = createPostgresRecords({ url: url.href, poolSize: 1, patienceMs: LONG_PATIENCE_MS });
     await first.close();
     await (await third).close();
   });
 
-  it('that refuses the password says so at once, and the password is shown nowhere', async () => {
+  it('that refuses the password is reported immediately, without showing the password', async () => {
     const url = new URL(server.url);
     url.password = 'not-the-password';
     const warnings: string[] = [];
@@ -176,7 +176,7 @@ describe('a PostgreSQL server', () => {
     assert.deepEqual(warnings, []);
   });
 
-  it('that is not named as one must be is refused without showing what was given', async () => {
+  it('with a malformed URL is refused without showing the URL', async () => {
     for (const url of ['secret', 'http://u:secret@host/db', 'postgresql://u:secret@host:port/db']) {
       const error: unknown = await createPostgresRecords({ url }).catch((reason: unknown) => reason);
       assert.ok(isFailure(error, 'InvalidInput'), String(error));
@@ -187,7 +187,7 @@ describe('a PostgreSQL server', () => {
 
 describe('TLS to PostgreSQL', () => {
   it.each(['verify-full', 'verify-ca', 'require', undefined])(
-    'is spoken with sslmode %s and its authority, and the server is proven',
+    'with sslmode %s and its CA verifies the server',
     async (mode) => {
       const url = mode === undefined ? server.url : withMode(mode);
       const records = await createPostgresRecords({ url, ca: right.ca, poolSize: 1 });
@@ -200,28 +200,28 @@ describe('TLS to PostgreSQL', () => {
         assert.deepEqual(sessions, [{ ssl: true }]);
         await ask(`select pg_terminate_backend(pid) from pg_stat_ssl where ssl and pid <> pg_backend_pid()`);
         await records.users();
-        await assert.rejects(createPostgresRecords({ url, ca: wrong.ca }), /authority that is trusted/);
+        await assert.rejects(createPostgresRecords({ url, ca: wrong.ca }), /not signed by a trusted CA/);
       } finally {
         await records.close();
       }
     },
   );
 
-  it('is refused where the certificate proves nothing', async () => {
-    await endsWith(/authority that is trusted/, createPostgresRecords({ url: withMode('require') }));
+  it('is refused if the certificate cannot be verified', async () => {
+    await endsWith(/not signed by a trusted CA/, createPostgresRecords({ url: withMode('require') }));
     const elsewhere = withMode('verify-full', server.url.replace('127.0.0.1', 'localhost'));
-    await endsWith(/of another host/, createPostgresRecords({ url: elsewhere, ca: right.ca }));
-    await endsWith(/authority that is trusted/, createPostgresRecords({ url: server.url, ca: 'no certificate' }));
+    await endsWith(/for another host/, createPostgresRecords({ url: elsewhere, ca: right.ca }));
+    await endsWith(/not signed by a trusted CA/, createPostgresRecords({ url: server.url, ca: 'no certificate' }));
   });
 
-  it('is not done without where it was asked for', async () => {
+  it('is never silently dropped if it was requested', async () => {
     const { url } = await postgresServer();
-    await endsWith(/speaks no TLS/, createPostgresRecords({ url: withMode('require', url) }));
-    await endsWith(/speaks no TLS/, createPostgresRecords({ url, ca: right.ca }));
+    await endsWith(/does not support TLS/, createPostgresRecords({ url: withMode('require', url) }));
+    await endsWith(/does not support TLS/, createPostgresRecords({ url, ca: right.ca }));
   });
 
   it.each(['prefer', 'allow', 'no-verify', 'disable&uselibpqcompat=true', 'verify-full&sslrootcert=/x', 'anything'])(
-    'does not take sslmode=%s',
+    'refuses sslmode=%s',
     async (mode) => {
       const error: unknown = await createPostgresRecords({ url: withMode(mode) }).catch((reason: unknown) => reason);
       assert.ok(isFailure(error, 'InvalidInput'), String(error));

@@ -1,4 +1,4 @@
-// A PostgreSQL server of a test's own, to be stopped, killed and paused.
+// A separate PostgreSQL server that tests stop, kill and pause.
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -9,7 +9,7 @@ export interface OwnPostgres {
   readonly url: string;
   /** Ends it, `SIGINT` cleanly and `SIGKILL` as a crash, and starts it again. */
   restart(signal: 'SIGINT' | 'SIGKILL'): Promise<void>;
-  /** Stops every one of its processes where it stands, as a machine that hangs. */
+  /** Pauses all of its processes, as on a machine that hangs. */
   pause(): Promise<void>;
   resume(): Promise<void>;
   end(): Promise<void>;
@@ -45,7 +45,7 @@ export async function ownPostgres(folder: string, settings: readonly string[] = 
     await ended;
   }
 
-  /** The server first, then those it started: stopped in this order it starts no more. */
+  /** The server first, then those it started: so that it starts no new ones. */
   async function signalAll(signal: NodeJS.Signals): Promise<void> {
     const { pid } = state.server ?? {};
     if (pid === undefined) return;

@@ -1,4 +1,4 @@
-// A database of an earlier program: what is in it already is found by what the newer program asks of it.
+// A database of an earlier program: the newer program's queries find its existing rows.
 import assert from 'node:assert/strict';
 import pg from 'pg';
 import { openDatabase } from '../../activities/adapters/postgres/connection.ts';
@@ -77,7 +77,7 @@ async function insertPassage(sql: pg.Client, scene: Scene): Promise<void> {
   );
 }
 
-it('what runs and evaluations name is known, applications begin at revision 0, and no user is disabled', async () => {
+it('after an upgrade, references of runs and evaluations are known, applications have revision 0, and no user is disabled', async () => {
   const scene = createScene();
   await upgraded(
     'data_set_uses',
@@ -92,4 +92,26 @@ it('what runs and evaluations name is known, applications begin at revision 0, a
       assert.deepEqual(await records.users(), [{ user: 'mia', admin: true, disabled: false }]);
     },
   );
+});
+
+it('waits longer for a migration than for other statements', async () => {
+  const url = await freshDatabase();
+  const { db } = openDatabase({ url, poolSize: 1, statementMs: 30_000, onWarn: () => undefined });
+  const at = migrations.findIndex(
+    (one) => typeof one === 'string' && one.includes('function projection.version_terms'),
+  );
+  await migrate(db, at).finally(() => db.destroy());
+  const sql = new pg.Client({ connectionString: url });
+  await sql.connect();
+  try {
+    await sql.query('begin');
+    await sql.query('lock table projection.version_index in access exclusive mode');
+    const opening = createPostgresRecords({ url, statementMs: 300, patienceMs: 0 });
+    // Four times as long as any other statement may take.
+    await sql.query('select pg_sleep(1.2)');
+    await sql.query('commit');
+    await (await opening).close();
+  } finally {
+    await sql.end();
+  }
 });

@@ -10,7 +10,7 @@ import { freshDatabase } from '../servers.ts';
 
 recordsContract('PostgreSQL', async () => createPostgresRecords({ url: await freshDatabase() }));
 
-/** A database of its own with its Records, and a plain connection beside them for what Records would not do. */
+/** A separate database with its Records, and a plain connection for operations that Records do not offer. */
 async function withDatabase(work: (records: Records, sql: pg.Client, url: string) => Promise<void>): Promise<void> {
   const url = await freshDatabase();
   const records = await createPostgresRecords({ url });
@@ -40,7 +40,7 @@ async function writeEntries(records: Records, count: number): Promise<void> {
   await linkAll(records);
 }
 
-/** What a walk of a whole chain of so many linked rows says. */
+/** The verification result of an intact chain with so many linked rows. */
 const whole = (rows: number) => ({ rows, broken: null, unlinked: 0, overdue: 0 });
 
 const forged = (
@@ -53,21 +53,21 @@ describe('the audit on PostgreSQL', () => {
     ['a changed entry', `update authoritative.audit set entry = replace(entry, 'sam', 'eve') where seq = 3`, 3],
     ['a changed column', `update authoritative.audit set subject = 'other' where seq = 4`, 4],
     ['a changed hash', `update authoritative.audit set hash = repeat('1', 64) where seq = 5`, 5],
-    ['an entry that does not parse', `update authoritative.audit set entry = '{' where seq = 2`, 2],
+    ['a malformed entry', `update authoritative.audit set entry = '{' where seq = 2`, 2],
     ['a deleted row', `delete from authoritative.audit where seq = 3`, 3],
     ['a deleted first row', `delete from authoritative.audit where seq = 1`, 1],
     ['a deleted last row', `delete from authoritative.audit where seq = 6`, 6],
-    ['all rows deleted', `delete from authoritative.audit`, 1],
+    ['deletion of all rows', `delete from authoritative.audit`, 1],
     ['an inserted row', `${forged(7)} where seq = 6`, 7],
     [
-      'a row put in between',
+      'a row inserted in between',
       `update authoritative.audit set seq = seq + 100 where seq > 3;
        update authoritative.audit set seq = seq - 99 where seq > 100;
        ${forged(4)} where seq = 3`,
       4,
     ],
-    ['rows that changed places', `update authoritative.audit set seq = case seq when 2 then 30 else seq end`, 2],
-  ])('shows %s', async (_, statements, broken) => {
+    ['swapped rows', `update authoritative.audit set seq = case seq when 2 then 30 else seq end`, 2],
+  ])('detects %s', async (_, statements, broken) => {
     await withDatabase(async (records, sql) => {
       await writeEntries(records, 6);
       assert.deepEqual(await records.verifyAudit(), whole(6));
@@ -76,7 +76,7 @@ describe('the audit on PostgreSQL', () => {
     });
   });
 
-  it('is walked in pages to its end', async () => {
+  it('is verified in pages to its end', async () => {
     await withDatabase(async (records, sql) => {
       for (let n = 0; n < 5; n++) await writeEntries(records, 500);
       assert.deepEqual(await records.verifyAudit(), whole(2500));
@@ -88,7 +88,7 @@ describe('the audit on PostgreSQL', () => {
     });
   });
 
-  it('refuses to be changed, also by its owner and by a session in replica role', async () => {
+  it('cannot be changed, even by its owner or by a session in replica role', async () => {
     await withDatabase(async (records, sql) => {
       await writeEntries(records, 2);
       const statements = [
@@ -104,7 +104,7 @@ describe('the audit on PostgreSQL', () => {
     });
   });
 
-  it('goes on without a gap after a transaction that failed', async () => {
+  it('continues without a gap after a failed transaction', async () => {
     await withDatabase(async (records) => {
       const { entry, project } = createScene();
       await writeEntries(records, 1);
@@ -118,7 +118,7 @@ describe('the audit on PostgreSQL', () => {
     });
   });
 
-  it('lets a row be linked once, and changed in nothing else', async () => {
+  it('lets a row be linked once, and changed in no other way', async () => {
     await withDatabase(async (records, sql) => {
       const { entry } = createScene();
       await records.record([entry(), entry()], []);
@@ -135,7 +135,7 @@ describe('the audit on PostgreSQL', () => {
     });
   });
 
-  it('links late what is committed late, and tells what nobody links', async () => {
+  it('links rows that are committed late, and reports rows that stay unlinked', async () => {
     await withDatabase(async (records, sql, url) => {
       const { entry } = createScene();
       const [early, late] = [entry(), entry()];
@@ -169,7 +169,7 @@ describe('the audit on PostgreSQL', () => {
     });
   });
 
-  it('does not make writers or readers wait for whoever links', async () => {
+  it('does not block writers or readers while linking', async () => {
     await withDatabase(async (records, sql) => {
       const { entry, user } = createScene();
       const held = holdChain(sql);
@@ -183,7 +183,7 @@ describe('the audit on PostgreSQL', () => {
     });
   });
 
-  it('that an earlier version of the platform has written goes on', async () => {
+  it('of an earlier version of the platform is continued', async () => {
     await withDatabase(async (records, sql) => {
       const { entry } = createScene();
       const first = entry();
@@ -205,7 +205,7 @@ describe('the audit on PostgreSQL', () => {
 const policy = { version: 1, quorum: 1, undoWithinSeconds: 1, operatorCommands: false, thresholds: {} };
 
 describe('the schema on PostgreSQL', () => {
-  it('is made once when several processes start at once, and again without effect', async () => {
+  it('is created once by concurrent processes; repeating it has no effect', async () => {
     const url = await freshDatabase();
     const opened = await Promise.all(Array.from({ length: 4 }, () => createPostgresRecords({ url, poolSize: 2 })));
     try {
@@ -228,11 +228,11 @@ describe('the schema on PostgreSQL', () => {
         rows.map(({ schema }) => schema),
         ['authoritative', 'projection'],
       );
-      assert.equal(rows[1]?.tables, 6);
+      assert.equal(rows[1]?.tables, 7);
     });
   });
 
-  it('of a later program is refused', async () => {
+  it('of a later version of the platform is refused', async () => {
     await withDatabase(async (_records, sql, url) => {
       await sql.query('insert into authoritative.migrations (version) values (999)');
       await assert.rejects(createPostgresRecords({ url }), /version 999.*newer program/);
@@ -241,7 +241,7 @@ describe('the schema on PostgreSQL', () => {
 });
 
 describe('administrators', () => {
-  it('of two who are demoted or disabled at once, one is left', async () => {
+  it('of two who are demoted or disabled concurrently, one remains', async () => {
     await withDatabase(async (records) => {
       const { user, entry } = createScene();
       const [one, two] = [`${user}-1`, `${user}-2`];
@@ -261,7 +261,7 @@ describe('administrators', () => {
 });
 
 describe('connections to PostgreSQL', () => {
-  it('that the server ends in the middle of a call are replaced, and the call is made anew', async () => {
+  it('that the server closes during a call are replaced, and the call is repeated', async () => {
     await withDatabase(async (records, sql, url) => {
       const { user, entry } = createScene();
       await records.createUser(user, false, entry());
@@ -288,7 +288,7 @@ describe('connections to PostgreSQL', () => {
     });
   });
 
-  it('that cannot be made are an ordinary error that ends', async () => {
+  it('that cannot be made fail with an ordinary error', async () => {
     await assert.rejects(
       createPostgresRecords({ url: 'postgres://nobody@127.0.0.1:1/none', patienceMs: 100 }),
       /ECONNREFUSED/,
@@ -296,7 +296,7 @@ describe('connections to PostgreSQL', () => {
   });
 });
 
-/** Holds the lock of whoever links the audit. */
+/** Holds the lock for linking the audit. */
 function holdChain(sql: pg.Client): { taken: Promise<unknown>; release: () => Promise<unknown> } {
   const name = `hashtextextended('ocdl:audit', 0)`;
   return {

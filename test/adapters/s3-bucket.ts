@@ -1,4 +1,4 @@
-// A new bucket on a real S3 server, seen by a client that is not the store's: what lies there, what was left behind.
+// A new bucket on a real S3 server, seen by a client that is not the store's: its objects and its leftovers.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

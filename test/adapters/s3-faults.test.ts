@@ -1,4 +1,4 @@
-// S3 while servers die, hang, lose answers, and the store is closed: what is written is whole or not there, and goes on.
+// S3 with servers that die, hang or lose answers, and a store that is closed: objects are complete or missing, and work continues.
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { storePath, type StorePath } from '../../workflows/domain/names.ts';
@@ -13,7 +13,7 @@ const MIB = 1024 * 1024;
 const PATIENCE_MS = 300_000;
 const at = (path: string): StorePath => storePath({ area: 'common', project: 'p', path });
 
-describeWith(['s3'], 's3 under faults', () => {
+describeWith(['s3'], 's3 faults', () => {
   const closing: (() => Promise<void>)[] = [];
   afterEach(async () => {
     for (const close of closing.splice(0)) await close();
@@ -30,7 +30,7 @@ describeWith(['s3'], 's3 under faults', () => {
   };
 
   it(
-    'takes its own bytes for its own where the answer to storing them was lost',
+    'recognises its own bytes if the answer to storing them was lost',
     async () => {
       const bucket = await opened();
       const lost: string[] = [];
@@ -56,7 +56,7 @@ describeWith(['s3'], 's3 under faults', () => {
   );
 
   it(
-    'ends what is being written when it is closed',
+    'ends running writes when it is closed',
     async () => {
       const store = await (await opened()).open();
       const never = latch();
@@ -77,7 +77,7 @@ describeWith(['s3'], 's3 under faults', () => {
   );
 
   it(
-    'waits, when it is closed, until what was being written is cleared up',
+    'waits on close until interrupted writes are cleaned up',
     async () => {
       const bucket = await opened();
       const proxy = await s3Proxy((await s3Server()).endpoint, {
@@ -108,7 +108,7 @@ describeWith(['s3'], 's3 under faults', () => {
   );
 
   it(
-    'ends a write whose part is refused while the next waits for its place, also where the source then hangs',
+    'ends a write whose part is refused while the next one waits, even if the source then hangs',
     async () => {
       const bucket = await opened();
       const taken = latch();
@@ -138,7 +138,7 @@ describeWith(['s3'], 's3 under faults', () => {
   );
 
   it(
-    'takes a slow reader’s time for no silence of the server, and the server’s own silence for one',
+    'does not count a slow reader as a silent server, but detects a silent server',
     async () => {
       const server = await own();
       const store = await server.bucket.open({ silenceMs: 1_500 });
@@ -164,7 +164,7 @@ describeWith(['s3'], 's3 under faults', () => {
   );
 
   it(
-    'goes on after the server is killed in the middle of an upload, and comes back',
+    'continues after the server is killed during an upload and restarted',
     async () => {
       const server = await own();
       const bytes = pattern(12 * MIB);
@@ -189,7 +189,7 @@ describeWith(['s3'], 's3 under faults', () => {
   );
 
   it(
-    'ends when the server hangs: a write and a read end with an error, and go on when it answers again',
+    'fails a write and a read if the server hangs, and works again once it answers',
     async () => {
       const server = await own();
       const store = await server.bucket.open({ silenceMs: 1_000 });

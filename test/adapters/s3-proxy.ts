@@ -1,4 +1,4 @@
-// An HTTP proxy before a real S3 server: it plays what a network or another endpoint does (answers lost, held, changed).
+// An HTTP proxy before a real S3 server: it simulates lost, delayed and changed answers.
 import { createServer, request, type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 

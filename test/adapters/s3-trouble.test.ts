@@ -1,4 +1,4 @@
-// S3 when something is wrong: credentials, clocks, endpoints, full servers, encryption that is not proven, leftovers. What faults do is in s3-faults.test.ts.
+// S3 errors: credentials, clocks, endpoints, full servers, unconfirmed encryption, leftovers. Faults of servers are in s3-faults.test.ts.
 import assert from 'node:assert/strict';
 import type { IncomingMessage } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -18,7 +18,7 @@ const PATIENCE_MS = 300_000;
 const HOUR_MS = 60 * 60 * 1000;
 const at = (path: string): StorePath => storePath({ area: 'common', project: 'p', path });
 
-describeWith(['s3'], 's3 in trouble', () => {
+describeWith(['s3'], 's3 errors', () => {
   let server: Server;
   let bucket: Bucket;
   const closing: (() => Promise<void>)[] = [];
@@ -41,7 +41,7 @@ describeWith(['s3'], 's3 in trouble', () => {
   };
 
   it(
-    'names the configuration error and announces a retry',
+    'reports configuration errors and that the call will be retried',
     async () => {
       const keys = { accessKeyId: server.accessKeyId, secretAccessKey: server.secretAccessKey };
       const wrong: readonly (readonly [Partial<S3Options>, RegExp])[] = [
@@ -67,20 +67,20 @@ describeWith(['s3'], 's3 in trouble', () => {
       await (await bucket.open()).check();
       await bucket.assertOnly();
       const refused = await bucket.open({ credentials: { ...keys, secretAccessKey: 'wrong' } });
-      // A HEAD has no body that could say which of the two it is.
+      // A HEAD response has no body that distinguishes the two.
       await rejectsRetryably(
         refused.stat(refused.uri(at('a'))),
         /credentials are rejected.*, or give its key the rights/,
       );
-      // A HEAD tells of a missing bucket as it does of a missing file.
+      // A HEAD response is the same for a missing bucket and a missing file.
       const nowhere = await bucket.open({ bucket: 'no-such-bucket' });
       await rejectsRetryably(nowhere.stat(nowhere.uri(at('a'))), /no such bucket: create it, or correct/);
     },
     PATIENCE_MS,
   );
 
-  it('tells a full store, throttling and a server that is no S3 apart', async () => {
-    // Answers that the server of the test run cannot be brought to give.
+  it('distinguishes a full store, throttling and a server that is not S3', async () => {
+    // Answers that the test run's server never gives.
     const played = { status: 507, body: '<Error><Code>XMinioStorageFull</Code><Message>full</Message></Error>' };
     const proxy = await proxied({ instead: () => played });
     const store = await bucket.open({ endpoint: proxy.endpoint });
@@ -91,7 +91,7 @@ describeWith(['s3'], 's3 in trouble', () => {
     await rejectsRetryably(put(store, at('a'), text('a')), /S3 PutObject of s3:.*: answered 418/);
   });
 
-  it('goes on with a wrong clock as soon as the server tells the time, and says so where it does not', async () => {
+  it('works with a wrong clock if the server sends its time, and reports it otherwise', async () => {
     const store = await bucket.open();
     const now = Date.now.bind(Date);
     jest.spyOn(Date, 'now').mockImplementation(() => now() + HOUR_MS);
@@ -108,7 +108,7 @@ describeWith(['s3'], 's3 in trouble', () => {
   });
 
   it(
-    'stores nothing where encryption is configured and not proven',
+    'stores nothing if encryption is configured but not confirmed',
     async () => {
       const header = 'x-amz-server-side-encryption';
       const says: { on: (asked: IncomingMessage) => string | undefined } = { on: () => undefined };
@@ -157,7 +157,7 @@ describeWith(['s3'], 's3 in trouble', () => {
   );
 
   it(
-    'proves the encryption also of the same bytes that lie there already, as after a lost answer',
+    'confirms the encryption of existing identical bytes too, as after a lost answer',
     async () => {
       const header = 'x-amz-server-side-encryption';
       const says = { on: (url: string): boolean => url.includes('uploads') };
@@ -180,12 +180,12 @@ describeWith(['s3'], 's3 in trouble', () => {
   );
 
   it.each([
-    ['ends no upload', 'DELETE', /uploadId=/i, 'AbortMultipartUpload'],
-    ['lists no parts', 'GET', /uploadId=/i, 'ListParts'],
-    ['lists no uploads', 'GET', /[?&]uploads/, 'ListMultipartUploads'],
-    ['deletes nothing', 'DELETE', /^[^?]*(\?x-id=DeleteObject)?$/, 'DeleteObject'],
+    ['may not abort uploads', 'DELETE', /uploadId=/i, 'AbortMultipartUpload'],
+    ['may not list parts', 'GET', /uploadId=/i, 'ListParts'],
+    ['may not list uploads', 'GET', /[?&]uploads/, 'ListMultipartUploads'],
+    ['may not delete objects', 'DELETE', /^[^?]*(\?x-id=DeleteObject)?$/, 'DeleteObject'],
   ])(
-    'says in its check that a key is no good that %s',
+    'its check reports an access key that %s',
     async (_, method, asked, operation) => {
       const body = '<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>';
       const proxy = await proxied({
@@ -193,14 +193,14 @@ describeWith(['s3'], 's3 in trouble', () => {
           used === method && asked.test(url) ? { status: 403, body } : undefined,
       });
       const store = await bucket.open({ endpoint: proxy.endpoint });
-      const told = new RegExp(`S3 ${operation} of .*give its key the rights .*s3:AbortMultipartUpload`);
-      await rejectsRetryably(store.check(), told);
+      const expected = new RegExp(`S3 ${operation} of .*give its key the rights .*s3:AbortMultipartUpload`);
+      await rejectsRetryably(store.check(), expected);
     },
     PATIENCE_MS,
   );
 
   it(
-    'sweeps what writers left that died a day ago, and nothing younger or of others',
+    'removes leftovers of dead writers older than a day, and nothing newer or of others',
     async () => {
       const left = async (Key: string): Promise<void> => {
         await bucket.client.send(new CreateMultipartUploadCommand({ Bucket: bucket.bucket, Key }));
@@ -238,7 +238,7 @@ describeWith(['s3'], 's3 in trouble', () => {
   );
 
   it(
-    'opens while nothing answers, warns that nothing is swept, and works when the server is there',
+    'opens while the server is down, warns that nothing is cleaned up, and works once it is up',
     async () => {
       await bucket.client.send(new DeleteBucketCommand({ Bucket: bucket.bucket }));
       await bucket.open();

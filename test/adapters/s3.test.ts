@@ -39,7 +39,7 @@ describeWith(['s3'], 's3', () => {
   });
   const key = (path: string): string => `team/a/${at(path)}`;
 
-  it('says where a file lies, and refuses the address of another bucket or prefix', async () => {
+  it('returns the address of a file, and refuses addresses of another bucket or prefix', async () => {
     const { uri } = await put(store, at('a'), text('a'));
     assert.equal(uri, `s3://${bucket.bucket}/team/a/common/p/a`);
     for (const prefix of ['team/b', 'team/a/b'])
@@ -49,7 +49,7 @@ describeWith(['s3'], 's3', () => {
   });
 
   it(
-    'uploads in parts, with the digest of each as checksum and that of all in the metadata',
+    'uploads in parts, with the digest of each as checksum and the total digest in the metadata',
     async () => {
       const bytes = pattern(40 * MIB + 7);
       const expect = { sha256: sha256(bytes), bytes: bytes.byteLength };
@@ -75,7 +75,7 @@ describeWith(['s3'], 's3', () => {
   );
 
   it(
-    'leaves no object and no open upload of what breaks off in the middle',
+    'leaves no object and no open upload after an interrupted write',
     async () => {
       const bytes = pattern(12 * MIB);
       async function* breaking(): AsyncGenerator<Uint8Array> {
@@ -100,7 +100,7 @@ describeWith(['s3'], 's3', () => {
   );
 
   it(
-    'ends an upload in parts when the signal is aborted, also while the source hangs, and clears it up',
+    'ends and cleans up an upload in parts when the signal is aborted, even while the source hangs',
     async () => {
       for (const expect of [undefined, { sha256: sha256(text('never looked at')) }]) {
         const controller = new AbortController();
@@ -120,7 +120,7 @@ describeWith(['s3'], 's3', () => {
   );
 
   it(
-    'holds no more than its parts while the server is slow',
+    'buffers no more than its parts while the server is slow',
     async () => {
       const gate = latch();
       const proxy = await s3Proxy(server.endpoint, {
@@ -147,7 +147,7 @@ describeWith(['s3'], 's3', () => {
   );
 
   it(
-    'lets one of 16 racing uploads in parts win, and all of those of the same bytes',
+    'lets one of 16 concurrent uploads in parts succeed, or all if they have the same bytes',
     async () => {
       // Every second one says which bytes they must be, and so goes straight to the key; the others by a temporary one.
       const mark = pattern(5 * MIB + 1);
@@ -173,7 +173,7 @@ describeWith(['s3'], 's3', () => {
   );
 
   it(
-    'replaces what is large, and keeps the former where the new breaks off',
+    'replaces large objects, and keeps the old one if the new one is interrupted',
     async () => {
       const [former, latter] = [pattern(6 * MIB, 1), pattern(7 * MIB, 2)];
       await put(store, at('a'), former);
@@ -189,7 +189,7 @@ describeWith(['s3'], 's3', () => {
     PATIENCE_MS,
   );
 
-  it('compares with the bytes themselves where somebody else put them, and computes the digest of what lies there now', async () => {
+  it('compares the bytes of objects that others stored, and computes the digest of the current content', async () => {
     const others = { Bucket: bucket.bucket, Key: key('a') };
     await bucket.client.send(new PutObjectCommand({ ...others, Body: 'others' }));
     await rejectsAs('Conflict', 'different bytes', put(store, at('a'), text('mine')));
@@ -199,7 +199,7 @@ describeWith(['s3'], 's3', () => {
     assert.equal(await store.digest(store.uri(at('a'))), sha256(text('changed')));
   });
 
-  it('lists its own files only', async () => {
+  it('lists only its own files', async () => {
     await put(store, at('f/a'), text('a'));
     await put(store, at('f/b'), text('b'));
     for (const Key of [
@@ -223,7 +223,7 @@ describeWith(['s3'], 's3', () => {
     assert.deepEqual(pages, [at('f/a'), at('f/b')]);
   });
 
-  it('tells of a file where this server needs a folder, and of a folder where a file should be', async () => {
+  it('reports a file in place of a folder, and a folder in place of a file', async () => {
     await put(store, at('a'), text('a'));
     await put(store, at('folder/c'), text('c'));
     for (const [path, bytes] of [
@@ -237,7 +237,7 @@ describeWith(['s3'], 's3', () => {
     await bucket.assertOnly([key('a'), key('folder/c')]);
   });
 
-  it('lets an application download without any key, for the time given and only this file', async () => {
+  it('lets an application download one file without an access key, for a limited time', async () => {
     const bytes = pattern(300_000);
     const { uri } = await put(store, at('model.onnx'), bytes);
     const { uri: other } = await put(store, at('secret.onnx'), text('secret'));
@@ -261,7 +261,7 @@ describeWith(['s3'], 's3', () => {
     assert.match(await store.presign(uri, { seconds: 604_800 }), /Expires=604800/);
   });
 
-  it('removes for good: the path can be taken again', async () => {
+  it('removes permanently: the path can be used again', async () => {
     const { uri } = await put(store, at('a'), text('a'));
     await store.remove(uri);
     await bucket.assertOnly();

@@ -1,4 +1,4 @@
-// Archives from outside: honest ones become one tar of the platform's making; those that lead out or blow up are refused.
+// Archives from outside: valid ones are repacked as a tar; unsafe paths and decompression bombs are refused.
 import { execFileSync } from 'node:child_process';
 import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -67,7 +67,7 @@ async function madeByPrograms(kind: 'tar' | 'tar.gz' | 'zip'): Promise<string> {
 }
 
 it.each(['tar', 'tar.gz', 'zip'] as const)(
-  'an honest %s becomes the one tar; what leads elsewhere or has an odd name is left out',
+  'a valid %s becomes the same tar; links and invalid names are left out',
   async (kind) => {
     const made = await relaid(await madeByPrograms(kind), true);
     expect(made?.files).toEqual(listed);
@@ -94,7 +94,7 @@ it.each(['tar', 'tar.gz', 'zip'] as const)(
   },
 );
 
-it('long names and many files come through', async () => {
+it('long names and many files are supported', async () => {
   const long = `${'a'.repeat(100)}/${'b'.repeat(120)}/${'c'.repeat(100)}.csv`;
   const entries = [
     { name: long, text: 'long' },
@@ -105,7 +105,7 @@ it('long names and many files come through', async () => {
   expect(made?.files[long]).toBe('long');
 });
 
-describe('an entry that leaves its folder refuses the whole archive', () => {
+describe('an archive with an entry outside its folder is refused as a whole', () => {
   const names = ['../x', 'a/../../x', 'a/..', '/etc/passwd', '//x', 'C:/x', 'C:\\x', '..\\x', 'a\\..\\..\\x'];
   it.each(names)('tar: %s', async (name) => {
     await refuses(
@@ -131,7 +131,7 @@ describe('an entry that leaves its folder refuses the whole archive', () => {
       /outside its folder/,
     );
   });
-  it('also when it is a folder, and below the top folder that is taken away', async () => {
+  it('even if it is a folder, or below the top folder that is stripped', async () => {
     await refuses(await write('evil.tar', await tarOf([{ name: '../x/', type: 'directory' }])), /outside its folder/);
     const error: unknown = await relaid(
       await write('evil.tar', await tarOf([{ name: '../x', text: 'evil' }])),
@@ -142,7 +142,7 @@ describe('an entry that leaves its folder refuses the whole archive', () => {
 });
 
 describe('entries that are not regular files are skipped', () => {
-  it('links out, links inside, devices and pipes in a tar', async () => {
+  it('links, devices and pipes in a tar', async () => {
     const made = await relaid(
       await write(
         'links.tar',
@@ -176,9 +176,9 @@ describe('entries that are not regular files are skipped', () => {
   });
 });
 
-describe('a bomb', () => {
+describe('an archive bomb', () => {
   const zeros = Buffer.alloc(40 * 2 ** 20);
-  it('by ratio is stopped long before it is unpacked: gzip and zip', async () => {
+  it('by ratio is stopped early: gzip and zip', async () => {
     const inner = await tarOf([{ name: 'zeros', text: zeros.toString('latin1') }]);
     await refuses(await write('bomb.tar.gz', gzipSync(inner)), /more than 200 times its size/);
     const folder = await mkdtemp(join(state.folder, 'bomb-'));
@@ -186,7 +186,7 @@ describe('a bomb', () => {
     execFileSync('python3', ['-m', 'zipfile', '-c', 'bomb.zip', 'zeros'], { cwd: folder });
     await refuses(join(folder, 'bomb.zip'), /more than 200 times its size/);
   });
-  it('by size, by number of entries, by what a header claims', async () => {
+  it('by size, by number of entries, by a false header', async () => {
     const small = createArchives({ ...limits, bytes: 1_000 });
     await refuses(
       await write(
@@ -216,14 +216,14 @@ describe('a bomb', () => {
   });
 });
 
-describe('damaged', () => {
+describe('a damaged archive:', () => {
   it.each<[string, () => Promise<Buffer>]>([
     [
-      'a tar.gz that ends early',
+      'a truncated tar.gz',
       async () => gzipSync(await tarOf([{ name: 'a', text: 'a'.repeat(10_000) }])).subarray(0, 60),
     ],
-    ['a tar that ends early', async () => (await tarOf([{ name: 'a', text: 'a'.repeat(10_000) }])).subarray(0, 2_000)],
-    ['a gzip that is no tar', async () => gzipSync('rows')],
+    ['a truncated tar', async () => (await tarOf([{ name: 'a', text: 'a'.repeat(10_000) }])).subarray(0, 2_000)],
+    ['a gzip that is not a tar', async () => gzipSync('rows')],
     [
       'a gzip with a wrong checksum',
       async () => {
@@ -232,10 +232,10 @@ describe('damaged', () => {
         return bytes;
       },
     ],
-    ['a zip without its directory', async () => zipOf([{ name: 'a', text: 'a' }]).subarray(0, 35)],
+    ['a zip without its central directory', async () => zipOf([{ name: 'a', text: 'a' }]).subarray(0, 35)],
     ['an encrypted zip', async () => zipOf([{ name: 'a', text: 'a', flags: 1 }])],
     [
-      'a name twice',
+      'a duplicate name',
       async () =>
         tarOf([
           { name: 'a', text: '1' },
@@ -243,7 +243,7 @@ describe('damaged', () => {
         ]),
     ],
     [
-      'a file that is a folder, too',
+      'a path that is both a file and a folder',
       async () =>
         tarOf([
           { name: 'a', text: '1' },
@@ -251,16 +251,16 @@ describe('damaged', () => {
         ]),
     ],
   ])('%s is refused', async (_, make) => {
-    await refuses(await write('damaged', await make()), /archive|both a file/);
+    await refuses(await write('a damaged archive:', await make()), /archive|both a file/);
   });
 
-  it('or no archive at all: it is said', async () => {
+  it('or a file that is not an archive is reported', async () => {
     expect(await relaid(await write('rows.csv', Buffer.from('a,b\n1,2\n')))).toBeUndefined();
     expect(await relaid(await write('empty', Buffer.alloc(0)))).toBeUndefined();
   });
 });
 
-it('what the platform lays out, the unpacker of its jobs takes', async () => {
+it('the unpacker of jobs accepts the tars that the platform makes', async () => {
   const long = `${'a'.repeat(100)}/${'b'.repeat(120)}.csv`;
   const made = await relaid(
     await write(
@@ -281,6 +281,6 @@ it('what the platform lays out, the unpacker of its jobs takes', async () => {
   expect((await readdir(target)).sort()).toEqual(['a'.repeat(100), 'b']);
 });
 
-it('no name of an archive has become one on disk', async () => {
+it('names in archives never become names on disk', async () => {
   expect((await readdir(state.folder)).filter((name) => !/^\d+-|^(tree|bomb)-/.test(name))).toEqual([]);
 });

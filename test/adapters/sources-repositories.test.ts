@@ -1,4 +1,4 @@
-// What GitHub and Maven mean: trees, releases and coordinates, their digests and their limits.
+// GitHub and Maven: trees, releases and coordinates, their digests and limits.
 import { createHash, randomBytes } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -14,7 +14,7 @@ const { state, site, open, session, tree, release, fetch, refused } = useSources
 describe('GitHub', () => {
   const archive = randomBytes(50_000);
 
-  it('resolves a branch to its commit and fetches that; the token goes to the API alone', async () => {
+  it('resolves a branch to its commit and fetches that; the token is sent only to the API', async () => {
     layRepository(site(), serveFile(() => archive).handler);
     const tokenFile = join(state.folder, 'token');
     await writeFile(tokenFile, 'ghp_secret\n');
@@ -28,7 +28,7 @@ describe('GitHub', () => {
     expect(site().asked[0]?.headers).toMatchObject({ 'x-github-api-version': '2022-11-28', 'user-agent': 'ocdl' });
   });
 
-  it('gives all pages of a release’s assets, with their digests', async () => {
+  it('lists all pages of a release’s assets, with their digests', async () => {
     layRepository(site(), json({}));
     const files = Object.fromEntries(
       ['a.csv', 'b.csv', 'c.csv', 'd.csv', 'half.csv'].map((name) => [name, randomBytes(100)]),
@@ -63,7 +63,7 @@ describe('GitHub', () => {
     await refused(fetch(release), 'DigestMismatch', /a\.csv has sha256/);
   });
 
-  it('says until when it is limited, and then asks again only for what it does not know', async () => {
+  it('reports when its rate limit ends, and then requests only what is missing', async () => {
     layRepository(site(), serveFile(() => archive).handler);
     layRelease(site(), 'v1.0', { 'a.csv': { handler: serveFile(() => archive).handler, bytes: archive.length } }, 1);
     const budget = { left: 2, reset: Math.floor(Date.now() / 1000) + 900 };
@@ -84,20 +84,26 @@ describe('GitHub', () => {
 
   it.each<[string, number, object, Record<string, string>, string]>([
     [
-      'a secondary limit',
+      'a secondary rate limit',
       429,
       { message: 'You have exceeded a secondary rate limit' },
       { 'retry-after': '30' },
       'later',
     ],
-    ['one that says nothing more', 403, { message: 'You have exceeded a secondary rate limit' }, {}, 'later'],
-    ['a refusal', 403, { message: 'Resource not accessible' }, { 'x-ratelimit-remaining': '50' }, 'NotAuthorized'],
+    ['a rate limit without details', 403, { message: 'You have exceeded a secondary rate limit' }, {}, 'later'],
+    [
+      'a refused request',
+      403,
+      { message: 'Resource not accessible' },
+      { 'x-ratelimit-remaining': '50' },
+      'NotAuthorized',
+    ],
     ['a bad token', 401, { message: 'Bad credentials' }, {}, 'NotAuthorized'],
-    ['no such repository', 404, { message: 'Not Found' }, {}, 'NotFound'],
+    ['a missing repository', 404, { message: 'Not Found' }, {}, 'NotFound'],
     ['an empty repository', 409, { message: 'Git Repository is empty.' }, {}, 'NotFound'],
-    ['a page that is no JSON', 200, [], {}, 'Corrupt'],
+    ['a page that is not JSON', 200, [], {}, 'Corrupt'],
     ['an outage', 502, {}, {}, 'again'],
-  ])('%s is told apart', async (_, status, body, headers, means) => {
+  ])('%s has its own message', async (_, status, body, headers, means) => {
     site().pages.set(`${API}/repos/octo/rows`, json(body, status, headers));
     const error: unknown = await session(tree)
       .then((one) => one.resolve())
@@ -111,7 +117,7 @@ describe('GitHub', () => {
     expect(found).toBe(means);
   });
 
-  it('sends downloads nowhere else', async () => {
+  it('sends downloads to no other host', async () => {
     layRepository(site(), json({}));
     site().pages.set(`${API}/repos/octo/rows/tarball/${COMMIT}`, redirect(site().url('other.example.org', '/evil')));
     await refused(fetch(tree), 'NotAuthorized', /other\.example\.org:\d+: not an allowed download host of GitHub/);
@@ -133,14 +139,14 @@ describe('Maven', () => {
     ['sha256', { sha256: digest('sha256'), sha1: 'wrong', md5: 'wrong' }],
     ['sha1', { sha1: `${digest('sha1').toUpperCase()}  rows-1.0-test.zip\n`, md5: 'wrong' }],
     ['md5', { md5: digest('md5') }],
-  ])('holds a file to the strongest digest there is: %s', async (algorithm, beside) => {
+  ])('checks a file against the strongest digest available: %s', async (algorithm, beside) => {
     lay(beside);
     const resolution = await (await session(source)).resolve();
     expect(resolution.files[0]?.expected).toEqual({ algorithm, digest: digest(algorithm) });
     expect((await fetch(source)).sha256).toBe(digest('sha256'));
   });
 
-  it('stores a file under a name that every area takes, however long the parts of its coordinate are', async () => {
+  it('stores a file under a valid name, however long its coordinate', async () => {
     const [a, b, c] = [...'abc'].map((letter) => letter.repeat(128));
     const long = `data.example.org/maven2/g/${a}/1${b?.slice(1)}/${a}-1${b?.slice(1)}-${c}.jar`;
     site().pages.set(long, serveFile(() => bytes).handler);
@@ -151,7 +157,7 @@ describe('Maven', () => {
     expect(file?.name).toMatch(/^a+-[0-9a-f]{16}\.jar$/);
   });
 
-  it('fails on another digest, on what is none, and where there is no such file; says so where there is no digest', async () => {
+  it('fails on a digest mismatch, an invalid digest and a missing file; notes a missing digest', async () => {
     lay({ sha1: createHash('sha1').update('other').digest('hex') });
     await refused(fetch(source), 'DigestMismatch', /rows-1\.0-test\.zip has sha1/);
     lay({ sha1: '<html>' });

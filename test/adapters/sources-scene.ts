@@ -1,4 +1,4 @@
-// What the tests of sources over HTTPS play in: one web server that every name leads to, and what is asked of the sources.
+// The scene of tests of HTTPS sources: one web server for every host name, and helpers to use the sources.
 import { createHash } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -56,7 +56,7 @@ export function useSources() {
   const tree: Source = { kind: 'github', repository: 'octo/rows', ref: 'main' };
   const release: Source = { kind: 'github-release', repository: 'octo/rows', tag: 'v1.0' };
 
-  /** Fetches the source's first file into a folder of parts; says what went wrong where something did. */
+  /** Fetches the source's first file into a folder of parts; returns the error if there is one. */
   async function fetch(
     source: Source,
     options: { sources?: ReturnType<typeof open>; parts?: string; limit?: number; expected?: string } = {},

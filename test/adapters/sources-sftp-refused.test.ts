@@ -1,4 +1,4 @@
-// A private node that lets in and then speaks no SFTP: every try ends its line, so that tries do not add up.
+// A private node that accepts a login but does not speak SFTP: every attempt closes its connection.
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -10,7 +10,7 @@ import { createSources } from '../../activities/adapters/sources/sources.ts';
 
 const { Server, utils } = ssh2;
 
-it('leaves no line open, and no listener on the signal', async () => {
+it('leaves no open connection, and no listener on the signal', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'ocdl-sftp-refused-'));
   const [host, user] = [utils.generateKeyPairSync('ed25519'), utils.generateKeyPairSync('ed25519')];
   const lines = { opened: 0, open: 0 };

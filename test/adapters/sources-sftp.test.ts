@@ -1,4 +1,4 @@
-// A private node: a real sshd, reached only behind its pinned key, its files fetched, gone on with, and laid out as a folder.
+// A private node: a real sshd with a pinned key, whose files are fetched, resumed and stored as a folder.
 import { createHash, randomBytes } from 'node:crypto';
 import { copyFile, mkdir, mkdtemp, rm, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -76,7 +76,7 @@ suite('a private node', () => {
     expect([isFailure(error, type), String(error)]).toEqual([true, expect.stringMatching(text)]);
   };
 
-  it('gives a file, and a folder by its plain files', async () => {
+  it('fetches a file, and the regular files of a folder', async () => {
     const got = await fetch(data('rows.csv'), join(state.folder, 'parts-1'));
     expect(got.sha256).toBe(createHash('sha256').update('a,b\n').digest('hex'));
     const one = await open(data());
@@ -97,7 +97,7 @@ suite('a private node', () => {
     await few.close();
   });
 
-  it('goes on where a cut line left it, and starts again where the file has changed', async () => {
+  it('resumes after a lost connection, and starts over if the file has changed', async () => {
     const bytes = randomBytes(20_000_000);
     await writeFile(data('big.bin'), bytes);
     const parts = join(state.folder, 'parts-2');
@@ -145,7 +145,7 @@ suite('a private node', () => {
     expect(again.sha256).toBe(createHash('sha256').update(bytes.subarray(0, 1_000_000)).digest('hex'));
   });
 
-  it('with another host key is refused before anything is said to it', async () => {
+  it('with a different host key is refused before authentication', async () => {
     const other = `SHA256:${createHash('sha256').update('other').digest('base64').replace('=', '')}`;
     await refused(
       open(data('rows.csv'), node({ hostKey: other })),
@@ -155,22 +155,22 @@ suite('a private node', () => {
   });
 
   it.each<[string, () => Partial<Extract<Node, { kind: 'sftp' }>>, Parameters<typeof isFailure>[1], RegExp]>([
-    [
-      'a key that it does not know',
-      () => ({ secret: 'bad' }),
-      'NotAuthorized',
-      /rejects the user \S+ with the key bad/,
-    ],
-    ['a secret that is not there', () => ({ secret: 'none' }), 'NotFound', /the key none does not exist/],
+    ['an unknown key', () => ({ secret: 'bad' }), 'NotAuthorized', /rejects the user \S+ with the key bad/],
+    ['a missing secret', () => ({ secret: 'none' }), 'NotFound', /the key none does not exist/],
     ['another project’s secret', () => ({ secret: 'theirs' }), 'NotFound', /the key theirs does not exist/],
-    ['a secret elsewhere', () => ({ secret: '../other/theirs' }), 'InvalidInput', /not a valid name of a secret/],
-    ['a secret that is no key', () => ({ secret: 'junk' }), 'InvalidInput', /cannot be used/],
-    ['another name', () => ({ node: 'barn' }), 'NotFound', /no SFTP node lab/],
+    [
+      'a secret outside the secrets folder',
+      () => ({ secret: '../other/theirs' }),
+      'InvalidInput',
+      /not a valid name of a secret/,
+    ],
+    ['a secret that is not a key', () => ({ secret: 'junk' }), 'InvalidInput', /cannot be used/],
+    ['another node name', () => ({ node: 'barn' }), 'NotFound', /no SFTP node lab/],
   ])('with %s is refused', async (_, some, type, text) => {
     await refused(open(data('rows.csv'), node(some())), type, text);
   });
 
-  it('on a host that no administrator allows is not connected to', async () => {
+  it('on a host that no administrator has allowed is not contacted', async () => {
     await refused(
       open(data('rows.csv'), node(), { hosts: ['127.0.0.1'] }),
       'NotAuthorized',
@@ -178,7 +178,7 @@ suite('a private node', () => {
     );
   });
 
-  it('says what is not there and what is no file', async () => {
+  it('reports missing paths and paths that are not files', async () => {
     const missing = await open(data('none.csv'));
     await refused(missing.resolve(), 'NotFound', /none\.csv: no such file/);
     await missing.close();
@@ -187,7 +187,7 @@ suite('a private node', () => {
     await device.close();
   });
 
-  it('that is not up may be tried again, and a cancelled import lets go of it', async () => {
+  it('that is down is retryable, and a cancelled import releases its connection', async () => {
     const down: unknown = await open(data(), node({ port: 1 }), { hosts: ['127.0.0.1:1'] }).catch(
       (error: unknown) => error,
     );

@@ -1,4 +1,4 @@
-// Sources over HTTPS: what the guard refuses, and downloads that are cut, changed or lied about.
+// Sources over HTTPS: what the guard refuses, and downloads that are interrupted, changed or falsified.
 import { randomBytes } from 'node:crypto';
 import { mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -43,7 +43,7 @@ describe('an address', () => {
 });
 
 describe('the guard', () => {
-  it('connects to no address that is not allowed, by name or by number', async () => {
+  it('connects only to allowed addresses, by name or by number', async () => {
     const before = site().connections();
     const strict = open({ allowAddresses: [] });
     await refused(fetch(https('/a'), { sources: strict }), 'NotAuthorized', /127\.0\.0\.1 is not public \(loopback\)/);
@@ -53,7 +53,7 @@ describe('the guard', () => {
     expect(site().connections()).toBe(before);
   });
 
-  it('is not fooled by a name that means something else the second time', async () => {
+  it('is safe against DNS rebinding', async () => {
     const answers = ['127.0.0.1', '169.254.169.254'];
     let asked = 0;
     const sources = open({ resolve: async () => [answers[Math.min(asked++, 1)] ?? ''] });
@@ -64,7 +64,7 @@ describe('the guard', () => {
     await refused(fetch(https('/a'), { sources }), 'NotAuthorized', /169\.254\.169\.254 is not public \(linkLocal\)/);
   });
 
-  it('asks only hosts on the list; a project adds its own by an https node, for port 443', async () => {
+  it('contacts only hosts on the list; a project adds hosts with an https node, for port 443', async () => {
     await refused(
       fetch(https('/a', 'other.example.org')),
       'NotAuthorized',
@@ -88,7 +88,7 @@ describe('the guard', () => {
     ['another port', () => 'https://data.example.org/a', /not on the allow-list/],
     ['a URL with a password', () => site().url('me:secret@data.example.org', '/a'), /user name or password/],
     ['a file', () => 'file:///etc/passwd', /use https/],
-  ])('follows no redirect to %s', async (_, location, text) => {
+  ])('does not follow a redirect to %s', async (_, location, text) => {
     site().pages.set('data.example.org/a', redirect(location()));
     await refused(fetch(https('/a')), 'NotAuthorized', text);
   });
@@ -114,7 +114,7 @@ describe('the guard', () => {
     await refused(fetch(https('/6')), 'InvalidInput', /redirected more than 5 times/);
   });
 
-  it('trusts no certificate it does not know, and gives up a silent line; both may be tried again', async () => {
+  it('refuses unknown certificates and times out on silent connections; both are retryable', async () => {
     site().pages.set('data.example.org/a', () => undefined);
     const { ca: _, ...guard } = { ca: '', allowAddresses: [`127.0.0.1:${site().port}`] };
     const strange = createSources({
@@ -132,7 +132,7 @@ describe('the guard', () => {
 describe('a download', () => {
   const bytes = randomBytes(3_000_000);
 
-  it('that was cut goes on where it was: only the rest is sent again', async () => {
+  it('resumes after an interruption: only the rest is sent again', async () => {
     const served = serveFile(() => bytes);
     site().pages.set('data.example.org/rows.csv', served.handler);
     const parts = await mkdtemp(join(state.folder, 'parts-'));
@@ -152,9 +152,9 @@ describe('a download', () => {
   });
 
   it.each<[string, Parameters<typeof serveFile>[1]]>([
-    ['cannot send parts', { ranges: false }],
-    ['names no state', { etag: () => 'W/"weak"' }],
-  ])('starts again with a server that %s', async (_, options) => {
+    ['does not support ranges', { ranges: false }],
+    ['sends no validator', { etag: () => 'W/"weak"' }],
+  ])('starts over with a server that %s', async (_, options) => {
     const served = serveFile(() => bytes, options);
     site().pages.set('data.example.org/rows.csv', served.handler);
     const parts = await mkdtemp(join(state.folder, 'parts-'));
@@ -165,7 +165,7 @@ describe('a download', () => {
   });
 
   it.each([bytes.length, 1_000])(
-    'of a file that has changed meanwhile is of the new one alone (now %d bytes)',
+    'of a file that changed during it has only the new content (now %d bytes)',
     async (size) => {
       const now = { bytes, etag: '"v1"' };
       const served = serveFile(() => now.bytes, { etag: () => now.etag });
@@ -178,7 +178,7 @@ describe('a download', () => {
     },
   );
 
-  it('spliced by a server that lies about its state is noticed by the digest and fetched whole', async () => {
+  it('spliced by a server with a false validator is detected by the digest and fetched again completely', async () => {
     const now = { bytes };
     const served = serveFile(() => now.bytes);
     site().pages.set('data.example.org/rows.csv', served.handler);
@@ -192,7 +192,7 @@ describe('a download', () => {
     expect((await work()).sha256).toBe(sha256(other));
   });
 
-  it('is held to its digest and to the limit, and leaves nothing that could pass for whole', async () => {
+  it('is checked against its digest and limit, and leaves no partial file', async () => {
     site().pages.set('data.example.org/rows.csv', serveFile(() => bytes).handler);
     const parts = await mkdtemp(join(state.folder, 'parts-'));
     for (const _ of [1, 2])
@@ -214,12 +214,12 @@ describe('a download', () => {
     [404, 'has no /gone', 'NotFound'],
     [403, 'imports send none', 'NotAuthorized'],
     [400, 'returned status 400', 'InvalidInput'],
-  ])('answered with %d is over', async (status, text, type) => {
+  ])('answered with %d is a non-retryable failure', async (status, text, type) => {
     site().pages.set('data.example.org/gone', json({}, status));
     await refused(fetch(https('/gone')), type, text);
   });
 
-  it('is put off when asked to, and tried again after a server error', async () => {
+  it('waits when asked to, and is retried after a server error', async () => {
     site().pages.set('data.example.org/busy', json({}, 503, { 'retry-after': '120' }));
     const error: unknown = await fetch(https('/busy')).catch((reason: unknown) => reason);
     expect(error).toBeInstanceOf(TryLater);
@@ -231,7 +231,7 @@ describe('a download', () => {
     ]);
   });
 
-  it('is taken only as it is: no encoding that was not asked for', async () => {
+  it('accepts no content encoding that was not requested', async () => {
     site().pages.set('data.example.org/a', (_request, response) => {
       response.writeHead(200, { 'content-encoding': 'gzip' });
       response.end('x');

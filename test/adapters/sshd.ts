@@ -1,4 +1,4 @@
-// Debian's own sshd with SFTP only, on a loopback port, with keys made anew: what a private node is in the tests.
+// Debian's own sshd with SFTP only, on a loopback port, with new keys: the private node of the tests.
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { chmod, copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
@@ -19,20 +19,20 @@ export interface Sshd {
   /** File of a private key that it lets in, and of one that it does not. */
   readonly goodKey: string;
   readonly badKey: string;
-  /** Ends every session at once, as a cut line does; new ones may come. */
+  /** Ends every session, like a lost connection; new sessions are possible. */
   cut(): void;
   stop(): Promise<void>;
 }
 
-/** Is there an sshd? With `CI=true` a missing one fails the tests; elsewhere they say loudly that they were left out. */
+/** Whether sshd is installed. Without it the tests fail with `CI=true`; elsewhere they are skipped, with a notice. */
 export function haveSshd(): boolean {
   if (existsSync(PROGRAM)) return true;
   if (process.env.CI === 'true') throw new Error(`${PROGRAM} is missing: install openssh-server`);
-  process.stderr.write(`LEFT OUT: SFTP is not tested, since ${PROGRAM} is missing (Debian: openssh-server)\n`);
+  process.stderr.write(`SKIPPED: the SFTP tests, because ${PROGRAM} is missing (Debian: install openssh-server)\n`);
   return false;
 }
 
-/** Starts one with its files in `folder`. It runs as the user of the test and lets in that user alone. */
+/** Starts one with its files in `folder`. It runs as the user of the test and accepts only that user. */
 export async function startSshd(folder: string): Promise<Sshd> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const key = (name: string): string => {

@@ -1,4 +1,4 @@
-// A web server of the test's own, over TLS on the loopback interface, that counts what it sends and can be told to misbehave.
+// A TLS web server on loopback that counts what it sends and can misbehave on request.
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -24,7 +24,7 @@ export interface Site {
 /** Names that the certificate is good for; none of them exists. */
 export const hosts = ['data.example.org', 'other.example.org', 'api.github.test', 'codeload.github.test'] as const;
 
-/** Starts a server; its key and certificate are made anew in `folder`. */
+/** Starts a server; with a new key and certificate in `folder`. */
 export async function openSite(folder: string): Promise<Site> {
   const [key, cert] = [join(folder, 'site.key'), join(folder, 'site.crt')];
   const names = [...hosts, 'localhost'].map((name) => `DNS:${name}`).join(',');
@@ -70,7 +70,7 @@ export interface ServedFile {
   cutNext(bytes: number): void;
 }
 
-/** A file as a good static server gives it: ETag, Range and If-Range, unless told otherwise. */
+/** A file as served by a correct static server, with ETag, Range and If-Range, unless specified otherwise. */
 export function serveFile(
   bytes: () => Buffer,
   options: { readonly ranges?: boolean; readonly etag?: () => string; readonly paceMs?: () => number } = {},

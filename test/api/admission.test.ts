@@ -1,4 +1,4 @@
-// The rights in HDFS follow the members: by the very grid the API asks, for those who come and go, and after a failure.
+// The permissions in HDFS follow the members: by the same grid as in the API, when members change, and after failures.
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { rightsOf } from '../../activities/adapters/hdfs/access.ts';
 import { createPostgresRecords } from '../../activities/adapters/postgres/records.ts';
@@ -35,7 +35,7 @@ function recorder({ failures = 0, of = /./, rights = {} }: { failures?: number; 
 const member = (project: string, user: string, ...roles: ('scientist' | 'manager' | 'engineer')[]) =>
   [project, { user, roles }, auditEntry('project.member')] as const;
 
-test('each role has in HDFS what it has in the platform, and no more', () => {
+test('each role has the same rights in HDFS as in the platform', () => {
   const members = [
     { user: 'sam', roles: ['scientist'] },
     { user: 'mia', roles: ['manager'] },
@@ -49,7 +49,7 @@ test('each role has in HDFS what it has in the platform, and no more', () => {
   });
 });
 
-test('who comes is let in, who goes is kept out, and what changed while nobody was there is made up for', async () => {
+test('new members get access, former members lose it, and changes made while the platform was down are applied', async () => {
   for (const user of ['sam', 'mia']) await records.createUser(user, false, auditEntry('user.created'));
   const first = recorder();
   const following = keepAdmitted({ records, ...first });
@@ -72,7 +72,7 @@ test('who comes is let in, who goes is kept out, and what changed while nobody w
   expect([first.warnings, second.warnings]).toEqual([[], []]);
 });
 
-test('who is disabled is kept out, and let in again when they are enabled', async () => {
+test('a disabled user loses access, and gets it back when enabled', async () => {
   const { rights, ...recorded } = recorder();
   const following = keepAdmitted({ records, ...recorded });
   await following.records.setMember(...member('p', 'mia', 'manager'));
@@ -85,16 +85,16 @@ test('who is disabled is kept out, and let in again when they are enabled', asyn
   await following.stop();
 });
 
-test('who left while HDFS was away is kept out by the next start, also where nobody remembers them', async () => {
+test('a member who left while HDFS was down loses access at the next start, even if no record mentions them', async () => {
   const rights: Rights = {};
   const before = keepAdmitted({ records, ...recorder({ rights }) });
   await before.records.setMember(...member('p', 'sam', 'scientist'));
   await eventually('sam owns his area', () => rights['private/p/sam']?.owner === 'sam', 60_000);
   await before.stop();
 
-  const away = keepAdmitted({ records, ...recorder({ rights, failures: Number.MAX_SAFE_INTEGER }) });
-  await away.records.setMember(...member('p', 'sam'));
-  await away.stop();
+  const failing = keepAdmitted({ records, ...recorder({ rights, failures: Number.MAX_SAFE_INTEGER }) });
+  await failing.records.setMember(...member('p', 'sam'));
+  await failing.stop();
   expect(rights['private/p/sam']?.owner).toBe('sam');
 
   const after = keepAdmitted({ records, ...recorder({ rights }) });
@@ -102,7 +102,7 @@ test('who left while HDFS was away is kept out by the next start, also where nob
   await after.stop();
 });
 
-test('an area that fails keeps no other one from its rights', async () => {
+test('an area that fails does not prevent the permissions of others', async () => {
   const failing = recorder({ failures: Number.MAX_SAFE_INTEGER, of: /^common/ });
   const following = keepAdmitted({ records, ...failing });
   await following.records.setMember(...member('p', 'mia', 'manager'));
@@ -112,7 +112,7 @@ test('an area that fails keeps no other one from its rights', async () => {
   await following.stop();
 });
 
-test('an area of more people than HDFS can name opens to none of them, and who leaves loses the others all the same', async () => {
+test('an area with more people than HDFS supports opens to none of them, and a former member still loses the other areas', async () => {
   await records.createProject(
     { project: 'crowd', types: ['crowded'], policy: defaultPolicy },
     auditEntry('project.created'),
@@ -150,7 +150,7 @@ test('projects that cannot be listed at the start are listed later', async () =>
     records: {
       ...records,
       projects: async (user) => {
-        if (left.failures-- > 0) throw new Error('the database is away');
+        if (left.failures-- > 0) throw new Error('the database is down');
         return records.projects(user);
       },
     },
@@ -161,14 +161,14 @@ test('projects that cannot be listed at the start are listed later', async () =>
 });
 
 test('while HDFS is unavailable a member is set anyway, with a warning about the permissions', async () => {
-  const away = recorder({ failures: Number.MAX_SAFE_INTEGER });
-  const following = keepAdmitted({ records, ...away });
+  const failing = recorder({ failures: Number.MAX_SAFE_INTEGER });
+  const following = keepAdmitted({ records, ...failing });
   await following.records.setMember(...member('p', 'mia', 'scientist'));
   expect(await records.members('p')).toEqual([{ user: 'mia', roles: ['scientist'], disabled: false }]);
   await eventually(
     'a warning',
     () =>
-      away.warnings.some((line) =>
+      failing.warnings.some((line) =>
         /HDFS permissions of project p are not up to date: .*no NameNode answers/.test(line),
       ),
     60_000,

@@ -1,4 +1,4 @@
-// Types that come later, types of other projects, and applications that change: audited, and never under what is live.
+// Types added later, types of other projects, and changed applications: audited, and never removing a live type.
 import { describe, expect, test } from '@jest/globals';
 import { releaseSchema } from '../../api/schemas.ts';
 import { worldOfThisFile } from './world-of.ts';
@@ -10,7 +10,7 @@ const scanner = '/v1/applications/scanner';
 const change = (who: string, body: object, path = scanner) => said(world().ask(who, 'PUT', path, body));
 
 describe('types', () => {
-  test('are added by an administrator, once, and are the project’s from then on', async () => {
+  test('are added by an administrator, once, and then belong to the project', async () => {
     const added = await said(world().ask('admin', 'POST', types, { types: ['toxicity', TYPE] }));
     expect(added).toMatchObject([200, '', { types: [TYPE, 'sentiment', 'toxicity'] }]);
     expect((await world().ask('mia', 'POST', types, { types: ['more'] })).status).toBe(403);
@@ -22,7 +22,7 @@ describe('types', () => {
     expect((await auditOf(PROJECT)).at(-1)).toMatchObject({ kind: 'project.types', actor: 'admin' });
   });
 
-  test('of another project are consumed by grant alone, and no longer when it is taken back', async () => {
+  test('of another project are consumed only by grant, until it is revoked', async () => {
     const { records } = world().deps;
     const grant = (method: string, who: string) => said(world().ask(who, method, `${types}/${TYPE}/consumers/other`));
     const foreign = { application: 'forecaster', types: ['weather', TYPE], gates: ['function'] };
@@ -64,7 +64,7 @@ describe('types', () => {
     expect(left).toMatchObject([200, '', { types: ['weather'] }]);
   });
 
-  test('are granted to a project that there is, of a project that owns them', async () => {
+  test('are granted only by their project, to an existing project', async () => {
     const grant = async (type: string, consumer: string) =>
       (await said(world().ask('mia', 'PUT', `${types}/${type}/consumers/${consumer}`)))[0];
     expect([await grant(TYPE, 'nowhere'), await grant('weather', 'other'), await grant(TYPE, PROJECT)]).toEqual([
@@ -74,7 +74,7 @@ describe('types', () => {
 });
 
 describe('an application', () => {
-  test('changes by its owner and by managers, from the revision that was seen, audited with before and after', async () => {
+  test('is changed by its owner and by managers, from its current revision, with an audit of before and after', async () => {
     const { workflows } = world().deps;
     const seen = async () => (await json(world().ask('dev', 'GET', scanner)))['application'] as Record<string, unknown>;
     const before = await seen();
@@ -87,7 +87,9 @@ describe('an application', () => {
     expect(workflows.started.has('application/scanner/sentiment')).toBe(true);
     // The same again is fine, another change from there is not.
     expect(await change('dev', given)).toMatchObject([200, '', { revision: 1 }]);
-    expect((await change('mia', { revision: 0, types: [TYPE] }))[1]).toMatch(/^stale: .* is at revision 1, you saw 0/);
+    expect((await change('mia', { revision: 0, types: [TYPE] }))[1]).toMatch(
+      /^stale: .* is at revision 1, the request has revision 0/,
+    );
     expect(await change('mia', { revision: 1, owner: 'dan' })).toMatchObject([200, '', { owner: 'dan', revision: 2 }]);
     expect((await change('dev', { revision: 2, owner: 'dev' }))[0]).toBe(403);
     expect(await change('dan', { revision: 2, owner: 'dev' })).toMatchObject([200, '', { owner: 'dev' }]);
@@ -95,7 +97,7 @@ describe('an application', () => {
     expect(first).toMatchObject({ actor: 'dev', detail: { before, after: made[2] } });
   });
 
-  test('refuses gates, types, owners and repositories that it cannot have', async () => {
+  test('refuses invalid gates, types, owners and repositories', async () => {
     const { revision } = (await world().deps.records.application('scanner')) ?? { revision: -1 };
     const refused = async (fields: object) => (await change('mia', { revision, ...fields }))[1];
     expect(await refused({ gates: ['functoin'] })).toContain('only function: did you mean "function"?');
@@ -122,13 +124,20 @@ describe('an application', () => {
     );
   });
 
-  test('keeps a type that is live there', async () => {
+  test('keeps a type that is live', async () => {
     const { revision } = (await world().deps.records.application('scanner')) ?? { revision: -1 };
     expect((await change('mia', { revision, types: ['sentiment'] }))[1]).toBe(
       `conflict: ${TYPE}-1 is live in scanner: take ${TYPE} down there first, then remove the type`,
     );
     expect(await change('mia', { revision, types: [TYPE] })).toMatchObject([200, '', { types: [TYPE] }]);
     expect((await world().ask('mia', 'GET', `${scanner}/types/sentiment/live`)).status).toBe(404);
+    // Its workflow runs on. It is woken when the type is consumed again.
+    const { woken } = world().deps.workflows;
+    woken.length = 0;
+    const again = await change('mia', { revision: revision + 1, types: [TYPE, 'sentiment'] });
+    expect(again).toMatchObject([200, '', { types: [TYPE, 'sentiment'] }]);
+    expect(woken).toContain('application/scanner/sentiment');
+    expect(await change('mia', { revision: revision + 2, types: [TYPE] })).toMatchObject([200, '', { types: [TYPE] }]);
   });
 });
 
@@ -140,7 +149,7 @@ describe('a scan', () => {
       }),
     );
 
-  test('names a release that is or was live there, and no other', async () => {
+  test('names only a release that is or was live there', async () => {
     const { records } = world().deps;
     const first = await records.release(`${TYPE}-1`);
     if (!first) throw new Error('no release');
@@ -167,18 +176,31 @@ describe('a scan', () => {
   });
 });
 
-describe('a name that nothing has', () => {
+test('concurrent changes of one policy all apply, each as a version of its own', async () => {
+  const policy = `/v1/projects/${PROJECT}/policy`;
+  const { records } = world().deps;
+  const before = (await records.project(PROJECT))?.policy.version ?? 0;
+  const bodies = [{ thresholds: { f1: 0.6 } }, { undoWithinSeconds: 77 }, { quorum: 2 }, { thresholds: { f1: 0.6 } }];
+  const answers = await Promise.all(bodies.map((body) => said(world().ask('mia', 'PUT', policy, body))));
+  expect(answers.map(([status]) => status)).toEqual([200, 200, 200, 200]);
+  const versions = answers.map(([, , body]) => (body as { version: number }).version);
+  expect([...versions].sort((a, b) => a - b)).toEqual([1, 2, 3, 4].map((n) => before + n));
+  const wanted = { version: before + 4, thresholds: { f1: 0.6 }, undoWithinSeconds: 77, quorum: 2 };
+  expect((await records.project(PROJECT))?.policy).toMatchObject(wanted);
+});
+
+describe('an unknown name', () => {
   const policy = `/v1/projects/${PROJECT}/policy`;
   const set = (thresholds: object) => said(world().ask('mia', 'PUT', policy, { thresholds }));
 
-  test('of a gate is refused when the application is made', async () => {
+  test('of a gate is refused when the application is created', async () => {
     const application = { application: 'nogate', types: [TYPE], gates: ['performance'] };
     const answer = await said(world().ask('mia', 'POST', `/v1/projects/${PROJECT}/applications`, application));
     expect(answer.slice(0, 2)).toEqual([400, 'invalid: body.gates.0: there is no gate "performance", only function']);
     expect(await world().deps.records.application('nogate')).toBeUndefined();
   });
 
-  test('of a metric is refused wherever thresholds are given, and so is a minimum out of reach', async () => {
+  test('of a metric is refused wherever thresholds are given, and so is an unreachable minimum', async () => {
     expect((await set({ auc: 0.7 }))[1]).toBe(
       'invalid: body.thresholds.auc: there is no metric "auc", only accuracy, precision, recall, f1, roc_auc, average_precision: did you mean "roc_auc"?',
     );
@@ -197,7 +219,7 @@ describe('a name that nothing has', () => {
     );
   });
 
-  test('in a policy that is there already stops evaluations with the reason, and the policy can be corrected', async () => {
+  test('in an existing policy stops evaluations with the reason, and the policy can be corrected', async () => {
     const { records } = world().deps;
     const { auditEntry } = await import('../../api/audit-entry.ts');
     const before = (await records.project(PROJECT))?.policy;

@@ -1,4 +1,4 @@
-// How tests give commands through the API: to the version rf-1, the pointer of scanner, the scan scan-1, or to a version of their own.
+// Commands through the API in tests: on the version rf-1, the pointer of scanner, the scan scan-1, or a separate version.
 import { randomUUID } from 'node:crypto';
 import type { SignedCommand } from '../../workflows/domain/command.ts';
 import type { Version } from '../../workflows/domain/model.ts';
@@ -43,7 +43,7 @@ export const commandingIn = (world: () => World) => ({
       .map(({ entry }) => entry)
       .filter(({ kind }) => kind === 'command.refused'),
 
-  /** A version of its own, as the path of its submission. */
+  /** A separate version; returns the path of its submission. */
   another: async (given: Partial<Version> = {}): Promise<string> => {
     const id = `rf-${randomUUID().slice(0, 8)}`;
     await recordVersion(world(), versionRow({ submission: id, digest: sha256(id) as Digest, ...given }));

@@ -1,5 +1,5 @@
-// Commands: signed and recorded before they are signalled, refused at once by the record, and answered by what their row says.
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+// Commands: signed and recorded before they are signalled, refused immediately by the record, and answered from their row.
+import { beforeEach, describe, expect, test } from '@jest/globals';
 import { auditEntry } from '../../api/audit-entry.ts';
 import { isSigned } from '../../workflows/signature.ts';
 import {
@@ -13,28 +13,20 @@ import {
   tag,
   WAIT,
 } from './commanding.ts';
-import { decides, DIGEST, populatePassage } from './passage.ts';
-import type { World } from './world.ts';
-import { json, openWorld, PROJECT, TYPE } from './world.ts';
+import { decides, DIGEST } from './passage.ts';
+import { json, PROJECT, TYPE } from './world.ts';
+import { worldOfThisFile } from './world-of.ts';
 
-const state: { world?: World } = {};
-const world = (): World => {
-  if (!state.world) throw new Error('no world');
-  return state.world;
-};
-beforeAll(async () => {
-  state.world = await openWorld();
-  await populatePassage(state.world);
-});
-afterAll(() => state.world?.close());
+const { world } = worldOfThisFile();
 beforeEach(() => forgetSent(world()));
 const { give, sent, last, another, refusals } = commandingIn(world);
 
-test('wait while systems were set back to another moment, and say what to do', async () => {
+test('wait while restored systems are not accepted, and say what to do', async () => {
   const { records } = world().deps;
   const entry = auditEntry({ key: 'found', kind: 'restore.found', actor: 'platform', subject: 'installation' });
   await records.claimInstallation('00000000-0000-4000-8000-000000000000');
-  await records.pause([{ system: 'areas', kind: 'older', text: 'the areas are older', pauses: true }], entry);
+  const findings = [{ system: 'areas', kind: 'older', text: 'the areas are older', pauses: true }] as const;
+  await records.pause(findings, entry, (await records.known()).accepted);
   const scan = `/v1/projects/${PROJECT}/scans/scan-1/commands`;
   const revert = `/v1/applications/scanner/types/${TYPE}/commands`;
   const label = { name: 'confirm', revision: 0, args: { findings: ['f-1'] } };
@@ -56,12 +48,15 @@ test('wait while systems were set back to another moment, and say what to do', a
   // What is only read is answered.
   expect((await world().ask('mia', 'GET', submission)).status).toBe(200);
   const keys = Object.keys(world().deps.signer.publicKeys());
-  await records.acceptRestore({ tick: 1, numbers: [], keys, voidTokens: false }, { ...entry, key: 'accepted' });
+  await records.acceptRestore(
+    { tick: 1, numbers: [], keys, voidTokens: false, findings },
+    { ...entry, key: 'accepted' },
+  );
   expect((await world().ask('mia', 'POST', `${submission}/commands`, approve)).status).toBe(202);
 });
 
-describe('what is answered', () => {
-  test('accepted: 202 with where to ask', async () => {
+describe('answers', () => {
+  test('accepted: 202 with the address of the outcome', async () => {
     const response = await give('mia', { ...approve, commandId: 'approve-2' });
     expect(response.status).toBe(202);
     const address = response.headers.get('location') ?? '';
@@ -72,7 +67,7 @@ describe('what is answered', () => {
   });
 
   test.each([['unavailable'], ['closed'], ['missing']] as const)(
-    'the signal does not get through (%s): 202, since it is recorded, and the log says so',
+    'the signal fails (%s): 202, since the command is recorded, with a log line',
     async (kind) => {
       world().deps.workflows.throws.send = kind;
       const commandId = `unsent-${kind}`;
@@ -82,7 +77,7 @@ describe('what is answered', () => {
       const open = await world().deps.records.openCommands({ before, limit: 1000 });
       expect(open.map(({ body }) => body.commandId)).toContain(commandId);
       expect(world().lines.find((line) => line['commandId'] === commandId)).toMatchObject({
-        msg: 'a command is recorded and not signalled yet',
+        msg: 'a command is recorded but not signalled yet',
       });
     },
   );
@@ -93,24 +88,27 @@ describe('what is answered', () => {
     ['wrong-state', 'mia', 'wrong-state', { ...approve, name: 'retire' }],
     ['invalid', 'mia', 'invalid', { ...approve, report: null }],
     ["not-authorized: another scientist's version", 'sid', 'not-authorized', { name: 'withdraw', revision: 3 }],
-  ])('%s: 409 at once from the record, without any signal, and it stays so', async (_, who, reason, command) => {
-    const commandId = `refused-${reason}`;
-    const response = await give(who, { ...command, commandId });
-    expect(response.headers.get('content-type')).toBe('application/problem+json');
-    const body = await json(response);
-    const outcome = { status: 'refused', reason, message: expect.any(String) as unknown };
-    expect([response.status, body]).toMatchObject([409, { type: `urn:ocdl:problem:command-${reason}`, outcome }]);
-    expect(sent()).toEqual([]);
-    const row = (await refusals(`${PROJECT}/random-forest/rf-1`)).find(
-      ({ detail }) => detail['commandId'] === commandId,
-    );
-    expect(row).toMatchObject({ actor: who, detail: { reason, command: { body: { commandId } } } });
-    // Asked for later, and sent again, it is as it was.
-    expect(await json(world().ask('mia', 'GET', `${submission}/commands/${commandId}`))).toMatchObject({ outcome });
-    expect([(await give(who, { ...command, commandId })).status, sent()]).toEqual([409, []]);
-  });
+  ])(
+    '%s: 409 immediately from the record, without a signal, and the answer stays the same',
+    async (_, who, reason, command) => {
+      const commandId = `refused-${reason}`;
+      const response = await give(who, { ...command, commandId });
+      expect(response.headers.get('content-type')).toBe('application/problem+json');
+      const body = await json(response);
+      const outcome = { status: 'refused', reason, message: expect.any(String) as unknown };
+      expect([response.status, body]).toMatchObject([409, { type: `urn:ocdl:problem:command-${reason}`, outcome }]);
+      expect(sent()).toEqual([]);
+      const row = (await refusals(`${PROJECT}/random-forest/rf-1`)).find(
+        ({ detail }) => detail['commandId'] === commandId,
+      );
+      expect(row).toMatchObject({ actor: who, detail: { reason, command: { body: { commandId } } } });
+      // A later read and a repeat give the same outcome.
+      expect(await json(world().ask('mia', 'GET', `${submission}/commands/${commandId}`))).toMatchObject({ outcome });
+      expect([(await give(who, { ...command, commandId })).status, sent()]).toEqual([409, []]);
+    },
+  );
 
-  test('closed: a version that has ended takes nothing more', async () => {
+  test('closed: a closed version accepts no commands', async () => {
     const path = await another();
     world().deps.workflows.onCommand = decides(world());
     expect((await give('sam', { name: 'withdraw', revision: 3 }, WAIT, path)).status).toBe(200);
@@ -123,11 +121,11 @@ describe('what is answered', () => {
     expect(sent()).toEqual([]);
   });
 
-  test('what is decided in the end may still be a refusal', async () => {
+  test('a command can still be refused when it is decided', async () => {
     const path = await another();
     const { records, workflows } = world().deps;
     const decide = decides(world());
-    // Somebody was faster, between the record of this one and its decision.
+    // Another command was decided between the recording and the decision of this one.
     workflows.onCommand = async (id, command) => {
       workflows.onCommand = decide;
       await give('mia', { ...tag, commandId: 'faster-tag' }, WAIT, path);
@@ -153,7 +151,7 @@ describe('what is answered', () => {
     ]);
   });
 
-  test('Prefer: wait=N waits until it is done, and no longer than N', async () => {
+  test('Prefer: wait=N waits until the command is decided, at most N seconds', async () => {
     const path = await another();
     const { workflows } = world().deps;
     const late: Promise<unknown>[] = [];
@@ -162,7 +160,7 @@ describe('what is answered', () => {
     };
     const done = await give('mia', tag, { prefer: 'respond-async, wait=5' }, path);
     expect([done.status, done.headers.get('preference-applied')]).toEqual([200, 'wait=5']);
-    // Longer than half a minute nobody is waited for.
+    // The longest wait is half a minute.
     const most = await give('mia', { ...tag, revision: 4 }, { prefer: 'wait=99999' }, path);
     expect([most.status, most.headers.get('preference-applied')]).toEqual([200, 'wait=30']);
     await Promise.all(late);
@@ -174,7 +172,7 @@ describe('what is answered', () => {
     expect(Date.now() - begun).toBeLessThan(30_000);
   });
 
-  test('without a grant: 403, nothing recorded or sent, and the audit has it', async () => {
+  test('without permission: 403, nothing recorded or sent, and an audit row', async () => {
     const response = await give('eng', { ...approve, commandId: 'not-mine-to-give' });
     expect(response.status).toBe(403);
     expect(sent()).toEqual([]);
@@ -193,7 +191,7 @@ describe('what is answered', () => {
   });
 });
 
-test('moves of the live pointer and labels go to their own workflows', async () => {
+test('moves of the live pointer and labels are sent to their own workflows', async () => {
   const takeDown = { name: 'take-down', revision: 1, args: { reason: 'it harms' } };
   expect((await give('dev', takeDown, {}, ofPointer)).status).toBe(202);
   expect(last().workflowId).toBe(`application/scanner/${TYPE}`);
@@ -210,12 +208,12 @@ test.each<[string, string, object]>([
   ['invalid', ofPointer, { name: 'take-down', revision: 1, args: { reason: ' ' } }],
   ['stale', ofScan, { name: 'confirm', revision: 7, args: { findings: ['f-1'] } }],
   ['invalid', ofScan, { name: 'confirm', revision: 0, args: { findings: ['f-9'] } }],
-])('what cannot be is refused there, too: %s at %s', async (reason, path, command) => {
+])('impossible commands are refused there too: %s at %s', async (reason, path, command) => {
   const response = await give(path === ofScan ? 'eng' : 'dev', command, {}, path);
   expect([response.status, await json(response), sent()]).toMatchObject([409, { outcome: { reason } }, []]);
 });
 
-test('what a version waits for is told, with the reason', async () => {
+test('a version shows what it waits for, with the reason', async () => {
   const waiting = [{ step: 'publishRelease', attempts: 3, reason: 'S3 does not answer', nextTryAt: null }];
   world().deps.workflows.pending = waiting;
   expect((await json(world().ask('sam', 'GET', submission)))['waiting']).toEqual(waiting);
@@ -223,7 +221,7 @@ test('what a version waits for is told, with the reason', async () => {
   expect((await json(world().ask('sam', 'GET', submission)))['waiting']).toEqual([]);
 });
 
-test('a version is shown as the record has it: approvals of how many, which lapsed, until when, and closed', async () => {
+test('a version shows its record: approvals and quorum, lapsed approvals, undo window and closing', async () => {
   const { records, workflows } = world().deps;
   workflows.onCommand = decides(world());
   const shown = async (path = submission) => json(world().ask('sam', 'GET', path));
@@ -233,7 +231,7 @@ test('a version is shown as the record has it: approvals of how many, which laps
   expect(Object.keys(first).sort()).toEqual(
     ['approvals', 'busy', 'closed', 'lapsed', 'quorum', 'releases', 'undoUntil', 'version', 'waiting'].sort(),
   );
-  // Where bytes lie is nobody's business outside.
+  // The addresses of stored bytes are internal.
   expect(JSON.stringify(first)).not.toContain('local:');
   const rows = (await json(world().ask('sid', 'GET', `/v1/projects/${PROJECT}/versions`)))['rows'];
   expect(rows).toEqual([]);
@@ -251,7 +249,9 @@ test('a version is shown as the record has it: approvals of how many, which laps
   expect([approved.status, await shown()]).toMatchObject([200, { version: { state: 'approved', revision: 5 } }]);
   const reject = { name: 'reject', revision: 5, digest: DIGEST, args: { reason: 'no' } };
   const live = await json(give('mia', reject, WAIT));
-  expect(live).toMatchObject({ detail: 'live in scanner: revert or take down there first, then reject' });
+  expect(live).toMatchObject({
+    detail: `${PROJECT}/random-forest/rf-1 is live in scanner: revert or take it down there first, then reject`,
+  });
   const takeDown = { name: 'take-down', revision: 1, args: { reason: 'it harms' } };
   await give('dev', takeDown, WAIT, ofPointer);
   // The main branch follows; then a taken-down type takes no second one.
@@ -271,7 +271,7 @@ test('a version is shown as the record has it: approvals of how many, which laps
   expect(listed).toMatchObject([{ submission: id, state, revision }]);
 });
 
-test('the verification of the audit says what rests on no decision', async () => {
+test('the verification of the audit reports rows without a decision', async () => {
   const answer = await json(world().ask('admin', 'GET', '/v1/audit/verification'));
   expect(answer).toEqual({
     rows: expect.any(Number) as unknown,

@@ -1,4 +1,4 @@
-// Data sets that went wrong: a registration that fails leaves nothing, and what nothing names can be deleted.
+// Failed registrations of data sets leave nothing, and unused data sets can be deleted.
 import { describe, expect, test } from '@jest/globals';
 import { sweepDataSets } from '../../api/data-set-files.ts';
 import { createApp } from '../../api/app.ts';
@@ -27,7 +27,7 @@ const stored = async (dataset: string) =>
 const textAt = async (name: string) => (await world().ask('sam', 'GET', `${files}/common/datasets/${name}`)).text();
 
 describe('a registration that fails', () => {
-  test('half way leaves no file, and the name can be used with other content', async () => {
+  test('midway leaves no file, and the name can be used for other content', async () => {
     await upload('a.csv', 'wrong');
     await upload('b.csv', 'b');
     expect((await register('rows', 'f'.repeat(64)))[0]).toBe(400);
@@ -37,7 +37,7 @@ describe('a registration that fails', () => {
     expect(await textAt('rows/a.csv')).toBe('right');
   });
 
-  test('with its process leaves files that the next attempt removes', async () => {
+  test('because its process dies leaves files that the next attempt removes', async () => {
     const { areas, records } = world().deps;
     const left = `common/${PROJECT}/datasets/broken` as StorePath;
     for (const name of ['a.csv', 'gone.csv'])
@@ -53,7 +53,7 @@ describe('a registration that fails', () => {
     expect(await textAt('broken/a.csv')).toBe('right');
   });
 
-  test('after another one has taken the name touches none of its files', async () => {
+  test('after another one took the name does not touch its files', async () => {
     const { deps, tokens } = world();
     // The first request is overtaken by the second, whole one, just before it registers.
     const registerDataSet: typeof deps.records.registerDataSet = async (...given) => {
@@ -72,7 +72,34 @@ describe('a registration that fails', () => {
     expect(await stored('twice')).toHaveLength(2);
   });
 
-  test('whose files cannot be removed now keeps the name for the next attempt', async () => {
+  test('after another one took the name and failed leaves nothing that it wrote meanwhile', async () => {
+    const { deps, tokens } = world();
+    const overtaken = { times: 0 };
+    const write: typeof deps.areas.write = async (...given) => {
+      if ((overtaken.times += 1) === 1) {
+        const wrong = {
+          ...request('overtaken'),
+          files: [{ ...request('overtaken').files[1], sha256: 'f'.repeat(64) }],
+        };
+        const failed = await world().ask('sam', 'POST', path, wrong);
+        expect(failed.status).toBe(400);
+      }
+      return deps.areas.write(...given);
+    };
+    const { app } = createApp({ ...deps, areas: { ...deps.areas, write } });
+    await upload('b.csv', 'first');
+    const post = app.request(`http://localhost${path}`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${tokens['sam']}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ ...request('overtaken'), files: request('overtaken').files.slice(1) }),
+    });
+    expect((await said(post))[0]).toBe(409);
+    expect(overtaken.times).toBe(1);
+    expect(await stored('overtaken')).toEqual([]);
+    expect((await world().ask('sam', 'GET', `${path}/overtaken`)).status).toBe(404);
+  });
+
+  test('and cannot remove its files keeps the name for the next attempt', async () => {
     const { deps, tokens } = world();
     const areas = { ...deps.areas, remove: () => Promise.reject(failure('Corrupt', 'the store is away')) };
     const { app } = createApp({ ...deps, areas });
@@ -81,16 +108,16 @@ describe('a registration that fails', () => {
       headers: { authorization: `Bearer ${tokens['sam']}`, 'content-type': 'application/json' },
       body: JSON.stringify(request('stuck', 'f'.repeat(64))),
     });
-    // What is answered is why it failed, not that the clearing did.
+    // The answer has the reason of the failure, not that of the failed cleanup.
     expect((await said(post))[1]).toMatch(/^digest-mismatch/);
-    expect((await register('stuck'))[1]).toContain('being cleared');
+    expect((await register('stuck'))[1]).toContain('being cleaned up');
   });
 });
 
 describe('a data set', () => {
   const remove = (dataset: string, who = 'sam') => said(world().ask(who, 'DELETE', `${path}/${dataset}`));
 
-  test('that nothing names is deleted with its files; its name stays taken', async () => {
+  test('that is not in use is deleted with its files; its name stays reserved', async () => {
     await register('spare');
     expect(await remove('spare')).toMatchObject([200, '', { dataset: 'spare', deleted: true }]);
     expect(await remove('spare')).toMatchObject([200, '', { deleted: true }]);
@@ -99,7 +126,7 @@ describe('a data set', () => {
     const rows = (await json(world().ask('sam', 'GET', path)))['rows'] as { dataset: string }[];
     expect(rows.map(({ dataset }) => dataset)).not.toContain('spare');
     expect((await register('spare'))[1]).toBe(
-      'conflict: data set "spare" was deleted, and its name stays taken: choose another name',
+      'conflict: data set "spare" was deleted, and its name stays reserved: choose another name',
     );
     expect(await auditOf(`${PROJECT}/datasets/spare`)).toMatchObject([
       { kind: 'dataset.registered' },
@@ -108,7 +135,7 @@ describe('a data set', () => {
     expect((await remove('no-such-set'))[0]).toBe(404);
   });
 
-  test('whose files cannot be removed now is deleted all the same; a later sweep removes them', async () => {
+  test('whose files cannot be removed is deleted anyway; a later sweep removes them', async () => {
     await register('later');
     const { deps, tokens } = world();
     const remove_ = () => Promise.reject(new Error('the store is away'));
@@ -123,9 +150,11 @@ describe('a data set', () => {
     expect(await deps.records.unsweptDataSets(10)).toEqual([]);
   });
 
-  test('that a run, an evaluation or an import names stays, and the answer says which', async () => {
+  test('in use by a run, an evaluation or an import is kept, and the answer names them', async () => {
     const { records } = world().deps;
-    await register('named');
+    await upload('rows.jsonl', '{"id":"a","inputs":{"x":1},"label":"YES"}');
+    const rows = { name: 'rows.jsonl', area: 'private', path: 'rows.jsonl' };
+    await world().ask('sam', 'POST', path, { dataset: 'named', kind: 'training', files: [rows] });
     const commit = { branch: 'main', message: 'training', files: { 'train.py': 'print()', 'requirements.lock': '' } };
     await world().ask('sam', 'POST', `/v1/projects/${PROJECT}/code/commits`, commit);
     const run = { commit: 'main', entrypoint: 'train.py', lock: 'requirements.lock', data: ['named'] };
@@ -142,11 +171,11 @@ describe('a data set', () => {
     ];
     expect(await remove('named')).toMatchObject([
       409,
-      'in-use: data set "named" is named by evaluation ev-named, run random-forest/rf-named: it stays as long as they do',
+      'in-use: data set "named" is in use by evaluation ev-named, run random-forest/rf-named: it cannot be deleted',
       { references },
     ]);
-    expect(await stored('named')).toHaveLength(2);
-    // The evaluation ends and no decision rests on it; the run's record stays for ever.
+    expect(await stored('named')).toHaveLength(1);
+    // The evaluation ends and no decision is based on it; the run's record stays.
     await records.record(
       [],
       [{ kind: 'evaluation', row: evaluationRow({ evaluation: 'ev-named', dataset: 'named' }) }],
@@ -154,7 +183,7 @@ describe('a data set', () => {
     expect((await remove('named'))[2]).toMatchObject({ references: references.slice(1) });
   });
 
-  test('that a refused request for a known id names is not kept by it', async () => {
+  test('is not kept by a refused request for a known id', async () => {
     await register('unnamed');
     const submissions = `/v1/projects/${PROJECT}/models/random-forest/submissions`;
     const run = { commit: 'main', entrypoint: 'train.py', lock: 'requirements.lock', data: ['unnamed'] };
@@ -163,7 +192,7 @@ describe('a data set', () => {
     expect((await remove('unnamed'))[0]).toBe(200);
   });
 
-  test('is deleted by whoever registered it or a manager; a test set by managers', async () => {
+  test('is deleted by the person who registered it or a manager; a test set only by managers', async () => {
     await register('of-sam');
     expect((await remove('of-sam', 'sid'))[0]).toBe(403);
     expect((await remove('of-sam', 'dev'))[0]).toBe(403);
@@ -172,7 +201,7 @@ describe('a data set', () => {
     expect((await remove('spare-test', 'mia'))[0]).toBe(200);
   });
 
-  test('on which a decision rests stays, whatever became of the version', async () => {
+  test('on which a decision is based is kept, whatever happens to the version', async () => {
     const { records } = world().deps;
     const evaluation = await records.evaluation(PROJECT, 'ev-1');
     await records.nameDataSets(PROJECT, ['test-1'], { kind: 'evaluation', name: 'ev-1' });

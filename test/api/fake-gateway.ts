@@ -1,4 +1,4 @@
-// A gateway that keeps what it is told and answers as a test wishes.
+// A gateway that records its calls and answers as a test specifies.
 import type { SignedCommand } from '../../workflows/domain/command.ts';
 import type { WorkflowName } from '../../workflows/messages.ts';
 import { taskQueues, workflowId } from '../../workflows/messages.ts';
@@ -12,7 +12,7 @@ export interface FakeGateway extends WorkflowGateway {
   readonly cancelled: string[];
   readonly woken: string[];
   readonly terminated: { readonly workflowId: string; readonly runId: string; readonly reason: string }[];
-  /** How a workflow stands, where it is not simply running since it was started. */
+  /** The state of a workflow, if it is not just running. */
   readonly seen: Map<string, Seen>;
   /** Earlier runs that the server still knows, by run id. */
   readonly former: Map<string, Seen>;

@@ -1,4 +1,4 @@
-// Files: streamed both ways, checked against the digest on the way, whole or not at all; data sets, releases and jobs.
+// Files: streamed both ways, checked against their digest, complete or not at all; data sets, releases and jobs.
 import { createHash, randomBytes } from 'node:crypto';
 import { once as event } from 'node:events';
 import { readdir } from 'node:fs/promises';
@@ -7,23 +7,13 @@ import { request } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { createAdaptorServer } from '@hono/node-server';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { until } from '../workflows/until.ts';
-import { populatePassage } from './passage.ts';
-import type { World } from './world.ts';
-import { json, openWorld, PROJECT, reprDigest, sha256 } from './world.ts';
+import { json, PROJECT, reprDigest, sha256 } from './world.ts';
+import { worldOfThisFile } from './world-of.ts';
 
 const LIMIT = 4 * 1024 * 1024;
-const state: { world?: World } = {};
-const world = (): World => {
-  if (!state.world) throw new Error('no world');
-  return state.world;
-};
-beforeAll(async () => {
-  state.world = await openWorld({ fileBytes: LIMIT });
-  await populatePassage(state.world);
-});
-afterAll(() => state.world?.close());
+const { world } = worldOfThisFile({ fileBytes: LIMIT });
 
 const files = `/v1/projects/${PROJECT}/files`;
 const bytesOf = async (response: Response): Promise<Buffer> => Buffer.from(await response.arrayBuffer());
@@ -36,7 +26,7 @@ const onDisk = async (): Promise<string[]> =>
     .map((entry) => join(entry.parentPath, entry.name));
 
 describe('a file', () => {
-  test('comes back as it went, with its digest', async () => {
+  test('is returned unchanged, with its digest', async () => {
     const put = await world().ask('sam', 'PUT', `${files}/private/runs/a.bin`, bytes, {
       'repr-digest': reprDigest(bytes),
     });
@@ -55,14 +45,14 @@ describe('a file', () => {
     expect(cached.status).toBe(304);
   });
 
-  test('is its owner’s: under the same path another has another', async () => {
+  test('belongs to its owner: others have their own file at the same path', async () => {
     await world().ask('sam', 'PUT', `${files}/private/mine.txt`, Buffer.from('of sam'));
     expect((await world().ask('sid', 'GET', `${files}/private/mine.txt`)).status).toBe(404);
     expect((await world().ask('mia', 'GET', `${files}/private/mine.txt`)).status).toBe(404);
     expect((await world().ask('admin', 'GET', `${files}/private/mine.txt`)).status).toBe(403);
   });
 
-  test('again the same is fine, another is a conflict unless it replaces', async () => {
+  test('uploaded again is accepted if identical; otherwise a conflict unless it replaces', async () => {
     const path = `${files}/common/notes.txt`;
     const put = (text: string, query = '') => world().ask('sam', 'PUT', path + query, Buffer.from(text));
     expect((await put('one')).status).toBe(201);
@@ -100,7 +90,7 @@ describe('a file', () => {
     if (status === 200) expect(got.equals(bytes)).toBe(true);
   });
 
-  test('that is not what was announced leaves nothing', async () => {
+  test('that does not match its announced digest leaves nothing', async () => {
     const path = `${files}/private/wrong.bin`;
     const response = await world().ask('sam', 'PUT', path, bytes, { 'repr-digest': reprDigest('other') });
     expect([response.status, (await json(response))['type']]).toEqual([400, 'urn:ocdl:problem:digest-mismatch']);
@@ -110,7 +100,43 @@ describe('a file', () => {
     expect((await onDisk()).filter((file) => file.includes('wrong'))).toEqual([]);
   });
 
-  test('that is too large is 413, whether it says so or not, and leaves nothing', async () => {
+  test.each<[string, Record<string, string>, number]>([
+    ['a part of a file', { 'content-range': 'bytes 100-103/104' }, 400],
+    ['encoded bytes', { 'content-encoding': 'gzip' }, 415],
+    ['an If-Match', { 'if-match': '"nothing"' }, 400],
+    ['an If-None-Match', { 'if-none-match': '*' }, 400],
+  ])('is not written if %s would be ignored', async (_, headers, status) => {
+    const path = `${files}/private/conditional.bin`;
+    await world().ask('sam', 'PUT', `${path}?replace=true`, Buffer.from('whole'));
+    const response = await world().ask('sam', 'PUT', `${path}?replace=true`, Buffer.from('tail'), headers);
+    expect([response.status, (await json(response))['detail']]).toEqual([
+      status,
+      expect.stringMatching(new RegExp(Object.keys(headers).join(), 'i')) as unknown,
+    ]);
+    expect(await (await world().ask('sam', 'GET', path)).text()).toBe('whole');
+  });
+
+  test('is read under If-Match only with the tag that it has', async () => {
+    const path = `${files}/private/tagged.bin`;
+    await world().ask('sam', 'PUT', path, Buffer.from('tagged'));
+    const tag = `"${sha256('tagged')}"`;
+    for (const [given, status] of [
+      [tag, 200],
+      [`"x", ${tag}`, 200],
+      ['*', 200],
+      ['"x"', 412],
+      [`W/${tag}`, 412],
+    ] as const) {
+      const response = await world().ask('sam', 'GET', path, undefined, { 'if-match': given });
+      expect([given, response.status, await response.text()]).toEqual([
+        given,
+        status,
+        status === 200 ? 'tagged' : expect.stringContaining(sha256('tagged')),
+      ]);
+    }
+  });
+
+  test('that is too large is 413, with or without Content-Length, and leaves nothing', async () => {
     const path = `${files}/private/large.bin`;
     const big = randomBytes(LIMIT + 1);
     expect((await world().ask('sam', 'PUT', path, big, { 'content-length': String(big.length) })).status).toBe(413);
@@ -129,7 +155,7 @@ describe('a file', () => {
     expect((await world().ask('sam', 'PUT', path, exact)).status).toBe(201);
   });
 
-  test('whose sender breaks off leaves nothing, and what streams out comes whole: over a real socket', async () => {
+  test('leaves nothing if the sender disconnects, and downloads are complete: over a real socket', async () => {
     const server = createAdaptorServer({ fetch: world().api.app.fetch });
     server.listen(0, '127.0.0.1');
     await event(server, 'listening');
@@ -166,8 +192,12 @@ describe('a file', () => {
     }
   });
 
-  test('in staging or among the registered data sets is nobody’s to write', async () => {
-    for (const path of ['staging/models/x.onnx', 'common/datasets/training-1/rows.csv', 'common/datasets/new/rows.csv'])
+  test('in staging or a registered data set cannot be written', async () => {
+    for (const path of [
+      'staging/models/x.onnx',
+      'common/datasets/training-1/rows.jsonl',
+      'common/datasets/new/rows.csv',
+    ])
       for (const query of ['', '?replace=true']) {
         const response = await world().ask('mia', 'PUT', `${files}/${path}${query}`, Buffer.from('x'));
         expect([path, response.status]).toEqual([path, 403]);
@@ -175,7 +205,7 @@ describe('a file', () => {
     expect((await world().ask('mia', 'PUT', `${files}/common/datasets`, Buffer.from('x'))).status).toBe(403);
   });
 
-  test('is listed below its folder, a page at a time, of one’s own area alone', async () => {
+  test('is listed by folder and page, only from one’s own area', async () => {
     for (const name of ['a', 'b', 'c'])
       await world().ask('sid', 'PUT', `${files}/private/many/${name}.txt`, Buffer.from(name));
     const paths = async (query: string) => {
@@ -200,7 +230,7 @@ describe('a data set', () => {
     },
   });
 
-  test('is copied, stays what it is, and is not what its source becomes', async () => {
+  test('is a copy that does not change with its source', async () => {
     await world().ask('mia', 'PUT', `${files}/private/rows.csv`, Buffer.from('a,b'));
     const made = await world().ask('mia', 'POST', path, asked('fresh', 'training'));
     expect([made.status, await json(made)]).toMatchObject([
@@ -217,7 +247,7 @@ describe('a data set', () => {
     expect((await bytesOf(stored)).toString()).toBe('a,b');
   });
 
-  test('of another digest, or of a file that is not there, is refused', async () => {
+  test('with a digest mismatch, or of a missing file, is refused', async () => {
     const wrong = await world().ask('mia', 'POST', path, asked('wrong', 'training', { sha256: sha256('else') }));
     expect([wrong.status, (await json(wrong))['type']]).toEqual([400, 'urn:ocdl:problem:digest-mismatch']);
     const missing = await world().ask('mia', 'POST', path, asked('wrong', 'training', { path: 'nothing.csv' }));
@@ -229,14 +259,16 @@ describe('a data set', () => {
     expect((await world().ask('mia', 'GET', `${path}/wrong`)).status).toBe(404);
   });
 
-  test('for tests lies in staging: scientists see that it is there, not its rows', async () => {
-    await world().ask('mia', 'PUT', `${files}/private/secret.csv`, Buffer.from('x,y'));
-    const body = asked('secret', 'test', { path: 'secret.csv', sha256: sha256('x,y') });
+  test('for tests is in staging: scientists see that it exists, but not its rows', async () => {
+    const row = '{"id":"a","inputs":{"x":[1,2]},"label":"YES"}';
+    await world().ask('mia', 'PUT', `${files}/private/secret.jsonl`, Buffer.from(row));
+    const file = { name: 'rows.jsonl', path: 'secret.jsonl', sha256: sha256(row) };
+    const body = asked('secret', 'test', file);
     expect((await world().ask('sam', 'POST', path, body)).status).toBe(403);
     expect((await world().ask('mia', 'POST', path, body)).status).toBe(201);
-    expect(await json(world().ask('sam', 'GET', `${path}/secret`))).toMatchObject({ files: [{ bytes: 3 }] });
-    expect((await world().ask('sam', 'GET', `${files}/staging/datasets/secret/rows.csv`)).status).toBe(403);
-    expect((await world().ask('sam', 'GET', `${files}/common/datasets/secret/rows.csv`)).status).toBe(404);
-    expect((await world().ask('mia', 'GET', `${files}/staging/datasets/secret/rows.csv`)).status).toBe(200);
+    expect(await json(world().ask('sam', 'GET', `${path}/secret`))).toMatchObject({ files: [{ bytes: row.length }] });
+    expect((await world().ask('sam', 'GET', `${files}/staging/datasets/secret/rows.jsonl`)).status).toBe(403);
+    expect((await world().ask('sam', 'GET', `${files}/common/datasets/secret/rows.jsonl`)).status).toBe(404);
+    expect((await world().ask('mia', 'GET', `${files}/staging/datasets/secret/rows.jsonl`)).status).toBe(200);
   });
 });

@@ -1,8 +1,8 @@
-// The grid once more, written by hand, and one lawful request of every route: what the walk in grid.test.ts holds the API to.
+// The grid, written again by hand, and one valid request for every route, for grid.test.ts.
 import { DIGEST, MODEL_BYTES } from './passage.ts';
 import { PROJECT, reprDigest, TYPE } from './world.ts';
 
-/** The grid once more, by hand: s(cientist) m(anager) d(eveloper) e(ngineer) a(dmin) p: application, j(ob); capitals: only their own. */
+/** The grid, written by hand: s(cientist) m(anager) d(eveloper) e(ngineer) a(dmin) p: application, j(ob); capitals: only their own. */
 export const expected = {
   'private.read': 'SM',
   'private.write': 'SM',
@@ -68,7 +68,7 @@ const ofType = `${application}/types/${TYPE}`;
 const release = `${TYPE}-1`;
 const command = { revision: 3, digest: DIGEST, args: { reason: 'because' } };
 
-/** One lawful request of every route, by operation; where a route stands for several actions, one of each. */
+/** One valid request for every route, by operation; one per action if a route has several. */
 export const samples: Record<string, readonly Sample[]> = {
   getMe: [{ action: 'token.own', path: '/v1/me' }],
   issueToken: [{ action: 'token.own', path: '/v1/tokens', body: {} }],
@@ -99,8 +99,8 @@ export const samples: Record<string, readonly Sample[]> = {
   ],
   getFile: [
     { action: 'private.read', path: inProject('/files/private/mine.bin'), owners: 'all' },
-    { action: 'common.read', path: inProject('/files/common/datasets/training-1/rows.csv') },
-    { action: 'staging.read', path: inProject('/files/staging/datasets/test-1/rows.csv') },
+    { action: 'common.read', path: inProject('/files/common/datasets/training-1/rows.jsonl') },
+    { action: 'staging.read', path: inProject('/files/staging/datasets/test-1/rows.jsonl') },
   ],
   putFile: [
     { action: 'private.write', path: inProject('/files/private/mine.bin'), body: MODEL_BYTES, owners: 'all' },
@@ -269,7 +269,8 @@ export const samples: Record<string, readonly Sample[]> = {
 };
 
 function dataSet(dataset: string, kind: string) {
-  return { dataset, kind, files: [{ name: 'rows.csv', area: 'common', path: 'datasets/training-1/rows.csv' }] };
+  const path = kind === 'test' ? 'rows.jsonl' : 'datasets/training-1/rows.jsonl';
+  return { dataset, kind, files: [{ name: 'rows.jsonl', area: 'common', path }] };
 }
 
 function evaluation(subject: object, id: string) {

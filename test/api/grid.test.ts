@@ -1,4 +1,4 @@
-// Every route × every role × own, another's and another project's things: who gets in, and who does not.
+// Every route × every role × one's own, another's and another project's resources: who has access.
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { Route } from '../../api/route.ts';
 import { publicRoute, route } from '../../api/route.ts';
@@ -28,7 +28,7 @@ function lettersOf(caller: string, isGlobal: boolean): string {
   return here + (caller === 'admin' ? letters.admin : '');
 }
 
-/** What the table says that somebody gets: in, 403, or 404 for what they may not know of. */
+/** The expected result: access, 403, or 404 for hidden resources. */
 function verdict(sample: Sample, caller: string): 'in' | 403 | 404 {
   const isGlobal = [
     ...['users.manage', 'project.create', 'platform.see', 'platform.operate', 'token.own', 'job.data'],
@@ -44,7 +44,7 @@ function verdict(sample: Sample, caller: string): 'in' | 403 | 404 {
   // A job's token opens no project; another application and another project's people know of nothing.
   if (held === '' || held === letters.job) return 404;
   const isOthers = held === letters.application && Array.isArray(sample.owners) && !own;
-  // Where a project's path leads to it, who may do it to nothing is told so first.
+  // If the path names a project, a caller without any permission there gets 403 first.
   const isHidden = row.includes('P') || (caller === 'probe' && sample.path.startsWith(application));
   return isOthers && isHidden ? 404 : 403;
 }
@@ -92,7 +92,7 @@ beforeAll(async () => {
 });
 afterAll(() => state.world?.close());
 
-/** The caller's token, and what in a sample stands for the caller. */
+/** The caller's token, and the caller's name in a sample. */
 async function send(sample: Sample, method: string, caller: string): Promise<Response> {
   const tokens: Record<string, string> = { ...world().tokens, ...state.machines };
   const spare = async (): Promise<string> =>
@@ -113,7 +113,7 @@ async function send(sample: Sample, method: string, caller: string): Promise<Res
   return world().ask(tokens[caller] ?? caller, method.toUpperCase(), path, body, sample.headers);
 }
 
-test('the grid is the one that is written here', () => {
+test('the grid equals the one written here', () => {
   const shown = Object.fromEntries(
     Object.entries(grid).map(([action, row]) => [
       action,
@@ -129,7 +129,7 @@ test('the grid is the one that is written here', () => {
   );
 });
 
-test('every route was made by the helper, stands for an action, and has a sample here of each of its actions', () => {
+test('every route is made by the helper, has an action, and has a sample here for each of its actions', () => {
   const { app, routes } = world().api;
   expect(openRoutes(app.routes, routes)).toEqual([]);
   expect(
@@ -141,7 +141,7 @@ test('every route was made by the helper, stands for an action, and has a sample
   for (const one of routes) {
     if (one.actions === 'public') continue;
     const given = new Set((samples[one.described.operationId] ?? []).map(({ action }) => action));
-    // Writing to staging is a 403 of its own, tested with the files.
+    // Writing to staging has its own 403, tested with the files.
     if (one.described.operationId === 'putFile') given.add('staging.read');
     expect({ [one.described.operationId]: [...given].sort() }).toEqual({
       [one.described.operationId]: [...one.actions].sort(),
@@ -151,21 +151,21 @@ test('every route was made by the helper, stands for an action, and has a sample
 
 test.each<[string, (api: World['api']) => readonly Route[]]>([
   [
-    'a route mounted past the helper',
+    'a route mounted without the helper',
     ({ app, routes }) => {
       app.get('/v1/planted', (context) => context.text('open'));
       return routes;
     },
   ],
   [
-    'one for all methods',
+    'a route for all methods',
     ({ app, routes }) => {
       app.all('/v1/planted-for-all', (context) => context.text('open'));
       return routes;
     },
   ],
   [
-    'a public one that nobody decided on',
+    'a public route without a decision',
     ({ app, routes }) => {
       const planted = publicRoute({
         ...{ public: true, method: 'get', path: '/v1/planted-public', operationId: 'planted', summary: '' },
@@ -182,7 +182,7 @@ test.each<[string, (api: World['api']) => readonly Route[]]>([
   expect(openRoutes(api.app.routes, plant(api))).toEqual([expect.stringContaining('/v1/planted')]);
 });
 
-test.each([undefined, [], 'no.such'])('a route with the action %j is not made at all', (action) => {
+test.each([undefined, [], 'no.such'])('a route with the action %j cannot be made', (action) => {
   const spec = { method: 'get', path: '/v1/planted', operationId: 'planted', summary: '' } as const;
   const rest = { response: z.object({}), handler: async () => ({ body: {} }) };
   // @ts-expect-error nor does it compile

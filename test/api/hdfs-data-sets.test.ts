@@ -1,8 +1,9 @@
-// Registered data sets on real HDFS: registered through the API as ever, and out of reach of their uploaders' own HDFS clients.
+// Registered data sets on real HDFS cannot be changed by their uploaders' own HDFS clients.
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { createHdfsStore, type HdfsStore } from '../../activities/adapters/hdfs.ts';
 import { createApp } from '../../api/app.ts';
 import { areasOf } from '../../workers/admission.ts';
+import type { StorePath } from '../../workflows/domain/names.ts';
 import { person } from '../adapters/hdfs-people.ts';
 import { CASE_TIMEOUT_MS, freshName } from '../contracts/cases.ts';
 import { describeWith, hdfsServer } from '../servers.ts';
@@ -44,19 +45,21 @@ describeWith(['hdfs'], 'data sets in HDFS', () => {
   ])(
     'a %s set is read-only for %s, who registered it',
     async (kind, who, area) => {
-      const [dataset, text] = [`set-${kind}`, `rows of ${kind}`];
-      await ask(who, 'PUT', '/files/private/rows.csv?replace=true', Buffer.from(text));
-      const asked = { dataset, kind, files: [{ name: 'rows.csv', area: 'private', path: 'rows.csv' }] };
+      const [dataset, text] = [`set-${kind}`, '{"id":"a","inputs":{"x":1},"label":"YES"}\n'];
+      await ask(who, 'PUT', '/files/private/rows.jsonl?replace=true', Buffer.from(text));
+      const asked = { dataset, kind, files: [{ name: 'rows.jsonl', area: 'private', path: 'rows.jsonl' }] };
       const made = await ask(who, 'POST', '/datasets', asked);
       expect([made.status, await json(made)]).toEqual([
         201,
-        expect.objectContaining({ files: [{ name: 'rows.csv', sha256: sha256(text), bytes: text.length }] }) as unknown,
+        expect.objectContaining({
+          files: [{ name: 'rows.jsonl', sha256: sha256(text), bytes: text.length }],
+        }) as unknown,
       ]);
       expect((await ask(who, 'POST', '/datasets', asked)).status).toBe(200);
 
       const own = person(url, who);
       const folder = `${root}/${area}/${PROJECT}/datasets`;
-      const file = `${folder}/${dataset}/rows.csv`;
+      const file = `${folder}/${dataset}/rows.jsonl`;
       expect(await own.read(file)).toBe(text);
       expect(await own.write(file, 'other', '&overwrite=true')).toBe(403);
       for (const at of [file, `${folder}/${dataset}`, folder]) {
@@ -64,12 +67,31 @@ describeWith(['hdfs'], 'data sets in HDFS', () => {
         const moved = encodeURIComponent(`${root}/private/${PROJECT}/${who}/moved`);
         expect([at, await own.status('PUT', at, `RENAME&destination=${moved}`)]).toEqual([at, 403]);
       }
-      const got = await ask(who, 'GET', `/files/${area}/datasets/${dataset}/rows.csv`);
+      const got = await ask(who, 'GET', `/files/${area}/datasets/${dataset}/rows.jsonl`);
       expect([got.status, await got.text()]).toEqual([200, text]);
       // What they uploaded stays theirs.
-      expect(await own.write(`${root}/private/${PROJECT}/${who}/rows.csv`, 'next', '&overwrite=true')).toBe(201);
-      const next = await ask(who, 'GET', '/files/private/rows.csv');
+      expect(await own.write(`${root}/private/${PROJECT}/${who}/rows.jsonl`, 'next', '&overwrite=true')).toBe(201);
+      const next = await ask(who, 'GET', '/files/private/rows.jsonl');
       expect(await next.text()).toBe('next');
+    },
+    CASE_TIMEOUT_MS,
+  );
+
+  test(
+    'an invalid test set leaves nothing',
+    async () => {
+      await ask('mia', 'PUT', '/files/private/bad.jsonl?replace=true', Buffer.from('{"id":"a","inputs":{"x":1}}'));
+      const asked = {
+        dataset: 'bad',
+        kind: 'test',
+        files: [{ name: 'bad.jsonl', area: 'private', path: 'bad.jsonl' }],
+      };
+      const refused = await ask('mia', 'POST', '/datasets', asked);
+      expect([refused.status, (await json(refused))['detail']]).toEqual([
+        400,
+        expect.stringContaining('line 1 has no label'),
+      ]);
+      expect((await store.list(`staging/${PROJECT}/datasets/bad` as StorePath)).files).toEqual([]);
     },
     CASE_TIMEOUT_MS,
   );

@@ -1,23 +1,13 @@
-// Imports through the API: started once, seen, cancelled by who may; sources and nodes that are not lawful are refused with a reason.
+// Imports through the API: started once, read, cancelled with permission; invalid sources and nodes are refused with a reason.
 import { createHash } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { newImport } from '../../workflows/domain/import.ts';
 import type { Import } from '../../workflows/domain/import.ts';
 import { sourceProblem } from '../../workflows/domain/import.ts';
-import { populatePassage } from './passage.ts';
-import type { World } from './world.ts';
-import { json, openWorld, PROJECT } from './world.ts';
+import { json, PROJECT } from './world.ts';
+import { worldOfThisFile } from './world-of.ts';
 
-const state: { world?: World } = {};
-const world = (): World => {
-  if (!state.world) throw new Error('no world');
-  return state.world;
-};
-beforeAll(async () => {
-  state.world = await openWorld();
-  await populatePassage(state.world);
-});
-afterAll(() => state.world?.close());
+const { world } = worldOfThisFile();
 
 const imports = `/v1/projects/${PROJECT}/imports`;
 const nodes = `/v1/projects/${PROJECT}/nodes`;
@@ -25,7 +15,7 @@ const maven = { kind: 'maven', coordinate: 'org.example:rows:1.0' };
 const start = (body: object, who = 'sam') => world().ask(who, 'POST', imports, body);
 
 describe('an import', () => {
-  test('starts once, however often it is asked for; another one under its id is a conflict', async () => {
+  test('starts once, however often it is requested; a different one under its id is a conflict', async () => {
     const body = { import: 'once', dataset: 'rows-a', source: maven };
     const first = await start(body);
     expect([first.status, await json(first)]).toMatchObject([201, { state: 'resolving', actor: 'sam', unpack: false }]);
@@ -40,7 +30,7 @@ describe('an import', () => {
     expect((listed['rows'] as Import[]).map((row) => row.import)).toContain('once');
   });
 
-  test('into a data set that is there is refused before anything is fetched', async () => {
+  test('into an existing data set is refused before anything is fetched', async () => {
     const refused = await start({ import: 'twice', dataset: 'training-1', source: maven });
     expect([refused.status, await json(refused)]).toMatchObject([
       409,
@@ -49,7 +39,7 @@ describe('an import', () => {
     expect((await world().ask('sam', 'GET', `${imports}/twice`)).status).toBe(404);
   });
 
-  test('is cancelled by its importer or a manager, by nobody else, and only while it runs', async () => {
+  test('is cancelled only by its importer or a manager, and only while it runs', async () => {
     await start({ import: 'long', dataset: 'rows-b', source: maven });
     const cancel = (who: string, id = 'long') => world().ask(who, 'DELETE', `${imports}/${id}`);
     expect((await cancel('sid')).status).toBe(403);
@@ -73,7 +63,7 @@ describe('an import', () => {
     expect((await world().ask('eng', 'GET', `${imports}/once/datasheet`)).status).toBe(404);
   });
 
-  test('in the record only moves on: late news of an ended one changes nothing', async () => {
+  test('only moves forward in the record: late reports on an ended import change nothing', async () => {
     const { records } = world().deps;
     const row = newImport(
       {
@@ -105,26 +95,26 @@ describe('an import', () => {
 
 describe('a source', () => {
   test.each<[string, object]>([
-    ['no kind', {}],
+    ['a missing kind', {}],
     ['an unknown kind', { kind: 'ftp', url: 'ftp://a/b' }],
-    ['a field too many', { kind: 'https', url: 'https://a.org/b', token: 'secret' }],
+    ['an unknown field', { kind: 'https', url: 'https://a.org/b', token: 'secret' }],
     ['http', { kind: 'https', url: 'http://a.org/b' }],
     ['a user in the URL', { kind: 'https', url: 'https://me:pass@a.org/b' }],
     ['a fragment', { kind: 'https', url: 'https://a.org/b#c' }],
     ['an upper-case host', { kind: 'https', url: 'https://A.org/b' }],
     ['a line break', { kind: 'https', url: 'https://a.org/b\nc' }],
     ['a long URL', { kind: 'https', url: `https://a.org/${'b'.repeat(2_000)}` }],
-    ['no repository', { kind: 'github', repository: 'apache', ref: 'main' }],
-    ['a repository that climbs', { kind: 'github', repository: 'apache/..', ref: 'main' }],
-    ['a ref that climbs', { kind: 'github', repository: 'apache/shiro', ref: 'a/../b' }],
+    ['an invalid repository', { kind: 'github', repository: 'apache', ref: 'main' }],
+    ['a repository with a parent segment', { kind: 'github', repository: 'apache/..', ref: 'main' }],
+    ['a ref with a parent segment', { kind: 'github', repository: 'apache/shiro', ref: 'a/../b' }],
     ['a ref that is an option', { kind: 'github', repository: 'apache/shiro', ref: '-x' }],
     ['an empty tag', { kind: 'github-release', repository: 'apache/shiro', tag: '' }],
-    ['half a coordinate', { kind: 'maven', coordinate: 'org.example:rows' }],
-    ['a version that changes', { kind: 'maven', coordinate: 'org.example:rows:1.0-SNAPSHOT' }],
-    ['a version that climbs', { kind: 'maven', coordinate: 'org.example:rows:..' }],
+    ['an incomplete coordinate', { kind: 'maven', coordinate: 'org.example:rows' }],
+    ['a version that can change', { kind: 'maven', coordinate: 'org.example:rows:1.0-SNAPSHOT' }],
+    ['a version with a parent segment', { kind: 'maven', coordinate: 'org.example:rows:..' }],
     ['a slash in a coordinate', { kind: 'maven', coordinate: 'org/example:rows:1' }],
-    ['a remote path that climbs', { kind: 'sftp', node: 'lab', path: '/data/../etc' }],
-    ['a node that is no name', { kind: 'sftp', node: '../lab', path: '/data' }],
+    ['a remote path with a parent segment', { kind: 'sftp', node: 'lab', path: '/data/../etc' }],
+    ['an invalid node name', { kind: 'sftp', node: '../lab', path: '/data' }],
   ])('with %s is refused, by the API and by the domain', async (_, source) => {
     expect(sourceProblem(source)).toEqual(expect.any(String));
     const response = await start({ import: 'bad', dataset: 'bad', source });
@@ -141,12 +131,12 @@ describe('a source', () => {
     { kind: 'maven', coordinate: 'org.example:rows:1.0:sources@zip' },
     { kind: 'https', url: 'https://data.example.org:8443/a/b.csv?x=1&y=%20' },
     { kind: 'sftp', node: 'lab', path: '/data/Ünïcode rows' },
-  ])('that is lawful passes: %j', (source) => {
+  ])('that is valid is accepted: %j', (source) => {
     expect(sourceProblem(source)).toBeUndefined();
   });
 
   test.each([undefined, null, 1, 'github', [], () => 1, Object.create(null)])(
-    '%p is none, and nothing breaks',
+    '%p is invalid, without an exception',
     (source) => {
       expect(sourceProblem(source)).toEqual(expect.any(String));
     },
@@ -158,7 +148,7 @@ describe('a node', () => {
   const print = `SHA256:${createHash('sha256').update(key).digest('base64').replace('=', '')}`;
   const lab = { kind: 'sftp', host: 'lab.example.org', user: 'reader', hostKey: print, secret: 'lab.key' };
 
-  test('is registered, replaced and removed by managers, and seen by members', async () => {
+  test('is registered, replaced and removed by managers, and visible to members', async () => {
     const set = await world().ask('mia', 'PUT', `${nodes}/lab`, lab);
     expect([set.status, await json(set)]).toEqual([200, { ...lab, project: PROJECT, node: 'lab', port: 22 }]);
     const line = `ssh-ed25519 ${key.toString('base64')} root@lab`;
@@ -172,12 +162,12 @@ describe('a node', () => {
   });
 
   test.each<[string, object]>([
-    ['no pinned key', { ...lab, hostKey: undefined }],
+    ['no pinned host key', { ...lab, hostKey: undefined }],
     ['an MD5 fingerprint', { ...lab, hostKey: 'MD5:aa:bb' }],
     ['a secret that is a path', { ...lab, secret: '../other/lab.key' }],
     ['a hidden secret', { ...lab, secret: '.ssh' }],
     ['the key itself', { ...lab, privateKey: 'BEGIN' }],
-    ['a port that is none', { ...lab, port: 70_000 }],
+    ['an invalid port', { ...lab, port: 70_000 }],
     ['a host with a port', { kind: 'https', host: 'a.org:8443' }],
   ])('with %s is refused', async (_, body) => {
     expect((await world().ask('mia', 'PUT', `${nodes}/bad`, body)).status).toBe(400);

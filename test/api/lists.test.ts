@@ -1,25 +1,11 @@
-// Lists as they are when there is much: full pages, short rows, a bounded number of questions; and refusals that do not pile up.
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+// Lists with many rows: full pages, short rows, a bounded number of queries; and refused requests that are counted.
+import { describe, expect, test } from '@jest/globals';
 import type { Projection } from '../../activities/records.ts';
-import type { Machines } from './passage.ts';
-import { DIGEST, evaluationRow, populatePassage, versionRow } from './passage.ts';
-import type { World } from './world.ts';
-import { json, openWorld, PROJECT, TYPE } from './world.ts';
+import { DIGEST, evaluationRow, versionRow } from './passage.ts';
+import { json, PROJECT, TYPE } from './world.ts';
+import { worldOfThisFile } from './world-of.ts';
 
-const state: { world?: World; machines?: Machines } = {};
-const world = (): World => {
-  if (!state.world) throw new Error('no world');
-  return state.world;
-};
-const machines = (): Machines => {
-  if (!state.machines) throw new Error('no machines');
-  return state.machines;
-};
-beforeAll(async () => {
-  state.world = await openWorld();
-  state.machines = await populatePassage(state.world);
-});
-afterAll(() => state.world?.close());
+const { world, machines } = worldOfThisFile();
 
 type Row = Readonly<Record<string, unknown>>;
 interface Listed {
@@ -64,7 +50,7 @@ async function callsOf(work: () => Promise<unknown>): Promise<number> {
 }
 
 describe('a list', () => {
-  test('of evaluations has full pages of what a person may see, whoever else evaluates', async () => {
+  test('of evaluations has full pages of what a person may see, regardless of others’ evaluations', async () => {
     const { records } = world().deps;
     await records.record([], [{ kind: 'version', row: versionRow({ submission: 'sid-1', author: 'sid' }) }]);
     for (let n = 0; n < 200; n += 1) {
@@ -83,7 +69,7 @@ describe('a list', () => {
     expect(many).toBe(few);
   });
 
-  test('of versions is short, by filter, in the order that is asked for', async () => {
+  test('of versions is short, filtered, and in the requested order', async () => {
     const { records } = world().deps;
     const file = { name: 'model.onnx', uri: 'local:areas/x' as never, sha256: DIGEST, bytes: 1 };
     const decision = { commandId: 'c-1', name: 'undo', actor: 'mia', reason: 'x'.repeat(500), report: null, at: '' };
@@ -123,7 +109,7 @@ describe('a list', () => {
     expect((await world().ask('mia', 'GET', `${path}order=number&after=${next}`)).status).toBe(400);
   });
 
-  test('of releases shows an application those that are announced, however many are not', async () => {
+  test('of releases shows an application only announced ones, however many are not', async () => {
     const { records } = world().deps;
     const first = await records.release(`${TYPE}-1`);
     if (!first) throw new Error('no release');
@@ -137,7 +123,7 @@ describe('a list', () => {
     expect(await rows('mia', 'limit=3')).toEqual([1, 2, 3]);
   });
 
-  test("of applications is for an application's token itself alone", async () => {
+  test('of applications shows an application token only its own application', async () => {
     const named = async (who: string) =>
       (await list(who, `/v1/projects/${PROJECT}/applications`)).rows.map((row) => row['application']);
     expect(await named(machines().scanner)).toEqual(['scanner']);
@@ -152,7 +138,7 @@ describe('the audit', () => {
       .map((row) => row['entry'] as Row)
       .filter(({ kind }) => String(kind).startsWith('command.refused'));
 
-  test('gets one row of fifty refused requests, and one that counts them', async () => {
+  test('stores fifty refused requests as one row and one count', async () => {
     const command = {
       name: 'approve',
       revision: 1,
@@ -179,7 +165,7 @@ describe('the audit', () => {
     expect(first).toMatchObject({ actor: 'dev', detail: { name: 'approve', refused: 'not-authorized' } });
   });
 
-  test('shows what was just done, and says how much of it is not linked yet', async () => {
+  test('shows recent actions immediately, and how many are not linked yet', async () => {
     const verification = async () => json(world().ask('admin', 'GET', '/v1/audit/verification'));
     const last = (await ofProject()).at(-1);
     expect(last).toMatchObject({ seq: null, previous: null, hash: null });

@@ -1,23 +1,13 @@
-// Every name and path at its greatest length, in every position where the API takes one: it is taken, and leads somewhere.
-import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import type { World } from './world.ts';
-import { json, openWorld, PROJECT, reprDigest, TYPE } from './world.ts';
+// Names and paths of maximum length are accepted and usable in every position.
+import { expect, test } from '@jest/globals';
+import { json, PROJECT, reprDigest, TYPE } from './world.ts';
 import { newToken } from '../../activities/tokens.ts';
 import { auditEntry } from '../../api/audit-entry.ts';
 import type { StorePath } from '../../workflows/domain/names.ts';
 import { NAME_LIMIT, pathProblem } from '../../workflows/domain/names.ts';
-import { populatePassage } from './passage.ts';
+import { worldOfThisFile } from './world-of.ts';
 
-const state: { world?: World } = {};
-const world = (): World => {
-  if (!state.world) throw new Error('no world');
-  return state.world;
-};
-beforeAll(async () => {
-  state.world = await openWorld();
-  await populatePassage(state.world);
-});
-afterAll(() => state.world?.close());
+const { world, machines } = worldOfThisFile();
 
 const name = (letter: string): string => letter.repeat(NAME_LIMIT);
 /** 12 segments, 512 characters, the last of 128. */
@@ -27,7 +17,7 @@ const longestPath = (last: string): string => {
 };
 const bytes = Buffer.from('rows');
 
-test('the paths of these tests are the longest there are', () => {
+test('the paths of these tests have the maximum length', () => {
   expect(longestPath('a')).toHaveLength(512);
   expect(pathProblem(longestPath('a'))).toBeUndefined();
   expect([pathProblem(`${longestPath('a')}x`), pathProblem(`a/${longestPath('a').slice(0, 400)}`)]).toEqual([
@@ -36,7 +26,7 @@ test('the paths of these tests are the longest there are', () => {
   ]);
 });
 
-test('an application with the longest name has its repository, and its own pipeline its token', async () => {
+test('an application with the longest name has a repository, and its pipeline a token', async () => {
   const application = name('a');
   const made = await world().ask('mia', 'POST', `/v1/projects/${PROJECT}/applications`, {
     ...{ application, types: [TYPE], gates: ['function'] },
@@ -46,8 +36,8 @@ test('an application with the longest name has its repository, and its own pipel
   expect((await world().ask('mia', 'POST', `/v1/applications/${application}/tokens`, {})).status).toBe(201);
 });
 
-test('a file at the longest path becomes a data set of the longest name, whose file is read by its own path', async () => {
-  const path = longestPath('rows.csv.');
+test('a file at the longest path becomes a data set with the longest name, and is read by its path', async () => {
+  const path = longestPath('').replace(/.{6}$/, '.jsonl');
   const files = `/v1/projects/${PROJECT}/files`;
   expect((await world().ask('sam', 'PUT', `${files}/private/${path}`, bytes)).status).toBe(201);
   const dataset = name('d');
@@ -62,7 +52,7 @@ test('a file at the longest path becomes a data set of the longest name, whose f
   expect(await json(listed)).toMatchObject({ rows: [{ path: `datasets/${dataset}/${path}` }] });
 });
 
-test('a job fetches an input of the longest name, and of what an import makes of it', async () => {
+test('a job fetches an input with the longest name, and one that an import made from it', async () => {
   const { records, areas } = world().deps;
   const { token, tokenId, sha256 } = newToken();
   const names = [longestPath('rows'), `${longestPath('rows')}.tar`];
@@ -83,7 +73,7 @@ test('a job fetches an input of the longest name, and of what an import makes of
   }
 });
 
-test('a submission and an evaluation start from the longest directory under the longest names', async () => {
+test('a submission and an evaluation start from the longest directory with the longest names', async () => {
   const directory = longestPath('runs');
   const submissions = `/v1/projects/${PROJECT}/models/${name('m')}/submissions`;
   const body = { submission: name('s'), type: TYPE, from: { directory } };
@@ -103,4 +93,41 @@ test('a project, its type and its member have the longest names', async () => {
   expect((await world().ask('admin', 'POST', '/v1/projects', { project, types: [type] })).status).toBe(201);
   const member = await world().ask('admin', 'PUT', `/v1/projects/${project}/members/${user}`, { roles: ['manager'] });
   expect(member.status).toBeLessThan(300);
+});
+
+test('a test set at the longest path', async () => {
+  const path = longestPath('').replace(/.{6}$/, '.jsonl');
+  const rows = Buffer.from('{"id":"a","inputs":{"x":1},"label":"YES"}');
+  await world().ask('mia', 'PUT', `/v1/projects/${PROJECT}/files/private/${path}`, rows);
+  const registered = await world().ask('mia', 'POST', `/v1/projects/${PROJECT}/datasets`, {
+    ...{ dataset: name('t'), kind: 'test', files: [{ name: path, area: 'private', path }] },
+  });
+  expect([registered.status, await registered.text()]).toEqual([201, expect.stringContaining(path)]);
+});
+
+test('findings and a reason at their limits are one command; if it is too large for its workflow, it is refused', async () => {
+  const scan = name('f');
+  const findings = Array.from({ length: 200 }, (_, i) => String(i).padStart(64, 'f'));
+  const report = {
+    ...{ scan, type: TYPE, release: `${TYPE}-1` },
+    findings: findings.map((finding) => ({
+      ...{ finding, name: 'n'.repeat(512), path: 'p'.repeat(1_024), vulnerable: true, probability: 1 },
+      source: 'a'.repeat(64),
+    })),
+  };
+  const reported = await world().ask(machines().scanner, 'POST', '/v1/applications/scanner/scans', report);
+  expect(reported.status).toBe(201);
+  const commands = `/v1/projects/${PROJECT}/scans/${scan}/commands`;
+  const confirm = (commandId: string, reason: string) =>
+    world().ask('eng', 'POST', commands, { commandId, name: 'confirm', revision: 0, args: { findings, reason } });
+  expect((await confirm('c'.repeat(64), 'r'.repeat(2_000))).status).toBe(202);
+  // Each quote takes two characters.
+  const refused = await confirm('d'.repeat(64), '"'.repeat(2_000));
+  expect([refused.status, (await json(refused))['detail']]).toEqual([
+    400,
+    expect.stringMatching(
+      /^body: signed, the command has 1[78]\d{3} characters, more than the limit of 16384: give fewer/,
+    ),
+  ]);
+  expect((await world().ask('eng', 'GET', `${commands}/${'d'.repeat(64)}`)).status).toBe(404);
 });

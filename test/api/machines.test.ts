@@ -1,31 +1,17 @@
 // Bytes for machines: releases for the applications they are meant for, inputs and outputs for jobs.
-import { randomBytes } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import type { Machines } from './passage.ts';
-import { MODEL_BYTES, populatePassage } from './passage.ts';
-import type { World } from './world.ts';
-import { json, openWorld, PROJECT, reprDigest, TYPE } from './world.ts';
+import { createHash, randomBytes } from 'node:crypto';
+import { describe, expect, test } from '@jest/globals';
+import { MODEL_BYTES } from './passage.ts';
+import { json, PROJECT, reprDigest, TYPE } from './world.ts';
+import { worldOfThisFile } from './world-of.ts';
 
-const state: { world?: World; machines?: Machines } = {};
-const world = (): World => {
-  if (!state.world) throw new Error('no world');
-  return state.world;
-};
-const machines = (): Machines => {
-  if (!state.machines) throw new Error('no machines');
-  return state.machines;
-};
-beforeAll(async () => {
-  state.world = await openWorld();
-  state.machines = await populatePassage(state.world);
-});
-afterAll(() => state.world?.close());
+const { world, machines } = worldOfThisFile();
 
 const files = `/v1/projects/${PROJECT}/files`;
 const bytesOf = async (response: Response): Promise<Buffer> => Buffer.from(await response.arrayBuffer());
 
 describe('a release', () => {
-  test('is read by the application it is for, byte for byte, and unannounced it is not there yet', async () => {
+  test('is read by its application, byte for byte, but not before it is announced', async () => {
     const path = `/v1/releases/${TYPE}-1/files/model.onnx`;
     const got = await world().ask(machines().scanner, 'GET', path);
     expect((await bytesOf(got)).equals(MODEL_BYTES)).toBe(true);
@@ -48,7 +34,7 @@ describe("a job's data", () => {
   const put = (who: string, body: Uint8Array, digest: string | null = reprDigest(body), path = output) =>
     world().ask(who, 'PUT', path, body, digest === null ? {} : { 'repr-digest': digest });
 
-  test('is what its token lists, and no other', async () => {
+  test('is limited to what its token lists', async () => {
     const { jobOne, jobTwo } = machines();
     const got = await world().ask(jobOne, 'GET', '/v1/jobs/job-1/inputs/model.onnx');
     expect((await bytesOf(got)).equals(MODEL_BYTES)).toBe(true);
@@ -60,7 +46,7 @@ describe("a job's data", () => {
       expect([403, 404]).toContain((await world().ask(jobOne, 'GET', path)).status);
   });
 
-  test('comes with its digest, within its limit, and a later attempt replaces it', async () => {
+  test('is uploaded with its digest, within its limit, replaced by a later attempt, and recorded', async () => {
     const { jobOne } = machines();
     expect((await put(jobOne, MODEL_BYTES, null)).status).toBe(400);
     expect((await put(jobOne, MODEL_BYTES, reprDigest('other'))).status).toBe(400);
@@ -69,5 +55,7 @@ describe("a job's data", () => {
     expect((await put(jobOne, Buffer.from('second'))).status).toBe(200);
     const stored = await world().ask('mia', 'GET', `${files}/staging/jobs/job-1/model.onnx`);
     expect((await bytesOf(stored)).toString()).toBe('second');
+    const recorded = await world().deps.records.step(`run/${PROJECT}/m/job-1/1`, 'output/model.onnx');
+    expect(recorded).toEqual({ sha256: createHash('sha256').update('second').digest('hex'), bytes: 6 });
   });
 });

@@ -51,7 +51,7 @@ beforeAll(async () => {
 });
 afterAll(() => state.world?.close());
 
-test('is 3.1 and describes exactly the routes there are', () => {
+test('is version 3.1 and describes exactly the existing routes', () => {
   expect(document().openapi).toBe('3.1.0');
   const described = Object.entries(document().paths).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, { operationId }]) => `${method} ${path} ${operationId}`),
@@ -61,7 +61,7 @@ test('is 3.1 and describes exactly the routes there are', () => {
   expect(new Set(routes.map((one) => one.split(' ')[2])).size).toBe(routes.length);
 });
 
-test('says of each route who may, what it takes and that it may fail', () => {
+test('documents permission, input and failures of each route', () => {
   expect(document().components['securitySchemes']).toEqual({
     token: { type: 'http', scheme: 'bearer', description: expect.any(String) as unknown },
   });
@@ -80,7 +80,7 @@ test('says of each route who may, what it takes and that it may fail', () => {
   }
 });
 
-/** Every field and parameter there is, each with where it stands. */
+/** Every field and parameter, with its location. */
 function* fields(): Generator<readonly [where: string, Field]> {
   for (const operation of Object.values(document().paths).flatMap((methods) => Object.values(methods))) {
     const { operationId, parameters = [], requestBody, responses } = operation;
@@ -103,18 +103,18 @@ function* within(where: string, schema: Field | boolean | undefined): Generator<
     yield* within(`${where}[]`, one);
 }
 
-test('says of each field and parameter what it is', () => {
+test('describes each field and parameter', () => {
   const all = [...fields()];
   expect(all.length).toBeGreaterThan(1_000);
   expect(all.filter(([, { description }]) => !description?.trim()).map(([where]) => where)).toEqual([]);
-  // One that says nothing but the name says nothing.
+  // A description that only repeats the name is not enough.
   const idle = all.filter(([where, { description = '' }]) =>
     where.toLowerCase().endsWith(`.${description.toLowerCase()}`),
   );
   expect(idle.map(([where]) => where)).toEqual([]);
 });
 
-test('has only examples that its schemas take', () => {
+test('has only examples that match its schemas', () => {
   const given = [...fields()].filter(([, { example }]) => example !== undefined);
   expect(given.length).toBeGreaterThan(500);
   for (const [where, { example, ...schema }] of given) {
@@ -123,7 +123,7 @@ test('has only examples that its schemas take', () => {
   }
 });
 
-test('shows a body for each operation that takes JSON, and the operation takes it', () => {
+test('has an example body for each operation that takes JSON, which the operation accepts', () => {
   const taking = world().api.routes.filter(({ described }) => described.body instanceof z.ZodType);
   expect(taking.length).toBeGreaterThan(15);
   for (const { path, method, described } of taking) {
@@ -137,14 +137,14 @@ test('shows a body for each operation that takes JSON, and the operation takes i
   }
 });
 
-test('refers only to what it has', () => {
+test('has no dangling references', () => {
   const text = JSON.stringify(document());
   for (const [, kind = '', name = ''] of text.matchAll(/"#\/components\/(\w+)\/(\w+)"/g))
     expect([kind, name, document().components[kind]?.[name] !== undefined]).toEqual([kind, name, true]);
   expect(text).toContain('application/problem+json');
 });
 
-test('alive without anything, ready only with the workflow server and the database', async () => {
+test('is alive without other systems, and ready only with the workflow server and the database', async () => {
   expect((await world().ask(null, 'GET', '/healthz')).status).toBe(200);
   expect((await world().ask(null, 'GET', '/readyz')).status).toBe(200);
   world().deps.workflows.throws.ready = 'unavailable';
@@ -154,7 +154,7 @@ test('alive without anything, ready only with the workflow server and the databa
   delete world().deps.workflows.throws.ready;
 });
 
-test('says that it is not ready also while the database stands still', async () => {
+test('is not ready while the database hangs', async () => {
   const { records } = world().deps;
   const principal = records.principal.bind(records);
   Object.assign(records, { principal: () => new Promise(() => undefined) });

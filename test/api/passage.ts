@@ -1,4 +1,4 @@
-// One thing of every kind in a world, so that every route has something to be about: a version by sam, an application of dev's …
+// One resource of every kind, so that every route has a subject: a version by sam, an application of dev's …
 import type { SignedCommand } from '../../workflows/domain/command.ts';
 import type { Digest, StorePath } from '../../workflows/domain/names.ts';
 import type { Evaluation, NamedArtifact, Version } from '../../workflows/domain/model.ts';
@@ -21,7 +21,7 @@ export interface Machines {
   readonly jobTwo: string;
 }
 
-/** Puts one of everything in, and returns the tokens of two applications and two jobs. */
+/** Creates one resource of each kind, and returns the tokens of two applications and two jobs. */
 export async function populatePassage(world: World): Promise<Machines> {
   const { records } = world.deps;
   const audit = (key: string) => auditEntry({ key, project: PROJECT, kind: 'test', actor: 'test', subject: 'test' });
@@ -33,10 +33,11 @@ export async function populatePassage(world: World): Promise<Machines> {
   const report = await put('areas', `staging/${PROJECT}/models/random-forest/rf-1/reports/ev-1.json`, REPORT);
   for (const kind of ['training', 'test'] as const) {
     const area = kind === 'test' ? 'staging' : 'common';
-    const file = await put('areas', `${area}/${PROJECT}/datasets/${kind}-1/rows.csv`, Buffer.from(`${kind} rows`));
+    const file = await put('areas', `${area}/${PROJECT}/datasets/${kind}-1/rows.jsonl`, Buffer.from(`${kind} rows`));
     const row = { project: PROJECT, dataset: `${kind}-1`, kind, files: [file], registeredBy: 'mia' };
     await records.registerDataSet({ ...row, registeredAt: NOW }, audit(`dataset/${kind}`));
   }
+  await put('areas', `common/${PROJECT}/rows.jsonl`, Buffer.from('{"id":"a","inputs":{"x":1},"label":"YES"}'));
   for (const kind of ['training', 'test'] as const) {
     const row = { project: PROJECT, dataset: `spare-${kind}`, kind, files: [], registeredAt: NOW };
     await records.registerDataSet(
@@ -138,7 +139,8 @@ export async function populatePassage(world: World): Promise<Machines> {
   const job = async (name: string): Promise<string> => {
     const { token, tokenId, sha256: digest } = newToken();
     const path = `staging/${PROJECT}/jobs/${name}/model.onnx` as StorePath;
-    const grant = { job: name, inputs: [model], outputs: [{ name: 'model.onnx', path, limit: 1_000 }] };
+    const workflow = `run/${PROJECT}/m/${name}/1`;
+    const grant = { job: name, workflow, inputs: [model], outputs: [{ name: 'model.onnx', path, limit: 1_000 }] };
     await records.issueToken(
       { tokenId, sha256: digest, kind: 'job', name, expiresAt: null, job: grant },
       audit(`token/${name}`),
@@ -159,7 +161,7 @@ export async function* once(bytes: Uint8Array): AsyncIterable<Uint8Array> {
   yield bytes;
 }
 
-/** Records a version with its start, as the API does; it stands as the row says, a new one by its recorded facts. */
+/** Records a version with its start, as the API does; its state is that of the row; a new one has recorded facts. */
 export async function recordVersion({ deps: { records } }: World, row: Version): Promise<void> {
   const { project, model, submission, type, author } = row;
   const input = { project, model, type, submission, author, beginning: { directory: submission } };

@@ -11,7 +11,7 @@ const rowsAt = async (who: string, path: string) =>
   (await json(world().ask(who, 'GET', path)))['rows'] as Record<string, unknown>[];
 
 describe('a user', () => {
-  test('who is disabled is stopped at once and counts nowhere, until they are enabled again', async () => {
+  test('who is disabled is refused immediately and counts nowhere, until enabled again', async () => {
     expect(await status('sid', `/v1/projects/${PROJECT}`)).toBe(200);
     expect(await put('admin', 'sid', { disabled: true })).toMatchObject([200, '', { disabled: true, admin: false }]);
     expect([await status('sid'), await status('sid', `/v1/projects/${PROJECT}`)]).toEqual([401, 401]);
@@ -32,12 +32,12 @@ describe('a user', () => {
     ]);
   });
 
-  test('becomes an administrator and is one no longer; the last one stays', async () => {
+  test('becomes an administrator and stops being one; the last administrator stays', async () => {
     expect((await put('admin', 'admin', { admin: false }))[1]).toMatch(/^conflict: admin is the last enabled admin/);
     expect((await put('admin', 'admin', { disabled: true }))[0]).toBe(409);
     await put('admin', 'dan', { admin: true });
     expect(await status('dan', '/v1/users')).toBe(200);
-    // Whoever is disabled is not left.
+    // A disabled administrator does not count.
     await put('dan', 'dan', { disabled: true });
     expect((await put('admin', 'admin', { admin: false }))[0]).toBe(409);
     await put('admin', 'dan', { disabled: false });
@@ -47,7 +47,7 @@ describe('a user', () => {
     await put('admin', 'dan', { admin: false });
   });
 
-  test('that is not there, and a change of nothing', async () => {
+  test('that does not exist, or an empty change, is refused', async () => {
     expect((await put('admin', 'no-one', { disabled: true }))[0]).toBe(404);
     expect((await put('admin', 'sam', {}))[1]).toContain('give admin, disabled or both');
     expect((await put('mia', 'sam', { disabled: true }))[0]).toBe(403);
@@ -57,7 +57,7 @@ describe('a user', () => {
 describe('tokens', () => {
   const issue = async (who: string, path: string) => json(world().ask(who, 'POST', path, {}));
 
-  test('of anybody are listed and revoked by an administrator, and the audit says whose they were', async () => {
+  test('of all holders are listed and revoked by an administrator, and the audit names their holder', async () => {
     const { tokenId, token } = await issue('admin', '/v1/users/eng/tokens');
     expect((await rowsAt('admin', '/v1/users/eng/tokens')).map((row) => row['tokenId'])).toContain(tokenId);
     expect(await status(String(token))).toBe(200);
@@ -72,7 +72,7 @@ describe('tokens', () => {
     expect(await status('admin', '/v1/users/no-one/tokens')).toBe(404);
   });
 
-  test('of a person are revoked by that person, and by no one else but an administrator', async () => {
+  test('of a person are revoked only by that person or an administrator', async () => {
     const { tokenId, token } = await issue('sid', '/v1/tokens');
     const path = `/v1/tokens/${String(tokenId)}`;
     for (const who of ['sam', 'mia', 'olga', 'nobody'])
@@ -82,7 +82,7 @@ describe('tokens', () => {
     expect(await status(String(token))).toBe(401);
   });
 
-  test('of an application are listed and revoked by its owner and by managers, and by no one else', async () => {
+  test('of an application are listed and revoked only by its owner and by managers', async () => {
     const path = '/v1/applications/scanner/tokens';
     const { tokenId, token } = await issue('dev', path);
     const listed = await rowsAt('mia', path);
@@ -102,7 +102,7 @@ describe('tokens', () => {
     expect((await world().ask('dev', 'DELETE', `${path}/${String(own['tokenId'])}`)).status).toBe(404);
   });
 
-  test('of jobs are listed while they work, and revoked by an administrator', async () => {
+  test('of jobs are listed while valid, and revoked by an administrator', async () => {
     const jobs = async () => (await rowsAt('admin', '/v1/jobs/tokens')).map((row) => row['name']);
     expect((await jobs()).sort()).toEqual(['job-1', 'job-2']);
     const page = await json(world().ask('admin', 'GET', '/v1/jobs/tokens?limit=1'));
@@ -117,7 +117,7 @@ describe('tokens', () => {
   });
 });
 
-test('a start gives its token to an administrator, also where the first one is no longer one', async () => {
+test('a start gives its token to an administrator, even if the first one no longer is', async () => {
   const { records } = world().deps;
   const people = [
     { user: 'admin', admin: false, disabled: false },
@@ -126,4 +126,17 @@ test('a start gives its token to an administrator, also where the first one is n
   ];
   const token = await firstAdmin({ ...records, users: async () => people, tokens: async () => [] });
   expect(await json(world().ask(token ?? '', 'GET', '/v1/me'))).toMatchObject({ name: 'nobody' });
+});
+
+test('no change of the policy is lost when several are made at once', async () => {
+  const path = `/v1/projects/${PROJECT}/policy`;
+  const changes = [{ quorum: 3 }, { undoWithinSeconds: 77 }, { thresholds: { roc_auc: 0.33 } }, { quorum: 3 }];
+  const before = await world().deps.records.project(PROJECT);
+  const answers = await Promise.all(changes.map((change) => said(world().ask('mia', 'PUT', path, change))));
+  expect(answers.map(([code]) => code)).toEqual([200, 200, 200, 200]);
+  const after = await world().deps.records.project(PROJECT);
+  expect(after?.policy).toEqual({
+    ...{ version: (before?.policy.version ?? 0) + 4, quorum: 3, undoWithinSeconds: 77 },
+    thresholds: { roc_auc: 0.33 },
+  });
 });

@@ -1,22 +1,13 @@
-// A command's id: the same again is the same command, and it stands for nothing else, and for nobody else.
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+// A command id identifies one command of one person: a repeat is the same command, anything else is refused.
+import { beforeEach, describe, expect, test } from '@jest/globals';
 import { auditEntry } from '../../api/audit-entry.ts';
 import { issueToken } from '../../api/tokens.ts';
 import { approve, commandingIn, forgetSent, tag } from './commanding.ts';
-import { decides, populatePassage } from './passage.ts';
-import type { World } from './world.ts';
-import { json, openWorld, PROJECT } from './world.ts';
+import { decides } from './passage.ts';
+import { json, PROJECT } from './world.ts';
+import { worldOfThisFile } from './world-of.ts';
 
-const state: { world?: World } = {};
-const world = (): World => {
-  if (!state.world) throw new Error('no world');
-  return state.world;
-};
-beforeAll(async () => {
-  state.world = await openWorld();
-  await populatePassage(state.world);
-});
-afterAll(() => state.world?.close());
+const { world } = worldOfThisFile();
 beforeEach(() => forgetSent(world()));
 const { give, sent, last, another } = commandingIn(world);
 
@@ -31,7 +22,7 @@ async function anotherManager(): Promise<string> {
 }
 
 describe('the same command id', () => {
-  test('again is the same command, also once it is done: recorded once, signalled while it is open', async () => {
+  test('repeated is the same command, even after its end: recorded once, signalled while it is open', async () => {
     const path = await another();
     const command = { ...tag, commandId: 'tag-twice' };
     expect((await give('mia', command, {}, path)).status).toBe(202);
@@ -50,8 +41,8 @@ describe('the same command id', () => {
     ['from another person', 'max', {}],
     ['with another reason', 'mia', { args: { tags: ['other'] } }],
     ['at another revision', 'mia', { revision: 4 }],
-    ['as another command', 'mia', { ...approve }],
-  ])('%s: 409 repeated, nothing sent, and the first one stands', async (_, who, change) => {
+    ['with another command', 'mia', { ...approve }],
+  ])('%s: 409 repeated, nothing sent, and the first command is unchanged', async (_, who, change) => {
     const path = await another();
     const commandId = 'one-id-for-two';
     const caller = who === 'max' ? await anotherManager() : who;
@@ -68,7 +59,7 @@ describe('the same command id', () => {
     expect(row).toEqual({ commandId, actor: 'mia', isOpen: true, outcome: { status: 'accepted' } });
   });
 
-  test('of two people at once: one is accepted, the other is told', async () => {
+  test('of two people concurrently: one is accepted, the other refused', async () => {
     const path = await another();
     const max = await anotherManager();
     const statuses = await Promise.all(
@@ -80,7 +71,7 @@ describe('the same command id', () => {
     expect(new Set(world().deps.workflows.sent.map(({ command }) => command.body.actor)).size).toBe(1);
   });
 
-  test('to two versions is two commands', async () => {
+  test('on two versions makes two commands', async () => {
     const [one, two] = [await another(), await another()];
     expect((await give('mia', { ...tag, commandId: 'same-in-both' }, {}, one)).status).toBe(202);
     expect((await give('mia', { ...tag, commandId: 'same-in-both' }, {}, two)).status).toBe(202);

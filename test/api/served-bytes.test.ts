@@ -1,4 +1,4 @@
-// What the API serves by a digest has that digest: a changed or missing file is refused, broken off, noted; a range reads only its chunks.
+// Files served by a digest have that digest: changed or missing files are refused or aborted, and recorded; a range reads only its chunks.
 import { randomBytes } from 'node:crypto';
 import { once as event } from 'node:events';
 import { readFile, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
@@ -7,7 +7,7 @@ import { request } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { createAdaptorServer } from '@hono/node-server';
-import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import pg from 'pg';
 import { createChunkHasher } from '../../activities/chunk-digests.ts';
 import type { ArtifactStore } from '../../activities/ports.ts';
@@ -16,25 +16,10 @@ import { newImport } from '../../workflows/domain/import.ts';
 import type { Artifact, NamedArtifact } from '../../workflows/domain/model.ts';
 import type { StorePath } from '../../workflows/domain/names.ts';
 import { until } from '../workflows/until.ts';
-import type { Machines } from './passage.ts';
-import { populatePassage } from './passage.ts';
-import type { World } from './world.ts';
-import { json, openWorld, PROJECT, reprDigest, sha256, TYPE } from './world.ts';
+import { json, PROJECT, reprDigest, sha256, TYPE } from './world.ts';
+import { worldOfThisFile } from './world-of.ts';
 
-const state: { world?: World; machines?: Machines } = {};
-const world = (): World => {
-  if (!state.world) throw new Error('no world');
-  return state.world;
-};
-const machines = (): Machines => {
-  if (!state.machines) throw new Error('no machines');
-  return state.machines;
-};
-beforeAll(async () => {
-  state.world = await openWorld({ fileBytes: 8 * CHUNK_BYTES });
-  state.machines = await populatePassage(state.world);
-});
-afterAll(() => state.world?.close());
+const { world, machines } = worldOfThisFile({ fileBytes: 8 * CHUNK_BYTES });
 
 /** Three and a half chunks. */
 const BIG = randomBytes(3.5 * CHUNK_BYTES);
@@ -47,7 +32,7 @@ const fileOf = ({ uri }: Pick<Artifact, 'uri'>): string => {
   return join(world().folder, store, path);
 };
 
-/** Changes stored bytes past the platform; size and time stay. */
+/** Changes stored bytes outside the platform; size and time stay the same. */
 async function corrupt(file: Pick<Artifact, 'uri'>, at: number): Promise<void> {
   const path = fileOf(file);
   const before = await stat(path);
@@ -107,6 +92,12 @@ async function readsOf(
 
 const get = (address: string, range?: string, who = 'mia'): Promise<Response> =>
   world().ask(who, 'GET', address, undefined, range === undefined ? {} : { range });
+/** The status alone. The body is given up: a body that nobody reads keeps its file open. */
+async function statusOf(...asked: Parameters<typeof get>): Promise<number> {
+  const response = await get(...asked);
+  await response.body?.cancel();
+  return response.status;
+}
 const bodyOf = async (response: Response): Promise<Buffer> => Buffer.from(await response.arrayBuffer());
 const mismatches = async (): Promise<string> => (await world().ask('admin', 'GET', '/metrics')).text();
 const countOf = async (name: string): Promise<number> =>
@@ -140,9 +131,9 @@ async function download(address: string, range?: string) {
   }
 }
 
-test('a small file that was changed is refused before its first byte, and noted in log, figures and record', async () => {
+test('a small changed file is refused before its first byte, and noted in the log, the metrics and the record', async () => {
   const { address, file } = await released(randomBytes(1_000));
-  expect((await get(address)).status).toBe(200);
+  expect(await statusOf(address)).toBe(200);
   const before = await countOf('bytes_mismatch');
   await corrupt(file, 999);
   const response = await get(address);
@@ -150,14 +141,14 @@ test('a small file that was changed is refused before its first byte, and noted 
     502,
     expect.objectContaining({ type: 'urn:ocdl:problem:digest-mismatch' }) as unknown,
   ]);
-  for (const range of ['bytes=0-0', 'bytes=-1']) expect((await get(address, range)).status).toBe(502);
+  for (const range of ['bytes=0-0', 'bytes=-1']) expect(await statusOf(address, range)).toBe(502);
   expect(await countOf('bytes_mismatch')).toBe(before + 3);
   const found = sha256(await readFile(fileOf(file)));
   const line = world().lines.find(({ level, uri }) => level === 50 && uri === file.uri);
   expect(line).toMatchObject({ expected: file.sha256, found: expect.stringContaining(found) as unknown });
 });
 
-test('a large file that was changed is never complete: its response is broken off', async () => {
+test('a large changed file is never complete: its response is aborted', async () => {
   for (const at of [10, BIG.length - 1]) {
     const { address, file } = await released(BIG);
     expect((await download(address)).bytes.equals(BIG)).toBe(true);
@@ -169,7 +160,7 @@ test('a large file that was changed is never complete: its response is broken of
   }
 });
 
-test('a range reads only the chunks that it touches, and checks each', async () => {
+test('a range reads only its chunks, and checks each', async () => {
   const { address, file } = await released(BIG);
   const { releases, records } = world().deps;
   // Nothing is known of its chunks: the file is read once, and its own digest decides.
@@ -190,35 +181,32 @@ test('a range reads only the chunks that it touches, and checks each', async () 
     expect([range, reads]).toEqual([range, { bytes: chunks * CHUNK_BYTES, digests: 0 }]);
   }
   await corrupt(file, 2 * CHUNK_BYTES + 1);
-  expect((await get(address, 'bytes=0-9')).status).toBe(206);
-  expect((await get(address, `bytes=${3 * CHUNK_BYTES}-`)).status).toBe(206);
+  expect(await statusOf(address, 'bytes=0-9')).toBe(206);
+  expect(await statusOf(address, `bytes=${3 * CHUNK_BYTES}-`)).toBe(206);
   const refused = await get(address, `bytes=${2 * CHUNK_BYTES + 500}-${2 * CHUNK_BYTES + 600}`);
   expect([refused.status, (await json(refused))['type']]).toEqual([502, 'urn:ocdl:problem:digest-mismatch']);
-  // The first chunk is right and given; the next one is not.
+  // The first chunk is correct and served; the next one is not.
   const got = await download(address, `bytes=${CHUNK_BYTES}-`);
   expect([got.status, got.complete]).toEqual([206, false]);
   expect(got.bytes.length).toBeLessThanOrEqual(CHUNK_BYTES);
   expect(got.bytes.equals(BIG.subarray(CHUNK_BYTES, CHUNK_BYTES + got.bytes.length))).toBe(true);
 });
 
-test.each([1, 20, 300, 70_000])(
-  'a range of which the last %d bytes are wrong ends without them, and nothing is put in their place',
-  async (tail) => {
-    const { address, file } = await released(BIG);
-    expect((await get(address, 'bytes=0-0')).status).toBe(206);
-    await corrupt(file, 2 * CHUNK_BYTES + 500_000);
-    const got = await download(address, `bytes=${CHUNK_BYTES - 5}-${2 * CHUNK_BYTES + tail - 1}`);
-    const right = BIG.subarray(CHUNK_BYTES - 5, 2 * CHUNK_BYTES);
-    // Broken off in the middle, or refused before its first byte was on its way: never complete.
-    expect(got.complete && got.status === 206).toBe(false);
-    if (got.status === 206) {
-      expect(got.bytes.length).toBeLessThanOrEqual(right.length);
-      expect(got.bytes.equals(right.subarray(0, got.bytes.length))).toBe(true);
-    }
-  },
-);
+test.each([1, 20, 300, 70_000])('a range whose last %d bytes are wrong ends before them', async (tail) => {
+  const { address, file } = await released(BIG);
+  expect(await statusOf(address, 'bytes=0-0')).toBe(206);
+  await corrupt(file, 2 * CHUNK_BYTES + 500_000);
+  const got = await download(address, `bytes=${CHUNK_BYTES - 5}-${2 * CHUNK_BYTES + tail - 1}`);
+  const right = BIG.subarray(CHUNK_BYTES - 5, 2 * CHUNK_BYTES);
+  // Aborted midway, or refused before the first byte: never complete.
+  expect(got.complete && got.status === 206).toBe(false);
+  if (got.status === 206) {
+    expect(got.bytes.length).toBeLessThanOrEqual(right.length);
+    expect(got.bytes.equals(right.subarray(0, got.bytes.length))).toBe(true);
+  }
+});
 
-test('a response that nobody reads to its end lets go of the file', async () => {
+test('a response that is not read to its end closes the file', async () => {
   const { address } = await released(BIG);
   const { releases } = world().deps;
   const own = { ...releases };
@@ -258,7 +246,43 @@ test('a response that nobody reads to its end lets go of the file', async () => 
   }
 });
 
-test('of a file that was changed before its chunks were known nothing is kept', async () => {
+test('a client that leaves during the first read of a range closes the file', async () => {
+  const { address } = await released(BIG);
+  await statusOf(address, 'bytes=0-0');
+  const { releases } = world().deps;
+  const own = { ...releases };
+  const left = new AbortController();
+  const open = { count: 0 };
+  Object.assign(releases, {
+    read: async (...args: Parameters<ArtifactStore['read']>) => {
+      const pieces = await own.read(...args);
+      return (async function* () {
+        open.count += 1;
+        let bytes = 0;
+        try {
+          for await (const piece of pieces) {
+            bytes += piece.byteLength;
+            // The last piece that the first bytes of the response need: no later read notices the abort.
+            if (bytes >= CHUNK_BYTES) left.abort();
+            yield piece;
+          }
+        } finally {
+          open.count -= 1;
+        }
+      })();
+    },
+  });
+  try {
+    const headers = { authorization: `Bearer ${world().tokens['mia'] ?? ''}`, range: 'bytes=7-' };
+    await world().api.app.request(`http://localhost${address}`, { headers, signal: left.signal });
+    expect(left.signal.aborted).toBe(true);
+    await until('the end of the read', async () => open.count === 0);
+  } finally {
+    Object.assign(releases, own);
+  }
+});
+
+test('no chunk digests are stored of a file that changed before they were computed', async () => {
   const bytes = randomBytes(2 * CHUNK_BYTES);
   const { address, file } = await released(bytes);
   await corrupt(file, bytes.length - 1);
@@ -267,7 +291,7 @@ test('of a file that was changed before its chunks were known nothing is kept', 
   expect(await world().deps.records.chunkDigests(file.sha256, 0, 2)).toBeUndefined();
 });
 
-test('a file that is missing, or of another size, is refused without reading it', async () => {
+test('a file that is missing or has another size is refused without reading it', async () => {
   const { address, file } = await released(randomBytes(2_000));
   const before = await countOf('bytes_missing');
   await truncate(fileOf(file), 1_999);
@@ -281,15 +305,15 @@ test('a file that is missing, or of another size, is refused without reading it'
   expect(await countOf('bytes_missing')).toBe(before + 1);
 });
 
-test('a release that is still being copied to its store has no files yet, and that is no fault', async () => {
+test('a release that is still being copied has no files yet, which is not reported as a fault', async () => {
   const { address, file } = await released(randomBytes(10), false);
   await rm(fileOf(file));
   const before = await countOf('bytes_missing');
-  expect((await get(address)).status).toBe(404);
+  expect(await statusOf(address)).toBe(404);
   expect(await countOf('bytes_missing')).toBe(before);
 });
 
-test('everything that is served by a digest on record is checked', async () => {
+test('every file served by a recorded digest is checked', async () => {
   const { records, areas } = world().deps;
   const put = async (name: string, text: string): Promise<NamedArtifact> => {
     const path = `common/${PROJECT}/datasets/other.im-9/${name}` as StorePath;
@@ -312,16 +336,16 @@ test('everything that is served by a digest on record is checked', async () => {
     [sheet, 'eng', `${at}/imports/im-9/datasheet`],
     [sheetText, 'eng', `${at}/imports/im-9/datasheet?format=markdown`],
   ] as const) {
-    expect([address, (await get(address, undefined, who)).status]).toEqual([address, 200]);
+    expect([address, await statusOf(address, undefined, who)]).toEqual([address, 200]);
     await corrupt(file, 0);
-    expect([address, (await get(address, undefined, who)).status]).toEqual([address, 502]);
-    expect([address, (await get(address, 'bytes=1-2', who)).status]).toEqual([address, 502]);
+    expect([address, await statusOf(address, undefined, who)]).toEqual([address, 502]);
+    expect([address, await statusOf(address, 'bytes=1-2', who)]).toEqual([address, 502]);
     await corrupt(file, 0);
-    expect([address, (await get(address, undefined, who)).status]).toEqual([address, 200]);
+    expect([address, await statusOf(address, undefined, who)]).toEqual([address, 200]);
   }
 });
 
-test('an upload keeps its digests in the same pass: no read of it ever reads all for a part', async () => {
+test('an upload stores its chunk digests in one pass: no partial read has to read the whole file', async () => {
   const address = `/v1/projects/${PROJECT}/files/private/big.bin`;
   const { areas, records } = world().deps;
   const reads = await readsOf(areas, async () => {
@@ -340,7 +364,7 @@ test('an upload keeps its digests in the same pass: no read of it ever reads all
   expect(parts).toEqual({ bytes: 5 * CHUNK_BYTES, digests: 0 });
 });
 
-test('a file that its owner changes past the platform is what it is now, never under the old digest', async () => {
+test('a file that its owner changes outside the platform is served as changed, never under the old digest', async () => {
   const address = `/v1/projects/${PROJECT}/files/private/changed.bin`;
   await world().ask('sam', 'PUT', address, Buffer.from('first text'));
   const uri = world().deps.areas.uri(`private/${PROJECT}/sam/changed.bin` as StorePath);
@@ -360,7 +384,7 @@ test('a file that its owner changes past the platform is what it is now, never u
   expect(await countOf('bytes_mismatch')).toBe(before);
 });
 
-test('what was found wrong stands in the record for the doctor', async () => {
+test('faults are recorded for the doctor', async () => {
   const { address, file } = await released(randomBytes(50));
   await corrupt(file, 1);
   await get(address);

@@ -1,5 +1,5 @@
-// The signature of commands: one that workflows and the record accept, over exactly what was asked, with keys that stay.
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+// The signature of commands: accepted by workflows and the record, over exactly the request, with persistent keys.
+import { beforeEach, describe, expect, test } from '@jest/globals';
 import { ed25519 } from '@noble/curves/ed25519.js';
 import canonicalize from 'canonicalize';
 import { readdir, stat } from 'node:fs/promises';
@@ -10,25 +10,16 @@ import type { CommandBody } from '../../workflows/domain/command.ts';
 import { parseSignedCommand } from '../../workflows/domain/command.ts';
 import { isSigned } from '../../workflows/signature.ts';
 import { approve, commandingIn, forgetSent, submission, tag } from './commanding.ts';
-import { DIGEST, populatePassage, REPORT } from './passage.ts';
-import type { World } from './world.ts';
-import { openWorld, PROJECT, sha256 } from './world.ts';
+import { DIGEST, REPORT } from './passage.ts';
+import { PROJECT, sha256 } from './world.ts';
+import { worldOfThisFile } from './world-of.ts';
 
-const state: { world?: World } = {};
-const world = (): World => {
-  if (!state.world) throw new Error('no world');
-  return state.world;
-};
-beforeAll(async () => {
-  state.world = await openWorld();
-  await populatePassage(state.world);
-});
-afterAll(() => state.world?.close());
+const { world } = worldOfThisFile();
 beforeEach(() => forgetSent(world()));
 const { give, last, another } = commandingIn(world);
 
 describe('the signature', () => {
-  test('is one that the workflow accepts, over exactly what was asked', async () => {
+  test('is accepted by the workflow, and covers exactly the request', async () => {
     const response = await give('mia', { ...approve, commandId: 'approve-1' });
     expect(response.status).toBe(202);
     const { workflowId, command } = last();
@@ -48,7 +39,7 @@ describe('the signature', () => {
     expect(isSigned(forged, world().deps.signer.publicKeys())).toBe(false);
   });
 
-  test('keys stay over a restart, are for this user alone, and a second process on the folder agrees', async () => {
+  test('keys survive a restart, are private to this user, and are shared by a second process on the folder', async () => {
     const folder = join(world().folder, 'keys');
     const again = await createSigner(folder);
     expect(again.publicKeys()).toEqual(world().deps.signer.publicKeys());
@@ -60,16 +51,16 @@ describe('the signature', () => {
     expect(() => again.sign(body)).toThrow('is not in');
   });
 
-  test('is by the newest key, whichever a version was started with', async () => {
+  test('uses the newest key, whatever key a version was started with', async () => {
     const path = await another({ keyId: 'f'.repeat(16) });
     expect((await give('mia', tag, {}, path)).status).toBe(202);
     expect(last().command.body.keyId).toBe(world().deps.signer.newest);
   });
 
-  test('by a key that is not registered with the record is not taken: nothing is recorded, nothing sent', async () => {
+  test('by an unregistered key is refused: nothing is recorded or sent', async () => {
     const { deps } = world();
     const stranger = await createSigner(join(world().folder, 'strange-keys'));
-    const { app } = createApp({ ...deps, signer: stranger });
+    const { app } = createApp({ ...deps, signer: { ...stranger, renew: async () => false } });
     const token = world().tokens['mia'] ?? '';
     const response = await app.request(`http://localhost${submission}/commands`, {
       method: 'POST',

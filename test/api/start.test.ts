@@ -1,4 +1,4 @@
-// The API as a process: starts on a real database, makes its first administrator once, and ends when told to.
+// The API as a process: starts on a real database, creates its first administrator once, and stops on request.
 import type { ChildProcess } from 'node:child_process';
 import { fork } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
@@ -66,7 +66,7 @@ function start(change: Record<string, string> = {}): Started {
 const me = async (url: string, token: string) =>
   (await fetch(`${url}/v1/me`, { headers: { authorization: `Bearer ${token}` } })).status;
 
-test('the first start makes an administrator, a later one does not; SIGTERM and a parent gone end it', async () => {
+test('the first start creates an administrator, a later one does not; SIGTERM and the end of the parent stop it', async () => {
   const first = start();
   const { url, adminToken = '', type } = await first.ready;
   expect([type, url]).toEqual(['ready', expect.stringMatching(/^http:\/\/127\.0\.0\.1:\d+$/)]);
@@ -84,7 +84,7 @@ test('the first start makes an administrator, a later one does not; SIGTERM and 
   expect(await second.ended).toBe(0);
 }, 600_000);
 
-test('without its workflow server it answers, and says that it is not ready', async () => {
+test('without its workflow server it answers, but is not ready', async () => {
   const { ready } = start({ TEMPORAL_ADDRESS: '127.0.0.1:1', DATABASE_URL: await freshDatabase() });
   const { url } = await ready;
   expect((await fetch(`${url}/healthz`)).status).toBe(200);
@@ -92,16 +92,16 @@ test('without its workflow server it answers, and says that it is not ready', as
   expect([response.status, await response.json()]).toMatchObject([503, { missing: ['workflows'] }]);
 }, 600_000);
 
-test('a platform without users is not opened to a network', async () => {
+test('a platform without users does not listen on a network', async () => {
   const { ended, said } = start({ OCDL_API_HOST: '0.0.0.0', DATABASE_URL: await freshDatabase() });
   expect(await ended).toBe(1);
-  expect(said()).toContain('a platform without users is not opened to a network');
+  expect(said()).toContain('a platform without users does not listen on a network');
 }, 600_000);
 
 describe('the configuration', () => {
   const given = { DATABASE_URL: 'postgresql://localhost/ocdl' };
 
-  test('has defaults, and answers on the loopback interface to its own names alone', () => {
+  test('has defaults, and answers only on the loopback interface and to its own names', () => {
     expect(apiConfig(given)).toMatchObject({
       ...{ host: '127.0.0.1', port: 8470, temporal: { address: '127.0.0.1:7233', namespace: 'default' } },
       limits: { hosts: ['localhost', '127.0.0.1', '[::1]'], fileBytes: 2 * 1024 ** 3 },
@@ -115,7 +115,7 @@ describe('the configuration', () => {
     expect(apiConfig({ ...behind, OCDL_API_HOSTS: 'ocdl.example' }).limits.hosts).toContain('worker-1.example');
   });
 
-  test('tells all mistakes at once, and no secret', () => {
+  test('reports all mistakes together, without secrets', () => {
     const wrong = { OCDL_API_PORT: '99999', DATABASE_URL: 'mysql://root:hunter2@x', TEMPORAL_ADDRESS: 'no port' };
     const message = (): string => {
       try {

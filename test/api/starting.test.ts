@@ -1,19 +1,10 @@
-// Starting submissions and evaluations: once each, recorded before they start, and only from what is there.
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { decides, populatePassage } from './passage.ts';
-import type { World } from './world.ts';
-import { json, openWorld, PROJECT, TYPE } from './world.ts';
+// Starting submissions and evaluations: once each, recorded before they start, and only from existing files.
+import { describe, expect, test } from '@jest/globals';
+import { decides } from './passage.ts';
+import { json, PROJECT, TYPE } from './world.ts';
+import { worldOfThisFile } from './world-of.ts';
 
-const state: { world?: World } = {};
-const world = (): World => {
-  if (!state.world) throw new Error('no world');
-  return state.world;
-};
-beforeAll(async () => {
-  state.world = await openWorld();
-  await populatePassage(state.world);
-});
-afterAll(() => state.world?.close());
+const { world } = worldOfThisFile();
 
 /** The workflow server has lost it. */
 function forget(id: string): void {
@@ -25,12 +16,12 @@ describe('starting', () => {
   const path = `/v1/projects/${PROJECT}/models/random-forest/submissions`;
   const body = { submission: 'rf-7', type: TYPE, from: { directory: 'runs' } };
 
-  test('a submission: the row is there before the workflow; the same again is harmless; another is a conflict', async () => {
+  test('a submission: the row exists before the workflow; a repeat is harmless; a different one is a conflict', async () => {
     const first = await world().ask('sam', 'POST', path, body);
     expect(first.status).toBe(201);
     expect(await json(first)).toMatchObject({ state: 'validating', revision: 0, author: 'sam' });
     const id = `model/${PROJECT}/random-forest/rf-7`;
-    // What it may do stands in the record, not in what it is started with.
+    // Its permissions come from the record, not from its input.
     const input = { project: PROJECT, model: 'random-forest', type: TYPE, submission: 'rf-7', author: 'sam' };
     expect(world().deps.workflows.started.get(id)).toEqual({ ...input, beginning: { directory: 'runs' } });
     expect(await world().deps.records.start(id)).toMatchObject({
@@ -50,7 +41,7 @@ describe('starting', () => {
     expect(audit.rows.map(({ entry }) => entry.kind)).toEqual(['version.started']);
   });
 
-  test('two at once with different content: one is started, the other is told', async () => {
+  test('two concurrent starts with different content: one is started, the other refused', async () => {
     const race = ['a', 'b', 'c', 'd'].map((directory) =>
       world().ask('sam', 'POST', path, { ...body, submission: 'rf-race', from: { directory } }),
     );
@@ -58,7 +49,7 @@ describe('starting', () => {
     expect(statuses).toEqual([201, 409, 409, 409]);
   });
 
-  test('written and, the API having died, not started: the same again starts it', async () => {
+  test('a start that was recorded but not carried out, because the API died, is started by a repeat', async () => {
     const { workflows } = world().deps;
     await world().ask('sam', 'POST', path, { ...body, submission: 'rf-8' });
     forget(`model/${PROJECT}/random-forest/rf-8`);
@@ -66,7 +57,7 @@ describe('starting', () => {
     expect(workflows.started.has(`model/${PROJECT}/random-forest/rf-8`)).toBe(true);
   });
 
-  test('recorded while the workflow server is away: 503, and the same again starts it', async () => {
+  test('recorded while the workflow server is down: 503, and a repeat starts it', async () => {
     const { workflows, records } = world().deps;
     const id = `model/${PROJECT}/random-forest/rf-away`;
     workflows.throws.start = 'unavailable';
@@ -77,7 +68,7 @@ describe('starting', () => {
     expect(workflows.started.has(id)).toBe(true);
   });
 
-  test('a lifecycle that is closed is never started again, however long ago it ended', async () => {
+  test('a closed lifecycle is never started again, however long ago it ended', async () => {
     const { workflows } = world().deps;
     const id = `model/${PROJECT}/random-forest/rf-7`;
     workflows.onCommand = decides(world());
@@ -128,7 +119,7 @@ describe('starting', () => {
     expect(refused['errors']).toMatchObject([{ where: 'address.lock, line 2' }]);
   });
 
-  test("a scientist's evaluation over a test set is refused, a manager's not, and a private one is its actor's alone", async () => {
+  test('an evaluation over a test set is refused for scientists and allowed for managers, and a private one is visible only to its actor', async () => {
     const evaluations = `/v1/projects/${PROJECT}/evaluations`;
     const asked = { model: 'random-forest', dataset: 'test-1', subject: { directory: 'runs' } };
     const start = (who: string, evaluation: string, change = {}) =>
@@ -149,7 +140,41 @@ describe('starting', () => {
     expect(await seen('sid')).toEqual([]);
   });
 
-  test('an evaluation is cancelled by who asked for it or a manager, and only while it runs', async () => {
+  test('an evaluation over a data set without labelled rows is refused with the reason', async () => {
+    const [evaluations, asked] = [
+      `/v1/projects/${PROJECT}/evaluations`,
+      { model: 'm', subject: { directory: 'runs' } },
+    ];
+    const body = { evaluation: 'no-rows', ...asked, dataset: 'spare-training' };
+    expect(await json(world().ask('sam', 'POST', evaluations, body))).toMatchObject({
+      ...{ status: 422, type: 'urn:ocdl:problem:no-labelled-rows' },
+      detail: 'dataset: "spare-training" has no labelled rows: an evaluation needs one file *.jsonl or *.jsonl.gz',
+    });
+  });
+
+  test('an evaluation of a version without files is refused with the reason, and nothing is recorded', async () => {
+    const { records } = world().deps;
+    const path = `/v1/projects/${PROJECT}/models/random-forest/submissions`;
+    await world().ask('sam', 'POST', path, { submission: 'rf-bare', type: TYPE, from: { directory: 'runs' } });
+    const evaluate = async () => {
+      const asked = { evaluation: 'bare-1', model: 'random-forest', dataset: 'test-1' };
+      const body = { ...asked, subject: { submission: 'rf-bare' } };
+      return json(world().ask('mia', 'POST', `/v1/projects/${PROJECT}/evaluations`, body));
+    };
+    expect(await evaluate()).toMatchObject({
+      ...{ status: 409, type: 'urn:ocdl:problem:wrong-state' },
+      detail: 'subject: rf-bare is validating and has no files in staging yet: there is nothing to evaluate',
+    });
+    await records.recordValidation(
+      { project: PROJECT, model: 'random-forest', submission: 'rf-bare' },
+      { problems: [] },
+    );
+    await records.advanceVersion(`model/${PROJECT}/random-forest/rf-bare`, { revision: 0, ended: 'no model.onnx' });
+    expect((await evaluate())['detail']).toContain('rf-bare is invalid and has no files in staging: ');
+    expect(await records.evaluation(PROJECT, 'bare-1')).toBeUndefined();
+  });
+
+  test('an evaluation is cancelled by its requester or a manager, and only while it runs', async () => {
     const evaluations = `/v1/projects/${PROJECT}/evaluations`;
     const of = { model: 'random-forest', dataset: 'test-1', subject: { submission: 'rf-1' }, deadlineSeconds: 60 };
     const cancel = (who: string, id: string) => world().ask(who, 'DELETE', `${evaluations}/${id}`);
@@ -177,7 +202,7 @@ describe('starting', () => {
       );
   });
 
-  test('a private test stands in the audit, but neither its directory nor its data set', async () => {
+  test('a private test is in the audit, without its directory and data set', async () => {
     const directory = 'drafts/tried-in-secret';
     const asked = { evaluation: 'private-4', model: 'random-forest', dataset: 'training-1', subject: { directory } };
     const start = (change = {}) =>
@@ -187,7 +212,7 @@ describe('starting', () => {
     const { rows } = await json(world().ask('mia', 'GET', audit));
     expect(rows).toMatchObject([{ entry: { kind: 'evaluation.started', actor: 'sam' } }]);
     expect(JSON.stringify(rows)).not.toMatch(/secret|training-1/);
-    // Another one is told from it all the same.
+    // A different request is still recognised as different.
     expect((await start()).status).toBe(200);
     expect((await start({ subject: { directory: 'elsewhere' } })).status).toBe(409);
     expect((await start({ thresholds: { f1: 0.5 } })).status).toBe(409);

@@ -1,11 +1,13 @@
-// The sweep: what is open in the record and does not run goes on, what somebody ended has ended, and what is not ours is ended.
-import { afterAll, beforeEach, expect, test } from '@jest/globals';
+// The sweep: open workflows that do not run are resumed, ended evaluations and imports are closed, and foreign runs are terminated.
+import { afterAll, beforeEach, expect, jest, test } from '@jest/globals';
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
+import { auditEntry } from '../../api/audit-entry.ts';
+import { GatewayError } from '../../api/gateway.ts';
 import type { SweepReport } from '../../api/sweep.ts';
 import { keepSweeping, sweep } from '../../api/sweep.ts';
-import type { Digest } from '../../workflows/domain/names.ts';
+import type { ArtifactUri, Digest } from '../../workflows/domain/names.ts';
 import { workflowId } from '../../workflows/messages.ts';
 import { inputDigest } from '../../activities/adapters/postgres/starts.ts';
 import { seenAs } from './fake-gateway.ts';
@@ -18,7 +20,7 @@ const world = (): World => {
   if (!state.world) throw new Error('no world');
   return state.world;
 };
-// A world of its own for each test: the sweep looks at everything that is open.
+// A separate world for each test, because the sweep checks everything that is open.
 beforeEach(async () => {
   await state.world?.close();
   state.world = await openWorld();
@@ -58,8 +60,8 @@ async function startOfEach() {
   const lifecycle = await startVersion();
   await world().deps.records.registerDataSet(
     {
-      ...{ project: PROJECT, dataset: 'training-1', kind: 'training', files: [], registeredBy: 'mia' },
-      registeredAt: HOUR_AGO,
+      ...{ project: PROJECT, dataset: 'training-1', kind: 'training', registeredBy: 'mia', registeredAt: HOUR_AGO },
+      files: [{ name: 'rows.jsonl', uri: 'nowhere' as ArtifactUri, sha256: sha256('rows') as Digest, bytes: 4 }],
     },
     {
       ...{
@@ -99,7 +101,7 @@ async function itsTimeComes(id: string): Promise<void> {
   await sql.end();
 }
 
-test('leaves what runs', async () => {
+test('leaves running workflows alone', async () => {
   await startOfEach();
   const before = started();
   expect(await swept()).toEqual(nothing);
@@ -117,13 +119,13 @@ test('restarts everything that an emptied server has lost, with the recorded inp
   expect(await swept()).toEqual(nothing);
 });
 
-test('goes through more than a page', async () => {
+test('handles more than one page', async () => {
   const ids = await Promise.all(Array.from({ length: 60 }, () => startVersion()));
   empty();
   expect([...(await swept()).restarted].sort()).toEqual([...ids].sort());
 });
 
-test('leaves what the record has closed, and children, which their parents resume', async () => {
+test('leaves closed workflows alone, and children, which their parents resume', async () => {
   const { records, workflows } = world().deps;
   const id = await startVersion('rf-done');
   workflows.onCommand = decides(world());
@@ -147,7 +149,7 @@ test('leaves what the record has closed, and children, which their parents resum
 });
 
 test.each(['TERMINATED', 'CANCELED', 'FAILED', 'TIMED_OUT'])(
-  'what somebody ended (%s): evaluations and imports clean up and end, everything else goes on',
+  'after an operator ends workflows (%s): evaluations and imports clean up and end, everything else resumes',
   async (status) => {
     const ids = await startOfEach();
     for (const id of Object.values(ids)) stands(id, { isRunning: false, status });
@@ -169,7 +171,7 @@ test.each(['TERMINATED', 'CANCELED', 'FAILED', 'TIMED_OUT'])(
   },
 );
 
-test('an evaluation that comes to its end while it is looked at is not taken for an ended one', async () => {
+test('an evaluation that completes during the check does not count as ended by an operator', async () => {
   const { deps } = world();
   const { evaluation: id } = await startOfEach();
   const row = await deps.records.evaluation(PROJECT, id.slice(id.lastIndexOf('/') + 1));
@@ -184,7 +186,7 @@ test('an evaluation that comes to its end while it is looked at is not taken for
   expect(await deps.records.step(id, 'stopped')).toBeUndefined();
 });
 
-test('an evaluation and an import that came to their end are closed, and are not taken for ended ones', async () => {
+test('a completed evaluation and import are closed, and do not count as ended by an operator', async () => {
   const { records } = world().deps;
   const ids = await startOfEach();
   const of = (id: string): string => id.slice(id.lastIndexOf('/') + 1);
@@ -203,28 +205,36 @@ test.each<[string, Parameters<typeof seenAs>[2]]>([
   ['of another type', { type: 'evaluation' }],
   ['on another queue', { taskQueue: 'of-somebody' }],
   [
-    'that no step waits for, and that is not the one that recorded itself',
+    'that no step waits for, and that is not the recorded run',
     { runId: 'a-foreign-run', firstRunId: 'a-foreign-run', isComing: false },
   ],
-])('a run under an id of ours %s is ended, audited, and ours starts', async (_, given) => {
-  const { records, workflows } = world().deps;
-  const id = await startVersion();
-  const row = await records.start(id);
-  const admitted = { workflowId: id, type: 'modelLifecycle', digest: inputDigest(row?.input ?? {}), runId: 'our-run' };
-  expect(await records.admit(admitted)).toBe('admitted');
-  stands(id, { runId: 'our-run', ...given });
-  const runId = workflows.seen.get(id)?.runId ?? '';
-  const report = await swept();
-  expect([report.terminated, report.restarted]).toEqual([[id], [id]]);
-  expect(workflows.terminated).toMatchObject([{ workflowId: id, runId }]);
-  const { rows } = await records.audit({ subject: id });
-  expect(rows.map(({ entry }) => entry)).toMatchObject([
-    { kind: 'workflow.terminated', actor: 'platform', project: PROJECT, detail: { seen: { runId } } },
-  ]);
-  expect(started()).toContain(id);
-});
+])(
+  'a run under an id of the platform %s is terminated, with an audit row, and the recorded one starts',
+  async (_, given) => {
+    const { records, workflows } = world().deps;
+    const id = await startVersion();
+    const row = await records.start(id);
+    const admitted = {
+      workflowId: id,
+      type: 'modelLifecycle',
+      digest: inputDigest(row?.input ?? {}),
+      runId: 'our-run',
+    };
+    expect(await records.admit(admitted)).toBe('admitted');
+    stands(id, { runId: 'our-run', ...given });
+    const runId = workflows.seen.get(id)?.runId ?? '';
+    const report = await swept();
+    expect([report.terminated, report.restarted]).toEqual([[id], [id]]);
+    expect(workflows.terminated).toMatchObject([{ workflowId: id, runId }]);
+    const { rows } = await records.audit({ subject: id });
+    expect(rows.map(({ entry }) => entry)).toMatchObject([
+      { kind: 'workflow.terminated', actor: 'platform', project: PROJECT, detail: { seen: { runId } } },
+    ]);
+    expect(started()).toContain(id);
+  },
+);
 
-test('a run that nobody recorded, and that waits for nothing of ours, does not keep the id of a start that never came', async () => {
+test('an unrecorded run that waits for nothing of the platform does not block the id of a start', async () => {
   const id = await startVersion();
   stands(id, { runId: 'a-foreign-run', firstRunId: 'a-foreign-run', isComing: false });
   expect(await swept()).toMatchObject({ terminated: [id], restarted: [id] });
@@ -232,9 +242,9 @@ test('a run that nobody recorded, and that waits for nothing of ours, does not k
 
 test.each<[string, Parameters<typeof seenAs>[2]]>([
   ['waits for a worker, however long', { runId: 'the-next-run', firstRunId: 'the-next-run', isComing: true }],
-  ['follows from it by a reset, and waits for people', { runId: 'the-next-run', firstRunId: 'first', isComing: false }],
+  ['results from it by a reset, and waits for people', { runId: 'the-next-run', firstRunId: 'first', isComing: false }],
   ['was the first', { runId: 'the-next-run', firstRunId: 'the-run-before', isComing: false }],
-])('a run that is not the recorded one, but %s, is left', async (_, given) => {
+])('a run that is not the recorded one, but %s, is left alone', async (_, given) => {
   const { records, workflows } = world().deps;
   const id = await startVersion();
   const digest = inputDigest((await records.start(id))?.input ?? {});
@@ -246,7 +256,7 @@ test.each<[string, Parameters<typeof seenAs>[2]]>([
   expect(workflows.terminated).toEqual([]);
 });
 
-test('a run that records itself while it is looked at is left', async () => {
+test('a run that records itself during the check is left alone', async () => {
   const { deps } = world();
   const id = await startVersion();
   const digest = inputDigest((await deps.records.start(id))?.input ?? {});
@@ -260,7 +270,7 @@ test('a run that records itself while it is looked at is left', async () => {
   expect(await sweep({ ...deps, workflows: { ...deps.workflows, look } })).toEqual(nothing);
 });
 
-test('what does not stay up is restarted more and more seldom, and from the beginning once it has stayed', async () => {
+test('a workflow that keeps failing is restarted with growing delays, which are reset once it stays up', async () => {
   const { records } = world().deps;
   const id = await startVersion();
   const pauses: number[] = [];
@@ -286,7 +296,7 @@ test('what does not stay up is restarted more and more seldom, and from the begi
   expect(await records.start(id)).toMatchObject({ restarts: 0, restartAt: null });
 });
 
-test('open commands are signalled again until they are decided, each to its workflow', async () => {
+test('open commands are signalled again to their workflow until they are decided', async () => {
   const { workflows } = world().deps;
   const row = versionRow({ submission: 'rf-9', digest: sha256('rf-9') as Digest });
   await recordVersion(world(), row);
@@ -311,7 +321,102 @@ test('open commands are signalled again until they are decided, each to its work
   expect(await json(world().ask('mia', 'GET', `${path}/tag-again`))).toMatchObject({ outcome: { status: 'done' } });
 });
 
-test('several processes at once: each thing is restarted once', async () => {
+test('a command that stays undecided is signalled less and less often, another one at once', async () => {
+  const { workflows } = world().deps;
+  const row = versionRow({ submission: 'rf-7', digest: sha256('rf-7') as Digest });
+  await recordVersion(world(), row);
+  const id = workflowId.modelLifecycle(row);
+  workflows.seen.set(id, seenAs('modelLifecycle', id));
+  const path = `/v1/projects/${PROJECT}/models/random-forest/submissions/rf-7/commands`;
+  workflows.throws.send = 'unavailable';
+  const tag = (commandId: string) =>
+    world().ask('mia', 'POST', path, { name: 'tag', revision: 3, args: { tags: ['tried'] }, commandId });
+  expect((await tag('tag-less-often')).status).toBe(202);
+  await sleep(5_100);
+  delete workflows.throws.send;
+  const earlier = new Map<string, { readonly next: number; readonly pauseMs: number }>();
+  const again = async () => (await sweep(world().deps, earlier)).signalled;
+  expect([await again(), await again(), await again()]).toEqual([1, 0, 0]);
+  // The pauses double up to an hour: a day without workers is about thirty signals.
+  const now = jest.spyOn(performance, 'now');
+  try {
+    let [time, count] = [performance.now(), 0];
+    now.mockImplementation(() => time);
+    for (const day = time + 86_400_000; time < day; time += 600_000) count += await again();
+    expect(count).toBeGreaterThan(20);
+    expect(count).toBeLessThan(40);
+  } finally {
+    now.mockRestore();
+  }
+  workflows.onCommand = decides(world());
+  expect((await swept()).signalled).toBe(1);
+  expect(await again()).toBe(0);
+  expect(earlier.size).toBe(0);
+}, 60_000);
+
+test('a type of an application whose start was not recorded is started', async () => {
+  const { records, workflows } = world().deps;
+  const made = await world().ask('dan', 'POST', `/v1/projects/${PROJECT}/applications`, {
+    ...{ application: 'behind', types: [TYPE], gates: ['function'] },
+  });
+  expect(made.status).toBe(201);
+  const found = await records.application('behind');
+  if (!found) throw new Error('no application');
+  await records.addTypes(
+    PROJECT,
+    [`${TYPE}-b`],
+    auditEntry({ key: randomUUID(), project: PROJECT, kind: 'types', actor: 'ada', subject: PROJECT }),
+  );
+  // The API ends between the change and the start.
+  const changed = { ...found, revision: found.revision + 1, types: [TYPE, `${TYPE}-b`] };
+  await records.changeApplication(
+    changed,
+    auditEntry({ key: randomUUID(), project: PROJECT, kind: 'application.changed', actor: 'dan', subject: 'behind' }),
+  );
+  const id = workflowId.application({ application: 'behind', type: `${TYPE}-b` });
+  expect(workflows.started.has(id)).toBe(false);
+  expect((await swept()).restarted).toEqual([id]);
+  expect(workflows.started.has(id)).toBe(true);
+  expect(await records.start(id)).toMatchObject({ type: 'application', askedBy: 'dan', closedAt: null });
+  expect(await swept()).toEqual(nothing);
+});
+
+test('many commands that no workflow takes do not keep later ones from theirs', async () => {
+  const { workflows, records, signer } = world().deps;
+  const rows = ['rf-8', 'rf-9'].map((submission) => versionRow({ submission, digest: sha256(submission) as Digest }));
+  const [stuck, running] = rows.map((row) => workflowId.modelLifecycle(row));
+  if (stuck === undefined || running === undefined) throw new Error('no ids');
+  for (const row of rows) await recordVersion(world(), row);
+  const send = workflows.sendCommand.bind(workflows);
+  workflows.sendCommand = async (id, command) => {
+    if (id === stuck) throw new GatewayError('missing', `${id} does not run`);
+    return send(id, command);
+  };
+  const give = (id: string, commandId: string) => {
+    const { newest: keyId } = signer;
+    const body = {
+      v: 1,
+      keyId,
+      workflowId: id,
+      commandId,
+      name: 'tag',
+      args: { tags: ['tried'] },
+      actor: 'mia',
+    } as const;
+    const rest = { roles: ['manager'], policyVersion: 1, revision: 3, digest: null, report: null } as const;
+    const signed = signer.sign({ ...body, ...rest, issuedAt: new Date().toISOString() });
+    return records.recordCommand(signed, { project: PROJECT, subject: `${PROJECT}/random-forest` });
+  };
+  const given = await Promise.all(Array.from({ length: 500 }, (_, i) => give(stuck, `tag-${i}`)));
+  expect(given.every(({ isOpen }) => isOpen)).toBe(true);
+  await give(running, 'tag-last');
+  workflows.seen.set(running, seenAs('modelLifecycle', running));
+  await sleep(5_100);
+  expect((await swept()).signalled).toBe(1);
+  expect(workflows.sent.map(({ command }) => command.body.commandId)).toEqual(['tag-last']);
+}, 60_000);
+
+test('concurrent processes restart each workflow once', async () => {
   const ids = await Promise.all(Array.from({ length: 12 }, () => startVersion()));
   empty();
   const starts: string[] = [];
@@ -342,7 +447,7 @@ async function cutLocks(): Promise<void> {
   await sql.end();
 }
 
-test('a sweep that loses its lock stops before its next step, and another one does the rest', async () => {
+test('a sweep that loses its lock stops before its next step, and another one finishes', async () => {
   const ids = await Promise.all(Array.from({ length: 3 }, () => startVersion()));
   empty();
   const { deps } = world();
@@ -377,7 +482,7 @@ test('holds no transaction while it asks the workflow server', async () => {
   expect(open).toEqual([]);
 });
 
-test('while the server is away nothing is changed, and the sweep does not wait for it again and again', async () => {
+test('while the server is down nothing changes, and the sweep does not wait for it repeatedly', async () => {
   const ids = await startOfEach();
   const { workflows, records } = world().deps;
   let looks = 0;
@@ -389,7 +494,7 @@ test('while the server is away nothing is changed, and the sweep does not wait f
   for (const id of Object.values(ids)) expect(await records.start(id)).toMatchObject({ restarts: 0, closedAt: null });
 });
 
-test('one that cannot be resumed delays no other', async () => {
+test('a workflow that cannot be resumed does not delay others', async () => {
   const [one, two] = [await startVersion(), await startVersion()];
   empty();
   const { deps } = world();
@@ -402,7 +507,7 @@ test('one that cannot be resumed delays no other', async () => {
   expect(world().lines.find((line) => line['workflowId'] === one)).toMatchObject({ msg: 'could not be resumed yet' });
 });
 
-test('an administrator has it done at once', async () => {
+test('an administrator can start it immediately', async () => {
   const id = await startVersion();
   empty();
   const answer = await world().ask('admin', 'POST', '/v1/platform/sweep');
@@ -410,7 +515,7 @@ test('an administrator has it done at once', async () => {
   expect((await world().ask('mia', 'POST', '/v1/platform/sweep')).status).toBe(403);
 });
 
-test('by itself it sweeps at once, and stops when told', async () => {
+test('runs immediately when started, and stops on request', async () => {
   const id = await startVersion();
   empty();
   const sweeping = keepSweeping(world().deps);

@@ -1,4 +1,4 @@
-// The workflow gateway against a real Temporal server: started once, told apart when ended or missing, and patient with silence.
+// The workflow gateway against a real Temporal server: starts once, distinguishes ended from missing workflows, and tolerates silence.
 import { Client, Connection } from '@temporalio/client';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { randomUUID } from 'node:crypto';
@@ -33,7 +33,7 @@ const body = { commandId: 'command-1', name: 'approve', actor: 'mia' };
 const signed = { body, signature: 'x' } as unknown as SignedCommand;
 
 describe('a lifecycle', () => {
-  test('starts once, with what the Web UI finds and shows it by', async () => {
+  test('starts once, with search attributes and a summary for the Web UI', async () => {
     const given = input();
     const id = workflowId.modelLifecycle(given);
     expect(await gateway().startLifecycle(given)).toEqual({ started: true });
@@ -48,12 +48,12 @@ describe('a lifecycle', () => {
     });
     expect(await described.staticSummary()).toContain(given.submission);
     await client().workflow.getHandle(id).terminate();
-    // Whether what was ended may go on stands in the record: here it is started again.
+    // The record decides whether ended work may continue: here it is started again.
     expect(await gateway().startLifecycle(given)).toEqual({ started: true });
     await client().workflow.getHandle(id).terminate();
   });
 
-  test('takes a command, is silent without a worker, and once ended says so', async () => {
+  test('accepts a command, does not answer without a worker, and is reported as ended after its end', async () => {
     const given = input();
     const id = workflowId.modelLifecycle(given);
     await expect(gateway().sendCommand(id, signed)).rejects.toMatchObject({ kind: 'missing' });
@@ -78,7 +78,7 @@ describe('a lifecycle', () => {
     await expect(gateway().cancel(id)).resolves.toBeUndefined();
   });
 
-  test('is looked at, ended by its run, and looked at again', async () => {
+  test('is described, terminated by its run id, and described again', async () => {
     const given = input();
     const id = workflowId.modelLifecycle(given);
     expect(await gateway().look(id)).toBeUndefined();
@@ -98,7 +98,7 @@ describe('a lifecycle', () => {
     expect(await gateway().look(id)).toMatchObject({ isRunning: false, status: 'TERMINATED', runId: seen?.runId });
   });
 
-  test('is not coming while it only waits for a time that somebody has set', async () => {
+  test('does not count as running while it waits for a start delay', async () => {
     const given = input();
     const id = workflowId.modelLifecycle(given);
     const { taskQueue, type } = { taskQueue: taskQueues.core, type: 'modelLifecycle' };
@@ -132,14 +132,14 @@ test('the other workflows start once, too', async () => {
   }
 });
 
-test('a server that is not there: unavailable, soon', async () => {
+test('a server that is down is reported as unavailable quickly', async () => {
   const connection = Connection.lazy({ address: '127.0.0.1:1' });
-  const away = createWorkflowGateway(new Client({ connection }));
-  await expect(away.ready()).rejects.toMatchObject({ kind: 'unavailable' });
-  await expect(away.startLifecycle(input())).rejects.toMatchObject({ kind: 'unavailable' });
-  await expect(away.sendCommand('model/a/b/c', signed)).rejects.toMatchObject({ kind: 'unavailable' });
-  await expect(away.look('model/a/b/c')).rejects.toMatchObject({ kind: 'unavailable' });
-  expect(await away.waiting('model/a/b/c', 500)).toEqual([]);
+  const disconnected = createWorkflowGateway(new Client({ connection }));
+  await expect(disconnected.ready()).rejects.toMatchObject({ kind: 'unavailable' });
+  await expect(disconnected.startLifecycle(input())).rejects.toMatchObject({ kind: 'unavailable' });
+  await expect(disconnected.sendCommand('model/a/b/c', signed)).rejects.toMatchObject({ kind: 'unavailable' });
+  await expect(disconnected.look('model/a/b/c')).rejects.toMatchObject({ kind: 'unavailable' });
+  expect(await disconnected.waiting('model/a/b/c', 500)).toEqual([]);
   await connection.close();
   await expect(gateway().ready()).resolves.toBeUndefined();
 }, 600_000);

@@ -27,20 +27,10 @@ import { refusalBy, wayTo, type Answer } from '../adapters/hdfs-way.ts';
 import { freshBucket } from '../adapters/s3-bucket.ts';
 import { CASE_TIMEOUT_MS, freshName } from '../contracts/cases.ts';
 import { describeWith, freePort, hdfsServer, s3Server } from '../servers.ts';
-import { populatePassage } from './passage.ts';
-import type { World } from './world.ts';
-import { json, openWorld, PROJECT, sha256, TYPE } from './world.ts';
+import { json, PROJECT, sha256, TYPE } from './world.ts';
+import { worldOfThisFile } from './world-of.ts';
 
-const state: { world?: World } = {};
-const world = (): World => {
-  if (!state.world) throw new Error('no world');
-  return state.world;
-};
-beforeAll(async () => {
-  state.world = await openWorld();
-  await populatePassage(state.world);
-});
-afterAll(() => state.world?.close());
+const { world } = worldOfThisFile();
 
 const files = `/v1/projects/${PROJECT}/files/private`;
 
@@ -66,7 +56,7 @@ async function ask(
   });
 }
 
-/** The answer must name the system and a reason that tells no address, and say when to ask again. */
+/** The answer must name the system and a reason without addresses, and have Retry-After. */
 async function says(response: Response, status: 503 | 507, system: string, reason: RegExp): Promise<void> {
   const body = await json(response);
   expect(body).toMatchObject({
@@ -87,7 +77,7 @@ describe('a disk', () => {
     };
     return { root, stores };
   };
-  test('whose folder went away', async () => {
+  test('whose folder is missing', async () => {
     const { root, stores } = await openStores();
     await rm(join(root, 'areas'), { recursive: true });
     const put = await ask(stores, 'sam', 'PUT', `${files}/a.bin`, Buffer.from('x'));
@@ -201,10 +191,10 @@ describe('PostgreSQL', () => {
   });
   test.each<[string, 503 | 507, RegExp]>([
     ['57P01', 503, /stopping or starting/],
-    ['57014', 503, /longer than it may/],
-    ['53300', 503, /no connection left/],
+    ['57014', 503, /exceeded its time limit/],
+    ['53300', 503, /no free connections/],
     ['28P01', 503, /refuses the user/],
-    ['42501', 503, /may not do this/],
+    ['42501', 503, /lacks permissions/],
     ['25006', 503, /read-only/],
     ['58030', 503, /internal error/],
     ['53100', 507, /disk is full/],
@@ -237,7 +227,7 @@ test('a Git remote that is stopped', async () => {
   await says(response, 503, 'Git', /cannot be reached/);
 });
 
-test('repositories whose folder went away', async () => {
+test('repositories whose folder is missing', async () => {
   const root = join(world().folder, freshName('git'));
   const code = await createGitHost({ root });
   await rm(root, { recursive: true });
@@ -246,7 +236,7 @@ test('repositories whose folder went away', async () => {
   await says(response, 503, 'Git', /failed|file system error/);
 });
 
-test('Kafka and Alluxio, which no route asks, fail by the same error', async () => {
+test('Kafka and Alluxio, which no route uses, fail with the same error', async () => {
   const kafka = await createKafkaBus({ brokers: [`127.0.0.1:${await freePort()}`] });
   const expected = (system: string, reason: RegExp) => ({
     ...{ name: 'SystemUnavailable', system, isFull: false },
@@ -288,10 +278,10 @@ describeWith(['hdfs'], 'HDFS', () => {
     ['has no quota of files', 'CREATE', refusalBy('NSQuotaExceededException', 'played'), 507, /number of files/],
     ['is in safe mode', 'CREATE', refusalBy('SafeModeException', 'played'), 503, /safe mode/],
     ['is a standby', 'any', refusalBy('StandbyException', 'played'), 503, /no NameNode is active/],
-    ['refuses the platform', 'CREATE', refusalBy('AccessControlException', 'played'), 503, /denies the user/],
+    ['refuses the platform’s user', 'CREATE', refusalBy('AccessControlException', 'played'), 503, /denies the user/],
     ['has another fault', 'CREATE', refusalBy('IOException', 'played'), 503, /unknown error/],
-    ['speaks another language', 'any', { status: 200, body: '{"a":1}' }, 503, /unknown error/],
-    ['is something else', 'any', { status: 404, body: '<html>' }, 503, /unknown error/],
+    ['sends an unexpected answer', 'any', { status: 200, body: '{"a":1}' }, 503, /unknown error/],
+    ['is a different service', 'any', { status: 404, body: '<html>' }, 503, /unknown error/],
   ])('that %s', async (_, op, answer, status, reason) => {
     Object.assign(play, { op, answer });
     const put = await ask({ areas: store }, 'sam', 'PUT', `${files}/a.bin`, Buffer.from('x'));
@@ -304,7 +294,7 @@ describeWith(['hdfs'], 'HDFS', () => {
 
 describeWith(['s3'], 'an object that is changed in S3', () => {
   test(
-    'past the platform is not answered under the approved digest',
+    'changed outside the platform is not served under the approved digest',
     async () => {
       const bucket = await freshBucket(await s3Server());
       const releases = await bucket.open();

@@ -1,26 +1,12 @@
-// A release that was taken back says so wherever releases are shown, with who, when and why, and its files are not downloaded any more.
-import { afterAll, beforeAll, beforeEach, expect, test } from '@jest/globals';
+// A withdrawn release is shown as withdrawn everywhere, with who, when and why, and its files can no longer be downloaded.
+import { beforeEach, expect, test } from '@jest/globals';
 import type { StorePath } from '../../workflows/domain/names.ts';
 import { commandingIn, forgetSent } from './commanding.ts';
-import type { Machines } from './passage.ts';
-import { decides, once, populatePassage } from './passage.ts';
-import type { World } from './world.ts';
-import { json, openWorld, PROJECT, TYPE } from './world.ts';
+import { decides, once } from './passage.ts';
+import { json, PROJECT, TYPE } from './world.ts';
+import { worldOfThisFile } from './world-of.ts';
 
-const state: { world?: World; machines?: Machines } = {};
-const world = (): World => {
-  if (!state.world) throw new Error('no world');
-  return state.world;
-};
-const machines = (): Machines => {
-  if (!state.machines) throw new Error('no machines');
-  return state.machines;
-};
-beforeAll(async () => {
-  state.world = await openWorld();
-  state.machines = await populatePassage(state.world);
-});
-afterAll(() => state.world?.close());
+const { world, machines } = worldOfThisFile();
 beforeEach(() => forgetSent(world()));
 const { give, another } = commandingIn(world);
 
@@ -44,7 +30,7 @@ async function released(): Promise<{ submission: string; release: string }> {
 const rowsOf = async (who: string): Promise<readonly Record<string, unknown>[]> =>
   (await json(world().ask(who, 'GET', `/v1/types/${TYPE}/releases`)))['rows'] as Record<string, unknown>[];
 
-test('is downloaded while it stands; taken back it is 410 for everybody, whole, in part, and when it has not changed', async () => {
+test('can be downloaded until it is withdrawn; then every download is 410, including ranges and conditional requests', async () => {
   const { submission, release } = await released();
   const file = `/v1/releases/${release}/files/model.onnx`;
   const standing = await world().ask(machines().scanner, 'GET', file);
@@ -77,7 +63,7 @@ test('is downloaded while it stands; taken back it is 410 for everybody, whole, 
     }
     expect((await world().ask(who, 'HEAD', file)).status).not.toBe(200);
   }
-  // Lists and views still have it, and say so.
+  // Lists and views still have it, marked as withdrawn.
   for (const who of [machines().scanner, 'dev', 'mia'])
     expect((await rowsOf(who)).find((row) => row['release'] === release)).toMatchObject({ withdrawn });
   expect((await rowsOf('mia')).filter((row) => row['withdrawn'] === null)).toHaveLength(1);
@@ -87,7 +73,7 @@ test('is downloaded while it stands; taken back it is 410 for everybody, whole, 
   expect((await json(world().ask('mia', 'GET', submission)))['releases']).toEqual([
     { release, state: 'announced', releasedAt: '2026-01-01T00:00:00.000Z', withdrawn },
   ]);
-  // For whoever checks the decision the same bytes lie beside the version.
+  // The same bytes stay with the version, so that the decision can be checked.
   const kept = await world().ask('mia', 'GET', `${submission}/files/model.onnx`);
   expect([kept.status, Buffer.from(await kept.arrayBuffer()).equals(BYTES)]).toEqual([200, true]);
 });

@@ -1,15 +1,15 @@
-// Opens one world, with one thing of every kind in it, for the tests of a file.
+// Opens one world with one resource of every kind for the tests of a file.
 import { afterAll, beforeAll } from '@jest/globals';
 import type { Machines } from './passage.ts';
 import { populatePassage } from './passage.ts';
 import type { World } from './world.ts';
 import { json, openWorld } from './world.ts';
 
-/** Registers the opening and closing; `world()` and `machines()` are there in tests alone. */
-export function worldOfThisFile() {
+/** Registers opening and closing of the world. `world()` and `machines()` may be called only in tests. */
+export function worldOfThisFile(limits?: Parameters<typeof openWorld>[0]) {
   const state: { world?: World; machines?: Machines } = {};
   beforeAll(async () => {
-    state.world = await openWorld();
+    state.world = await openWorld(limits);
     state.machines = await populatePassage(state.world);
   });
   afterAll(() => state.world?.close());
@@ -23,7 +23,7 @@ export function worldOfThisFile() {
       if (!state.machines) throw new Error('no machines');
       return state.machines;
     },
-    /** Status and, of a problem, its kind and detail; of anything else its body. */
+    /** Status, type and detail of a problem, and the body. */
     said: async (
       response: Response | Promise<Response>,
     ): Promise<readonly [number, string, Record<string, unknown>]> => {

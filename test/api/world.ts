@@ -1,4 +1,4 @@
-// The API over a real database and real stores, with a gateway that stands in for the workflows; and people in two projects.
+// The API over a real database and real stores, with a fake gateway instead of workflows, and people in two projects.
 import { createHash } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -12,7 +12,7 @@ import { createApp } from '../../api/app.ts';
 import { auditEntry } from '../../api/audit-entry.ts';
 import type { ApiDeps, Limits } from '../../api/deps.ts';
 import { defaultLimits } from '../../api/deps.ts';
-import { createSigner } from '../../activities/signing.ts';
+import { registeredSigner } from '../../activities/signing.ts';
 import { issueToken } from '../../api/tokens.ts';
 import { defaultPolicy } from '../../workflows/domain/model.ts';
 import type { Role } from '../../workflows/domain/roles.ts';
@@ -57,7 +57,7 @@ export interface World {
   close(): Promise<void>;
 }
 
-/** Opens a world with a database of its own. */
+/** Opens a world with its own database. */
 export async function openWorld(limits: Partial<Limits> = {}): Promise<World> {
   const folder = await mkdtemp(join(tmpdir(), 'ocdl-api-'));
   const databaseUrl = await freshDatabase();
@@ -73,12 +73,11 @@ export async function openWorld(limits: Partial<Limits> = {}): Promise<World> {
     releases: await createLocalDisk({ root: join(folder, 'releases'), name: 'releases' }),
     code: await createGitHost({ root: join(folder, 'git') }),
     workflows: createFakeGateway(),
-    signer: await createSigner(join(folder, 'keys')),
+    signer: await registeredSigner(join(folder, 'keys'), records),
     log,
     counters: () => ({ alluxio_reads: 3, alluxio_fallbacks: 1 }),
     limits: { ...defaultLimits, pollMs: 5, answerMs: 100, ...limits },
   };
-  await records.registerKeys(deps.signer.publicKeys());
   const api = createApp(deps);
   const tokens = await populate(records);
   return {

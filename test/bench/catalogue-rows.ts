@@ -44,7 +44,7 @@ export async function fillPlatform(url: string, project: string, count: number):
        on conflict do nothing`,
       [project, JSON.stringify(whole), count],
     );
-    await settle(sql, 'projection.versions');
+    await settle(sql, 'projection.versions', 'projection.version_index', 'projection.version_tags');
   });
 }
 

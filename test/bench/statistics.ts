@@ -77,3 +77,22 @@ export function slopeOf(points: readonly (readonly [x: number, y: number])[]): S
     high: at((slopes.length + half) / 2),
   };
 }
+
+export interface Ratio {
+  readonly ratio: number;
+  /** The ends of its 95 % confidence interval. */
+  readonly low: number;
+  readonly high: number;
+}
+
+/**
+ * How many times as long one contender took, round by round: what slowed the machine slowed both. The median of the ratios,
+ * with the interval of ranks that holds it in 95 % of cases whatever their distribution (binomial, as a normal one).
+ */
+export function ratioOf(values: readonly number[], peers: readonly number[]): Ratio {
+  const ratios = values.map((value, round) => value / (peers[round] ?? Number.NaN)).sort((a, b) => a - b);
+  const n = ratios.length;
+  const half = (1.96 * Math.sqrt(n)) / 2;
+  const at = (rank: number): number => ratios[Math.min(n, Math.max(1, rank)) - 1] ?? Number.NaN;
+  return { ratio: quantile(ratios, 0.5), low: at(Math.floor(n / 2 - half)), high: at(Math.ceil(n / 2 + 1 + half)) };
+}

@@ -1,4 +1,4 @@
-// Environments are made once, in the sandbox, from proper locks alone; failures say whether trying again can help.
+// Environments are made once, in the sandbox, only from valid locks; failures are marked as retryable or not.
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync } from 'node:fs';
 import { access, chmod, mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
@@ -11,8 +11,8 @@ import {
   createEnvironments,
   type EnvironmentRequest,
   type EnvironmentsOptions,
-} from '../../deploy/local/environments.ts';
-import { findPython } from '../../deploy/local/python.ts';
+} from '../../activities/adapters/local-process/environments.ts';
+import { findPython } from '../../activities/adapters/local-process/python.ts';
 import { processesWith } from '../adapters/local-cluster.ts';
 import { eventually } from '../contracts/cluster.ts';
 import { lockOf, makeSource, makeWheel, startIndex, type PackageIndex } from './wheels.ts';
@@ -59,7 +59,7 @@ const left = (owner = 'project'): string[] => {
   return existsSync(path) ? readdirSync(path) : [];
 };
 
-test('an environment has the packages of its lock, and its interpreter finds them', async () => {
+test('an environment has the packages of its lock, and its interpreter imports them', async () => {
   const { python, base, folders } = await open()({ lock: lockOf(thing, other) });
   const said: Buffer[] = [];
   const child = spawn(python, ['-I', '-c', 'import other, sys, thing; print(thing.value, sys.prefix)']);
@@ -74,7 +74,7 @@ test('an environment has the packages of its lock, and its interpreter finds the
   expect((await stat(folders[0] ?? '')).uid).toBe(process.getuid?.());
 });
 
-test('three at once make one environment, and later ones find it', async () => {
+test('three concurrent requests make one environment, and later ones reuse it', async () => {
   const ensure = open();
   const lines: string[] = [];
   const onProgress = (line: string): void => void lines.push(line);
@@ -89,7 +89,7 @@ test('three at once make one environment, and later ones find it', async () => {
   expect(left()).toHaveLength(1);
 });
 
-test('two makers that do not know of one another both have it', async () => {
+test('two independent makers both get the environment', async () => {
   const [one, two] = await Promise.all([open()(), open()()]);
   expect(one).toEqual(two);
   await access(one.python);
@@ -105,7 +105,7 @@ test("the platform's environments are not shared with projects, even for the sam
   expect(project.python).toContain('/project/');
 });
 
-test('an environment whose maker was killed half-way is made again', async () => {
+test('an environment whose maker was killed midway is made again', async () => {
   index.trouble.delayMs = 2_000;
   const program = fileURLToPath(new URL('./stand-ins/environment-maker.ts', import.meta.url));
   const given = JSON.stringify({
@@ -125,14 +125,14 @@ test('an environment whose maker was killed half-way is made again', async () =>
   await access((await open()()).python);
 });
 
-test('an environment whose interpreter is gone is made again', async () => {
+test('an environment whose interpreter is missing is made again', async () => {
   const first = await open()();
   await rm(first.python);
   expect(await open()()).toEqual(first);
   await access(first.python);
 });
 
-test('whoever gives up ends the maker, and nothing of it is left', async () => {
+test('cancelling stops the maker and leaves nothing behind', async () => {
   index.trouble.delayMs = 60_000;
   const ensure = open();
   const abort = new AbortController();
@@ -146,7 +146,7 @@ test('whoever gives up ends the maker, and nothing of it is left', async () => {
   expect(left()).toEqual([]);
 });
 
-test('one of two gives up: the other one gets the environment', async () => {
+test('if one of two requests is cancelled, the other one gets the environment', async () => {
   index.trouble.delayMs = 500;
   const ensure = open();
   const abort = new AbortController();
@@ -166,14 +166,14 @@ const failureOf = async (given: Promise<unknown>): Promise<{ final: boolean; mes
   return { final: isFailure(error, 'InvalidInput'), message: error instanceof Error ? error.message : String(error) };
 };
 
-describe('fails for good, with the reason,', () => {
+describe('non-retryable failures, each with its reason:', () => {
   test.each([
     ['a direct address', (url: string) => `thing @ ${url}/evil.tar.gz`],
     ['--no-binary', () => `--no-binary :all:\n${lockOf(thing)}`],
     ['-e', () => '-e .'],
     ['another index', () => `--index-url http://127.0.0.1:9/simple\n${lockOf(thing)}`],
     ['no digest', () => 'thing==1.0'],
-  ])('a lock with %s: nothing is started for it', async (_, lock) => {
+  ])('a lock with %s: nothing is started', async (_, lock) => {
     const { final, message } = await failureOf(open()({ lock: lock(index.url) }));
     expect(final).toBe(true);
     expect(message).toMatch(/not a valid requirements lock: line 1: .*npm run lock/s);
@@ -191,7 +191,7 @@ describe('fails for good, with the reason,', () => {
     expect(processesWith(cache)).toEqual([]);
   });
 
-  test('a package that the index has as source alone: it is not built', async () => {
+  test('a package that the index has only as source: it is not built', async () => {
     const source = makeSource({ name: 'built', canary: join(folder, 'canary') });
     const { final, message } = await failureOf(open()({ lock: lockOf(source) }));
     expect(final).toBe(true);
@@ -206,19 +206,21 @@ describe('fails for good, with the reason,', () => {
     expect(message).toMatch(/No matching distribution found for missing==1.0/);
   });
 
-  test('a wheel of another digest', async () => {
+  test('a wheel with another digest', async () => {
     const { final, message } = await failureOf(open()({ lock: `thing==1.0 --hash=sha256:${'0'.repeat(64)}` }));
     expect(final).toBe(true);
     expect(message).toMatch(/DO NOT MATCH THE HASHES/);
   });
 
-  test('a wheel that would bring an interpreter', async () => {
+  test('a wheel that contains an interpreter', async () => {
     const evil = makeWheel({ name: 'evil', files: [['evil-1.0.data/scripts/python', '#!/bin/sh\n']] });
     const offering = await startIndex([evil]);
     try {
       const { final, message } = await failureOf(open({ index: offering.url })({ lock: lockOf(evil) }));
       expect(final).toBe(true);
-      expect(message).toMatch(/evil-1.0-py3-none-any.whl brings 'bin\/python': no package may bring an interpreter/);
+      expect(message).toMatch(
+        /evil-1.0-py3-none-any.whl contains 'bin\/python': a package must not contain an interpreter/,
+      );
       expect(left()).toEqual([]);
     } finally {
       await offering.close();
@@ -233,14 +235,14 @@ describe('fails for good, with the reason,', () => {
         open({ index: offering.url, limitBytes: 2_000_000 })({ lock: lockOf(big) }),
       );
       expect(final).toBe(true);
-      expect(message).toMatch(/larger than 2000000 bytes together/);
+      expect(message).toMatch(/larger than 2000000 bytes in total/);
     } finally {
       await offering.close();
     }
   });
 });
 
-describe('fails so that it is tried again, with the reason,', () => {
+describe('retryable failures, each with its reason:', () => {
   test('an index that is down', async () => {
     await index.close();
     const { final, message } = await failureOf(open()());
@@ -255,7 +257,7 @@ describe('fails so that it is tried again, with the reason,', () => {
     expect(message).toMatch(/the package index is unavailable or returns errors/);
   });
 
-  test('an index that sends to another service of this machine, which is not reached', async () => {
+  test('an index that redirects to another service of this machine, which is not reached', async () => {
     const inner = await startIndex([thing]);
     try {
       index.trouble.redirect = new URL(inner.url).origin;
@@ -270,7 +272,7 @@ describe('fails so that it is tried again, with the reason,', () => {
   });
 });
 
-test('without a usable Python the error says what was tried and what to install', async () => {
+test('without a usable Python, the error lists what was tried and what to install', async () => {
   await expect(findPython(join(folder, 'none'))).rejects.toThrow(
     /No usable Python found[^]*python3-venv[^]*could not be started/,
   );
@@ -286,7 +288,7 @@ test('without a usable Python the error says what was tried and what to install'
     'is Python 3.9, older than 3.10',
   );
   await expect(findPython(await fake('bare', { ...whole, missing: ['ensurepip'] }))).rejects.toThrow(
-    'lacks the modules ensurepip',
+    'does not have the modules ensurepip',
   );
   expect(await findPython(await fake('good', whole))).toMatchObject({ version: '3.12' });
 });

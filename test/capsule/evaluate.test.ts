@@ -1,19 +1,22 @@
-// The evaluation job over small models whose figures can be worked out by hand, and over test sets that are not sound.
+// The evaluation job with small models whose metrics can be computed by hand, and with invalid test sets.
 import { createHash } from 'node:crypto';
-import { readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { pythonEnvironment } from '../python.ts';
 import { type Ended, jobFolders, type JobFolders, runProgram } from './programs.ts';
+import { onlyAtRegistration, testSetCases } from './test-set-cases.ts';
 
 /** A graph whose prediction is its input, row by row: what a test row holds is what the model "answers". */
 const ECHO = `
 import sys
 from onnx import TensorProto, helper
-width, path = int(sys.argv[1]), sys.argv[2]
-ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", width]) for name in ("x", "probabilities")]
-node = helper.make_node("Mul", ["x", "one"], ["probabilities"])
-one = helper.make_tensor("one", TensorProto.FLOAT, [1], [float(sys.argv[3])])
+width, path, name = int(sys.argv[1]), sys.argv[2], sys.argv[4]
+kind = TensorProto.INT64 if sys.argv[5] == "INT64" else TensorProto.FLOAT
+ends = [helper.make_tensor_value_info(name, kind, ["N", width]) for name in (name, "probabilities")]
+node = helper.make_node("Mul", [name, "one"], ["probabilities"])
+factor = float(sys.argv[3])
+one = helper.make_tensor("one", kind, [1], [factor if kind == TensorProto.FLOAT else int(factor)])
 graph = helper.make_graph([node], "echo", [ends[0]], [ends[1]], [one])
 model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 open(path, "wb").write(model.SerializeToString())
@@ -47,17 +50,26 @@ afterEach(() => folders.remove());
 
 async function putModel(
   name: string,
-  options: { classes?: string[]; factor?: string; threshold?: number; width?: number } = {},
+  options: {
+    classes?: string[];
+    positive?: string | undefined;
+    factor?: string;
+    threshold?: number;
+    width?: number;
+    input?: string;
+    datatype?: 'FP32' | 'INT64';
+  } = {},
 ) {
   const classes = options.classes ?? ['NO', 'YES'];
   const width = options.width ?? classes.length;
   const path = join(folders.inputs, `${name}.onnx`);
-  const made = await runProgram(python, ['-c', ECHO, String(width), path, options.factor ?? '1']);
+  const { input = 'x', datatype = 'FP32', factor = '1' } = options;
+  const made = await runProgram(python, ['-c', ECHO, String(width), path, factor, input, datatype]);
   expect(made).toMatchObject({ status: 0, stderr: '' });
   const description = {
-    signature: { inputs: [{ name: 'x', datatype: 'FP32', shape: [-1, width] }], outputs: [] },
+    signature: { inputs: [{ name: input, datatype, shape: [-1, width] }], outputs: [] },
     classes,
-    prediction: { output: 'probabilities', ...(classes.length === 2 ? { positive: 'YES' } : {}) },
+    prediction: { output: 'probabilities', ...(classes.length === 2 ? { positive: options.positive ?? 'YES' } : {}) },
     threshold: options.threshold ?? 0.5,
   };
   await writeFile(join(folders.inputs, `${name}.json`), JSON.stringify(description));
@@ -85,7 +97,7 @@ const SOUND = [
   row(6, 0.125, 'NO'),
 ];
 
-test('figures, checks and digests are those worked out by hand', async () => {
+test('metrics, checks and digests equal those computed by hand', async () => {
   await putModel('model');
   await putRows(SOUND);
   expect(await evaluate()).toMatchObject({ status: 0, stderr: '' });
@@ -119,7 +131,7 @@ test('figures, checks and digests are those worked out by hand', async () => {
   expect(found.histogram?.positive.reduce((sum, count) => sum + count)).toBe(3);
 });
 
-test('the threshold stored with the model decides, and a check that fails fails the report', async () => {
+test('the threshold stored with the model is used, and a failed check fails the report', async () => {
   await putModel('model', { threshold: 0.8 });
   await putRows(SOUND);
   expect(await evaluate()).toMatchObject({ status: 0 });
@@ -135,7 +147,7 @@ test('the threshold stored with the model decides, and a check that fails fails 
   expect(found.passed).toBe(false);
 });
 
-test('the live version is judged on the same rows', async () => {
+test('the live version is evaluated on the same rows', async () => {
   await putModel('model');
   await putModel('baseline', { factor: '-1' });
   await putRows(SOUND);
@@ -145,7 +157,54 @@ test('the live version is judged on the same rows', async () => {
   expect(found.baseline?.delta['roc_auc']).toBe(0.777778);
 });
 
-test('curves have at most 200 points and keep their ends', async () => {
+test.each<[string, Parameters<typeof putModel>[1], RegExp]>([
+  ['fewer features', { classes: ['NO', 'YES'], width: 3 }, /input 'x' has 2 values, which do not fit the shape \[3\]/],
+  ['other classes', { classes: ['NO', 'YES', 'MAYBE'], width: 2 }, /it has the classes .*'MAYBE'/],
+  ['predictions that are not numbers', { factor: 'nan' }, /baseline\.onnx: its prediction .* not a finite number/],
+  ['another input', { input: 'y' }, /test set line 1: input 'y' is missing/],
+])('a live version with %s is not compared, and the report says why', async (_name, options, note) => {
+  await putModel('model');
+  await putModel('baseline', options);
+  await putRows(SOUND);
+  expect(await evaluate()).toMatchObject({ status: 0, stderr: '' });
+  const found = await report();
+  expect([found.baseline, found.passed, found.notes.length]).toEqual([null, true, 1]);
+  expect(found.notes[0]).toMatch(/^there is no comparison with the live version/);
+  expect(found.notes[0]).toMatch(note);
+});
+
+test('a byte order mark and blank last lines are skipped', async () => {
+  await putModel('model');
+  await putRows([`\uFEFF${SOUND[0]}`, ...SOUND.slice(1), '', '  ']);
+  expect(await evaluate()).toMatchObject({ status: 0, stderr: '' });
+  expect((await report()).testSet.rows).toBe(6);
+});
+
+test.each([
+  [['1', '0'], 1],
+  [['1.0', '2.0'], 1],
+  [['1', '2', '3'], 3],
+])('with the classes %j the label %j is ambiguous, and its text is not', async (classes, label) => {
+  await writeFile(join(folders.root, 'parameters.json'), JSON.stringify({ thresholds: {} }));
+  await putModel('model', { classes, ...(classes.length === 2 && { positive: classes[0] }) });
+  const x = classes.map((_, i) => (i === 0 ? 1 : 0));
+  await putRows([JSON.stringify({ id: 'a', inputs: { x }, label })]);
+  await expectRefusal(2, `has the label ${label}, which may be the class`);
+  await putRows([JSON.stringify({ id: 'a', inputs: { x }, label: classes[0] })]);
+  expect(await evaluate()).toMatchObject({ status: 0 });
+  expect((await report()).metrics['accuracy']).toBe(1);
+});
+
+test('large integers are decimal strings, as in requests', async () => {
+  await putModel('model', { datatype: 'INT64' });
+  const line = (id: string, x: unknown[], label: string) => JSON.stringify({ id, inputs: { x }, label });
+  await putRows([line('a', ['0', '9007199254740993'], 'YES'), line('b', [1, 0], 'NO')]);
+  expect(await evaluate()).toMatchObject({ status: 0, stderr: '' });
+  await putRows([line('a', ['0', '1.5'], 'YES')]);
+  await expectRefusal(2, 'has values that are not INT64');
+});
+
+test('curves have at most 200 points and keep their end points', async () => {
   await putModel('model');
   await putRows(Array.from({ length: 1000 }, (_, index) => row(index, index / 1000, index % 2)));
   expect(await evaluate()).toMatchObject({ status: 0 });
@@ -155,7 +214,7 @@ test('curves have at most 200 points and keep their ends', async () => {
   expect(curves.roc.at(-1)).toEqual([1, 1]);
 });
 
-test('more than two classes are averaged over classes', async () => {
+test('metrics of more than two classes are averaged over classes', async () => {
   await putModel('model', { classes: ['a', 'b', 'c'] });
   const line = (id: number, x: number[], label: string) => JSON.stringify({ id: `r${id}`, inputs: { x }, label });
   await putRows([
@@ -175,7 +234,7 @@ test('more than two classes are averaged over classes', async () => {
   expect(found.testSet.positives).toBeNull();
 });
 
-test('with one label only, what is not defined is null, is said, and has not passed', async () => {
+test('with one label only, undefined metrics are null, noted and not passed', async () => {
   await putModel('model');
   await putRows([row(1, 0.9, 'YES'), row(2, 0.8, 'YES')]);
   expect(await evaluate()).toMatchObject({ status: 0, stderr: '' });
@@ -190,18 +249,28 @@ test.each([
   ['no label', JSON.stringify({ id: 'x', inputs: { x: [0, 1] } }), 'has no label'],
   ['an unknown class', row(9, 0.5, 'MAYBE'), "has the label 'MAYBE'; the model's classes are NO, YES"],
   ['a class index out of range', row(9, 0.5, 2), "has the label '2'"],
-  ['a truth value for a label', row(9, 0.5, true), "has the label 'True'"],
-  ['a missing input', JSON.stringify({ id: 'x', inputs: { y: 1 }, label: 1 }), "lacks the model's input 'x'"],
+  ['a boolean label', row(9, 0.5, true), "has the label 'True'"],
+  [
+    'a missing input',
+    JSON.stringify({ id: 'x', inputs: { y: 1 }, label: 1 }),
+    "has no value for the model's input 'x'",
+  ],
   [
     'an input of the wrong shape',
     JSON.stringify({ id: 'x', inputs: { x: [1] }, label: 1 }),
-    'has 1 values for the shape [2]',
+    'has 1 values, which do not fit the shape [2]',
   ],
-  ['an input of the wrong kind', JSON.stringify({ id: 'x', inputs: { x: ['a', 'b'] }, label: 1 }), 'is not all FP32'],
-  ['a line that is cut', '{"id": "x", "inp', 'is no JSON'],
-  ['an empty line', '', 'is no JSON'],
-  ['an id that comes twice', row(1, 0.5, 1), "the id 'r1' stands there twice"],
-])('%s is refused with 2 and the line', async (_name, line, message) => {
+  [
+    'an input of the wrong datatype',
+    JSON.stringify({ id: 'x', inputs: { x: ['a', 'b'] }, label: 1 }),
+    'has values that are not FP32',
+  ],
+  ['a truncated line', '{"id": "x", "inp', 'is not valid JSON'],
+  ['an empty line', '', 'is not valid JSON'],
+  ['a label given twice', '{"id":"x","inputs":{"x":[0,1]},"label":"YES","label":"NO"}', "'label' is given twice"],
+  ['an input given twice', '{"id":"x","inputs":{"x":[0,1],"x":[1,0]},"label":"YES"}', "'x' is given twice"],
+  ['a duplicate id', row(1, 0.5, 1), "has the id 'r1' of an earlier row"],
+])('%s is refused with status 2 and the line number', async (_name, line, message) => {
   await putModel('model');
   await putRows([...SOUND.slice(0, 2), line, ...SOUND.slice(2)]);
   const ended = await evaluate();
@@ -211,26 +280,99 @@ test.each([
   await expect(report()).rejects.toThrow('ENOENT');
 });
 
-test('an empty test set and a gzip file that is cut are refused with 2', async () => {
+// In one process per kind: starting one for each of the cases would take minutes.
+const READ_ALL = `
+import json, pathlib, sys
+from ocdl.model import load_model
+from ocdl.test_set import TestSetError, find_test_set, read_rows
+root = pathlib.Path(sys.argv[1])
+model = load_model(root / "model.onnx", root / "model.json")
+for folder in sorted(root.glob("case-*")):
+    try:
+        rows = list(read_rows(find_test_set(folder), tuple(entry.name for entry in model.inputs), model.classes))
+        model.score(rows)
+        print(json.dumps([folder.name, ""]))
+    except TestSetError as error:
+        print(json.dumps([folder.name, str(error)]))
+`;
+
+test('test sets that registration refuses are refused at the same line, and those that it accepts are evaluated', async () => {
+  await putModel('model');
+  const cases = [...testSetCases, ...onlyAtRegistration.map((one) => ({ ...one, refused: 'none' as const }))];
+  for (const [index, { file, bytes }] of cases.entries()) {
+    const folder = join(folders.inputs, `case-${1000 + index}`);
+    await mkdir(folder);
+    await writeFile(join(folder, file), bytes);
+  }
+  const ended = await runProgram(python, ['-c', READ_ALL, folders.inputs], { env: folders.env });
+  expect(ended).toMatchObject({ status: 0, stderr: '' });
+  const said = ended.stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as [string, string]);
+  const found = said.map(([folder, message]) => {
+    const { name, refused } = cases[Number(folder.slice(5)) - 1000] ?? {};
+    const line = /^test set line (\d+): /.exec(message)?.[1];
+    return [name, message === '' ? 'none' : refused === 'any' && line !== undefined ? 'any' : (line ?? message)];
+  });
+  expect(found).toEqual(cases.map(({ name, refused }) => [name, String(refused)]));
+}, 120_000);
+
+test('blank lines at the end and a byte order mark change nothing', async () => {
+  await putModel('model');
+  await putRows(SOUND);
+  expect(await evaluate()).toMatchObject({ status: 0, stderr: '' });
+  const { metrics } = await report();
+  await writeFile(join(folders.inputs, 'test.jsonl'), `\ufeff${SOUND.join('\r\n')}\n\n  \n`);
+  expect(await evaluate()).toMatchObject({ status: 0, stderr: '' });
+  expect((await report()).metrics).toEqual(metrics);
+});
+
+test('a whole number that is the name of another class than the one at its position is refused', async () => {
+  await putModel('model', { classes: ['1', '0', '2'] });
+  const line = (id: number, label: unknown) => JSON.stringify({ id: `r${id}`, inputs: { x: [0.8, 0.1, 0.1] }, label });
+  await putRows([line(1, '1'), line(2, 2), line(3, 1)]);
+  await expectRefusal(
+    2,
+    "test set line 3: has the label 1, which may be the class '1' or a position in the classes 1, 0, 2",
+  );
+  await putRows([line(1, '1'), line(2, 2), line(3, '0')]);
+  expect(await evaluate()).toMatchObject({ status: 0, stderr: '' });
+});
+
+test('a damaged gzip file is refused with status 2', async () => {
+  await putModel('model');
+  const damaged = gzipSync(SOUND.join('\n'));
+  damaged.fill(0xff, 20, 40);
+  await writeFile(join(folders.inputs, 'test.jsonl.gz'), damaged);
+  await expectRefusal(2, 'cannot be read');
+});
+
+test('an empty test set and a truncated gzip file are refused with status 2', async () => {
   await putModel('model');
   await writeFile(join(folders.inputs, 'test.jsonl'), '');
   expect(await evaluate()).toMatchObject({ status: 2 });
   await writeFile(join(folders.inputs, 'test.jsonl.gz'), gzipSync(SOUND.join('\n')));
-  expect((await evaluate()).stderr).toContain('exactly one is needed');
+  expect((await evaluate()).stderr).toContain('provide exactly one of them');
   const cut = await jobFolders({});
   await writeFile(join(cut.inputs, 'test.jsonl.gz'), gzipSync(SOUND.join('\n')).subarray(0, 60));
   for (const name of ['model.onnx', 'model.json'])
     await writeFile(join(cut.inputs, name), await readFile(join(folders.inputs, name)));
   const ended = await evaluate(cut.env);
-  await cut.remove();
   expect(ended.status).toBe(2);
   expect(ended.stderr).toMatch(/test set line \d+: cannot be read/);
+  const damaged = gzipSync(SOUND.join('\n')).fill(0xff, 20, 40);
+  await writeFile(join(cut.inputs, 'test.jsonl.gz'), damaged);
+  const broken = await evaluate(cut.env);
+  await cut.remove();
+  expect(broken.status).toBe(2);
+  expect(broken.stderr).toMatch(/^ocdl\.evaluate: test set line \d+: cannot be read/);
 });
 
 test.each([
-  ['answers that are no numbers', 'nan', 'is not a finite number'],
-  ['answers without bound', 'inf', 'is not a finite number'],
-])('a model with %s fails with 3', async (_name, factor, message) => {
+  ['non-numeric predictions', 'nan', 'is not a finite number'],
+  ['infinite predictions', 'inf', 'is not a finite number'],
+])('a model with %s fails with status 3', async (_name, factor, message) => {
   await putModel('model', { factor });
   await putRows(SOUND);
   const ended = await evaluate();
@@ -238,7 +380,7 @@ test.each([
   expect(ended.stderr).toContain(message);
 });
 
-test('a graph that is none and a description that does not fit fail with 3', async () => {
+test('an invalid graph and a description that does not match it fail with status 3', async () => {
   await putModel('model');
   await putRows(SOUND);
   await writeFile(join(folders.inputs, 'model.json'), '{"classes": ["NO", "YES"]}');
@@ -249,9 +391,9 @@ test('a graph that is none and a description that does not fit fail with 3', asy
 });
 
 test.each([
-  [{ f2: 0.5 }, "no metric is called 'f2'"],
-  [{ f1: 'high' }, "the threshold of f1 is 'high'"],
-])('a threshold that cannot be checked is refused with 2: %j', async (thresholds, message) => {
+  [{ f2: 0.5 }, "unknown metric 'f2'"],
+  [{ f1: 'high' }, "the threshold of f1 must be a number, not 'high'"],
+])('invalid thresholds are refused with status 2: %j', async (thresholds, message) => {
   await writeFile(join(folders.root, 'parameters.json'), JSON.stringify({ thresholds }));
   await putModel('model');
   await putRows(SOUND);

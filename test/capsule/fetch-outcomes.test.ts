@@ -1,4 +1,4 @@
-// How a download of wheels that fails is sorted: what another attempt may pass, and what no attempt with this lock can.
+// Which failures of a wheel download are retryable, and which are not.
 import { execFile } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -29,27 +29,30 @@ async function statusOf(said: string): Promise<number | string> {
 
 it.each([
   [
-    'no space left',
+    'no space left on the disk',
     "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device: '/w/a.whl'",
   ],
-  ['no quota left', 'OSError: [Errno 122] Disk quota exceeded'],
-  ['a disk that fails', 'OSError: [Errno 5] Input/output error'],
-  ['no memory left', 'OSError: [Errno 12] Cannot allocate memory'],
-  ['an index that is away', 'WARNING: Retrying (Retry(total=4)) after connection broken by ProxyError'],
-  ['an index in trouble', 'ERROR: HTTP error 503 while getting http://index/a.whl'],
+  ['disk quota used up', 'OSError: [Errno 122] Disk quota exceeded'],
+  ['a failing disk', 'OSError: [Errno 5] Input/output error'],
+  ['out of memory', 'OSError: [Errno 12] Cannot allocate memory'],
+  ['an index that is down', 'WARNING: Retrying (Retry(total=4)) after connection broken by ProxyError'],
+  ['an index with server errors', 'ERROR: HTTP error 503 while getting http://index/a.whl'],
   ['an index that does not answer', "ReadTimeoutError('HTTPSConnectionPool: Read timed out.')"],
-  ['a page that was not got', 'Could not fetch URL http://index/a/: 502 Server Error: Bad Gateway for url - skipping'],
-])('is tried again: %s', async (_, said) => {
+  [
+    'a page that could not be fetched',
+    'Could not fetch URL http://index/a/: 502 Server Error: Bad Gateway for url - skipping',
+  ],
+])('is retryable: %s', async (_, said) => {
   expect(await statusOf(said)).toBe(AGAIN);
 });
 
 it.each([
   ['another digest', 'ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.'],
-  ['another digest, after trouble', 'Retrying (Retry(total=4))\nERROR: THESE PACKAGES DO NOT MATCH THE HASHES'],
+  ['another digest, after network errors', 'Retrying (Retry(total=4))\nERROR: THESE PACKAGES DO NOT MATCH THE HASHES'],
   ['no such version', 'ERROR: Could not find a version that satisfies the requirement a==9'],
   ['no such page', 'Could not fetch URL http://index/a/: 404 Client Error: Not Found for url - skipping'],
   ['no wheel', 'ERROR: No matching distribution found for a==1'],
   ['a file over the limit', 'OSError: [Errno 27] File too large'],
-])('is final: %s', async (_, said) => {
+])('is non-retryable: %s', async (_, said) => {
   expect(await statusOf(said)).toBe(FINAL);
 });

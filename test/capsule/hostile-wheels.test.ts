@@ -14,8 +14,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { detectSandbox } from '../../activities/adapters/local-process/sandbox.ts';
-import { createEnvironments } from '../../deploy/local/environments.ts';
-import { findPython } from '../../deploy/local/python.ts';
+import { createEnvironments } from '../../activities/adapters/local-process/environments.ts';
+import { findPython } from '../../activities/adapters/local-process/python.ts';
 import { openLocalCluster, sandboxForTests } from '../adapters/local-cluster.ts';
 import { pythonJob } from '../contracts/cluster.ts';
 import { lockOf, makeSource, makeWheel, startIndex, type Made, type WheelGiven } from './wheels.ts';
@@ -33,67 +33,83 @@ beforeEach(() => (folder = mkdtempSync(join(tmpdir(), 'ocdl-wheels-'))));
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Runs the platform's own installer over these wheels. */
-function install(wheels: readonly Made[], limit = 1_000_000) {
+function install(wheels: readonly Made[], limit = 1_000_000, program: readonly string[] = [INSTALLER]) {
   const [target, source, requirements] = ['target', 'wheels', 'requirements.txt'].map((name) => join(folder, name));
   if (!target || !source || !requirements) throw new Error('there are three paths');
   mkdirSync(target);
   mkdirSync(source);
   for (const { file, bytes } of wheels) writeFileSync(join(source, file), bytes);
   writeFileSync(requirements, lockOf(...wheels));
-  const argv = ['-I', INSTALLER, target, '/final', source, requirements, String(limit)];
+  const argv = ['-I', ...program, target, '/final', source, requirements, String(limit)];
   const { status, stderr } = spawnSync(python, argv, { encoding: 'utf8' });
   const site = join(target, 'lib', `python${version}`, 'site-packages');
   return { status, stderr, target, site };
 }
 
+/** The installer with a compiler that a module named crash.py crashes, as a fault of Python's own would. */
+const CRASHING = `
+import os, py_compile, runpy, sys
+compile = py_compile.compile
+py_compile.compile = lambda path, **more: os.abort() if path.endswith('crash.py') else compile(path, **more)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name='__main__')
+`;
+
+it('installs a wheel with a module that crashes the compiler', () => {
+  const made = makeWheel({ files: ['crash.py', 'first.py'].map((name) => [`thing/${name}`, 'x = 1\n']) });
+  const { status, site } = install([made], 1_000_000, ['-c', CRASHING, INSTALLER]);
+  expect(status).toBe(0);
+  expect(readFileSync(join(site, 'thing', 'crash.py'), 'utf8')).toBe('x = 1\n');
+});
+
 describe('the installer refuses a wheel that', () => {
   const outside = 'ocdl-escaped';
   const refused: readonly (readonly [what: string, given: WheelGiven, message: RegExp])[] = [
     [
-      'brings a program called python',
+      'contains a program called python',
       { files: [['thing-1.0.data/scripts/python', '#!/bin/sh\n']] },
-      /bin\/python.*no package may bring an interpreter/,
+      /bin\/python.*a package must not contain an interpreter/,
     ],
     [
-      'brings python3 as data',
+      'contains python3 as data',
       { files: [['thing-1.0.data/data/bin/python3', 'x']] },
-      /no package may bring an interpreter/,
+      /a package must not contain an interpreter/,
     ],
     [
-      'brings another interpreter',
+      'contains another interpreter',
       { files: [['thing-1.0.data/scripts/python3.99', 'x']] },
-      /no package may bring an interpreter/,
+      /a package must not contain an interpreter/,
     ],
     [
-      'names an entry point python',
+      'declares an entry point called python',
       { entryPoints: '[console_scripts]\npython = thing:main\n' },
-      /no package may bring an interpreter/,
+      /a package must not contain an interpreter/,
     ],
     [
-      'names an entry point out of its folder',
+      'declares an entry point outside its folder',
       { entryPoints: '[console_scripts]\n../../python = thing:main\n' },
-      /is not a program/,
+      /is not a valid program/,
     ],
     [
       'hides code in an entry point',
       { entryPoints: '[console_scripts]\nrun = thing:main();import os\n' },
-      /is not a program/,
+      /is not a valid program/,
     ],
     ['has entry points that cannot be read', { entryPoints: 'no section\n' }, /entry_points.txt cannot be read/],
     [
       "replaces the environment's settings",
       { files: [['thing-1.0.data/data/pyvenv.cfg', 'home = /evil']] },
-      /in place of something that is there/,
+      /would replace .*of the environment/,
     ],
     [
-      'replaces what starts the environment',
+      'replaces the activation script of the environment',
       { files: [['thing-1.0.data/scripts/activate', 'x']] },
-      /in place of something that is there/,
+      /would replace .*of the environment/,
     ],
     [
       'puts a folder in place of the interpreter',
       { files: [['thing-1.0.data/data/bin/python/x', 'x']] },
-      /in place of something/,
+      /would replace/,
     ],
     ['writes through a link', { files: [['thing-1.0.data/data/lib64/x', 'x']] }, /through a link/],
     ['leaves its folder', { files: [[`../../../../../${outside}`, 'x']] }, /leaves the package's folder/],
@@ -113,10 +129,10 @@ describe('the installer refuses a wheel that', () => {
       /leaves the package's folder/,
     ],
     ['has an absolute path', { files: [[`/tmp/${outside}`, 'x']] }, /leaves the package's folder/],
-    ['has a path of Windows', { files: [[`..\\..\\${outside}`, 'x']] }, /leaves the package's folder/],
+    ['has a Windows path', { files: [[`..\\..\\${outside}`, 'x']] }, /leaves the package's folder/],
     ['has control characters in a path', { files: [['a\u001b[2J', 'x']] }, /not allowed/],
     ['has a path that is too long', { files: [['a/'.repeat(600) + 'x', 'x']] }, /not allowed/],
-    ['has a part of a path that is too long', { files: [['a'.repeat(256), 'x']] }, /not allowed/],
+    ['has a path segment that is too long', { files: [['a'.repeat(256), 'x']] }, /not allowed/],
     [
       'has a file twice',
       {
@@ -125,16 +141,16 @@ describe('the installer refuses a wheel that', () => {
           ['a.py', '2'],
         ],
       },
-      /comes twice/,
+      /is a duplicate/,
     ],
-    ['has data of a kind that is none', { files: [['thing-1.0.data/cron/x', 'x']] }, /belongs nowhere/],
-    ['has a program in a folder', { files: [['thing-1.0.data/scripts/a/b', 'x']] }, /belongs nowhere/],
+    ['has data of an unknown kind', { files: [['thing-1.0.data/cron/x', 'x']] }, /has an unknown kind of path/],
+    ['has a program in a folder', { files: [['thing-1.0.data/scripts/a/b', 'x']] }, /has an unknown kind of path/],
     ['records paths outside', { record: '../../../etc/passwd,,\n' }, /leaves the package's folder/],
     ['records absolute paths', { record: '/etc/passwd,,\n' }, /leaves the package's folder/],
     [
       'unpacks to more than the limit',
       { files: [['zeros', '0'.repeat(2_000_000)]] },
-      /larger than 1000000 bytes together/,
+      /larger than 1000000 bytes in total/,
     ],
   ];
   test.each(refused)('%s', (_, given, message) => {
@@ -151,14 +167,20 @@ describe('the installer refuses a wheel that', () => {
   test('is not in the lock', () => {
     const wheel = makeWheel({});
     const { status, stderr } = install([{ ...wheel, sha256: '0'.repeat(64) }]);
-    expect(stderr).toMatch(/is not a file that the lock lists/);
+    expect(stderr).toMatch(/the lock does not list the file .* with this digest/);
     expect(status).toBe(7);
   });
 
-  test('is damaged', () => {
-    const wheel = makeWheel({ files: [['a.py', 'x = 1\n'.repeat(1_000)]] });
+  test.each<[damage: string, compression: WheelGiven['compression'], damaged: (bytes: Buffer) => void]>([
+    ['in its deflated bytes', 'ZIP_DEFLATED', (bytes) => bytes.fill(0xff, 40, 60)],
+    ['in its bzip2 bytes', 'ZIP_BZIP2', (bytes) => bytes.fill(0xff, 50, 70)],
+    ['in its lzma bytes', 'ZIP_LZMA', (bytes) => bytes.fill(0xff, 50, 70)],
+    // In the record at the end of an archive.
+    ['in its offsets', 'ZIP_DEFLATED', (bytes) => bytes.writeUInt32LE(0x7fffffff, bytes.length - 6)],
+  ])('is damaged %s', (_, compression, damaged) => {
+    const wheel = makeWheel({ files: [['a.py', 'x = 1\n'.repeat(1_000)]], compression });
     const bytes = Buffer.from(wheel.bytes);
-    bytes.fill(0xff, 40, 60);
+    damaged(bytes);
     const sha256 = execFileSync('sha256sum', { input: bytes, encoding: 'utf8' }).slice(0, 64);
     const { status, stderr } = install([{ ...wheel, bytes, sha256 }]);
     expect(stderr).toMatch(/^refused: /m);
@@ -166,7 +188,7 @@ describe('the installer refuses a wheel that', () => {
   });
 });
 
-test('the installer puts everything else where pip puts it', () => {
+test('the installer puts all other files where pip puts them', () => {
   const wheel = makeWheel({
     files: [
       ['thing/__init__.py', 'x = 1\n'],
@@ -200,7 +222,7 @@ test('the installer puts everything else where pip puts it', () => {
 });
 
 (hasSandbox ? describe : describe.skip)('a wheel that starts code with the interpreter', () => {
-  test('runs it in the sandbox of its job, and nowhere else', async () => {
+  test('runs in the sandbox of its job, and nowhere else', async () => {
     // Not below /tmp, which a sandbox covers in any case; open to every user.
     const parent = mkdtempSync('/var/tmp/ocdl-hostile-');
     const [canaries, home, cache] = ['canaries', 'home', 'cache'].map((name) => join(parent, name));
@@ -272,44 +294,58 @@ look()
   });
 });
 
-(hasSandbox ? describe : describe.skip)('a scientist who wants to be the platform by the lock of a run', () => {
-  const locks: readonly (readonly [string, (url: string, folder: string, source: Made) => string])[] = [
-    ['names the address of a source package', (url, _, { file }) => `built @ ${new URL(url).origin}/files/${file}\n`],
-    [
-      'names it with a digest',
-      (url, _, made) => `built @ ${new URL(url).origin}/files/${made.file} --hash=sha256:${made.sha256}\n`,
-    ],
-    ['has the source built', (_, __, made) => `--no-binary :all:\n${lockOf(made)}`],
-    ['has the source built by a line of its own', (_, __, made) => `${lockOf(made).trim()} --no-binary=built\n`],
-    ['pins a package that there is as source alone', (_, __, made) => lockOf(made)],
-    ['installs a folder of this machine', (_, folder) => `-e ${folder}\n`],
-    ['installs a folder by its path', (_, folder) => `${folder}\n`],
-    ['has another index', (url, _, made) => `--index-url ${url}\n${lockOf(made)}`],
-    ['includes a file of this machine', (_, folder) => `-r ${folder}/requirements.txt\n`],
-    ['hides an option behind another encoding', () => `# coding: utf-7\n+AC0-e .\n`],
-    ['hides an option behind a line end', (_, __, made) => `# x\u2028--no-binary :all:\n${lockOf(made)}`],
-  ];
-  test.each(locks)('%s: the run fails for good, and nothing of theirs has run', async (_, lockFor) => {
-    const canary = join(folder, 'canary');
-    chmodSync(folder, 0o777);
-    writeFileSync(join(folder, 'setup.py'), `open(${JSON.stringify(canary)}, "w").write("ran")\n`);
-    const source = makeSource({ name: 'built', canary });
-    const index = await startIndex([source]);
-    const options = { home: join(folder, 'home'), cache: CACHE, index: index.url, python: process.env['OCDL_PYTHON'] };
-    const harness = await openLocalCluster({ sandbox: 'bubblewrap', environment: createEnvironments(options) });
-    try {
-      const spec = {
-        ...pythonJob(harness.api, { code: 'print("THE JOB RAN")' }),
-        lock: lockFor(index.url, folder, source),
-      };
-      const outcome = await harness.cluster.runJob(spec, { signal: new AbortController().signal });
-      expect(outcome).toMatchObject({ status: 'failed', reason: 'lock' });
-      expect(outcome.log).not.toContain('THE JOB RAN');
-      expect(existsSync(canary)).toBe(false);
-      expect(index.asked.filter((path) => path.startsWith('/files/'))).toEqual([]);
-    } finally {
-      await harness.close();
-      await index.close();
-    }
-  });
-});
+(hasSandbox ? describe : describe.skip)(
+  'a scientist who tries to run code as the platform through the lock of a run',
+  () => {
+    const locks: readonly (readonly [string, (url: string, folder: string, source: Made) => string])[] = [
+      ['names the address of a source package', (url, _, { file }) => `built @ ${new URL(url).origin}/files/${file}\n`],
+      [
+        'names it with a digest',
+        (url, _, made) => `built @ ${new URL(url).origin}/files/${made.file} --hash=sha256:${made.sha256}\n`,
+      ],
+      ['requests a build from source', (_, __, made) => `--no-binary :all:\n${lockOf(made)}`],
+      ['requests a build from source for one package', (_, __, made) => `${lockOf(made).trim()} --no-binary=built\n`],
+      ['pins a package that exists only as source', (_, __, made) => lockOf(made)],
+      ['installs a folder of this machine', (_, folder) => `-e ${folder}\n`],
+      ['installs a folder given by its path', (_, folder) => `${folder}\n`],
+      ['sets another index', (url, _, made) => `--index-url ${url}\n${lockOf(made)}`],
+      ['includes a file of this machine', (_, folder) => `-r ${folder}/requirements.txt\n`],
+      ['hides an option behind another encoding', () => `# coding: utf-7\n+AC0-e .\n`],
+      [
+        'hides an option behind a Unicode line separator',
+        (_, __, made) => `# x\u2028--no-binary :all:\n${lockOf(made)}`,
+      ],
+    ];
+    test.each(locks)(
+      '%s: the run fails with a non-retryable failure, and no foreign code has run',
+      async (_, lockFor) => {
+        const canary = join(folder, 'canary');
+        chmodSync(folder, 0o777);
+        writeFileSync(join(folder, 'setup.py'), `open(${JSON.stringify(canary)}, "w").write("ran")\n`);
+        const source = makeSource({ name: 'built', canary });
+        const index = await startIndex([source]);
+        const options = {
+          home: join(folder, 'home'),
+          cache: CACHE,
+          index: index.url,
+          python: process.env['OCDL_PYTHON'],
+        };
+        const harness = await openLocalCluster({ sandbox: 'bubblewrap', environment: createEnvironments(options) });
+        try {
+          const spec = {
+            ...pythonJob(harness.api, { code: 'print("THE JOB RAN")' }),
+            lock: lockFor(index.url, folder, source),
+          };
+          const outcome = await harness.cluster.runJob(spec, { signal: new AbortController().signal });
+          expect(outcome).toMatchObject({ status: 'failed', reason: 'lock' });
+          expect(outcome.log).not.toContain('THE JOB RAN');
+          expect(existsSync(canary)).toBe(false);
+          expect(index.asked.filter((path) => path.startsWith('/files/'))).toEqual([]);
+        } finally {
+          await harness.close();
+          await index.close();
+        }
+      },
+    );
+  },
+);

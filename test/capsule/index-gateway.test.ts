@@ -1,4 +1,4 @@
-// The only way out of a download's sandbox: to the package index, and to nothing else of this machine or the network.
+// The gateway of a download's sandbox reaches only the package index, and nothing else on this machine or the network.
 import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, request } from 'node:http';
@@ -9,8 +9,8 @@ import { prepareStep } from '../../activities/adapters/local-process/enclosure.t
 import { openProgramLog } from '../../activities/adapters/local-process/program-log.ts';
 import { startProgram } from '../../activities/adapters/local-process/program.ts';
 import { detectSandbox } from '../../activities/adapters/local-process/sandbox.ts';
-import { openIndexGateway, type IndexHost } from '../../deploy/local/index-gateway.ts';
-import { findPython } from '../../deploy/local/python.ts';
+import { openIndexGateway, type IndexHost } from '../../activities/adapters/local-process/index-gateway.ts';
+import { findPython } from '../../activities/adapters/local-process/python.ts';
 import { sandboxForTests } from '../adapters/local-cluster.ts';
 
 const hasSandbox = await sandboxForTests('what a step that makes an environment can see and reach');
@@ -113,7 +113,7 @@ test.each([
   expect(index.asked).toEqual([]);
 });
 
-test('no more comes through than the limit', async () => {
+test('no more bytes pass than the limit', async () => {
   const index = await web('x'.repeat(3_000_000));
   const { socket, gateway } = await open([straight(index.port)]);
   await expect(ask(socket, `http://127.0.0.1:${index.port}/`)).rejects.toThrow();
@@ -121,7 +121,7 @@ test('no more comes through than the limit', async () => {
   expect(gateway.exceeded()).toBe(true);
 });
 
-test('an index that is down is named with the reason', async () => {
+test('an index that is down is reported by name, with the reason', async () => {
   const server = createTcpServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
@@ -132,7 +132,7 @@ test('an index that is down is named with the reason', async () => {
   expect(gateway.unreachable.get(`127.0.0.1:${port}`)).toMatch(/ECONNREFUSED/);
 });
 
-test('where this machine reaches the index through a proxy, so does the gateway, with its password', async () => {
+test('the gateway uses this machine’s proxy to reach the index, with its password', async () => {
   const index = await web();
   const heard: (string | undefined)[] = [];
   const proxy = createServer((question, response) => {
@@ -202,7 +202,7 @@ print("user", os.getuid(), "others", len([p for p in os.listdir("/proc") if p.is
     expect(platform.asked).toEqual([]);
     // The probe is able to see: without the sandbox it does.
     expect((await step({ kind: 'none', why: 'a control' })).said).toMatch(/^home True[^]*^reached the platform$/m);
-    // And whoever shows the platform's folder is stopped.
+    // Mounting the platform's folder is refused.
     expect(() =>
       prepareStep({
         ...{ sandbox: { kind: 'own-user' }, home, uid: 1, argv: ['true'] },
@@ -212,7 +212,7 @@ print("user", os.getuid(), "others", len([p for p in os.listdir("/proc") if p.is
   },
 );
 
-test('which index pip is set to is read from pip itself', () => {
+test('the configured index is read from pip itself', () => {
   const program = join(import.meta.dirname, '../../deploy/capsule/ocdl/index_settings.py');
   const conf = join(folder, 'pip.conf');
   writeFileSync(
@@ -247,7 +247,7 @@ test('which index pip is set to is read from pip itself', () => {
       ...[host('files.pythonhosted.org', 443), host('files.example', 443), host('more.example', 444)],
     ],
   });
-  // What the platform's own variable names is used alone.
+  // Only the index in the platform's own variable is used.
   expect(settings({ index: 'https://u:p@own.example/simple', hosts: [] })).toMatchObject({
     ...{ index: 'https://u:p@own.example/simple', extra: [], links: [], folders: [] },
     hosts: [host('own.example', 443)],

@@ -1,11 +1,11 @@
-// The data path of a job against an API that breaks off, lies, refuses and recovers.
+// The data path of a job with an API that disconnects, sends wrong bytes, refuses and recovers.
 import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { findPython } from '../../deploy/local/python.ts';
+import { findPython } from '../../activities/adapters/local-process/python.ts';
 import { type Ended, runProgram } from './programs.ts';
 
 type Answer = (request: IncomingMessage, response: ServerResponse, body: Buffer) => void;
@@ -22,7 +22,7 @@ const server = createServer((request, response) => {
   request.on('end', () => {
     const body = Buffer.concat(chunks);
     seen.push({ method: request.method ?? '', url: request.url ?? '', headers: request.headers, body });
-    // The last answer stands for all further tries.
+    // The last answer is repeated for all further attempts.
     const answer = answers.length > 1 ? answers.shift() : answers[0];
     if (answer === undefined) response.writeHead(500).end();
     else answer(request, response, body);
@@ -83,7 +83,7 @@ const input = (name: string, bytes: Buffer, more: object = {}) => ({
 describe('fetch', () => {
   const bytes = Buffer.alloc(3_000_000, 'abc');
 
-  test('brings an input whole, with the token, and leaves nothing else', async () => {
+  test('fetches an input completely, with the token, and leaves no other files', async () => {
     answers = [whole(bytes)];
     const ended = await job('fetch', { inputs: [input('train.npz', bytes)] });
     expect(ended).toMatchObject({ status: 0, stderr: '' });
@@ -97,14 +97,14 @@ describe('fetch', () => {
     expect(seen).toHaveLength(1);
   });
 
-  test('tries again after a body that broke off and after a 500', async () => {
+  test('retries after a truncated body and after a 500', async () => {
     answers = [brokenOff(bytes, 1_000_000), status(500), whole(bytes)];
     expect(await job('fetch', { inputs: [input('train.npz', bytes)] })).toMatchObject({ status: 0 });
     expect((await readFile(join(folder, 'in', 'train.npz'))).equals(bytes)).toBe(true);
     expect(seen).toHaveLength(3);
   });
 
-  test('ends with 5, to be tried again, when every body breaks off', async () => {
+  test('exits with status 5 (retryable) if every body is truncated', async () => {
     answers = [brokenOff(bytes, 1_000_000)];
     const ended = await job('fetch', { inputs: [input('train.npz', bytes)] });
     expect(ended.status).toBe(5);
@@ -113,9 +113,9 @@ describe('fetch', () => {
   });
 
   test.each([
-    ['other bytes of the same length', Buffer.alloc(3_000_000, 'abd'), /has digest/],
-    ['more bytes than declared', Buffer.alloc(3_000_001, 'abc'), /longer than its 3000000/],
-  ])('refuses %s with 4 and does not ask again', async (_name, sent, message) => {
+    ['other bytes of the same length', Buffer.alloc(3_000_000, 'abd'), /has sha256:[0-9a-f]{64}, expected sha256:/],
+    ['more bytes than declared', Buffer.alloc(3_000_001, 'abc'), /longer than its declared 3000000/],
+  ])('refuses %s with status 4, without a retry', async (_name, sent, message) => {
     answers = [whole(sent)];
     const ended = await job('fetch', { inputs: [input('train.npz', bytes)] });
     expect(ended.status).toBe(4);
@@ -129,7 +129,7 @@ describe('fetch', () => {
     [403, 5],
     [404, 7],
     [422, 7],
-  ])('is refused with %d: ends with %d and the problem detail, without a second try', async (refused, exit) => {
+  ])('an answer of %d exits with status %d and the problem detail, without a retry', async (refused, exit) => {
     answers = [status(refused, 'the token is of another job')];
     const ended = await job('fetch', { inputs: [input('train.npz', bytes)] });
     expect(ended.status).toBe(exit);
@@ -138,13 +138,13 @@ describe('fetch', () => {
     expect(seen).toHaveLength(1);
   });
 
-  test('follows no redirect with the token', async () => {
+  test('does not follow a redirect with the token', async () => {
     answers = [(_request, response) => response.writeHead(302, { Location: `${api}/elsewhere` }).end()];
     expect(await job('fetch', { inputs: [input('train.npz', bytes)] })).toMatchObject({ status: 7 });
     expect(seen.map(({ url }) => url)).toEqual(['/v1/jobs/j-1/inputs/train.npz']);
   });
 
-  test('lays inputs that are named with folders into those folders, at their greatest length', async () => {
+  test('puts inputs whose names contain folders into those folders, at maximum length', async () => {
     const longest = `${Array.from({ length: 15 }, (_, i) => `d${i}`).join('/')}/${'n'.repeat(196)}.csv`;
     answers = [whole(bytes)];
     const inputs = ['train/part-0/a.csv', 'train/_SUCCESS', longest].map((name) => input(name, bytes));
@@ -154,20 +154,20 @@ describe('fetch', () => {
   });
 
   test.each([[['a', 'a/b']], [['a/b', 'a']], [['a.tar', 'a/b']], [['a/b', 'a.tar']]])(
-    'refuses %j with 2: one would lie in the other',
+    'refuses %j with status 2: one path contains the other',
     async (names) => {
       const inputs = names.map((name) => input(name, bytes, { unpack: name.endsWith('.tar') }));
       const ended = await job('fetch', { inputs });
-      expect([ended.status, ended.stderr]).toEqual([2, expect.stringContaining('two inputs would be named a')]);
+      expect([ended.status, ended.stderr]).toEqual([2, expect.stringContaining('two inputs use the path a')]);
     },
   );
 
   test.each(['../escape', '/etc/passwd', '.hidden', 'a//b', 'a/../b', 'a/.b', `${'n'.repeat(201)}`, '', 'a?b', 'ä'])(
-    'refuses the name %j with 2',
+    'refuses the name %j with status 2',
     async (name) => {
       const ended = await job('fetch', { inputs: [input(name, bytes)] });
       expect(ended.status).toBe(2);
-      expect(ended.stderr).toContain('is no name of an input or output');
+      expect(ended.stderr).toContain('is not a valid name of an input');
       expect(seen).toHaveLength(0);
     },
   );
@@ -178,7 +178,7 @@ describe('upload', () => {
 
   beforeEach(() => mkdir(join(folder, 'out')));
 
-  test('sends what is there with length and digest, again after a 500, and skips what is optional', async () => {
+  test('sends outputs with length and digest, again after a 500, and skips missing optional ones', async () => {
     const bytes = Buffer.alloc(2_500_000, 'onnx');
     await writeFile(join(folder, 'out', 'model.onnx'), bytes);
     await writeFile(join(folder, 'out', 'undeclared'), 'stays');
@@ -194,16 +194,16 @@ describe('upload', () => {
     }
   });
 
-  test('sends nothing and ends with 3 when a required output is missing', async () => {
+  test('sends nothing and exits with status 3 if a required output is missing', async () => {
     await writeFile(join(folder, 'out', 'metrics.json'), '{}');
     answers = [status(204)];
     const ended = await job('upload', { outputs: [output('metrics.json'), output('model.onnx')] });
     expect(ended.status).toBe(3);
-    expect(ended.stderr).toContain('required output model.onnx');
+    expect(ended.stderr).toContain('required outputs: model.onnx');
     expect(seen).toHaveLength(0);
   });
 
-  test('refuses a link in place of an output, also of an optional one', async () => {
+  test('refuses a link in place of an output, even of an optional one', async () => {
     await writeFile(join(folder, 'secret'), 'of the platform');
     await symlink(join(folder, 'secret'), join(folder, 'out', 'model.onnx'));
     answers = [status(204)];
@@ -215,7 +215,7 @@ describe('upload', () => {
     expect(seen).toHaveLength(0);
   });
 
-  test('refuses a folder, a named pipe and a linked folder of outputs', async () => {
+  test('refuses a folder, a named pipe and a linked output folder', async () => {
     answers = [status(204)];
     await mkdir(join(folder, 'out', 'model.onnx'));
     expect(await job('upload', { outputs: [output('model.onnx')] })).toMatchObject({ status: 3 });
@@ -228,30 +228,30 @@ describe('upload', () => {
     expect(seen).toHaveLength(0);
   });
 
-  test('asks an API that is unavailable again for as long as its patience, and keeps that out of the log', async () => {
+  test('retries an unavailable API for the configured time, without filling the log', async () => {
     await writeFile(join(folder, 'out', 'model.onnx'), 'x');
     answers = [...Array<Answer>(6).fill(status(503, 'PostgreSQL is unavailable')), status(204)];
     const ended = await job('upload', { outputs: [output('model.onnx')] }, { OCDL_JOB_PATIENCE: '60' });
     expect(ended).toMatchObject({ status: 0, stderr: '' });
     expect(seen).toHaveLength(7);
-    const told = ended.stdout.split('\n').filter((line) => line.includes('PostgreSQL is unavailable'));
-    expect(told).toHaveLength(6);
-    for (const line of told) expect(line).toMatch(/^::progress \{.*asked again"\}$/);
+    const reports = ended.stdout.split('\n').filter((line) => line.includes('PostgreSQL is unavailable'));
+    expect(reports).toHaveLength(6);
+    for (const line of reports) expect(line).toMatch(/^::progress \{.*retrying"\}$/);
   });
 
-  test('sends again what arrived as other bytes', async () => {
+  test('sends an output again if it arrived corrupted', async () => {
     await writeFile(join(folder, 'out', 'model.onnx'), 'x');
-    answers = [status(400, 'the bytes that came are not those that were announced'), status(204)];
+    answers = [status(400, 'the received bytes do not match the announced digest or length'), status(204)];
     expect(await job('upload', { outputs: [output('model.onnx')] })).toMatchObject({ status: 0 });
     answers = [status(413, 'larger than the limit')];
     expect(await job('upload', { outputs: [output('model.onnx')] })).toMatchObject({ status: 7 });
   });
 
-  test('refuses a patience that is no number', async () => {
+  test('refuses a patience that is not a number', async () => {
     expect(await job('upload', {}, { OCDL_JOB_PATIENCE: 'long' })).toMatchObject({ status: 2 });
   });
 
-  test('ends with 5 when nothing listens', async () => {
+  test('exits with status 5 if nothing listens', async () => {
     await writeFile(join(folder, 'out', 'model.onnx'), 'x');
     await writeFile(
       join(folder, 'job.json'),

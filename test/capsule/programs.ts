@@ -21,7 +21,7 @@ export async function runProgram(
   const said = { stdout: '', stderr: '' };
   child.stdout.setEncoding('utf8').on('data', (text: string) => (said.stdout += text));
   child.stderr.setEncoding('utf8').on('data', (text: string) => (said.stderr += text));
-  // A program that ends before it has read its input is judged by its status, not by our broken pipe.
+  // If a program ends before it has read its input, its status counts, not the broken pipe.
   child.stdin.on('error', () => undefined);
   child.stdin.end(options.stdin ?? '');
   return new Promise((resolve, reject) => {

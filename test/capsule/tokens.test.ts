@@ -1,4 +1,4 @@
-// The pre-processing has one meaning in Python, in TypeScript and in the data that the models were trained on.
+// The pre-processing is the same in Python, in TypeScript and in the training data.
 import { createReadStream } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
@@ -42,7 +42,7 @@ function counts(text: string): Map<string, number> {
   return found;
 }
 
-test('both give the same tokens for every file of the sample', async () => {
+test('both tokenisers give the same tokens for every sample file', async () => {
   const files = await sampleFiles();
   expect(files).toHaveLength(60);
   const python = await tokensByPython(files.map((file) => file.source));
@@ -52,7 +52,7 @@ test('both give the same tokens for every file of the sample', async () => {
   });
 }, 600_000);
 
-test('both give the same tokens where the two languages read regular expressions differently', async () => {
+test('both tokenisers give the same tokens where regular expressions differ between the languages', async () => {
   const sources = [
     '',
     '\uFEFFpackage a.b;\nclass A {}',
@@ -69,12 +69,12 @@ test('both give the same tokens where the two languages read regular expressions
   expect(sources.map(javaTokens)).toEqual(await tokensByPython(sources));
 }, 600_000);
 
-test('version 1 leaves out comments, imports and the contents of strings', () => {
+test('version 1 omits comments, imports and the contents of strings', () => {
   const source = 'package p;\nimport java.util.List; // list\n/* a\nb */ class A { String s = "secret"; }';
   expect(javaTokens(source)).toBe('class A { String s = STRLIT ; }');
 });
 
-test('the tokens of a sample file are those its row of the held-out data was counted from', async () => {
+test('the tokens of a sample file match its row of the held-out data', async () => {
   const rowSchema = z.object({
     id: z.string(),
     inputs: z.object({ source: z.string() }),

@@ -57,7 +57,7 @@ async function metricsOnHeldOut(trained: JobFolders): Promise<Record<string, num
 const json = async (folders: JobFolders, name: string): Promise<unknown> =>
   JSON.parse(await readFile(join(folders.outputs, name), 'utf8'));
 
-test('the Random Forest reaches its figures, and the same seed gives the same bytes', async () => {
+test('the random forest reaches its expected metrics, and the same seed gives the same bytes', async () => {
   // Python orders sets by a hash that differs from process to process: two seeds of it that are known to differ.
   const first = await train({ seed: 7 }, { PYTHONHASHSEED: '0' });
   const second = await train({ seed: 7 }, { PYTHONHASHSEED: '1' });
@@ -74,7 +74,7 @@ test('the Random Forest reaches its figures, and the same seed gives the same by
   expect(metrics['f1']).toBeGreaterThan(0.6);
 }, 600_000);
 
-test('the linear SVM reaches its figures, below those of the forest', async () => {
+test('the linear SVM reaches its expected metrics, which are below those of the forest', async () => {
   const { folders, ended } = await train({ model: 'svm' });
   expect(ended).toMatchObject({ status: 0, stderr: '' });
   const metrics = await metricsOnHeldOut(folders);
@@ -84,7 +84,7 @@ test('the linear SVM reaches its figures, below those of the forest', async () =
   expect(metrics['average_precision']).toBeLessThan(0.74);
 }, 600_000);
 
-test('projects that are left out are not trained on, and every figure in the card is a number', async () => {
+test('excluded projects are not used for training, and every metric in the card is a number', async () => {
   const { folders, ended } = await train({ leave_out: 'commons-configuration, jedis', trees: 20 });
   expect(ended).toMatchObject({ status: 0, stderr: '' });
   const own = (await json(folders, 'metrics.json')) as Record<string, unknown>;
@@ -94,7 +94,7 @@ test('projects that are left out are not trained on, and every figure in the car
 }, 600_000);
 
 test.each(['random-forest', 'svm'])(
-  '%s: shuffled labels teach nothing',
+  '%s: a model trained on shuffled labels learns nothing',
   async (model) => {
     const { folders, ended } = await train({ model, shuffle_labels: true, trees: 40 });
     expect(ended).toMatchObject({ status: 0, stderr: '' });
@@ -108,7 +108,7 @@ test.each(['random-forest', 'svm'])(
 );
 
 test.each(['random-forest', 'svm'])(
-  '%s: any server can check itself by the golden samples',
+  '%s: any server can verify itself with the golden samples',
   async (model) => {
     const { folders } = await train({ model, trees: 20, name: 'mine', type: 'other-type' });
     const ended = await runProgram(python, ['-c', ASK, folders.outputs]);
@@ -148,7 +148,7 @@ test.each([
   600_000,
 );
 
-test('a graph that answers otherwise than the library is not written', async () => {
+test('a graph whose predictions differ from the library’s is not written', async () => {
   const folders = await jobFolders({ trees: 5 });
   made.push(folders);
   await copyFile(join(EXAMPLE, 'data', 'train.npz'), join(folders.inputs, 'train.npz'));
@@ -165,7 +165,7 @@ train.main()`;
   await expect(readFile(join(folders.outputs, 'model.onnx'))).rejects.toThrow('ENOENT');
 }, 600_000);
 
-test('the lock in the code tree is the platform’s', async () => {
+test('the lock in the code tree equals the platform’s', async () => {
   const [own, platform] = [join(EXAMPLE, 'model'), CAPSULE].map((folder) =>
     readFile(join(folder, 'requirements.lock'), 'utf8'),
   );

@@ -1,9 +1,9 @@
-// Archives that come as inputs: honest ones unpack, hostile ones leave nothing behind.
+// Archives as inputs: valid ones are unpacked, hostile ones leave nothing behind.
 import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { findPython } from '../../deploy/local/python.ts';
+import { findPython } from '../../activities/adapters/local-process/python.ts';
 import { runProgram } from './programs.ts';
 
 /** Makes an archive of the entries given as [kind, name, content or target]. */
@@ -57,7 +57,7 @@ async function unpackAsInput(path: string) {
   return runProgram(python, ['-m', 'ocdl.job', 'fetch', folder], { env: { OCDL_JOB_TOKEN: 'token' } });
 }
 
-test('an honest archive unpacks into its own folder, twice the same', async () => {
+test('a valid archive is unpacked into its own folder, reproducibly', async () => {
   const path = await archive([
     ['dir', 'model/', ''],
     ['file', './model/train.py', 'print(1)'],
@@ -72,9 +72,9 @@ test('an honest archive unpacks into its own folder, twice the same', async () =
 });
 
 test.each<[string, readonly Entry[], RegExp]>([
-  ['a name that climbs', [['file', '../evil', 'x']], /leaves its folder/],
-  ['a name that climbs from below', [['file', 'a/../../evil', 'x']], /leaves its folder/],
-  ['an absolute name', [['file', '/tmp/evil', 'x']], /leaves its folder/],
+  ['a name that leaves the folder', [['file', '../evil', 'x']], /is outside its folder/],
+  ['a name that leaves the folder from a subfolder', [['file', 'a/../../evil', 'x']], /is outside its folder/],
+  ['an absolute name', [['file', '/tmp/evil', 'x']], /is outside its folder/],
   ['a symbolic link', [['symlink', 'link', '/etc/passwd']], /links are refused/],
   [
     'a file behind a symbolic link',
@@ -92,9 +92,9 @@ test.each<[string, readonly Entry[], RegExp]>([
     ],
     /links are refused/,
   ],
-  ['a named pipe', [['fifo', 'pipe', '']], /neither a plain file nor a folder/],
-  ['a device', [['device', 'null', '']], /neither a plain file nor a folder/],
-  ['a sparse file', [['sparse', 'huge', '']], /neither a plain file nor a folder/],
+  ['a named pipe', [['fifo', 'pipe', '']], /neither a regular file nor a folder/],
+  ['a device', [['device', 'null', '']], /neither a regular file nor a folder/],
+  ['a sparse file', [['sparse', 'huge', '']], /neither a regular file nor a folder/],
   [
     'the same name twice',
     [
@@ -103,7 +103,7 @@ test.each<[string, readonly Entry[], RegExp]>([
     ],
     /File exists/,
   ],
-])('%s is refused with 6 and leaves nothing', async (_name, entries, message) => {
+])('%s is refused with status 6 and leaves nothing', async (_name, entries, message) => {
   const ended = await unpackAsInput(await archive([['file', 'first', 'fine'], ...entries]));
   expect(ended.status).toBe(6);
   expect(ended.stderr).toMatch(message);
@@ -111,7 +111,7 @@ test.each<[string, readonly Entry[], RegExp]>([
   expect((await readdir(folder)).sort()).toEqual(['in', 'job.json']);
 });
 
-test('a damaged archive is refused with 6', async () => {
+test('a damaged archive is refused with status 6', async () => {
   const path = await archive([['file', 'a', 'x'.repeat(5000)]]);
   await writeFile(path, (await readFile(path)).subarray(0, 2000));
   expect(await unpackAsInput(path)).toMatchObject({ status: 6 });
@@ -124,12 +124,12 @@ test.each([
   ['bytes', '9', '10', 1],
   ['entries', '100', '1', 1],
   ['neither', '10', '2', 0],
-])('an archive over the bound of %s is refused', async (_name, mostBytes, mostEntries, status) => {
+])('the limits of an archive: %s', async (_name, mostBytes, mostEntries, status) => {
   const path = await archive([
     ['file', 'a', '01234'],
     ['file', 'b', '56789'],
   ]);
   const ended = await runProgram(python, ['-c', BOUNDED, path, join(folder, 'out'), mostBytes, mostEntries]);
   expect(ended.status).toBe(status);
-  if (status !== 0) expect(ended.stderr).toContain('goes over');
+  if (status !== 0) expect(ended.stderr).toContain('exceeds the limit');
 });

@@ -1,4 +1,4 @@
-// Wheels and source archives made for tests, well-behaved and hostile ones, and a package index on loopback that offers them.
+// Wheels and source archives made for tests, well-behaved and hostile ones, and a package index on loopback that serves them.
 import { createHash } from 'node:crypto';
 import { execFileSync } from 'node:child_process';
 import { createServer } from 'node:http';
@@ -16,6 +16,8 @@ export interface WheelGiven {
   /** Files besides the dist-info; a name may be hostile, or come twice. */
   readonly files?: readonly (readonly [name: string, content: string])[];
   readonly entryPoints?: string;
+  /** By default `ZIP_DEFLATED`, which pip uses. */
+  readonly compression?: 'ZIP_DEFLATED' | 'ZIP_BZIP2' | 'ZIP_LZMA';
   /** Lines besides those that are right. */
   readonly record?: string;
 }
@@ -29,9 +31,10 @@ const made = (file: string, bytes: Buffer): Made => ({
 const ZIP = `
 import json, sys, warnings, zipfile
 warnings.simplefilter("ignore")
-with zipfile.ZipFile(sys.stdout.buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+compression = getattr(zipfile, sys.argv[1])
+with zipfile.ZipFile(sys.stdout.buffer, "w", compression) as archive:
     for name, content in json.load(sys.stdin):
-        archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+        archive.writestr(zipfile.ZipInfo(name), content, compression)
 `;
 
 /** Makes a wheel as any tool would, with these files. */
@@ -45,7 +48,11 @@ export function makeWheel({ name = 'thing', version = '1.0', files = [], ...more
   ];
   const record = [...all.map(([path]) => path), `${info}/RECORD`].map((path) => `${path},,\n`).join('');
   const entries = [...all, [`${info}/RECORD`, record + (more.record ?? '')]];
-  const bytes = execFileSync('python3', ['-c', ZIP], { input: JSON.stringify(entries), maxBuffer: 1 << 28 });
+  const compression = more.compression ?? 'ZIP_DEFLATED';
+  const bytes = execFileSync('python3', ['-c', ZIP, compression], {
+    input: JSON.stringify(entries),
+    maxBuffer: 1 << 28,
+  });
   return made(`${name}-${version}-py3-none-any.whl`, bytes);
 }
 
@@ -102,7 +109,7 @@ export async function startIndex(packages: readonly Made[]): Promise<PackageInde
         .writeHead(200, { 'content-type': 'text/html' })
         .end(`<!DOCTYPE html><html><body>${links.join('<br>')}</body></html>`);
     };
-    // Nobody waits for an answer after the test.
+    // No client waits for an answer after the test.
     setTimeout(answer, trouble.delayMs ?? 0).unref();
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));

@@ -1,4 +1,4 @@
-// The contract of ArtifactStore, for every adapter: whole files or none, the bytes that were meant, nothing overwritten unasked.
+// The contract of ArtifactStore, for every adapter: complete files or none, correct bytes, no unrequested overwrites.
 import type { StoreSubject } from './artifact-store/material.ts';
 import { readingCases } from './artifact-store/reading.ts';
 import { writingCases } from './artifact-store/writing.ts';

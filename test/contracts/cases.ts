@@ -9,7 +9,7 @@ export interface Case<Subject> {
   run(subject: Subject): Promise<void>;
 }
 
-/** A real system on a loaded machine may need this long for one step (a consumer group forms in about 3 s). Set lower where waiting in vain is the point. */
+/** A real system on a loaded machine may need this long for one step (a consumer group forms in about 3 s). Lower where a case expects a timeout. */
 export const patience = { ms: 90_000 };
 /** Some cases wait several times. */
 export const CASE_TIMEOUT_MS = 300_000;
@@ -38,12 +38,12 @@ export function registerCases<Subject extends { readonly close: () => Promise<vo
   });
 }
 
-/** A name that no other case, and no earlier run over a system that keeps its data, has used. */
+/** A unique name, also across earlier runs on a system that keeps its data. */
 export function freshName(prefix: string): string {
   return `${prefix}-${Date.now().toString(36)}${Math.random().toString(36).slice(2, 8)}`;
 }
 
-/** Waits until something holds; fails with what was missing. */
+/** Waits until a condition holds; otherwise fails and says what was missing. */
 export async function eventually(what: string, holds: () => boolean): Promise<void> {
   for (const until = Date.now() + patience.ms; !holds(); await sleep(10))
     assert.ok(Date.now() < until, `after ${patience.ms} ms still not: ${what}`);
@@ -79,7 +79,7 @@ export async function collect(source: AsyncIterable<Uint8Array>): Promise<Buffer
 export interface Fault<Subject> {
   readonly name: string;
   readonly caughtBy: string;
-  /** What the case fails with, where that is neither its assertion nor an error that the fault planted. */
+  /** The expected failure, if it is neither an assertion of the case nor a planted error. */
   readonly failsWith?: RegExp;
   wrap(good: Subject): Subject;
 }

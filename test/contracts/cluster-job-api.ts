@@ -1,4 +1,4 @@
-// The API's job resource as the contract of clusters needs it: gives inputs, takes outputs, by a token good for one job.
+// The API's job resource as the contract of clusters needs it: serves inputs and accepts outputs, with a token for one job.
 import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -12,7 +12,7 @@ export interface JobApi {
   readonly open: (job: string, token: string, inputs: ReadonlyMap<string, Uint8Array>) => void;
   /** What was uploaded, by name. */
   readonly outputs: (job: string) => ReadonlyMap<string, Buffer>;
-  /** Answers every request with 503 from now on, or no more. */
+  /** Answers every request with 503 from now on, or stops doing so. */
   readonly setAway: (isAway: boolean) => void;
   /** Answers every upload after so many milliseconds. */
   readonly setSlow: (uploadMs: number) => void;

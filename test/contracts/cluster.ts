@@ -57,7 +57,7 @@ export function pythonJob(api: JobApi, given: JobGiven, more: Readonly<Record<st
 
 const watch = (signal: AbortSignal = new AbortController().signal): { signal: AbortSignal } => ({ signal });
 
-/** Runs `code` with a watch that nobody ends. */
+/** Runs `code` with a signal that is never aborted. */
 const runCode = (harness: ClusterHarness, given: JobGiven): Promise<JobOutcome> =>
   harness.cluster.runJob(pythonJob(harness.api, given), watch());
 
@@ -74,7 +74,7 @@ const uniqueSleep = (): { code: string; marker: string } => {
   return { code, marker };
 };
 
-/** Waits until something is so; says what was not. */
+/** Waits until a condition holds; otherwise says what was missing. */
 export async function eventually(what: string, isSo: () => Promise<boolean>, withinMs = 30_000): Promise<void> {
   const until = Date.now() + withinMs;
   while (!(await isSo())) {
@@ -93,7 +93,7 @@ const reported = (outcome: JobOutcome): string => JSON.stringify(outcome).slice(
 
 export const clusterCases: readonly ClusterCase[] = [
   {
-    name: 'a job gets its inputs, its code and its parameters, and its outputs arrive',
+    name: 'a job gets its inputs, code and parameters, and its outputs arrive',
     run: async ({ cluster, api }) => {
       const code = `
 import json, os
@@ -115,7 +115,7 @@ open("scratch.txt", "w").write("the working folder is writable")
     },
   },
   {
-    name: 'a job that exits with a status has failed with it',
+    name: 'a job that exits with a non-zero status has failed with that status',
     run: async (harness) => {
       const outcome = await runCode(harness, { code: 'import sys; print("why it failed"); sys.exit(7)' });
       assertOutcome(outcome, { status: 'failed', reason: 'exit', exitCode: 7 });
@@ -123,7 +123,7 @@ open("scratch.txt", "w").write("the working folder is writable")
     },
   },
   {
-    name: 'a job that exits with status 1 has failed, even when its outputs are there',
+    name: 'a job that exits with status 1 has failed, even if its outputs exist',
     run: async (harness) => {
       const code = 'import os, sys; open(os.environ["OCDL_OUTPUTS"] + "/m", "w").write("half"); sys.exit(1)';
       const spec = pythonJob(harness.api, { code, outputs: [{ name: 'm', required: true }] });
@@ -133,14 +133,14 @@ open("scratch.txt", "w").write("the working folder is writable")
     },
   },
   {
-    name: 'a job that a signal ends has failed',
+    name: 'a job that is ended by a signal has failed',
     run: async (harness) => {
       const outcome = await runCode(harness, { code: 'import os, signal; os.kill(os.getpid(), signal.SIGSEGV)' });
       assertOutcome(outcome, { status: 'failed', reason: 'exit', exitCode: 139 });
     },
   },
   {
-    name: 'a job without its required output has failed for its outputs',
+    name: 'a job without a required output has failed for that reason',
     run: async (harness) => {
       const outcome = await runCode(harness, { code: 'pass', outputs: [{ name: 'model.onnx', required: true }] });
       assertOutcome(outcome, { status: 'failed', reason: 'outputs' });
@@ -148,7 +148,7 @@ open("scratch.txt", "w").write("the working folder is writable")
     },
   },
   {
-    name: 'an output that is a link, a folder or a pipe does not leave',
+    name: 'an output that is a link, a folder or a pipe is not uploaded',
     run: async ({ cluster, api }) => {
       for (const act of ['os.symlink("/etc/passwd", path)', 'os.mkdir(path)', 'os.mkfifo(path)']) {
         const code = `import os\npath = os.environ["OCDL_OUTPUTS"] + "/m"\n${act}`;
@@ -160,7 +160,7 @@ open("scratch.txt", "w").write("the working folder is writable")
     },
   },
   {
-    name: 'an input with other bytes than declared fails to be fetched, and the program never runs',
+    name: 'an input that differs from its declared digest fails the fetch, and the program never runs',
     run: async ({ cluster, api }) => {
       const spec = pythonJob(api, { code: 'print("it ran")' });
       const inputs = spec.inputs.map((input) => ({ ...input, sha256: '0'.repeat(64) as Digest }));
@@ -173,12 +173,12 @@ open("scratch.txt", "w").write("the working folder is writable")
     name: 'a token that the API refuses fails the fetch',
     run: async (harness) => {
       const outcome = await runCode(harness, { code: 'pass', token: 'forged' });
-      // Run again, it has another token.
+      // The second run has a new token.
       assertOutcome(outcome, { status: 'failed', reason: 'fetch' });
     },
   },
   {
-    name: 'inputs that the API cannot give now fail the fetch, which passes',
+    name: 'inputs that the API cannot provide at the moment fail the fetch with a retryable failure',
     run: async ({ cluster, api }) => {
       const spec = pythonJob(api, { code: 'print("it ran")' });
       api.setAway(true);
@@ -188,7 +188,7 @@ open("scratch.txt", "w").write("the working folder is writable")
     },
   },
   {
-    name: 'a job that had finished when the API was unavailable is not run again: its outputs are uploaded',
+    name: 'a job that finished while the API was unavailable does not run again: its outputs are uploaded',
     run: async ({ cluster, api }) => {
       const code = `
 import os, random
@@ -208,17 +208,17 @@ print('::progress {"done": 1, "total": 1, "message": "trained"}', flush=True)
       assert.equal(again.log.match(/a week of training/g)?.length, 1, reported(again));
       const uploaded = api.outputs(spec.data.job).get('m')?.toString();
       assert.match(uploaded ?? '', /^0\.\d+$/);
-      // Its answer may have been lost on its way: the same job once more gets the same.
+      // Its answer may have been lost: the same job again gets the same answer.
       assertOutcome(await cluster.runJob(spec, watch()), { status: 'succeeded', log: again.log });
       assert.equal(api.outputs(spec.data.job).get('m')?.toString(), uploaded);
-      // Of other inputs it is another job.
+      // With other inputs it is a different job.
       const other = await cluster.runJob({ ...spec, parameters: { seed: 2 } }, watch());
       assertOutcome(other, { status: 'succeeded' });
       assert.notEqual(api.outputs(spec.data.job).get('m')?.toString(), uploaded);
     },
   },
   {
-    name: 'the deadline is the program’s own: a slow upload after it does not lose what was made',
+    name: 'the deadline applies to the program only: a slow upload after it does not lose the outputs',
     run: async ({ cluster, api }) => {
       const code = 'import os; open(os.environ["OCDL_OUTPUTS"] + "/m", "w").write("made")';
       const spec = pythonJob(api, { code, outputs: [{ name: 'm', required: true }], deadlineSeconds: 3 });
@@ -228,7 +228,7 @@ print('::progress {"done": 1, "total": 1, "message": "trained"}', flush=True)
     },
   },
   {
-    name: 'a job that somebody else kills was killed, and runs again under its name',
+    name: 'a job that is killed from outside is reported as killed, and can run again under its name',
     run: async ({ cluster, api, kill, running }) => {
       for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
         const { code, marker } = uniqueSleep();
@@ -245,7 +245,7 @@ print('::progress {"done": 1, "total": 1, "message": "trained"}', flush=True)
     },
   },
   {
-    name: 'the program sees neither the token nor variables of the platform',
+    name: 'the program sees neither the token nor the platform’s variables',
     run: async (harness) => {
       const code = 'import os; print("names", " ".join(sorted(os.environ)))';
       const outcome = await runCode(harness, { code });
@@ -255,7 +255,7 @@ print('::progress {"done": 1, "total": 1, "message": "trained"}', flush=True)
     },
   },
   {
-    name: 'progress lines are told and left out of the log; what does not parse is an ordinary line',
+    name: 'progress lines are reported and left out of the log; malformed ones are ordinary lines',
     run: async ({ cluster, api }) => {
       const code = `
 print('::progress {"done": 1, "total": 2, "message": "half"}')
@@ -279,7 +279,7 @@ print('::progress {"done": 2, "total": 2, "message": "all"}')
     },
   },
   {
-    name: 'the log holds both streams as readable text, whatever bytes they are, and its last 64 KiB',
+    name: 'the log has the last 64 KiB of both streams as readable text, whatever their bytes',
     run: async (harness) => {
       const code = `
 import sys
@@ -302,12 +302,12 @@ sys.stdout.write("the last words without an end of line")
     },
   },
   {
-    name: 'a job past its deadline is ended and has timed out',
+    name: 'a job past its deadline is stopped and has timed out',
     run: async ({ cluster, api, running }) => {
       const { code, marker } = uniqueSleep();
       const spec = pythonJob(api, { code, argv: ['python', 'in/code/main.py', marker], deadlineSeconds: 3 });
       const abort = new AbortController();
-      // So that a cluster that knows no deadline fails this case instead of holding it.
+      // A cluster without deadlines then fails this case instead of blocking it.
       const late = new assert.AssertionError({ message: 'it still ran long after its deadline' });
       const tooLong = setTimeout(() => abort.abort(late), patience.ms);
       try {
@@ -320,7 +320,7 @@ sys.stdout.write("the last words without an end of line")
     },
   },
   {
-    name: 'an abort ends the job and everything it started, then rejects',
+    name: 'an abort stops the job and all processes it started, then rejects',
     run: async ({ cluster, api, running }) => {
       const { code, marker } = uniqueSleep();
       const spec = pythonJob(api, { code, argv: ['python', 'in/code/main.py', marker] });
@@ -334,7 +334,7 @@ sys.stdout.write("the last words without an end of line")
     },
   },
   {
-    name: 'a job that is aborted before it began never runs',
+    name: 'a job that is aborted before its start never runs',
     run: async ({ cluster, api }) => {
       const spec = pythonJob(api, { code: 'pass' });
       await assert.rejects(cluster.runJob(spec, watch(AbortSignal.abort(new Error('too early')))), /too early/);
@@ -342,7 +342,7 @@ sys.stdout.write("the last words without an end of line")
     },
   },
   {
-    name: 'the same name again ends the earlier job and starts over',
+    name: 'starting the same name again stops the earlier job',
     run: async ({ cluster, api, running }) => {
       const { code, marker } = uniqueSleep();
       const first = pythonJob(api, { code, argv: ['python', 'in/code/main.py', marker] });
@@ -356,7 +356,7 @@ sys.stdout.write("the last words without an end of line")
     },
   },
   {
-    name: 'a name that is none is refused',
+    name: 'an invalid name is refused',
     run: async ({ cluster, api }) => {
       const spec = pythonJob(api, { code: 'pass', name: '../outside' });
       await assert.rejects(cluster.runJob(spec, watch()), { type: 'InvalidInput' });
@@ -364,7 +364,7 @@ sys.stdout.write("the last words without an end of line")
     },
   },
   {
-    name: 'a service is ready when it has started, answers under its name once more, and stops',
+    name: 'a service is ready once it has started, is found again by its name, and stops',
     run: async ({ cluster, model, get }) => {
       const spec = { name: `s${randomUUID().slice(0, 8)}`, files: model, version: '3', compute: 'cpu' } as const;
       const first = await cluster.startService(spec, new AbortController().signal);
@@ -380,7 +380,7 @@ sys.stdout.write("the last words without an end of line")
     },
   },
   {
-    name: 'a service that somebody else kills says so',
+    name: 'a service that is killed from outside is reported as killed',
     run: async ({ cluster, model, kill, get }) => {
       const spec = { name: `s${randomUUID().slice(0, 8)}`, files: model, version: '3', compute: 'cpu' } as const;
       const { address, ended } = await cluster.startService(spec, new AbortController().signal);
@@ -396,21 +396,21 @@ sys.stdout.write("the last words without an end of line")
     },
   },
   {
-    name: 'a model that cannot be served is an error with the last lines of its log',
+    name: 'a model that cannot be served gives an error with the last lines of its log',
     run: async ({ cluster, brokenModel }) => {
       const spec = { name: `s${randomUUID().slice(0, 8)}`, files: brokenModel, version: '1', compute: 'cpu' } as const;
       await assert.rejects(cluster.startService(spec, new AbortController().signal), /last lines of its log:\n.*\S/s);
     },
   },
   {
-    name: 'to stop a service that is not there is fine',
+    name: 'stopping a service that does not exist succeeds',
     run: ({ cluster }) => cluster.stopService('nobody-started-this'),
   },
 ];
 
 /** Registers every case as a test of this cluster. */
 export function clusterContract(name: string, open: () => Promise<ClusterHarness>): void {
-  describe(`${name}: the contract of clusters`, () => {
+  describe(`${name}: the cluster contract`, () => {
     const opened: { harness?: ClusterHarness } = {};
     beforeAll(async () => {
       opened.harness = await open();

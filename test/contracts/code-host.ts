@@ -50,7 +50,7 @@ export function untar(archive: Buffer): Map<string, string> {
 
 export const codeHostCases: readonly Case<HostSubject>[] = [
   {
-    name: 'makes a repository with one empty commit on main, once',
+    name: 'creates a repository with one empty commit on main, once',
     async run({ host, another }) {
       const repository = `${freshName('contract')}/code`;
       await rejectsAs('NotFound', 'reading before', host.resolve(repository, 'main'));
@@ -88,7 +88,7 @@ export const codeHostCases: readonly Case<HostSubject>[] = [
     },
   },
   {
-    name: 'keeps the files that a commit does not name',
+    name: 'keeps files that a commit does not mention',
     async run({ host }) {
       const repository = await freshRepository(host);
       const first = await change(host, repository, { 'a.txt': 'a1', 'folder/b.txt': 'b1' });
@@ -105,7 +105,7 @@ export const codeHostCases: readonly Case<HostSubject>[] = [
     },
   },
   {
-    name: 'commits nothing when the branch holds exactly this already',
+    name: 'makes no commit if the branch already has exactly these files',
     async run({ host, another }) {
       const repository = await freshRepository(host);
       const first = await change(host, repository, { 'a.txt': 'a', 'gone.txt': null });
@@ -119,7 +119,7 @@ export const codeHostCases: readonly Case<HostSubject>[] = [
     },
   },
   {
-    name: 'deletes files, and a missing one is fine',
+    name: 'deletes files; deleting a missing file succeeds',
     async run({ host }) {
       const repository = await freshRepository(host);
       await change(host, repository, { 'a.txt': 'a', 'b/c.txt': 'c', 'b/d.txt': 'd' });
@@ -132,7 +132,7 @@ export const codeHostCases: readonly Case<HostSubject>[] = [
     },
   },
   {
-    name: 'makes a branch from main and leaves the others as they are',
+    name: 'creates a branch from main and leaves other branches unchanged',
     async run({ host }) {
       const repository = await freshRepository(host);
       const main = await change(host, repository, { 'a.txt': 'main' });
@@ -154,7 +154,7 @@ export const codeHostCases: readonly Case<HostSubject>[] = [
     },
   },
   {
-    name: 'keeps every one of twenty commits made at once',
+    name: 'keeps each of twenty concurrent commits',
     async run({ host, another }) {
       const repository = await freshRepository(host);
       const hosts = [host, await another()];
@@ -176,7 +176,7 @@ export const codeHostCases: readonly Case<HostSubject>[] = [
     },
   },
   {
-    name: 'says "none" of what is not there',
+    name: 'returns undefined for repositories, branches and files that do not exist',
     async run({ host }) {
       const repository = await freshRepository(host);
       await change(host, repository, { 'folder/a.txt': 'a' });
@@ -194,7 +194,7 @@ export const codeHostCases: readonly Case<HostSubject>[] = [
     },
   },
   {
-    name: 'archives the tree of a commit, the same bytes each time',
+    name: 'archives the tree of a commit reproducibly, byte for byte',
     async run({ host, another }) {
       const repository = await freshRepository(host);
       const commit = await change(host, repository, { 'train.py': 'print(1)\n', 'src/a.py': 'x = 1\n' });
@@ -211,7 +211,7 @@ export const codeHostCases: readonly Case<HostSubject>[] = [
     },
   },
   {
-    name: 'logs who did what when, the newest first',
+    name: 'logs author, message and time of each commit, newest first',
     async run({ host }) {
       const repository = await freshRepository(host);
       const before = Date.now();
@@ -234,7 +234,7 @@ export const codeHostCases: readonly Case<HostSubject>[] = [
     },
   },
   {
-    name: 'refuses names that could be options or lead elsewhere',
+    name: 'refuses names that could be options or that leave the repository',
     async run({ host }) {
       const repository = await freshRepository(host);
       for (const path of ['../x', '/etc/passwd', '.git/config', 'a/../b', '-x', 'a\nb', ''])
@@ -273,7 +273,7 @@ export const codeHostCases: readonly Case<HostSubject>[] = [
     },
   },
   {
-    name: 'commits nothing when the signal is aborted',
+    name: 'makes no commit if the signal is aborted',
     async run({ host }) {
       const repository = await freshRepository(host);
       const signal = AbortSignal.abort();

@@ -1,4 +1,4 @@
-// The contract of EventBus, for every adapter: nothing lost, order per key, finished once, unfinished again, hopeless put away.
+// The contract of EventBus, for every adapter: no losses, order per key, redelivery of unfinished events, dead letters.
 import { registerCases, type Case } from './cases.ts';
 import { deliveryCases } from './event-bus/delivery.ts';
 import { failureCases } from './event-bus/failures.ts';

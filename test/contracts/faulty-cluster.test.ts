@@ -1,4 +1,4 @@
-// The contract of clusters notices faults: each faulty cluster makes the case fail that is named for it.
+// The cluster contract detects faults: each faulty cluster fails its named case.
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Cluster, JobOutcome } from '../../activities/ports.ts';
@@ -6,19 +6,19 @@ import { openLocalCluster } from '../adapters/local-cluster.ts';
 import { patience } from './cases.ts';
 import { clusterCases, type ClusterHarness } from './cluster.ts';
 
-/** Ten times what a sound cluster takes; one that ignores a deadline is waited for so long. */
+/** Ten times what a correct cluster takes; the time limit for one that ignores a deadline. */
 patience.ms = 20_000;
 
 interface Fault {
   readonly name: string;
-  /** The case that must notice. */
+  /** The case that must fail. */
   readonly noticedBy: string;
   readonly of: (cluster: Cluster) => Cluster;
 }
 
 type Reason = Extract<JobOutcome, { status: 'failed' }>['reason'];
 
-/** Runs jobs as the cluster does, with one reason of failure told as another. */
+/** Runs jobs as the cluster does, but reports one failure reason as another. */
 const renaming =
   (cluster: Cluster, from: Reason, to: Reason): Cluster['runJob'] =>
   async (spec, watch) => {
@@ -29,7 +29,7 @@ const renaming =
 const faults: readonly Fault[] = [
   {
     name: 'reports success on exit 1',
-    noticedBy: 'a job that exits with status 1 has failed, even when its outputs are there',
+    noticedBy: 'a job that exits with status 1 has failed, even if its outputs exist',
     of: (cluster) => ({
       ...cluster,
       runJob: async (spec, watch) => {
@@ -40,12 +40,12 @@ const faults: readonly Fault[] = [
   },
   {
     name: 'loses outputs',
-    noticedBy: 'a job gets its inputs, its code and its parameters, and its outputs arrive',
+    noticedBy: 'a job gets its inputs, code and parameters, and its outputs arrive',
     of: (cluster) => ({ ...cluster, runJob: (spec, watch) => cluster.runJob({ ...spec, outputs: [] }, watch) }),
   },
   {
-    name: 'lets a job outlive its cancel',
-    noticedBy: 'an abort ends the job and everything it started, then rejects',
+    name: 'lets a job survive its cancellation',
+    noticedBy: 'an abort stops the job and all processes it started, then rejects',
     of: (cluster) => ({
       ...cluster,
       runJob: (spec, watch) => {
@@ -60,31 +60,31 @@ const faults: readonly Fault[] = [
   },
   {
     name: 'ignores the deadline',
-    noticedBy: 'a job past its deadline is ended and has timed out',
+    noticedBy: 'a job past its deadline is stopped and has timed out',
     of: (cluster) => ({
       ...cluster,
       runJob: (spec, watch) => cluster.runJob({ ...spec, deadlineSeconds: 600 }, watch),
     }),
   },
   {
-    name: 'puts the progress lines into the log instead of telling them',
-    noticedBy: 'progress lines are told and left out of the log; what does not parse is an ordinary line',
+    name: 'writes progress lines into the log instead of reporting them',
+    noticedBy: 'progress lines are reported and left out of the log; malformed ones are ordinary lines',
     of: (cluster) => ({
       ...cluster,
       runJob: (spec, { signal, onLog }) => cluster.runJob(spec, { signal, ...(onLog && { onLog }) }),
     }),
   },
   {
-    name: 'runs without looking at what was fetched',
-    noticedBy: 'an input with other bytes than declared fails to be fetched, and the program never runs',
+    name: 'runs without checking what was fetched',
+    noticedBy: 'an input that differs from its declared digest fails the fetch, and the program never runs',
     of: (cluster) => ({
       ...cluster,
       runJob: (spec, watch) => cluster.runJob({ ...spec, inputs: [], argv: ['true'] }, watch),
     }),
   },
   {
-    name: 'trains again what had finished',
-    noticedBy: 'a job that had finished when the API was unavailable is not run again: its outputs are uploaded',
+    name: 'runs a finished job again',
+    noticedBy: 'a job that finished while the API was unavailable does not run again: its outputs are uploaded',
     of: (cluster) => ({
       ...cluster,
       runJob: (spec, watch) =>
@@ -92,18 +92,18 @@ const faults: readonly Fault[] = [
     }),
   },
   {
-    name: 'takes what passes for an end',
-    noticedBy: 'inputs that the API cannot give now fail the fetch, which passes',
+    name: 'treats a temporary failure as final',
+    noticedBy: 'inputs that the API cannot provide at the moment fail the fetch with a retryable failure',
     of: (cluster) => ({ ...cluster, runJob: renaming(cluster, 'fetch', 'inputs') }),
   },
   {
-    name: 'takes a killed job for one that failed',
-    noticedBy: 'a job that somebody else kills was killed, and runs again under its name',
+    name: 'reports a killed job as failed',
+    noticedBy: 'a job that is killed from outside is reported as killed, and can run again under its name',
     of: (cluster) => ({ ...cluster, runJob: renaming(cluster, 'killed', 'exit') }),
   },
   {
-    name: 'counts the upload to the deadline',
-    noticedBy: 'the deadline is the program’s own: a slow upload after it does not lose what was made',
+    name: 'counts the upload towards the deadline',
+    noticedBy: 'the deadline applies to the program only: a slow upload after it does not lose the outputs',
     of: (cluster) => ({
       ...cluster,
       runJob: (spec, watch) =>
@@ -114,16 +114,16 @@ const faults: readonly Fault[] = [
     }),
   },
   {
-    name: 'cannot tell that a service was killed',
-    noticedBy: 'a service that somebody else kills says so',
+    name: 'does not report that a service was killed',
+    noticedBy: 'a service that is killed from outside is reported as killed',
     of: (cluster) => ({
       ...cluster,
       startService: async (spec, signal) => ({ address: (await cluster.startService(spec, signal)).address }),
     }),
   },
   {
-    name: 'says that a service is ready before it is',
-    noticedBy: 'a model that cannot be served is an error with the last lines of its log',
+    name: 'reports a service as ready too early',
+    noticedBy: 'a model that cannot be served gives an error with the last lines of its log',
     of: (cluster) => ({
       ...cluster,
       startService: async (spec, signal) => {
@@ -136,21 +136,21 @@ const faults: readonly Fault[] = [
 
 /** Cases that no fault here has ever made fail. */
 const unproven = [
-  'a job that exits with a status has failed with it',
-  'a job that a signal ends has failed',
-  'a job without its required output has failed for its outputs',
-  'an output that is a link, a folder or a pipe does not leave',
+  'a job that exits with a non-zero status has failed with that status',
+  'a job that is ended by a signal has failed',
+  'a job without a required output has failed for that reason',
+  'an output that is a link, a folder or a pipe is not uploaded',
   'a token that the API refuses fails the fetch',
-  'the program sees neither the token nor variables of the platform',
-  'the log holds both streams as readable text, whatever bytes they are, and its last 64 KiB',
-  'a job that is aborted before it began never runs',
-  'the same name again ends the earlier job and starts over',
-  'a name that is none is refused',
-  'a service is ready when it has started, answers under its name once more, and stops',
-  'to stop a service that is not there is fine',
+  'the program sees neither the token nor the platform’s variables',
+  'the log has the last 64 KiB of both streams as readable text, whatever their bytes',
+  'a job that is aborted before its start never runs',
+  'starting the same name again stops the earlier job',
+  'an invalid name is refused',
+  'a service is ready once it has started, is found again by its name, and stops',
+  'stopping a service that does not exist succeeds',
 ];
 
-describe('the contract of clusters notices a cluster that', () => {
+describe('the cluster contract detects a cluster that', () => {
   const opened: { harness?: ClusterHarness } = {};
   beforeAll(async () => {
     opened.harness = await openLocalCluster({ sandbox: 'none' });
@@ -161,12 +161,12 @@ describe('the contract of clusters notices a cluster that', () => {
     const found = clusterCases.find(({ name }) => name === noticedBy);
     if (!found || !opened.harness) throw new Error(`there is no case "${noticedBy}", or no cluster`);
     const { harness } = opened;
-    // The case holds for the sound cluster, so that it is the fault that it notices.
+    // The case passes without the fault, so it detects the fault.
     await found.run(harness);
     await assert.rejects(found.run({ ...harness, cluster: of(harness.cluster) }), assert.AssertionError);
   });
 
-  test('has a fault for each case but these', () => {
+  test('has a fault for each case except these', () => {
     const proven = new Set(faults.map(({ noticedBy }) => noticedBy));
     assert.deepEqual(
       clusterCases.map(({ name }) => name).filter((name) => !proven.has(name)),

@@ -1,4 +1,4 @@
-// Does the contract of Records see faults? Each planted one must make the case named here fail, by an assertion.
+// The contract of Records detects faults: each planted fault must fail its named case by an assertion.
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { createPostgresRecords } from '../../activities/adapters/postgres/records.ts';
@@ -18,24 +18,24 @@ const faults: readonly RecordsFault[] = [
   ...commandFaults,
   ...decisionFaults,
   {
-    fault: 'the last installation to claim is told that the records are its own',
+    fault: 'the last installation that claims the records becomes their owner',
     seenBy: 'the first installation that claims the records keeps them',
     plant: () => ({ claimInstallation: async (installation) => installation }),
   },
   {
-    fault: 'a checkpoint comes whether anything happened or not',
-    seenBy: 'checkpoints count on, name the last row of the audit, and come only when it has grown',
+    fault: 'a checkpoint is written even if nothing has changed',
+    seenBy: 'checkpoints are numbered, name the last audit row, and are written only when the audit has grown',
     plant: (records) => ({ checkpoint: () => records.checkpoint(true) }),
   },
   {
-    fault: 'a later finding replaces all earlier ones',
+    fault: 'a later finding replaces all earlier findings',
     seenBy: 'a pause keeps the newest finding of each system until it is accepted',
     plant: (records) => {
       const last: Finding[] = [];
       return {
-        async pause(findings, audit) {
+        async pause(findings, audit, accepted) {
           last.splice(0, last.length, ...findings);
-          await records.pause(findings, audit);
+          return records.pause(findings, audit, accepted);
         },
         async paused() {
           const paused = await records.paused();
@@ -45,12 +45,68 @@ const faults: readonly RecordsFault[] = [
     },
   },
   {
-    fault: 'a pause holds up no decision',
-    seenBy: 'while all is paused no decision is made, and afterwards the same command is decided',
-    plant: () => ({ pause: async () => undefined }),
+    fault: 'a pause does not stop decisions',
+    seenBy: 'no decision is made during a pause, and the same command is decided afterwards',
+    plant: () => ({ pause: async () => true }),
   },
   {
-    fault: 'what waited for a restore has failed',
+    fault: 'a pause is entered on what was accepted since',
+    seenBy: 'what was found before a restore was accepted does not pause again',
+    plant: (records) => ({
+      pause: async (findings, audit) => records.pause(findings, audit, (await records.known()).accepted),
+    }),
+  },
+  {
+    fault: 'findings that nobody saw are accepted',
+    seenBy: 'a restore is accepted only with all that was found, and checkpoints never count back',
+    plant: (records) => ({
+      acceptRestore: async (accepted, audit) =>
+        records.acceptRestore({ ...accepted, findings: (await records.paused())?.findings ?? [] }, audit),
+    }),
+  },
+  {
+    fault: 'the time for an undo runs out during a pause',
+    seenBy: 'a pause does not count in the time for an undo',
+    plant: (records) => {
+      const first = new Map<string, string | null>();
+      return {
+        async versionStanding(key) {
+          const standing = await records.versionStanding(key);
+          const id = `${key.project}/${key.submission}`;
+          if (!first.get(id)) first.set(id, standing.undoUntil);
+          return { ...standing, undoUntil: first.get(id) ?? null };
+        },
+        async advanceVersion(id, step) {
+          const standing = await records.advanceVersion(id, step);
+          const { project, submission } = standing.version;
+          return { ...standing, undoUntil: first.get(`${project}/${submission}`) ?? null };
+        },
+      };
+    },
+  },
+  {
+    fault: 'a scan is closed as soon as a restore is accepted',
+    seenBy: 'a pause does not count in the time without labels after which a scan is closed',
+    plant: (records) => ({
+      async closeQuiet(id, quiet) {
+        await records.closeQuiet(id, quiet);
+        await records.closeStart(id, 'quiet');
+        return { until: null };
+      },
+    }),
+  },
+  {
+    fault: 'a retired key signs again while there is another one',
+    seenBy: 'a retired key signs nothing new until a home that has no other one registers it again',
+    plant: (records) => ({
+      async registerKeys(keys) {
+        for (const [id, key] of Object.entries(keys)) await records.registerKeys({ [id]: key });
+        return Object.keys(keys);
+      },
+    }),
+  },
+  {
+    fault: 'effects that waited for a restore fail',
     seenBy: 'an effect that waited for a restore leaves its decision pending, and fences nothing',
     plant: (records) => ({
       failDecision: (workflow, command, { message }) =>
@@ -58,26 +114,26 @@ const faults: readonly RecordsFault[] = [
     }),
   },
   {
-    fault: 'the floor of an accepted restore is forgotten',
+    fault: 'the number floor of an accepted restore is lost',
     seenBy:
-      'an accepted restore gives no number up to the floor again, and may void the tokens of people and applications',
+      'an accepted restore assigns no number up to the floor again, and may void the tokens of people and applications',
     plant: (records) => ({
       acceptRestore: (accepted, audit) => records.acceptRestore({ ...accepted, numbers: [] }, audit),
     }),
   },
   {
-    fault: 'another command is named as the maker of a release',
-    seenBy: 'the newest manifest of a type is known, and announced releases without one are found',
+    fault: 'a release names a different command as its origin',
+    seenBy: 'the newest manifest of a type is returned, and announced releases without a manifest are found',
     plant: () => ({ releaseCommand: async (release) => release }),
   },
   {
-    fault: 'no manifest is noted',
-    seenBy: 'the newest manifest of a type is known, and announced releases without one are found',
+    fault: 'manifests are not recorded',
+    seenBy: 'the newest manifest of a type is returned, and announced releases without a manifest are found',
     plant: () => ({ manifested: async () => undefined }),
   },
   {
     fault: 'the live pointer moves without compare-and-set',
-    seenBy: 'the live pointer moves by compare-and-set, with its deliveries and its audit',
+    seenBy: 'the live pointer moves by compare-and-set, with its deliveries and audit rows',
     plant: (records) => ({
       async moveLivePointer(move, audit) {
         const { generation } = await records.livePointer(move.application, move.type);
@@ -86,14 +142,14 @@ const faults: readonly RecordsFault[] = [
     }),
   },
   {
-    fault: 'the live pointer forgets keys',
-    seenBy: 'a key gets its first answer, also after later moves',
+    fault: 'the live pointer forgets idempotency keys',
+    seenBy: 'an idempotency key gets its first answer, even after later moves',
     plant: (records) => ({
       moveLivePointer: (move, audit) => records.moveLivePointer({ ...move, key: randomUUID() }, audit),
     }),
   },
   {
-    fault: 'the audit forgets keys',
+    fault: 'the audit forgets idempotency keys',
     seenBy: 'an audit entry is kept once per key, in order, as it was given',
     plant: (records) => ({
       record: (entries, projections) =>
@@ -104,8 +160,8 @@ const faults: readonly RecordsFault[] = [
     }),
   },
   {
-    fault: 'an entry is read once it is linked',
-    seenBy: 'an entry is read at once, after those in the chain, and counted until it is linked',
+    fault: 'an entry is visible only once it is linked',
+    seenBy: 'an entry is visible immediately, after those in the chain, and counted as unlinked until it is linked',
     plant: (records) => ({
       async audit(filter) {
         const page = await records.audit(filter);
@@ -114,8 +170,8 @@ const faults: readonly RecordsFault[] = [
     }),
   },
   {
-    fault: 'the walk knows linked rows alone',
-    seenBy: 'an entry is read at once, after those in the chain, and counted until it is linked',
+    fault: 'the verification of the audit covers linked rows only',
+    seenBy: 'an entry is visible immediately, after those in the chain, and counted as unlinked until it is linked',
     plant: (records) => ({
       async verifyAudit() {
         const { rows, unlinked, ...found } = await records.verifyAudit();
@@ -124,8 +180,8 @@ const faults: readonly RecordsFault[] = [
     }),
   },
   {
-    fault: 'the chain is not linked',
-    seenBy: 'entries written at once, and linked by many at once, stand in one chain without gaps',
+    fault: 'rows are not linked into the chain',
+    seenBy: 'concurrent entries, linked by concurrent linkers, form one chain without gaps',
     plant: (records) => {
       const unlinked = (row: AuditRow): AuditRow => ({ ...row, seq: null });
       return {
@@ -137,8 +193,8 @@ const faults: readonly RecordsFault[] = [
     },
   },
   {
-    fault: 'a page goes on after the rows that were linked when it was read',
-    seenBy: 'whoever pages through the audit while rows are linked gets each row once',
+    fault: 'a page continues after the rows that were linked at the time of reading',
+    seenBy: 'paging through the audit while rows are being linked returns each row once',
     plant: (records) => ({
       async audit({ after, limit = 100, ...filter }) {
         const all = await records.audit(filter);
@@ -151,24 +207,24 @@ const faults: readonly RecordsFault[] = [
     }),
   },
   {
-    fault: 'the audit knows no subjects',
-    seenBy: 'the audit is asked by project, by subject and by page',
+    fault: 'the audit cannot be filtered by subject',
+    seenBy: 'the audit is queried by project, by subject and by page',
     plant: (records) => ({ audit: ({ subject: _, ...filter }) => records.audit(filter) }),
   },
   {
-    fault: 'every refused request is a row',
-    seenBy: 'refused requests of a minute are the first one and their number',
+    fault: 'every refused request becomes a row',
+    seenBy: 'refused requests within a minute are stored as the first one and a count',
     plant: (records) => ({
       recordRefused: (entry) => records.record([{ ...entry, key: randomUUID() }], []),
     }),
   },
   {
-    fault: 'refused requests after the first are forgotten',
-    seenBy: 'refused requests of a minute are the first one and their number',
+    fault: 'refused requests after the first are not counted',
+    seenBy: 'refused requests within a minute are stored as the first one and a count',
     plant: (records) => ({ recordRefused: (entry) => records.record([entry], []) }),
   },
   {
-    fault: 'an entry and its projections are two transactions',
+    fault: 'an entry and its projections are written in two transactions',
     seenBy: 'entries and projections are written together or not at all',
     plant: (records) => ({
       async record(entries, projections) {
@@ -178,8 +234,8 @@ const faults: readonly RecordsFault[] = [
     }),
   },
   {
-    fault: 'a version number is given twice',
-    seenBy: 'each submission has its own version number, for ever the same',
+    fault: 'a version number is assigned twice',
+    seenBy: 'each submission has its own version number, which never changes',
     plant: (records) => ({
       async advanceVersion(...args) {
         const { version, ...standing } = await records.advanceVersion(...args);
@@ -189,8 +245,8 @@ const faults: readonly RecordsFault[] = [
     }),
   },
   {
-    fault: 'a digest never conflicts',
-    seenBy: 'the same bytes while a submission is open are a conflict that names it',
+    fault: 'equal digests never conflict',
+    seenBy: 'submitting the bytes of an open submission is a conflict that names it',
     plant: (records) => ({
       claimDigest: (...args) =>
         records.claimDigest(...args).catch((error: unknown) => {
@@ -199,8 +255,8 @@ const faults: readonly RecordsFault[] = [
     }),
   },
   {
-    fault: 'a fence ignores what is live',
-    seenBy: 'a fence names the applications where a release is live, and then fences nothing',
+    fault: 'a fence ignores live releases',
+    seenBy: 'fencing a live release fails and names the applications where it is live',
     plant: (records) => ({
       async fence(...args) {
         await records.fence(...args);
@@ -209,8 +265,8 @@ const faults: readonly RecordsFault[] = [
     }),
   },
   {
-    fault: 'a fence and a move look first and act later',
-    seenBy: 'a fence and a move never both succeed',
+    fault: 'a fence and a move check first and act in another transaction',
+    seenBy: 'a concurrent fence and move never both succeed',
     plant: (records) => {
       const fences = new Set<string>();
       const isLive = async (release: string) => {
@@ -234,22 +290,22 @@ const faults: readonly RecordsFault[] = [
     },
   },
   {
-    fault: 'a release number is lost with every repeated command',
+    fault: 'every repeated command uses up a release number',
     seenBy: 'releases of a type are numbered without gaps, once per command',
     plant: (records) => ({ allotRelease: (_, release) => records.allotRelease(randomUUID(), release) }),
   },
   {
-    fault: 'releases that are not announced are listed to everybody',
-    seenBy: 'releases are listed by number, and on demand those alone that are announced',
+    fault: 'unannounced releases are listed',
+    seenBy: 'releases are listed by number, optionally only announced ones',
     plant: (records) => ({ releases: ({ announced: _, ...filter }) => records.releases(filter) }),
   },
   {
-    fault: 'a tag is not asked for',
+    fault: 'the tag filter is ignored',
     seenBy: 'versions are filtered by every field, and by several at once',
     plant: (records) => ({ versions: ({ tag: _, ...filter }) => records.versions(filter) }),
   },
   {
-    fault: 'of several words one is enough',
+    fault: 'a search matches if any one of its words matches',
     seenBy: 'versions are filtered by every field, and by several at once',
     plant: (records) => ({
       versions: ({ text, ...filter }) =>
@@ -257,12 +313,12 @@ const faults: readonly RecordsFault[] = [
     }),
   },
   {
-    fault: 'an order that is asked for is not kept',
+    fault: 'the requested sort order is ignored',
     seenBy: 'versions are sorted by time and by number, each once, page by page',
     plant: (records) => ({ versions: ({ order: _, ...filter }) => records.versions(filter) }),
   },
   {
-    fault: 'the list of versions gives whole rows',
+    fault: 'the list of versions returns whole rows',
     seenBy: 'versions and evaluations are listed newest first, by filter and by page',
     plant: (records) => ({
       async versions(filter) {
@@ -275,7 +331,7 @@ const faults: readonly RecordsFault[] = [
     }),
   },
   {
-    fault: 'a version is found by the number of another model',
+    fault: 'a version is found by the number of a different model',
     seenBy: 'a version is found by its number',
     plant: (records) => ({
       versionByNumber: async (project, _, number) =>
@@ -283,8 +339,8 @@ const faults: readonly RecordsFault[] = [
     }),
   },
   {
-    fault: 'a page of evaluations is filtered after it was cut',
-    seenBy: 'a page of evaluations has what a person may see, and is full',
+    fault: 'a page of evaluations is filtered after its limit is applied',
+    seenBy: 'a page of evaluations is full and has only what the person may see',
     plant: (records) => ({
       async evaluations({ seenBy, ...filter }) {
         const page = await records.evaluations(filter);
@@ -299,13 +355,13 @@ const faults: readonly RecordsFault[] = [
     }),
   },
   {
-    fault: 'everybody sees private tests',
-    seenBy: 'a page of evaluations has what a person may see, and is full',
+    fault: 'private tests are visible to everybody',
+    seenBy: 'a page of evaluations is full and has only what the person may see',
     plant: (records) => ({ evaluations: ({ seenBy: _, ...filter }) => records.evaluations(filter) }),
   },
   {
-    fault: 'a revoked token still opens',
-    seenBy: 'a token opens for its holder until it is revoked',
+    fault: 'a revoked token is still accepted',
+    seenBy: 'a token is accepted for its holder until it is revoked',
     plant: (records) => {
       const remembered = new Map<string, Principal>();
       return {
@@ -318,8 +374,8 @@ const faults: readonly RecordsFault[] = [
     },
   },
   {
-    fault: 'whoever is in one project is in all',
-    seenBy: 'a token tells how its holder stands in a project',
+    fault: 'a member of one project is a member of all',
+    seenBy: 'a token gives its holder’s role in a project',
     plant: (records) => ({
       async principalIn(sha256, project) {
         const found = await records.principalIn(sha256, project);
@@ -328,20 +384,20 @@ const faults: readonly RecordsFault[] = [
     }),
   },
   {
-    fault: 'a write counts again when it comes late',
-    seenBy: 'roles are replaced and removed, and an earlier write that comes late again changes nothing',
+    fault: 'a late repeated write is applied again',
+    seenBy: 'roles are replaced and removed, and a late repeated write changes nothing',
     plant: (records) => ({
       setMember: (project, member, audit) => records.setMember(project, member, { ...audit, key: randomUUID() }),
     }),
   },
   {
-    fault: 'what was live at a time is what is live now',
-    seenBy: 'what was live at a time is known, and what has been',
+    fault: 'the release that was live at a time is the one that is live now',
+    seenBy: 'returns the release that was live at a given time, and all that were live',
     plant: (records) => ({ liveAt: (application, type) => records.livePointer(application, type) }),
   },
   {
-    fault: 'a release is known by the id of its command alone',
-    seenBy: 'commands of one id to two submissions are two releases',
+    fault: 'a release is identified by its command id alone',
+    seenBy: 'the same command id on two submissions makes two releases',
     plant: (records) => {
       const known = new Map<string, Promise<Release>>();
       return {
@@ -354,8 +410,8 @@ const faults: readonly RecordsFault[] = [
     },
   },
   {
-    fault: 'the newest row of a delivery replaces all that was known',
-    seenBy: 'a delivery that is stopped keeps what its gates have said',
+    fault: 'the newest row of a delivery replaces all its earlier data',
+    seenBy: 'a stopped delivery keeps its gate results',
     plant: (records) => {
       const newest = new Map<string, Delivery>();
       return {
@@ -368,8 +424,8 @@ const faults: readonly RecordsFault[] = [
     },
   },
   {
-    fault: 'the newest row of an import is the one that counts',
-    seenBy: 'an import only moves on, and what has ended stays as it ended',
+    fault: 'the newest row of an import always wins',
+    seenBy: 'an import only moves forward, and its end is final',
     plant: () => {
       const newest = new Map<string, Import>();
       return {
@@ -381,7 +437,7 @@ const faults: readonly RecordsFault[] = [
     },
   },
   {
-    fault: 'an import and its audit row are two transactions',
+    fault: 'an import and its audit row are written in two transactions',
     seenBy: 'an import and its audit row are written together, once',
     plant: (records) => ({
       async recordImport(row, audit) {
@@ -391,7 +447,7 @@ const faults: readonly RecordsFault[] = [
     }),
   },
   {
-    fault: 'a page of imports begins where the last one ended',
+    fault: 'a page of imports repeats the last entry of the page before',
     seenBy: 'imports are listed oldest first, by page, of one project',
     plant: (records) => ({
       imports: ({ after, ...filter }) =>
@@ -399,19 +455,19 @@ const faults: readonly RecordsFault[] = [
     }),
   },
   {
-    fault: 'a node is registered again by a write that comes late',
-    seenBy: 'a node is replaced and removed, and a write that comes late again changes nothing',
+    fault: 'a late write registers a removed node again',
+    seenBy: 'a node is replaced and removed, and a late repeated write changes nothing',
     plant: (records) => ({ setNode: (node, audit) => records.setNode(node, { ...audit, key: randomUUID() }) }),
   },
   ...correctionFaults,
   {
-    fault: 'the digests of chunks before a part are given with it',
-    seenBy: 'digests of chunks come in parts, and the first ones stay',
+    fault: 'a part of chunk digests includes those before it',
+    seenBy: 'chunk digests are stored in parts, and the first ones are kept',
     plant: (records) => ({ chunkDigests: (sha256, first, count) => records.chunkDigests(sha256, 0, first + count) }),
   },
   {
-    fault: 'the first digest of a file is kept for ever',
-    seenBy: 'the digest of a file replaces that of the file before it',
+    fault: 'the first digest of a file is never replaced',
+    seenBy: 'the digest of a file replaces that of its previous content',
     plant: (records) => ({
       async keepFileDigest(file) {
         if (!(await records.fileDigest(file.uri))) await records.keepFileDigest(file);
@@ -422,27 +478,27 @@ const faults: readonly RecordsFault[] = [
 
 /** Cases that no fault here has ever made fail. */
 const unproven = [
-  'the same user twice is harmless, with another admin flag a conflict',
-  'an expired token does not open, one that expires later does',
-  'a job token carries its grant; a token is of one holder who exists',
-  'a project and its types exist once; a refused project leaves nothing',
+  'creating the same user twice is harmless; with a different admin flag it is a conflict',
+  'an expired token is refused, one that expires later is accepted',
+  'a job token carries its grant; a token belongs to one existing holder',
+  'a project and its types are created once; a refused project leaves nothing behind',
   'a policy is replaced, once per key',
-  'a type is not removed and made live at once',
+  'a type cannot be removed and go live concurrently',
   'a data set never changes',
-  'hostile text is kept: nothing that a command holds stops its record',
-  'an older version row never takes the place of a newer one',
+  'hostile text is stored: no content of a command prevents its recording',
+  'an older version row never replaces a newer one',
   'evaluations, deliveries and scans never go back',
-  'of many claims on the same bytes at once one holds',
-  'a release is announced for good, and is of a type of its project',
-  'an older version is not released over a newer live one',
-  'an application has a name of its own and types of its project',
-  'of many moves from one generation one is made',
-  'going back is a revert, to what was live there',
+  'of many concurrent claims on the same bytes, one wins',
+  'an announcement is final, and a release has a type of its project',
+  'an older version is not released if a newer one is live',
+  'an application has a unique name and types of its project',
+  'of many concurrent moves from one generation, one is made',
+  'moving back is a revert, to a release that was live there',
   'a scan is created once, with its start',
-  'a command is decided once: the same again returns how it stands',
+  'a command is decided once: repeating it returns the current state',
 ];
 
-describe('the contract of Records sees', () => {
+describe('the contract of Records detects a fault:', () => {
   const opened: { records?: Records } = {};
   beforeAll(async () => {
     opened.records = await createPostgresRecords({ url: await freshDatabase() });
@@ -454,12 +510,12 @@ describe('the contract of Records sees', () => {
     const records = opened.records;
     const found = recordsCases.find(({ name }) => name === seenBy);
     assert.ok(found, `there is no case "${seenBy}"`);
-    // Without the fault the same case passes: so it is the fault that it sees.
+    // The case passes without the fault, so it detects the fault.
     await found.run(records, createScene());
     await assert.rejects(found.run({ ...records, ...plant(records) }, createScene()), assert.AssertionError);
   });
 
-  it('a fault in each case but these', () => {
+  it('there is a fault for each case except these', () => {
     const proven = new Set(faults.map(({ seenBy }) => seenBy));
     assert.deepEqual(
       recordsCases.map(({ name }) => name).filter((name) => !proven.has(name)),

@@ -18,10 +18,10 @@ import { markerFaults } from './faulty/marker-faults.ts';
 import { hostFaults } from './faulty/host-faults.ts';
 import { storeFaults } from './faulty/store-faults.ts';
 
-/** How long a case waits: for a sound adapter long enough on any machine, for a faulty one as long as a sound one needs. */
+/** How long a case waits: long for a correct adapter, and shorter for a faulty one, which is expected to time out. */
 const SOUND_MS = 60_000;
 const FAULTY_MS = 3_000;
-/** A case that hangs has failed; jest would end it later. */
+/** A case that hangs has failed, before jest's own timeout. */
 const HANGING_MS = 5 * FAULTY_MS;
 
 let root = '';
@@ -58,7 +58,7 @@ const openMarked = async (folder: string) => {
   return { marked: await another(), another, close: async () => undefined };
 };
 
-/** How a case ends over a subject: the reason it failed for, or nothing. */
+/** The outcome of a case: the reason of its failure, or undefined. */
 async function outcome<Subject>(
   one: Case<Subject>,
   subject: Subject,
@@ -90,7 +90,7 @@ function provesFaults<Subject extends { readonly close: () => Promise<void> }>(
   open: (folder: string) => Promise<Subject>,
 ): void {
   const sound = new Set<string>();
-  describe(`the contract of ${port} notices an adapter that`, () => {
+  describe(`the contract of ${port} detects an adapter that`, () => {
     for (const fault of faults)
       it(fault.name, async () => {
         const one = cases.find(({ name }) => name === fault.caughtBy);
@@ -102,7 +102,7 @@ function provesFaults<Subject extends { readonly close: () => Promise<void> }>(
           sound.add(one.name);
           const failed = await outcome(one, fault.wrap(good), false);
           assert.ok(failed, `"${one.name}" did not notice`);
-          // Any other failure is one of the fault's own making, which proves nothing about the case.
+          // Any other failure comes from the fault itself and proves nothing about the case.
           const { failsWith = /planted/ } = fault;
           if (!(failed.error instanceof assert.AssertionError)) assert.match(String(failed.error), failsWith);
         } finally {
@@ -110,7 +110,7 @@ function provesFaults<Subject extends { readonly close: () => Promise<void> }>(
         }
       });
 
-    it('has any of the faults its cases are there for', () => {
+    it('has any of the faults that its cases check', () => {
       const proven = new Set(faults.map(({ caughtBy }) => caughtBy));
       assert.deepEqual(
         cases.map(({ name }) => name).filter((name) => !proven.has(name)),

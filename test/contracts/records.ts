@@ -47,7 +47,7 @@ export const recordsCases: readonly RecordsCase[] = [
 
 /** Registers the contract as jest tests over one Records that `open` makes. */
 export function recordsContract(name: string, open: () => Promise<Records>): void {
-  describe(`${name} keeps the contract of Records`, () => {
+  describe(`${name} fulfils the contract of Records`, () => {
     const opened: { records?: Records } = {};
     beforeAll(async () => {
       opened.records = await open();

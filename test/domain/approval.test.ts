@@ -23,7 +23,7 @@ describe('approvals', () => {
     expect(counting).toEqual(['mia']);
     expect(lapsed).toEqual([
       { actor: 'max', why: 'approved under policy 2, but policy 3 is in force now' },
-      { actor: 'moe', why: 'is no longer a manager of the project' },
+      { actor: 'moe', why: 'is no longer a manager of the project, or is disabled' },
     ]);
   });
 

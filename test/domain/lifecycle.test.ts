@@ -44,7 +44,7 @@ const verdict = (of: Standing, body: CommandBody, held: readonly Role[] = body.r
 };
 
 // Written by hand from the design, not from the code: valid commands per state, and the next state.
-const lawful: Readonly<Record<VersionState, Partial<Record<LifecycleCommand, string>>>> = {
+const valid: Readonly<Record<VersionState, Partial<Record<LifecycleCommand, string>>>> = {
   provisioning: { withdraw: 'withdrawn' },
   training: { withdraw: 'withdrawn' },
   failed: { retry: 'provisioning', withdraw: 'withdrawn' },
@@ -71,21 +71,21 @@ const cells = versionStates.flatMap((state) => lifecycleCommands.map((name) => [
 
 it('has 14 states and 11 commands, and a row for each', () => {
   expect(cells).toHaveLength(14 * 11);
-  expect(Object.keys(lawful).sort()).toEqual([...versionStates].sort());
+  expect(Object.keys(valid).sort()).toEqual([...versionStates].sort());
   expect(Object.keys(transitions).sort()).toEqual([...lifecycleCommands].sort());
 });
 
 it.each(cells)('in %s: %s', (state, name) => {
-  expect(verdict(standing({ state }), given(name))).toBe(lawful[state][name] ?? 'wrong-state');
+  expect(verdict(standing({ state }), given(name))).toBe(valid[state][name] ?? 'wrong-state');
 });
 
 it('accepts no command in a final state', () => {
-  for (const state of finalStates) expect(lawful[state]).toEqual({});
+  for (const state of finalStates) expect(valid[state]).toEqual({});
 });
 
 it('never gets stuck: in each state that is not final some command leads out', () => {
   for (const state of versionStates.filter((one) => !(finalStates as readonly string[]).includes(one)))
-    expect(Object.values(lawful[state]).some((to) => to !== 'stays')).toBe(true);
+    expect(Object.values(valid[state]).some((to) => to !== 'stays')).toBe(true);
 });
 
 // Permissions for one's own versions and for those of others.
@@ -94,7 +94,7 @@ const may: Readonly<Record<string, { own: readonly Role[]; others: readonly Role
   decide: { own: ['manager'], others: ['manager'] },
 };
 it.each(lifecycleCommands.flatMap((name) => roles.map((role) => [name, role] as const)))('%s by a %s', (name, role) => {
-  const state = versionStates.find((one) => lawful[one][name]) ?? 'invalid';
+  const state = versionStates.find((one) => valid[one][name]) ?? 'invalid';
   const rule = may[authors.includes(name) ? 'author' : 'decide'];
   // Quorum two, so that the rule for authors has no effect here.
   const own = verdict(standing({ state, quorum: 2 }), given(name, { actor: 'sam', roles: [role] }));

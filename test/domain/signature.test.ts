@@ -1,4 +1,4 @@
-// Is a command signed? In the isolate, with the registered keys alone: one form of a signature, and never an exception.
+// Signature checks in the workflow isolate: only registered keys, only the canonical form, and never an exception.
 import { generateKeyPairSync, sign } from 'node:crypto';
 import type { SignedCommand } from '../../workflows/domain/command.ts';
 import { canonicalCommand, isSigned } from '../../workflows/signature.ts';
@@ -16,7 +16,7 @@ const signatureOf = (of: SignedCommand['body']): string =>
 const signature = signatureOf(body);
 const flip = (text: string): string => (text.startsWith('A') ? 'B' : 'A') + text.slice(1);
 
-it('is, with the signature of its own bytes by the key that it names', () => {
+it('accepts the signature of the command by the named key', () => {
   expect(isSigned({ body, signature }, keys)).toBe(true);
 });
 
@@ -26,21 +26,21 @@ it.each<[string, Partial<SignedCommand['body']>]>([
   ['arguments', { args: { tags: ['b'] } }],
   ['roles', { roles: [] }],
   ['revision', { revision: 2 }],
-])('is not, with another %s', (_, change) => {
+])('refuses another %s', (_, change) => {
   expect(isSigned({ body: { ...body, ...change }, signature }, keys)).toBe(false);
 });
 
-it('is not, in another form of the same signature', () => {
+it('refuses another form of the same signature', () => {
   for (const other of [flip(signature), `${signature}=`, `${signature} `, signature.slice(1), '', '%'.repeat(86)])
     expect([other, isSigned({ body, signature: other }, keys)]).toEqual([other, false]);
 });
 
-it.each(['k2', 'constructor', '__proto__', 'toString'])('is not, by the key %s, which is not registered', (keyId) => {
+it.each(['k2', 'constructor', '__proto__', 'toString'])('refuses the unregistered key %s', (keyId) => {
   const other = { ...body, keyId };
   expect(isSigned({ body: other, signature: signatureOf(other) }, keys)).toBe(false);
 });
 
-it('is not, under a key that is none', () => {
+it('refuses a malformed key', () => {
   for (const key of ['', 'zz', raw.slice(2), '0'.repeat(64)])
     expect([key, isSigned({ body, signature }, { k1: key })]).toEqual([key, false]);
 });

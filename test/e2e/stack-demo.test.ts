@@ -102,7 +102,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'the demo on the stack', () => 
   });
 
   test(
-    'the doctor reaches every system of it, and tells no secret',
+    'the doctor reaches every system of the stack and prints no secret',
     async () => {
       const options = { env: { ...env, ...stack }, timeoutMs: CLIENTS_MS };
       const { code, output } = await runProgram(process.execPath, [ocdl, 'doctor'], options);
@@ -171,7 +171,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'the demo on the stack', () => 
   );
 
   test(
-    'curl downloads the released model from S3, and its digest is the one that was approved',
+    'curl downloads the released model from S3, with the approved digest',
     async () => {
       const { digest, files } = await release();
       expect(files.find(({ name }) => name === 'model.onnx')?.sha256).toBe(digest);

@@ -1,4 +1,4 @@
-// What holds at every moment of a passage: the tables agree with each other, and nothing that was acknowledged goes back.
+// What holds at every moment of a passage: the tables are consistent, and no acknowledged change is lost.
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 
@@ -61,7 +61,7 @@ const GROWING = `
 
 const EVERY_MS = 100;
 
-/** Looks again and again until it is stopped; then returns what it saw that may not be, each once. */
+/** Checks repeatedly until stopped; then returns each violation once. */
 export async function watchAgreement(databaseUrl: string): Promise<{ stop(): Promise<readonly string[]> }> {
   const client = new pg.Client({ connectionString: databaseUrl });
   await client.connect();

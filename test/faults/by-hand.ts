@@ -6,7 +6,7 @@ import type { Client } from '@temporalio/client';
 export const operations = ['terminate', 'cancel', 'reset-first', 'reset-last'] as const;
 export type Operation = (typeof operations)[number];
 
-/** Does it to the run that is there now. */
+/** Applies it to the current run. */
 export async function byHand(client: Client, namespace: string, operation: Operation, id: string): Promise<void> {
   const { runId } = await client.workflow.getHandle(id).describe();
   const handle = client.workflow.getHandle(id, runId);

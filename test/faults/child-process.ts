@@ -14,7 +14,7 @@ export interface Child {
   stop(): Promise<void>;
 }
 
-/** Starts one of this folder's programs and waits until it says `ready`; a death before that is told by `ended` alone. */
+/** Starts one of this folder's programs and waits until it says `ready`; if it dies before, only `ended` reports it. */
 export async function startChild(program: string, environment: Readonly<Record<string, string>>): Promise<Child> {
   const child = spawn(process.execPath, ['--import', 'tsx', join(import.meta.dirname, program)], {
     cwd: checkout,

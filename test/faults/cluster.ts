@@ -5,7 +5,7 @@ import type { Cluster } from '../../activities/ports.ts';
 import { digestOfToken } from '../../activities/tokens.ts';
 import type { Stores } from '../../workers/wiring.ts';
 
-/** A cluster whose jobs and services do at once, and always the same, what real ones do. */
+/** A cluster with instant, deterministic jobs and services. */
 export function scriptedCluster({ records, areas }: Pick<Stores, 'records' | 'areas'>): Cluster {
   const services = new Map<string, Server>();
   return {

@@ -1,4 +1,4 @@
-// An application's consumer as a process for fault tests: it may kill itself around the wake-up that an event causes.
+// An application's consumer as a process for fault tests: it can kill itself before or after the wake-up for an event.
 import { Client, Connection } from '@temporalio/client';
 import { z } from 'zod';
 import { workerConfig } from '../../workers/config.ts';

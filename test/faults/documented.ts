@@ -3,7 +3,7 @@ import type { Snapshot } from './snapshot.ts';
 
 /** The revision of the version's last entry in an undisturbed passage. */
 const LAST = 4;
-/** What a lifecycle writes down of a delivery that is on its way: it does so when it is resumed in the middle of it. */
+/** Notes of a lifecycle about a running delivery, which it makes when it is resumed during the delivery. */
 const NOTE = /"(?:detail|reason)":"(?:released as kind-1|kind-1: (?:received|gating|deploying) in scanner)"/;
 
 /**
@@ -12,8 +12,8 @@ const NOTE = /"(?:detail|reason)":"(?:released as kind-1|kind-1: (?:received|gat
  * - how often the sweep has started a workflow again, and how long the audit is;
  * - jobs, gates and deliveries that began again; of tokens each must be revoked like the first;
  * - notes that a lifecycle makes of its delivery when it is resumed in the middle of it;
- * - an evaluation that was ended by an operator, for which the next one stands.
- * What else there is remains.
+ * - an evaluation that was ended by an operator, which the next one replaces.
+ * Everything else is compared.
  */
 export function withoutDocumented(snapshot: Snapshot): Snapshot {
   const isRepeated = snapshot['projection.evaluations']?.some(isEnded) ?? false;
@@ -45,6 +45,9 @@ function tidy(section: string, lines: readonly string[]): readonly string[] {
       return lines.map((line) => line.replace(/^\d+ rows/, '<rows>'));
     case 'authoritative.audit_head':
       return lines.map((line) => line.replace(/"seq":"\d+"/, '"seq":"<seq>"'));
+    case 'authoritative.steps':
+      // The sweep's note that an operator has ended an evaluation. Its report may be recorded all the same: then that counts.
+      return lines.filter((line) => !line.includes('"step":"stopped"'));
     case 'authoritative.tokens':
     case 'authoritative.gate_results':
       return once(lines, /./);
@@ -52,7 +55,7 @@ function tidy(section: string, lines: readonly string[]): readonly string[] {
       return lines.map((line) =>
         line
           .replace(/"restart_at":("<time>"|null),"restarts":\d+/, '"restarts":"<restarts>"')
-          // It covers the evaluation's name.
+          // The digest covers the evaluation's name.
           .replace(/"input_digest":"\w+"(?=.*"type":"evaluation")/, '"input_digest":"<digest>"'),
       );
     default:
@@ -65,7 +68,7 @@ function once(lines: readonly string[], kind: RegExp): readonly string[] {
   return lines.filter((line, at) => !kind.test(line) || lines.indexOf(line) === at);
 }
 
-/** A delivery that begins again says so, with what its gates have found until then. */
+/** A restarted delivery is recorded, with its gate results so far. */
 function ofDelivery(line: string): string {
   const counted = line.replaceAll(/("key":"delivery\/[^"]+\/)\d+"/g, '$1<results>"');
   return counted.includes('"kind":"delivery.received"') ? counted.replace(/"gates":\[[^\]]*\]/, '"gates":[]') : counted;
@@ -74,7 +77,7 @@ function ofDelivery(line: string): string {
 const isEnded = (line: string): boolean =>
   line.includes('"detail":"ended by an operator: start another one"') && line.includes('"evaluation":"e-1"');
 
-/** The second evaluation stands for the first, of which there is only that it was ended. */
+/** The second evaluation replaces the first, of which only its end is recorded. */
 function secondForFirst(lines: readonly string[]): readonly string[] {
   return lines.filter((line) => !/\be-1\b/.test(line)).map((line) => line.replaceAll(/\be-2\b/g, 'e-1'));
 }
@@ -84,7 +87,7 @@ function lastRevision(snapshot: Snapshot): number {
   return Number(/"revision":(\d+)/.exec(version)?.[1] ?? LAST);
 }
 
-/** Is it of a note that is not the last entry? */
+/** Whether it belongs to a note that is not the last entry. */
 function isNoteBefore(line: string, last: number): boolean {
   const found = /\/record\/0*(\d+)\.json |"key":"model\/p\/m\/s-1\/(\d+)"|"revision":(\d+),"submission":"s-1"/.exec(
     line,

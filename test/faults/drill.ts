@@ -26,7 +26,7 @@ import { openNamespace } from '../workflows/namespace.ts';
 export const setBackable = ['records', 'areas', 'releases', 'events', 'git'] as const;
 export type SetBackable = (typeof setBackable)[number];
 
-/** Servers to play on; a database of each drill's own is made on the first. */
+/** The servers to use; each drill gets its own database on the first one. */
 export interface Servers {
   readonly postgres: string;
   readonly temporal: string;
@@ -38,12 +38,12 @@ export interface Running {
   readonly stores: Stores & { readonly bus: EventBus };
   readonly installation: Installation;
   readonly belonging: Belonging;
-  /** Ends it; with a last checkpoint, unless it was killed. */
+  /** Stops it, with a last checkpoint unless it is killed. */
   stop(how?: 'killed'): Promise<void>;
 }
 
 const silent = pino({ level: 'silent' });
-/** Rounds come with the start and the stop alone: what a test sees does not depend on a timer. */
+/** Checkpoint rounds run only at the start and the stop, so tests do not depend on a timer. */
 const NEVER_MS = 2 ** 30;
 /** Real systems on a busy machine take seconds for an answer and for a checkpoint. */
 const SLOW_MS = 60_000;
@@ -124,7 +124,7 @@ export async function openDrill({ postgres, temporal, variables }: Servers) {
       return {
         ...{ stores, installation, belonging },
         async stop(how) {
-          // A killed one leaves what its rounds have written so far.
+          // After a kill, only the checkpoints of earlier rounds exist.
           if (how === undefined) await belonging.stop();
           await close();
         },
@@ -192,7 +192,7 @@ export async function openDrill({ postgres, temporal, variables }: Servers) {
     start,
     copy,
     change,
-    /** Puts the copy of the records under a platform that runs: its connections break, and come back to older records. */
+    /** Puts the copy of the records under a platform that runs: its connections are lost, and reconnect to older records. */
     async setBackUnderneath(): Promise<void> {
       const { database, copy: older } = state;
       await onServer(
@@ -211,7 +211,7 @@ export async function openDrill({ postgres, temporal, variables }: Servers) {
       );
       await records.createUser('admin', true, entry('user.created', 'admin'));
     },
-    /** One day: a decision, a release with its bytes, its event and its lock. */
+    /** One day: a decision and a release with its bytes, event and lock. */
     async day({ stores }: Pick<Running, 'stores'>, command: string): Promise<string> {
       const { records, areas, releases, bus, code } = stores;
       await records.record([entry('version.approve', command)], []);
@@ -275,7 +275,7 @@ async function emptyKafka(brokers: string): Promise<void> {
   try {
     const topics = (await admin.listTopics()).filter((topic) => !topic.startsWith('__'));
     await admin.deleteTopics({ topics });
-    // Brokers forget a moment later.
+    // Brokers delete topics with a delay.
     for (const until = Date.now() + 30_000; Date.now() < until;) {
       const left = await admin.listTopics();
       if (!left.some((topic) => topics.includes(topic))) return;

@@ -1,4 +1,4 @@
-// One installation: what belongs to another one is refused, further homes with the same keys are welcome, of two first starts one wins.
+// One installation: systems of another one are refused, further homes with the same keys are accepted, and one of two first starts wins.
 import { randomUUID } from 'node:crypto';
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -17,13 +17,13 @@ const embedded = async (): Promise<Servers> => ({
 });
 
 describe('one installation', () => {
-  it('a home of another installation is refused by each system, with both ids and the way', async () => {
+  it('a home of another installation is refused by each system, with both ids and what to do', async () => {
     const drill = await afterTwoDays(await embedded());
     const other = await openDrill(await embedded());
     await (await other.start()).stop();
     const [ours, theirs] = [await drill.open(), await other.open()];
     const ids = [await ours.installation.home.owner(), await theirs.installation.home.owner()];
-    // Another home with a database of its own, and one system of ours after the other.
+    // Another home with its own database and one system of the first installation at a time.
     for (const system of ours.installation.systems) {
       const systems = theirs.installation.systems.map((one) => (one.name === system.name ? system : one));
       const options = { log, checkpoints: false, onRefused: () => undefined };
@@ -38,7 +38,7 @@ describe('one installation', () => {
     await drill.close();
   });
 
-  it('a second home is refused on the same stack, also a new one, and welcome with the keys of the first', async () => {
+  it('a second home is refused on the same stack, even a new one, and accepted with the keys of the first', async () => {
     const drill = await afterTwoDays(await embedded());
     const second = await mkdtemp(join(tmpdir(), 'ocdl-drill-second-'));
     try {
@@ -60,7 +60,7 @@ describe('one installation', () => {
     }
   });
 
-  it('of two new homes that start on one database at once, one wins', async () => {
+  it('of two new homes that start concurrently on one database, one wins', async () => {
     const drill = await openDrill(await embedded());
     const homes = await Promise.all([1, 2].map(() => mkdtemp(join(tmpdir(), `ocdl-drill-${randomUUID()}-`))));
     const ends = await Promise.allSettled(homes.map((home) => drill.start(home)));

@@ -1,18 +1,15 @@
-// The workflows as they are, bundled with a shorter patience for dead workers.
+// The real workflows, bundled with a shorter timeout for dead workers.
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { bundleWorkflowCode, DefaultLogger } from '@temporalio/worker';
-import { dataConverter } from '../../workers/bundle.ts';
+import { dataConverter, interceptorModules } from '../../workers/bundle.ts';
 import { checkout } from '../../workers/wiring.ts';
 
 /** Builds it in a folder and returns its path. */
 export async function hurriedBundle(folder: string): Promise<string> {
   const { code } = await bundleWorkflowCode({
     workflowsPath: join(checkout, 'workflows', 'index.ts'),
-    workflowInterceptorModules: [
-      join(checkout, 'workflows', 'start-digest.ts'),
-      join(import.meta.dirname, 'short-patience.ts'),
-    ],
+    workflowInterceptorModules: [...interceptorModules, join(import.meta.dirname, 'short-patience.ts')],
     ...dataConverter,
     logger: new DefaultLogger('ERROR', () => undefined),
   });

@@ -1,15 +1,15 @@
-// Where a worker is killed or held: named points, and the parts of a worker that stop there, by a real SIGKILL or until told to go on.
+// Points at which a worker is killed by SIGKILL or held, and the parts of a worker that stop there.
 import type { Info } from '@temporalio/activity';
 import type { PayloadCodec } from '@temporalio/common';
 import type { ActivityInterceptorsFactory } from '@temporalio/worker';
 import { z } from 'zod';
 
-/** `before`: nothing is done yet. `after`: it is done, and nobody has been told. */
+/** `before`: the effect has not happened. `after`: it has happened but is not reported. */
 export const moments = ['before', 'after'] as const;
 
 /**
- * An activity's execution: the how-manyth of its type in its type of workflow, or the one that an earlier death left to be
- * tried again; or the workflow task that takes a command.
+ * An activity's execution: its number among those of its type and workflow type, or the one that an earlier kill left to be
+ * retried; or the workflow task that handles a command.
  */
 const killPointSchema = z.discriminatedUnion('kind', [
   z.object({
@@ -35,7 +35,7 @@ export const writeKillPoint = (point: KillPoint | undefined): string => (point ?
 export const readKillPoint = (text: string): KillPoint | undefined =>
   text === '' ? undefined : killPointSchema.parse(JSON.parse(text));
 
-/** Ends this process as a power switch would: no handler runs, nothing is flushed. Never resolves. */
+/** Kills this process: no handler runs, nothing is flushed. Never resolves. */
 async function die(): Promise<never> {
   process.kill(process.pid, 'SIGKILL');
   return new Promise<never>(() => undefined);
@@ -51,13 +51,13 @@ export interface Held {
   /** The execution, once it is there. */
   readonly reached: Promise<Info>;
   readonly isReached: () => boolean;
-  /** Lets it go on, or through if it comes later. */
+  /** Releases the execution, now or when it arrives. */
   readonly letGo: () => void;
-  /** It has gone on and is over. */
+  /** The execution has ended. */
   readonly finished: Promise<void>;
 }
 
-/** Holds a worker around one activity's execution until it is let go. */
+/** Holds a worker before or after one activity's execution until it is released. */
 export function holdingActivities(point: ActivityPoint): Held {
   const state = { held: undefined as Info | undefined, ...promiseParts() };
   const stopping = stoppingActivities(point, async (info) => {

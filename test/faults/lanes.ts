@@ -1,6 +1,6 @@
-// Scenes side by side: as many at once as there are lanes.
+// Concurrent scenes, limited by the number of lanes.
 
-/** Starts work in at most `count` lanes; what comes later waits for a free one. */
+/** Runs work in at most `count` lanes; further work waits for a free one. */
 export function lanes(count: number): <T>(work: () => Promise<T>) => Promise<T> {
   const waiting: (() => Promise<void>)[] = [];
   const state = { busy: 0 };

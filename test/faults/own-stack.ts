@@ -1,9 +1,10 @@
-// The real servers of a test file's own, on free ports, which end with it.
+// Separate real servers for one test file, on free ports, stopped at its end.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { anyFreePort } from '../../deploy/local/ports.ts';
 import { portTable, type PortName } from '../../deploy/stack/ports.ts';
+import { readStackSettings } from '../../deploy/stack/settings.ts';
 import { startStack } from '../../deploy/stack/stack.ts';
 import { stackVariables } from '../e2e/foreign-clients.ts';
 import { programs } from '../servers.ts';
@@ -13,7 +14,7 @@ export async function startOwnStack() {
   const home = mkdtempSync(join(tmpdir(), 'ocdl-fault-stack-'));
   const end = new AbortController();
   const said: string[] = [];
-  const settings = { home, cache: programs.cache, ports: await freePorts(), env: programs.env };
+  const settings = { ...readStackSettings(programs.env), home, ports: await freePorts() };
   const say = (line: string): void => void said.push(line);
   const stack = await startStack({
     ...{ settings, say, verbose: false },
@@ -23,7 +24,7 @@ export async function startOwnStack() {
   return {
     home,
     said: said as readonly string[],
-    // One partition: what a new reader finds at the end of it is all there is.
+    // One partition, so that a new reader knows when it has read everything.
     variables: { ...stackVariables(home), TEMPORAL_UI_URL: '', OCDL_KAFKA_PARTITIONS: '1' } as Readonly<
       Record<string, string>
     >,

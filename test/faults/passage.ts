@@ -1,6 +1,6 @@
 // One version's passage, submission to live, driven as people drive it; and the list of activities that carried it.
 import type { WorkflowHandle } from '@temporalio/client';
-import { WorkflowNotFoundError } from '@temporalio/client';
+import { WorkflowExecutionAlreadyStartedError, WorkflowNotFoundError } from '@temporalio/client';
 import { pino } from 'pino';
 import { once } from '../../activities/model-center.ts';
 import { openBus } from '../../workers/wiring.ts';
@@ -12,7 +12,7 @@ import { storePath } from '../../workflows/domain/names.ts';
 import type { WorkflowName } from '../../workflows/messages.ts';
 import { command, parseWorkflowId, taskQueues, wake, workflowId } from '../../workflows/messages.ts';
 import { submissionFiles } from '../workflows/submission-files.ts';
-import { people, type Scene } from './scene.ts';
+import { addScanner, people, type Scene } from './scene.ts';
 
 export const lifecycleId = workflowId.modelLifecycle({ project: 'p', model: 'm', submission: 's-1' });
 export const applicationId = workflowId.application({ application: 'scanner', type: 'kind' });
@@ -21,7 +21,7 @@ export const releaseCommandId = 'command-release';
 export interface Passing {
   /** Starts an application's consumer; one in this process unless given. */
   readonly consume?: (scene: Scene) => Promise<{ stop(): Promise<void> }>;
-  /** Wakes this workflow again and again until a worker has been killed: its reads come as often as it is woken. */
+  /** Wakes this workflow repeatedly until a worker is killed, because it reads once per wake-up. */
   readonly nudge?: 'application' | 'modelLifecycle' | undefined;
   /** Called once the submission is on its way. */
   readonly submitted?: ((scene: Scene) => Promise<void>) | undefined;
@@ -31,7 +31,7 @@ export interface Passing {
   readonly released?: ((scene: Scene) => Promise<void>) | undefined;
 }
 
-/** Takes a submission the whole way and returns when nothing moves any more. */
+/** Takes a submission through the whole passage and returns when everything is idle. */
 export async function pass(
   scene: Scene,
   { consume = consumeHere, nudge, submitted, released, announced }: Passing = {},
@@ -40,7 +40,7 @@ export async function pass(
   await submitted?.(scene);
   const report = await evaluate(scene);
   await give(scene, 'approve', report);
-  await start(scene, 'application', applicationId, 'dev', { application: 'scanner', type: 'kind' });
+  await start(scene, 'application', applicationId, 'dev', { application: 'scanner', type: 'kind' }, [], addScanner);
   await idle(scene, applicationId);
   const consumer = await consume(scene);
   try {
@@ -96,13 +96,15 @@ async function consumeHere({ config, records, client }: Scene): Promise<{ stop()
 
 /** Records a start and starts it, as the API does. */
 async function start(
-  { client, records }: Scene,
+  scene: Scene,
   type: WorkflowName,
   id: string,
   askedBy: string,
   input: object,
   rows: readonly Projection[] = [],
+  recorded?: (scene: Scene) => Promise<void>,
 ): Promise<void> {
+  const { client, records } = scene;
   const at = new Date().toISOString();
   const roles = people[askedBy] ?? [];
   await records.recordStart(
@@ -113,7 +115,11 @@ async function start(
     },
     rows,
   );
-  await client.workflow.start(type, { workflowId: id, taskQueue: taskQueues.core, args: [input] });
+  await recorded?.(scene);
+  await client.workflow.start(type, { workflowId: id, taskQueue: taskQueues.core, args: [input] }).catch((error) => {
+    // The sweep was faster.
+    if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
+  });
 }
 
 async function submit(scene: Scene): Promise<void> {
@@ -151,7 +157,7 @@ async function evaluate(scene: Scene): Promise<string> {
   throw new Error('the second evaluation was ended, too');
 }
 
-/** Gives a command at the present revision, as mia. The release command is not waited for. */
+/** Sends a command at the current revision, as mia. Does not wait for the release command. */
 async function give(scene: Scene, name: 'approve' | 'release', report: string | null): Promise<void> {
   const state = name === 'approve' ? 'new' : 'approved';
   const { version } = await scene.until('the version at rest', async () => {
@@ -173,7 +179,7 @@ async function signal(sending: Promise<void>): Promise<void> {
   });
 }
 
-/** Waits until a workflow has nothing under way: no activity, no child, no task. */
+/** Waits until a workflow is idle: no activity, no child, no task. */
 async function idle({ client, until }: Scene, id: string): Promise<void> {
   await until(`${id} to be idle`, async () => {
     const { raw, status } = await client.workflow.getHandle(id).describe();
@@ -186,7 +192,7 @@ async function idle({ client, until }: Scene, id: string): Promise<void> {
 export interface Executed {
   readonly workflow: string;
   readonly activity: string;
-  /** The how-manyth of its type in this workflow. */
+  /** Its number among those of its type in this workflow. */
   readonly occurrence: number;
 }
 

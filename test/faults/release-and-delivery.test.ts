@@ -1,4 +1,4 @@
-// A worker may die at any line: each activity of a release and its delivery, before and after its effect; the end is the same.
+// A worker is killed before and after the effect of each activity of a release and its delivery; the result is the same.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,7 +14,7 @@ import { differences, snapshot, type Snapshot } from './snapshot.ts';
 
 /** Each scene mostly waits out Temporal's patience with the dead worker's activity, so more of them fit than there are cores. */
 const AT_ONCE = Number(process.env.FAULTS_AT_ONCE ?? 8);
-/** For all of it on a machine that is busy otherwise; on two free cores it takes a few minutes. */
+/** For the whole file on a busy machine; on two idle cores it takes a few minutes. */
 const WITHIN_MS = 1_800_000;
 /** Activities that come as often as their workflow is woken: there the scene wakes it until the worker is dead. */
 const reads: Readonly<Record<string, 'application' | 'modelLifecycle'>> = {
@@ -32,7 +32,7 @@ interface Scenario {
 interface Ended {
   readonly name: string;
   readonly kills: readonly string[];
-  /** How the end differs from the clean run's, or why there was none. */
+  /** The differences from the clean run, or why the run did not end. */
   readonly problems: readonly string[];
 }
 
@@ -40,7 +40,7 @@ const folder = mkdtempSync(join(tmpdir(), 'ocdl-fault-bundle-'));
 let bundle: string;
 let clean: Snapshot;
 let executed: readonly Executed[];
-/** Every scenario, by what it is about; all share the same lanes, so that no group waits for another's last one. */
+/** Every scenario, by what it is about; all share the same lanes, so that no group waits for another. */
 let activities: readonly Promise<Ended>[];
 let tasks: readonly Promise<Ended>[];
 let consumers: readonly Promise<Ended>[];
@@ -67,13 +67,13 @@ beforeAll(async () => {
   started = [...activities, ...tasks, ...consumers, ...Object.values(planted)];
 }, WITHIN_MS);
 
-// Also where only some of the tests were asked for: nothing of a scene outlives this file.
+// Even if only some tests run, no scene outlives this file.
 afterAll(async () => {
   await Promise.all(started);
   rmSync(folder, { recursive: true, force: true });
 }, WITHIN_MS);
 
-it('ends, undisturbed, with one event, one live version at generation 1 and one commit per step', () => {
+it('without faults, ends with one event, one live version at generation 1 and one commit per step', () => {
   expect(clean['authoritative.live_pointers']).toEqual([
     expect.stringMatching(/"generation":1,.*"release":"kind-1"/) as string,
   ]);
@@ -90,7 +90,7 @@ it('ends, undisturbed, with one event, one live version at generation 1 and one 
 it(
   'ends the same wherever the worker is killed',
   async () => {
-    // What the passage consists of today; more are welcome, fewer mean that the list was read wrongly.
+    // The current number of activities; fewer mean that the list was read incorrectly.
     expect(activities.length).toBeGreaterThanOrEqual(17);
     await expectEndsAsClean('worker, around an activity', activities, ['SIGKILL', 'SIGKILL']);
   },
@@ -98,18 +98,18 @@ it(
 );
 
 it(
-  'ends the same when the worker is killed while a workflow takes a command',
+  'ends the same if the worker is killed while a workflow handles a command',
   () => expectEndsAsClean('worker, in a workflow task', tasks, ['SIGKILL']),
   WITHIN_MS,
 );
 
 it(
-  'ends the same when the consumer is killed between the event and the wake-up',
+  'ends the same if the consumer is killed between the event and the wake-up',
   () => expectEndsAsClean('consumer', consumers, [], 1),
   WITHIN_MS,
 );
 
-describe('with a defect planted, the comparison fails', () => {
+describe('with a planted defect, the comparison fails', () => {
   it.each([
     ['event-id', /^events: extra/],
     ['move-key', /^authoritative\.audit: extra .*delivery\.failed/],
@@ -124,7 +124,7 @@ describe('with a defect planted, the comparison fails', () => {
   );
 });
 
-/** Each activity: one worker dies before its effect, the next one, which is to do it again, after it; the third is whole. */
+/** Each activity: the first worker is killed before its effect, the second, which retries it, after it; the third is not killed. */
 function activityScenarios(list: readonly Executed[]): readonly Scenario[] {
   // Whether the application is woken during a delivery is chance: this read must be among them.
   const fence = { workflow: 'application', activity: 'readFence', occurrence: 1 };
@@ -184,10 +184,10 @@ function dyingConsumer(moment: 'before' | 'after') {
     second.catch(() => undefined);
     return {
       async stop() {
-        // One to which the event never comes would wait for ever.
+        // A consumer without the event would never end.
         const tooLong = setTimeout(() => first.process.kill('SIGTERM'), 60_000);
         const successor = await second.finally(() => clearTimeout(tooLong));
-        // Once for the subscription, once for the event that was not finished.
+        // Once for the subscription, and once for the unfinished event.
         for (const end = Date.now() + 30_000; successor.said.length < 2 && Date.now() < end;) await sleep(100);
         const { length } = successor.said;
         await successor.stop();

@@ -1,5 +1,5 @@
 // The restore drill: each system set back or emptied alone, and both databases together. No release id is given to other bytes, no
-// decision is lost without a pause, and all goes on once it is accepted.
+// decision is lost without a pause, and everything continues after acceptance.
 import { pino } from 'pino';
 import type { Finding } from '../../activities/installation.ts';
 import { keepManifest, newestNumbers } from '../../activities/release-manifest.ts';
@@ -19,7 +19,7 @@ const DRILL_MS = 600_000;
 const kinds = (findings: readonly Finding[]): string[] =>
   findings.map(({ system, kind }) => `${system} ${kind}`).sort();
 
-/** The pause is there, in the records and for whatever decides, publishes or delivers. */
+/** The pause is recorded and stops every step that decides, publishes or delivers. */
 async function expectPaused({ stores: { records } }: Running, findings: readonly string[]): Promise<void> {
   expect(kinds((await records.paused())?.findings ?? [])).toEqual(findings);
   const activities = whilePlatformRuns(records, {
@@ -31,11 +31,11 @@ async function expectPaused({ stores: { records } }: Running, findings: readonly
     message: expect.stringContaining('ocdl restore accept') as string,
   });
   await expect(records.openDelivery('application/scanner/kind')).rejects.toMatchObject({ code: RESTORED });
-  // What follows from an earlier decision and leaves the platform alone does not wait.
+  // Steps of earlier decisions without external effects do not wait.
   expect(await activities.fileTransitions()).toBe('filed');
 }
 
-/** Accepts, and shows that everything goes on: the next start finds nothing, and releases get numbers of their own. */
+/** Accepts the restore and checks that work continues: the next start has no findings, and releases get new numbers. */
 async function acceptAndGoOn(drill: Drill, running: Running): Promise<void> {
   const { findings } = await accept(running.installation, { voidTokens: false, log });
   expect(findings).not.toEqual([]);
@@ -67,7 +67,7 @@ const alone: readonly (readonly [SetBackable, 'set back' | 'emptied', readonly s
 
 function drills(servers: () => Promise<Servers>): void {
   it.each(alone)(
-    '%s, %s: it pauses, and goes on once accepted',
+    '%s, %s: the platform pauses, and continues after acceptance',
     async (system, how, found) => {
       const drill = await afterTwoDays(await servers());
       await drill.change(system, how);
@@ -75,7 +75,7 @@ function drills(servers: () => Promise<Servers>): void {
       expect(kinds(running.belonging.findings)).toEqual(found);
       await expectPaused(running, found);
       await running.stop();
-      // Another start, which sees markers again where they were claimed again, does not forget.
+      // Another start, which finds claimed markers again, keeps the pause.
       const again = await drill.start();
       expect(kinds((await again.stores.records.paused())?.findings ?? []).map((one) => one.split(' ')[0])).toEqual([
         system,
@@ -86,7 +86,7 @@ function drills(servers: () => Promise<Servers>): void {
   );
 
   it(
-    'both databases: the records are found older, Temporal emptied, and both are accepted',
+    'both databases: the older records and the emptied Temporal are found and accepted',
     async () => {
       const drill = await afterTwoDays(await servers());
       await drill.change('records', 'set back');
@@ -100,7 +100,7 @@ function drills(servers: () => Promise<Servers>): void {
   );
 
   it(
-    'Temporal, emptied: it is claimed again and reported, and nothing has to wait',
+    'Temporal, emptied: it is claimed again and reported, without a pause',
     async () => {
       const drill = await afterTwoDays(await servers());
       await drill.emptyTemporal();
@@ -119,7 +119,7 @@ function drills(servers: () => Promise<Servers>): void {
   );
 
   it(
-    'the home, lost: the start is refused until an administrator on the machine accepts it',
+    'the home, lost: the start is refused until an administrator accepts it on the machine',
     async () => {
       const drill = await afterTwoDays(await servers());
       const before = await drill.open();
@@ -143,7 +143,7 @@ function drills(servers: () => Promise<Servers>): void {
   );
 
   it(
-    'records set back after a crash without a last checkpoint: the release store knows',
+    'records set back after a crash without a last checkpoint: the release store shows it',
     async () => {
       const drill = await afterTwoDays(await servers(), 'killed');
       await drill.change('records', 'set back');
@@ -156,7 +156,7 @@ function drills(servers: () => Promise<Servers>): void {
   );
 
   it(
-    'records set back and nobody looks: a number that another command holds is not used, the same command gets its own again',
+    'records set back unnoticed: a number held by another command is not reused, and the same command gets its own number again',
     async () => {
       const drill = await afterTwoDays(await servers());
       await drill.change('records', 'set back');
@@ -177,7 +177,7 @@ function drills(servers: () => Promise<Servers>): void {
   );
 
   it(
-    'records set back under a running platform are noticed by its next round',
+    'records set back under a running platform are noticed by its next check',
     async () => {
       const drill = await afterTwoDays(await servers());
       const running = await drill.start(drill.home, 100);
@@ -200,7 +200,7 @@ describe('restore drill on embedded systems', () => {
   });
   drills(embedded);
 
-  it('releases of an earlier program get manifests, so that their numbers are not given again either', async () => {
+  it('releases of an earlier version of the platform get manifests, so that their numbers are not assigned again', async () => {
     const drill = await openDrill(await embedded());
     const first = await drill.start();
     await drill.populate(first);
@@ -225,7 +225,7 @@ describe('restore drill on embedded systems', () => {
     await drill.close();
   });
 
-  it('voiding all tokens revokes those of people and applications, and gives one to an administrator', async () => {
+  it('voiding all tokens revokes those of people and applications, and issues one to an administrator', async () => {
     const drill = await afterTwoDays(await embedded());
     const running = await drill.start();
     const { records } = running.stores;

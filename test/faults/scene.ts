@@ -1,4 +1,4 @@
-// A platform of its own for one fault: namespace, database, home, people; its worker is a child process that may be killed.
+// A separate platform for one fault: namespace, database, home, people; its worker is a child process that can be killed.
 import { createPrivateKey, createPublicKey, hash, randomUUID } from 'node:crypto';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -39,7 +39,7 @@ const privateKey = createPrivateKey({
 });
 const ISSUED_AT = '2026-11-01T12:00:00.000Z';
 
-/** Opens a scene; each of its first workers dies at the next point of `killAt`. The one after these is whole. */
+/** Opens a scene; each of its first workers dies at the next point of `killAt`. Later workers are not killed. */
 export async function openScene({
   killAt = [],
   plant = '',
@@ -50,13 +50,13 @@ export async function openScene({
 }: {
   killAt?: readonly KillPoint[];
   plant?: Plant;
-  /** Takes how each of its workers ended. */
+  /** Receives the end of each worker. */
   kills?: string[];
-  /** Variables that point at servers of its own, a fresh database among them; the test run's Temporal and PostgreSQL unless given. */
+  /** Variables for separate servers, including a fresh database; the test run's Temporal and PostgreSQL unless given. */
   systems?: Readonly<Record<'DATABASE_URL' | 'TEMPORAL_ADDRESS', string>>;
   /** The workflows that its workers run; the platform's own unless given. */
   bundle?: string;
-  /** Runs the worker in this process, with this around its activities: cheaper than a process that nobody kills. */
+  /** Runs the worker in this process, with this around its activities: cheaper than a process if no kill is needed. */
   interceptor?: ActivityInterceptorsFactory;
 } = {}) {
   const [{ address }, databaseUrl] = systems
@@ -113,7 +113,7 @@ export async function openScene({
     };
   }
 
-  /** Asks until there is an answer; says what was waited for when there is none. */
+  /** Polls until there is an answer; otherwise says what was expected. */
   async function until<T>(what: string, ask: () => Promise<T | undefined | null | false>): Promise<T> {
     // A kill costs up to 15 s of Temporal's patience; several scenes share the machine.
     const end = Date.now() + 150_000;
@@ -182,20 +182,29 @@ async function layKey(folder: string): Promise<void> {
   await writeFile(join(folder, `${hash('sha256', raw).slice(0, 16)}.json`), JSON.stringify(content));
 }
 
+/** An audit entry of the administrator who lays the scene. */
+const audit = (kind: string, subject: string) => ({
+  ...{ key: `${kind}/${subject}`, project: 'p', kind, actor: 'root', subject, digest: null, report: null },
+  ...{ reason: '', detail: {}, at: new Date().toISOString() },
+});
+
+/** Makes the application that receives releases. Record the start of its workflow first: the sweep starts what has none. */
+export async function addScanner({ records }: Pick<Scene, 'records'>): Promise<void> {
+  await records.createApplication(
+    {
+      application: 'scanner',
+      project: 'p',
+      owner: 'dev',
+      types: ['kind'],
+      gates: ['function'],
+      repository: 'p/app-scanner',
+    },
+    audit('application.created', 'scanner'),
+  );
+}
+
 /** A project with its people and one test set. */
 async function populate({ records, areas }: Awaited<ReturnType<typeof openStores>>): Promise<void> {
-  const audit = (kind: string, subject: string) => ({
-    key: `${kind}/${subject}`,
-    project: 'p',
-    kind,
-    actor: 'root',
-    subject,
-    digest: null,
-    report: null,
-    reason: '',
-    detail: {},
-    at: new Date().toISOString(),
-  });
   await records.createProject({ project: 'p', types: ['kind'], policy: defaultPolicy }, audit('project.created', 'p'));
   for (const [user, roles] of Object.entries(people)) {
     await records.createUser(user, false, audit('user.created', user));
@@ -213,17 +222,6 @@ async function populate({ records, areas }: Awaited<ReturnType<typeof openStores
       registeredAt: new Date().toISOString(),
     },
     audit('dataset.registered', 'rows'),
-  );
-  await records.createApplication(
-    {
-      application: 'scanner',
-      project: 'p',
-      owner: 'dev',
-      types: ['kind'],
-      gates: ['function'],
-      repository: 'p/app-scanner',
-    },
-    audit('application.created', 'scanner'),
   );
 }
 

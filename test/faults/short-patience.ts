@@ -1,4 +1,4 @@
-// A workflow interceptor for fault tests: what a killed worker had in hand is given up after 6 s instead of 15.
+// A workflow interceptor for fault tests: tasks of a killed worker time out after 6 s instead of 15.
 import type { ActivityOptions, WorkflowInterceptors } from '@temporalio/workflow';
 
 /** Of the limits, only the one that waits for a dead worker; above the 5 s between two heartbeats. */

@@ -1,4 +1,4 @@
-// Everything that a passage left behind, as text: two passages ended alike if and only if their snapshots are the same.
+// The results of a passage as text: two passages ended alike if and only if their snapshots are the same.
 import { randomUUID } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import pg from 'pg';
@@ -13,7 +13,7 @@ import type { Scene } from './scene.ts';
 export type Snapshot = Readonly<Record<string, readonly string[]>>;
 
 /**
- * What differs between two passages without meaning anything, and only that:
+ * Only the irrelevant differences between two passages:
  * times; how long a gate took; random token ids and digests, ids of Temporal's runs; the counters and hashes that depend on
  * the order in which independent workflows wrote (the chain itself is verified); signatures over times, each of which is
  * verified.
@@ -57,7 +57,7 @@ export async function snapshot(scene: Scene): Promise<Snapshot> {
   };
 }
 
-/** What one snapshot has and the other has not, one line each. */
+/** The differences of two snapshots, one per line. */
 export function differences(expected: Snapshot, found: Snapshot): string[] {
   const sections = [...new Set([...Object.keys(expected), ...Object.keys(found)])].sort();
   return sections.flatMap((section) => {
@@ -102,7 +102,7 @@ function line(table: string, row: Record<string, unknown>): string {
   return plain(Object.fromEntries(shown));
 }
 
-/** The distinct events of a topic, as a new consumer group finds them: the same one twice is one. */
+/** The distinct events of a topic, as a new consumer group finds them: duplicates count once. */
 async function events({ config }: Scene, topic: string): Promise<string[]> {
   const bus = await openBus(config, pino({ level: 'silent' }));
   const found: string[] = [];

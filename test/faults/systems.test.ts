@@ -32,7 +32,7 @@ const systems = {
 type System = keyof typeof systems;
 const actions = ['kill', 'pause', 'restart'] as const;
 type Action = (typeof actions)[number];
-/** Where in the passage: as soon as the step is on its way. */
+/** Where in the passage: as soon as the step has started. */
 const moments = { submission: 'submitted', release: 'released', delivery: 'announced' } as const;
 type Moment = keyof typeof moments;
 
@@ -63,7 +63,7 @@ const chosen: Readonly<Record<System, readonly Readonly<Partial<Record<Moment, A
   postgres: [{ submission: 'restart', release: 'kill', delivery: 'pause' }],
   temporal: [{ submission: 'pause', release: 'restart', delivery: 'kill' }],
 };
-/** `npm run faults` takes every combination, each in a passage of its own. */
+/** `npm run faults` takes every combination, each in a separate passage. */
 const all: readonly Disturbed[] = (Object.keys(systems) as System[]).flatMap((system) => {
   const every = Object.keys(moments) as Moment[];
   const single = every.flatMap((moment) => actions.map((action) => ({ [moment]: action })));
@@ -85,14 +85,19 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'faults of real systems', () =>
   beforeAll(async () => {
     stack = await startOwnStack();
     variables = stack.variables;
-    clean = await passAndEmpty({ submitted: async (scene) => expect(await readCached(scene)).toBe('by Alluxio') });
+    clean = await passAndEmpty({
+      async submitted(scene) {
+        const cached = await openCached(scene);
+        expect(await cached.read().finally(() => cached.close())).toBe('by Alluxio');
+      },
+    });
   }, WITHIN_MS);
 
   afterAll(async () => {
     await stack?.stop();
   }, WITHIN_MS);
 
-  it('ends, undisturbed, with one event, one live version and its bytes in S3', () => {
+  it('without faults, ends with one event, one live version and its bytes in S3', () => {
     expect(clean['authoritative.live_pointers']).toEqual([
       expect.stringMatching(/"generation":1,.*"release":"kind-1"/) as string,
     ]);
@@ -125,7 +130,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'faults of real systems', () =>
     WITHIN_MS,
   );
 
-  /** One passage on a scene of its own; afterwards the systems are empty again, so that each begins alike. */
+  /** One passage in its own scene; the systems are emptied afterwards, so that each starts equal. */
   async function passAndEmpty(passing?: Passing, over?: (scene: Scene) => Promise<void>): Promise<Snapshot> {
     const DATABASE_URL = await newDatabase(variables['DATABASE_URL'] ?? '');
     const { TEMPORAL_ADDRESS = '' } = variables;
@@ -144,16 +149,18 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'faults of real systems', () =>
   async function inject({ system, action, moment }: Fault, scene: Scene): Promise<number> {
     const heard = stack.said.length;
     const before = pidsOf(system);
+    // Opened before, so that the read comes before Alluxio runs again. One that is ended in order may have served still.
+    const cached = system === 'alluxio' && action !== 'restart' ? await openCached(scene) : undefined;
     signal(system, action === 'kill' ? 'SIGKILL' : action === 'pause' ? 'SIGSTOP' : 'in order');
     const at = Date.now();
     try {
-      // One that is ended in order may have served still.
-      if (system === 'alluxio' && action !== 'restart') expect(await readCached(scene)).toBe('by HDFS');
+      if (cached) expect(await cached.read()).toBe('by HDFS');
       if (system === 'namenode' && action === 'kill' && moment === 'submission')
         expect(await waitedFor(scene)).toMatch(/^stageModel: .*NameNode/);
       if (action === 'pause') await sleep(Math.max(0, at + PAUSE_MS - Date.now()));
     } finally {
       if (action === 'pause') signal(system, 'SIGCONT');
+      await cached?.close();
     }
     if (action === 'pause') expect(pidsOf(system)).toEqual(before);
     else
@@ -179,16 +186,17 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'faults of real systems', () =>
   }
 
   /** What a job would be given of the submitted model, as the API reads it: through Alluxio, or else from HDFS. */
-  async function readCached({ config }: Scene): Promise<'by Alluxio' | 'by HDFS'> {
+  async function openCached({ config }: Scene) {
     const stores = await openStores(config, pino({ level: 'silent' }));
     const { areas, cachedAreas, counters } = stores;
-    try {
-      const uri = areas.uri('private/p/sam/s-1/model.onnx' as StorePath);
-      expect(sha256(await collect(await cachedAreas.read(uri)))).toBe(await areas.digest(uri));
-      return counters()['alluxio_fallbacks'] === 0 ? 'by Alluxio' : 'by HDFS';
-    } finally {
-      await stores.close();
-    }
+    return {
+      async read(): Promise<'by Alluxio' | 'by HDFS'> {
+        const uri = areas.uri('private/p/sam/s-1/model.onnx' as StorePath);
+        expect(sha256(await collect(await cachedAreas.read(uri)))).toBe(await areas.digest(uri));
+        return counters()['alluxio_fallbacks'] === 0 ? 'by Alluxio' : 'by HDFS';
+      },
+      close: () => stores.close(),
+    };
   }
 
   function recordsOf(system: System): readonly RunRecord[] {
@@ -210,7 +218,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'faults of real systems', () =>
   }
 });
 
-/** The process first: what is stopped starts no more. */
+/** The parent first, so that it starts no new children. */
 function signalAll(pid: number, name: NodeJS.Signals): void {
   process.kill(pid, name);
   const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean);

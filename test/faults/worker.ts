@@ -28,17 +28,17 @@ const workers = await createWorkers({
   interceptor: killingActivities(point),
   codec: killingTasks(point),
 });
-// A worker that nobody supervises any more must not outlive its test.
+// An unsupervised worker must not outlive its test.
 process.on('disconnect', () => process.exit(1));
 process.send?.('ready');
 await Promise.all(workers.map((worker) => worker.run()));
 
-/** Planted defect: an announcement that is sent again is another event. */
+/** Planted defect: a repeated announcement becomes a new event. */
 function withRandomIds(given: EventBus): EventBus {
   return { ...given, publish: (topic, key, event) => given.publish(topic, key, { ...event, id: randomUUID() }) };
 }
 
-/** Planted defect: a move that is made again is another move. */
+/** Planted defect: a repeated move becomes a new move. */
 function withoutMoveKeys(given: Records): Records {
   return { ...given, moveLivePointer: (move, audit) => given.moveLivePointer({ ...move, key: randomUUID() }, audit) };
 }

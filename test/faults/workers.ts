@@ -45,7 +45,7 @@ export async function createWorkers(deps: {
       workflowBundle: { codePath },
       ...workflowTime,
       maxCachedWorkflows: 100,
-      // What waits for a dead worker's own queue is soon anybody's.
+      // Tasks in a dead worker's sticky queue soon go to other workers.
       stickyQueueScheduleToStartTimeout: '1 second',
     }),
     createJobWorkers(common),

@@ -4,7 +4,7 @@ import type { Hono } from 'hono';
 import { createInferenceApp, type InferenceAppOptions } from '../../api/inference/app.ts';
 import type { ServedCard, TensorMetadata } from '../../activities/inference/protocol.ts';
 import type { ModelSession } from '../../api/inference/session.ts';
-import type { Tensor } from '../../api/inference/tensor-data.ts';
+import type { Tensor } from '../../activities/inference/tensor-data.ts';
 
 type Run = (inputs: Readonly<Record<string, Tensor>>) => Record<string, Tensor>;
 
@@ -31,7 +31,7 @@ const adder = session([f32('x', [-1, 2])], [f32('y', [-1, 2])], ({ x: given }) =
   },
 }));
 
-/** Gives each input back under its name and `_out`. */
+/** Returns each input under its name with the suffix `_out`. */
 const echo = (inputs: TensorMetadata[]): ModelSession =>
   session(
     inputs,
@@ -191,7 +191,7 @@ describe('a refused request', () => {
   const cases: [string, unknown, string][] = [
     ['invalid JSON', '{', 'not JSON'],
     ['an empty body', '', 'not JSON'],
-    ['no object', '[]', 'body'],
+    ['not an object', '[]', 'body'],
     ['no inputs', {}, 'inputs'],
     ['an empty list of inputs', { inputs: [] }, 'inputs'],
     ['an unknown input', { inputs: [good, { ...good, name: 'q' }] }, "no input 'q'"],
@@ -219,13 +219,13 @@ describe('a refused request', () => {
     expect(answer).toEqual({ error: expect.stringContaining(words) as string });
   });
 
-  it('missing inputs are named together', async () => {
+  it('names all missing inputs', async () => {
     const app = serve(echo([f32('a', [-1]), { name: 'b', datatype: 'INT64', shape: [-1] }, f32('c', [-1])]));
     const { body } = await ask(app, { inputs: [{ name: 'b', datatype: 'INT64', shape: [1], data: [1] }] });
     expect(body).toEqual({ error: 'missing input: a, c' });
   });
 
-  it('a body over the limit, announced or not', async () => {
+  it('a body over the limit, with or without a Content-Length', async () => {
     const app = serve(adder, { maxBodyBytes: 100 });
     expect((await ask(app, ' '.repeat(101))).status).toBe(413);
     const stream = new Blob([' '.repeat(101)]).stream();

@@ -191,7 +191,7 @@ describe('the client', () => {
     [{ status: 302, headers: { location: 'http://127.0.0.1:1' } }, { kind: 'malformed' }],
     [{ body: 'ok' }, { kind: 'malformed' }],
     [{ body: '{"outputs":[{"name":"y"}]}' }, { kind: 'malformed' }],
-  ])('tells %j', async (answer, expected) => {
+  ])('interprets %j', async (answer, expected) => {
     await answering(answer, async (address) => {
       const client = createInferenceClient({ address, name: 'm' });
       await expect(client.infer(request, soon())).rejects.toMatchObject(expected);

@@ -1,7 +1,7 @@
 // Elements between JSON and typed arrays: every datatype, its limits, nesting, and values that JSON cannot represent.
-import { fromHalf, toHalf } from '../../api/inference/half-float.ts';
+import { fromHalf, toHalf } from '../../activities/inference/half-float.ts';
 import { datatypes, type Datatype } from '../../activities/inference/protocol.ts';
-import { decodeElements, encodeElements, TensorDataError } from '../../api/inference/tensor-data.ts';
+import { decodeElements, encodeElements, TensorDataError } from '../../activities/inference/tensor-data.ts';
 
 const samples: Record<Datatype, { good: (string | number | boolean)[]; bad: unknown[] }> = {
   BOOL: { good: [true, false], bad: [1, 'true', null] },

@@ -27,7 +27,7 @@ it('links the rows of two processes within a second, and nothing after it is sto
 });
 
 it('continues immediately after a full batch, and retries after a failure with a warning', async () => {
-  const answers: (number | Error)[] = [1_000, 1_000, 7, new Error('it is away'), 3];
+  const answers: (number | Error)[] = [1_000, 1_000, 1_000, new Error('it is away'), 3];
   const warnings: string[] = [];
   const state = { calls: 0 };
   const linkAudit = async (): Promise<number> => {
@@ -36,7 +36,7 @@ it('continues immediately after a full batch, and retries after a failure with a
     if (answer instanceof Error) throw answer;
     return answer;
   };
-  // With this long interval, only a loop that does not wait after a batch makes the first four calls in time.
+  // With this long interval, only a loop that does not wait after a full batch makes the first four calls in time.
   const loop = keepLinked({
     records: { linkAudit },
     onWarn: (message) => void warnings.push(message),
@@ -45,9 +45,22 @@ it('continues immediately after a full batch, and retries after a failure with a
   await until(async () => warnings.length > 0);
   expect(state.calls).toBe(4);
   expect(warnings).toEqual([expect.stringContaining('it is away')]);
-  await until(async () => state.calls >= 6);
+  await until(async () => state.calls >= 5);
   await loop.stop();
   expect(answers).toEqual([]);
+});
+
+it('waits after a batch that is not full, so that few rows are not a transaction each', async () => {
+  const state = { calls: 0 };
+  const linkAudit = async (): Promise<number> => {
+    state.calls += 1;
+    return 7;
+  };
+  const loop = keepLinked({ records: { linkAudit }, onWarn: () => undefined, everyMs: 600_000 });
+  await until(async () => state.calls > 0);
+  await sleep(200);
+  await loop.stop();
+  expect(state.calls).toBe(1);
 });
 
 async function until(isSo: () => Promise<boolean>): Promise<void> {

@@ -90,6 +90,16 @@ test('the variables of each system select and configure it', () => {
   ).toEqual({});
 });
 
+test('IPv6 addresses of hosts of the package index are accepted in brackets', () => {
+  const hostsOf = (hosts: string): unknown =>
+    workerConfig({ ...database, OCDL_PIP_INDEX_HOSTS: hosts }).environments.indexHosts;
+  expect(hostsOf('files.example.org,[::1]:8080,[2001:db8::1]')).toEqual([
+    ...['files.example.org', '[::1]:8080', '[2001:db8::1]'],
+  ]);
+  for (const wrong of ['::1', '2001:db8::1:8080', '[::1', '[files.example.org]:80'])
+    expect(mistakes({ OCDL_PIP_INDEX_HOSTS: wrong })).toEqual([expect.stringContaining('in brackets')]);
+});
+
 test('mistakes of every kind are reported together, without values', () => {
   const wrong = {
     ...{ OCDL_API_PORT: '99999', DATABASE_URL: 'mysql://root:hunter2@x', TEMPORAL_ADDRESS: 'hunter2' },

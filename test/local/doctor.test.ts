@@ -144,7 +144,7 @@ test('on an empty PATH it exits 1 and says how to install each program', async (
 test('a Python that is too old or lacks venv counts as missing', async () => {
   fakeAll();
   fakePython('python3', { missing: ['venv'] });
-  expect(lineOf((await run('doctor')).output, 'Python')).toMatch(/^missing .*lacks the modules venv/);
+  expect(lineOf((await run('doctor')).output, 'Python')).toMatch(/^missing .*does not have the modules venv/);
   fakePython('python3', { version: [3, 9] });
   expect(lineOf((await run('doctor')).output, 'Python')).toMatch(/^missing .*is Python 3\.9, older than 3\.10/);
 });

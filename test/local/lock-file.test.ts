@@ -62,7 +62,7 @@ test('versions of an existing lock are kept unless an upgrade is requested', asy
 });
 
 test.each([
-  ['a package that nobody has', 'missing\n', /missing/],
+  ['a package that does not exist', 'missing\n', /missing/],
   ['a package that must be built', 'built\n', /built/],
   ['versions that contradict one another', 'thing<2\nthing>=2\n', /thing/],
   ['an address', `thing @ file:///nowhere/thing-1.0-py3-none-any.whl\n`, /./],

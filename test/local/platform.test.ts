@@ -42,8 +42,8 @@ test('starts all processes, servers first, and passes their addresses to the pro
   expect(order.slice(0, 2).sort()).toEqual(['postgres', 'temporal']);
   expect(running.apiUrl).toBe(`http://127.0.0.1:${home.env.OCDL_API_PORT}`);
   expect(running.adminToken).toBe('a-first-token');
-  const told = JSON.parse(readFileSync(`${journalOf(home.home)}.worker.env`, 'utf8')) as Record<string, string>;
-  expect(told).toMatchObject({
+  const variables = JSON.parse(readFileSync(`${journalOf(home.home)}.worker.env`, 'utf8')) as Record<string, string>;
+  expect(variables).toMatchObject({
     OCDL_HOME: home.home,
     OCDL_API_URL: running.apiUrl,
     OCDL_API_HOST: '127.0.0.1',
@@ -181,8 +181,8 @@ test('a configured address of the API is passed to jobs', async () => {
   await home.remove();
   home = await newHome({ OCDL_API_URL: 'http://api.example:8470' });
   await start();
-  const told = JSON.parse(readFileSync(`${journalOf(home.home)}.worker.env`, 'utf8')) as Record<string, string>;
-  expect(told['OCDL_API_URL']).toBe('http://api.example:8470');
+  const variables = JSON.parse(readFileSync(`${journalOf(home.home)}.worker.env`, 'utf8')) as Record<string, string>;
+  expect(variables['OCDL_API_URL']).toBe('http://api.example:8470');
 });
 
 test('a stop during the start stops the processes that had started', async () => {

@@ -103,7 +103,7 @@ test('starts although a record names the process of another program', async () =
   }
 });
 
-test('is not kept from starting by a zombie: a killed server for which nobody has waited', async () => {
+test('starts despite a zombie: a killed server that was never reaped', async () => {
   // The shell replaces itself with a program that never reaps the shell's child.
   const parent = spawn('sh', ['-c', 'sleep 0.3 & echo $!; exec sleep 60'], { stdio: ['ignore', 'pipe', 'ignore'] });
   try {

@@ -1,7 +1,7 @@
 // The servers that other tests use: they answer, are shared, and databases are separate.
 import { Connection } from '@temporalio/client';
 import pg from 'pg';
-import { searchAttributes } from '../../deploy/local/search-attributes.ts';
+import { searchAttributes } from '../../workers/search-attributes.ts';
 import { freshDatabase, postgresServer, temporalServer } from '../servers.ts';
 
 test('two concurrent callers get the same Temporal server, with registered search attributes', async () => {

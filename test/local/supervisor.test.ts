@@ -138,9 +138,9 @@ function databaseUrl(): string {
   const lines = readFileSync(`${journalOf(home.home)}.worker.env`, 'utf8')
     .trim()
     .split('\n');
-  const told = JSON.parse(lines.at(-1) ?? '{}') as Readonly<Record<string, string>>;
-  if (told.DATABASE_URL === undefined) throw new Error('the worker was not told of a database');
-  return told.DATABASE_URL;
+  const parsed = JSON.parse(lines.at(-1) ?? '{}') as Readonly<Record<string, string>>;
+  if (parsed.DATABASE_URL === undefined) throw new Error('the worker was given no DATABASE_URL');
+  return parsed.DATABASE_URL;
 }
 
 async function query(url: string, text: string): Promise<readonly unknown[]> {

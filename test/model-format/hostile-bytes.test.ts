@@ -1,4 +1,4 @@
-// Bytes made to exhaust or to confuse: bounded work, and never another failure than the typed one.
+// Hostile bytes: the work is bounded, and the only failure is the typed one.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,7 +11,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const inspect = inspectIn(folder);
 const problemsOf = problemsIn(folder);
 
-describe('bytes made to hurt', () => {
+describe('hostile bytes', () => {
   const message = (tag: number[], payload: Buffer<ArrayBuffer>): Buffer<ArrayBuffer> => {
     const length: number[] = [];
     for (let rest = payload.length; ; rest >>>= 7) {
@@ -22,25 +22,25 @@ describe('bytes made to hurt', () => {
   };
   const GRAPH = [0x3a];
 
-  it('graphs nested by the thousand stop at the limit, not at the end of the stack', async () => {
-    // A graph in an attribute in a node in a graph: fields 6, 5 and 1.
+  it('thousands of nested graphs are refused at the limit, before the stack overflows', async () => {
+    // A graph in an attribute of a node of a graph: fields 6, 5 and 1.
     let graph = Buffer.from([0x0a, 0x00]);
     for (let depth = 0; depth < 3000; depth += 1) graph = message([0x0a], message([0x2a], message([0x32], graph)));
     expect(await problemsOf(message(GRAPH, graph))).toContain('nested deeper than 8');
   });
 
-  it('millions of empty nodes stop at the limit', async () => {
+  it('millions of empty nodes are refused at the limit', async () => {
     const nodes = Buffer.alloc(4_000_000, Buffer.from([0x0a, 0x00]));
     expect(await problemsOf(message(GRAPH, nodes))).toContain('more than 200000 nodes');
   });
 
-  it('millions of empty tensors stop at the limit, within seconds', async () => {
-    // Field 5 of a graph, with nothing but a data location (field 14) that says elsewhere.
+  it('millions of empty tensors are refused at the limit, within seconds', async () => {
+    // Field 5 of a graph, with only a data location (field 14) of external data.
     const tensors = Buffer.alloc(8_000_000, Buffer.from([0x2a, 0x02, 0x70, 0x01]));
     expect(await problemsOf(message(GRAPH, tensors))).toContain('more than 1500000 messages');
   });
 
-  it('millions of fields stop at the limit, in bounded memory', async () => {
+  it('millions of fields are refused at the limit, in bounded memory', async () => {
     const before = process.memoryUsage().heapUsed;
     // Field 99 is unknown and empty; 2.5 million of them.
     const unknown = Buffer.alloc(7_500_000, Buffer.from([0x9a, 0x06, 0x00]));
@@ -66,7 +66,7 @@ describe('bytes made to hurt', () => {
     expect(await problemsOf(encodeModel(bad))).toContain('a name has 100000 bytes');
   });
 
-  it('whatever bits flip, the outcome is an inspection or a ModelFormatError, within two seconds', async () => {
+  it('random bit flips give an inspection or a ModelFormatError, within two seconds', async () => {
     const source = encodeModel({
       ...addModel(),
       functions: [
@@ -93,7 +93,7 @@ describe('bytes made to hurt', () => {
       }
       expect(performance.now() - started).toBeLessThan(20_000);
     }
-    // Both must occur, or the flips test nothing.
+    // Both must occur, otherwise the flips test nothing.
     expect(outcomes.accepted).toBeGreaterThan(10);
     expect(outcomes.refused).toBeGreaterThan(100);
   });

@@ -1,4 +1,4 @@
-// Inspects bytes in a test: written to a file first, as the model check reads files.
+// Inspects bytes in a test through a temporary file, because the model check reads files.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
@@ -18,7 +18,7 @@ export const inspectIn =
     return inspectModel(path, limits);
   };
 
-/** The problems of bytes that must be refused, in lines; fails when they are accepted. */
+/** The problems of bytes that must be refused, one per line; fails if they are accepted. */
 export const problemsIn = (folder: string): Inspect<string> => {
   const inspect = inspectIn(folder);
   return async (bytes, limits) => {

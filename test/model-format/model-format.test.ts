@@ -1,4 +1,4 @@
-// The model check: what it reads from good models, and that every kind of bad bytes is refused with its reason.
+// The model check: what it reads from valid models, and that invalid bytes are refused with a reason.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -24,7 +24,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const inspect = inspectIn(folder);
 const problemsOf = problemsIn(folder);
 
-/** A model whose only node carries the attributes. */
+/** A model whose only node has the attributes. */
 const withAttributes = (attribute: Message[]): Message =>
   model({
     node: [node('Identity', ['x'], ['y'], { attribute })],
@@ -40,8 +40,8 @@ const nested = (depth: number, inner: Message): Message =>
 const external = { ...floats('w', [2], []), external_data: [{ key: 'location', value: '/etc/passwd' }] };
 const foreign = { node: [node('PyOp', ['x'], ['y'], { domain: 'ai.onnx.contrib' })] };
 
-describe('a good model', () => {
-  it('shows its operators, its operator sets and its tensors, open sizes as -1', async () => {
+describe('a valid model', () => {
+  it('is described by its operators, operator sets and tensors, with open sizes as -1', async () => {
     const bytes = encodeModel(addModel());
     expect(await inspect(bytes)).toEqual({
       irVersion: 8,
@@ -54,7 +54,7 @@ describe('a good model', () => {
     });
   });
 
-  it('names each datatype in the words of the protocol', async () => {
+  it('has datatypes named as in the protocol', async () => {
     const types = { f: 1, u8: 2, i8: 3, u16: 4, i16: 5, i32: 6, i64: 7, s: 8, b: 9, h: 10, d: 11, u32: 12, u64: 13 };
     const { inputs } = await inspect(encodeModel(identityModel(types)));
     expect(inputs.map(({ datatype }) => datatype).join(' ')).toBe(
@@ -62,7 +62,7 @@ describe('a good model', () => {
     );
   });
 
-  it('lists operators of subgraphs and of the other allowed domains, each once', async () => {
+  it('has operators of subgraphs and of other allowed domains, each listed once', async () => {
     const inner = {
       node: [
         node('Scaler', ['x'], ['y'], { domain: 'ai.onnx.ml' }),
@@ -78,7 +78,7 @@ describe('a good model', () => {
     expect(operators).toEqual(['ai.onnx.ml:Scaler', 'ai.onnx:Identity', 'com.microsoft:Gelu']);
   });
 
-  it('does not count an initializer as an input (as files before IR version 4 do)', async () => {
+  it('has no initializers among its inputs (files before IR version 4 list them there)', async () => {
     const old = addModel();
     const graph = old.graph as { input: Message[] };
     graph.input.push(value('one', FLOAT, [2]));
@@ -86,7 +86,7 @@ describe('a good model', () => {
     expect(inputs.map(({ name }) => name)).toEqual(['x']);
   });
 
-  it('says when the number of dimensions is not stated', async () => {
+  it('shows if the number of dimensions is not stated', async () => {
     const bytes = encodeModel(
       model({
         ...(withAttributes([]).graph as Message),
@@ -96,7 +96,7 @@ describe('a good model', () => {
     expect((await inspect(bytes)).outputs).toEqual([{ name: 'y', datatype: 'INT64', shape: [], rankUnknown: true }]);
   });
 
-  it('may nest as deep as the limit and no deeper', async () => {
+  it('may nest up to the limit', async () => {
     const leaf = { node: [node('Identity', ['x'], ['y'])] };
     const at = (depth: number): Buffer =>
       encodeModel(model({ ...(withAttributes([]).graph as Message), ...nested(depth, leaf) }));
@@ -105,7 +105,7 @@ describe('a good model', () => {
   });
 });
 
-describe('what is no ONNX model', () => {
+describe('a file that is not an ONNX model', () => {
   const cases: [string, Buffer, string][] = [
     ['empty', Buffer.alloc(0), 'empty'],
     [
@@ -122,11 +122,11 @@ describe('what is no ONNX model', () => {
     ['zeroes', Buffer.alloc(100), 'not an ONNX model'],
     ['an LFS pointer', Buffer.from('version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n'), 'Git LFS'],
   ];
-  it.each(cases)('%s is refused by name', async (_, bytes, words) => {
+  it.each(cases)('%s: is refused with a specific message', async (_, bytes, words) => {
     expect(await problemsOf(bytes)).toContain(words);
   });
 
-  it('a model that ONNX Runtime would take for its own format is refused though it parses as ONNX', async () => {
+  it('a model that ONNX Runtime would read as its own format is refused although it parses as ONNX', async () => {
     const bytes = encodeModel(addModel());
     const disguised = Buffer.concat([Buffer.from([0x32, 6]), Buffer.from('xxORTM'), bytes]);
     expect(await problemsOf(disguised)).toContain('ORT format');
@@ -138,13 +138,13 @@ describe('what is no ONNX model', () => {
     await expect(inspectModel(join(folder, 'missing'))).rejects.toMatchObject({ code: 'ENOENT' });
   });
 
-  it('no graph, no operator set, an impossible IR version: all are said', async () => {
+  it('no graph, no operator set and an impossible IR version are reported together', async () => {
     expect(await problemsOf(encodeModel({ ir_version: 8, opset_import: [opset('', 17)] }))).toContain('no graph');
     expect(await problemsOf(encodeModel({ ...addModel(), opset_import: [] }))).toContain('imports no operator set');
     expect(await problemsOf(encodeModel({ ...addModel(), ir_version: 12345 }))).toContain('IR version 12345');
   });
 
-  it('truncated anywhere it is refused', async () => {
+  it('a model truncated at any byte is refused', async () => {
     const bytes = encodeModel(addModel());
     for (let part = 1; part < 20; part += 1)
       await problemsOf(bytes.subarray(0, Math.floor((bytes.length * part) / 20)));
@@ -152,7 +152,7 @@ describe('what is no ONNX model', () => {
   });
 });
 
-describe('what a model may not hold', () => {
+describe('a model may not contain', () => {
   const attribute = (more: Message): Message => withAttributes([{ name: 'a', ...more }]);
   const fn = (more: Message): Message => ({
     ...addModel(),
@@ -201,20 +201,20 @@ describe('what a model may not hold', () => {
     expect(await problemsOf(encodeModel(bad))).toContain('ai.onnx.contrib');
   });
 
-  it('an operator whose set is not imported, and one that reads files of its own', async () => {
+  it('an operator whose set is not imported, or that reads files', async () => {
     const scaler = graphWith({ node: [node('Scaler', ['x'], ['y'], { domain: 'ai.onnx.ml' })] });
     expect(await problemsOf(encodeModel(scaler))).toContain('does not import');
     const context = graphWith({ node: [node('EPContext', ['x'], ['y'], { domain: 'com.microsoft' })] });
     expect(await problemsOf(encodeModel(context))).toContain('com.microsoft:EPContext');
   });
 
-  it('an output that is no tensor, or of a type no service carries', async () => {
+  it('an output that is not a tensor, or has an unsupported type', async () => {
     const sequence = { name: 'p', type: { sequence_type: { elem_type: { map_type: { key_type: 7 } } } } };
     expect(await problemsOf(encodeModel(graphWith({ output: [sequence] })))).toContain('zipmap');
     expect(await problemsOf(encodeModel(graphWith({ output: [value('c', 14, [1])] })))).toContain('cannot be served');
   });
 
-  it('all problems are said at once', async () => {
+  it('several problems: all are reported together', async () => {
     const problems = await problemsOf(encodeModel(graphWith({ ...foreign, initializer: [external] })));
     expect(problems).toContain('ai.onnx.contrib');
     expect(problems).toContain('another file');

@@ -36,7 +36,7 @@ export const node = (type: string, input: string[], output: string[], more: Mess
   ...more,
 });
 
-/** A float tensor with its data inside. */
+/** A float tensor with embedded data. */
 export const floats = (name: string, dims: number[], values: number[]): Message => ({
   name,
   dims,
@@ -46,7 +46,7 @@ export const floats = (name: string, dims: number[], values: number[]): Message 
 
 export const opset = (domain: string, version: number): Message => ({ domain, version });
 
-/** A model of one graph over the standard operators. */
+/** A model with one graph of standard operators. */
 export const model = (graph: Message, more: Message = {}): Message => ({
   ir_version: 8,
   producer_name: 'test',
@@ -64,7 +64,7 @@ export const addModel = (): Message =>
     output: [value('y', FLOAT, ['batch', 2])],
   });
 
-/** A model of one Identity node per tensor, of whatever element types. */
+/** A model with one Identity node per tensor, for any element types. */
 export const identityModel = (tensors: Record<string, number>, sizes: (number | string)[] = ['n']): Message => {
   const names = Object.entries(tensors);
   return model({

@@ -1,4 +1,4 @@
-// Where a declared signature and an inspected one agree, and how each conflict is named.
+// Declared and inspected signatures: when they match, and the message for each conflict.
 import { compareSignature } from '../../activities/model-format.ts';
 
 describe('compareSignature', () => {
@@ -7,7 +7,7 @@ describe('compareSignature', () => {
     outputs: [{ name: 'y', datatype: 'INT64', shape: [3] }],
   } as const;
 
-  it('finds no conflict between equal signatures, or where one side is open', () => {
+  it('finds no conflict between equal signatures, or if one side is open', () => {
     expect(compareSignature(inspected, inspected)).toEqual([]);
     const open = { ...inspected, inputs: [{ name: 'x', datatype: 'FP32', shape: [7, -1] }] } as const;
     expect(compareSignature(open, inspected)).toEqual([]);

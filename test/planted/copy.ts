@@ -1,4 +1,4 @@
-// A temporary copy of the checkout as it stands, for faults to be planted in: the checkout itself is never written to.
+// A temporary copy of the checkout for planting faults; the checkout itself is never changed.
 import { execFileSync } from 'node:child_process';
 import { chmod, copyFile, lstat, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,4 @@
-// The table of planted faults, by the layer that they lie in.
+// The table of planted faults, by layer.
 import type { PlantedFault } from './fault.ts';
 import { activityFaults } from './faults/activities.ts';
 import { apiFaults } from './faults/api.ts';

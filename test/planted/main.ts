@@ -1,4 +1,4 @@
-// `npm run planted`: plants one fault after the other in a copy of the checkout, and says which ones the tests notice.
+// `npm run planted`: plants one fault after another in a copy of the checkout, and reports which ones the tests detect.
 import { parseArgs } from 'node:util';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -10,7 +10,7 @@ import { faults } from './faults.ts';
 import type { Ran, Verdict } from './jest-run.ts';
 import { runTests, verdictOf } from './jest-run.ts';
 
-/** A fault may make tests wait in vain; the slowest file takes minutes without one. */
+/** A fault may cause tests to time out; the slowest file takes minutes without a fault. */
 const LIMIT_MS = 15 * 60_000;
 
 const { values, positionals } = parseArgs({
@@ -18,7 +18,8 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
 });
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
-const usage = 'npm run planted -- [--list] [NAME…]   names may be beginnings: "delivery-" takes all that begin so';
+const usage =
+  'npm run planted -- [--list] [NAME…]   a name may be a prefix: "delivery-" selects all names that start with it';
 
 if (values.help) say(usage);
 else if (values.list)
@@ -42,7 +43,7 @@ interface Row {
   readonly isGood: boolean;
 }
 
-/** The exit code: 0 when each fault was noticed by each of its targets. */
+/** The exit code: 0 if each target detects its fault. */
 async function plantAll(selected: readonly PlantedFault[]): Promise<number> {
   const aborted = new AbortController();
   for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => aborted.abort(new Error(name)));
@@ -61,12 +62,12 @@ async function plantAll(selected: readonly PlantedFault[]): Promise<number> {
       runTests(copy.folder, file, tests, LIMIT_MS, aborted.signal);
     const baselines = new Map<string, Verdict>();
     const targets = byFile(selected);
-    say(`${selected.length} faults, ${targets.size} test files. First these without a fault:`);
+    say(`${selected.length} faults, ${targets.size} test files. First run without a fault:`);
     for (const [file, its] of targets) {
       const ran = await run(file, testsOf(its));
       for (const target of its) baselines.set(nameOf(target), verdictOf(target, ran));
       const red = its.filter((target) => baselines.get(nameOf(target))?.status !== 'passed');
-      say(`  ${red.length === 0 ? 'passes' : 'RED   '}  ${file}  ${ran.seconds} s`);
+      say(`  ${red.length === 0 ? 'passes' : 'FAILS '}  ${file}  ${ran.seconds} s`);
       for (const target of red) say(`          ${nameOf(target)}: ${saidOf(verdictOf(target, ran))}`);
     }
     const rows: Row[] = [];
@@ -118,7 +119,7 @@ async function tryFault(
   let isGood = true;
   for (const target of fault.noticedBy) {
     if (baselines.get(nameOf(target))?.status !== 'passed') {
-      said.push(`NO VERDICT: ${nameOf(target)} is red without the fault`);
+      said.push(`NO VERDICT: ${nameOf(target)} fails without the fault`);
       isGood = false;
       continue;
     }
@@ -129,8 +130,8 @@ async function tryFault(
     else if (verdict.status === 'failed') said.push(`noticed by "${verdict.test}"`);
     else if (fault.survives === undefined) said.push(`SURVIVED ${nameOf(target)}`);
     else said.push(`survived as accepted: ${fault.survives}`);
-    // An accepted survivor that is noticed has a wrong entry in the table.
-    if (verdict.status === 'failed' && fault.survives !== undefined) said.push('NOTICED although "survives" is given');
+    // A detected fault must not be listed as an accepted survivor.
+    if (verdict.status === 'failed' && fault.survives !== undefined) said.push('DETECTED although it has "survives"');
     isGood &&= verdict.status !== 'unclear' && (verdict.status === 'failed') === (fault.survives === undefined);
   }
   return { fault, seconds, verdict: said.join('; '), isGood };
@@ -143,7 +144,7 @@ function report(rows: readonly Row[]): number {
   const accepted = rows.filter(({ fault, isGood }) => isGood && fault.survives !== undefined).length;
   say('');
   say(
-    `${rows.length} faults: ${rows.length - bad.length - accepted} noticed, ${accepted} survived as accepted, ${bad.length} not noticed or without a verdict${bad.length > 0 ? `: ${bad.map(({ fault }) => fault.name).join(', ')}` : ''}`,
+    `${rows.length} faults: ${rows.length - bad.length - accepted} detected, ${accepted} survived as accepted, ${bad.length} not detected or without a verdict${bad.length > 0 ? `: ${bad.map(({ fault }) => fault.name).join(', ')}` : ''}`,
   );
   return bad.length > 0 ? 1 : 0;
 }

@@ -1,4 +1,4 @@
-// Keeps histories that were recorded: as files that are the same on every machine, each with its digest, and none twice.
+// Stores recorded histories as files without machine-specific data, each with its digest, and never replaces one.
 import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
@@ -11,9 +11,9 @@ const digests = join(import.meta.dirname, 'digests.json');
 const listSchema = z.record(z.string(), z.object({ workflowId: z.string(), sha256: z.string() }));
 
 /**
- * Writes the histories that are not there yet, given as workflow ids by name.
- * @param own what is of this machine alone: a history that holds it is refused
- * @returns the names of those that were added
+ * Writes the histories that are not stored yet, given as workflow ids by name.
+ * @param own text that occurs only on this machine: a history that contains it is refused
+ * @returns the names of the added histories
  */
 export async function keepHistories(
   client: Client,
@@ -35,9 +35,9 @@ export async function keepHistories(
   return fresh.map(([name]) => name);
 }
 
-/** What is of this machine and this run alone goes: replay does not look at it. */
+/** Removes data of this machine and this run, which replay does not read. */
 function withoutTraces(value: unknown): unknown {
-  // A worker's identity, also in the name of its own task queue.
+  // A worker's identity is also part of the name of its own task queue.
   if (typeof value === 'string') return value.replaceAll(`@${hostname()}`, '@recorded');
   if (Array.isArray(value)) return value.map(withoutTraces);
   if (typeof value !== 'object' || value === null) return value;
@@ -49,6 +49,6 @@ function withoutTraces(value: unknown): unknown {
   );
 }
 
-/** The text with every payload decoded, to look for what must not be in it. */
+/** The text with every payload decoded, to search it for forbidden text. */
 const decoded = (text: string): string =>
   text.replace(/"data": ?"([A-Za-z0-9+/=]+)"/g, (_, data: string) => Buffer.from(data, 'base64').toString('utf8'));

@@ -1,8 +1,8 @@
-// A release workflow as somebody might change it by mistake: it announces before it publishes. Replay must notice.
+// A release workflow with a likely mistake: it announces before it publishes. Replay must detect it.
 import { center, launcher } from '../../workflows/activities.ts';
 import type { ReleaseInput } from '../../workflows/messages.ts';
 
-/** The activities of the real one in another order. */
+/** The activities of the real workflow in another order. */
 export async function release(input: ReleaseInput): Promise<void> {
   await launcher.announceRelease({ release: input.release });
   await launcher.publishRelease(input);

@@ -1,6 +1,7 @@
-// Records histories of every terminal path into histories/, for ever after replayed by replay.test.ts.
-// Run it as `node --import tsx test/replay/record.ts`. It adds the paths that are new: what was recorded stays as it was, and a
-// changed workflow uses `patched`. What ends in `-decided` was recorded since Records decide; the others are of before.
+// Records histories of every terminal path into histories/. replay.test.ts replays them with every later program.
+// Run it with `node --import tsx test/replay/record.ts`. It adds new paths only; recorded histories never change, and a changed workflow
+// uses `patched`. Names that end in `-decided` were recorded since Records decide, those in `-begun` since workflows begin within their
+// first task; the others are older.
 import { randomBytes } from 'node:crypto';
 import type { Digest } from '../../workflows/domain/names.ts';
 import type { LifecycleInput } from '../../workflows/messages.ts';
@@ -14,7 +15,7 @@ import type { World } from '../workflows/world.ts';
 import { openWorld } from '../workflows/world.ts';
 import { keepHistories } from './keep.ts';
 
-/** Drives the world through one path; returns the workflows whose histories are kept, by file name. */
+/** Runs one path; returns the workflows whose histories are stored, by file name. */
 type Path<W = World> = (world: W) => Promise<Readonly<Record<string, string>>>;
 
 const ended = (world: World, submission: string) => world.client.workflow.getHandle(world.idOf(submission)).result();
@@ -63,6 +64,12 @@ const paths: readonly Path[] = [
       'release-announced-decided': workflowId.release({ release: first }),
       'delivery-passed-decided': workflowId.delivery({ application: 'shop', release: first }),
       'application-reverted-decided': workflowId.application({ application: 'shop', type: 'kind' }),
+      'model-lifecycle-retired-begun': world.idOf('one'),
+      'training-run-done-begun': 'run/p/m/one/1',
+      'evaluation-done-begun': workflowId.evaluation(evaluation),
+      'release-announced-begun': workflowId.release({ release: first }),
+      'delivery-passed-begun': workflowId.delivery({ application: 'shop', release: first }),
+      'application-reverted-begun': workflowId.application({ application: 'shop', type: 'kind' }),
     };
   },
   /** Rejected, undone, rejected for good. */
@@ -124,7 +131,7 @@ const paths: readonly Path[] = [
     await (await world.startLifecycle('invalid', { directory: 'invalid' })).result();
     return { 'model-lifecycle-invalid-decided': world.idOf('invalid') };
   },
-  /** Cancelled in Temporal itself while it trains, and withdrawn by its author after that. */
+  /** Cancelled in Temporal during its training, then withdrawn by its author. */
   async (world) => {
     world.script.train = 'hang';
     const handle = await world.startLifecycle('cancelled', world.run);
@@ -164,14 +171,14 @@ const paths: readonly Path[] = [
     world.script.evaluate = 'crash';
     const failed = await world.evaluation('lied-about');
     world.script.evaluate = 'pass';
-    // Evidence that is not there fails a command.
+    // Missing evidence fails a command.
     await world.give('lied-about', 'mia', 'approve', {}, { report: '0'.repeat(64) });
     return {
       'evaluation-failed-decided': workflowId.evaluation(failed),
       'model-lifecycle-no-evidence-decided': world.idOf('lied-about'),
     };
   },
-  /** Terminated and started again from the record, released, taken down where it was live, rolled back. */
+  /** Terminated and started again from the record, released, taken down, rolled back. */
   async (world) => {
     await world.addApplication('kiosk');
     const report = await world.submitted('resumed');
@@ -188,7 +195,7 @@ const paths: readonly Path[] = [
       const args = { reason: 'found a leak' };
       await done(world.send(world.signed({ workflowId: id, name: 'take-down', actor: 'mia', revision, args })));
     }
-    await until('what was taken down to be told', async () => {
+    await until('the notice of the take-down', async () => {
       const { version, pending } = await world.standing('resumed');
       return !pending && !version.detail.includes(': live');
     });
@@ -242,7 +249,7 @@ const paths: readonly Path[] = [
     ] as const) {
       await world.send(world.signed({ workflowId: id, name, actor: 'eve', revision, args: { findings } }));
     }
-    return { 'feedback-decided': id };
+    return { 'feedback-decided': id, 'feedback-begun': id };
   },
 ];
 
@@ -251,7 +258,11 @@ const importPaths: readonly Path<ImportWorld>[] = [
     world.lay('/rows.csv', () => Buffer.from('a,b\n'));
     await world.ended('done', world.https('/rows.csv'));
     await world.ended('failed', world.https('/none.csv'));
-    return { 'data-import-done-decided': 'import/p/done', 'data-import-failed-decided': 'import/p/failed' };
+    return {
+      'data-import-done-decided': 'import/p/done',
+      'data-import-done-begun': 'import/p/done',
+      'data-import-failed-decided': 'import/p/failed',
+    };
   },
   async (world) => {
     world.lay('/slow.bin', () => randomBytes(4_000_000), { paceMs: () => 500 });

@@ -1,4 +1,4 @@
-// Every recorded history replays on the workflows as they are now; a workflow that takes another way is noticed.
+// Every recorded history replays with the current workflows; a workflow that behaves differently is detected.
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -16,14 +16,14 @@ const read = (name: string): string => readFileSync(join(folder, `${name}.json`)
 const idOf = (name: string): string => list[name]?.workflowId ?? '';
 
 type Answers = ReadonlyMap<string, string>;
-/** How each recorded history replays as it is, and with its first activity under another name. */
+/** The replay results of each recorded history: unchanged, and with its first activity renamed. */
 const answers: { asRecorded: Answers; altered: Answers } = { asRecorded: new Map(), altered: new Map() };
-/** The first activity of a history under another name. */
+/** A history with its first activity renamed. */
 const altered = (name: string): string =>
   read(name).replace(/("activityType": \{\s*"name": ")(\w+)"/, '$1somethingElse"');
 
 beforeAll(async () => {
-  // A strayed replay is told by its error, not by the log.
+  // A failed replay is detected by its error, not by the log.
   Runtime.install({
     logger: new DefaultLogger('ERROR', () => undefined),
     telemetryOptions: { logging: { filter: 'ERROR' } },
@@ -33,7 +33,7 @@ beforeAll(async () => {
   answers.altered = await replayAll(altered, codePath);
 }, 600_000);
 
-/** Replays every history in one worker; by name what it said, nothing of one that took the recorded way. */
+/** Replays every history in one worker; returns the errors by name, empty for a history that replays. */
 async function replayAll(textOf: (name: string) => string, codePath: string): Promise<Answers> {
   const names = Object.keys(list);
   const histories = names.map((name) => ({
@@ -42,7 +42,7 @@ async function replayAll(textOf: (name: string) => string, codePath: string): Pr
   }));
   const options = { workflowBundle: { codePath }, dataConverter, ...workflowTime };
   const found: [string, string][] = [];
-  // They come in the order in which they are given.
+  // Results have the order of the histories.
   for await (const { workflowId, error } of Worker.runReplayHistories(options, histories)) {
     const name = names[found.length] ?? '';
     expect(workflowId).toBe(idOf(name));
@@ -51,7 +51,7 @@ async function replayAll(textOf: (name: string) => string, codePath: string): Pr
   return new Map(found);
 }
 
-it('keeps each history as it was recorded, and all of them', () => {
+it('has every recorded history, unchanged', () => {
   const files = readdirSync(folder).sort();
   expect(files).toEqual(
     Object.keys(list)
@@ -74,7 +74,7 @@ it.each(Object.keys(list))('replays %s', (name) => {
   expect(answers.asRecorded.get(name)).toBe('');
 });
 
-describe('what must be noticed', () => {
+describe('detects', () => {
   it('a workflow with its activities in another order', async () => {
     const { code } = await bundleWorkflowCode({
       workflowsPath: join(import.meta.dirname, 'planted-release.ts'),
@@ -91,7 +91,7 @@ describe('what must be noticed', () => {
     ).rejects.toThrow(/nondeterminism|does not match/i);
   });
 
-  it.each(Object.keys(list))('another step in %s', (name) => {
+  it.each(Object.keys(list))('another activity in %s', (name) => {
     expect(altered(name)).not.toBe(read(name));
     expect(answers.altered.get(name)).toMatch(/nondeterminism|does not match/i);
   });

@@ -74,8 +74,10 @@ test('connects the platform with the same variables as deploy/stack', () => {
     const program = { java: '', jars: '' };
     const programs = { kafka: program, hdfs: program, alluxio: program, s3: '', temporal: '' };
     const { variables } = servers(folder, defaultPorts, programs);
-    const told = Object.fromEntries(Object.entries(compose['x-platform']).map(([key, value]) => [key, filled(value)]));
-    expect(told).toEqual({
+    const configured = Object.fromEntries(
+      Object.entries(compose['x-platform']).map(([key, value]) => [key, filled(value)]),
+    );
+    expect(configured).toEqual({
       ...variables,
       // Secrets are set by the operator.
       OCDL_S3_ACCESS_KEY_ID: 'OCDL_S3_ACCESS_KEY_ID',

@@ -52,7 +52,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'the shared servers', () => {
   );
 
   test(
-    'all listen on the loopback alone',
+    'all listen only on the loopback',
     async () => {
       await Promise.all([kafkaServer(), s3Server(), alluxioServer()]);
       const records = readRunRecords(join(runFolder(), 'run'));

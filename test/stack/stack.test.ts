@@ -7,7 +7,8 @@ import { CreateBucketCommand, GetObjectCommand, PutObjectCommand, S3Client } fro
 import { Kafka, logLevel } from 'kafkajs';
 import pg from 'pg';
 import { ownerOf } from '../../deploy/local/home-lock.ts';
-import { isAlive, sendSignal, type ProcessRecord } from '../../deploy/local/process-identity.ts';
+import { sendSignal } from '../../activities/adapters/process-start.ts';
+import { isAlive, type ProcessRecord } from '../../deploy/local/process-identity.ts';
 import { endLeftovers, readRunRecords } from '../../deploy/local/run-records.ts';
 import { isLoopback, listeners, socketsOf } from '../../deploy/stack/listeners.ts';
 import { portTable } from '../../deploy/stack/ports.ts';
@@ -55,7 +56,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'npm run stack', () => {
     );
 
   test(
-    'comes up detached, and tells the platform where everything is',
+    'starts detached, and gives the platform the addresses of all servers',
     async () => {
       const { code, said } = await stack('up', '--detach');
       expect([code, said]).toEqual([0, expect.stringContaining('stack.env')]);
@@ -82,7 +83,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'npm run stack', () => {
   );
 
   test(
-    'its status names every server, and one that is paused',
+    'shows every server in its status, also a paused one',
     async () => {
       const healthy = await stack('status');
       expect([healthy.code, healthy.said.match(/ running /g)?.length]).toEqual([0, names.length]);
@@ -123,7 +124,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'npm run stack', () => {
   );
 
   test(
-    'leaves nothing running when its supervisor is killed, and comes up again with all it held',
+    'leaves no process running when its supervisor is killed, and starts again with all data',
     async () => {
       await write(variables());
       const before = running();
@@ -141,7 +142,7 @@ describeWith(['kafka', 'hdfs', 'alluxio', 's3'], 'npm run stack', () => {
   );
 
   test(
-    'goes down with nothing left',
+    'stops without leftovers',
     async () => {
       const before = running();
       // A program that uses a server as a platform does; this test's clients may still hold connections too.

@@ -1,4 +1,4 @@
-// The earlier program's code, taken out of this repository's history into a folder of its own, with packages to run it.
+// The earlier program's code, extracted from this repository's history into a separate folder, with its packages.
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, realpath, symlink } from 'node:fs/promises';

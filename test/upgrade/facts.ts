@@ -1,4 +1,4 @@
-// What a platform has acknowledged, as lines of text: whatever the earlier program has said must still be said by the new one.
+// What a platform has acknowledged, as lines of text: the new program must still confirm everything.
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { ProjectName, Scene } from './scene.ts';
@@ -15,7 +15,9 @@ const evaluationSchema = z.object({
 });
 const releaseSchema = z.object({
   ...{ release: z.string(), digest: z.string(), approvedBy: z.array(z.string()), releasedBy: z.string() },
-  files: z.array(file),
+  ...{ submission: z.string(), files: z.array(file) },
+  /** The earlier program does not tell, and serves the files all the same. */
+  withdrawn: z.object({}).nullish(),
 });
 const dataSetSchema = z.object({ dataset: z.string(), kind: z.string(), files: z.array(file) });
 const memberSchema = z.object({ user: z.string(), roles: z.array(z.string()) });
@@ -44,11 +46,14 @@ export async function acknowledged(scene: Scene): Promise<readonly string[]> {
       if (row.report) facts.push(await bytesFact(scene, `/v1/projects/p/evaluations/${row.evaluation}/report`));
     }
   for (const type of types)
-    for (const { release, digest, approvedBy, releasedBy, files } of (
+    for (const { release, digest, approvedBy, releasedBy, submission, files, withdrawn } of (
       await mia.get(`/v1/types/${type}/releases${ALL}`, page(releaseSchema))
     ).rows) {
       facts.push(`release ${release} of ${digest}, approved by ${approvedBy.join(', ')}, released by ${releasedBy}`);
-      for (const { name } of files) facts.push(await bytesFact(scene, `/v1/releases/${release}/files/${name}`));
+      // The files of a release that was withdrawn are served beside its version only.
+      const folder = withdrawn ? scene.pathOf(submission) : `/v1/releases/${release}`;
+      for (const { name } of files)
+        facts.push(await bytesFact(scene, `${folder}/files/${name}`, `file ${name} of release ${release}`));
     }
   for (const { dataset, kind, files } of (await mia.get(`/v1/projects/p/datasets`, page(dataSetSchema))).rows)
     facts.push(`data set ${dataset} (${kind}): ${filesText(files)}`);
@@ -80,10 +85,10 @@ async function versionFacts(scene: Scene, project: ProjectName): Promise<readonl
   return facts;
 }
 
-/** The digest of what is served. */
-async function bytesFact(scene: Scene, path: string): Promise<string> {
+/** The digest of what is served under a path. */
+async function bytesFact(scene: Scene, path: string, what = path): Promise<string> {
   const bytes = await scene.read('mia', path);
-  return `${path} has sha256 ${createHash('sha256').update(bytes).digest('hex')}`;
+  return `${what} has sha256 ${createHash('sha256').update(bytes).digest('hex')}`;
 }
 
 const filesText = (files: readonly z.infer<typeof file>[]): string =>

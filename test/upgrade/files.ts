@@ -1,4 +1,4 @@
-// The files of the upgrade's proof: submissions, test sets and the code of its trainings.
+// The files of the upgrade test: submissions, test sets and the code of its trainings.
 import { createHash } from 'node:crypto';
 import { encodeModel, FLOAT, floats, model, node, value } from '../model-format/onnx-model.ts';
 

@@ -1,4 +1,4 @@
-// `npm run test:upgrade`: the earlier program leaves everything in every state, is stopped, and the new one finishes it on the same home.
+// `npm run test:upgrade`: the earlier program leaves work in every state and is stopped; the new one finishes it on the same home.
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';

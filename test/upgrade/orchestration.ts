@@ -1,4 +1,4 @@
-// What Temporal says of the workflows: which run, by which code, and whether any cannot go on.
+// The state of the workflows in Temporal: which run, by which code, and whether any is stuck.
 import { Client, Connection } from '@temporalio/client';
 import type { Scene } from './scene.ts';
 import { PATIENCE_MS } from './scene.ts';

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { sendSignal } from '../../deploy/local/process-identity.ts';
+import { sendSignal } from '../../activities/adapters/process-start.ts';
 import { readRunRecords } from '../../deploy/local/run-records.ts';
 
 /** A first start makes its database; the machine may be busy. */
@@ -20,7 +20,7 @@ export interface Running {
   readonly apiUrl: string;
   /** Shown at a home's first start only. */
   readonly adminToken: string | undefined;
-  /** Freezes the worker: what is asked of the platform from now on is taken, and nothing is done about it. */
+  /** Pauses the worker: requests are accepted from now on, but not carried out. */
   stopWorker(): void;
   /** Freezes the next model service that a gate starts, as soon as it is there: the gate waits for its answers. */
   readonly holdService: () => Promise<void>;

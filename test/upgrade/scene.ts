@@ -1,4 +1,4 @@
-// The people and the projects of the upgrade's proof, and what a person does through the API, of either program.
+// The people and projects of the upgrade test, and their actions through the API of either program.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
@@ -115,7 +115,7 @@ export async function openScene(place: {
   const version = async (submission: string, project: ProjectName = 'p'): Promise<Version> =>
     (await mia.get(pathOf(submission, project), z.object({ version: versionSchema }))).version;
 
-  /** Waits until a version is in one of `states`, and answers how it is then. Throws when it is a failure that nobody waits for. */
+  /** Waits until a version is in one of `states`, and returns it. Throws if it fails unexpectedly. */
   async function becomes(submission: string, states: readonly string[], project: ProjectName = 'p'): Promise<Version> {
     const what = `${submission} to be ${states.join(' or ')}`;
     const found = await mia.until(
@@ -134,7 +134,7 @@ export async function openScene(place: {
     return as(user).command(`${pathOf(submission)}/commands`, { name, args, revision, digest, report });
   }
 
-  /** Gives a command and waits for nothing but its being taken; answers where to ask what came of it. */
+  /** Sends a command and waits only until it is accepted; returns the address of its outcome. */
   async function send(user: Person, path: string, command: object): Promise<string> {
     return (await as(user).post(path, { commandId: randomUUID(), ...command }, answerSchema)).address;
   }

@@ -1,4 +1,4 @@
-// Evaluations, imports and scans: what has ended, what is under way, what waits for people.
+// Evaluations, imports and scans that have ended, are running, or wait for people.
 import type { ServerResponse } from 'node:http';
 import { z } from 'zod';
 import { serveFile } from '../adapters/web-server.ts';

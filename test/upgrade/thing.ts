@@ -1,4 +1,4 @@
-// What the upgrade's proof follows: one thing that the earlier program leaves in a state, and that the new one brings to its end.
+// One item of the upgrade test, which the earlier program leaves in a state and the new one finishes.
 
 /** The steps before the upgrade come in the order of the fields; each is done for all things before the next one begins. */
 export interface Thing {
@@ -21,6 +21,6 @@ export interface Thing {
   /** With the new program: brings it to its end. */
   readonly finish?: () => Promise<unknown>;
   readonly end: string;
-  /** How it stands, by the API. */
+  /** Its state in the API. */
   readonly state: () => Promise<string>;
 }

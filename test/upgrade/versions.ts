@@ -36,7 +36,7 @@ export function versionThings(scene: Scene): readonly Thing[] {
       const command = { name, args, revision, digest, report };
       sent.set(submission, { by, address: await send(by, `${pathOf(submission)}/commands`, command) });
     };
-  /** The command that was sent is carried out, with no more from anybody. */
+  /** The command that was sent is carried out without further action. */
   const isDone = (submission: string) => async (): Promise<void> => {
     const { by, address } = sent.get(submission) ?? { by: 'mia', address: '' };
     const outcome = await outcomeOf(by, address);
@@ -192,7 +192,7 @@ export function versionThings(scene: Scene): readonly Thing[] {
     thing('evaluating', {
       left: 'new',
       leave: arrives('evaluating'),
-      // Its evaluation is a thing of its own.
+      // Its evaluation is a separate item.
       finish: async () => {
         const report = await reportOf('evaluating', 'e-running');
         for (const manager of ['mia', 'max'] as const) await give(manager, 'evaluating', 'approve', { report });

@@ -187,7 +187,7 @@ it('a forged activity result decides nothing, neither a gate nor a command', asy
     const row = await world.records.delivery('shop', release);
     return row?.state === 'failed' && row;
   });
-  expect(delivery.detail).toContain('gates that were not run: function');
+  expect(delivery.detail).toContain('gates that did not run: function');
   expect(await world.records.livePointer('shop', 'kind')).toMatchObject({ release: liveRelease });
   world.script.service = 'golden';
   await until('the version to know', async () =>

@@ -72,7 +72,7 @@ it.each(['withdraw', 'reject', 'rollback'])('a corrected card is submitted after
   expect(await world.untilState(third, 'new')).toMatchObject({ state: 'new' });
 });
 
-it('a release number that another command holds in the release store is refused and not used again', async () => {
+it('a release number held by another command in the release store is refused and not used again', async () => {
   await world.approved('number-1');
   const earlier = (await world.records.releases({ type: 'kind', limit: 100 })).at(-1);
   const [taken, next] = [(earlier?.sequence ?? 0) + 1, (earlier?.sequence ?? 0) + 2];

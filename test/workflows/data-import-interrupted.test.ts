@@ -35,7 +35,7 @@ describe('an interrupted import', () => {
     return { handle, bytes, first, slow, pace };
   }
 
-  it('that its importer cancels ends and removes its stored files', async () => {
+  it('that is cancelled by its importer ends and removes its stored files', async () => {
     const { handle, bytes, slow } = await underWay('cancelled');
     expect(await world().filesOf('cancelled')).toEqual(['files/first.csv']);
     await world().gateway.cancel(handle.workflowId);
@@ -49,7 +49,7 @@ describe('an interrupted import', () => {
     expect(slow.sent()).toBeLessThan(bytes.length);
   });
 
-  it('by an operator who terminates it, it has failed, and nothing that it had stored is left', async () => {
+  it('that an operator terminates has failed, and its stored files are removed', async () => {
     const { handle, bytes, slow } = await underWay('terminated');
     expect(await world().filesOf('terminated')).toEqual(['files/first.csv']);
     await handle.terminate('by hand');
@@ -82,7 +82,7 @@ describe('an interrupted import', () => {
     expect(await sweep({ records, workflows: gateway, log: pino({ level: 'silent' }) })).toMatchObject({ ended: [] });
   });
 
-  it('by the end of a worker whose clock is ahead, it goes on with the next one', async () => {
+  it('resumes on another worker after the first, whose clock is ahead, stops', async () => {
     const { handle, bytes, pace } = await underWay('ahead');
     await world().stopWorker();
     const updatedAt = new Date(Date.now() + 3_600_000).toISOString();
@@ -92,7 +92,7 @@ describe('an interrupted import', () => {
     expect(await handle.result()).toMatchObject({ state: 'done', bytes: 5 + bytes.length });
   });
 
-  it('by the death of its worker, it goes on with the next one: nothing twice, nothing from the beginning', async () => {
+  it('resumes on another worker after a kill, without repeating or restarting', async () => {
     await world().stopWorker();
     const child = spawn(
       process.execPath,

@@ -161,38 +161,42 @@ describe('a successful import', () => {
   });
 });
 
-describe('a failed import leaves nothing but the reason', () => {
+describe('a failed import leaves only its reason', () => {
   it.each<[string, (id: string) => Promise<Import>, RegExp]>([
     [
       'other bytes',
       (id) => world().ended(id, world().https('/rows.csv'), { sha256: 'f'.repeat(64) as Digest }),
       /rows\.csv has sha256/,
     ],
-    ['no such file', (id) => world().ended(id, world().https('/none.csv')), /has no \/none\.csv/],
+    ['a missing file', (id) => world().ended(id, world().https('/none.csv')), /has no \/none\.csv/],
     [
-      'a host that is not listed',
+      'a host that is not allowed',
       (id) => world().ended(id, { kind: 'https', url: 'https://elsewhere.example.org/a' }),
       /not on the allow-list/,
     ],
     [
-      'no archive',
+      'a file that is not an archive',
       (id) => world().ended(id, world().https('/rows.csv'), { unpack: true }),
       /not a tar, tar\.gz or zip/,
     ],
-    ['a bomb', (id) => world().ended(id, world().https('/bomb.tar.gz'), { unpack: true }), /200 times its size/],
     [
-      'an archive that climbs',
+      'an archive bomb',
+      (id) => world().ended(id, world().https('/bomb.tar.gz'), { unpack: true }),
+      /200 times its size/,
+    ],
+    [
+      'an archive with a path outside its folder',
       (id) => world().ended(id, world().https('/evil.tar'), { unpack: true }),
       /outside its folder: "\.\.\/x"/,
     ],
-    ['too much', (id) => world().ended(id, world().https('/huge.bin')), /larger than the/],
+    ['too many bytes', (id) => world().ended(id, world().https('/huge.bin')), /larger than the/],
     [
-      'a node nobody registered',
+      'an unregistered node',
       (id) => world().ended(id, { kind: 'sftp', node: 'nowhere', path: '/a' }),
       /no SFTP node nowhere/,
     ],
     [
-      'a source nobody checked',
+      'an unchecked source',
       (id) => world().ended(id, { kind: 'https', url: 'file:///etc/passwd' }),
       /url: a URL begins with https/,
     ],

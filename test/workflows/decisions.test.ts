@@ -152,7 +152,7 @@ it('refuses failed evaluations and reports about other bytes', async () => {
   world.script.evaluate = 'other-model';
   const lied = await world.evaluation('d-10');
   expect(lied).toMatchObject({ state: 'failed', report: null });
-  expect(lied.detail).toContain(`the report is about ${'f'.repeat(64)}`);
+  expect(lied.detail).toContain(`the model of the report has sha256:${'f'.repeat(64)}`);
   const kinds = (await world.auditOf('p/m/d-10')).map(({ kind }) => kind);
   expect(kinds.filter((kind) => kind === 'evaluation.failed')).toHaveLength(2);
 });
@@ -221,7 +221,7 @@ it('lets approvals lapse when a manager leaves or the policy changes, but keeps 
   await world.records.setMember('p', { user: 'max', roles: ['scientist'] }, audit());
   expect(await world.standing('d-14')).toMatchObject({
     counting: [],
-    lapsed: [{ actor: 'max', why: 'is no longer a manager of the project' }],
+    lapsed: [{ actor: 'max', why: 'is no longer a manager of the project, or is disabled' }],
   });
   expect(await approve('mia')).toMatchObject({ message: 'approval 1 of 2' });
   await world.records.setMember('p', { user: 'max', roles: ['manager'] }, audit());

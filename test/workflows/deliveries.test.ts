@@ -107,7 +107,7 @@ it('does not reject a version that is live in an application', async () => {
   expect(await world.give('v-3', 'mia', 'reject', { reason: 'no' })).toMatchObject({
     status: 'failed',
     reason: 'Conflict',
-    message: 'live in shop: revert or take down there first, then reject',
+    message: 'p/m/v-3 is live in shop: revert or take it down there first, then reject',
   });
   expect(await world.records.fenced(release ?? '')).toBe(false);
   expect(await world.give('v-3', 'mia', 'retire')).toMatchObject({ status: 'failed' });
@@ -119,7 +119,7 @@ it('stops a running delivery when its version is rejected', async () => {
   await untilDelivery('shop', slow, 'gating');
   const before = await world.records.livePointer('shop', 'kind');
   expect(await world.give('v-5', 'mia', 'reject', { reason: 'found a leak' })).toMatchObject({ status: 'done' });
-  expect((await untilDelivery('shop', slow, 'failed')).detail).toBe('taken back by a manager');
+  expect((await untilDelivery('shop', slow, 'failed')).detail).toBe('withdrawn by a manager');
   expect(await world.records.livePointer('shop', 'kind')).toEqual(before);
   // After an undo and a new approval it may be released under a new id.
   world.script.service = 'golden';
@@ -144,7 +144,7 @@ it('delivers to each application independently: live in one, failed in the other
   const report = rows[0]?.report?.sha256 ?? null;
   expect(await world.give('v-6', 'mia', 'reassign', { reason: 'r', to: 'sue' }, { report })).toMatchObject({
     status: 'failed',
-    message: 'live in club, shop: revert or take down there first, then reassign',
+    message: 'p/m/v-6 is live in club, shop: revert or take it down there first, then reassign',
   });
 });
 

@@ -1,6 +1,7 @@
 // Workflows that end unexpectedly leave nothing open: no unanswered command, no file, no row in a running state.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { jest } from '@jest/globals';
+import { auditEntry } from './passage.ts';
 import { until } from './until.ts';
 import type { World } from './world.ts';
 import { openWorld } from './world.ts';
@@ -109,6 +110,59 @@ it('an evaluation that an operator cancels is recorded as failed', async () => {
     state: 'failed',
     detail: 'ended by an operator: start another one',
   });
+});
+
+/** Holds the next call of a write to Records until the test opens it. */
+function held(name: 'endEvaluation' | 'announced') {
+  const { opened, open } = gate();
+  const entered = gate();
+  const records = world.records as unknown as Record<string, (...given: unknown[]) => Promise<unknown>>;
+  const write = records[name];
+  records[name] = async (...given) => {
+    records[name] = write ?? (() => Promise.reject(new Error(`Records have no ${name}`)));
+    entered.open();
+    await opened;
+    return records[name](...given);
+  };
+  return { reached: entered.opened, open };
+}
+
+const cancellationsOf = async (subject: string) =>
+  (await world.auditOf(subject)).filter(({ kind }) => kind === 'workflow.cancelled');
+
+it.each([
+  ['an operator', 1],
+  ['a person, through the API,', 0],
+])(
+  'an evaluation that %s cancels while its report is being recorded is done; the audit has it once',
+  async (who, count) => {
+    await world.submitted(`n-7-${count}`);
+    const { reached, open } = held('endEvaluation');
+    const name = `e-late-${count}`;
+    const id = await world.startEvaluation(name, { submission: `n-7-${count}` });
+    await reached;
+    if (who !== 'an operator') {
+      const entry = { ...auditEntry('evaluation.cancel'), actor: 'mia', subject: `p/evaluations/${name}` };
+      await world.records.record([{ ...entry, key: `evaluation.cancel/${id}/mia` }], []);
+    }
+    const handle = world.client.workflow.getHandle(id);
+    await handle.cancel();
+    open();
+    expect(await handle.result()).toMatchObject({ state: 'done' });
+    expect(await cancellationsOf(id)).toHaveLength(count);
+  },
+);
+
+it('a release that an operator cancels while it is being recorded as announced is announced, with an audit row', async () => {
+  await world.approved('n-8');
+  const { reached, open } = held('announced');
+  const releasing = world.release('n-8');
+  await reached;
+  const [{ release } = { release: '' }] = await world.records.releasesOf('p', 'm', 'n-8');
+  await world.client.workflow.getHandle(`release/${release}`).cancel();
+  open();
+  expect(await releasing).toBe(release);
+  expect(await cancellationsOf(`release/${release}`)).toHaveLength(1);
 });
 
 it('does not extend the undo window when a tag follows the rejection', async () => {

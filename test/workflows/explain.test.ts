@@ -25,7 +25,7 @@ function asWorkflowsSee(last: Error, how: 'attempts' | 'deadline'): unknown {
   );
 }
 
-it.each(['attempts', 'deadline'] as const)('what waited for a restore has not failed (%s)', (how) => {
+it.each(['attempts', 'deadline'] as const)('an activity that waited for a restore has not failed (%s)', (how) => {
   const failure = asWorkflowsSee(paused, how);
   expect(failure).toBeInstanceOf(ActivityFailure);
   expect(explain(failure)).toEqual({ type: 'Restored', message: paused.message });

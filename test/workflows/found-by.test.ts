@@ -139,14 +139,15 @@ const ways: Record<Type, readonly (readonly [name: string, go: () => Promise<[id
   ],
   application: [
     [
-      'empty, then live',
+      'live, then empty',
       async () => {
         await world.addApplication('idle');
         const id = workflowId.application({ application: 'idle', type: 'kind' });
         const found = { Project: 'p', ModelType: 'kind', Application: 'idle' };
-        expect(await foundAs(world.client, id, 'empty')).toEqual({ ...found, State: 'empty' });
         await world.untilLive('idle', await world.released('f-10'));
-        return [id, { ...found, State: 'live' }];
+        expect(await foundAs(world.client, id, 'live')).toEqual({ ...found, State: 'live' });
+        done(await world.revert('idle', 'dev', undefined, { name: 'take-down', args: { reason: 'a test' } }));
+        return [id, { ...found, State: 'empty' }];
       },
     ],
   ],
@@ -237,7 +238,7 @@ describe.each(Object.keys(ways) as Type[])('%s', (type) => {
     expect(await foundAs(clientOf(type), id, String(found['State']))).toEqual(found);
   });
 
-  it('refused, when it is started by hand', async () => {
+  it('is refused if it is started by hand', async () => {
     const id = `by-hand/${type}`;
     const client = clientOf(type);
     const input = { submission: 'none', source: { kind: 'https', url: 'https://data.example.org/rows.csv' } };

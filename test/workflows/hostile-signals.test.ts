@@ -57,11 +57,11 @@ it('uses only the first argument, even if the second is undecodable', async () =
 });
 
 it.each([
-  ['of a name that nobody handles', 'approve'],
-  ["of a name that is the SDK's", '__temporal_default'],
-  ['of another such name', '__temporal_workflow_metadata'],
-  ['called as a query of the SDK', '__stack_trace'],
-  ['called like a property of every object', 'constructor'],
+  ['of an unknown name', 'approve'],
+  ['of a name reserved by the SDK', '__temporal_default'],
+  ['of another reserved name', '__temporal_workflow_metadata'],
+  ['named like a query of the SDK', '__stack_trace'],
+  ['named like a property of every object', 'constructor'],
   ['of a very long name', 'n'.repeat(900)],
 ])('ignores a signal that is %s', async (_, name) => {
   await sendRaw(world, id, name, [jsonPayload({ digest: 'x' })]);
@@ -101,6 +101,17 @@ it('refuses commands that the API did not sign, and records the actor as a claim
     const row = await refused(() => send(hostile));
     expect(row).toMatchObject({ actor: 'unproven', detail: unsigned });
   }
+  await answers();
+});
+
+it('carries out a command by a key that the platform got after the workflow began', async () => {
+  const later = createApiKey('k-later');
+  const { body } = await valid();
+  const sent = later.signed({ ...body, keyId: 'k-later' });
+  await world.records.registerKeys(later.keys);
+  await world.records.recordCommand(sent, { project: 'p', subject: 'p/m/h-1' });
+  await send(sent);
+  expect(await world.settled(id, sent.body.commandId)).toMatchObject({ status: 'done' });
   await answers();
 });
 
@@ -158,7 +169,9 @@ it('keeps the first command with an id, and applies it once', async () => {
   await send(sent);
   const other = await valid({ commandId: sent.body.commandId, args: { tags: ['second'] } });
   await send(other);
-  await expect(world.records.recordCommand(other, { project: 'p', subject: 'p/m/h-1' })).rejects.toThrow('another one');
+  await expect(world.records.recordCommand(other, { project: 'p', subject: 'p/m/h-1' })).rejects.toThrow(
+    'exists with other content',
+  );
   expect(await world.untilState('h-1', 'new')).toMatchObject({ revision, tags: ['first'] });
 });
 

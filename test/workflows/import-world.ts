@@ -71,7 +71,7 @@ export async function openImportWorld() {
     await records.recordStart(
       {
         ...{ workflowId: workflowId.dataImport(input), type: 'dataImport', input, askedBy: 'sam' },
-        ...{ roles: ['scientist'], project },
+        ...{ roles: ['scientist'], project: input.project },
       },
       auditEntry(entry),
       [],

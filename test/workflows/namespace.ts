@@ -1,6 +1,6 @@
 // A separate Temporal namespace for each world, so that tests never see each other's workflows.
 import type { Connection } from '@temporalio/client';
-import { ensureSearchAttributes } from '../../deploy/local/search-attributes.ts';
+import { ensureSearchAttributes } from '../../workers/search-attributes.ts';
 import { until } from './until.ts';
 
 /** Registers a namespace with the workflows' search attributes and waits until it can be used. */

@@ -151,7 +151,7 @@ describe('after a terminate', () => {
     expect((await world.untilState('r-4', 'trained')).run).toMatchObject({ attempt: 2 });
   });
 
-  it('a version resumes its current training, and does not repeat a finished one', async () => {
+  it('a version resumes its current training run, and does not repeat a finished one', async () => {
     world.script.train = 'hang';
     await world.startLifecycle('r-5', world.run);
     const begun = () => world.begunJobs.filter((name) => name.includes('-r-5-1-')).length;
@@ -190,7 +190,7 @@ describe('after a terminate', () => {
     expect(await world.revert('shop', 'dev', second)).toMatchObject({ status: 'done' });
   });
 
-  it.each(['terminate', 'cancel'] as const)('a delivery begins again (%s), and the audit says so', async (how) => {
+  it.each(['terminate', 'cancel'] as const)('a delivery starts again (%s), with an audit row', async (how) => {
     world.script.service = 'slow';
     const release = await world.released(`r-8-${how}`);
     await until('the gate', async () => (await world.records.delivery('shop', release))?.state === 'gating');
@@ -201,7 +201,7 @@ describe('after a terminate', () => {
     expect(await world.records.livePointer('shop', 'kind')).toMatchObject({ release, generation: generation + 1 });
     const noted = (await world.auditOf('shop/kind')).filter(({ kind }) => kind === 'workflow.interrupted');
     expect(noted.map(({ reason }) => reason)).toContain(
-      `the delivery of ${release} was ended in Temporal: it begins again`,
+      `the delivery of ${release} was ended in Temporal: it starts again`,
     );
     expect(await sweepOnce()).toMatchObject(nothing);
   });
@@ -220,7 +220,7 @@ describe('after a terminate', () => {
     expect(commits.filter((message) => message.includes('labels of shop'))).toHaveLength(2);
   });
 
-  it('a foreign workflow with one of our ids is terminated, and ours is resumed', async () => {
+  it('a foreign workflow with an id of the platform is terminated, and the platform’s is resumed', async () => {
     await world.submitted('r-9');
     const id = world.idOf('r-9');
     await terminate(id);
@@ -250,7 +250,7 @@ async function reset(id: string, which: 'first' | 'last'): Promise<string> {
   return next;
 }
 
-it('a run that was reset is left while its worker is stopped, and while it waits for people with its first step behind it', async () => {
+it('a reset run is left alone while its worker is stopped, and while it waits for people after its first step', async () => {
   await world.submitted('r-14');
   const id = world.idOf('r-14');
   await world.stopWorkers();
@@ -263,7 +263,9 @@ it('a run that was reset is left while its worker is stopped, and while it waits
   expect((await world.standing('r-14')).version.state).toBe('new');
   await until('its tasks to be done', async () => (await world.gateway.look(id))?.isComing === false);
 
-  // From here on it calls no activity: nothing records the new run.
+  // From the last task on it calls no activity: nothing records the new run.
+  expect(await world.give('r-14', 'mia', 'tag', { tags: ['early'] })).toMatchObject({ status: 'done' });
+  await until('its tasks to be done', async () => (await world.gateway.look(id))?.isComing === false);
   const last = await reset(id, 'last');
   await until('its tasks to be done', async () => (await world.gateway.look(id))?.isComing === false);
   expect((await world.records.start(id))?.runId).toBe(first);
@@ -273,7 +275,7 @@ it('a run that was reset is left while its worker is stopped, and while it waits
   expect((await world.records.start(id))?.runId).toBe(last);
 });
 
-it('a foreign run that waits for its time under an id of ours is ended', async () => {
+it('a foreign run that waits for a start delay under an id of the platform is terminated', async () => {
   await world.submitted('r-15');
   const id = world.idOf('r-15');
   await terminate(id);
@@ -285,7 +287,7 @@ it('a foreign run that waits for its time under an id of ours is ended', async (
   expect(await world.give('r-15', 'mia', 'tag', { tags: ['ours'] })).toMatchObject({ status: 'done' });
 });
 
-it('a lifecycle that is reset to its beginning adopts what is recorded, and goes on', async () => {
+it('a lifecycle that is reset to its beginning adopts the recorded state and continues', async () => {
   const report = await world.submitted('r-10');
   expect(await world.give('r-10', 'mia', 'tag', { tags: ['early'] })).toMatchObject({ status: 'done' });
   const id = world.idOf('r-10');
@@ -304,7 +306,7 @@ it('a lifecycle that is reset to its beginning adopts what is recorded, and goes
   await world.untilLive('shop', release);
 });
 
-it('an empty Temporal gets all open workflows back, and all of them can be finished', async () => {
+it('an emptied Temporal gets all open workflows back, and each can be finished', async () => {
   const report = await world.submitted('r-11');
   await world.approved('r-12');
   world.script.evaluate = 'hang';

@@ -1,6 +1,7 @@
 // Reverts of an application to an earlier release and back; a release that was never live there is not a valid target.
 import { randomUUID } from 'node:crypto';
 import type { ModelLock } from '../../activities/delivery.ts';
+import { auditEntry } from './passage.ts';
 import { until } from './until.ts';
 import type { World } from './world.ts';
 import { openWorld } from './world.ts';
@@ -91,11 +92,11 @@ it('takes down the live release with a reason; then it can be retired, and the n
   );
   expect(await world.give('w-3', 'mia', 'retire')).toMatchObject({
     status: 'failed',
-    message: 'live in shop: revert or take down there first, then retire',
+    message: 'p/m/w-3 is live in shop: revert or take it down there first, then retire',
   });
   expect(await takeDown('dev', { reason: 'it leaks' })).toEqual({
     status: 'done',
-    message: 'nothing is live any more',
+    message: 'no release is live',
   });
   expect(await world.records.livePointer('shop', 'kind')).toMatchObject({ release: null, generation: 7 });
   expect(await world.records.delivery('shop', live ?? '')).toMatchObject({ state: 'taken-down' });
@@ -126,4 +127,13 @@ it('announces a withdrawal once', async () => {
   expect(withdrawn.map(({ id }) => id)).toEqual(expect.arrayContaining([`${second}-withdrawn`]));
   expect(new Set(withdrawn.map(({ id }) => id)).size).toBe(withdrawn.length);
   expect(withdrawn[0]?.data).toMatchObject({ release: second, decision: 'retire', withdrawnBy: 'mia' });
+});
+
+it('writes the main branch after a move that an activity of an ended run made', async () => {
+  const { generation } = await world.records.livePointer('shop', 'kind');
+  const entry = auditEntry('application.live');
+  const move = { key: entry.key, application: 'shop', type: 'kind', generation, release: first, revert: true };
+  expect(await world.records.moveLivePointer(move, entry)).toMatchObject({ moved: true });
+  await world.gateway.wake('application/shop/kind');
+  await until('main to follow', async () => (await mainLock()).kind?.release === first);
 });

@@ -34,3 +34,20 @@ it('reports which step of a child workflow fails, until the step succeeds', asyn
   expect(await gateway.waiting(id, 10_000)).toEqual([]);
   expect(await gateway.waiting('model/p/m/none', 10_000)).toEqual([]);
 });
+
+it('waits visibly if Records are unavailable when a workflow begins', async () => {
+  const gateway = createWorkflowGateway(world.client);
+  const keys = world.records.keys.bind(world.records);
+  const failing = world.records as { keys: typeof keys };
+  failing.keys = () => Promise.reject(new Error('Records are unavailable'));
+  try {
+    await world.startLifecycle('v-2', world.run);
+    const id = world.idOf('v-2');
+    const step = await until('the lifecycle to wait', async () => (await gateway.waiting(id, 10_000))[0]);
+    expect(step).toMatchObject({ step: 'begin', reason: expect.stringContaining('Records are unavailable') as string });
+    expect(await gateway.look(id)).toMatchObject({ isComing: true });
+  } finally {
+    failing.keys = keys;
+  }
+  await world.untilState('v-2', 'trained');
+});

@@ -182,7 +182,7 @@ export async function applicationBefore(given: object, before: unknown): Promise
   /** Records a delivery that was stopped or could not run. */
   function taken(release: Release, error: unknown): Promise<void> {
     return CancellationScope.nonCancellable(async () => {
-      const detail = isCancellation(error) ? 'taken back by a manager' : explain(error).message;
+      const detail = isCancellation(error) ? 'withdrawn by a manager' : explain(error).message;
       const failed = {
         application: name,
         type,

@@ -44,14 +44,14 @@ export const decisionsBefore = (
   },
 
   async reject({ version, body }) {
-    await letGo(launcher, version, body);
+    await withdrawReleases(launcher, version, body);
     return { set: { detail: body.args.reason ?? '' } };
   },
 
   // Copy the bytes first: a failed copy does no harm, but a withdrawn release cannot be restored.
   async rollback({ version, body }) {
     const { folder } = await launcher.returnToPrivate({ ...of(version), to: version.author, report: body.report });
-    await letGo(launcher, version, body);
+    await withdrawReleases(launcher, version, body);
     return { set: { detail: body.args.reason ?? '' }, message: `returned to ${version.author} in ${folder}` };
   },
 
@@ -80,7 +80,7 @@ export const decisionsBefore = (
 
   async reassign({ version, body }) {
     const { folder } = await launcher.returnToPrivate({ ...of(version), to: body.args.to ?? '', report: body.report });
-    await letGo(launcher, version, body);
+    await withdrawReleases(launcher, version, body);
     return {
       set: { detail: `reassigned to ${body.args.to}: ${body.args.reason ?? ''}` },
       message: `in ${folder} of ${body.args.to}`,
@@ -88,7 +88,7 @@ export const decisionsBefore = (
   },
 
   async retire({ version, body }) {
-    await letGo(launcher, version, body);
+    await withdrawReleases(launcher, version, body);
     return { set: { detail: body.args.reason ?? '' } };
   },
 
@@ -96,11 +96,11 @@ export const decisionsBefore = (
 });
 
 /** Stops all deliveries of this version; fails if the version is live in an application. */
-async function letGo(launcher: EarlierCalls, version: Version, body: CommandBody): Promise<void> {
+async function withdrawReleases(launcher: EarlierCalls, version: Version, body: CommandBody): Promise<void> {
   const { live, wake: sleepers } = await launcher.fenceReleases({ ...of(version), commandId: body.commandId });
   if (live.length > 0)
     throw ApplicationFailure.nonRetryable(
-      `live in ${live.join(', ')}: revert there first, then ${body.name}`,
+      `${version.model}/${version.submission} is live in ${live.join(', ')}: revert it there first, then ${body.name}`,
       'Conflict',
     );
   // An application that is receiving a release of the version stops that delivery; closed workflows are ignored.

@@ -18,8 +18,8 @@ export interface PolicyEdition {
 }
 
 /**
- * Approvals that count now, and lapsed ones with the reason: the person is no longer a manager, or the policy has changed
- * since.
+ * Approvals that count now, and lapsed ones with the reason: the person is no longer a manager or is disabled, or the policy
+ * has changed since.
  */
 export function countApprovals(
   approvals: readonly Approval[],
@@ -31,7 +31,7 @@ export function countApprovals(
   const counting: string[] = [];
   const lapsed: { actor: string; why: string }[] = [];
   for (const { actor, policyVersion } of approvals) {
-    if (!now.managers.has(actor)) lapsed.push({ actor, why: 'is no longer a manager of the project' });
+    if (!now.managers.has(actor)) lapsed.push({ actor, why: 'is no longer a manager of the project, or is disabled' });
     else if (policyVersion !== now.policyVersion)
       lapsed.push({
         actor,

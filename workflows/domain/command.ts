@@ -86,7 +86,7 @@ export type RefusalReason =
   | 'invalid' // arguments
   | 'overloaded';
 
-/** Maximum length of a command's JSON in characters; the largest valid one (200 findings) has about 8 thousand. */
+/** Maximum length of a command's JSON in characters: enough for 200 findings with the longest ids and reason, which have about 16 thousand. */
 export const COMMAND_LIMIT = 16_384;
 export const REASON_LIMIT = 2_000;
 const ID = /^[A-Za-z0-9][A-Za-z0-9_-]{7,63}$/;

@@ -176,7 +176,7 @@ export interface Release {
   readonly releasedAt: string;
 }
 
-/** The decision that took a release back. */
+/** The decision that withdrew a release. */
 export interface Withdrawal {
   /** The command: `reject`, `rollback`, `reassign`, `retire`; `release` where the release itself failed. */
   readonly decision: string;
@@ -185,7 +185,7 @@ export interface Withdrawal {
   readonly at: string;
 }
 
-/** A release as it stands: one that was taken back is no longer downloaded and never goes live again. */
+/** A release as it stands: a withdrawn release is no longer downloaded and never goes live again. */
 export interface StandingRelease extends Release {
   readonly withdrawn: Withdrawal | null;
 }

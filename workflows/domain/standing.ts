@@ -39,6 +39,8 @@ export interface ApplicationStanding {
 /** The next release of an application. */
 export interface NextDelivery {
   readonly release: Release | null;
+  /** Of the live pointer. Missing in results recorded before this field. */
+  readonly generation?: number;
 }
 
 /** A scan without its findings, which would fill a workflow's history with every label. */

@@ -87,7 +87,7 @@ export function createDrafts(store: {
     return fileAcl(inheritedRights(known ?? (await nameNode.acl(parent, signal)) ?? []));
   }
 
-  /** Whether the path holds the draft's bytes; `undefined` if it does not exist (any more). */
+  /** Whether the path holds the draft's bytes; `undefined` if it does not exist. */
   async function holds(path: StorePath, draft: string, content: Content, signal?: AbortSignal) {
     const [stored, given] = [await find(path, signal), await nameNode.stat(draft, signal)];
     if (!stored) return undefined;

@@ -9,7 +9,7 @@ export type HdfsProblem =
   | 'SAFE_MODE'
   | 'NO_DATANODE'
   | 'DATANODE_LOST'
-  | 'NAMENODE_AWAY'
+  | 'NAMENODE_UNAVAILABLE'
   | 'NAMENODE_STANDBY'
   | 'NAMENODE_STARTING'
   | 'REFUSED'
@@ -28,7 +28,7 @@ const reasons: Readonly<Record<HdfsProblem, string>> = {
   SAFE_MODE: 'it is in safe mode, which refuses changes',
   NO_DATANODE: 'no DataNode can store or serve the bytes',
   DATANODE_LOST: 'a DataNode does not answer',
-  NAMENODE_AWAY: 'no NameNode answers',
+  NAMENODE_UNAVAILABLE: 'no NameNode answers',
   NAMENODE_STANDBY: 'no NameNode is active',
   NAMENODE_STARTING: 'the NameNode is still starting',
   REFUSED: 'it denies the user of the platform access',
@@ -48,8 +48,8 @@ const remoteException = z.object({ RemoteException: z.object({ exception: z.stri
 export function refusal(status: number, body: unknown): Refusal {
   const { exception, message } = remoteException.safeParse(body).data?.RemoteException ?? {};
   // A DataNode appends a stack trace.
-  const told = message?.split('\n\tat ')[0] ?? `a response that is not from HDFS: ${String(body).slice(0, 200)}`;
-  return Object.assign(new Error(told), { exception, status });
+  const text = message?.split('\n\tat ')[0] ?? `a response that is not from HDFS: ${String(body).slice(0, 200)}`;
+  return Object.assign(new Error(text), { exception, status });
 }
 
 /** Whether the error is an HDFS refusal with one of these exceptions. */
@@ -90,7 +90,7 @@ const waiting: readonly { readonly code: HdfsProblem; readonly is: RegExp; reado
   },
   {
     // Reported by a DataNode.
-    code: 'NAMENODE_AWAY',
+    code: 'NAMENODE_UNAVAILABLE',
     is: /^(EOF|Connect|ConnectTimeout|SocketTimeout|NoRouteToHost|UnknownHost)Exception|Failed on local exception/,
     remedy: 'the servers of HDFS cannot reach each other: check that the NameNode runs',
   },

@@ -85,7 +85,7 @@ export function createNameNode(options: {
   const active = { index: 0 };
 
   async function onActive(ask: (node: Node) => Promise<Answer>): Promise<unknown> {
-    const away: Error[] = [];
+    const failures: Error[] = [];
     for (const turn of nodes.keys()) {
       const index = (active.index + turn) % nodes.length;
       const node = nodes[index];
@@ -97,13 +97,17 @@ export function createNameNode(options: {
         active.index = index;
         return body;
       } catch (error) {
-        if (error instanceof ConnectionError) away.push(error);
-        else if (isRefusal(error, 'StandbyException') && nodes.length > 1) away.push(error);
+        if (error instanceof ConnectionError) failures.push(error);
+        else if (isRefusal(error, 'StandbyException') && nodes.length > 1) failures.push(error);
         else throw error;
       }
     }
-    const told = away.map(({ message }) => message).join('; ');
-    throw problem('NAMENODE_AWAY', `no NameNode answers: start it, or correct the store’s address (${told})`, away[0]);
+    const reasons = failures.map(({ message }) => message).join('; ');
+    throw problem(
+      'NAMENODE_UNAVAILABLE',
+      `no NameNode answers: start it, or correct the store’s address (${reasons})`,
+      failures[0],
+    );
   }
 
   const simple = (

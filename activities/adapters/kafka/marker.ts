@@ -22,7 +22,7 @@ export function kafkaMarker(
   connection: KafkaConnection & { readonly topics?: TopicSettings },
   onWarn: (message: string) => void,
 ): Marker {
-  const told = async <T>(doing: string, work: (kafka: Kafka) => Promise<T>): Promise<T> => {
+  const withContext = async <T>(doing: string, work: (kafka: Kafka) => Promise<T>): Promise<T> => {
     try {
       return await work(openClient(connection, RETRIES));
     } catch (error) {
@@ -30,9 +30,9 @@ export function kafkaMarker(
     }
   };
   return {
-    owner: () => told('reading the marker of the installation', ownerOf),
+    owner: () => withContext('reading the marker of the installation', ownerOf),
     claim: (installation) =>
-      told('claiming Kafka for the installation', async (kafka) => {
+      withContext('claiming Kafka for the installation', async (kafka) => {
         const known = await ownerOf(kafka);
         if (known !== undefined) return known;
         const { replication = -1 } = connection.topics ?? {};

@@ -80,8 +80,8 @@ async function differences(admin: Admin, topic: string, wanted: TopicSettings): 
   const partitions = topics[0]?.partitions ?? [];
   const replication = Math.min(...partitions.map(({ replicas }) => replicas.length));
   const retention = await retentionOf(admin, topic);
-  const warn = (what: string, is: string | number, should: number, mend: string): string =>
-    `topic ${topic} has ${what} ${is} instead of the configured ${should} and is used unchanged; ${mend}`;
+  const warn = (what: string, is: string | number, should: number, remedy: string): string =>
+    `topic ${topic} has ${what} ${is} instead of the configured ${should} and is used unchanged; ${remedy}`;
   return [
     ...(partitions.length === wanted.partitions
       ? []
@@ -92,7 +92,7 @@ async function differences(admin: Admin, topic: string, wanted: TopicSettings): 
             wanted.partitions,
             partitions.length < wanted.partitions
               ? `to fix it, stop publishers and run "kafka-topics.sh --alter --topic ${topic} --partitions ${wanted.partitions}" (models then move between partitions)`
-              : 'Kafka cannot remove partitions: configure the present number, or delete the topic and let it be created again',
+              : 'Kafka cannot remove partitions: configure the current number, or delete the topic and let it be created again',
           ),
         ]),
     ...(replication === wanted.replication
@@ -102,7 +102,7 @@ async function differences(admin: Admin, topic: string, wanted: TopicSettings): 
             'replication',
             replication,
             wanted.replication,
-            'to fix it, change its replicas with "kafka-reassign-partitions.sh", or configure the present number',
+            'to fix it, change its replicas with "kafka-reassign-partitions.sh", or configure the current number',
           ),
         ]),
     ...(retention === String(wanted.retentionMs)

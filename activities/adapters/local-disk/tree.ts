@@ -70,9 +70,9 @@ export function createTree(root: string): Tree {
 
   async function* walk(folder: string, after: string): AsyncGenerator<StorePath> {
     const entries = await unless(MISSING, readdir(join(root, folder), { withFileTypes: true }));
-    const lawful = (entries ?? []).filter((entry) => isSegment(entry.name) && (entry.isFile() || entry.isDirectory()));
+    const valid = (entries ?? []).filter((entry) => isSegment(entry.name) && (entry.isFile() || entry.isDirectory()));
     // Folders are compared with a trailing "/", so that full paths are in order.
-    const names = lawful.map((entry) => (entry.isDirectory() ? `${entry.name}/` : entry.name));
+    const names = valid.map((entry) => (entry.isDirectory() ? `${entry.name}/` : entry.name));
     for (const name of names.sort((a, b) => (a < b ? -1 : 1))) {
       const path = `${folder}/${name}`;
       if (!name.endsWith('/')) {

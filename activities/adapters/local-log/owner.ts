@@ -1,12 +1,10 @@
 // Locks between the processes of one machine: a lock file names its owner; the lock of a dead owner is taken over.
-import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { link, mkdir, open, readdir, readFile, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { promisify } from 'node:util';
 import { z } from 'zod';
-import { codeOf } from '../../failures.ts';
 import { FILE_MODE, FOLDER_MODE, unless } from '../durable-file.ts';
+import { startOf } from '../process-start.ts';
 
 const ownerSchema = z.object({ nonce: z.string(), pid: z.number().int().positive(), started: z.string() });
 type Owner = z.infer<typeof ownerSchema>;
@@ -27,7 +25,7 @@ export interface LockOwner {
 export async function createLockOwner(folder: string): Promise<LockOwner> {
   await mkdir(folder, { recursive: true, mode: FOLDER_MODE });
   await removeDead(folder);
-  const started = await startOf(process.pid);
+  const started = startOf(process.pid);
   if (started === undefined)
     throw new Error('this process (${process.pid}) is missing in the process table: mount /proc');
   const self: Owner = { nonce: randomUUID(), pid: process.pid, started };
@@ -52,7 +50,7 @@ export async function createLockOwner(folder: string): Promise<LockOwner> {
         return { release: () => unlink(path) };
       const owner = await readOwner(path);
       if (!owner) continue;
-      if (await isAlive(owner)) return undefined;
+      if (isAlive(owner)) return undefined;
       if (!(await removeStale(path, owner))) return undefined;
     }
   }
@@ -90,37 +88,13 @@ async function readOwner(path: string): Promise<Owner | undefined> {
 }
 
 /** Process ids are reused: the same id with another start time is another process. */
-async function isAlive(owner: Owner): Promise<boolean> {
-  return owner.pid > 0 && (await startOf(owner.pid)) === owner.started;
-}
-
-/** The start time of a process, as text unique among processes with this id; `undefined` if there is no such process. */
-async function startOf(pid: number): Promise<string | undefined> {
-  if (process.platform !== 'linux') return startByPs(pid);
-  const stat = await unless(['ENOENT', 'ESRCH'], readFile(`/proc/${pid}/stat`, 'utf8'));
-  // Field 2 is the program name in parentheses and may contain anything; the state is field 3, the start time field 22.
-  const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
-  if (!fields || ['Z', 'X'].includes(fields[0] ?? '')) return undefined;
-  const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8');
-  return `${boot.trim()} ${fields[19]}`;
-}
-
-async function startByPs(pid: number): Promise<string | undefined> {
-  try {
-    const { stdout } = await promisify(execFile)('/bin/ps', ['-o', 'lstart=', '-p', String(pid)], {
-      env: { LC_ALL: 'C' },
-    });
-    return stdout.trim() || undefined;
-  } catch (error) {
-    // ps exits with 1 if there is no such process; other statuses are failures of ps itself.
-    if (codeOf(error) === undefined) return undefined;
-    throw error;
-  }
+function isAlive(owner: Owner): boolean {
+  return owner.pid > 0 && startOf(owner.pid) === owner.started;
 }
 
 async function removeDead(folder: string): Promise<void> {
   for (const name of await readdir(folder)) {
     const owner = await readOwner(join(folder, name));
-    if (owner && owner.nonce === name && !(await isAlive(owner))) await unless(['ENOENT'], unlink(join(folder, name)));
+    if (owner && owner.nonce === name && !isAlive(owner)) await unless(['ENOENT'], unlink(join(folder, name)));
   }
 }

@@ -241,7 +241,7 @@ async function makeEnvironment(
   const owner = spec.lockOwner ?? 'project';
   const onProgress = (line: string): void => log.note(line);
   try {
-    // After an abort, rejects once none of its processes run any more.
+    // After an abort, rejects once all its processes have ended.
     return { environment: await setting.environment({ lock: spec.lock, owner, sandbox, signal: abort, onProgress }) };
   } catch (error) {
     abort.throwIfAborted();

@@ -1,30 +1,20 @@
 // Reads processes from /proc: their identity, their descendants, their total memory.
-import { readdirSync, readFileSync, statfsSync, statSync } from 'node:fs';
+import { readdirSync, statfsSync, statSync } from 'node:fs';
 import { z } from 'zod';
+import { readIfThere, startOf, statOf } from '../process-start.ts';
 
 export const processMarkSchema = z.object({ pid: z.int().positive(), started: z.string() });
 /** A process id with its start time, so that a record on disk never matches a later process with the same id. */
 export type ProcessMark = z.infer<typeof processMarkSchema>;
 
-/** The mark of a living process; a zombie counts as dead. Without /proc, only the id. */
+/** The mark of a running process; undefined if there is none. */
 export function markOf(pid: number): ProcessMark | undefined {
-  if (process.platform !== 'linux') return send(pid, 0) ? { pid, started: '' } : undefined;
-  const stat = readStat(pid);
-  if (stat === undefined || stat.state === 'Z' || stat.state === 'X') return undefined;
-  return { pid, started: `${bootId()}/${stat.started}` };
+  const started = startOf(pid);
+  return started === undefined ? undefined : { pid, started };
 }
 
 export function isAlive(mark: ProcessMark): boolean {
   return markOf(mark.pid)?.started === mark.started;
-}
-
-/** Sends a signal to a process, or with a negative id to a group; `false` if there is none. */
-export function send(pid: number, signal: NodeJS.Signals | 0): boolean {
-  try {
-    return process.kill(pid, signal);
-  } catch {
-    return false;
-  }
 }
 
 export interface TreeProcess {
@@ -39,7 +29,7 @@ export function processTree(root: number): readonly TreeProcess[] {
   const tree: TreeProcess[] = [];
   for (const entry of readdirSync('/proc')) {
     const pid = Number(entry);
-    const stat = Number.isInteger(pid) ? readStat(pid) : undefined;
+    const stat = Number.isInteger(pid) ? statOf(pid) : undefined;
     if (stat === undefined) continue;
     if (pid === root) tree.push({ pid, name: stat.name });
     children.set(stat.parent, [...(children.get(stat.parent) ?? []), { pid, name: stat.name }]);
@@ -49,24 +39,36 @@ export function processTree(root: number): readonly TreeProcess[] {
   return tree;
 }
 
-/** Size and devices of folders in memory (tmpfs). */
-export interface FilesInMemory {
+/** Memory that belongs to no process: folders in memory (tmpfs), and what sockets can hold. */
+export interface SharedMemory {
   readonly bytes: number;
-  /** Their device numbers, as /proc shows them for mappings. */
+  /** Device numbers of the folders, as /proc shows them for mappings. */
   readonly devices: ReadonlySet<string>;
 }
 
-/** Measures folders in memory through a process that sees them; zero once that process has ended. */
-export function filesInMemory(pid: number, folders: readonly string[]): FilesInMemory {
+/** The kernel's own memory for one file in memory, even an empty one: its inode and the entry of its name. */
+const FILE_BYTES = 1024;
+/** What one socket can hold (socket(7), wmem_default and rmem_default): bytes sent to it, or from it, and not yet received. */
+const SOCKET_BYTES = Math.max(
+  ...['wmem_default', 'rmem_default'].map((name) => Number(readIfThere(`/proc/sys/net/core/${name}`))),
+);
+
+/**
+ * Measures folders in memory and sockets through a process in the sandbox; zero once that process has ended. The buffers of
+ * a socket are in no statistics, so each counts with the size that the sandbox's filter leaves it.
+ */
+export function sharedMemory(pid: number, folders: readonly string[]): SharedMemory {
   const devices = new Set<string>();
-  let bytes = 0;
+  // The file counts the sockets of the process's own network.
+  const sockets = Number(/^sockets: used (\d+)/.exec(readIfThere(`/proc/${pid}/net/sockstat`))?.[1] ?? 0);
+  let bytes = sockets * SOCKET_BYTES;
   for (const folder of folders) {
     const path = `/proc/${pid}/root${folder}`;
     try {
       const { dev } = statSync(path);
-      const { blocks, bfree, bsize } = statfsSync(path);
+      const { blocks, bfree, bsize, files, ffree } = statfsSync(path);
       devices.add(deviceName(dev));
-      bytes += (blocks - bfree) * bsize;
+      bytes += (blocks - bfree) * bsize + (files - ffree) * FILE_BYTES;
     } catch {
       // The process has ended, and its folders with it.
     }
@@ -75,31 +77,34 @@ export function filesInMemory(pid: number, folders: readonly string[]): FilesInM
 }
 
 /**
- * Bytes of memory that these processes and the files in memory use together. When the sum exceeds `enough`, it is computed
- * precisely: shared pages count once, and mapped files are not counted again.
+ * Bytes of memory that these processes, their page tables, files in memory and sockets use together. When the sum exceeds
+ * `enough`, it is computed precisely: shared pages count once, and mapped files are not counted again.
  */
-export function memoryOf(tree: readonly TreeProcess[], enough: number, files: FilesInMemory = NO_FILES): number {
+export function memoryOf(tree: readonly TreeProcess[], enough: number, shared: SharedMemory = NOTHING): number {
   const rough = tree.reduce(
-    (sum, { pid }) => sum + kibibytes(`/proc/${pid}/status`, /^Rss(?:Anon|Shmem):\s+(\d+)/gm),
-    files.bytes,
+    (sum, { pid }) => sum + kibibytes(`/proc/${pid}/status`, /^(?:Rss(?:Anon|Shmem)|VmPTE):\s+(\d+)/gm),
+    shared.bytes,
   );
   if (rough <= enough) return rough;
   // Computing the proportional size is expensive, so only when it matters.
   const fair = tree.reduce((sum, { pid }) => {
     // Mappings are read first: a process that ends in between then counts as zero, instead of its files counting twice.
-    const mapped = files.bytes === 0 ? 0 : mappedOf(pid, files.devices);
-    return sum + Math.max(0, kibibytes(`/proc/${pid}/smaps_rollup`, /^Pss_(?:Anon|Shmem):\s+(\d+)/gm) - mapped);
+    const mapped = shared.bytes === 0 ? 0 : mappedOf(pid, shared.devices);
+    // Read-only mappings of empty pages have page tables and no memory of their own.
+    const tables = kibibytes(`/proc/${pid}/status`, /^VmPTE:\s+(\d+)/gm);
+    const own = kibibytes(`/proc/${pid}/smaps_rollup`, /^Pss_(?:Anon|Shmem):\s+(\d+)/gm);
+    return sum + tables + Math.max(0, own - mapped);
   }, 0);
-  return fair === 0 ? rough : fair + files.bytes;
+  return fair === 0 ? rough : fair + shared.bytes;
 }
 
-const NO_FILES: FilesInMemory = { bytes: 0, devices: new Set() };
+const NOTHING: SharedMemory = { bytes: 0, devices: new Set() };
 
 /** Bytes of files on these devices that the process maps, as its share of shared pages; without private copies. */
 function mappedOf(pid: number, devices: ReadonlySet<string>): number {
   let counts = false;
   let bytes = 0;
-  for (const line of read(`/proc/${pid}/smaps`).split('\n')) {
+  for (const line of readIfThere(`/proc/${pid}/smaps`).split('\n')) {
     const mapping = /^[0-9a-f]+-[0-9a-f]+ \S+ [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) /.exec(line)?.[1];
     if (mapping !== undefined) counts = devices.has(mapping);
     const [, field, size] = (counts && /^(Pss|Anonymous):\s+(\d+) kB/.exec(line)) || [];
@@ -116,42 +121,9 @@ function deviceName(dev: number): string {
 
 /** The number of out-of-memory kills since boot. */
 export function oomKills(): number {
-  return Number(/^oom_kill (\d+)/m.exec(read('/proc/vmstat'))?.[1] ?? 0);
+  return Number(/^oom_kill (\d+)/m.exec(readIfThere('/proc/vmstat'))?.[1] ?? 0);
 }
 
 function kibibytes(path: string, pattern: RegExp): number {
-  return [...read(path).matchAll(pattern)].reduce((sum, match) => sum + Number(match[1]) * 1024, 0);
-}
-
-interface Stat {
-  readonly name: string;
-  readonly state: string;
-  readonly parent: number;
-  readonly started: string;
-}
-
-function readStat(pid: number): Stat | undefined {
-  const stat = read(`/proc/${pid}/stat`);
-  if (stat === '') return undefined;
-  // The name in parentheses may contain spaces and parentheses: fields are counted after the last one.
-  const [state = '', parent = '0', ...rest] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return {
-    name: stat.slice(stat.indexOf('(') + 1, stat.lastIndexOf(')')),
-    state,
-    parent: Number(parent),
-    started: rest[17] ?? '',
-  };
-}
-
-/** Start times count from boot: the boot id separates boots. */
-function bootId(): string {
-  return read('/proc/sys/kernel/random/boot_id').trim();
-}
-
-function read(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return '';
-  }
+  return [...readIfThere(path).matchAll(pattern)].reduce((sum, match) => sum + Number(match[1]) * 1024, 0);
 }

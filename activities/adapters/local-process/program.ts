@@ -4,17 +4,9 @@ import { constants } from 'node:os';
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
+import { sendSignal } from '../process-start.ts';
 import { folderBytes } from './folders.ts';
-import {
-  filesInMemory,
-  isAlive,
-  markOf,
-  memoryOf,
-  oomKills,
-  processTree,
-  send,
-  type ProcessMark,
-} from './process-tree.ts';
+import { sharedMemory, isAlive, markOf, memoryOf, oomKills, processTree, type ProcessMark } from './process-tree.ts';
 import type { ProgramLog } from './program-log.ts';
 import { FILTER_DESCRIPTOR, giveFilter, INFO_DESCRIPTOR, MEMORY_FOLDERS, type Command } from './sandbox.ts';
 
@@ -141,13 +133,13 @@ async function endTree(pid: number, exited: Promise<unknown>, graceMs: number): 
   const marks = tree.map((member) => markOf(member.pid)).filter((mark) => mark !== undefined);
   if (graceMs > 0) {
     // bubblewrap itself dies of SIGTERM and kills the program before that can react.
-    if (!tree.some(({ name }) => name === 'bwrap')) send(-pid, 'SIGTERM');
-    else for (const member of tree) if (!SCAFFOLD.has(member.name)) send(member.pid, 'SIGTERM');
+    if (!tree.some(({ name }) => name === 'bwrap')) sendSignal(-pid, 'SIGTERM');
+    else for (const member of tree) if (!SCAFFOLD.has(member.name)) sendSignal(member.pid, 'SIGTERM');
     await Promise.race([exited, sleep(graceMs, undefined, { ref: false })]);
   }
   // Also after its end: without a sandbox, its descendants may still run.
   killTree(pid);
-  for (const mark of marks) if (isAlive(mark)) send(mark.pid, 'SIGKILL');
+  for (const mark of marks) if (isAlive(mark)) sendSignal(mark.pid, 'SIGKILL');
   await exited;
   for (const mark of marks) await gone(mark);
 }
@@ -157,8 +149,8 @@ const SCAFFOLD: ReadonlySet<string> = new Set(['bwrap', 'nice', 'choom']);
 
 function killTree(pid: number): void {
   const tree = processTree(pid);
-  send(-pid, 'SIGKILL');
-  for (const member of tree) send(member.pid, 'SIGKILL');
+  sendSignal(-pid, 'SIGKILL');
+  for (const member of tree) sendSignal(member.pid, 'SIGKILL');
 }
 
 async function gone(mark: ProcessMark | undefined): Promise<void> {
@@ -209,8 +201,8 @@ function watchResources(
   const seen: { first?: ProcessMark | undefined } = {};
   void inside.then((mark) => (seen.first = mark));
   const memory = setInterval(() => {
-    const files = seen.first && filesInMemory(seen.first.pid, MEMORY_FOLDERS);
-    const held = memoryOf(processTree(pid), watch.memoryBytes, files);
+    const shared = seen.first && sharedMemory(seen.first.pid, MEMORY_FOLDERS);
+    const held = memoryOf(processTree(pid), watch.memoryBytes, shared);
     if (held > watch.memoryBytes)
       exceed(
         'memory',

@@ -9,7 +9,7 @@ interface Machine {
   readonly foreignFrom?: number;
 }
 
-type Call = (typeof unknownCalls)[number] | (typeof namespaceCalls)[number] | 'setns' | 'clone3';
+type Call = (typeof unknownCalls)[number] | (typeof namespaceCalls)[number] | 'setns' | 'clone3' | 'setsockopt';
 
 /** Answered like an unknown system call (ENOSYS), so that libraries fall back. */
 const unknownCalls = [
@@ -56,6 +56,7 @@ const machines: Readonly<Record<string, Machine>> = {
       unshare: 272,
       setns: 308,
       clone3: 435,
+      setsockopt: 54,
     },
   },
   arm64: {
@@ -78,12 +79,17 @@ const machines: Readonly<Record<string, Machine>> = {
       unshare: 97,
       setns: 268,
       clone3: 435,
+      setsockopt: 208,
     },
   },
 };
 
 /** CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET of linux/sched.h. */
 const NAMESPACE_FLAGS = 0x7e020000;
+/** Of asm-generic/socket.h. */
+const SOL_SOCKET = 1;
+const SO_SNDBUF = 7;
+const SO_RCVBUF = 8;
 const ENOSYS = 38;
 const EPERM = 1;
 
@@ -104,11 +110,23 @@ export function systemCallFilter(architecture: string = process.arch): Buffer | 
     [{ ...JUMP_IF_EQUAL, k: calls.clone3, yes: 0, no: 1 }, refuse(ENOSYS)],
     ...namespaceCalls.map((call) => [
       { ...JUMP_IF_EQUAL, k: calls[call], yes: 0, no: 4 },
-      load(FIRST_ARGUMENT_AT),
+      load(argumentAt(0)),
       { ...JUMP_IF_ANY_BIT, k: NAMESPACE_FLAGS, yes: 0, no: 1 },
       refuse(EPERM),
       answer(ALLOW),
     ]),
+    // A socket keeps the default size of its buffers, with which it counts as memory (process-tree.ts). As where the kernel
+    // limits a size, the call succeeds.
+    [
+      { ...JUMP_IF_EQUAL, k: calls.setsockopt, yes: 0, no: 7 },
+      load(argumentAt(1)),
+      { ...JUMP_IF_EQUAL, k: SOL_SOCKET, yes: 0, no: 4 },
+      load(argumentAt(2)),
+      { ...JUMP_IF_EQUAL, k: SO_SNDBUF, yes: 1, no: 0 },
+      { ...JUMP_IF_EQUAL, k: SO_RCVBUF, yes: 0, no: 1 },
+      refuse(0),
+      answer(ALLOW),
+    ],
     [answer(ALLOW)],
   ];
   return Buffer.concat(rules.flat().map(encode));
@@ -123,10 +141,11 @@ interface Instruction {
   readonly no: number;
 }
 
-/** Offsets in `struct seccomp_data`; for the first argument, the lower half, which contains all flags. */
+/** Offsets in `struct seccomp_data`. */
 const NUMBER_AT = 0;
 const AUDIT_AT = 4;
-const FIRST_ARGUMENT_AT = 16;
+/** The lower half of an argument, which contains all flags and every `int`. */
+const argumentAt = (index: number): number => 16 + 8 * index;
 /** Results of a filter (linux/seccomp.h). */
 const ALLOW = 0x7fff0000;
 const KILL_PROCESS = 0x80000000;

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Artifact } from '../../../workflows/domain/model.ts';
 import { pathProblem } from '../../../workflows/domain/names.ts';
 import { failure } from '../../failures.ts';
+import { withSocketAt } from '../../inference/unix-socket.ts';
 import { ServiceNotReady, type ServiceEnd, type ServiceSpec } from '../../ports.ts';
 import { prepareService } from './enclosure.ts';
 import { giveTo } from './folders.ts';
@@ -148,13 +149,15 @@ function endOf({ name }: ServiceSpec, ended: Ended, tail: string): ServiceEnd {
 }
 
 function answers(socket: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const asked = request({ socketPath: socket, path: '/v2/health/ready', timeout: 1_000 }, (response) => {
-      response.resume();
-      resolve(response.statusCode === 200);
+  const ask = (socketPath: string): Promise<boolean> =>
+    new Promise((resolve) => {
+      const asked = request({ socketPath, path: '/v2/health/ready', timeout: 1_000 }, (response) => {
+        response.resume();
+        resolve(response.statusCode === 200);
+      });
+      asked.once('timeout', () => asked.destroy());
+      asked.once('error', () => resolve(false));
+      asked.end();
     });
-    asked.once('timeout', () => asked.destroy());
-    asked.once('error', () => resolve(false));
-    asked.end();
-  });
+  return withSocketAt(socket, ask).catch(() => false);
 }

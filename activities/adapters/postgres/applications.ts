@@ -8,10 +8,18 @@ import type { Database, Work } from './connection.ts';
 import { json, lock } from './connection.ts';
 import { cursorOf, limitOf, cutPage } from './page.ts';
 import { unavailableTypes } from './model-types.ts';
+import { beforeNewest } from './releases.ts';
 
 type ApplicationRecords = Pick<
   Records,
-  'createApplication' | 'changeApplication' | 'application' | 'applications' | 'wasLive' | 'delivery' | 'deliveries'
+  | 'createApplication'
+  | 'changeApplication'
+  | 'application'
+  | 'applications'
+  | 'unstartedTypes'
+  | 'wasLive'
+  | 'delivery'
+  | 'deliveries'
 >;
 
 /** The application part of Records. Deliveries are listed newest first. */
@@ -48,6 +56,16 @@ export function applicationRecords(db: Database): ApplicationRecords {
       if (type !== undefined) query = query.where(sql<boolean>`row->'types' @> ${json([type])}::jsonb`);
       const found = await query.execute();
       return found.map(({ row }) => row);
+    },
+
+    async unstartedTypes(limit) {
+      const found = await sql<{ application: string; type: string; project: string; owner: string }>`
+        select a.application, t.type, a.project, a.row->>'owner' as owner
+        from authoritative.applications a cross join lateral jsonb_array_elements_text(a.row->'types') t (type)
+        where not exists (select from authoritative.starts s
+          where s.workflow_id = 'application/' || a.application || '/' || t.type)
+        order by a.application, t.type limit ${limit}`.execute(db);
+      return found.rows;
     },
 
     async wasLive(application, type, release) {
@@ -104,7 +122,10 @@ async function insertApplication(trx: Work, application: Application): Promise<v
     .onConflict((conflict) => conflict.doNothing())
     .executeTakeFirst();
   if (made.numInsertedOrUpdatedRows === 0n)
-    throw failure('Conflict', `application ${name} exists: its name is one for the whole platform, choose another`);
+    throw failure(
+      'Conflict',
+      `application ${name} already exists: application names are unique in the platform, choose another one`,
+    );
   await insertPointers(trx, name, types);
 }
 
@@ -128,7 +149,7 @@ async function changeApplication(trx: Work, application: Application): Promise<v
   if (application.revision !== before.revision + 1)
     throw failure(
       'Conflict',
-      `application ${name} is at revision ${before.revision}: look at it again, then change it`,
+      `application ${name} is at revision ${before.revision}: read it again, then repeat the change`,
     );
   await typesMustBeAvailable(
     trx,
@@ -146,6 +167,24 @@ async function changeApplication(trx: Work, application: Application): Promise<v
     .where('application', '=', name)
     .execute();
   await insertPointers(trx, name, types);
+  await skipMissed(
+    trx,
+    name,
+    types.filter((type) => !before.types.includes(type)),
+  );
+}
+
+/** A type that is added again continues with its newest release, like a new one: those announced meanwhile are not delivered. */
+async function skipMissed(trx: Work, application: string, types: readonly string[]): Promise<void> {
+  if (types.length === 0) return;
+  await trx
+    .updateTable('authoritative.live_pointers as p')
+    .set({ floor: sql<number>`greatest(p.floor, ${beforeNewest(sql.ref('p.type'))})` })
+    .where('p.application', '=', application)
+    .where('p.type', 'in', types)
+    // A pointer without a floor is new: its workflow sets it.
+    .where('p.floor', 'is not', null)
+    .execute();
 }
 
 async function insertPointers(trx: Work, application: string, types: readonly string[]): Promise<void> {

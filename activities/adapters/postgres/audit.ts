@@ -33,12 +33,56 @@ export async function writeOnce(db: Database, audit: AuditEntry, work: (trx: Wor
   });
 }
 
+/** Statements that append at the same time; entries that arrive meanwhile share the next one. One blocked by a key leaves others. */
+const AT_ONCE = 4;
+/** Calls that share a statement: some hundred kilobytes. */
+const SHARING = 100;
+
+/** Appends entries of concurrent calls with one statement, so that under load each costs a part of one. */
+function gathering(db: Database): (entries: readonly AuditEntry[]) => Promise<void> {
+  interface Call {
+    readonly entries: readonly AuditEntry[];
+    readonly resolve: () => void;
+    readonly reject: (error: unknown) => void;
+  }
+  const waiting: Call[] = [];
+  const state = { running: 0 };
+
+  async function write(calls: readonly Call[]): Promise<void> {
+    try {
+      await append(
+        db,
+        calls.flatMap(({ entries }) => entries),
+      );
+      for (const { resolve } of calls) resolve();
+    } catch (error) {
+      const [first, ...others] = calls;
+      if (others.length === 0) first?.reject(error);
+      // One call's failure is not the others'.
+      else await Promise.all(calls.map((call) => write([call])));
+    }
+  }
+
+  async function work(): Promise<void> {
+    state.running += 1;
+    while (waiting.length > 0) await write(waiting.splice(0, SHARING));
+    state.running -= 1;
+  }
+
+  return (entries) =>
+    new Promise((resolve, reject) => {
+      waiting.push({ entries, resolve, reject });
+      if (state.running < AT_ONCE) void work();
+    });
+}
+
 /** The audit part of Records. */
 export function auditRecords(db: Database): AuditRecords {
+  const appendGathered = gathering(db);
   return {
     async record(entries, projections) {
       // A single statement is already a transaction.
-      if (projections.length === 0) return void (await append(db, entries));
+      if (projections.length === 0) return appendGathered(entries);
       await transact(db, async (trx) => {
         await writeProjections(trx, projections);
         await append(trx, entries);

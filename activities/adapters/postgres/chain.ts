@@ -1,7 +1,7 @@
 // The audit's hash chain: links entries in batches, and verifies the linked rows.
 import { createHash } from 'node:crypto';
 import { sql } from 'kysely';
-import type { AuditCheck } from '../../records.ts';
+import { LINKED_AT_ONCE, type AuditCheck } from '../../records.ts';
 import type { Database, Work } from './connection.ts';
 import { lock, transact, tryLock } from './connection.ts';
 import { canonical, entryOf, type StoredRow } from './entry-text.ts';
@@ -11,8 +11,6 @@ import { tellRefusals } from './refusals.ts';
 const GENESIS = '0'.repeat(64);
 /** Held while linking, so that the head has only one successor. */
 const CHAIN_LOCK = 'audit';
-/** Rows per batch. Linking takes some tens of milliseconds, during which writers of the same keys wait. */
-const BATCH = 1_000;
 /** Rows per read while the chain is verified: a few megabytes. */
 const WALK = 1_000;
 /** Rows are linked within a second, and transactions rarely take this long. */
@@ -29,7 +27,7 @@ export async function linkBatch(db: Database): Promise<number> {
 
 /** Links all committed rows; waits for another process that is linking. */
 export async function linkAll(db: Database): Promise<void> {
-  for (let linked = BATCH; linked === BATCH;)
+  for (let linked = LINKED_AT_ONCE; linked === LINKED_AT_ONCE;)
     linked = await transact(db, async (trx) => {
       await lock(trx, CHAIN_LOCK);
       return link(trx);
@@ -46,7 +44,7 @@ async function link(trx: Work): Promise<number> {
     .select(['arrival', 'entry'])
     .where('seq', 'is', null)
     .orderBy('arrival')
-    .limit(BATCH)
+    .limit(LINKED_AT_ONCE)
     .execute();
   if (rows.length === 0) return 0;
   let head = await trx.selectFrom('authoritative.audit_head').select(['seq', 'hash']).executeTakeFirstOrThrow();
@@ -63,7 +61,7 @@ async function link(trx: Work): Promise<number> {
       as l (arrival, seq, previous, hash)
     where a.arrival = l.arrival`.execute(trx);
   if (numAffectedRows !== BigInt(rows.length))
-    throw new Error(`${rows.length} rows of the audit were to be linked, and ${String(numAffectedRows)} were`);
+    throw new Error(`${rows.length} audit rows should have been linked, but ${String(numAffectedRows)} were`);
   await trx.updateTable('authoritative.audit_head').set(head).execute();
   return rows.length;
 }

@@ -51,6 +51,38 @@ export function listByteFaults(options: Asked, limit: number): Promise<readonly 
   });
 }
 
+/** A workflow that was restarted and has not stayed up since for as long as the pause after its restart. */
+export interface Restarted {
+  readonly workflowId: string;
+  readonly restarts: number;
+  /** When the sweep restarts it again, if it does not run then. */
+  readonly next: string;
+}
+
+/** Open workflows that the sweep had to restart, the most often restarted first; at most `limit`. */
+export function listRestarted(options: Asked, limit: number): Promise<readonly Restarted[]> {
+  return look(options, async (db) => {
+    const { rows: tables } = await sql<{ there: boolean }>`
+      select count(*) = 1 as there from information_schema.columns
+      where table_schema = 'authoritative' and table_name = 'starts' and column_name = 'restart_at'`.execute(db);
+    // No platform of this version has opened the database yet.
+    if (!tables[0]?.there) return [];
+    const rows = await db
+      .selectFrom('authoritative.starts')
+      .select(['workflow_id', 'restarts', 'restart_at'])
+      .where('closed_at', 'is', null)
+      .where('restarts', '>', 0)
+      .where('restart_at', 'is not', null)
+      .orderBy('restarts', 'desc')
+      .orderBy('ordinal')
+      .limit(limit)
+      .execute();
+    return rows.map(({ workflow_id, restarts, restart_at }) => ({
+      ...{ workflowId: workflow_id, restarts, next: restart_at ?? '' },
+    }));
+  });
+}
+
 /** What the records know about the installation. The database may have no tables yet. */
 export function checkInstallation<T>(
   options: Asked,

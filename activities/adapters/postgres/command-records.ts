@@ -3,7 +3,7 @@ import type { CommandRow, Records } from '../../records.ts';
 import { failure } from '../../failures.ts';
 import type { CommandBody, SignedCommand } from '../../../workflows/domain/command.ts';
 import type { Refusal } from '../../../workflows/domain/lifecycle.ts';
-import { decisionOf, markOf, outcomeOf, refuse, take } from './commands.ts';
+import { decisionOf, markOf, outcomeOf, record, refuse } from './commands.ts';
 import type { Database, Work } from './connection.ts';
 import { transact } from './connection.ts';
 import { judgeNow } from './judging.ts';
@@ -17,11 +17,13 @@ export function commandRecords(db: Database): CommandRecords {
     async recordCommand(command, about) {
       const { body } = command;
       return transact(db, async (trx) => {
-        const { row, made } = await take(trx, body.workflowId, command, about);
+        const { row, made } = await record(trx, body.workflowId, command, about);
         if (row.mark !== markOf(body) || row.actor !== body.actor)
-          throw failure('Conflict', `command ${body.commandId} of ${row.subject} was another one: choose another id`, [
-            'repeated',
-          ]);
+          throw failure(
+            'Conflict',
+            `command ${body.commandId} of ${row.subject} exists with other content: choose another id`,
+            ['repeated'],
+          );
         // A refusal now is final. A command that looks valid is judged again when it is decided.
         const refusal = made ? await refusalNow(trx, body) : undefined;
         const taken = {
@@ -32,10 +34,10 @@ export function commandRecords(db: Database): CommandRecords {
           isOpen: true,
           recordedAt: row.recorded_at,
         };
-        if (refusal) await refuse(trx, taken, refusal);
-        const now = await find(trx, body.workflowId, body.commandId);
-        if (!now) throw new Error(`command ${body.commandId} was written and is not there`);
-        return now;
+        if (!refusal) return rowOf(body.commandId, row);
+        await refuse(trx, taken, refusal);
+        const outcome = { status: 'refused', reason: refusal.refused, message: refusal.message } as const;
+        return { commandId: body.commandId, actor: row.actor, isOpen: false, outcome };
       });
     },
 
@@ -43,15 +45,29 @@ export function commandRecords(db: Database): CommandRecords {
       return find(db, workflowId, commandId);
     },
 
-    async openCommands({ before, limit }) {
-      const found = await db
+    async openCommands({ before, pendingBefore, limit, after }) {
+      let query = db
         .selectFrom('authoritative.commands')
         .select('command')
-        .where('status', '=', 'open')
-        .where('recorded_at', '<', before)
+        .where((eb) =>
+          eb.or([
+            eb.and([eb('status', '=', 'open'), eb('recorded_at', '<', before)]),
+            ...(pendingBefore === undefined
+              ? []
+              : [eb.and([eb('status', '=', 'accepted'), eb('recorded_at', '<', pendingBefore)])]),
+          ]),
+        )
         .orderBy('ordinal')
-        .limit(limit)
-        .execute();
+        .limit(limit);
+      if (after)
+        query = query.where('ordinal', '>', (select) =>
+          select
+            .selectFrom('authoritative.commands')
+            .select('ordinal')
+            .where('workflow_id', '=', after.workflowId)
+            .where('command_id', '=', after.commandId),
+        );
+      const found = await query.execute();
       return found.map(({ command }) => JSON.parse(command) as SignedCommand);
     },
 
@@ -78,6 +94,12 @@ async function find(db: Database, workflowId: string, commandId: string): Promis
     .where('workflow_id', '=', workflowId)
     .where('command_id', '=', commandId)
     .executeTakeFirst();
-  if (!found) return undefined;
-  return { commandId, actor: found.actor, isOpen: found.status === 'open', outcome: outcomeOf(found) };
+  return found && rowOf(commandId, found);
 }
+
+const rowOf = (commandId: string, found: Parameters<typeof outcomeOf>[0] & { readonly actor: string }): CommandRow => ({
+  commandId,
+  actor: found.actor,
+  isOpen: found.status === 'open',
+  outcome: outcomeOf(found),
+});

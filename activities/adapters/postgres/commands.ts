@@ -44,21 +44,24 @@ export async function takeCommand(trx: Work, workflowId: string, given: SignedCo
   };
 }
 
-/** Locks or records a command. `made`: it was not recorded before. */
-export async function take(trx: Work, workflowId: string, given: SignedCommand, { project, subject }: Subject) {
+/** Locks a recorded command, or records it. `made`: it was not recorded before. */
+async function take(trx: Work, workflowId: string, given: SignedCommand, about: Subject) {
+  const known = await find(trx, workflowId, given.body.commandId);
+  return known ? { row: known, made: false } : record(trx, workflowId, given, about);
+}
+
+/**
+ * Records a command, or takes the one recorded under its id. Either is locked until the transaction ends. `made`: it was
+ * not recorded before.
+ * @throws NotAuthorized if there is neither a row nor a signature by the platform
+ */
+export async function record(trx: Work, workflowId: string, given: SignedCommand, { project, subject }: Subject) {
   const { body } = given;
-  const read = () =>
-    trx
-      .selectFrom('authoritative.commands')
-      .selectAll()
-      .where('workflow_id', '=', workflowId)
-      .where('command_id', '=', body.commandId)
-      .forUpdate()
-      .executeTakeFirst();
-  const known = await read();
-  if (known) return { row: known, made: false, isOpen: known.status === 'open' };
-  if (body.workflowId !== workflowId || !(await isSigned(trx, given)))
+  if (body.workflowId !== workflowId || !(await isSigned(trx, given))) {
+    const known = await find(trx, workflowId, body.commandId);
+    if (known) return { row: known, made: false };
     throw failure('NotAuthorized', `command ${body.commandId} is not recorded and not signed by the platform`);
+  }
   const made = await trx
     .insertInto('authoritative.commands')
     .values({
@@ -66,11 +69,22 @@ export async function take(trx: Work, workflowId: string, given: SignedCommand, 
       ...{ mark: markOf(body), command: canonicalize(given) ?? '', status: 'open', reason: null, settled_at: null },
     })
     .onConflict((conflict) => conflict.doNothing())
+    .returningAll()
     .executeTakeFirst();
-  const row = await read();
-  if (!row) throw new Error(`command ${body.commandId} was written and is not there`);
-  return { row, made: made.numInsertedOrUpdatedRows !== 0n, isOpen: row.status === 'open' };
+  if (made) return { row: made, made: true };
+  const row = await find(trx, workflowId, body.commandId);
+  if (!row) throw new Error(`command ${body.commandId} was recorded but cannot be read`);
+  return { row, made: false };
 }
+
+const find = (trx: Work, workflowId: string, commandId: string) =>
+  trx
+    .selectFrom('authoritative.commands')
+    .selectAll()
+    .where('workflow_id', '=', workflowId)
+    .where('command_id', '=', commandId)
+    .forUpdate()
+    .executeTakeFirst();
 
 /** Whether a registered key signed the command. Ed25519 (RFC 8032) over RFC 8785 canonical JSON. */
 export async function isSigned(db: Database, { body, signature }: SignedCommand): Promise<boolean> {
@@ -163,16 +177,10 @@ export async function insertDecision(
     .execute();
 }
 
-/** The decision whose effects are in progress, if any. */
-export async function pendingOf(db: Database, workflowId: string): Promise<Pending | null> {
-  const found = await db
-    .selectFrom('authoritative.decisions')
-    .select(['command_id', 'name', 'detail'])
-    .where('workflow_id', '=', workflowId)
-    .where('status', '=', 'pending')
-    .executeTakeFirst();
-  return found ? { commandId: found.command_id, name: found.name, release: found.detail.release ?? null } : null;
-}
+/** The decision of a workflow whose effects are in progress, as a column `pending`. There is at most one. */
+export const pendingColumn = (workflowId: string) => sql<Pending | null>`
+  (select jsonb_build_object('commandId', d.command_id, 'name', d.name, 'release', d.detail->'release')
+    from authoritative.decisions d where d.workflow_id = ${workflowId} and d.status = 'pending') as pending`;
 
 /** A decision with its command, its subject and the recorded effects. */
 export async function decisionOf(

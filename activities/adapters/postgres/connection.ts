@@ -39,7 +39,7 @@ export function openDatabase(options: DatabaseOptions): OpenDatabase {
   const { ca, poolSize, statementMs, onWarn } = options;
   const { url, server, encrypted } = parseUrl(options.url, ca !== undefined);
   if (!encrypted && !isNear(url))
-    onWarn(`${server}: connections are not encrypted: say sslmode=verify-full in its URL`);
+    onWarn(`${server}: connections are not encrypted: set sslmode=verify-full in its URL`);
   const settings = {
     connectionString: url.href,
     // Set even if TLS is off: otherwise the environment's PGSSLMODE would decide.
@@ -83,15 +83,15 @@ function parseUrl(text: string, hasCa: boolean): { url: URL; server: string; enc
   if (other !== undefined)
     throw failure(
       'InvalidInput',
-      `${server}: "${other}" is not taken in the URL: give sslmode there, and the CA by itself`,
+      `${server}: the URL parameter "${other}" is not supported: use sslmode, and set the CA separately`,
     );
   if (!['disable', 'require', 'verify-ca', 'verify-full'].includes(mode))
     throw failure(
       'InvalidInput',
-      `${server}: this sslmode is not taken, it may go without encryption or verification: say verify-full, or disable`,
+      `${server}: this sslmode is not supported because it may skip encryption or verification: use verify-full or disable`,
     );
   if (mode === 'disable' && hasCa)
-    throw failure('InvalidInput', `${server}: sslmode=disable and a CA contradict each other: keep one`);
+    throw failure('InvalidInput', `${server}: sslmode=disable and a CA contradict each other: remove one of them`);
   return { url, server, encrypted: mode !== 'disable' };
 }
 
@@ -154,8 +154,8 @@ export function json(value: unknown): string {
  * `JSON.stringify` escapes exactly the lone surrogates. Escaped backslashes are matched too, so that the text after them
  * is not misread.
  */
-function withoutEscapes(value: unknown, unlawful: RegExp): string {
+function withoutEscapes(value: unknown, invalid: RegExp): string {
   return JSON.stringify(value).replace(/\\(?:u[0-9a-f]{4}|.)/g, (escape) =>
-    unlawful.test(escape) ? '\\ufffd' : escape,
+    invalid.test(escape) ? '\\ufffd' : escape,
   );
 }

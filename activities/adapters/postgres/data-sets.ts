@@ -43,8 +43,8 @@ export function dataSetRecords(db: Database): DataSetRecords {
         const known = await stored(trx, project, dataset);
         if (known) return known.deleted_at ? 'deleted' : 'registered';
         const draft = await draftOf(trx, project, dataset);
-        const isOthers = draft?.attempt !== attempt;
-        if (isOthers && (step === 'clear' || draft?.isClearing)) return 'busy';
+        const isOthers = draft !== undefined && draft.attempt !== attempt;
+        if (isOthers && (step === 'clear' || draft.isClearing)) return 'busy';
         const columns = { attempt, step, drafted_at: sql<string>`now()` };
         await trx
           .insertInto('authoritative.data_set_drafts')
@@ -72,19 +72,19 @@ export function dataSetRecords(db: Database): DataSetRecords {
         if (known?.deleted_at)
           throw failure(
             'Conflict',
-            `data set ${name} of ${project} was deleted, and its name stays taken: choose another name`,
+            `data set ${name} of ${project} was deleted, and its name stays reserved: choose another name`,
           );
         // The first registration's author and time are kept; the content must be the same.
         if (known && !isSame(known.row, dataset))
           throw failure(
             'Conflict',
-            `data set ${name} of ${project} exists with other files: data sets do not change, give it a new name`,
+            `data set ${name} of ${project} exists with other files: data sets are immutable, choose another name`,
           );
         if (known) return;
         if (attempt !== undefined && (await draftOf(trx, project, name))?.attempt !== attempt)
           throw failure(
             'Conflict',
-            `data set ${name} of ${project} is being registered by a newer request: look again`,
+            `data set ${name} of ${project} is being registered by a newer request: try again later`,
           );
         await trx
           .insertInto('authoritative.data_sets')

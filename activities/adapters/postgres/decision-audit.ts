@@ -9,7 +9,7 @@ import type { DecisionDetail } from './schema.ts';
 /** Decisions per read: a few megabytes. */
 const WALK = 1_000;
 /** Maximum number of problems listed. */
-const TOLD = 100;
+const MOST_REPORTED = 100;
 
 /** The part of Records that verifies decisions. */
 export function decisionAuditRecords(db: Database): Pick<Records, 'verifyDecisions'> {
@@ -24,8 +24,8 @@ export function decisionAuditRecords(db: Database): Pick<Records, 'verifyDecisio
           const { checked, problems } = await walk(trx);
           for (const look of [approvalsWithout, releasesWithout, movesWithout, pointersWithout])
             problems.push(...(await look(trx)));
-          const rest = problems.length - TOLD;
-          return { checked, problems: rest > 0 ? [...problems.slice(0, TOLD), `${rest} more`] : problems };
+          const rest = problems.length - MOST_REPORTED;
+          return { checked, problems: rest > 0 ? [...problems.slice(0, MOST_REPORTED), `${rest} more`] : problems };
         });
     },
   };
@@ -76,13 +76,13 @@ interface Decided {
 /** The problem with a decision; undefined if its command is signed and says the same. */
 function problemOf(row: Decided, keys: PublicKeys): string | undefined {
   const command = parse(row.command);
-  if (!command) return 'has a command that does not parse';
+  if (!command) return 'has a malformed command';
   const { body, signature } = command;
   const key = Object.hasOwn(keys, body.keyId) ? keys[body.keyId] : undefined;
-  if (key === undefined) return `is signed with ${body.keyId}, which is no key of the platform`;
+  if (key === undefined) return `is signed with ${body.keyId}, which is not a key of the platform`;
   if (!verifies(body, signature, key)) return 'is not signed by the platform';
   const other = differences(row, body);
-  return other.length === 0 ? undefined : `says something else than its command: ${other.join(', ')}`;
+  return other.length === 0 ? undefined : `differs from its command in ${other.join(', ')}`;
 }
 
 function parse(text: string): SignedCommand | undefined {
@@ -132,7 +132,7 @@ async function approvalsWithout(trx: Work): Promise<readonly string[]> {
       union all
       select id || ' is ' || state || ' without an approval' from version
       where state in ('approved', 'released') and not decisions @> '[{"name": "approve"}]'
-      limit ${TOLD + 1}`,
+      limit ${MOST_REPORTED + 1}`,
     trx,
   );
 }
@@ -142,7 +142,7 @@ async function releasesWithout(trx: Work): Promise<readonly string[]> {
   return problemsFrom(
     sql<{ problem: string }>`
       select 'release ' || r.release || ' has no decision' as problem from authoritative.releases r
-      where r.announced and not exists (${releaseDecision(sql`r`)}) limit ${TOLD + 1}`,
+      where r.announced and not exists (${releaseDecision(sql`r`)}) limit ${MOST_REPORTED + 1}`,
     trx,
   );
 }
@@ -167,7 +167,7 @@ async function movesWithout(trx: Work): Promise<readonly string[]> {
           or exists (select from authoritative.moves b where b.application = m.application and b.type = m.type
             and b.release = m.release and b.generation < m.generation)
           or not exists (${releaseDecision(sql`r`)}))
-      limit ${TOLD + 1}`,
+      limit ${MOST_REPORTED + 1}`,
     trx,
   );
 }
@@ -176,14 +176,14 @@ async function movesWithout(trx: Work): Promise<readonly string[]> {
 async function pointersWithout(trx: Work): Promise<readonly string[]> {
   return problemsFrom(
     sql<{ problem: string }>`
-      select 'the live pointer of ' || p.application || '/' || p.type || ' is not where its last move left it' as problem
+      select 'the live pointer of ' || p.application || '/' || p.type || ' does not match its last move' as problem
       from authoritative.live_pointers p
       left join lateral (
         select generation, release from authoritative.moves m
         where m.application = p.application and m.type = p.type and m.generation is not null
         order by m.generation desc limit 1) m on true
       where (coalesce(m.generation, 0), m.release) is distinct from (p.generation, p.release)
-      limit ${TOLD + 1}`,
+      limit ${MOST_REPORTED + 1}`,
     trx,
   );
 }

@@ -32,6 +32,69 @@ export async function recordEarlierStarts(trx: Work): Promise<void> {
     await bringImport(trx, row, requests);
 }
 
+/**
+ * Versions whose state was final when the earlier program stopped, but whose lifecycle had not closed them: closing always freed
+ * their bytes. They get an open start, so that the lifecycle ends instead of being refused; it closes the start (`begin`).
+ */
+export async function recordEarlierClosings(trx: Work): Promise<void> {
+  const left = await trx
+    .selectFrom('authoritative.standings as s')
+    .select('s.row')
+    .where('s.closed', '=', true)
+    // Versions of the present program have a start.
+    .where((eb) =>
+      eb.not(
+        eb.exists(
+          eb
+            .selectFrom('authoritative.starts as t')
+            .select('t.workflow_id')
+            .where(sql<boolean>`t.workflow_id = 'model/' || s.project || '/' || s.model || '/' || s.submission`),
+        ),
+      ),
+    )
+    .where((eb) =>
+      eb.not(
+        eb.exists(
+          eb
+            .selectFrom('authoritative.digest_claims as c')
+            .select('c.submission')
+            .whereRef('c.project', '=', 's.project')
+            .whereRef('c.model', '=', 's.model')
+            .whereRef('c.submission', '=', 's.submission')
+            .where('c.freed', '=', true),
+        ),
+      ),
+    )
+    .execute();
+  const requests = left.length > 0 ? await startedRequests(trx) : new Map<string, Record<string, unknown>>();
+  for (const { row } of left) {
+    const { project, model, submission, author } = row;
+    const id = workflowId.modelLifecycle(row);
+    await trx
+      .updateTable('authoritative.digest_claims')
+      .set({ freed: true })
+      .where('project', '=', project)
+      .where('model', '=', model)
+      .where('submission', '=', submission)
+      .execute();
+    await open(trx, {
+      ...{ workflowId: id, type: 'modelLifecycle', askedBy: author, project },
+      input: lifecycleInput(row, requests),
+    });
+    await trx.updateTable('authoritative.starts').set({ brought_over: true }).where('workflow_id', '=', id).execute();
+  }
+}
+
+/** The input of a version's lifecycle, as far as it is known. */
+function lifecycleInput(row: Version, requests: ReadonlyMap<string, Record<string, unknown>>) {
+  const { project, model, type, submission, author } = row;
+  const request = requests.get(`version.started/${workflowId.modelLifecycle(row)}`);
+  const beginning = (request?.['beginning'] as { run?: RunSpec; directory?: string } | undefined) ?? {
+    directory: submission,
+  };
+  return { project, model, type, submission, author, beginning };
+}
+
 /** The original requests of started work, by the key of its audit row. */
 async function startedRequests(trx: Work): Promise<ReadonlyMap<string, Record<string, unknown>>> {
   const rows = await sql<{ key: string; entry: string }>`
@@ -50,7 +113,7 @@ async function bringVersion(
   row: Version,
   requests: ReadonlyMap<string, Record<string, unknown>>,
 ): Promise<void> {
-  const { project, model, submission, type, author, state, revision, decisions, updatedAt, digest } = row;
+  const { project, model, submission, author, state, revision, decisions, updatedAt, digest } = row;
   const closed = (finalStates as readonly string[]).includes(state);
   const id = workflowId.modelLifecycle(row);
   const since = decisions.findLastIndex(({ name }) => name === 'undo');
@@ -85,10 +148,10 @@ async function bringVersion(
       .values({ project, model, submission, files: json(row.files), problems: null, digest, revises: row.revises })
       .execute();
   if (closed) return;
-  const beginning = requests.get(`version.started/${id}`)?.['beginning'] as { run?: RunSpec } | undefined;
-  const input = { project, model, type, submission, author, beginning: beginning ?? { directory: submission } };
+  const input = lifecycleInput(row, requests);
+  const { beginning } = input;
   await open(trx, { workflowId: id, type: 'modelLifecycle', input, askedBy: author, project });
-  if (state === 'training' && beginning?.run) {
+  if (state === 'training' && beginning.run) {
     const run = { project, model, submission, attempt, author, spec: beginning.run };
     const child = workflowId.trainingRun(run);
     await open(trx, { workflowId: child, type: 'trainingRun', input: run, askedBy: author, project, parent: id });

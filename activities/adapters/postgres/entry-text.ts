@@ -22,7 +22,7 @@ export function entryOf({ seq, entry }: Pick<StoredRow, 'seq' | 'entry'>): Audit
   } catch {
     throw failure(
       'Corrupt',
-      `row ${seq ?? '(unlinked)'} of the audit does not parse: verify the audit, then restore it from a backup`,
+      `row ${seq ?? '(unlinked)'} of the audit is malformed: verify the audit, then restore it from a backup`,
     );
   }
 }

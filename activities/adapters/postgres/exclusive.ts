@@ -46,7 +46,7 @@ function lockLost(server: string, what: string, cause: unknown): SystemUnavailab
   return new SystemUnavailable({
     system: 'PostgreSQL',
     reason: 'the connection was lost',
-    message: `${server}: the connection that held the lock "${what}" was lost: the work stops and is done again later`,
+    message: `${server}: the connection that held the lock "${what}" was lost: the work stops and is retried later`,
     code: RECORDS_AWAY,
     cause,
   });

@@ -32,7 +32,13 @@ export function importRecords(db: Database): ImportRecords {
           .onConflict((conflict) =>
             conflict
               .columns(['project', 'import'])
-              .doUpdateSet(columns)
+              // A resolution is fixed once: the late first row of a repeated request must not drop it. It ends with the import.
+              .doUpdateSet({
+                ...columns,
+                row: sql<string>`case when excluded.standing < ${standing.done} and imports.row ->> 'resolution' is not null
+                  then jsonb_build_object('resolution', imports.row -> 'resolution') || excluded.row
+                  else excluded.row end`,
+              })
               .where(
                 sql<boolean>`(excluded.standing, excluded.updated_at) >= (imports.standing, imports.updated_at)
                   and imports.standing < ${standing.done}`,

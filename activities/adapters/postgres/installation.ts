@@ -1,10 +1,11 @@
 // The installation that the database belongs to, its checkpoints in other systems, and the pause after a restore.
 import { sql } from 'kysely';
+import { failure } from '../../failures.ts';
 import { pausedError, type Finding, type Paused, type RecordsKnow } from '../../installation.ts';
 import type { Records } from '../../records.ts';
 import { append, writeOnce } from './audit.ts';
 import type { Database, Work } from './connection.ts';
-import { json, lock, transact } from './connection.ts';
+import { clockNow, json, lock, transact } from './connection.ts';
 import { newestOf } from './numbers.ts';
 
 type InstallationRecords = Pick<
@@ -70,9 +71,10 @@ export function installationRecords(db: Database): InstallationRecords {
         .execute();
     },
 
-    async pause(findings, audit) {
-      await transact(db, async (trx) => {
+    async pause(findings, audit, accepted) {
+      return transact(db, async (trx) => {
         await lock(trx, 'pause');
+        if ((await acceptedIn(trx)) !== accepted) return false;
         const earlier = (await pausedIn(trx))?.findings ?? [];
         const others = earlier.filter((one) => !findings.some(({ system }) => system === one.system));
         const all: readonly Finding[] = [...others, ...findings];
@@ -82,18 +84,22 @@ export function installationRecords(db: Database): InstallationRecords {
           .onConflict((conflict) => conflict.column('one').doUpdateSet({ findings: json(all) }))
           .execute();
         await append(trx, [audit]);
+        return true;
       });
     },
 
     paused: () => pausedIn(db),
 
-    async acceptRestore({ tick, numbers, keys, voidTokens }, audit) {
+    async acceptRestore({ tick, numbers, keys, voidTokens, findings }, audit) {
       await writeOnce(db, audit, async (trx) => {
         await lock(trx, 'checkpoint');
-        await lock(trx, 'pause');
-        await trx.deleteFrom('authoritative.paused').execute();
+        await endPause(trx, findings);
         await trx.deleteFrom('authoritative.marked_systems').execute();
-        await trx.updateTable('authoritative.installation').set({ tick }).execute();
+        // A process that was writing a checkpoint meanwhile has counted on.
+        await trx
+          .updateTable('authoritative.installation')
+          .set({ tick: sql<number>`greatest(tick, ${tick})` })
+          .execute();
         await retireOtherKeys(trx, keys);
         for (const { type, sequence } of numbers) await raiseFloor(trx, type, sequence);
         if (voidTokens) await append(trx, [{ ...audit, ...(await revokeAll(trx, audit.key)) }]);
@@ -107,9 +113,11 @@ export function installationRecords(db: Database): InstallationRecords {
  * version): then nothing is known.
  */
 export async function recordsKnow(db: Database): Promise<RecordsKnow> {
-  const { rows } = await sql<{ table: string | null }>`
-    select to_regclass('authoritative.installation')::text as table`.execute(db);
-  if (rows[0]?.table == null) return { installation: undefined, tick: 0, kept: {}, keys: [], numbers: [] };
+  const { rows } = await sql<{ table: string | null; restores: string | null }>`
+    select to_regclass('authoritative.installation')::text as table,
+           to_regclass('authoritative.restores')::text as restores`.execute(db);
+  const [found] = rows;
+  if (found?.table == null) return { installation: undefined, tick: 0, accepted: 0, kept: {}, keys: [], numbers: [] };
   const row = await installationRow(db);
   const keys = await db
     .selectFrom('authoritative.signing_keys')
@@ -120,6 +128,7 @@ export async function recordsKnow(db: Database): Promise<RecordsKnow> {
   return {
     installation: row?.installation,
     tick: row?.tick ?? 0,
+    accepted: found.restores === null ? 0 : await acceptedIn(db),
     kept: await keptIn(db),
     keys: keys.map(({ key_id }) => key_id),
     numbers: await numbersOf(db),
@@ -150,6 +159,50 @@ const auditHead = (trx: Work) =>
 async function keptIn(db: Database | Work): Promise<Readonly<Record<string, number>>> {
   const rows = await db.selectFrom('authoritative.marked_systems').selectAll().orderBy('system').execute();
   return Object.fromEntries(rows.map(({ system, tick }) => [system, tick]));
+}
+
+/** How many restores were accepted. */
+async function acceptedIn(db: Database | Work): Promise<number> {
+  const { accepted } = await db
+    .selectFrom('authoritative.restores')
+    .select((eb) => eb.fn.countAll<number>().as('accepted'))
+    .executeTakeFirstOrThrow();
+  return accepted;
+}
+
+/**
+ * Ends the pause and records it. Deadlines that had not passed when it began move by its length, because people could not act.
+ * The `pause` lock comes after the rows of versions, as in a deciding transaction.
+ */
+async function endPause(trx: Work, findings: readonly Finding[]): Promise<void> {
+  const since = (await pausedIn(trx))?.since ?? null;
+  const { at } = await trx.selectNoFrom(clockNow.as('at')).executeTakeFirstOrThrow();
+  if (since !== null)
+    await trx
+      .updateTable('authoritative.standings')
+      .set({ undo_until: sql<string>`undo_until + (${at}::timestamptz - ${since}::timestamptz)` })
+      .where('undo_until', '>', since)
+      .where('closed', '=', false)
+      .execute();
+  await lock(trx, 'pause');
+  const unseen = ((await pausedIn(trx))?.findings ?? []).filter(
+    (one) => !findings.some(({ system, kind }) => system === one.system && kind === one.kind),
+  );
+  if (unseen.length > 0)
+    throw failure(
+      'Conflict',
+      `another restore was found meanwhile (${unseen.map(({ text }) => text).join('; ')}): run "ocdl restore list", then accept again`,
+    );
+  await trx.deleteFrom('authoritative.paused').execute();
+  await trx.insertInto('authoritative.restores').values({ paused_since: since, accepted_at: at }).execute();
+}
+
+/** How long the platform was paused after `since`, in milliseconds; a pause that is not accepted yet does not count. */
+export async function pausedAfter(trx: Work, since: string): Promise<number> {
+  const { rows } = await sql<{ ms: number }>`
+    select coalesce(sum(extract(epoch from accepted_at - greatest(paused_since, ${since}::timestamptz))), 0)::float8 * 1000 as ms
+    from authoritative.restores where accepted_at > ${since}::timestamptz and paused_since is not null`.execute(trx);
+  return rows[0]?.ms ?? 0;
 }
 
 /** Retires every signing key that is no longer in any home. */

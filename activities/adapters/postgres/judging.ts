@@ -1,19 +1,20 @@
 // Judges a command by the domain's tables and the current state: without locks when it arrives, and again under locks when it is decided.
+import { sql } from 'kysely';
 import { failure } from '../../failures.ts';
 import type { CommandBody } from '../../../workflows/domain/command.ts';
-import { parseWorkflowId, workflowId } from '../../../workflows/domain/ids.ts';
+import { parseWorkflowId, partsOf, workflowId } from '../../../workflows/domain/ids.ts';
 import { judgeLabels } from '../../../workflows/domain/labels.ts';
 import type { Refusal } from '../../../workflows/domain/lifecycle.ts';
 import { judge } from '../../../workflows/domain/lifecycle.ts';
 import { judgePointer } from '../../../workflows/domain/live-pointer.ts';
 import type { Application, LivePointer, Scan } from '../../../workflows/domain/model.ts';
 import type { Pending } from '../../../workflows/domain/standing.ts';
-import { pendingOf } from './commands.ts';
+import { pendingColumn } from './commands.ts';
 import type { Database, Work } from './connection.ts';
 import { lock } from './connection.ts';
 import { releaseLock } from './releases.ts';
-import type { ProjectNow, VersionNow } from './standings.ts';
-import { closedMessage, projectNow, standingFor, versionNow } from './standings.ts';
+import type { ProjectColumns, ProjectNow, VersionNow } from './standings.ts';
+import { closedMessage, lockProject, projectColumns, projectOf, standingFor, versionNow } from './standings.ts';
 
 /** An application's pointer, with everything needed to judge a decision about it. */
 export interface PointerNow extends ProjectNow {
@@ -74,50 +75,92 @@ export const judgeMove = ({ app, pointer, pending, members }: PointerNow, body: 
 export const judgeScan = ({ scan, pending, members }: ScanNow, body: CommandBody): Refusal | undefined =>
   judgeLabels(scan, body, members.get(body.actor) ?? [], pending?.commandId ?? null);
 
+interface PointerColumns extends ProjectColumns {
+  readonly app: Application;
+  readonly generation: number | null;
+  readonly release: string | null;
+  readonly moved_at: string | null;
+  readonly pending: Pending | null;
+}
+
+/** The application and type of an application workflow. */
+export const applicationOf = (workflowId: string) => partsOf(workflowId, 'application', 'application', 'type');
+
 /**
- * Reads an application's pointer. If `locked`, project, named release and pointer cannot change until the transaction
- * ends.
+ * Reads an application's pointer, in one statement. If `locked`, application, project, named release and pointer are locked
+ * first and cannot change until the transaction ends.
  */
 export async function pointerNow(
   db: Database,
   { application, type }: { application: string; type: string },
   locked: false | { readonly release?: string | undefined },
 ): Promise<PointerNow> {
-  const found = await db
+  if (locked) await lockPointer(db as Work, { application, type }, locked.release);
+  const { rows } = await sql<PointerColumns>`
+    select ${projectColumns}, a.row as app, p.generation, p.release, p.moved_at,
+      ${pendingColumn(workflowId.application({ application, type }))}
+    from authoritative.applications a join authoritative.projects project on project.project = a.row->>'project'
+    left join authoritative.live_pointers p on p.application = a.application and p.type = ${type}
+    where a.application = ${application}`.execute(db);
+  const found = rows[0];
+  if (!found) throw failure('NotFound', `there is no application ${application}`);
+  const { app, generation, release, moved_at, pending } = found;
+  if (generation === null) throw failure('NotFound', `application ${application} does not consume type ${type}`);
+  return { ...projectOf(found), app, pointer: { application, type, generation, release, movedAt: moved_at }, pending };
+}
+
+/** Locks application, project, release and pointer, always in this order. */
+async function lockPointer(
+  trx: Work,
+  { application, type }: { application: string; type: string },
+  release: string | undefined,
+): Promise<void> {
+  const found = await trx
     .selectFrom('authoritative.applications')
     .select('row')
     .where('application', '=', application)
+    .forShare()
     .executeTakeFirst();
   if (!found) throw failure('NotFound', `there is no application ${application}`);
-  const project = await projectNow(db, found.row.project, locked !== false);
-  if (locked && locked.release !== undefined) await lock(db as Work, releaseLock(locked.release));
-  let query = db
+  await lockProject(trx, found.row.project);
+  if (release !== undefined) await lock(trx, releaseLock(release));
+  await trx
     .selectFrom('authoritative.live_pointers')
-    .selectAll()
+    .select('generation')
     .where('application', '=', application)
-    .where('type', '=', type);
-  if (locked) query = query.forUpdate();
-  const pointer = await query.executeTakeFirst();
-  if (!pointer) throw failure('NotFound', `application ${application} does not consume type ${type}`);
-  const { generation, release, moved_at } = pointer;
-  return {
-    ...project,
-    app: found.row,
-    pointer: { application, type, generation, release, movedAt: moved_at },
-    pending: await pendingOf(db, workflowId.application({ application, type })),
-  };
+    .where('type', '=', type)
+    .forUpdate()
+    .executeTakeFirst();
 }
 
-/** Reads a scan. With `lock`, project and scan cannot change until the transaction ends. */
+interface ScanColumns extends ProjectColumns {
+  readonly scan: Scan | null;
+  readonly pending: Pending | null;
+}
+
+/** Reads a scan, in one statement. If `locked`, project and scan are locked first and cannot change until the transaction ends. */
 export async function scanNow(
   db: Database,
   { project, scan }: { project: string; scan: string },
   locked: boolean,
 ): Promise<ScanNow> {
-  const members = await projectNow(db, project, locked);
-  let query = db.selectFrom('projection.scans').select('row').where('project', '=', project).where('scan', '=', scan);
-  if (locked) query = query.forUpdate();
-  const found = await query.executeTakeFirst();
-  if (!found) throw failure('NotFound', `there is no scan ${scan} in project ${project}`);
-  return { ...members, scan: found.row, pending: await pendingOf(db, workflowId.feedback({ project, scan })) };
+  if (locked) {
+    await lockProject(db, project);
+    await db
+      .selectFrom('projection.scans')
+      .select('revision')
+      .where('project', '=', project)
+      .where('scan', '=', scan)
+      .forUpdate()
+      .executeTakeFirst();
+  }
+  const { rows } = await sql<ScanColumns>`
+    select ${projectColumns}, s.row as scan, ${pendingColumn(workflowId.feedback({ project, scan }))}
+    from authoritative.projects project
+    left join projection.scans s on s.project = project.project and s.scan = ${scan}
+    where project.project = ${project}`.execute(db);
+  const found = rows[0];
+  if (!found) throw failure('NotFound', `there is no project ${project}`);
+  if (!found.scan) throw failure('NotFound', `there is no scan ${scan} in project ${project}`);
+  return { ...projectOf(found), scan: found.scan, pending: found.pending };
 }

@@ -22,7 +22,7 @@ const scanOf = (workflowId: string) => partsOf(workflowId, 'feedback', 'project'
 export function labelDecisionRecords(db: Database): LabelDecisionRecords {
   return {
     async scanStanding(workflowId) {
-      return transact(db, async (trx) => standingOf(await scanNow(trx, scanOf(workflowId), false)));
+      return standingOf(await scanNow(db, scanOf(workflowId), false));
     },
 
     async decideLabels(workflowId, command) {
@@ -65,7 +65,7 @@ export function labelDecisionRecords(db: Database): LabelDecisionRecords {
         const now = await scanNow(trx, scanOf(workflowId), true);
         if (now.pending?.commandId !== commandId) return standingOf(now);
         const found = await mustFind(trx, workflowId, commandId);
-        const scan: Scan = { ...now.scan, commit, updatedAt: new Date().toISOString() };
+        const scan: Scan = { ...now.scan, commit, updatedAt: nowOr(now.scan.updatedAt) };
         await writeProjections(trx, [{ kind: 'scan', row: scan }]);
         await noteEffect(trx, workflowId, commandId, { commit }, 'complete');
         const count = namedFindings(found.command.body).length;
@@ -86,6 +86,9 @@ export function labelDecisionRecords(db: Database): LabelDecisionRecords {
     },
   };
 }
+
+/** The current time, or `time` if that is later: of one revision, the row with the later time is kept. */
+const nowOr = (time: string): string => new Date(Math.max(Date.now(), Date.parse(time))).toISOString();
 
 async function mustFind(trx: Work, workflowId: string, commandId: string) {
   const found = await decisionOf(trx, workflowId, commandId);

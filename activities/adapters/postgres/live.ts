@@ -39,7 +39,7 @@ export function liveRecords(db: Database): LiveRecords {
     },
 
     async liveAt(application, type, at) {
-      if (Number.isNaN(Date.parse(at))) throw failure('InvalidInput', `"at" is no time: write it as ISO 8601`);
+      if (Number.isNaN(Date.parse(at))) throw failure('InvalidInput', `"at" is not a valid time: use ISO 8601`);
       const [found] = await history(db, application, type)
         .where('moved_at', '<=', new Date(at).toISOString())
         .limit(1)
@@ -59,6 +59,7 @@ async function answer(trx: Work, move: Move, audit: AuditEntry): Promise<Answer>
   await lock(trx, `key:${key}`);
   const first = await firstAnswer(trx, move);
   if (first) return first;
+  await lockApplication(trx, application);
   // Lock the release before the pointer's row, in the same order as a fence, to avoid a deadlock.
   await lock(trx, releaseLock(release));
   const sequence = await sequenceOf(trx, release, type);
@@ -101,7 +102,8 @@ async function answer(trx: Work, move: Move, audit: AuditEntry): Promise<Answer>
   if (why || generation === null) return { moved: false, why: why ?? 'older' };
   await trx
     .updateTable('authoritative.live_pointers')
-    .set({ generation, release, moved_at })
+    // A release between this one and a later revert's target must not go live by itself.
+    .set({ generation, release, moved_at, floor: sql<number>`greatest(floor, ${sequence}::integer)` })
     .where('application', '=', application)
     .where('type', '=', type)
     .execute();
@@ -111,7 +113,17 @@ async function answer(trx: Work, move: Move, audit: AuditEntry): Promise<Answer>
   return { moved: true, pointer: { application, type, generation, release, movedAt: moved_at } };
 }
 
-/** Call with the pointer's row locked: a change that removes the type is either seen here, or waits and sees this move. */
+/** Its types and gates cannot change until the transaction ends. Before the pointer's row, as in a change of the application. */
+async function lockApplication(trx: Work, application: string): Promise<void> {
+  await trx
+    .selectFrom('authoritative.applications')
+    .select('application')
+    .where('application', '=', application)
+    .forShare()
+    .executeTakeFirst();
+}
+
+/** Call with the application's row locked: a change that removes the type is either seen here, or waits and sees this move. */
 async function mustConsume(trx: Work, application: string, type: string): Promise<void> {
   const found = await trx
     .selectFrom('authoritative.applications')
@@ -129,7 +141,7 @@ async function firstAnswer(trx: Work, { key, application, type, release }: Move)
   if (first.application !== application || first.type !== type || first.release !== release)
     throw failure(
       'Conflict',
-      `the key ${key} stands for moving ${first.application} (${first.type}) to ${first.release}: a move needs a key of its own`,
+      `the key ${key} belongs to another move, of ${first.application} (${first.type}) to ${first.release}: use a new key for each move`,
     );
   if (first.refused) return { moved: false, why: first.refused };
   return { moved: true, pointer: pointerOf({ ...first, generation: first.generation ?? 0 }) };

@@ -30,7 +30,7 @@ export function createOutlast(options: {
       } catch (error) {
         if (!passes(error)) throw explained(error, server);
         // Warn only about the first error; the last one is thrown.
-        if (since === undefined) onWarn(`${describeError(error, server)}; the call is made again`);
+        if (since === undefined) onWarn(`${describeError(error, server)}; retrying the call`);
         since ??= performance.now();
         if (performance.now() - since > patienceMs) throw explained(error, server);
         // Jitter: callers that lost their connections together must not return together.
@@ -54,26 +54,29 @@ function passes(error: unknown): boolean {
   return PASSING_CODE.test(code) || PASSING_MESSAGE.test(saidBy(error));
 }
 
-const full = 'its disk is full: free some space there';
+const full = 'its disk is full: free some space on it';
 
 /** What a person can do, by code or message; the first match applies. Retryable: someone may fix it meanwhile. */
 const remedies: readonly (readonly [RegExp, string])[] = [
   [/^53100/, full],
-  [/^53200/, 'it has no memory left: see its log'],
-  [/^42501/, 'the user may not do this there: give it the rights that the platform needs'],
-  [/^25006/, 'it is read-only, as a standby is: name the primary in the URL of the database'],
+  [/^53200/, 'it is out of memory: see its log'],
+  [/^42501/, 'the database user lacks permissions: grant those that the platform needs'],
+  [/^25006/, 'it is read-only, like a standby: use the primary in the URL of the database'],
   [/^(58|F0|XX)/, 'it reports an internal error: see its log'],
   [/^28/, 'it refuses the user or the password: check both in the URL of the database'],
   [/^3D000/, 'there is no such database: create it, or check the name in the URL'],
-  [/^53300/, 'it has no connection left: raise its max_connections, or lower the pool size of the platform'],
-  [/^57014/, 'a statement took longer than it may: see what it waits for in pg_stat_activity'],
-  [/^ERR_TLS_CERT_ALTNAME_INVALID/, 'its certificate is of another host: name it in the URL as its certificate does'],
+  [/^53300/, 'it has no free connections: raise its max_connections, or lower the pool size of the platform'],
+  [/^57014/, 'a statement exceeded its time limit: see what it waits for in pg_stat_activity'],
+  [
+    /^ERR_TLS_CERT_ALTNAME_INVALID/,
+    'its certificate is for another host: use the host name of the certificate in the URL',
+  ],
   [/^CERT_HAS_EXPIRED/, 'its certificate has expired: renew it'],
   [
     /^(CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_)/,
-    'its certificate is of no authority that is trusted here: give the right one as the CA of the database',
+    'its certificate is not signed by a trusted CA: set the CA of the database',
   ],
-  [/does not support SSL/, 'it speaks no TLS: turn ssl on there, or say sslmode=disable in the URL'],
+  [/does not support SSL/, 'it does not support TLS: enable ssl there, or set sslmode=disable in the URL'],
   [PASSING_CODE, 'it cannot be reached'],
   [PASSING_MESSAGE, 'the connection was lost, or it does not answer'],
   [/^57P/, 'it is stopping or starting'],
@@ -98,10 +101,11 @@ function explained(error: unknown, server: string): unknown {
   if (error instanceof pg.DatabaseError) {
     const code = error.code ?? '';
     const message = error.detail ?? error.message;
-    if (code === '23505') return failure('Conflict', `it is there already: ${message}`, [], error);
-    if (code === '23503') return failure('NotFound', `it names something that is not there: ${message}`, [], error);
+    if (code === '23505') return failure('Conflict', `it already exists: ${message}`, [], error);
+    if (code === '23503')
+      return failure('NotFound', `it refers to something that does not exist: ${message}`, [], error);
     if (code.startsWith('22') || code === '23514' || code === '23502')
-      return failure('InvalidInput', `the database cannot hold this: ${message}`, [], error);
+      return failure('InvalidInput', `the database cannot store this: ${message}`, [], error);
   }
   const [isAway, remedy] = [passes(error), remedyFor(error)];
   if (!isAway && remedy === undefined) return error;

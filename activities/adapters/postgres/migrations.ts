@@ -4,7 +4,7 @@ import { sql } from 'kysely';
 import type { Tables } from './schema.ts';
 import type { Work } from './connection.ts';
 import { lock, transact } from './connection.ts';
-import { recordEarlierStarts } from './earlier-starts.ts';
+import { recordEarlierClosings, recordEarlierStarts } from './earlier-starts.ts';
 
 /** Never edit a shipped migration: append a new one. Their count is the schema version. */
 export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = [
@@ -632,6 +632,80 @@ export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = 
   update authoritative.starts s set roles = m.roles from authoritative.members m
     where s.type = 'evaluation' and s.brought_over and s.closed_at is null and m.project = s.project and m.name = s.asked_by;
   `,
+  // Accepted restores: how many there were tells whether a look at the systems is still current; their pauses extend deadlines.
+  `
+  create table authoritative.restores (
+    ordinal bigint generated always as identity primary key,
+    -- Null if nothing was paused, such as for a lost home that did not start.
+    paused_since timestamptz,
+    accepted_at timestamptz not null
+  );
+  create index on authoritative.standings (undo_until) where undo_until is not null and not closed;
+  `,
+  recordEarlierClosings,
+  // Lists that cost as much among many versions as among few: versions of a tag in the order of lists, and one index that
+  // finds the versions for any combination of filters, without reading those that match only some of them.
+  `
+  create table projection.version_tags (
+    ordinal bigint not null references projection.version_index (ordinal) on delete cascade,
+    project text not null,
+    tag text not null,
+    model text not null,
+    type text,
+    state text not null,
+    author text not null,
+    number integer not null,
+    updated_at timestamptz not null,
+    primary key (ordinal, tag)
+  );
+  -- Other columns that are asked for are compared in the index.
+  create index on projection.version_tags (project, tag, updated_at, ordinal) include (model, type, state, author);
+  create index on projection.version_tags (project, tag, number, ordinal) include (model, type, state, author);
+  create function projection.tag_version() returns trigger language plpgsql as $$
+    begin
+      if tg_op = 'UPDATE' then
+        delete from projection.version_tags where ordinal = new.ordinal;
+      end if;
+      insert into projection.version_tags
+        select distinct new.ordinal, new.project, substr(tag, length(new.project) + 2), new.model, new.type, new.state,
+          new.author, new.number, new.updated_at
+        from unnest(new.tags) tag;
+      return null;
+    end
+  $$;
+  create trigger tag_version after insert or update on projection.version_index
+    for each row execute function projection.tag_version();
+  insert into projection.version_tags
+    select distinct v.ordinal, v.project, substr(t.tag, length(v.project) + 2), v.model, v.type, v.state, v.author, v.number,
+      v.updated_at
+    from projection.version_index v, unnest(v.tags) t (tag);
+  -- Words are found by how they begin: by up to 12 characters here; the rest is compared in the rows.
+  create function projection.version_terms(
+    project text, model text, type text, state text, author text, tags text[], words tsvector
+  ) returns text[] language sql immutable parallel safe cost 10000 as $$
+    select array['model:' || project || '/' || model, 'type:' || project || '/' || type, 'state:' || project || '/' || state,
+        'author:' || project || '/' || author]
+      || array(select 'tag:' || tag from unnest(tags) tag)
+      || array(select 'word:' || project || '/' || left(word, n)
+        from unnest(tsvector_to_array(words)) word, generate_series(1, least(length(word), 12)) n)
+  $$;
+  drop index projection.version_index_tags_idx, projection.version_index_words_idx;
+  -- Entries that wait to be sorted in are read by every search, so few may wait.
+  create index version_index_terms_idx on projection.version_index
+    using gin (projection.version_terms(project, model, type, state, author, tags, words)) with (gin_pending_list_limit = 128);
+  analyze projection.version_index, projection.version_tags;
+  `,
+  `
+  -- An application's floor is at least the highest number that was ever live there.
+  update authoritative.live_pointers p set floor = greatest(p.floor, (
+    select max(r.sequence) from authoritative.moves m join authoritative.releases r on r.release = m.release
+    where m.application = p.application and m.type = p.type and m.generation is not null))
+  where p.release is not null or p.generation > 0;
+  `,
+  `
+  -- Decisions that wait for their effects: few of all commands.
+  create index on authoritative.commands (ordinal) where status = 'accepted';
+  `,
 ];
 
 /**
@@ -654,7 +728,7 @@ export async function migrate(db: Kysely<Tables>, to: number = migrations.length
     const version = found.rows[0]?.version ?? 0;
     if (version > migrations.length)
       throw new Error(
-        `the database's schema has version ${version}, this program knows ${migrations.length}: run the newer program`,
+        `the database has schema version ${version}, but this program supports only ${migrations.length}: run the newer program`,
       );
     for (const [index, statements] of migrations.entries()) {
       if (index < version || index >= to) continue;

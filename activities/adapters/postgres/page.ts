@@ -51,7 +51,7 @@ function partsOf(cursor: string): readonly unknown[] {
 const noCursor = () =>
   failure(
     'InvalidInput',
-    `"after" is no cursor of this list: take "next" from the page before, and keep filters and order`,
+    `"after" is not a cursor of this list: use "next" of the previous page, with the same filters and order`,
   );
 
 /** Makes a page from a query for one row more than requested: an extra row means that there is a next page. */

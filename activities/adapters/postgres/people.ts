@@ -64,6 +64,7 @@ export function peopleRecords(db: Database): PeopleRecords {
       await writeOnce(db, audit, async (trx) => {
         // Serializes changes: two administrators who disable each other concurrently would leave none.
         await lock(trx, 'administrators');
+        if (disabled !== undefined) await lockProjectsOf(trx, user);
         const before = await trx
           .selectFrom('authoritative.users')
           .select(['admin', 'disabled'])
@@ -111,7 +112,7 @@ export function peopleRecords(db: Database): PeopleRecords {
           .where('token_id', '=', tokenId)
           .executeTakeFirstOrThrow();
         if (stored.sha256 !== sha256 || stored.kind !== kind || stored.name !== name)
-          throw failure('Conflict', `token ${tokenId} exists and is another one: issue one with a new id`);
+          throw failure('Conflict', `token ${tokenId} exists with other content: use a new id`);
       });
     },
 
@@ -179,6 +180,19 @@ export function peopleRecords(db: Database): PeopleRecords {
   };
 }
 
+/** Waits for decisions in progress in the user's projects: they count only people who are enabled. */
+async function lockProjectsOf(trx: Work, user: string): Promise<void> {
+  await trx
+    .selectFrom('authoritative.projects')
+    .select('project')
+    .where('project', 'in', (select) =>
+      select.selectFrom('authoritative.members').select('project').where('name', '=', user),
+    )
+    .orderBy('project')
+    .forNoKeyUpdate()
+    .execute();
+}
+
 /** By the database's clock, shared by all processes. */
 const stillGood = sql<boolean>`(expires_at is null or expires_at > now())`;
 
@@ -238,6 +252,5 @@ async function holderMustExist(trx: Work, kind: Principal['kind'], name: string)
           .where('application', '=', name)
           .executeTakeFirst();
   if (!found) throw failure('NotFound', `there is no ${kind} ${name}: create it before its token`);
-  if (found.disabled)
-    throw failure('Conflict', `${name} is disabled, and a token would open nothing: enable them first`);
+  if (found.disabled) throw failure('Conflict', `${name} is disabled, so a token would not work: enable them first`);
 }

@@ -47,8 +47,10 @@ export function projectRecords(db: Database): ProjectRecords {
           .updateTable('authoritative.projects')
           .set({ policy: json(policy) })
           .where('project', '=', project)
+          // Compare-and-set: approvals count by the policy's version, so a version never gets other content.
+          .where(sql<boolean>`(policy->>'version')::integer < ${policy.version}`)
           .executeTakeFirst();
-        if (set.numUpdatedRows === 0n) throw failure('NotFound', `there is no project ${project}`);
+        if (set.numUpdatedRows === 0n) throw await policyProblem(trx, project, policy);
         await insertPolicy(trx, project, policy, audit.actor);
       });
     },
@@ -118,14 +120,24 @@ async function selectProjects(
   return found.map((row) => ({ project: row.project, types: row.types, policy: row.policy }));
 }
 
+async function policyProblem(trx: Work, project: string, { version }: Policy): Promise<Error> {
+  const found = await trx
+    .selectFrom('authoritative.projects')
+    .select('policy')
+    .where('project', '=', project)
+    .executeTakeFirst();
+  if (!found) return failure('NotFound', `there is no project ${project}`);
+  return failure(
+    'Conflict',
+    `policy ${found.policy.version} of project ${project} is in force, so policy ${version} cannot follow: read it again, then repeat the change`,
+  );
+}
+
 /** Stores who set each policy, so that nobody can lower the bar for their own work. */
 async function insertPolicy(trx: Work, project: string, policy: Policy, setBy: string): Promise<void> {
   await trx
     .insertInto('authoritative.policies')
     .values({ project, version: policy.version, policy: json(policy), set_by: setBy })
-    .onConflict((conflict) =>
-      conflict.columns(['project', 'version']).doUpdateSet({ policy: json(policy), set_by: setBy }),
-    )
     .execute();
 }
 

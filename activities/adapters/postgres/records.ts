@@ -1,4 +1,5 @@
 // Records on PostgreSQL: opens the pool, migrates the schema, and combines the groups.
+import { sql } from 'kysely';
 import type { Records } from '../../records.ts';
 import { applicationRecords } from './applications.ts';
 import { auditRecords } from './audit.ts';
@@ -6,6 +7,7 @@ import { commandRecords } from './command-records.ts';
 import { byteRecords } from './bytes.ts';
 import { openDatabase } from './connection.ts';
 import { decisionAuditRecords } from './decision-audit.ts';
+import { deliveryRecords } from './deliveries.ts';
 import { evidenceRecords } from './evidence.ts';
 import { exclusiveRecords } from './exclusive.ts';
 import { dataSetRecords } from './data-sets.ts';
@@ -30,6 +32,8 @@ import { versionRecords } from './versions.ts';
 const POOL_SIZE = 10;
 /** A page of a thousand rows on a slow disk takes seconds. A longer statement waits for something that does not come. */
 const STATEMENT_MS = 30_000;
+/** A migration reads and indexes whole tables. */
+const MIGRATION_MS = 3_600_000;
 /** Long enough for a server restart, short enough for a person who waits for the API. */
 const PATIENCE_MS = 15_000;
 
@@ -55,8 +59,11 @@ export async function createPostgresRecords(options: PostgresOptions): Promise<R
   const { onWarn = () => undefined } = options;
   const { db, server, session } = openDatabase({ url, ca, poolSize, statementMs, onWarn });
   const outlast = createOutlast({ server, patienceMs, onWarn });
+  const migrating = openDatabase({ url, ca, poolSize: 1, statementMs: MIGRATION_MS, onWarn: () => undefined });
   try {
-    await outlast(() => migrate(db));
+    await outlast(() => migrate(migrating.db)).finally(() => migrating.db.destroy());
+    // The pool has a connection from here on: the first call does not wait for one.
+    await outlast(() => sql`select 1`.execute(db));
   } catch (error) {
     await db.destroy();
     throw error;
@@ -77,6 +84,7 @@ export async function createPostgresRecords(options: PostgresOptions): Promise<R
     ...startRecords(db),
     ...commandRecords(db),
     ...versionDecisionRecords(db),
+    ...deliveryRecords(db),
     ...decisionAuditRecords(db),
     ...versionFactRecords(db),
     ...evidenceRecords(db),

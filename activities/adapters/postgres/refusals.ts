@@ -49,7 +49,7 @@ export async function tellRefusals(trx: Work): Promise<void> {
       ...first,
       key: `${first.key}/counted/${refusal}`,
       kind: `${first.kind}.counted`,
-      reason: `${count} requests of this kind were refused within the minute; the first is told in full`,
+      reason: `${count} requests of this kind were refused within the minute; only the first is recorded in full`,
       detail: { principal, action, count, first: first.key },
     };
     return rowOf(entry);

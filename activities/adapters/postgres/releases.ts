@@ -1,4 +1,5 @@
 // Releases: one gapless sequence per type, and the fences that keep a release from going live.
+import type { RawBuilder } from 'kysely';
 import { sql } from 'kysely';
 import type { Records } from '../../records.ts';
 import type { Release, StandingRelease, Withdrawal } from '../../../workflows/domain/model.ts';
@@ -35,6 +36,23 @@ export async function isFenced(db: Database, release: string): Promise<boolean> 
     .executeTakeFirst();
   return found !== undefined;
 }
+
+/** A release's row; `NotFound` if there is none. */
+export async function releaseRow(db: Database, release: string): Promise<Release> {
+  const found = await db
+    .selectFrom('authoritative.releases')
+    .select('row')
+    .where('release', '=', release)
+    .executeTakeFirst();
+  if (!found) throw failure('NotFound', `there is no release ${release}`);
+  return found.row;
+}
+
+/** The number before the type's newest announced release that is not withdrawn; null if there is none. */
+export const beforeNewest = (type: RawBuilder<unknown>) => sql<number | null>`(
+  select max(r.sequence) - 1 from authoritative.releases r
+  where r.type = ${type} and r.announced
+    and not exists (select from authoritative.fences f where f.release = r.release))`;
 
 /**
  * Releases with the decision that withdrew each. A failed release is fenced by its own command, which says why it failed.
@@ -200,11 +218,11 @@ async function typeMustBelong(trx: Work, type: string, project: string): Promise
     .select('project')
     .where('type', '=', type)
     .executeTakeFirst();
-  if (!found) throw failure('NotFound', `there is no type ${type}: give it to the project first`);
+  if (!found) throw failure('NotFound', `there is no type ${type}: add it to the project first`);
   if (found.project !== project)
     throw failure(
       'NotAuthorized',
-      `type ${type} belongs to project ${found.project}, ${project} may not release into it`,
+      `type ${type} belongs to project ${found.project}, so ${project} may not release into it`,
     );
 }
 

@@ -172,6 +172,8 @@ export interface Tables {
     /** Set if the key was lost and retired: it signs nothing new. */
     retired_at: Nullable;
   };
+  /** Accepted restores, with the pause that each one ended. */
+  'authoritative.restores': { ordinal: Generated<number>; paused_since: string | null; accepted_at: string };
   'authoritative.policies': { project: string; version: number; policy: Json<Policy>; set_by: string | null };
   'authoritative.starts': {
     workflow_id: string;
@@ -315,6 +317,18 @@ export interface Tables {
     /** Each as `<project>/<tag>`. */
     tags: GeneratedAlways<readonly string[]>;
     words: GeneratedAlways<string>;
+  };
+  /** Versions by their tags, maintained by a trigger. */
+  'projection.version_tags': {
+    ordinal: GeneratedAlways<number>;
+    project: GeneratedAlways<string>;
+    tag: GeneratedAlways<string>;
+    model: GeneratedAlways<string>;
+    type: GeneratedAlways<string | null>;
+    state: GeneratedAlways<string>;
+    author: GeneratedAlways<string>;
+    number: GeneratedAlways<number>;
+    updated_at: GeneratedAlways<string>;
   };
   'projection.evaluations': Projected<Evaluation> & {
     project: string;

@@ -13,7 +13,7 @@ import { subjectOf } from '../../../workflows/domain/names.ts';
 import type { Role } from '../../../workflows/domain/roles.ts';
 import type { Pending, VersionStanding } from '../../../workflows/domain/standing.ts';
 import { append } from './audit.ts';
-import { pendingOf, refuseOpen } from './commands.ts';
+import { pendingColumn, refuseOpen } from './commands.ts';
 import type { Database, Work } from './connection.ts';
 import { clockNow, json } from './connection.ts';
 import { writeProjections } from './projections.ts';
@@ -55,66 +55,101 @@ export async function insertStanding(trx: Work, version: Version): Promise<void>
     .execute();
 }
 
-/** Reads a project. With `lock`, its members and policy cannot change until the transaction ends. */
-export async function projectNow(db: Database, project: string, lock: boolean): Promise<ProjectNow> {
-  let query = db.selectFrom('authoritative.projects').select('policy').where('project', '=', project);
-  if (lock) query = query.forShare();
-  const found = await query.executeTakeFirst();
-  if (!found) throw failure('NotFound', `there is no project ${project}`);
-  const rows = await db
-    .selectFrom('authoritative.members as member')
-    .innerJoin('authoritative.users as user', 'user.name', 'member.name')
-    .select(['member.name', 'member.roles'])
-    .where('member.project', '=', project)
-    // Disabled users do not count.
-    .where('user.disabled', '=', false)
-    .execute();
-  const editions = await db
-    .selectFrom('authoritative.policies')
-    .select(['policy', 'set_by'])
+/** A project's current members and policy, as columns of a statement whose row of it is named `project`. */
+export const projectColumns = sql`
+  project.policy,
+  (select coalesce(jsonb_agg(jsonb_build_object('name', member.name, 'roles', member.roles)), '[]')
+    from authoritative.members member join authoritative.users person on person.name = member.name
+    -- Disabled users do not count.
+    where member.project = project.project and not person.disabled) as members,
+  (select coalesce(jsonb_agg(jsonb_build_object('policy', one.policy, 'setBy', one.set_by) order by one.version desc), '[]')
+    -- Nobody changes a policy more often during one version. Beyond that, the strictest of these applies.
+    from (select * from authoritative.policies where policies.project = project.project order by version desc limit 100) one
+  ) as editions`;
+
+export interface ProjectColumns {
+  readonly policy: Policy;
+  readonly members: readonly { readonly name: string; readonly roles: readonly Role[] }[];
+  readonly editions: readonly PolicyEdition[];
+}
+
+export const projectOf = ({ policy, members, editions }: ProjectColumns): ProjectNow => ({
+  policy,
+  editions,
+  members: new Map(members.map(({ name, roles }) => [name, roles])),
+  managers: new Set(members.filter(({ roles }) => roles.includes('manager')).map(({ name }) => name)),
+});
+
+/** Locks a project: its members and policy cannot change until the transaction ends. */
+export async function lockProject(trx: Database, project: string): Promise<void> {
+  await trx
+    .selectFrom('authoritative.projects')
+    .select('project')
     .where('project', '=', project)
-    .orderBy('version', 'desc')
-    // Nobody changes a policy more often during one version. Beyond that, the strictest of these applies.
-    .limit(100)
-    .execute();
-  const members = new Map(rows.map(({ name, roles }) => [name, roles]));
-  return {
-    policy: found.policy,
-    editions: editions.map(({ policy, set_by }) => ({ policy, setBy: set_by })),
-    members,
-    managers: new Set(rows.filter(({ roles }) => roles.includes('manager')).map(({ name }) => name)),
-  };
+    .forShare()
+    .executeTakeFirst();
+}
+
+interface VersionColumns extends ProjectColumns {
+  readonly at: string;
+  readonly row: Version | null;
+  readonly attempt: number;
+  readonly approvals: readonly Approval[];
+  readonly new_since: string | null;
+  readonly undo_until: string | null;
+  readonly closed: boolean;
+  readonly pending: Pending | null;
+  readonly deliveries: VersionNow['deliveries'];
 }
 
 /**
- * Reads everything that counts for a version. With `lock`, project, members and version cannot change until the
- * transaction ends. Lock order: project, version, command, release, pointer, audit.
+ * Reads everything that counts for a version, in one statement, so that all of it is from one moment. With `lock`, project,
+ * members and version cannot change until the transaction ends. The locks are taken first, because a statement sees only what
+ * was committed before it began. Lock order: project, version, command, release, pointer, audit.
  */
 export async function versionNow(db: Database, key: VersionKey, lock: boolean): Promise<VersionNow> {
-  const project = await projectNow(db, key.project, lock);
-  let query = db
-    .selectFrom('authoritative.standings')
-    .selectAll()
-    .select(clockNow.as('at'))
-    .where('project', '=', key.project)
-    .where('model', '=', key.model)
-    .where('submission', '=', key.submission);
-  if (lock) query = query.forUpdate();
-  const row = await query.executeTakeFirst();
-  if (!row) throw failure('NotFound', `there is no version ${subjectOf(key)}`);
+  const { project, model, submission } = key;
+  if (lock) {
+    await lockProject(db, project);
+    await db
+      .selectFrom('authoritative.standings')
+      .select('revision')
+      .where('project', '=', project)
+      .where('model', '=', model)
+      .where('submission', '=', submission)
+      .forUpdate()
+      .executeTakeFirst();
+  }
   const id = workflowId.modelLifecycle(key);
+  const { rows } = await sql<VersionColumns>`
+    select ${projectColumns}, ${clockNow} as at,
+      s.row, s.attempt, s.approvals, s.new_since, s.undo_until, s.closed, ${pendingColumn(id)},
+      -- The version's newest delivery to each application.
+      case when s.state = 'released' then (
+        select coalesce(jsonb_agg(to_jsonb(newest) - 'sequence' order by newest.application), '[]') from (
+          select distinct on (d.application) d.application, d.release, d.state, d.row->>'detail' as detail, r.sequence
+          from projection.deliveries d join authoritative.releases r on r.release = d.release
+          where r.project = s.project and r.model = s.model and r.submission = s.submission
+          order by d.application, r.sequence desc) newest) else '[]' end as deliveries
+    from authoritative.projects project
+    left join authoritative.standings s
+      on s.project = project.project and s.model = ${model} and s.submission = ${submission}
+    where project.project = ${project}`.execute(db);
+  const found = rows[0];
+  if (!found) throw failure('NotFound', `there is no project ${project}`);
+  if (!found.row) throw failure('NotFound', `there is no version ${subjectOf(key)}`);
   return {
-    ...project,
+    ...projectOf(found),
     workflowId: id,
-    at: row.at,
-    version: row.row,
-    attempt: row.attempt,
-    approvals: row.approvals,
-    newSince: row.new_since,
-    undoUntil: row.undo_until,
-    closed: row.closed,
-    pending: await pendingOf(db, id),
-    deliveries: row.state === 'released' ? await newestDeliveries(db, key) : [],
+    at: found.at,
+    version: found.row,
+    attempt: found.attempt,
+    approvals: found.approvals,
+    newSince: found.new_since,
+    undoUntil: found.undo_until,
+    closed: found.closed,
+    pending: found.pending,
+    deliveries: found.deliveries,
   };
 }
 
@@ -141,16 +176,6 @@ export function shownStanding(now: VersionNow, wake: readonly string[] = []): Ve
     ...countApprovals(approvals, { managers, policyVersion: policy.version }),
     quorum: barFor(version.author, editions).quorum,
   };
-}
-
-/** A version's newest delivery to each application. */
-async function newestDeliveries(db: Database, { project, model, submission }: VersionKey) {
-  const found = await sql<{ application: string; release: string; state: DeliveryState; detail: string }>`
-    select distinct on (d.application) d.application, d.release, d.state, d.row->>'detail' as detail
-    from projection.deliveries d join authoritative.releases r on r.release = d.release
-    where r.project = ${project} and r.model = ${model} and r.submission = ${submission}
-    order by d.application, r.sequence desc`.execute(db);
-  return found.rows;
 }
 
 /** What a transition changes besides the state. */

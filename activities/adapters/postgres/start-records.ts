@@ -4,8 +4,9 @@ import type { Records, StartRow, StepName } from '../../records.ts';
 import type { WorkflowName } from '../../../workflows/domain/ids.ts';
 import { append } from './audit.ts';
 import { refuseOpen } from './commands.ts';
-import type { Database } from './connection.ts';
+import type { Database, Work } from './connection.ts';
 import { clockNow, json, transact } from './connection.ts';
+import { mustNotBePaused, pausedAfter } from './installation.ts';
 import { cursorOf, limitOf, cutPage } from './page.ts';
 import { writeProjections } from './projections.ts';
 import type { Tables } from './schema.ts';
@@ -18,6 +19,7 @@ type StartRecords = Pick<
   | 'start'
   | 'admit'
   | 'closeStart'
+  | 'closeQuiet'
   | 'openStarts'
   | 'restarted'
   | 'registerKeys'
@@ -53,28 +55,42 @@ export function startRecords(db: Database): StartRecords {
     },
 
     async admit({ workflowId, type, digest, runId }) {
-      const row = await db
-        .selectFrom('authoritative.starts')
-        .select(['type', 'input_digest', 'earlier', 'run_id', 'closed_at'])
-        .where('workflow_id', '=', workflowId)
-        .executeTakeFirst();
-      if (row?.type !== type) return 'unknown';
-      const isSame = row.input_digest === digest;
-      if (!isSame && !row.earlier) return 'other-input';
-      if (row.closed_at !== null) return row.run_id === runId ? 'admitted' : 'closed';
-      if (row.run_id !== runId || (isSame && row.earlier))
-        await db
+      for (;;) {
+        const row = await db
+          .selectFrom('authoritative.starts')
+          .select(['type', 'input_digest', 'earlier', 'run_id', 'closed_at'])
+          .where('workflow_id', '=', workflowId)
+          .executeTakeFirst();
+        if (row?.type !== type) return 'unknown';
+        const isSame = row.input_digest === digest;
+        if (!isSame && !row.earlier) return 'other-input';
+        if (row.closed_at !== null) return row.run_id === runId ? 'admitted' : 'closed';
+        if (row.run_id === runId && !(isSame && row.earlier)) return 'admitted';
+        const { numUpdatedRows } = await db
           .updateTable('authoritative.starts')
           .set({ run_id: runId, earlier: row.earlier && !isSame })
           .where('workflow_id', '=', workflowId)
-          .execute();
-      return 'admitted';
+          // Compare-and-set: a start that was closed meanwhile belongs to the run that closed it.
+          .where('closed_at', 'is', null)
+          .executeTakeFirst();
+        if (numUpdatedRows > 0n) return 'admitted';
+      }
     },
 
     async closeStart(workflowId, detail) {
-      await transact(db, async (trx) => {
-        await closeStart(trx, workflowId, detail);
-        await refuseOpen(trx, workflowId, endedMessage(workflowId));
+      await transact(db, (trx) => end(trx, workflowId, detail));
+    },
+
+    async closeQuiet(workflowId, { since, forMs }) {
+      return transact(db, async (trx) => {
+        await mustNotBePaused(trx);
+        const pausedMs = await pausedAfter(trx, since);
+        const until = Date.parse(since) + forMs + pausedMs;
+        const { at } = await trx.selectNoFrom(clockNow.as('at')).executeTakeFirstOrThrow();
+        // Without a pause, the workflow's own clock has decided.
+        if (pausedMs > 0 && until > Date.parse(at)) return { until: new Date(until).toISOString() };
+        await end(trx, workflowId, 'quiet');
+        return { until: null };
       });
     },
 
@@ -125,25 +141,38 @@ export function startRecords(db: Database): StartRecords {
       return at;
     },
 
-    async registerKeys(keys) {
-      for (const [key_id, public_key] of Object.entries(keys))
-        await db
-          .insertInto('authoritative.signing_keys')
-          .values({ key_id, public_key })
-          // A retired key that is present again.
-          .onConflict((conflict) => conflict.column('key_id').doUpdateSet({ retired_at: null }))
-          .execute();
+    async registerKeys(keys, revive = true) {
+      const ids = Object.keys(keys);
+      return transact(db, async (trx) => {
+        for (const [key_id, public_key] of Object.entries(keys))
+          await trx
+            .insertInto('authoritative.signing_keys')
+            .values({ key_id, public_key })
+            .onConflict((conflict) => conflict.doNothing())
+            .execute();
+        const maySign = async (): Promise<readonly string[]> => {
+          const open = trx.selectFrom('authoritative.signing_keys').select('key_id').where('retired_at', 'is', null);
+          const found = new Set((await open.where('key_id', 'in', ids).execute()).map(({ key_id }) => key_id));
+          return ids.filter((id) => found.has(id));
+        };
+        if (!revive || (await maySign()).length > 0) return maySign();
+        const known = trx.updateTable('authoritative.signing_keys').set({ retired_at: null });
+        await known.where('key_id', 'in', ids).execute();
+        return maySign();
+      });
     },
 
     async keys() {
-      const found = await db
-        .selectFrom('authoritative.signing_keys')
-        .select(['key_id', 'public_key'])
-        .where('retired_at', 'is', null)
-        .execute();
+      const found = await db.selectFrom('authoritative.signing_keys').select(['key_id', 'public_key']).execute();
       return Object.fromEntries(found.map(({ key_id, public_key }) => [key_id, public_key]));
     },
   };
+}
+
+/** Closes a start and answers the commands that are left. */
+async function end(trx: Work, workflowId: string, detail: string): Promise<void> {
+  await closeStart(trx, workflowId, detail);
+  await refuseOpen(trx, workflowId, endedMessage(workflowId));
 }
 
 function rowOf(found: Selectable<Tables['authoritative.starts']>): StartRow {

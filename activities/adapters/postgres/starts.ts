@@ -34,7 +34,7 @@ export async function insertStart(trx: Work, start: NewStart, reopen = false): P
     .where('workflow_id', '=', workflowId)
     .executeTakeFirstOrThrow();
   if (known.input_digest !== digest && !known.earlier)
-    throw failure('Conflict', `${workflowId} exists and was made from something else: choose another id`);
+    throw failure('Conflict', `${workflowId} exists with other content: choose another id`);
   if (reopen && known.closed_at !== null)
     await trx
       .updateTable('authoritative.starts')

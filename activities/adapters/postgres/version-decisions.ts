@@ -6,7 +6,6 @@ import { barFor, evidenceProblem } from '../../../workflows/domain/approval.ts';
 import { partsOf, workflowId as ids } from '../../../workflows/domain/ids.ts';
 import { RESTORED } from '../../../workflows/domain/failures.ts';
 import type { Transition, VersionState } from '../../../workflows/domain/lifecycle.ts';
-import type { Decision, NamedArtifact, Release, Version } from '../../../workflows/domain/model.ts';
 import { subjectOf } from '../../../workflows/domain/names.ts';
 import type { VersionStanding } from '../../../workflows/domain/standing.ts';
 import type { Taken } from './commands.ts';
@@ -15,18 +14,18 @@ import type { Database, Work } from './connection.ts';
 import { transact } from './connection.ts';
 import { evidenceOf } from './evidence.ts';
 import { judgeVersion } from './judging.ts';
-import { allot, fence, releasesOfVersion } from './releases.ts';
-import type { Change, VersionNow } from './standings.ts';
+import { fence, releasesOfVersion } from './releases.ts';
+import type { VersionNow } from './standings.ts';
 import { move, shownStanding, versionNow } from './standings.ts';
-import { closeStart, insertStart } from './starts.ts';
+import { insertStart } from './starts.ts';
+import { changeOf } from './version-changes.ts';
+import type { Place } from './version-releases.ts';
+import { allotFor, consumersOf, keepIn, withdrawReleases, withdrawsReleases } from './version-releases.ts';
 
 type VersionDecisionRecords = Pick<
   Records,
   'versionStanding' | 'decideVersion' | 'completeDecision' | 'failDecision' | 'noteReturned'
 >;
-
-/** Where each file of a release is in the release store. */
-export type Place = (type: string, file: NamedArtifact) => NamedArtifact;
 
 export const versionKeyOf = (workflowId: string): VersionKey =>
   partsOf(workflowId, 'modelLifecycle', 'project', 'model', 'submission');
@@ -35,7 +34,7 @@ export const versionKeyOf = (workflowId: string): VersionKey =>
 export function versionDecisionRecords(db: Database): VersionDecisionRecords {
   return {
     async versionStanding(key) {
-      return transact(db, async (trx) => shownStanding(await versionNow(trx, key, false)));
+      return shownStanding(await versionNow(db, key, false));
     },
 
     async decideVersion(workflowId, command, { place, doubt }) {
@@ -44,7 +43,8 @@ export function versionDecisionRecords(db: Database): VersionDecisionRecords {
         const now = await versionNow(trx, key, true);
         const taken = await takeCommand(trx, workflowId, command, { project: key.project, subject: subjectOf(key) });
         // A caller that did not get the first answer must still learn whom to wake.
-        if (!taken.isOpen) return shownStanding(now, letsGo(taken.body.name) ? await consumersOf(trx, now) : []);
+        if (!taken.isOpen)
+          return shownStanding(now, withdrawsReleases(taken.body.name) ? await consumersOf(trx, now) : []);
         return decide(trx, now, taken, place, doubt);
       });
     },
@@ -64,12 +64,12 @@ export function versionDecisionRecords(db: Database): VersionDecisionRecords {
       return transact(db, async (trx) => {
         const now = await versionNow(trx, versionKeyOf(workflowId), true);
         if (now.pending?.commandId !== commandId) return shownStanding(now);
-        // A pause does not undo a decision: its effects are carried out again when the restore is accepted.
+        // A pause does not undo a decision: its effects are repeated when the restore is accepted.
         if (reason === RESTORED) return shownStanding(now);
         const found = await mustFind(trx, workflowId, commandId);
         const release = now.pending.release;
         if (release !== null) {
-          // Ending a workflow in Temporal does not undo a decision: the release is carried out again.
+          // Ending a workflow in Temporal does not undo a decision: the release is repeated.
           if (reason === 'Ended') return shownStanding(now);
           // The release was announced, so the decision succeeded; only its confirmation was lost.
           const rows = await releasesOfVersion(trx, now.version);
@@ -117,22 +117,6 @@ async function decide(
   }
 }
 
-/** A failed release command may have been allotted a number before decisions were recorded. Fences that release. */
-async function keepIn(trx: Work, now: VersionNow, { name, commandId }: CommandBody): Promise<void> {
-  if (name !== 'release') return;
-  const found = await trx
-    .selectFrom('authoritative.releases')
-    .select('release')
-    .where('project', '=', now.version.project)
-    .where('model', '=', now.version.model)
-    .where('submission', '=', now.version.submission)
-    .where('command_id', '=', commandId)
-    .executeTakeFirst();
-  if (!found) return;
-  await fence(trx, [found.release], commandId);
-  await closeStart(trx, ids.release(found), 'its command was refused');
-}
-
 async function carryOut(
   trx: Work,
   now: VersionNow,
@@ -166,9 +150,9 @@ async function carryOut(
   const to = body.args.to ?? version.author;
   if (returns(body.name) && !mayReceive(now, to))
     throw failure('InvalidInput', `${to} is not a scientist of project ${version.project}`);
-  const withdrawn = letsGo(body.name) ? await letGo(trx, now, body) : { releases: [], wake: [] };
+  const withdrawn = withdrawsReleases(body.name) ? await withdrawReleases(trx, now, body) : { releases: [], wake: [] };
   const next = completes ? (transition.to ?? version.state) : version.state;
-  if (letsGo(body.name) && (withdrawn.releases.length > 0 || returns(body.name))) {
+  if (withdrawsReleases(body.name) && (withdrawn.releases.length > 0 || returns(body.name))) {
     const detail = returns(body.name) ? { to } : {};
     await insertDecision(trx, taken, { ...noted, pending: true, detail });
     await settle(trx, taken, { status: 'accepted' });
@@ -211,8 +195,6 @@ const endStates: Readonly<Record<string, VersionState | undefined>> = {
   reassign: 'reassigned',
   retire: 'retired',
 };
-/** Commands after which no application may take the version's releases. */
-const letsGo = (name: string): boolean => ['reject', 'rollback', 'reassign', 'retire'].includes(name);
 /** Commands that return the files to a scientist. */
 const returns = (name: string): boolean => name === 'rollback' || name === 'reassign';
 
@@ -220,59 +202,6 @@ const mayReceive = ({ members, version }: VersionNow, user: string): boolean => 
   const roles = members.get(user);
   return roles !== undefined && (roles.includes('scientist') || user === version.author);
 };
-
-/** What a command changes in the version, and the text shown to the person who gave it. */
-function changeOf(
-  now: VersionNow,
-  body: CommandBody,
-  to: VersionState,
-  at: string,
-  detail: { release?: string; folder?: string } = {},
-): { change: Change; message: string } {
-  const { version, policy, attempt } = now;
-  const { commandId, name, actor, args, report } = body;
-  const reason = args.reason ?? '';
-  const decision: Decision = { commandId, name, actor, reason, report, policyVersion: policy.version, at };
-  const decisions = [...version.decisions, decision];
-  const plain = { change: { set: { decisions, detail: reason } }, message: `${name}: ${to}` };
-  switch (name) {
-    case 'retry':
-      return { change: { set: { decisions, detail: '' }, attempt: attempt + 1 }, message: plain.message };
-    case 'submit':
-      return { change: { set: { decisions, detail: '' } }, message: plain.message };
-    case 'undo':
-      return { change: { set: { decisions, detail: '' }, approvals: [] }, message: plain.message };
-    case 'tag': {
-      const { undoUntil } = now;
-      const tags = [...new Set(args.tags ?? [])].sort();
-      return { change: { set: { decisions, tags }, undoUntil }, message: plain.message };
-    }
-    case 'approve': {
-      const given = { actor, policyVersion: policy.version, commandId, at };
-      const approvals = [...now.approvals.filter((one) => one.actor !== actor), given];
-      const { counting, quorum } = shownStanding({ ...now, approvals });
-      const message = `approval ${counting.length} of ${quorum}`;
-      return { change: { set: { decisions, detail: '' }, approvals }, message };
-    }
-    case 'reject': {
-      const undoUntil = new Date(Date.parse(at) + policy.undoWithinSeconds * 1000).toISOString();
-      return { change: { ...plain.change, undoUntil }, message: plain.message };
-    }
-    case 'release': {
-      const message = `released as ${detail.release ?? ''}`;
-      return { change: { set: { decisions, detail: message } }, message };
-    }
-    case 'rollback':
-      return { ...plain, message: `returned to ${version.author} in ${detail.folder ?? ''}` };
-    case 'reassign': {
-      const to = args.to ?? '';
-      const set = { decisions, detail: `reassigned to ${to}: ${reason}` };
-      return { change: { set }, message: `in ${detail.folder ?? ''} of ${to}` };
-    }
-    default:
-      return plain;
-  }
-}
 
 /** Why the named report does not support the command. The report must belong to this version. */
 async function reportProblem(trx: Work, now: VersionNow, body: CommandBody): Promise<string | undefined> {
@@ -288,54 +217,6 @@ async function reportProblem(trx: Work, now: VersionNow, body: CommandBody): Pro
     evidenceProblem(one, { author, digest, newSince: newSince ?? version.updatedAt }, { managers, thresholds }),
   );
   return problems.includes(undefined) ? undefined : problems[0];
-}
-
-async function allotFor(trx: Work, now: VersionNow, { body }: Taken, place: Place): Promise<Release> {
-  const { version } = now;
-  const { project, model, submission, type, digest, files, decisions } = version;
-  if (!digest || version.version === null)
-    throw failure('Corrupt', `version ${model}/${submission} has no digest or number`);
-  return allot(trx, body.commandId, {
-    ...{ type, project, model, submission, version: version.version, digest },
-    files: files.map((file) => place(type, file)),
-    report: decisions.findLast(({ name }) => name === 'approve')?.report ?? null,
-    // A completed approval stays valid despite later changes.
-    approvedBy: approversOf(version),
-    releasedBy: body.actor,
-    releasedAt: now.at,
-  });
-}
-
-/** The people whose approvals the state `approved` is based on: those since the last undo. */
-function approversOf({ decisions }: Version): readonly string[] {
-  const since = decisions.findLastIndex(({ name }) => name === 'undo');
-  return [...new Set(decisions.slice(since + 1).flatMap(({ name, actor }) => (name === 'approve' ? [actor] : [])))];
-}
-
-/** Fences every release of the version. Refuses if one is live somewhere. */
-async function letGo(
-  trx: Work,
-  now: VersionNow,
-  body: CommandBody,
-): Promise<{ releases: readonly string[]; wake: readonly string[] }> {
-  const rows = await releasesOfVersion(trx, now.version);
-  if (rows.length === 0) return { releases: [], wake: [] };
-  const names = rows.map(({ release }) => release);
-  const { live } = await fence(trx, [...names].sort(), body.commandId);
-  if (live.length > 0)
-    throw failure('Conflict', `live in ${live.join(', ')}: revert or take down there first, then ${body.name}`);
-  return { releases: names, wake: await consumersOf(trx, now) };
-}
-
-/** The workflows of all applications that consume the version's type. */
-async function consumersOf(trx: Work, { version: { type } }: VersionNow): Promise<readonly string[]> {
-  const applications = await trx
-    .selectFrom('authoritative.live_pointers')
-    .select('application')
-    .where('type', '=', type)
-    .orderBy('application')
-    .execute();
-  return applications.map(({ application }) => ids.application({ application, type }));
 }
 
 async function mustFind(trx: Work, workflowId: string, commandId: string) {

@@ -1,12 +1,14 @@
 // Facts about versions, each written by the activity that established it, and the transitions that follow.
 import { sql } from 'kysely';
 import type { Records, TransitionEntry, VersionKey } from '../../records.ts';
+import { UNFILED_PAGE } from '../../records.ts';
 import { isFailure } from '../../failures.ts';
 import { workflowId as ids } from '../../../workflows/domain/ids.ts';
 import type { RunSpec } from '../../../workflows/domain/model.ts';
 import type { VersionStanding } from '../../../workflows/domain/standing.ts';
 import type { Database, Work } from './connection.ts';
 import { json, transact } from './connection.ts';
+import { mustNotBePaused } from './installation.ts';
 import { releasesOfVersion } from './releases.ts';
 import type { VersionNow } from './standings.ts';
 import { close, move, shownStanding, versionNow } from './standings.ts';
@@ -61,7 +63,7 @@ export function versionFactRecords(db: Database): FactRecords {
 
     async staged(key) {
       const found = await findStaged(db, key);
-      return found?.files;
+      return found && { files: found.files, isJudged: found.digest !== null };
     },
 
     async recordValidation(key, result) {
@@ -87,7 +89,7 @@ export function versionFactRecords(db: Database): FactRecords {
         .where('submission', '=', key.submission)
         .where('filed', '=', false)
         .orderBy('revision')
-        .limit(100)
+        .limit(UNFILED_PAGE)
         .execute();
       return found.map(({ revision, entry }) => ({ ...(JSON.parse(entry) as TransitionEntry), revision }));
     },
@@ -145,6 +147,8 @@ async function advance(trx: Work, now: VersionNow, ended: string | undefined): P
     }
     case 'rejected':
       if (now.undoUntil !== null && Date.parse(now.undoUntil) > Date.parse(now.at)) return shownStanding(now);
+      // The deadline moves when the restore is accepted: the caller waits and then reads it again.
+      await mustNotBePaused(trx);
       // An undo recorded before the deadline is still to be decided.
       if (await hasOpenUndo(trx, now)) return shownStanding(now);
       await close(trx, now);

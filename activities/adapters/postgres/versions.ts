@@ -100,7 +100,7 @@ export async function claim(trx: Work, { project, model, submission }: Key, dige
   if (own && own.digest !== digest)
     throw failure(
       'Conflict',
-      `submission ${submission} of ${project}/${model} has claimed the bytes ${own.digest ?? 'none'}, not ${digest}: a submission's bytes are fixed`,
+      `submission ${submission} of ${project}/${model} already has the digest ${own.digest ?? 'none'}, not ${digest}: the bytes of a submission are fixed`,
     );
   if (own) return;
   const other = await ofModel

@@ -1,5 +1,5 @@
 // Translates errors between the platform and an S3 endpoint into messages with cause and remedy.
-import { codeOf, failure, SystemUnavailable } from '../../failures.ts';
+import { codeOf, failure, messageOf, SystemUnavailable } from '../../failures.ts';
 
 /** A request, for messages. */
 export interface Asked {
@@ -110,7 +110,7 @@ export function s3Error(error: unknown, asked: Asked): unknown {
     return failure('InvalidInput', `${what}: the path is longer than S3 allows: choose a shorter one`);
   const status = statusOf(error);
   // The SDK wraps unknown errors of Node and keeps only their text.
-  const code = codeOf(error) ?? /\bE[A-Z]{4,}\b/.exec(textOf(error))?.[0] ?? '';
+  const code = codeOf(error) ?? /\bE[A-Z]{4,}\b/.exec(messageOf(error))?.[0] ?? '';
   const remedy = remedies[name] ?? remedies[code] ?? remedies[String(status)];
   const isOfTheSystem = status !== undefined || /^E[A-Z]/.test(code);
   if (remedy === undefined && !isOfTheSystem) return error;
@@ -136,13 +136,6 @@ function statusOf(error: unknown): number | undefined {
 /** The error's own name and message, for a search. */
 function saying(error: unknown): string {
   const code = codeOf(error) ?? nameOf(error);
-  const message = textOf(error).trim();
+  const message = messageOf(error).trim();
   return message.includes(code) ? message : `${code}: ${message}`;
-}
-
-/** Errors from Node itself may come from another realm, where `instanceof` fails. */
-function textOf(error: unknown): string {
-  return typeof error === 'object' && error !== null && 'message' in error && typeof error.message === 'string'
-    ? error.message
-    : String(error);
 }

@@ -1,4 +1,4 @@
-"""What a job's own code needs of the platform: where its inputs, outputs and parameters are, and how to tell progress.
+"""The platform's API for code inside a job: paths of inputs and outputs, parameters, and progress reports.
 
     import ocdl
 
@@ -19,28 +19,28 @@ __all__ = ["inputs", "outputs", "parameters", "progress"]
 
 
 def inputs(name: str) -> Path:
-    """The path of the input with this name; it may not exist when the input is an optional one."""
+    """The path of the input with this name; an optional input may not exist."""
     return _folder("OCDL_INPUTS") / checked_path(name)
 
 
 def outputs(name: str) -> Path:
-    """The path at which the job leaves the output with this name."""
+    """The path to which the job writes the output with this name."""
     return _folder("OCDL_OUTPUTS") / checked_name(name)
 
 
 def parameters() -> dict[str, Any]:
-    """The job's parameters, `seed` among them; none where the job was started without."""
+    """The job's parameters, including `seed`; empty if the job was started without any."""
     path = os.environ.get("OCDL_PARAMETERS")
     if path is None:
         return {}
     value = json.loads(Path(path).read_text(encoding="utf-8"))
     if not isinstance(value, dict):
-        raise ValueError(f"{path}: parameters are a JSON object, not {type(value).__name__}")
+        raise ValueError(f"{path}: parameters must be a JSON object, not {type(value).__name__}")
     return value
 
 
 def progress(done: int, total: int, message: str = "") -> None:
-    """Tells the platform how far the job is: one line on standard output, shown in the console."""
+    """Reports progress to the platform: prints one line on standard output, which the console shows."""
     line = json.dumps({"done": done, "total": total, "message": message}, separators=(",", ":"))
     print(f"::progress {line}", flush=True)
 
@@ -48,5 +48,5 @@ def progress(done: int, total: int, message: str = "") -> None:
 def _folder(variable: str) -> Path:
     path = os.environ.get(variable)
     if path is None:
-        raise RuntimeError(f"{variable} is not set: this code runs inside a job, which sets it to a folder")
+        raise RuntimeError(f"{variable} is not set: run this code inside a job, or set it to a folder")
     return Path(path)

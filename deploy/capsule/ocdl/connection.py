@@ -1,4 +1,4 @@
-"""Talks to the platform's API for one job: streams both ways, retries what may pass, follows no redirect with the token."""
+"""Client of the platform's API for one job: streams both ways, retries temporary failures, follows no redirects."""
 
 import http.client
 import json
@@ -10,17 +10,17 @@ from urllib.parse import urlsplit
 from ocdl.failures import EXIT_API, EXIT_REFUSED, Failure, Retry
 
 BLOCK = 1 << 20
-# 0.2 s, doubling up to half a minute: a restart of the API is over after a few tries, an outage is not flooded.
+# 0.2 s, doubling up to 30 s: a restart of the API takes only a few tries, and an outage does not cause a flood.
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 30.0
-# No byte for this long means that the other side is gone; a loaded machine may take tens of seconds to digest an upload.
+# Without a byte for this long the other side counts as dead; hashing an upload may take tens of seconds.
 SILENCE_S = 120
-# Enough of a problem's body to tell why.
+# Enough of a problem document for its reason.
 LONGEST_PROBLEM = 64 << 10
 
 
 class Connection:
-    """A client of one address with one token. A class because the context manager and both verbs share them."""
+    """A client for one address and token."""
 
     def __init__(self, api: str, token: str, patience_s: float) -> None:
         self._patience_s = patience_s
@@ -28,17 +28,17 @@ class Connection:
         self._headers = {"Authorization": f"Bearer {token}", "Accept": "*/*"}
 
     def attempt(self, act: Callable[[], None]) -> None:
-        """Runs an act that may fail with Retry again and again until patience ends; the last failure stands."""
+        """Runs an act, retrying it on Retry until the patience has passed; then raises the last failure."""
         pause, until = FIRST_PAUSE_S, None
         while True:
             try:
                 return act()
             except Retry as failure:
-                # Patience begins with the first failure: a large file that takes hours is none.
+                # Patience starts with the first failure: a large file may take hours without one.
                 until = until if until is not None else time.monotonic() + self._patience_s
                 if time.monotonic() + pause > until:
                     raise
-                _tell(f"{failure}; asked again")
+                _report(f"{failure}; retrying")
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
@@ -63,7 +63,7 @@ class Connection:
                 try:
                     client.request("PUT", self._parts.path + path, body=body, headers={**self._headers, **headers})
                 except (BrokenPipeError, ConnectionResetError):
-                    # The API may answer a refusal and close before it has read the body: its answer says more.
+                    # The API may refuse and close before it has read the body: its answer has the reason.
                     pass
                 response = client.getresponse()
             _expect_success(response, "PUT", path)
@@ -75,8 +75,8 @@ class Connection:
         return kind(self._parts.hostname or "", self._parts.port, timeout=SILENCE_S)
 
 
-def _tell(message: str) -> None:
-    """As progress, which people see and no log keeps: the waiting of hours must not push a job's own words out of its log."""
+def _report(message: str) -> None:
+    """Prints progress, which is not logged: hours of retries must not push the job's own lines out of its log."""
     print("::progress " + json.dumps({"done": 0, "total": 0, "message": message[:500]}), flush=True)
 
 
@@ -94,12 +94,12 @@ def _blocks(response: http.client.HTTPResponse, path: str) -> Iterator[bytes]:
         try:
             block = response.read(BLOCK)
         except http.client.IncompleteRead as error:
-            block = error.partial  # the caller counts bytes and knows how many are missing
+            block = error.partial  # the caller counts the bytes and detects the missing ones
             if block:
                 yield block
             return
         except (OSError, http.client.HTTPException) as error:
-            raise Retry(EXIT_API, f"the API broke off {path}: {error}") from error
+            raise Retry(EXIT_API, f"the API interrupted {path}: {error}") from error
         if not block:
             return
         yield block
@@ -109,10 +109,10 @@ def _expect_success(response: http.client.HTTPResponse, method: str, path: str) 
     if 200 <= response.status < 300:
         return
     message = f"{method} {path}: the API answered {response.status} {_problem(response)}"
-    # 400 for an upload says that other bytes came than were announced: something on the way broke them.
+    # 400 for an upload means that it arrived corrupted.
     if response.status >= 500 or response.status in (408, 425, 429) or (method == "PUT" and response.status == 400):
         raise Retry(EXIT_API, message)
-    # The next try of the job has another token: one that was revoked or lost must not cost what is made.
+    # The next attempt of the job has a new token: a revoked or lost token must not cost the outputs.
     raise Failure(EXIT_API if response.status in (401, 403) else EXIT_REFUSED, message)
 
 

@@ -1,11 +1,11 @@
-"""How the data path of a job fails: one exception, and the exit statuses by which the platform tells the kinds apart."""
+"""Failures of a job's data path: one exception, and an exit status for each kind of failure."""
 
 EXIT_USAGE = 2  # job.json, the token or the command line is wrong
 EXIT_OUTPUT = 3  # a required output is missing, or an output is not a regular file
-EXIT_MISMATCH = 4  # bytes differ from what was declared
-EXIT_API = 5  # the platform's API could not be reached or was not able to answer, or does not know the token (any more)
-EXIT_ARCHIVE = 6  # an archive to unpack is damaged or not safe
-EXIT_REFUSED = 7  # the platform's API refused: asking again gets the same answer
+EXIT_MISMATCH = 4  # bytes differ from their declared length or digest
+EXIT_API = 5  # the platform's API is unavailable, or does not accept the token (any longer)
+EXIT_ARCHIVE = 6  # an archive is damaged or unsafe
+EXIT_REFUSED = 7  # the platform's API refused the request: a non-retryable failure
 
 
 class Failure(Exception):
@@ -17,4 +17,4 @@ class Failure(Exception):
 
 
 class Retry(Failure):
-    """A failure that may pass: tried again for a while before it stands."""
+    """A temporary failure: the action is retried for a while before it fails."""

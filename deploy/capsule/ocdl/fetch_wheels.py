@@ -1,10 +1,10 @@
-"""Downloads the wheels of a lock; runs in a sandbox whose only way out is a socket of the platform.
+"""Downloads the wheels of a lock; runs in a sandbox whose only connection is a socket of the platform.
 
 usage: python3 -I fetch_wheels.py PIP_PYTHON SOCKET REQUIREMENTS WHEELS LOG
 
 PIP_PYTHON is an interpreter that has pip, SOCKET the platform's gateway to the package index (an HTTP proxy on a Unix
-socket), REQUIREMENTS what to download, with digests. pip is shown the gateway on a loopback port of the sandbox. Wheels
-only, nothing is built: no code of a package runs.
+socket), REQUIREMENTS what to download, with digests. pip reaches the gateway through a loopback port of the sandbox.
+Only wheels are accepted and nothing is built, so no code of a package runs.
 """
 
 import re
@@ -14,22 +14,22 @@ import sys
 import threading
 
 EXIT_USAGE = 2
-EXIT_FINAL = 7  # no attempt with this lock and this index can succeed
-EXIT_AGAIN = 8  # the index could not be reached or did not answer as it should, or this machine is in trouble
+EXIT_FINAL = 7  # a non-retryable failure of this lock with this index
+EXIT_RETRY = 8  # a temporary failure of the index or of this machine
 
 BLOCK = 1 << 16
-# What a person who waits wants to see of pip's lines.
-TOLD = re.compile(r"\s*(?:Collecting|Downloading|Ignoring|Processing|ERROR|WARNING)\b")
-# Where pip has it from: a path of the platform's own.
-FROM = re.compile(r" \(from -r .*\)$")
+# Lines of pip that are shown to the person who waits.
+SHOWN = re.compile(r"\s*(?:Collecting|Downloading|Ignoring|Processing|ERROR|WARNING)\b")
+# The origin in pip's lines: an internal path of the platform.
+ORIGIN = re.compile(r" \(from -r .*\)$")
 MISMATCH = "THESE PACKAGES DO NOT MATCH THE HASHES"
-# In pip's log: a page or file that was not got, for another reason than that the index does not have it.
-TROUBLE = re.compile(
+# In pip's log: a page or file that could not be fetched although the index may have it.
+NETWORK_ERROR = re.compile(
     r"Could not fetch URL (?![^\n]*(?:403|404|410) Client Error)|HTTP error (?:5\d\d|429)|Retrying \(Retry|ProxyError"
     r"|ConnectionError|ReadTimeout|Connection broken|IncompleteRead|SSLError"
 )
-# Of this machine: no space, quota, memory or files left, a disk that fails. Not 27, a file over the limit that it was given.
-MACHINE = re.compile(r"\[Errno (?:5|12|23|24|28|30|122)\]")
+# Of this machine: no space, quota, memory or files left, or a failing disk. Not 27: a file above its given limit.
+MACHINE_ERROR = re.compile(r"\[Errno (?:5|12|23|24|28|30|122)\]")
 
 
 def main(argv: list[str]) -> int:
@@ -44,26 +44,27 @@ def main(argv: list[str]) -> int:
     if run([*pip, *download, *more]) == 0:
         return 0
     with open(log, encoding="utf-8", errors="replace") as file:
-        said = file.read()
-    return EXIT_AGAIN if MISMATCH not in said and (TROUBLE.search(said) or MACHINE.search(said)) else EXIT_FINAL
+        logged = file.read()
+    temporary = NETWORK_ERROR.search(logged) or MACHINE_ERROR.search(logged)
+    return EXIT_RETRY if temporary and MISMATCH not in logged else EXIT_FINAL
 
 
 def run(argv: list[str]) -> int:
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    said = process.stdout
-    if said is None:
+    lines = process.stdout
+    if lines is None:
         return EXIT_USAGE
-    tells = False
-    for line in said:
-        # What follows an error, indented, belongs to it.
-        tells = TOLD.match(line) is not None or (tells and line.startswith("    "))
-        if tells:
-            print(FROM.sub("", line.rstrip()), flush=True)
+    shown = False
+    for line in lines:
+        # Indented lines after an error belong to it.
+        shown = SHOWN.match(line) is not None or (shown and line.startswith("    "))
+        if shown:
+            print(ORIGIN.sub("", line.rstrip()), flush=True)
     return process.wait()
 
 
 def bridge(gateway: str) -> int:
-    """Listens on a loopback port and carries every connection to the Unix socket; answers the port."""
+    """Listens on a loopback port, forwards every connection to the Unix socket, and returns the port."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -76,19 +77,19 @@ def bridge(gateway: str) -> int:
                 near.close()
                 continue
             for source, target in ((near, far), (far, near)):
-                threading.Thread(target=carry, args=(source, target), daemon=True).start()
+                threading.Thread(target=forward, args=(source, target), daemon=True).start()
 
     threading.Thread(target=serve, daemon=True).start()
     return int(listener.getsockname()[1])
 
 
-def carry(source: socket.socket, target: socket.socket) -> None:
+def forward(source: socket.socket, target: socket.socket) -> None:
     try:
         while block := source.recv(BLOCK):
             target.sendall(block)
         target.shutdown(socket.SHUT_WR)
     except OSError:
-        # One side has gone: the other is to hear of it.
+        # One side is closed: close the other one too.
         source.close()
         target.close()
 

@@ -1,4 +1,4 @@
-"""The figures of a report: metrics, confusion matrix, curves and histogram from labels and scores."""
+"""The figures of a report: metrics, confusion matrix, curves and histogram, computed from labels and scores."""
 
 from typing import Any
 
@@ -6,18 +6,18 @@ import numpy as np
 from sklearn import metrics
 
 METRICS = ("accuracy", "precision", "recall", "f1", "roc_auc", "average_precision")
-# More points than a chart has pixels to tell apart.
+# A chart shows no more points than this.
 CURVE_POINTS = 200
 HISTOGRAM_BINS = 20
-# Figures carry this many decimals: enough to compare, few enough to read.
+# Decimals of figures: enough to compare, few enough to read.
 DECIMALS = 6
 
 
 def binary_figures(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, Any]:
-    """Figures of a model that tells one class from another; `labels` are 1 for the positive class."""
+    """Figures of a binary model; `labels` are 1 for the positive class."""
     predicted = (scores >= threshold).astype(np.int64)
     both = len(np.unique(labels)) == 2
-    notes = [] if both else ["all rows have one label: roc_auc and average_precision are not defined"]
+    notes = [] if both else ["all rows have the same label: roc_auc and average_precision are undefined"]
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(
         labels, predicted, average="binary", pos_label=1, zero_division=0
     )
@@ -25,7 +25,7 @@ def binary_figures(labels: np.ndarray, scores: np.ndarray, threshold: float) -> 
     if both:
         false_rate, true_rate, _ = metrics.roc_curve(labels, scores)
         precisions, recalls, _ = metrics.precision_recall_curve(labels, scores)
-        # From recall 0 on, as a reader draws it.
+        # In order of increasing recall, for charts.
         curves = {"roc": _thin(false_rate, true_rate), "precision_recall": _thin(recalls[::-1], precisions[::-1])}
     return {
         "metrics": _rounded(
@@ -44,11 +44,11 @@ def binary_figures(labels: np.ndarray, scores: np.ndarray, threshold: float) -> 
 
 
 def multiclass_figures(labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
-    """Figures of a model with more classes: the likeliest class counts, averages are over classes (macro)."""
+    """Figures of a model with more than two classes, which predicts the most probable class; macro averages."""
     classes = list(range(scores.shape[1]))
     predicted = scores.argmax(axis=1)
     every = len(np.unique(labels)) == len(classes)
-    notes = [] if every else ["some classes have no row: roc_auc and average_precision are not defined"]
+    notes = [] if every else ["some classes have no rows: roc_auc and average_precision are undefined"]
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(
         labels, predicted, labels=classes, average="macro", zero_division=0
     )
@@ -70,7 +70,7 @@ def multiclass_figures(labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]
 
 
 def difference(new: dict[str, Any], old: dict[str, Any]) -> dict[str, float | None]:
-    """How much better each metric is than the baseline's."""
+    """The difference of each metric from the baseline's."""
     return {
         name: None if new[name] is None or old[name] is None else round(new[name] - old[name], DECIMALS)
         for name in METRICS
@@ -82,7 +82,7 @@ def _rounded(**values: Any) -> dict[str, float | None]:
 
 
 def _thin(xs: np.ndarray, ys: np.ndarray) -> list[list[float]]:
-    """At most CURVE_POINTS points, first and last among them."""
+    """At most CURVE_POINTS points, including the first and the last one."""
     at = np.unique(np.linspace(0, len(xs) - 1, min(len(xs), CURVE_POINTS)).round().astype(int))
     return [[round(float(xs[i]), DECIMALS), round(float(ys[i]), DECIMALS)] for i in at]
 

@@ -1,9 +1,9 @@
-"""Tells which package index this machine's pip is set to, as JSON; run as the platform's user, with its environment.
+"""Prints the package index that pip is configured with on this machine, as JSON; runs as the platform's user.
 
 usage: python3 -I index_settings.py < {"index": URL or null, "hosts": ["host", "host:port"]}
 
-`index` is used instead of what pip is set to. `hosts` may be reached besides those of the index: some indexes keep their
-files elsewhere. Runs in an environment that has pip and none of a project's packages.
+`index` overrides the configured index. `hosts` are reachable in addition to those of the index: some indexes keep their
+files on other hosts. Runs in an environment that has pip and no packages of a project.
 """
 
 import ast
@@ -16,19 +16,19 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 PYPI = "https://pypi.org/simple"
-# The one index whose files lie on another host, by its own documentation.
+# PyPI keeps its files on another host, as documented.
 PYPI_FILES = "files.pythonhosted.org"
-# Later ones win, as in pip itself (configuration of `pip download`, of `pip install` where only that is set).
+# Later sections win, as in pip. `pip install` settings apply if `pip download` has none.
 SECTIONS = ("global", "install", "download", ":env:")
 PORTS = {"http": 80, "https": 443}
 
 
 def pip_settings() -> dict[str, str]:
-    """pip's own configuration, from its files and PIP_ variables."""
+    """The configuration of pip, from its files and PIP_ variables."""
     argv = [sys.executable, "-I", "-m", "pip", "--disable-pip-version-check", "config", "list"]
-    said = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout
     found: dict[tuple[int, str], str] = {}
-    for line in said.splitlines():
+    for line in output.splitlines():
         key, _, value = line.partition("=")
         section, _, name = key.rpartition(".")
         if section in SECTIONS:
@@ -71,7 +71,7 @@ def host_of(address: str) -> tuple[str, int]:
 
 
 def proxy_of(host: str, pip: dict[str, str]) -> str | None:
-    """The proxy through which this machine reaches a host; None for straight."""
+    """The proxy through which this machine reaches a host; None for a direct connection."""
     proxies = getproxies()
     proxy = pip.get("proxy") or (None if proxy_bypass(host) else proxies.get("https") or proxies.get("all"))
     if proxy is None:

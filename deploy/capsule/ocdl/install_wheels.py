@@ -1,19 +1,23 @@
-"""Makes a virtual environment from wheels by unpacking them; nothing of a package runs, and nothing leaves its folder.
+"""Creates a virtual environment by unpacking wheels; no code of a package runs, and no file leaves the folder.
 
 usage: python3 -I install_wheels.py FOLDER FINAL WHEELS REQUIREMENTS MOST_BYTES
 
-FOLDER, empty, becomes the environment that is used at the path FINAL later. Every wheel's digest must be among those of
-REQUIREMENTS. Runs on the base interpreter, in a sandbox without network: wheels are hostile until the job's own sandbox.
-What is refused: paths out of the folder, and files in place of the interpreter's or the environment's own.
+The empty FOLDER becomes the environment, which is later used at the path FINAL. The digest of each wheel must be in
+REQUIREMENTS. Runs on the base interpreter, in a sandbox without network, because wheels are untrusted. Refuses paths
+that leave the folder, and files that replace those of the interpreter or the environment.
 """
 
 import configparser
 import csv
+import errno
 import hashlib
 import io
+import lzma
+import multiprocessing
 import os
 import py_compile
 import re
+import struct
 import sys
 import venv
 import warnings
@@ -22,28 +26,34 @@ import zlib
 from pathlib import Path
 
 EXIT_USAGE = 2
-EXIT_FINAL = 7  # a wheel that no attempt can install
+EXIT_FINAL = 7  # a wheel that cannot be installed: a non-retryable failure
 
 BLOCK = 1 << 20
 MOST_FILES = 100_000
 LONGEST_PATH = 1024
 LONGEST_PART = 255
 LONGEST_TEXT = 16 << 20
+# A quarter of the time in which an environment must be ready.
+COMPILE_SECONDS = 15 * 60
 
 WHEEL_NAME = re.compile(r"([A-Za-z0-9_.]+)-([A-Za-z0-9_.!+]+)(?:-\d[^-]*)?-[^-]+-[^-]+-[^-]+\.whl", re.ASCII)
 DIGEST = re.compile(r"--hash=sha256:([0-9a-f]{64})")
-# What an interpreter may be called: a program of a package must not be taken for one.
+# Names of interpreters, which no program of a package may have.
 INTERPRETER = re.compile(r"(?:python|pypy)[wt]?[0-9.]*(?:-config|\.exe)?", re.IGNORECASE)
 SCRIPT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}", re.ASCII)
 REFERENCE = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(?:\s*\[.*\])?")
 
 
 class Refused(Exception):
-    """The wheel must not, or cannot, be installed."""
+    """The wheel cannot or must not be installed."""
 
 
-# How archives say that they are damaged, encrypted or of a kind that is not known.
-DAMAGED = (Refused, zipfile.BadZipFile, zlib.error, csv.Error, RuntimeError, NotImplementedError, UnicodeError, EOFError)
+# Errors of damaged, encrypted or unsupported archives. A ValueError may be a UnicodeError or an invalid offset. The
+# memory of this step is always the same: what does not fit never will.
+DAMAGED = (
+    *(Refused, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, csv.Error),
+    *(RuntimeError, NotImplementedError, ValueError, OverflowError, EOFError, MemoryError),
+)
 
 
 class Installer:
@@ -52,7 +62,7 @@ class Installer:
         self.final = final
         self.most_bytes = most_bytes
         self.bytes = 0
-        # Files of wheels that are there already: of two packages with the same file the later one has it, as with pip.
+        # Files installed from wheels: a later package may replace them, as with pip.
         self.installed: set[Path] = set()
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         self.site = folder / "lib" / f"python{version}" / "site-packages"
@@ -61,7 +71,7 @@ class Installer:
     def install(self, wheel: Path) -> None:
         match = WHEEL_NAME.fullmatch(wheel.name)
         if match is None:
-            raise Refused(f"{wheel.name[:200]} is not named as a wheel is")
+            raise Refused(f"{wheel.name[:200]} is not a valid name of a wheel")
         stem = f"{match[1]}-{match[2]}".lower()
         with zipfile.ZipFile(wheel) as archive:
             seen: set[str] = set()
@@ -71,7 +81,7 @@ class Installer:
                 if entry.filename.endswith("/"):
                     continue
                 if "/".join(parts) in seen:
-                    raise Refused(f"{wheel.name}: {entry.filename[:200]!r} comes twice")
+                    raise Refused(f"{wheel.name}: {entry.filename[:200]!r} is a duplicate")
                 seen.add("/".join(parts))
                 if parts[0].lower() == f"{stem}.dist-info":
                     info = parts[0]
@@ -80,9 +90,9 @@ class Installer:
                     executable = is_script or bool((entry.external_attr >> 16) & 0o111)
                     self.write(wheel, target, source, executable, is_script)
             if info == "" or f"{info}/RECORD" not in seen or f"{info}/WHEEL" not in seen:
-                raise Refused(f"{wheel.name} lacks its folder {stem}.dist-info with WHEEL and RECORD")
+                raise Refused(f"{wheel.name} has no folder {stem}.dist-info with WHEEL and RECORD")
             for row in csv.reader(io.StringIO(text_of(archive, f"{info}/RECORD"))):
-                # Other programs take these for the package's files.
+                # Other programs treat these paths as the package's files.
                 if row and row[0]:
                     checked_parts(wheel, row[0])
             if f"{info}/entry_points.txt" in seen:
@@ -94,7 +104,7 @@ class Installer:
             return self.site.joinpath(*parts), False
         kind, rest = (parts[1] if len(parts) > 1 else ""), parts[2:]
         if not rest:
-            raise Refused(f"{wheel.name}: {'/'.join(parts)[:200]!r} belongs nowhere")
+            raise Refused(f"{wheel.name}: {'/'.join(parts)[:200]!r} has an unknown kind of path")
         if kind in ("purelib", "platlib"):
             return self.site.joinpath(*rest), False
         if kind == "scripts" and len(rest) == 1:
@@ -103,10 +113,10 @@ class Installer:
             return self.headers.joinpath(wheel.name.split("-")[0], *rest), False
         if kind == "data":
             return self.folder.joinpath(*rest), False
-        raise Refused(f"{wheel.name}: {'/'.join(parts)[:200]!r} belongs nowhere")
+        raise Refused(f"{wheel.name}: {'/'.join(parts)[:200]!r} has an unknown kind of path")
 
     def write_programs(self, wheel: Path, text: str) -> None:
-        """The small programs that a package names instead of bringing them."""
+        """Writes the programs that a package declares as entry points."""
         points = configparser.ConfigParser(delimiters=("=",), interpolation=None, strict=False)
         points.optionxform = str  # type: ignore[assignment,method-assign]
         try:
@@ -117,7 +127,7 @@ class Installer:
             for name, value in points.items(section) if points.has_section(section) else ():
                 match = REFERENCE.fullmatch(value.strip())
                 if SCRIPT.fullmatch(name) is None or match is None:
-                    raise Refused(f"{wheel.name}: {name[:100]!r} in entry_points.txt is not a program")
+                    raise Refused(f"{wheel.name}: {name[:100]!r} in entry_points.txt is not a valid program")
                 module, attribute = match[1], match[2]
                 first = attribute.split(".")[0]
                 program = f"#!python\nimport sys\nfrom {module} import {first}\nsys.exit({attribute}())\n"
@@ -126,21 +136,21 @@ class Installer:
     def write(self, wheel: Path, target: Path, source: io.BufferedIOBase, executable: bool, is_script: bool) -> None:
         shown = str(target.relative_to(self.folder))[:200]
         if target.parent == self.folder / "bin" and INTERPRETER.fullmatch(target.name):
-            raise Refused(f"{wheel.name} brings {shown!r}: no package may bring an interpreter")
+            raise Refused(f"{wheel.name} contains {shown!r}: a package must not contain an interpreter")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.parent.resolve() != target.parent:
-                raise Refused(f"{wheel.name} brings {shown!r} through a link of the environment")
+                raise Refused(f"{wheel.name} writes {shown!r} through a link of the environment")
             if target in self.installed:
                 target.unlink()
             mode = 0o755 if executable else 0o644
-            # EXCL: what the environment has of its own stays.
+            # EXCL: files of the environment itself are not replaced.
             descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-            raise Refused(f"{wheel.name} brings {shown!r} in place of something that is there") from error
+            raise Refused(f"{wheel.name} would replace {shown!r}, a file or folder of the environment") from error
         self.installed.add(target)
         if len(self.installed) > MOST_FILES:
-            raise Refused(f"the packages have more than {MOST_FILES} files together")
+            raise Refused(f"the packages have more than {MOST_FILES} files in total")
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), mode)
             first = source.read(len(b"#!python")) if is_script else b""
@@ -158,18 +168,31 @@ class Installer:
     def count(self, size: int) -> None:
         self.bytes += size
         if self.bytes > self.most_bytes:
-            raise Refused(f"the packages are larger than {self.most_bytes} bytes together")
+            raise Refused(f"the packages are larger than {self.most_bytes} bytes in total")
 
     def compile(self) -> None:
-        """Compiles modules, so that not every job does it again. Compiling reads code and does not run it."""
+        """Compiles the modules once instead of in every job. Compiling does not run code.
+
+        In a process of its own: a module that crashes the compiler, or keeps it busy, costs time in jobs and does not
+        fail the environment.
+        """
         print("compiling the modules", flush=True)
+        compiler = multiprocessing.get_context("fork").Process(target=self.compile_modules)
+        compiler.start()
+        compiler.join(COMPILE_SECONDS)
+        compiler.kill()
+        compiler.join()
+        if compiler.exitcode != 0:
+            print("not all modules were compiled: Python compiles the others when they are imported", flush=True)
+
+    def compile_modules(self) -> None:
         warnings.simplefilter("ignore")
         for path in sorted(self.installed):
             if path.suffix == ".py" and self.site in path.parents:
                 try:
                     py_compile.compile(str(path), doraise=True, quiet=2, dfile=self.shown(path))
                 except (py_compile.PyCompileError, OSError, ValueError, RecursionError, MemoryError):
-                    # Templates and code for other versions: they are no module here.
+                    # Templates and code for other Python versions, which cannot be compiled.
                     continue
 
     def shown(self, path: Path) -> str:
@@ -206,7 +229,7 @@ def main(argv: list[str]) -> int:
         return EXIT_USAGE
     folder, final, wheels, requirements, most_bytes = argv
     allowed = set(DIGEST.findall(Path(requirements).read_text(encoding="ascii")))
-    # Readable for the users of jobs, whatever the platform's umask.
+    # Readable for the users of jobs, regardless of the platform's umask.
     os.umask(0o022)
     target = Path(folder).resolve()
     venv.EnvBuilder(symlinks=True, with_pip=False).create(target)
@@ -216,10 +239,14 @@ def main(argv: list[str]) -> int:
         for number, wheel in enumerate(found, start=1):
             print(f"installing {wheel.name[:120]} ({number} of {len(found)})", flush=True)
             if not wheel.is_file() or wheel.is_symlink() or digest_of(wheel) not in allowed:
-                raise Refused(f"{wheel.name[:200]} is not a file that the lock lists")
+                raise Refused(f"the lock does not list the file {wheel.name[:200]} with this digest")
             installer.install(wheel)
-    except DAMAGED as error:
-        print(f"refused: {error}", file=sys.stderr)
+    except (*DAMAGED, OSError) as error:
+        # The bz2 module reports damaged data without a number, seek an offset outside the file as EINVAL. All other
+        # numbers are faults of this machine, which may pass.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        print(f"refused: {error or type(error).__name__}", file=sys.stderr)
         return EXIT_FINAL
     installer.compile()
     return 0

@@ -1,12 +1,12 @@
-"""The data path of a job: fetches its inputs before it runs and uploads its outputs after, through the platform's API.
+"""The data path of a job: fetches inputs before it runs and uploads outputs afterwards, through the platform's API.
 
 usage: python3 -m ocdl.job fetch DIR
        python3 -m ocdl.job upload DIR
 
-DIR holds job.json; inputs arrive in DIR/in, outputs leave from DIR/out. The job's token, good for this job alone, is
-in the environment variable OCDL_JOB_TOKEN; OCDL_JOB_PATIENCE says for how many seconds an API that does not answer is
-asked again. This runs outside the sandbox of the job's own code, whose outputs it
-therefore takes for hostile: only regular files, opened without following links, ever leave. Standard library only.
+DIR contains job.json; inputs are stored in DIR/in, outputs are read from DIR/out. OCDL_JOB_TOKEN has the token of this
+job; OCDL_JOB_PATIENCE has the seconds for which an unavailable API is retried. This program runs outside the sandbox of
+the job, so it does not trust the job's outputs: it uploads only regular files and follows no links. Standard library
+only.
 """
 
 import base64
@@ -23,12 +23,12 @@ from ocdl.manifest import Input, Manifest, Output, read_manifest
 from ocdl.unpack import unpack
 
 BLOCK = 1 << 20
-# A job's token is good for a day after its deadline.
+# A job's token is valid for a day after its deadline.
 LONGEST_PATIENCE_S = 86_400.0
 
 
 def fetch(folder: Path, manifest: Manifest, connection: Connection) -> None:
-    """Brings every input into DIR/in, each whole and with its declared digest, or fails."""
+    """Fetches every input into DIR/in, complete and with its declared digest, or fails."""
     target = folder / "in"
     target.mkdir(exist_ok=True)
     for entry in manifest.inputs:
@@ -42,13 +42,14 @@ def fetch(folder: Path, manifest: Manifest, connection: Connection) -> None:
 
 
 def upload(folder: Path, manifest: Manifest, connection: Connection) -> None:
-    """Sends every declared output that is there; a required one that is missing is a failure, found before sending."""
+    """Sends every declared output that exists; fails before sending if a required one is missing."""
     out = _open_folder(folder / "out")
     try:
         found = [(entry, _open_output(out, entry)) for entry in manifest.outputs]
         missing = [entry.name for entry, file in found if file is None and entry.required]
         if missing:
-            raise Failure(EXIT_OUTPUT, f"the job ended without its required output {', '.join(missing)}: write it to OCDL_OUTPUTS")
+            names = ", ".join(missing)
+            raise Failure(EXIT_OUTPUT, f"the job ended without required outputs: {names}; write them to OCDL_OUTPUTS")
         for entry, file in found:
             if file is None:
                 continue
@@ -74,14 +75,14 @@ def _fetch_one(connection: Connection, job: str, entry: Input, path: Path) -> No
             for block in body:
                 size += len(block)
                 if size > entry.bytes:
-                    raise Failure(EXIT_MISMATCH, f"input {entry.name} is longer than its {entry.bytes} declared bytes")
+                    raise Failure(EXIT_MISMATCH, f"input {entry.name} is longer than its declared {entry.bytes} bytes")
                 digest.update(block)
                 file.write(block)
         if size < entry.bytes:
             raise Retry(EXIT_API, f"input {entry.name} ended after {size} of {entry.bytes} bytes")
         if digest.hexdigest() != entry.sha256:
             raise Failure(
-                EXIT_MISMATCH, f"input {entry.name} has digest {digest.hexdigest()}, not {entry.sha256} as declared"
+                EXIT_MISMATCH, f"input {entry.name} has sha256:{digest.hexdigest()}, expected sha256:{entry.sha256}"
             )
         temporary.replace(path)
     finally:
@@ -92,12 +93,12 @@ def _open_folder(path: Path) -> int:
     try:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as error:
-        raise Failure(EXIT_OUTPUT, f"{path} is no folder of outputs: {error.strerror}") from error
+        raise Failure(EXIT_OUTPUT, f"the output folder {path} cannot be opened: {error.strerror}") from error
 
 
 def _open_output(folder: int, entry: Output) -> BinaryIO | None:
     try:
-        # NONBLOCK: a named pipe in place of a file must not hold us for ever.
+        # NONBLOCK: opening a named pipe must not block.
         descriptor = os.open(entry.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     except FileNotFoundError:
         return None
@@ -129,12 +130,12 @@ def _upload_one(connection: Connection, job: str, entry: Output, file: BinaryIO)
 
 
 def _exactly(file: BinaryIO, size: int) -> Iterator[bytes]:
-    """The file's first `size` bytes: a file that grew meanwhile must not run over the declared length."""
+    """The first `size` bytes: a file that grows during the upload must not exceed the declared length."""
     left = size
     while left > 0:
         block = file.read(min(BLOCK, left))
         if not block:
-            raise Failure(EXIT_OUTPUT, "an output shrank while it was uploaded")
+            raise Failure(EXIT_OUTPUT, "an output became shorter while it was uploaded")
         left -= len(block)
         yield block
 
@@ -150,7 +151,7 @@ def _patience(text: str) -> float:
     try:
         return max(0.0, min(float(text), LONGEST_PATIENCE_S))
     except ValueError as error:
-        raise Failure(EXIT_USAGE, f"OCDL_JOB_PATIENCE is no number of seconds: {text!r}") from error
+        raise Failure(EXIT_USAGE, f"OCDL_JOB_PATIENCE must be a number of seconds, not {text!r}") from error
 
 
 def main(argv: list[str]) -> int:
@@ -159,7 +160,7 @@ def main(argv: list[str]) -> int:
             raise Failure(EXIT_USAGE, "usage: python3 -m ocdl.job fetch|upload DIR")
         token = os.environ.get("OCDL_JOB_TOKEN", "")
         if not token or not token.isascii() or not token.isprintable():
-            raise Failure(EXIT_USAGE, "OCDL_JOB_TOKEN is not set to the job's token")
+            raise Failure(EXIT_USAGE, "OCDL_JOB_TOKEN must be set to the job's token")
         folder = Path(argv[1])
         patience = _patience(os.environ.get("OCDL_JOB_PATIENCE", "3"))
         manifest = read_manifest(folder / "job.json")

@@ -1,4 +1,4 @@
-"""Reads job.json: what the platform tells the data path of a job, checked in every field."""
+"""Reads and validates job.json, the description of a job's inputs and outputs."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from ocdl.failures import EXIT_USAGE, Failure
 from ocdl.names import checked_name, checked_path
 
-# Fifty data sets of five hundred files each, named at full length, fit; a manifest above this size is a mistake.
+# Enough for fifty data sets of five hundred files each with the longest names.
 LARGEST_MANIFEST = 32 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
@@ -38,7 +38,7 @@ class Manifest:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Parses job.json, or fails with the field that is wrong."""
+    """Parses job.json, or fails and names the invalid field."""
     try:
         if path.stat().st_size > LARGEST_MANIFEST:
             raise ValueError(f"larger than {LARGEST_MANIFEST} bytes")
@@ -59,9 +59,9 @@ def _input(value: object) -> Input:
     size = _field(value, "bytes", int)
     unpack = _field(value, "unpack", bool, False)
     if _SHA256.fullmatch(sha256) is None:
-        raise ValueError(f"input {name}: sha256 is 64 lower-case hexadecimal digits")
+        raise ValueError(f"input {name}: sha256 must be 64 lower-case hexadecimal digits")
     if size < 0:
-        raise ValueError(f"input {name}: bytes is below 0")
+        raise ValueError(f"input {name}: bytes must not be negative")
     if unpack and not name.endswith(".tar"):
         raise ValueError(f"input {name}: only NAME.tar can be unpacked")
     return Input(name, sha256, size, unpack)
@@ -75,9 +75,9 @@ def _field(value: object, key: str, kind: type, default: object = None) -> Any:
     if not isinstance(value, dict):
         raise ValueError(f"expected an object with {key}, found {type(value).__name__}")
     found = value.get(key, default)
-    # In Python a bool is an int; in a manifest it is not.
+    # In Python, a bool is an int.
     if not isinstance(found, kind) or (kind is int and isinstance(found, bool)):
-        raise ValueError(f"{key} is missing or no {kind.__name__}")
+        raise ValueError(f"{key} is missing or not of type {kind.__name__}")
     return found
 
 
@@ -91,7 +91,7 @@ def _unique(entries: tuple[Any, ...], what: str) -> tuple[Any, ...]:
         above = {str(parent) for name in names for parent in PurePosixPath(name).parents} - {"."}
         clash = (taken & names) | (folders & names) | (taken & above)
         if clash:
-            raise ValueError(f"two {what}s would be named {sorted(clash)[0]}")
+            raise ValueError(f"two {what}s use the path {sorted(clash)[0]}")
         taken |= names
         folders |= above
     return entries
@@ -100,6 +100,6 @@ def _unique(entries: tuple[Any, ...], what: str) -> tuple[Any, ...]:
 def _address(api: str) -> str:
     parts = urlsplit(api)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
-        raise ValueError(f"api is an address such as http://127.0.0.1:8470, not {api!r}")
-    _ = parts.port  # raises ValueError where it is no number
+        raise ValueError(f"api must be an address such as http://127.0.0.1:8470, not {api!r}")
+    _ = parts.port  # raises ValueError if it is not a number
     return api.rstrip("/")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
@@ -11,17 +12,20 @@ import onnxruntime
 
 from ocdl.test_set import Row, TestSetError
 
-# Open Inference Protocol v2 datatypes and what NumPy calls them; BYTES are texts here.
+# Open Inference Protocol v2 datatypes and their NumPy types; BYTES are strings here.
 DATATYPES: dict[str, Any] = {
     "BOOL": np.bool_, "BYTES": np.object_,
     "INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64,
     "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32, "UINT64": np.uint64,
     "FP16": np.float16, "FP32": np.float32, "FP64": np.float64,
 }  # fmt: skip
+# Beyond 2^53 these are decimal strings, as in requests to the model's service; JSON numbers would lose digits there.
+LARGE_INTEGERS = ("INT64", "UINT64")
+_DECIMAL = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 
 
 class ModelError(Exception):
-    """The model cannot be evaluated; the message says which and why."""
+    """The model cannot be evaluated; the message names it and the reason."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +39,14 @@ class Signature:
 class Model:
     sha256: str
     classes: tuple[str, ...]
-    positive: int | None  # index of the class a binary model looks for; None with more than two classes
+    positive: int | None  # index of the positive class of a binary model; None with more than two classes
     threshold: float
     inputs: tuple[Signature, ...]
     score: Callable[[list[Row]], np.ndarray]  # one row of probabilities per row, one column per class
 
 
 def load_model(graph: Path, description: Path, threads: int = 2) -> Model:
-    """Loads both files and checks that they belong together."""
+    """Loads both files and checks that they match."""
     content = graph.read_bytes()
     try:
         declared = json.loads(description.read_text(encoding="utf-8"))
@@ -52,24 +56,25 @@ def load_model(graph: Path, description: Path, threads: int = 2) -> Model:
         positive = declared["prediction"].get("positive")
         threshold = float(declared.get("threshold", 0.5))
         if len(classes) < 2 or len(set(classes)) != len(classes):
-            raise ValueError("classes are at least two different names")
+            raise ValueError("classes must be at least two different names")
         if len(classes) == 2 and str(positive) not in classes:
-            raise ValueError(f"prediction.positive {positive!r} is none of the classes {', '.join(classes)}")
+            raise ValueError(f"prediction.positive {positive!r} is not one of the classes {', '.join(classes)}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{description.name}: {type(error).__name__}: {error}") from error
     session = _session(graph.name, content, threads)
-    there = {entry.name for entry in session.get_inputs()}
-    if there != {entry.name for entry in inputs}:
-        raise ModelError(f"{graph.name} takes the inputs {sorted(there)}, {description.name} names others")
+    found = {entry.name for entry in session.get_inputs()}
+    if found != {entry.name for entry in inputs}:
+        named = sorted(entry.name for entry in inputs)
+        raise ModelError(f"the inputs of {graph.name} are {sorted(found)}, those in {description.name} {named}")
     if output not in {entry.name for entry in session.get_outputs()}:
-        raise ModelError(f"{graph.name} has no output {output!r}, which {description.name} names")
+        raise ModelError(f"{description.name} names the output {output!r}, which {graph.name} does not have")
 
     def score(rows: list[Row]) -> np.ndarray:
         feed = {entry.name: _tensor(entry, rows) for entry in inputs}
         try:
             answer = session.run([output], feed)[0]
-        except Exception as error:  # ONNX Runtime raises its own kinds, which it does not export
-            raise ModelError(f"{graph.name} fails on test set line {rows[0].line} and following: {error}") from error
+        except Exception as error:  # ONNX Runtime does not export the types of its exceptions
+            raise ModelError(f"{graph.name} fails on the test set from line {rows[0].line} on: {error}") from error
         return _probabilities(graph.name, answer, rows, len(classes), index)
 
     index = classes.index(str(positive)) if len(classes) == 2 else None
@@ -82,7 +87,7 @@ def _session(name: str, content: bytes, threads: int) -> onnxruntime.InferenceSe
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        # From bytes, not from the path: a graph then has no folder from which to read other files.
+        # From bytes instead of a path, so that the graph cannot read other files.
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ModelError(f"{name} cannot be loaded: {error}") from error
@@ -91,12 +96,12 @@ def _session(name: str, content: bytes, threads: int) -> onnxruntime.InferenceSe
 def _signature(entry: dict[str, Any]) -> Signature:
     datatype = str(entry["datatype"])
     if datatype not in DATATYPES:
-        raise ValueError(f"datatype {datatype} is none of {', '.join(DATATYPES)}")
+        raise ValueError(f"datatype {datatype} is not one of {', '.join(DATATYPES)}")
     shape = tuple(int(length) for length in entry["shape"])
     if not shape or shape[0] != -1:
-        raise ValueError(f"input {entry['name']}: the first length of its shape is -1, the number of rows")
+        raise ValueError(f"input {entry['name']}: the first dimension of its shape must be -1, the number of rows")
     if any(length == -1 for length in shape[1:]):
-        raise ValueError(f"input {entry['name']}: only the first length of its shape may be -1")
+        raise ValueError(f"input {entry['name']}: only the first dimension of its shape may be -1")
     return Signature(str(entry["name"]), datatype, shape)
 
 
@@ -105,17 +110,26 @@ def _tensor(entry: Signature, rows: list[Row]) -> np.ndarray:
 
 
 def _row_of(entry: Signature, row: Row) -> np.ndarray:
-    """One row's value or values, in the input's own shape."""
-    value = row.inputs[entry.name]
+    """The values of one row in the shape of the input."""
     where = f"test set line {row.line}: input {entry.name!r}"
+    if entry.name not in row.inputs:
+        raise TestSetError(f"{where} is missing")
+    value = row.inputs[entry.name]
     try:
         flat = np.array(value, dtype=np.object_).reshape(-1)
         wanted = entry.shape[1:]
         if flat.size != int(np.prod(wanted, dtype=np.int64)):
-            raise TestSetError(f"{where} has {flat.size} values for the shape {list(wanted)}")
+            raise TestSetError(f"{where} has {flat.size} values, which do not fit the shape {list(wanted)}")
         if not all(_fits(one, entry.datatype) for one in flat):
-            raise TestSetError(f"{where} is not all {entry.datatype}")
-        return flat.astype(DATATYPES[entry.datatype]).reshape(wanted)
+            raise TestSetError(f"{where} has values that are not {entry.datatype}")
+        if entry.datatype in LARGE_INTEGERS:
+            flat = np.array([int(one) for one in flat], dtype=np.object_)
+        # Too large numbers become infinite, which NumPy would only warn about.
+        with np.errstate(over="ignore"):
+            values = flat.astype(DATATYPES[entry.datatype])
+        if entry.datatype.startswith("FP") and not np.isfinite(values).all():
+            raise TestSetError(f"{where} has numbers that are too large for {entry.datatype}")
+        return values.reshape(wanted)
     except (ValueError, TypeError, OverflowError) as error:
         raise TestSetError(f"{where}: {error}") from error
 
@@ -127,17 +141,19 @@ def _fits(value: object, datatype: str) -> bool:
         return isinstance(value, bool)
     if isinstance(value, bool):
         return False
+    if datatype in LARGE_INTEGERS and isinstance(value, str):
+        return _DECIMAL.fullmatch(value) is not None
     return isinstance(value, int) or (datatype.startswith("FP") and isinstance(value, float))
 
 
 def _probabilities(name: str, answer: Any, rows: list[Row], classes: int, positive: int | None) -> np.ndarray:
     if not isinstance(answer, np.ndarray) or answer.dtype.kind not in "fiu":
-        raise ModelError(f"{name}: its prediction is no tensor of numbers (convert it without zipmap)")
+        raise ModelError(f"{name}: its prediction is not a numeric tensor: convert the model without zipmap")
     scores = answer.astype(np.float64)
     if positive is not None and scores.size == len(rows) and scores.shape[0] == len(rows):
-        # One column: the probability of the positive class alone.
-        alone = scores.reshape(-1)
-        scores = np.stack([1 - alone, alone] if positive == 1 else [alone, 1 - alone], axis=1)
+        # One column: only the probability of the positive class.
+        column = scores.reshape(-1)
+        scores = np.stack([1 - column, column] if positive == 1 else [column, 1 - column], axis=1)
     if scores.shape != (len(rows), classes):
         raise ModelError(f"{name}: its prediction has the shape {list(answer.shape)} for {len(rows)} rows of {classes} classes")
     for row, one in zip(rows, scores):

@@ -1,4 +1,4 @@
-"""Unpacks a tar archive that nobody vouches for: plain files and folders only, inside its own folder, within bounds."""
+"""Unpacks an untrusted tar archive: only regular files and folders, inside its own folder, within limits."""
 
 import os
 import shutil
@@ -9,14 +9,14 @@ from typing import BinaryIO
 from ocdl.failures import EXIT_ARCHIVE, Failure
 
 BLOCK = 1 << 20
-# A code tree or a folder of images fits; an archive above it is an attack or belongs in single files.
+# Enough for a code tree or a folder of images.
 MOST_BYTES = 8 << 30
 MOST_ENTRIES = 100_000
 LONGEST_PATH = 1024
 
 
 def unpack(archive: Path, target: Path, most_bytes: int = MOST_BYTES, most_entries: int = MOST_ENTRIES) -> None:
-    """Unpacks into `target`, which appears whole or not at all; an earlier one is replaced."""
+    """Unpacks into `target` atomically, replacing an earlier one."""
     temporary = target.with_name(f".{target.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
@@ -36,13 +36,14 @@ def _extract(archive: Path, target: Path, most_bytes: int, most_entries: int) ->
     with tarfile.open(archive, "r:") as tar:
         for count, member in enumerate(tar, start=1):
             path = target / _inside(archive, member.name)
-            # `type` and not isreg(): that also answers yes for sparse files, whose length costs their maker nothing.
+            # Not isreg(), which is also true for sparse files, whose length costs nothing.
             plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
             if not plain and member.type != tarfile.DIRTYPE:
-                raise _refused(archive, member.name, "is neither a plain file nor a folder (links are refused)")
+                raise _refused(archive, member.name, "is neither a regular file nor a folder (links are refused)")
             total += member.size
             if count > most_entries or total > most_bytes:
-                raise _refused(archive, member.name, f"goes over {most_entries} entries or {most_bytes} bytes")
+                limit = f"{most_entries} entries or {most_bytes} bytes"
+                raise _refused(archive, member.name, f"exceeds the limit of {limit}")
             if member.type == tarfile.DIRTYPE:
                 path.mkdir(parents=True, exist_ok=True)
                 continue
@@ -50,7 +51,7 @@ def _extract(archive: Path, target: Path, most_bytes: int, most_entries: int) ->
             content = tar.extractfile(member)
             if content is None:
                 raise _refused(archive, member.name, "has no content")
-            # EXCL: a name that comes twice is refused instead of written over.
+            # EXCL: a duplicate name is refused instead of overwritten.
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
             with os.fdopen(descriptor, "wb") as file:
                 _copy(content, file, member.size)
@@ -62,7 +63,7 @@ def _copy(source: BinaryIO, target: BinaryIO, size: int) -> None:
         copied += len(block)
         target.write(block)
     if copied != size:
-        raise EOFError(f"ends after {copied} of {size} bytes of an entry")
+        raise EOFError(f"an entry ends after {copied} of {size} bytes")
 
 
 def _inside(archive: Path, name: str) -> Path:
@@ -70,7 +71,7 @@ def _inside(archive: Path, name: str) -> Path:
     while parts and parts[0] == ".":
         parts = parts[1:]
     if name.startswith("/") or len(name) > LONGEST_PATH or "\0" in name or any(part in ("", ".", "..") for part in parts):
-        raise _refused(archive, name, "leaves its folder")
+        raise _refused(archive, name, "is outside its folder")
     return Path(*parts)
 
 

@@ -1,4 +1,4 @@
-// What the cases of stores are made from: fresh folders, bytes and sources.
+// Material for the cases of stores: fresh folders, bytes and sources.
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import type { ArtifactStore, WriteOptions } from '../../../activities/ports.ts';
@@ -11,14 +11,14 @@ export interface StoreSubject {
   readonly close: () => Promise<void>;
 }
 
-/** A folder of its own for each case. */
+/** A separate folder for each case. */
 export function freshFolder(): (path?: string) => StorePath {
   const project = freshName('contract');
   return (path = 'files') => storePath({ area: 'common', project, path });
 }
 export const sha256 = (bytes: Uint8Array): Digest => createHash('sha256').update(bytes).digest('hex') as Digest;
 export const text = (value: string): Buffer => Buffer.from(value);
-/** Bytes in which every part differs from every other, so that a lost, doubled or moved part shows. */
+/** Bytes without repeated parts, so that a lost, duplicated or moved part is detected. */
 export function pattern(length: number, seed = 1): Buffer {
   const bytes = Buffer.alloc(length);
   for (let at = 0, state = seed; at < length; at += 1) {
@@ -34,7 +34,7 @@ export async function* failing(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;
   throw new Error('planted: the source broke off');
 }
-/** Gives some bytes, tells, then waits until the promise is fulfilled. */
+/** Yields some bytes, reports it, then waits for the promise. */
 export async function* waiting(bytes: Uint8Array, begun: () => void, gate: Promise<void>): AsyncGenerator<Uint8Array> {
   yield bytes;
   begun();

@@ -6,7 +6,7 @@ import { freshFolder, get, pathsBelow, pattern, put, text, type StoreSubject } f
 
 export const readingCases: readonly Case<StoreSubject>[] = [
   {
-    name: 'has one address per path and refuses the addresses of others',
+    name: 'has one address per path and refuses addresses of other stores',
     async run({ store }) {
       const path = freshFolder()('files/model.onnx');
       assert.equal(store.path(store.uri(path)), path);
@@ -19,7 +19,7 @@ export const readingCases: readonly Case<StoreSubject>[] = [
     },
   },
   {
-    name: 'refuses paths that are none',
+    name: 'refuses invalid paths',
     async run({ store }) {
       const at = freshFolder();
       for (const tail of ['../x', 'a//b', '.tmp/x', 'a/..', 'a\\b', 'a/b/', 'a b', 'a\0b', '%2e%2e/x'])
@@ -29,7 +29,7 @@ export const readingCases: readonly Case<StoreSubject>[] = [
     },
   },
   {
-    name: 'takes the longest and deepest path that an area allows',
+    name: 'accepts the longest and deepest path that an area allows',
     async run({ store }) {
       const project = freshName('contract');
       const path = storePath({
@@ -44,7 +44,7 @@ export const readingCases: readonly Case<StoreSubject>[] = [
     },
   },
   {
-    name: 'tells what lies at a path, and that nothing does',
+    name: 'finds the file at a path, or reports that there is none',
     async run({ store }) {
       const at = freshFolder();
       const path = at('files/a');
@@ -63,7 +63,7 @@ export const readingCases: readonly Case<StoreSubject>[] = [
     },
   },
   {
-    name: 'removes a file, and a missing one is fine',
+    name: 'removes a file; removing a missing file succeeds',
     async run({ store }) {
       const at = freshFolder();
       await put(store, at('files/a'), text('a'));
@@ -77,7 +77,7 @@ export const readingCases: readonly Case<StoreSubject>[] = [
     },
   },
   {
-    name: 'reads ranges, cut at the end of the file',
+    name: 'reads ranges, truncated at the end of the file',
     async run({ store }) {
       const path = freshFolder()('files/a');
       const bytes = pattern(300_000);
@@ -105,7 +105,7 @@ export const readingCases: readonly Case<StoreSubject>[] = [
     },
   },
   {
-    name: 'ends a read when the signal is aborted, and when the reader leaves',
+    name: 'ends a read when the signal is aborted or the reader stops',
     async run({ store }) {
       const path = freshFolder()('files/a');
       await put(store, path, pattern(6_000_000));
@@ -126,7 +126,7 @@ export const readingCases: readonly Case<StoreSubject>[] = [
     },
   },
   {
-    name: 'ends a digest when the signal is aborted',
+    name: 'stops computing a digest when the signal is aborted',
     async run({ store }) {
       const path = freshFolder()('files/a');
       await put(store, path, pattern(2_000_000));
@@ -138,7 +138,7 @@ export const readingCases: readonly Case<StoreSubject>[] = [
     },
   },
   {
-    name: 'gives no page of no files, of parts of files, or of more than 1,000',
+    name: 'refuses page sizes that are zero, fractional or above 1,000',
     async run({ store }) {
       const folder = freshFolder()();
       for (const limit of [0, -1, 1.5, 1001, Number.NaN])
@@ -147,7 +147,7 @@ export const readingCases: readonly Case<StoreSubject>[] = [
     },
   },
   {
-    name: 'lists a folder in the order of the whole paths, page by page',
+    name: 'lists a folder by page, ordered by full path',
     async run({ store }) {
       const at = freshFolder();
       const tails = ['B', 'a', 'a-b', 'a.b', 'a0', 'b/c', 'b/c-d/e', 'b/c0/x', 'b-', 'b.c', 'b0', 'Z/z', '_', '1'];

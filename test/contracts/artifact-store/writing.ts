@@ -1,4 +1,4 @@
-// The contract of ArtifactStore, writing: whole files or none, the bytes that were meant, one winner.
+// The contract of ArtifactStore, writing: complete files or none, correct bytes, one winner.
 import assert from 'node:assert/strict';
 import { isFailure } from '../../../activities/failures.ts';
 import { patience, rejects, rejectsAs, type Case } from '../cases.ts';
@@ -19,7 +19,7 @@ import {
 
 export const writingCases: readonly Case<StoreSubject>[] = [
   {
-    name: 'gives back what was written, whatever its size, and says its digest and length',
+    name: 'returns what was written, of any size, with its digest and length',
     async run({ store }) {
       const at = freshFolder();
       for (const length of [0, 1, 65_536, 3_000_001]) {
@@ -33,7 +33,7 @@ export const writingCases: readonly Case<StoreSubject>[] = [
     },
   },
   {
-    name: 'shows nothing of a source that broke off',
+    name: 'stores nothing if the source fails',
     async run({ store }) {
       const at = freshFolder();
       for (const length of [10, 2_000_000]) {
@@ -44,7 +44,7 @@ export const writingCases: readonly Case<StoreSubject>[] = [
     },
   },
   {
-    name: 'keeps the former bytes when a replacement breaks off',
+    name: 'keeps the previous bytes if a replacement fails',
     async run({ store }) {
       const path = freshFolder()('files/a');
       await put(store, path, text('former'));
@@ -54,7 +54,7 @@ export const writingCases: readonly Case<StoreSubject>[] = [
     },
   },
   {
-    name: 'refuses bytes that are not the expected ones, and shows nothing of them',
+    name: 'refuses bytes that do not match the expected digest, and stores nothing',
     async run({ store }) {
       const at = freshFolder();
       const path = at('files/a');
@@ -68,7 +68,7 @@ export const writingCases: readonly Case<StoreSubject>[] = [
     },
   },
   {
-    name: 'takes no more than the limit, also of a source without end',
+    name: 'accepts no more than the limit, even from an endless source',
     async run({ store }) {
       const at = freshFolder();
       async function* endless(): AsyncGenerator<Uint8Array> {
@@ -83,7 +83,7 @@ export const writingCases: readonly Case<StoreSubject>[] = [
     },
   },
   {
-    name: 'ends a write when the signal is aborted, also while the source hangs',
+    name: 'ends a write when the signal is aborted, even while the source hangs',
     async run({ store }) {
       const at = freshFolder();
       const path = at('files/a');
@@ -95,7 +95,7 @@ export const writingCases: readonly Case<StoreSubject>[] = [
       write.catch(() => undefined);
       await begun.promise;
       controller.abort();
-      // A store that waits for the source would wait for ever.
+      // A store that waits for the source would never end.
       const hanging = setTimeout(never.open, patience.ms);
       const aborted = Date.now();
       await rejects('an aborted write', write);
@@ -108,12 +108,12 @@ export const writingCases: readonly Case<StoreSubject>[] = [
     },
   },
   {
-    name: 'ends a write at whatever moment between two chunks the signal is aborted',
+    name: 'ends a write when the signal is aborted at any point between two chunks',
     async run({ store }) {
       const at = freshFolder();
       const path = at('files/a');
       const never = latch();
-      // The store takes a chunk within some turns of the microtask queue; until it asks for the next, nobody waits for the source.
+      // The store takes a chunk within some turns of the microtask queue; until it requests the next one, nothing waits for the source.
       for (let turns = 0; turns < 30; turns += 1) {
         const controller = new AbortController();
         const abortLater = async (): Promise<void> => {
@@ -136,7 +136,7 @@ export const writingCases: readonly Case<StoreSubject>[] = [
     },
   },
   {
-    name: 'shows nothing of a file while it is written',
+    name: 'does not show a file while it is being written',
     async run({ store }) {
       const at = freshFolder();
       const path = at('files/a');
@@ -154,7 +154,7 @@ export const writingCases: readonly Case<StoreSubject>[] = [
     },
   },
   {
-    name: 'takes the same bytes again, and refuses others at a taken path',
+    name: 'accepts the same bytes again, and refuses different bytes at the same path',
     async run({ store }) {
       const path = freshFolder()('files/a');
       const first = await put(store, path, text('first'));
@@ -165,7 +165,7 @@ export const writingCases: readonly Case<StoreSubject>[] = [
     },
   },
   {
-    name: 'lets one of many racing writers win, and the others know',
+    name: 'lets one of many concurrent writers succeed; the others get an error',
     async run({ store }) {
       const path = freshFolder()('files/a');
       const entrants = Array.from({ length: 12 }, (_, at) => pattern(50_000, at + 1));
@@ -178,7 +178,7 @@ export const writingCases: readonly Case<StoreSubject>[] = [
     },
   },
   {
-    name: 'lets racing writers of the same bytes all succeed',
+    name: 'lets concurrent writers of the same bytes all succeed',
     async run({ store }) {
       const path = freshFolder()('files/a');
       const bytes = pattern(50_000);
@@ -188,7 +188,7 @@ export const writingCases: readonly Case<StoreSubject>[] = [
     },
   },
   {
-    name: 'replaces as a whole: a reader sees the old bytes or the new',
+    name: 'replaces atomically: a reader sees the old bytes or the new ones',
     async run({ store }) {
       const path = freshFolder()('files/a');
       const versions = [1, 2, 3, 4].map((seed) => pattern(200_000, seed));
@@ -201,7 +201,7 @@ export const writingCases: readonly Case<StoreSubject>[] = [
           assert.ok(known.has(seen), 'a reader saw a mixture');
         }
       })();
-      // Looked at in the end; until then it may already have failed.
+      // Awaited at the end; it may fail before that.
       reader.catch(() => undefined);
       try {
         for (const bytes of versions) await put(store, path, bytes, { ifExists: 'replace' });
@@ -213,7 +213,7 @@ export const writingCases: readonly Case<StoreSubject>[] = [
     },
   },
   {
-    name: 'does not mix up what is written at once',
+    name: 'keeps concurrent writes separate',
     async run({ store }) {
       const at = freshFolder();
       const files = Array.from({ length: 10 }, (_, seed) => ({

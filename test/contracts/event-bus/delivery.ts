@@ -1,11 +1,11 @@
-// The contract of EventBus, delivery: nothing lost, nothing doubled, order per key, groups.
+// The contract of EventBus, delivery: no losses, no duplicates, order per key, groups.
 import assert from 'node:assert/strict';
 import { eventually, freshName, type Case } from '../cases.ts';
 import { event, idOf, listen, numbered, publishAll, type BusSubject } from './listener.ts';
 
 export const deliveryCases: readonly Case<BusSubject>[] = [
   {
-    name: 'hands over key and event as they were published, in order',
+    name: 'delivers keys and events unchanged and in order',
     async run({ bus }) {
       const topic = freshName('topic');
       const events = [
@@ -40,12 +40,12 @@ export const deliveryCases: readonly Case<BusSubject>[] = [
     },
   },
   {
-    name: 'keeps the order of each key, loses nothing and doubles nothing, also when published at once',
+    name: 'keeps the order of each key, with no losses and no duplicates, also when publishing concurrently',
     async run({ bus }) {
       const topic = freshName('topic');
       const keys = ['one', 'two', 'three', 'four'];
       const { seen, stop } = await listen(bus, topic, 'group');
-      // Not awaited one by one: the calls' order is the order.
+      // Not awaited one by one: the order of the calls counts.
       await Promise.all(
         numbered('', 50).flatMap((n) => keys.map((key) => bus.publish(topic, key, event(`${key}-${n}`)))),
       );
@@ -60,7 +60,7 @@ export const deliveryCases: readonly Case<BusSubject>[] = [
     },
   },
   {
-    name: 'begins a group’s first subscription at the oldest event',
+    name: 'starts a group’s first subscription at the oldest event',
     async run({ bus }) {
       const topic = freshName('topic');
       await publishAll(bus, topic, 'k', numbered('old-', 5));
@@ -86,7 +86,7 @@ export const deliveryCases: readonly Case<BusSubject>[] = [
     },
   },
   {
-    name: 'gives every group every event',
+    name: 'delivers every event to every group',
     async run({ bus }) {
       const topic = freshName('topic');
       const groups = await Promise.all(['alpha', 'beta'].map((group) => listen(bus, topic, group)));
@@ -97,7 +97,7 @@ export const deliveryCases: readonly Case<BusSubject>[] = [
     },
   },
   {
-    name: 'gives each event to one of two subscribers of a group',
+    name: 'delivers each event to one of two subscribers of a group',
     async run({ bus, another }) {
       const topic = freshName('topic');
       const second = await another();
@@ -108,12 +108,12 @@ export const deliveryCases: readonly Case<BusSubject>[] = [
       await eventually('all events', () => all().size >= 40);
       await Promise.all(both.map(({ stop }) => stop()));
       await second.close();
-      // At least once: when a group forms anew a few may come again. All of them twice is no group.
+      // At least once: after a rebalance a few events may be delivered again, but not all of them.
       assert.ok(count() < 60, `${count()} deliveries of 40 events`);
     },
   },
   {
-    name: 'lets another subscriber of the group go on where one stopped',
+    name: 'lets another subscriber of the group continue where one stopped',
     async run({ bus, another }) {
       const topic = freshName('topic');
       const second = await another();
@@ -131,7 +131,7 @@ export const deliveryCases: readonly Case<BusSubject>[] = [
     },
   },
   {
-    name: 'hands over one event of a key at a time',
+    name: 'delivers one event of a key at a time',
     async run({ bus }) {
       const topic = freshName('topic');
       const running = new Map<string, number>();

@@ -7,7 +7,7 @@ import { PAUSE_MS, event, idOf, listen, numbered, planted, publishAll, type BusS
 
 export const failureCases: readonly Case<BusSubject>[] = [
   {
-    name: 'remembers over a restart what the group has finished',
+    name: 'remembers across a restart which events the group has processed',
     async run({ another }) {
       const topic = freshName('topic');
       const before = await another();
@@ -26,7 +26,7 @@ export const failureCases: readonly Case<BusSubject>[] = [
     },
   },
   {
-    name: 'hands over again after a restart what was not finished',
+    name: 'delivers unfinished events again after a restart',
     async run({ another }) {
       const topic = freshName('topic');
       const before = await another();
@@ -45,7 +45,7 @@ export const failureCases: readonly Case<BusSubject>[] = [
     },
   },
   {
-    name: 'puts away at once what trying again cannot mend',
+    name: 'dead-letters an event with a non-retryable failure immediately',
     async run({ bus }) {
       const topic = freshName('topic');
       const refused = (one: Received): void => {
@@ -63,7 +63,7 @@ export const failureCases: readonly Case<BusSubject>[] = [
     },
   },
   {
-    name: 'tries again what failed, before what comes after it',
+    name: 'retries a failed event before later ones',
     async run({ bus }) {
       const topic = freshName('topic');
       const refused = (one: Received): void => (idOf(one) === 'b' && one.attempt < 3 ? planted() : undefined);
@@ -81,7 +81,7 @@ export const failureCases: readonly Case<BusSubject>[] = [
     },
   },
   {
-    name: 'puts away with the reason what no attempt could handle, and goes on',
+    name: 'dead-letters an event with the reason once its attempts are used up, and continues',
     async run({ bus }) {
       const topic = freshName('topic');
       const { seen, finished, stop } = await listen(
@@ -112,7 +112,7 @@ export const failureCases: readonly Case<BusSubject>[] = [
     },
   },
   {
-    name: 'tells the listener for errors what failed',
+    name: 'reports failures to the error listener',
     async run({ bus }) {
       const topic = freshName('topic');
       const errors: unknown[] = [];
@@ -130,7 +130,7 @@ export const failureCases: readonly Case<BusSubject>[] = [
     },
   },
   {
-    name: 'waits with stop() for the handler that is running, and hands over nothing afterwards',
+    name: 'stop() waits for the running handler, and nothing is delivered afterwards',
     async run({ bus }) {
       const topic = freshName('topic');
       let release = (): void => undefined;
@@ -157,7 +157,7 @@ export const failureCases: readonly Case<BusSubject>[] = [
     },
   },
   {
-    name: 'refuses topics that are none, and everything once it is closed',
+    name: 'refuses invalid topics, and every call once it is closed',
     async run({ bus, another }) {
       for (const topic of ['', '../x', 'Upper', 'a/b', '.dead', 'a..dead', 'x'.repeat(64)]) {
         await rejectsAs('InvalidInput', `publishing to "${topic}"`, bus.publish(topic, 'k', event('a')));

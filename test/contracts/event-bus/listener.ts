@@ -1,4 +1,4 @@
-// What the cases of buses are made from: events, and a subscriber that notes what it gets.
+// Material for the cases of buses: events, and a subscriber that records what it receives.
 import type { CloudEvent, EventBus, Received } from '../../../activities/ports.ts';
 
 export interface BusSubject {
@@ -8,7 +8,7 @@ export interface BusSubject {
   readonly close: () => Promise<void>;
 }
 
-/** Pauses of the test's consumers: failing on purpose should not take long. */
+/** Retry pauses of the test's consumers: short, because failures are intended. */
 export const PAUSE_MS = 20;
 export const event = (id: string, data: unknown = { id }): CloudEvent => ({
   specversion: '1.0',

@@ -23,10 +23,10 @@ const subscriberFault = (
 ): Fault<BusSubject> =>
   fault(name, caughtBy, (good) => ({ subscribe: (given) => good.subscribe({ ...given, ...change(given) }) }));
 
-const ORDER = 'keeps the order of each key, loses nothing and doubles nothing, also when published at once';
+const ORDER = 'keeps the order of each key, with no losses and no duplicates, also when publishing concurrently';
 
 export const busFaults: readonly Fault<BusSubject>[] = [
-  fault('changes what an event says', 'hands over key and event as they were published, in order', (good) => ({
+  fault('changes what an event says', 'delivers keys and events unchanged and in order', (good) => ({
     publish: (topic, key, { data, ...event }) => good.publish(topic, key, { ...event, data: data ?? {} }),
   })),
   fault('drops an event now and then', ORDER, (good) => {
@@ -56,7 +56,7 @@ export const busFaults: readonly Fault<BusSubject>[] = [
   })),
   subscriberFault(
     'tries again what it cannot mend',
-    'puts away at once what trying again cannot mend',
+    'dead-letters an event with a non-retryable failure immediately',
     ({ handle }) => ({
       handle: (event) =>
         handle(event).catch((error: unknown) => {
@@ -70,7 +70,7 @@ export const busFaults: readonly Fault<BusSubject>[] = [
       await handle(event);
     },
   })),
-  fault('begins at the newest event', 'begins a group’s first subscription at the oldest event', (good) => {
+  fault('begins at the newest event', 'starts a group’s first subscription at the oldest event', (good) => {
     let published = 0;
     return {
       publish: (topic, key, event) => {
@@ -96,20 +96,20 @@ export const busFaults: readonly Fault<BusSubject>[] = [
       },
     };
   }),
-  subscriberFault('knows one group only', 'gives every group every event', () => ({ group: 'everybody' })),
-  fault('gives every subscriber every event', 'gives each event to one of two subscribers of a group', (good) => ({
+  subscriberFault('knows one group only', 'delivers every event to every group', () => ({ group: 'everybody' })),
+  fault('gives every subscriber every event', 'delivers each event to one of two subscribers of a group', (good) => ({
     subscribe: (given) => good.subscribe({ ...given, group: freshName('alone') }),
   })),
   fault(
     'begins again for the next subscriber',
-    'lets another subscriber of the group go on where one stopped',
+    'lets another subscriber of the group continue where one stopped',
     (good) => ({
       subscribe: (given) => good.subscribe({ ...given, group: freshName('alone') }),
     }),
   ),
   fault(
     'forgets over a restart how far a group has come',
-    'remembers over a restart what the group has finished',
+    'remembers across a restart which events the group has processed',
     (good) => {
       const start = freshName('start');
       return { subscribe: (given) => good.subscribe({ ...given, group: `${given.group}-${start}` }) };
@@ -117,22 +117,22 @@ export const busFaults: readonly Fault<BusSubject>[] = [
   ),
   subscriberFault(
     'counts an event as finished before it is',
-    'hands over again after a restart what was not finished',
+    'delivers unfinished events again after a restart',
     ({ handle }) => ({
       handle: async (event) => void handle(event).catch(() => undefined),
     }),
   ),
-  subscriberFault('tries only once', 'tries again what failed, before what comes after it', () => ({ retries: 0 })),
+  subscriberFault('tries only once', 'retries a failed event before later ones', () => ({ retries: 0 })),
   subscriberFault(
     'tries again without an end',
-    'puts away with the reason what no attempt could handle, and goes on',
+    'dead-letters an event with the reason once its attempts are used up, and continues',
     () => ({
       retries: 1e9,
     }),
   ),
   subscriberFault(
     'throws away what no attempt could handle',
-    'puts away with the reason what no attempt could handle, and goes on',
+    'dead-letters an event with the reason once its attempts are used up, and continues',
     ({ handle, retries = 5 }) => ({
       handle: (event) =>
         handle(event).catch((error: unknown) => {
@@ -142,7 +142,7 @@ export const busFaults: readonly Fault<BusSubject>[] = [
   ),
   subscriberFault(
     'puts away without the reason',
-    'puts away with the reason what no attempt could handle, and goes on',
+    'dead-letters an event with the reason once its attempts are used up, and continues',
     ({ handle }) => ({
       handle: (event) =>
         handle(event).catch((error: unknown) => {
@@ -150,19 +150,19 @@ export const busFaults: readonly Fault<BusSubject>[] = [
         }),
     }),
   ),
-  subscriberFault('keeps errors to itself', 'tells the listener for errors what failed', () => ({
+  subscriberFault('keeps errors to itself', 'reports failures to the error listener', () => ({
     onError: () => undefined,
   })),
   subscriberFault(
     'hands over the next event before the last is finished',
-    'hands over one event of a key at a time',
+    'delivers one event of a key at a time',
     ({ handle }) => ({
       handle: async (event) => void handle(event),
     }),
   ),
   fault(
     'stops without waiting for the handler',
-    'waits with stop() for the handler that is running, and hands over nothing afterwards',
+    'stop() waits for the running handler, and nothing is delivered afterwards',
     (good) => ({
       subscribe: async (given) => {
         const subscription = await good.subscribe(given);
@@ -170,7 +170,7 @@ export const busFaults: readonly Fault<BusSubject>[] = [
       },
     }),
   ),
-  fault('takes any topic for one', 'refuses topics that are none, and everything once it is closed', (good) => ({
+  fault('takes any topic for one', 'refuses invalid topics, and every call once it is closed', (good) => ({
     publish: (_topic, key, event) => good.publish('any-topic', key, event),
   })),
 ];

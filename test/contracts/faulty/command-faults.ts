@@ -1,16 +1,16 @@
-// Faulty Records in what may run and which commands are taken: each with the case of the contract that must see it.
+// Faulty Records in what may run and which commands are taken: each with the case of the contract that must detect it.
 import { isFailure } from '../../../activities/failures.ts';
 import type { Records } from '../../../activities/records.ts';
 import type { SignedCommand } from '../../../workflows/domain/command.ts';
 
 export interface RecordsFault {
   readonly fault: string;
-  /** The case that must see it. */
+  /** The case that must detect it. */
   readonly seenBy: string;
   readonly plant: (records: Records) => Partial<Records>;
 }
 
-/** Does the work, and takes a failure of this type for success. */
+/** Does the work, and treats a failure of this type as success. */
 const despite =
   <T>(type: Parameters<typeof isFailure>[1], instead: T) =>
   (error: unknown): T => {
@@ -20,15 +20,15 @@ const despite =
 
 export const commandFaults: readonly RecordsFault[] = [
   {
-    fault: 'another input under the id of a start is taken',
-    seenBy: 'a start is recorded once, and another one under its id is a conflict',
+    fault: 'a different input under the id of a start is accepted',
+    seenBy: 'a start is recorded once, and a different one under its id is a conflict',
     plant: (records) => ({
       recordStart: (...args) => records.recordStart(...args).catch(despite('Conflict', undefined)),
     }),
   },
   {
-    fault: 'a run is admitted by its id alone',
-    seenBy: 'a run is admitted by its recorded id, type and input, and by these alone',
+    fault: 'a run is admitted by its id only',
+    seenBy: 'a run is admitted only by its recorded id, type and input',
     plant: (records) => ({
       async admit(run) {
         const start = await records.start(run.workflowId);
@@ -38,54 +38,54 @@ export const commandFaults: readonly RecordsFault[] = [
   },
   {
     fault: 'a start is never closed',
-    seenBy: 'once a start is closed only the run that closed it may tidy up, and open commands are refused',
+    seenBy: 'once a start is closed, only the run that closed it may clean up, and open commands are refused',
     plant: () => ({ closeStart: async () => undefined }),
   },
   {
-    fault: 'a page of starts begins where the last one ended',
-    seenBy: 'open roots are listed oldest first, by page, without children and what is closed',
+    fault: 'a page of starts repeats the last entry of the page before',
+    seenBy: 'open root workflows are listed oldest first, by page, without children and closed ones',
     plant: (records) => ({
       openStarts: ({ after, ...page }) =>
         records.openStarts({ ...page, ...(after !== undefined && { after: String(Number(after) - 1) }) }),
     }),
   },
   {
-    fault: 'a restart is counted each time that it is told',
-    seenBy: 'restarts are counted, each once, until it goes on',
+    fault: 'a restart is counted each time it is reported',
+    seenBy: 'restarts are counted, each once, until the workflow makes progress',
     plant: (records) => ({
       async restarted(id, at) {
-        // Another time is another restart.
+        // A different time means another restart.
         if (at !== null) await records.restarted(id, new Date(Math.random() * 1e12).toISOString());
         await records.restarted(id, at);
       },
     }),
   },
   {
-    fault: 'exclusive work is done by everybody',
-    seenBy: 'work that is exclusive is done by one at a time, and again when it is over',
+    fault: 'exclusive work runs concurrently',
+    seenBy: 'exclusive work runs one at a time, and can run again afterwards',
     plant: () => ({ exclusively: (_, work) => work(new AbortController().signal) }),
   },
   {
-    fault: 'the clock is that of the process',
-    seenBy: 'the clock is the one that recorded times come from',
+    fault: 'the clock is the process’s own',
+    seenBy: 'the clock is the source of recorded times',
     plant: () => ({ clock: async () => new Date(Date.now() + 3_600_000).toISOString() }),
   },
   {
-    fault: 'the token of a job outlives its workflow',
-    seenBy: 'no token of a job outlives the start of its workflow, and the audit says so once',
+    fault: 'a job token stays valid after its workflow',
+    seenBy: 'job tokens are revoked when their workflow closes, with one audit row',
     plant: () => ({ closeStart: async () => undefined }),
   },
   {
-    fault: 'a signing key is replaced',
+    fault: 'a signing key can be replaced',
     seenBy: 'a signing key is registered once and keeps its value',
     plant: () => {
       const newest: Record<string, string> = {};
-      return { registerKeys: async (keys) => void Object.assign(newest, keys), keys: async () => newest };
+      return { registerKeys: async (keys) => Object.keys(Object.assign(newest, keys)), keys: async () => newest };
     },
   },
   ...[
-    'a command is recorded once; its id stands for nothing else, and for nobody else',
-    'of two people with one command id at once one is recorded',
+    'a command is recorded once; its id is taken for any other content or person',
+    'if two people use one command id concurrently, one is recorded',
   ].map((seenBy) => ({
     fault: `the first command of an id answers for every other (${seenBy.slice(0, 12)})`,
     seenBy,
@@ -100,7 +100,7 @@ export const commandFaults: readonly RecordsFault[] = [
   })),
   {
     fault: 'a forged command is recorded',
-    seenBy: 'a command without a signature of a registered key is not recorded',
+    seenBy: 'a command not signed by a registered key is not recorded',
     plant: (records) => ({
       recordCommand: (command, about) => {
         const { commandId, actor } = command.body;
@@ -110,8 +110,8 @@ export const commandFaults: readonly RecordsFault[] = [
     }),
   },
   {
-    fault: 'what cannot be is accepted at first',
-    seenBy: 'what cannot be is refused as it is recorded, once, with its audit',
+    fault: 'an impossible command is accepted at first',
+    seenBy: 'an impossible command is refused when it is recorded, once, with an audit row',
     plant: (records) => ({
       async recordCommand(command, about) {
         const row = await records.recordCommand(command, about);
@@ -120,8 +120,8 @@ export const commandFaults: readonly RecordsFault[] = [
     }),
   },
   {
-    fault: 'a command waits for ever',
-    seenBy: 'commands that wait are found until they are decided, oldest first',
+    fault: 'a command is never decided',
+    seenBy: 'waiting commands are listed until they are decided, oldest first',
     plant: (records) => {
       const all: SignedCommand[] = [];
       return {
@@ -134,8 +134,8 @@ export const commandFaults: readonly RecordsFault[] = [
     },
   },
   {
-    fault: 'a command that came as its workflow closed has no answer',
-    seenBy: 'no command stays open when its workflow closes',
+    fault: 'a command that arrives as its workflow closes gets no answer',
+    seenBy: 'no command stays open after its workflow closes',
     plant: (records) => ({
       async command(...args) {
         const row = await records.command(...args);

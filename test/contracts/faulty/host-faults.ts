@@ -19,7 +19,7 @@ const commitFault = (name: string, caughtBy: string, change: (given: Change) => 
   fault(name, caughtBy, (good) => ({ commit: (given) => good.commit({ ...given, ...change(given) }) }));
 
 export const hostFaults: readonly Fault<HostSubject>[] = [
-  fault('makes a repository anew each time', 'makes a repository with one empty commit on main, once', (good) => ({
+  fault('makes a repository anew each time', 'creates a repository with one empty commit on main, once', (good) => ({
     ensure: async (repository) => {
       await good.ensure(repository);
       const files = { 'a.txt': null, 'README.md': freshName('begin') };
@@ -32,7 +32,7 @@ export const hostFaults: readonly Fault<HostSubject>[] = [
       return bytes && Buffer.from(Buffer.from(bytes).toString());
     },
   })),
-  fault('keeps only the files of the last commit', 'keeps the files that a commit does not name', (good) => {
+  fault('keeps only the files of the last commit', 'keeps files that a commit does not mention', (good) => {
     let former: Change['files'] = {};
     return {
       commit: (given) => {
@@ -44,24 +44,24 @@ export const hostFaults: readonly Fault<HostSubject>[] = [
   }),
   commitFault(
     'commits again what is there',
-    'commits nothing when the branch holds exactly this already',
+    'makes no commit if the branch already has exactly these files',
     ({ files }) => ({
       files: { ...files, count: freshName('count') },
     }),
   ),
-  commitFault('leaves files that should go', 'deletes files, and a missing one is fine', ({ files }) => ({
+  commitFault('leaves files that should go', 'deletes files; deleting a missing file succeeds', ({ files }) => ({
     files: Object.fromEntries(Object.entries(files).filter(([, content]) => content !== null)),
   })),
-  fault('moves main with every branch', 'makes a branch from main and leaves the others as they are', (good) => ({
+  fault('moves main with every branch', 'creates a branch from main and leaves other branches unchanged', (good) => ({
     commit: async (given) => {
       await good.commit({ ...given, branch: 'main' });
       return good.commit(given);
     },
   })),
-  fault('makes every branch one', 'makes a branch from main and leaves the others as they are', (good) => ({
+  fault('makes every branch one', 'creates a branch from main and leaves other branches unchanged', (good) => ({
     commit: (given) => good.commit({ ...given, branch: given.branch === 'main' ? 'main' : 'ocdl/any' }),
   })),
-  fault('loses commits made at once', 'keeps every one of twenty commits made at once', (good) => {
+  fault('loses commits made at once', 'keeps each of twenty concurrent commits', (good) => {
     let running: ReturnType<CodeHost['commit']> | undefined;
     return {
       commit: (given) => {
@@ -70,13 +70,17 @@ export const hostFaults: readonly Fault<HostSubject>[] = [
       },
     };
   }),
-  fault('makes what is not there', 'says "none" of what is not there', (good) => ({
-    commit: async (given) => {
-      await good.ensure(given.repository);
-      return good.commit(given);
-    },
-  })),
-  fault('puts the time into archives', 'archives the tree of a commit, the same bytes each time', (good) => ({
+  fault(
+    'makes what is not there',
+    'returns undefined for repositories, branches and files that do not exist',
+    (good) => ({
+      commit: async (given) => {
+        await good.ensure(given.repository);
+        return good.commit(given);
+      },
+    }),
+  ),
+  fault('puts the time into archives', 'archives the tree of a commit reproducibly, byte for byte', (good) => ({
     archive: async (...place) => {
       const archive = await good.archive(...place);
       return (async function* () {
@@ -85,18 +89,24 @@ export const hostFaults: readonly Fault<HostSubject>[] = [
       })();
     },
   })),
-  commitFault('signs every commit itself', 'logs who did what when, the newest first', () => ({ author: 'ocdl' })),
-  fault('logs the oldest first', 'logs who did what when, the newest first', (good) => ({
+  commitFault('signs every commit itself', 'logs author, message and time of each commit, newest first', () => ({
+    author: 'ocdl',
+  })),
+  fault('logs the oldest first', 'logs author, message and time of each commit, newest first', (good) => ({
     log: async (...place) => [...(await good.log(...place))].reverse(),
   })),
-  fault('says "none" of unlawful revisions', 'refuses names that could be options or lead elsewhere', (good) => ({
-    resolve: (...place) =>
-      good.resolve(...place).catch((error: unknown) => {
-        if (isFailure(error, 'InvalidInput')) return undefined;
-        throw error;
-      }),
-  })),
-  fault('does not listen to the signal', 'commits nothing when the signal is aborted', (good) => ({
+  fault(
+    'says "none" of unlawful revisions',
+    'refuses names that could be options or that leave the repository',
+    (good) => ({
+      resolve: (...place) =>
+        good.resolve(...place).catch((error: unknown) => {
+          if (isFailure(error, 'InvalidInput')) return undefined;
+          throw error;
+        }),
+    }),
+  ),
+  fault('does not listen to the signal', 'makes no commit if the signal is aborted', (good) => ({
     commit: ({ signal: _, ...given }) => good.commit(given),
   })),
 ];

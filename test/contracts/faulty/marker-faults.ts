@@ -1,4 +1,4 @@
-// Planted faults of marked systems, each with the case that must see it.
+// Planted faults of marked systems, each with the case that must detect it.
 import type { MarkedSystem } from '../../../activities/installation.ts';
 import type { Fault } from '../cases.ts';
 import type { MarkerSubject } from '../marker.ts';
@@ -13,8 +13,8 @@ const fault = (name: string, caughtBy: string, change: (good: Marked) => Partial
     return { marked: faulty(marked), another: async () => faulty(await another()), close };
   },
 });
-const CLAIMED = 'belongs to nobody, then to one of two that claim it at once, then to no other';
-const NEWEST = 'keeps the newest checkpoint, also where a slow writer comes last';
+const CLAIMED = 'has no owner, then one of two that claim it concurrently, then no other';
+const NEWEST = 'keeps the newest checkpoint, even if a slow writer comes last';
 
 export const markerFaults: readonly Fault<MarkerSubject>[] = [
   fault('tells everybody that it is theirs', CLAIMED, (good) => ({

@@ -29,7 +29,7 @@ async function* stale(source: Bytes, visible: (bytes: Uint8Array) => Promise<unk
     yield chunk;
   }
 }
-/** Hears the signal only while the source is asked. */
+/** Checks the signal only while reading the source. */
 async function* deafBetween(source: Bytes, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
   const chunks = source[Symbol.asyncIterator]();
   for (;;) {
@@ -47,7 +47,7 @@ const without = (options: WriteOptions | undefined, ...keys: (keyof WriteOptions
 export const storeFaults: readonly Fault<StoreSubject>[] = [
   fault(
     'drops the end of a file without a word',
-    'gives back what was written, whatever its size, and says its digest and length',
+    'returns what was written, of any size, with its digest and length',
     (good) => ({
       async write(path, source, options) {
         const bytes = await collect(source);
@@ -59,13 +59,13 @@ export const storeFaults: readonly Fault<StoreSubject>[] = [
   ),
   fault(
     'opens the addresses of other stores',
-    'has one address per path and refuses the addresses of others',
+    'has one address per path and refuses addresses of other stores',
     (good) => ({
       path: (uri) => uri.slice(uri.indexOf('/') + 1) as StorePath,
       read: (uri, options) => good.read(uri, options),
     }),
   ),
-  fault('cleans unlawful paths instead of refusing them', 'refuses paths that are none', (good) => ({
+  fault('cleans unlawful paths instead of refusing them', 'refuses invalid paths', (good) => ({
     write: (path, source, options) => {
       const clean =
         path
@@ -77,7 +77,7 @@ export const storeFaults: readonly Fault<StoreSubject>[] = [
   })),
   fault(
     'takes only the paths that fit in an area without its owners',
-    'takes the longest and deepest path that an area allows',
+    'accepts the longest and deepest path that an area allows',
     (good) => ({
       write: async (path, source, options) => {
         const problem = pathProblem(path);
@@ -86,13 +86,13 @@ export const storeFaults: readonly Fault<StoreSubject>[] = [
       },
     }),
   ),
-  fault('takes folders for files', 'tells what lies at a path, and that nothing does', (good) => ({
+  fault('takes folders for files', 'finds the file at a path, or reports that there is none', (good) => ({
     stat: async (uri) => {
       const [first] = (await good.list(good.path(uri), { limit: 1 })).files;
       return (await good.stat(uri)) ?? (first && { ...first, uri, path: good.path(uri) });
     },
   })),
-  fault('fails to remove what is missing', 'removes a file, and a missing one is fine', (good) => ({
+  fault('fails to remove what is missing', 'removes a file; removing a missing file succeeds', (good) => ({
     remove: async (uri) => {
       if (!(await good.stat(uri))) throw failure('NotFound', 'planted');
       await good.remove(uri);
@@ -101,9 +101,7 @@ export const storeFaults: readonly Fault<StoreSubject>[] = [
   ...(['same', 'replace'] as const).map((mode) =>
     fault(
       `leaves half a file where the source broke off (${mode})`,
-      mode === 'same'
-        ? 'shows nothing of a source that broke off'
-        : 'keeps the former bytes when a replacement breaks off',
+      mode === 'same' ? 'stores nothing if the source fails' : 'keeps the previous bytes if a replacement fails',
       (good) => ({
         async write(path, source, options) {
           let broken: unknown;
@@ -128,7 +126,7 @@ export const storeFaults: readonly Fault<StoreSubject>[] = [
   ...(['sha256', 'bytes'] as const).map((key) =>
     fault(
       `does not look at the expected ${key}`,
-      'refuses bytes that are not the expected ones, and shows nothing of them',
+      'refuses bytes that do not match the expected digest, and stores nothing',
       (good) => ({
         write: (path, source, options) => {
           const expect = Object.fromEntries(Object.entries(options?.expect ?? {}).filter(([one]) => one !== key));
@@ -137,26 +135,30 @@ export const storeFaults: readonly Fault<StoreSubject>[] = [
       }),
     ),
   ),
-  fault('takes one byte more than the limit', 'takes no more than the limit, also of a source without end', (good) => ({
-    write: (path, source, options) =>
-      good.write(path, source, { ...options, ...(options?.limit && { limit: options.limit + 1 }) }),
-  })),
+  fault(
+    'takes one byte more than the limit',
+    'accepts no more than the limit, even from an endless source',
+    (good) => ({
+      write: (path, source, options) =>
+        good.write(path, source, { ...options, ...(options?.limit && { limit: options.limit + 1 }) }),
+    }),
+  ),
   fault(
     'does not listen to the signal of a write',
-    'ends a write when the signal is aborted, also while the source hangs',
+    'ends a write when the signal is aborted, even while the source hangs',
     (good) => ({
       write: (path, source, options) => good.write(path, source, without(options, 'signal')),
     }),
   ),
   fault(
     'does not hear a signal while it is at work on a chunk',
-    'ends a write at whatever moment between two chunks the signal is aborted',
+    'ends a write when the signal is aborted at any point between two chunks',
     (good) => ({
       write: (path, source, options) =>
         good.write(path, deafBetween(source, options?.signal), without(options, 'signal')),
     }),
   ),
-  fault('shows what is being written', 'shows nothing of a file while it is written', (good) => ({
+  fault('shows what is being written', 'does not show a file while it is being written', (good) => ({
     write: (path, source, options) =>
       good.write(
         path,
@@ -167,12 +169,16 @@ export const storeFaults: readonly Fault<StoreSubject>[] = [
         },
       ),
   })),
-  fault('overwrites a taken path', 'takes the same bytes again, and refuses others at a taken path', (good) => ({
-    write: (path, source, options) => good.write(path, source, { ...options, ifExists: 'replace' }),
-  })),
+  fault(
+    'overwrites a taken path',
+    'accepts the same bytes again, and refuses different bytes at the same path',
+    (good) => ({
+      write: (path, source, options) => good.write(path, source, { ...options, ifExists: 'replace' }),
+    }),
+  ),
   fault(
     'looks before it writes, and then overwrites',
-    'lets one of many racing writers win, and the others know',
+    'lets one of many concurrent writers succeed; the others get an error',
     (good) => ({
       write: async (path, source, options) => {
         if (await good.stat(good.uri(path))) return good.write(path, source, options);
@@ -180,7 +186,7 @@ export const storeFaults: readonly Fault<StoreSubject>[] = [
       },
     }),
   ),
-  fault('takes every second writer for a conflict', 'lets racing writers of the same bytes all succeed', (good) => {
+  fault('takes every second writer for a conflict', 'lets concurrent writers of the same bytes all succeed', (good) => {
     const taken = new Set<string>();
     return {
       write: async (path, source, options) => {
@@ -192,7 +198,7 @@ export const storeFaults: readonly Fault<StoreSubject>[] = [
   }),
   fault(
     'replaces by removing first',
-    'replaces as a whole: a reader sees the old bytes or the new',
+    'replaces atomically: a reader sees the old bytes or the new ones',
     (good) => ({
       write: async (path, source, options) => {
         if (options?.ifExists === 'replace') await good.remove(good.uri(path));
@@ -202,7 +208,7 @@ export const storeFaults: readonly Fault<StoreSubject>[] = [
     }),
     /no file/,
   ),
-  fault('takes the end of a range as inclusive', 'reads ranges, cut at the end of the file', (good) => ({
+  fault('takes the end of a range as inclusive', 'reads ranges, truncated at the end of the file', (good) => ({
     read: (uri, { range, ...options } = {}) =>
       good.read(uri, {
         ...options,
@@ -211,14 +217,14 @@ export const storeFaults: readonly Fault<StoreSubject>[] = [
   })),
   fault(
     'does not listen to the signal of a read',
-    'ends a read when the signal is aborted, and when the reader leaves',
+    'ends a read when the signal is aborted or the reader stops',
     (good) => ({
       read: (uri, options) => good.read(uri, { ...(options?.range && { range: options.range }) }),
     }),
   ),
   fault(
     'looks at the signal of a read when all bytes are given',
-    'ends a read when the signal is aborted, and when the reader leaves',
+    'ends a read when the signal is aborted or the reader stops',
     (good) => ({
       read: async (uri, options) => {
         const source = await good.read(uri, { ...(options?.range && { range: options.range }) });
@@ -229,53 +235,41 @@ export const storeFaults: readonly Fault<StoreSubject>[] = [
       },
     }),
   ),
-  fault('does not listen to the signal of a digest', 'ends a digest when the signal is aborted', (good) => ({
+  fault('does not listen to the signal of a digest', 'stops computing a digest when the signal is aborted', (good) => ({
     digest: (uri) => good.digest(uri),
   })),
   fault(
     'gives the nearest page that it can',
-    'gives no page of no files, of parts of files, or of more than 1,000',
+    'refuses page sizes that are zero, fractional or above 1,000',
     (good) => ({
       list: (folder, { limit = 1000, ...options } = {}) =>
         good.list(folder, { ...options, limit: Math.min(1000, Math.max(1, Math.floor(limit) || 1)) }),
     }),
   ),
-  fault(
-    'lists folder by folder instead of path by path',
-    'lists a folder in the order of the whole paths, page by page',
-    (good) => ({
-      list: async (folder, options) => {
-        const page = await good.list(folder, options);
-        const key = (path: string): string => path.replaceAll('/', '\0');
-        return { ...page, files: [...page.files].sort((a, b) => (key(a.path) < key(b.path) ? -1 : 1)) };
-      },
-    }),
-  ),
-  fault(
-    'repeats the last file of a page on the next',
-    'lists a folder in the order of the whole paths, page by page',
-    (good) => ({
-      list: async (folder, options) => {
-        const page = await good.list(folder, options);
-        const last = options?.after && (await good.stat(good.uri(options.after)));
-        return last ? { ...page, files: [last, ...page.files] } : page;
-      },
-    }),
-  ),
-  fault(
-    'lists the folders beside that begin alike',
-    'lists a folder in the order of the whole paths, page by page',
-    (good) => ({
-      list: async (folder, options) => {
-        const page = await good.list(folder, options);
-        const beside = await good.stat(good.uri(`${folder}-not` as StorePath));
-        return beside ? { ...page, files: [...page.files, beside] } : page;
-      },
-    }),
-  ),
+  fault('lists folder by folder instead of path by path', 'lists a folder by page, ordered by full path', (good) => ({
+    list: async (folder, options) => {
+      const page = await good.list(folder, options);
+      const key = (path: string): string => path.replaceAll('/', '\0');
+      return { ...page, files: [...page.files].sort((a, b) => (key(a.path) < key(b.path) ? -1 : 1)) };
+    },
+  })),
+  fault('repeats the last file of a page on the next', 'lists a folder by page, ordered by full path', (good) => ({
+    list: async (folder, options) => {
+      const page = await good.list(folder, options);
+      const last = options?.after && (await good.stat(good.uri(options.after)));
+      return last ? { ...page, files: [last, ...page.files] } : page;
+    },
+  })),
+  fault('lists the folders beside that begin alike', 'lists a folder by page, ordered by full path', (good) => ({
+    list: async (folder, options) => {
+      const page = await good.list(folder, options);
+      const beside = await good.stat(good.uri(`${folder}-not` as StorePath));
+      return beside ? { ...page, files: [...page.files, beside] } : page;
+    },
+  })),
   fault(
     'has one temporary name for all writers',
-    'does not mix up what is written at once',
+    'keeps concurrent writes separate',
     (good) => {
       let current: StorePath | undefined;
       return {

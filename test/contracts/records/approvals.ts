@@ -1,4 +1,4 @@
-// Cases on Records: what an approval rests on, and which approvals count when the decision is made.
+// Cases on Records: the evidence of an approval, and which approvals count at the time of the decision.
 import assert from 'node:assert/strict';
 import { openLifecycle } from './lifecycle-scene.ts';
 import type { RecordsCase } from './scene.ts';
@@ -6,7 +6,7 @@ import { digestOf } from './scene.ts';
 
 export const approvalCases: readonly RecordsCase[] = [
   {
-    name: 'an approval rests on an evaluation of these bytes that a manager asked for after the submission',
+    name: 'an approval requires an evaluation of these bytes, requested by a manager after the submission',
     async run(records, scene) {
       const life = await openLifecycle(records, scene);
       const { give, start, validate, submit, evaluate, ask, standing, setTestSet } = life;
@@ -44,7 +44,7 @@ export const approvalCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a report that another command names is one of this version',
+    name: 'a report counts only for the version it evaluates',
     async run(records, scene) {
       const { submit, give, evaluate } = await openLifecycle(records, scene);
       await submit('rf-1');
@@ -57,7 +57,7 @@ export const approvalCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'the first end of an evaluation stands, and it is evidence by who asked and when',
+    name: 'the first end of an evaluation wins; requester and time decide whether it is evidence',
     async run(records, scene) {
       const { submit, ask, give } = await openLifecycle(records, scene);
       await submit('rf-1');
@@ -75,7 +75,7 @@ export const approvalCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'approvals lapse with the manager and with the policy, and a complete one stays',
+    name: 'approvals lapse when the manager leaves or the policy changes; a complete approval stays valid',
     async run(records, scene) {
       const { submit, give, evaluate, standing, setPolicy } = await openLifecycle(records, scene, { quorum: 2 });
       const roles = (user: string, ...held: 'manager'[]) =>
@@ -102,7 +102,7 @@ export const approvalCases: readonly RecordsCase[] = [
       await approve('mia');
       assert.equal((await approve('max')).came, 'done');
       assert.deepEqual(await shown(), [['mia', 'max'], [], 2, 'approved']);
-      // Complete is complete, whatever changes then.
+      // A complete approval stays valid, whatever changes afterwards.
       await roles('max');
       await setPolicy(4, { quorum: 9, thresholds: { f1: 1 } });
       assert.equal((await standing('rf-1')).version.state, 'approved');
@@ -113,7 +113,7 @@ export const approvalCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a policy that changes at once with the last approval is before or after it',
+    name: 'a policy change concurrent with the last approval is applied before or after it',
     async run(records, scene) {
       const { submit, about, record, decide, evaluate, standing, setPolicy, outcomeOf } = await openLifecycle(
         records,
@@ -133,7 +133,7 @@ export const approvalCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'nobody lowers the bar for their own version',
+    name: 'a person cannot relax the policy for their own version',
     async run(records, scene) {
       const { submit, give, evaluate, standing, setPolicy } = await openLifecycle(records, scene);
       await setPolicy(2, { quorum: 2, thresholds: { f1: 0.8 } }, 'mia');
@@ -146,7 +146,7 @@ export const approvalCases: readonly RecordsCase[] = [
       assert.deepEqual([own.came, own.message], ['failed', 'f1 is 0.5, the project asks for at least 0.8']);
       const others = await give('rf-2', 'approve', 'mia', { report: await evaluate('rf-2', poor) });
       assert.deepEqual([others.came, (await standing('rf-2')).version.state], ['done', 'approved']);
-      // Another manager may: from there on theirs holds.
+      // Another manager may; their policy applies from then on.
       await setPolicy(4, { quorum: 1, thresholds: { f1: 0.4 } }, 'max');
       const again = await give('rf-1', 'approve', 'mia', { report: await evaluate('rf-1', poor) });
       assert.deepEqual([again.came, (await standing('rf-1')).version.state], ['done', 'approved']);

@@ -11,7 +11,7 @@ async function auditOf(records: Records, project: string): Promise<readonly Audi
   return rows;
 }
 
-/** The rows stand one after the other in the chain, which is whole. */
+/** The rows follow each other in the intact chain. */
 async function assertChained(records: Records, rows: readonly AuditRow[]): Promise<void> {
   const [first] = rows;
   assert.ok(first, 'there are no rows');
@@ -47,7 +47,7 @@ export const auditCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'an entry is read at once, after those in the chain, and counted until it is linked',
+    name: 'an entry is visible immediately, after those in the chain, and counted as unlinked until it is linked',
     async run(records, { project, entry }) {
       const [first, second] = [entry(), entry()];
       await records.record([first], []);
@@ -70,7 +70,7 @@ export const auditCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'entries written at once, and linked by many at once, stand in one chain without gaps',
+    name: 'concurrent entries, linked by concurrent linkers, form one chain without gaps',
     async run(records, { project, entry }) {
       await linkAll(records);
       const linking = twenty.map(async () => records.linkAudit());
@@ -86,7 +86,7 @@ export const auditCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'the audit is asked by project, by subject and by page',
+    name: 'the audit is queried by project, by subject and by page',
     async run(records, { project, entry }) {
       const entries = twenty.slice(0, 7).map((n) => entry({ subject: `${project}/${n % 2 ? 'odd' : 'even'}` }));
       await records.record([...entries, entry({ project: null, subject: `${project}/even` })], []);
@@ -106,7 +106,7 @@ export const auditCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'whoever pages through the audit while rows are linked gets each row once',
+    name: 'paging through the audit while rows are being linked returns each row once',
     async run(records, { project, entry }) {
       const entries = twenty.map(() => entry());
       await records.record(entries.slice(0, 8), []);
@@ -123,13 +123,13 @@ export const auditCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'refused requests of a minute are the first one and their number',
+    name: 'refused requests within a minute are stored as the first one and a count',
     async run(records, scene) {
       const { project, user } = scene;
       const by = { principal: `user/${user}`, action: 'version.decide' };
       const refusal = (minute: number) =>
         scene.entry({ key: `${project}/refused/${minute}`, kind: 'command.refused', at: at(60 * minute) });
-      // At once, and each one known: the same call again is not another request.
+      // Concurrent, and each with its own id: a repeated call does not count again.
       await Promise.all(
         twenty.map(async (n) => {
           for (let again = 0; again < 2; again += 1)
@@ -150,7 +150,7 @@ export const auditCases: readonly RecordsCase[] = [
       const { kind, actor, subject, detail } = counted ?? assert.fail('nothing tells how many there were');
       assert.deepEqual([kind, actor, subject], ['command.refused.counted', 'sam', refusal(0).subject]);
       const count = Number(detail['count']);
-      // A repeat that another request came before is counted again: at most the one above.
+      // A repeat after another request counts again, at most once.
       assert.ok(count === 21 || count === 22, `${count} were counted`);
       assert.deepEqual(detail, { ...by, count, first: refusal(0).key });
     },

@@ -1,4 +1,4 @@
-// Cases on Records: what stored bytes are checked by.
+// Cases on Records: digests of stored bytes.
 import assert from 'node:assert/strict';
 import type { ArtifactUri } from '../../../workflows/domain/names.ts';
 import type { RecordsCase } from './scene.ts';
@@ -6,7 +6,7 @@ import { at, digestOf } from './scene.ts';
 
 export const byteCases: readonly RecordsCase[] = [
   {
-    name: 'digests of chunks come in parts, and the first ones stay',
+    name: 'chunk digests are stored in parts, and the first ones are kept',
     async run(records, { project }) {
       const file = digestOf(project);
       const digests = Buffer.concat([1, 2, 3, 4].map((n) => Buffer.alloc(32, n)));
@@ -28,7 +28,7 @@ export const byteCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'the digest of a file replaces that of the file before it',
+    name: 'the digest of a file replaces that of its previous content',
     async run(records, { project }) {
       const uri = `local:areas/common/${project}/rows.csv` as ArtifactUri;
       assert.equal(await records.fileDigest(uri), undefined);

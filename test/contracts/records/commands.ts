@@ -1,4 +1,4 @@
-// Cases on Records: commands, recorded once each, refused at once where they cannot be, never left without an answer.
+// Cases on Records: commands are recorded once, refused immediately if impossible, and always answered.
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { inspect } from 'node:util';
@@ -11,7 +11,7 @@ const ten = Array.from({ length: 10 }, (_, n) => n);
 
 export const commandCases: readonly RecordsCase[] = [
   {
-    name: 'a command is recorded once; its id stands for nothing else, and for nobody else',
+    name: 'a command is recorded once; its id is taken for any other content or person',
     async run(records, scene) {
       const { submit, about, record, idOf } = await openLifecycle(records, scene);
       await submit('rf-1');
@@ -24,7 +24,7 @@ export const commandCases: readonly RecordsCase[] = [
         new Set([true]),
       );
       assert.deepEqual(await record(command), open);
-      // The API stamps each sending with another time: it is the same command.
+      // The API sets a new time for each repeat: it is still the same command.
       assert.deepEqual(await record(signed({ ...command.body, issuedAt: '2026-02-01T00:00:00.000Z' })), open);
       for (const change of [
         { actor: 'max' },
@@ -41,12 +41,12 @@ export const commandCases: readonly RecordsCase[] = [
         });
       assert.deepEqual(await records.command(idOf('rf-1'), commandId), open);
       assert.equal(await records.command(idOf('rf-2'), commandId), undefined);
-      // In another workflow the same id is free.
+      // In another workflow the same id can be used.
       assert.ok((await record(await about('rf-2', 'reject', 'max', { commandId, args: { reason: 'no' } }))).isOpen);
     },
   },
   {
-    name: 'of two people with one command id at once one is recorded',
+    name: 'if two people use one command id concurrently, one is recorded',
     async run(records, scene) {
       const { submit, about, record } = await openLifecycle(records, scene);
       await submit('rf-1');
@@ -60,7 +60,7 @@ export const commandCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a command without a signature of a registered key is not recorded',
+    name: 'a command not signed by a registered key is not recorded',
     async run(records, scene) {
       const { submit, about, record, idOf } = await openLifecycle(records, scene);
       await submit('rf-1');
@@ -70,7 +70,7 @@ export const commandCases: readonly RecordsCase[] = [
         { ...command, signature: command.signature.replace(/^./, (first) => (first === 'A' ? 'B' : 'A')) },
         { ...command, signature: '' },
         { ...command, body: { ...command.body, keyId: 'no-such-key' } },
-        // Signed, but for another key's name.
+        // Signed, but with the id of another key.
         signed({ ...command.body, keyId: scene.project }),
       ];
       await records.registerKeys({
@@ -78,7 +78,7 @@ export const commandCases: readonly RecordsCase[] = [
       });
       for (const one of forged) await fails(record(one), 'NotAuthorized');
       assert.equal(await records.command(idOf('rf-1'), command.body.commandId), undefined);
-      // What is not recorded is not decided either, if it is not signed.
+      // An unrecorded command without a signature is not decided either.
       for (const one of forged)
         await fails(records.decideVersion(idOf('rf-1'), one, { place: (_, file) => file }), 'NotAuthorized');
       assert.equal(
@@ -89,7 +89,7 @@ export const commandCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'what cannot be is refused as it is recorded, once, with its audit',
+    name: 'an impossible command is refused when it is recorded, once, with an audit row',
     async run(records, scene) {
       const { submit, about, record, outcomeOf } = await openLifecycle(records, scene);
       await submit('rf-1');
@@ -115,7 +115,7 @@ export const commandCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'commands that wait are found until they are decided, oldest first',
+    name: 'waiting commands are listed until they are decided, oldest first',
     async run(records, scene) {
       const { submit, about, record, decide } = await openLifecycle(records, scene);
       await submit('rf-1');
@@ -131,14 +131,40 @@ export const commandCases: readonly RecordsCase[] = [
       const [first, second, third] = commands;
       assert.ok(first && second && third);
       await decide(first);
-      // Decided upon another revision than it was given at: it has been answered, too.
+      // Decided on a later revision than it names: it is answered, too.
       await decide(second);
       assert.deepEqual(await open('2999-01-01T00:00:00.000Z'), [third]);
-      assert.equal((await records.openCommands({ before: '2999-01-01T00:00:00.000Z', limit: 1 })).length, 1);
+      const before = '2999-01-01T00:00:00.000Z';
+      assert.equal((await records.openCommands({ before, limit: 1 })).length, 1);
+      const after = await records.openCommands({ before, limit: 1000, after: third.body });
+      assert.ok(after.every(({ body }) => body.commandId !== third.body.commandId));
+      const further = await about('rf-1', 'tag', 'mia', { args: { tags: ['d'] } });
+      await record(further);
+      const [next] = await records.openCommands({ before, limit: 1, after: third.body });
+      assert.ok(next && next.body.commandId !== third.body.commandId);
     },
   },
   {
-    name: 'no command stays open when its workflow closes',
+    name: 'a decision that waits to be carried out is listed with the waiting commands, from a time of its own',
+    async run(records, scene) {
+      const { approve, give } = await openLifecycle(records, scene);
+      await approve('rf-1');
+      const { command, came } = await give('rf-1', 'release', 'mia');
+      assert.equal(came, 'accepted');
+      const [early, late] = ['2026-01-01T00:00:00.000Z', '2999-01-01T00:00:00.000Z'];
+      const listed = async (filter: { before: string; pendingBefore?: string }) =>
+        (await records.openCommands({ ...filter, limit: 1000 })).filter(({ body }) =>
+          body.workflowId.includes(scene.project),
+        );
+      assert.deepEqual(await listed({ before: early, pendingBefore: late }), [command]);
+      assert.deepEqual(await listed({ before: late, pendingBefore: early }), []);
+      assert.deepEqual(await listed({ before: late }), []);
+      await records.failDecision(command.body.workflowId, command.body.commandId, { reason: 'x', message: 'y' });
+      assert.deepEqual(await listed({ before: late, pendingBefore: late }), []);
+    },
+  },
+  {
+    name: 'no command stays open after its workflow closes',
     async run(records, scene) {
       const { submit, about, record, decide, outcomeOf } = await openLifecycle(records, scene);
       for (const race of ten) {

@@ -38,7 +38,7 @@ export const dataSetCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'of the attempts to register a data set the newest counts, and none begins while another one clears',
+    name: 'the newest attempt to register a data set wins, and none begins while another one cleans up',
     async run(records, scene) {
       const { project, entry } = scene;
       await setProject(records, scene);
@@ -53,6 +53,10 @@ export const dataSetCases: readonly RecordsCase[] = [
       await records.dropDraft(project, 'held-out', 'one');
       assert.equal(await draft('three'), 'busy');
       await records.dropDraft(project, 'held-out', 'two');
+      // It may have written after the second one had cleared.
+      assert.equal(await draft('one', 'clear'), 'taken');
+      assert.equal(await draft('three'), 'busy');
+      await records.dropDraft(project, 'held-out', 'one');
       assert.equal(await draft('three'), 'taken');
       await records.registerDataSet(row(scene), entry(), 'three');
       assert.deepEqual(await records.dataSet(project, 'held-out'), row(scene));
@@ -60,7 +64,7 @@ export const dataSetCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a deleted data set is gone, its name stays taken, and its files are swept once',
+    name: 'a deleted data set is gone, its name stays reserved, and its files are swept once',
     async run(records, scene) {
       const { project, entry } = scene;
       await registered(records, scene);
@@ -84,7 +88,7 @@ export const dataSetCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a data set that a run names is not deleted, and one that is deleted is not named',
+    name: 'a data set that a run uses cannot be deleted, and a deleted one cannot be used',
     async run(records, scene) {
       const { project, entry } = scene;
       await registered(records, scene);
@@ -103,7 +107,7 @@ export const dataSetCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a data set is kept by an open evaluation and by one that a decision rests on, by no other',
+    name: 'a data set is protected by an open evaluation and by one that a decision is based on, by no other',
     async run(records, scene) {
       const { project } = scene;
       await registered(records, scene);
@@ -128,7 +132,7 @@ export const dataSetCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a data set is kept by a private test without naming it, and by an import under way',
+    name: 'a data set is protected by a private test, which is not named, and by a running import',
     async run(records, scene) {
       const { project } = scene;
       await registered(records, scene);

@@ -14,18 +14,18 @@ export const decisionCases: readonly RecordsCase[] = [
       const { start, standing, keyOf, idOf, validate } = await openLifecycle(records, scene);
       await start('rf-1');
       const step = (revision: number, ended?: string) => records.advanceVersion(idOf('rf-1'), { revision, ended });
-      // Nothing is known yet: nothing follows.
+      // No facts are recorded yet, so nothing changes.
       assert.equal((await step(0)).version.state, 'validating');
       assert.equal((await step(7)).version.revision, 0);
       const steps = await Promise.all([validate('rf-1'), validate('rf-1'), validate('rf-1')]);
       assert.deepEqual([...new Set(steps.map(({ version }) => version.revision))], [1]);
       const { version } = await standing('rf-1');
       assert.deepEqual([version.state, version.version, version.digest], ['new', 1, digestOf('rf-1')]);
-      assert.equal((await records.staged(keyOf('rf-1')))?.[0]?.sha256, digestOf('rf-1'));
+      assert.equal((await records.staged(keyOf('rf-1')))?.files[0]?.sha256, digestOf('rf-1'));
       assert.deepEqual(await records.version(scene.project, 'forest', 'rf-1'), version);
-      // What is judged is not staged again.
+      // A validated version is not staged again.
       await records.recordStaged(keyOf('rf-1'), []);
-      assert.equal((await records.staged(keyOf('rf-1')))?.length, 1);
+      assert.equal((await records.staged(keyOf('rf-1')))?.files.length, 1);
       const left = await records.unfiled(keyOf('rf-1'));
       assert.deepEqual(
         left.map(({ revision, from, version: to, command }) => [revision, from, to.state, command]),
@@ -36,7 +36,7 @@ export const decisionCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'what is not valid, or stands open with the same bytes, is invalid and closed',
+    name: 'a submission that is not valid, or has the bytes of an open version, becomes invalid and is closed',
     async run(records, scene) {
       const { start, standing, keyOf, idOf, validate, submit, give } = await openLifecycle(records, scene);
       await start('rf-1');
@@ -56,16 +56,16 @@ export const decisionCases: readonly RecordsCase[] = [
         (await records.advanceVersion(idOf('rf-4'), { revision: 0, ended: 'it broke' })).version.detail,
         'it broke',
       );
-      // After its end the bytes are free.
+      // After its end the bytes can be submitted again.
       assert.equal((await give('rf-2', 'withdraw', 'sam')).came, 'done');
       await start('rf-5');
       assert.equal((await validate('rf-5', 'rf-2')).version.state, 'new');
-      // A number is given to what became new, and never again.
+      // A number is assigned once, when a version becomes new.
       assert.deepEqual([(await standing('rf-2')).version.version, (await standing('rf-5')).version.version], [1, 2]);
     },
   },
   {
-    name: 'a training is followed by its record, and a failed one is tried again',
+    name: 'a training run follows its record, and a failed one is retried',
     async run(records, scene) {
       const { keyOf, idOf, give } = await openLifecycle(records, scene);
       const { project, type } = scene;
@@ -108,13 +108,13 @@ export const decisionCases: readonly RecordsCase[] = [
       await records.recordRun(keyOf('rf-1'), 2, { ...run, metrics: { loss: 0 } });
       assert.deepEqual(await records.run(keyOf('rf-1'), 2), run);
       assert.equal(await records.run(keyOf('rf-1'), 1), undefined);
-      // A result that is there counts, whatever else is said.
+      // An existing result counts, whatever is reported later.
       assert.deepEqual(await step(4, 'its workflow was ended'), ['trained', 5, 2]);
       assert.deepEqual((await records.version(project, 'forest', 'rf-1'))?.run, run);
     },
   },
   {
-    name: 'of two decisions at once upon one revision one is made, the other is stale',
+    name: 'of two concurrent decisions on one revision, one is made and the other is stale',
     async run(records, scene) {
       const { submit, about, record, decide, outcomeOf, standing } = await openLifecycle(records, scene);
       for (let race = 0; race < 10; race++) {
@@ -133,7 +133,7 @@ export const decisionCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a command is decided once: the same again returns how it stands',
+    name: 'a command is decided once: repeating it returns the current state',
     async run(records, scene) {
       const { submit, about, record, decide, outcomeOf, idOf } = await openLifecycle(records, scene);
       await submit('rf-1');
@@ -152,7 +152,7 @@ export const decisionCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a person who is no manager any more decides nothing, also when both come at once',
+    name: 'a person who is no longer a manager cannot decide, even if both happen concurrently',
     async run(records, scene) {
       const { submit, about, record, decide, outcomeOf, standing } = await openLifecycle(records, scene);
       const roles = (...held: 'manager'[]) =>
@@ -174,7 +174,7 @@ export const decisionCases: readonly RecordsCase[] = [
         assert.deepEqual(version.state === 'rejected', came === 'done', `${version.state} and ${came}`);
         assert.ok(['done', 'not-authorized'].includes(came), came);
       }
-      // Whoever is disabled is a member still, and counts nowhere.
+      // A disabled person is still a member, but has no rights.
       const { user, project, entry } = scene;
       await records.createUser(user, false, entry());
       await records.setMember(project, { user, roles: ['manager'] }, entry());
@@ -188,7 +188,7 @@ export const decisionCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a doubt from outside fails the command and leaves the version',
+    name: 'an objection from outside fails the command and leaves the version unchanged',
     async run(records, scene) {
       const { submit, about, record, decide, outcomeOf, standing } = await openLifecycle(records, scene);
       await submit('rf-1');

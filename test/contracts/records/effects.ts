@@ -1,4 +1,4 @@
-// Cases on Records: decisions with effects outside the database, which are pending until these are there; and what rests on decisions.
+// Cases on Records: decisions with effects outside the database, which are pending until these effects are complete; and rows that require decisions.
 import assert from 'node:assert/strict';
 import { openLifecycle } from './lifecycle-scene.ts';
 import type { RecordsCase } from './scene.ts';
@@ -8,7 +8,7 @@ const NO = { args: { reason: 'no' } };
 
 export const auditCases: readonly RecordsCase[] = [
   {
-    name: 'every decision is signed, and approvals, releases and moves of the live pointer have theirs',
+    name: 'every decision is signed, including approvals, releases and moves of the live pointer',
     async run(records, scene) {
       const { released, addApplication, deliver, movePointer, pointerId, addRelease } = await openLifecycle(
         records,
@@ -26,7 +26,7 @@ export const auditCases: readonly RecordsCase[] = [
       const { checked } = await records.verifyDecisions();
       assert.ok(checked >= 6, `${checked} were checked`);
       assert.deepEqual(await problems(), []);
-      // What got out without a decision is named, and what was made live by it.
+      // A release without a decision is reported, and so is its live pointer.
       const third = await addRelease('rf-3');
       await records.announced(third);
       assert.deepEqual(await problems(), [`release ${third} has no decision`]);
@@ -39,7 +39,7 @@ export const auditCases: readonly RecordsCase[] = [
 
 export const effectCases: readonly RecordsCase[] = [
   {
-    name: 'a release is pending until it is announced, and nothing else is decided meanwhile',
+    name: 'a release is pending until it is announced, and no other decision is made in the meantime',
     async run(records, scene) {
       const { approve, about, record, decide, give, standing, idOf } = await openLifecycle(records, scene);
       await approve('rf-1');
@@ -66,7 +66,7 @@ export const effectCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a release that fails is fenced, unless it got out, and the version is as it was',
+    name: 'a failed release is fenced unless it was announced, and the version returns to its previous state',
     async run(records, scene) {
       const { approve, give, standing, idOf } = await openLifecycle(records, scene);
       const why = { reason: 'Corrupt', message: 'the bytes have changed' };
@@ -74,7 +74,7 @@ export const effectCases: readonly RecordsCase[] = [
       const { command } = await give('rf-1', 'release', 'mia');
       const { commandId } = command.body;
       assert.equal((await records.failDecision(idOf('rf-1'), 'another-one', why)).pending?.commandId, commandId);
-      // Whoever ends it in Temporal decides nothing: it is carried out again.
+      // Ending it in Temporal decides nothing: it is repeated.
       const ended = { reason: 'Ended', message: 'ended by an operator' };
       assert.equal((await records.failDecision(idOf('rf-1'), commandId, ended)).pending?.commandId, commandId);
       assert.equal(await records.fenced(`${scene.type}-1`), false);
@@ -97,7 +97,7 @@ export const effectCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'what is live somewhere is not let go, and what is let go never goes live',
+    name: 'a live version keeps its releases, and a withdrawn release never goes live',
     async run(records, scene) {
       const { released, addApplication, deliver, give, standing, movePointer, idOf, pointerId } = await openLifecycle(
         records,
@@ -122,7 +122,7 @@ export const effectCases: readonly RecordsCase[] = [
       const { command, came } = await give('rf-1', 'retire', 'mia');
       assert.equal(came, 'accepted');
       assert.equal(await records.fenced(release), true);
-      // Whoever lists releases, one by one or all, sees what took it back.
+      // Lists and single reads of releases show what withdrew them.
       const { at } = (await records.decision(idOf('rf-1'), command.body.commandId)) ?? {};
       const withdrawn = { decision: 'retire', by: 'mia', reason: '', at };
       const shown = [
@@ -139,11 +139,11 @@ export const effectCases: readonly RecordsCase[] = [
       assert.deepEqual([retired.version.state, retired.closed], ['retired', true]);
       const back = await movePointer('revert', 'mia', { args: { release } });
       assert.equal(back.came, 'failed');
-      assert.match(back.message, /taken back/);
+      assert.match(back.message, /withdrawn/);
     },
   },
   {
-    name: 'whom to wake is said again to whoever did not hear of the decision',
+    name: 'a repeated decision returns the workflows to wake again',
     async run(records, scene) {
       const { released, addApplication, about, record, decide, pointerId } = await openLifecycle(records, scene);
       await addApplication();
@@ -155,7 +155,7 @@ export const effectCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'files that go back to a scientist are noted before their decision is complete',
+    name: 'files returned to a scientist are recorded before the decision is complete',
     async run(records, scene) {
       const { submit, released, give, standing, idOf, evaluate } = await openLifecycle(records, scene);
       await submit('rf-1');
@@ -186,7 +186,7 @@ export const effectCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'until when a rejection can be undone is fixed with it',
+    name: 'the undo window of a rejection is fixed when it is made',
     async run(records, scene) {
       const { submit, give, standing, setPolicy, idOf } = await openLifecycle(records, scene, {
         undoWithinSeconds: 600,
@@ -198,7 +198,7 @@ export const effectCases: readonly RecordsCase[] = [
       assert.ok(rest > 500_000 && rest <= 600_000, `${rest} ms are left`);
       await setPolicy(2, { undoWithinSeconds: 0 });
       assert.equal((await standing('rf-1')).undoUntil, undoUntil);
-      // A tag does not change it either, and time that is left closes nothing.
+      // A tag does not change it either, and an open undo window does not close the version.
       await give('rf-1', 'tag', 'mia', { args: { tags: ['x'] } });
       assert.equal((await standing('rf-1')).undoUntil, undoUntil);
       assert.equal((await records.advanceVersion(idOf('rf-1'), { revision: 3 })).closed, false);
@@ -206,7 +206,7 @@ export const effectCases: readonly RecordsCase[] = [
       assert.equal(undone.came, 'done', undone.message);
       assert.deepEqual([(await standing('rf-1')).version.state, (await standing('rf-1')).undoUntil], ['new', null]);
       await give('rf-1', 'reject', 'mia', NO);
-      // Under the policy of now there is no time at all.
+      // The current policy has no undo window.
       const late = await give('rf-1', 'undo', 'max');
       assert.equal(late.came, 'wrong-state');
       const { revision } = (await standing('rf-1')).version;

@@ -24,7 +24,20 @@ const sftpNode = ({ project }: Scene, node: string): Node => ({
 
 export const importCases: readonly RecordsCase[] = [
   {
-    name: 'an import only moves on, and what has ended stays as it ended',
+    name: 'a resolution stays when a repeated request writes the first row of its import late',
+    async run(records, scene) {
+      const resolution = { revision: 'r', licence: null, files: [], notes: [] };
+      const first = importRow(scene, 'i-1', 'resolving');
+      await records.recordImport({ ...first, resolution }, null);
+      await records.recordImport(first, null);
+      assert.deepEqual(await records.import(scene.project, 'i-1'), { ...first, resolution });
+      const done = importRow(scene, 'i-1', 'done', { updatedAt: at(2) });
+      await records.recordImport(done, null);
+      assert.deepEqual(await records.import(scene.project, 'i-1'), done);
+    },
+  },
+  {
+    name: 'an import only moves forward, and its end is final',
     async run(records, scene) {
       const { project } = scene;
       const write = async (...rows: readonly Import[]) => {
@@ -34,11 +47,11 @@ export const importCases: readonly RecordsCase[] = [
       assert.equal(await known(), undefined);
       const half = importRow(scene, 'i-1', 'fetching', { bytes: 5, updatedAt: at(5) });
       await write(importRow(scene, 'i-1', 'resolving'), half);
-      // A late row of before, whatever its clock says, and an older one of the same state.
+      // A late row of an earlier state, whatever its clock, and an older row of the same state.
       await write(importRow(scene, 'i-1', 'resolving', { updatedAt: at(9) }));
       await write({ ...half, bytes: 3, updatedAt: at(4) });
       assert.deepEqual(await known(), half);
-      // A clock that is behind does not hold a state back.
+      // A clock that is behind does not delay a state.
       const done = importRow(scene, 'i-1', 'done', { bytes: 9, detail: 'there', updatedAt: at(2) });
       await write(done, { ...half, updatedAt: at(20) }, importRow(scene, 'i-1', 'failed', { updatedAt: at(20) }));
       assert.deepEqual(await known(), done);
@@ -74,7 +87,7 @@ export const importCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a node is replaced and removed, and a write that comes late again changes nothing',
+    name: 'a node is replaced and removed, and a late repeated write changes nothing',
     async run(records, scene) {
       const { project, entry } = scene;
       await setProject(records, scene);

@@ -1,6 +1,7 @@
-// The contract of Records, the installation: whose they are, checkpoints, the pause after a restore, and numbers given once.
+// The contract of Records, the installation: owner, checkpoints, the pause after a restore, and numbers assigned once.
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Finding } from '../../../activities/installation.ts';
 import type { Records } from '../../../activities/records.ts';
 import { RESTORED } from '../../../workflows/domain/failures.ts';
@@ -11,8 +12,17 @@ const finding = (system: Finding['system'], text: string): Finding => ({ system,
 
 async function accept(records: Records, scene: Scene, some: Partial<Parameters<Records['acceptRestore']>[0]> = {}) {
   const { tick, keys } = await records.known();
-  await records.acceptRestore({ tick, numbers: [], keys, voidTokens: false, ...some }, scene.entry());
+  const { findings = [] } = (await records.paused()) ?? {};
+  await records.acceptRestore({ tick, numbers: [], keys, voidTokens: false, findings, ...some }, scene.entry());
 }
+
+async function pause(records: Records, scene: Scene, findings: readonly Finding[]): Promise<void> {
+  const { accepted } = await records.known();
+  assert.equal(await records.pause(findings, scene.entry(), accepted), true);
+}
+
+/** Long enough for clocks in milliseconds. */
+const PAUSE_MS = 1_500;
 
 const numbersOf = async (records: Records, { type }: Scene) =>
   (await records.known()).numbers.find((one) => one.type === type);
@@ -31,7 +41,7 @@ export const installationCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'checkpoints count on, name the last row of the audit, and come only when it has grown',
+    name: 'checkpoints are numbered, name the last audit row, and are written only when the audit has grown',
     async run(records, { entry, user }) {
       const installation = await records.claimInstallation(randomUUID());
       await records.record([entry()], []);
@@ -57,8 +67,8 @@ export const installationCases: readonly RecordsCase[] = [
       await records.claimInstallation(randomUUID());
       await accept(records, scene);
       assert.equal(await records.paused(), undefined);
-      await records.pause([finding('areas', 'first'), finding('git', 'first')], scene.entry());
-      await records.pause([finding('areas', 'second')], scene.entry());
+      await pause(records, scene, [finding('areas', 'first'), finding('git', 'first')]);
+      await pause(records, scene, [finding('areas', 'second')]);
       const texts = (await records.paused())?.findings.map(({ system, text }) => `${system} ${text}`).sort();
       assert.deepEqual(texts, ['areas second', 'git first']);
       await records.kept('areas', 9);
@@ -71,7 +81,7 @@ export const installationCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'an accepted restore gives no number up to the floor again, and may void the tokens of people and applications',
+    name: 'an accepted restore assigns no number up to the floor again, and may void the tokens of people and applications',
     async run(records, scene) {
       await records.claimInstallation(randomUUID());
       await setProject(records, scene);
@@ -87,14 +97,14 @@ export const installationCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'while all is paused no decision is made, and afterwards the same command is decided',
+    name: 'no decision is made during a pause, and the same command is decided afterwards',
     async run(records, scene) {
       const { submit, about, record, decide, standing } = await openLifecycle(records, scene);
       await submit('rf-1');
       const command = await about('rf-1', 'withdraw', 'sam');
       await record(command);
       await records.claimInstallation(randomUUID());
-      await records.pause([finding('areas', 'older')], scene.entry());
+      await pause(records, scene, [finding('areas', 'older')]);
       try {
         await assert.rejects(decide(command), { code: RESTORED });
         await assert.rejects(records.openDelivery(`application/${scene.application}/${scene.type}`), {
@@ -105,6 +115,118 @@ export const installationCases: readonly RecordsCase[] = [
         await accept(records, scene);
       }
       assert.equal((await decide(command)).version.state, 'withdrawn');
+    },
+  },
+  {
+    name: 'what was found before a restore was accepted does not pause again',
+    async run(records, scene) {
+      await records.claimInstallation(randomUUID());
+      const { accepted } = await records.known();
+      await pause(records, scene, [finding('areas', 'older')]);
+      await accept(records, scene);
+      const stale = scene.entry();
+      assert.equal(await records.pause([finding('areas', 'older')], stale, accepted), false);
+      assert.equal(await records.paused(), undefined);
+      assert.deepEqual(
+        (await records.audit({ subject: stale.subject })).rows.filter((row) => row.entry.key === stale.key),
+        [],
+      );
+      // A look that began after it pauses.
+      await pause(records, scene, [finding('areas', 'older')]);
+      await accept(records, scene);
+    },
+  },
+  {
+    name: 'a restore is accepted only with all that was found, and checkpoints never count back',
+    async run(records, scene) {
+      await records.claimInstallation(randomUUID());
+      await pause(records, scene, [finding('areas', 'older')]);
+      const seen = (await records.paused())?.findings ?? [];
+      await pause(records, scene, [finding('git', 'was found meanwhile')]);
+      await assert.rejects(accept(records, scene, { findings: seen }), /was found meanwhile.*ocdl restore list/);
+      assert.equal((await records.paused())?.findings.length, 2);
+      const { tick } = await records.known();
+      await accept(records, scene, { tick: 0 });
+      assert.deepEqual([await records.paused(), (await records.known()).tick], [undefined, tick]);
+    },
+  },
+  {
+    name: 'a pause does not count in the time for an undo',
+    async run(records, scene) {
+      const { submit, give, standing, idOf, setPolicy } = await openLifecycle(records, scene, { undoWithinSeconds: 1 });
+      await submit('rf-1');
+      await submit('rf-2');
+      const advance = async (submission: string) =>
+        records.advanceVersion(idOf(submission), { revision: (await standing(submission)).version.revision });
+      assert.equal((await give('rf-2', 'reject', 'mia', { args: { reason: 'no' } })).came, 'done');
+      await sleep(1_000);
+      // Enough for the steps after the pause on a busy machine.
+      await setPolicy(2, { undoWithinSeconds: 8 });
+      assert.equal((await give('rf-1', 'reject', 'mia', { args: { reason: 'no' } })).came, 'done');
+      const [before, over] = [(await standing('rf-1')).undoUntil, (await standing('rf-2')).undoUntil];
+      await records.claimInstallation(randomUUID());
+      await pause(records, scene, [finding('areas', 'older')]);
+      try {
+        await sleep(Math.max(PAUSE_MS, Date.parse(before ?? '') - Date.now() + 100));
+        // It must not close while people cannot decide.
+        await assert.rejects(advance('rf-1'), { code: RESTORED });
+      } finally {
+        await accept(records, scene);
+      }
+      const { undoUntil, closed } = await advance('rf-1');
+      assert.equal(closed, false);
+      assert.ok(Date.parse(undoUntil ?? '') - Date.parse(before ?? '') >= PAUSE_MS, `${before} became ${undoUntil}`);
+      // What was over before the pause stays over.
+      assert.deepEqual(
+        [(await standing('rf-2')).undoUntil, (await give('rf-2', 'undo', 'max')).came],
+        [over, 'wrong-state'],
+      );
+      const { came, message } = await give('rf-1', 'undo', 'max');
+      assert.equal(came, 'done', message);
+      assert.equal((await advance('rf-2')).closed, true);
+    },
+  },
+  {
+    name: 'a pause does not count in the time without labels after which a scan is closed',
+    async run(records, scene) {
+      const { submit, idOf } = await openLifecycle(records, scene);
+      await submit('rf-1');
+      const id = idOf('rf-1');
+      // Its end is ten seconds off, so that it does not depend on the pauses of other cases.
+      const since = new Date(Date.parse(await records.clock()) - 60_000).toISOString();
+      const quiet = { since, forMs: 70_000 };
+      await records.claimInstallation(randomUUID());
+      await pause(records, scene, [finding('areas', 'older')]);
+      try {
+        await sleep(PAUSE_MS);
+        await assert.rejects(records.closeQuiet(id, quiet), { code: RESTORED });
+      } finally {
+        await accept(records, scene);
+      }
+      const { until } = await records.closeQuiet(id, quiet);
+      assert.ok(Date.parse(until ?? '') >= Date.parse(since) + quiet.forMs + PAUSE_MS, `${since} became ${until}`);
+      assert.equal((await records.start(id))?.closedAt, null);
+      const later = { ...quiet, since: await records.clock() };
+      assert.deepEqual(await records.closeQuiet(id, { ...later, forMs: 0 }), { until: null });
+      assert.notEqual((await records.start(id))?.closedAt, null);
+    },
+  },
+  {
+    name: 'a retired key signs nothing new until a home that has no other one registers it again',
+    async run(records, scene) {
+      const [old, other] = [`${scene.user}-1`, `${scene.user}-2`];
+      await records.claimInstallation(randomUUID());
+      const { keys } = await records.known();
+      assert.deepEqual(await records.registerKeys({ [old]: '11'.repeat(32) }), [old]);
+      await accept(records, scene, { keys });
+      assert.deepEqual(await records.registerKeys({ [old]: '11'.repeat(32) }, false), []);
+      assert.deepEqual(await records.registerKeys({ [old]: '11'.repeat(32), [other]: '22'.repeat(32) }), [other]);
+      // Workflows may still get commands that it signed.
+      const known = await records.keys();
+      assert.deepEqual([known[old], known[other]], ['11'.repeat(32), '22'.repeat(32)]);
+      assert.equal((await records.known()).keys.includes(old), false);
+      await accept(records, scene, { keys });
+      assert.deepEqual(await records.registerKeys({ [old]: '11'.repeat(32) }), [old]);
     },
   },
   {
@@ -124,7 +246,7 @@ export const installationCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'the newest manifest of a type is known, and announced releases without one are found',
+    name: 'the newest manifest of a type is returned, and announced releases without a manifest are found',
     async run(records, scene) {
       await setProject(records, scene);
       const [first, second] = [await allot(records, scene, 1, 'c-1'), await allot(records, scene, 2, 'c-2')];

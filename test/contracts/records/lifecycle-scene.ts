@@ -1,4 +1,4 @@
-// A scene with people, a key, a test set and a version on its way: what cases on decisions play in.
+// The scene of cases on decisions: people, a key, a test set and a version in progress.
 import assert from 'node:assert/strict';
 import { generateKeyPairSync, randomUUID, sign as signBytes } from 'node:crypto';
 import canonicalize from 'canonicalize';
@@ -115,7 +115,7 @@ export async function openLifecycle(
     readonly inStaging?: boolean;
   }
 
-  /** Asks for an evaluation of a version; the function it returns ends it and says the digest of its report. */
+  /** Requests an evaluation of a version; the returned function ends it and returns the digest of its report. */
   async function ask(submission: string, asked: Asked = {}): Promise<() => Promise<string>> {
     const { actor = 'mia', roles = people[actor] ?? [], dataset = 'held-out', metrics = {} } = asked;
     const evaluation = asked.evaluation ?? `e-${randomUUID().slice(0, 8)}`;
@@ -138,7 +138,7 @@ export async function openLifecycle(
 
   const evaluate = async (submission: string, asked: Asked = {}): Promise<string> => (await ask(submission, asked))();
 
-  /** A command about a version as it stands. */
+  /** A command about the current state of a version. */
   async function about(submission: string, name: string, actor: string, given: Partial<CommandBody> = {}) {
     const { version } = await standing(submission);
     const { revision, digest } = version;
@@ -160,7 +160,7 @@ export async function openLifecycle(
     return outcome.status === 'refused' ? outcome.reason : outcome.status;
   }
 
-  /** Records and decides a command; what became of it, in a word, and the message. */
+  /** Records and decides a command; returns its outcome and message. */
   async function give(submission: string, name: string, actor: string, given: Partial<CommandBody> = {}) {
     const command = await about(submission, name, actor, given);
     const row = await record(command);

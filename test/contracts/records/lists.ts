@@ -24,7 +24,7 @@ async function writeEvaluations(records: Records, rows: readonly Evaluation[]): 
   for (const row of rows) await records.record([], [{ kind: 'evaluation', row }]);
 }
 
-/** Every row of a list, in pages of two, none of them short but the last. */
+/** Every row of a list, in pages of two; only the last may be shorter. */
 async function pagesOf<Row>(
   read: (page: { limit: number; after?: string }) => Promise<{ rows: readonly Row[]; next?: string }>,
 ) {
@@ -110,7 +110,7 @@ export const listCases: readonly RecordsCase[] = [
         [{ model: 'forest', state: 'new', author: 'sam', tag: 'small', text: 'rf 1', type }, ['rf-1']],
       ];
       for (const [filter, expected] of cases) assert.deepEqual(await named(filter), expected, JSON.stringify(filter));
-      // What a version is filtered by follows it.
+      // The filter index follows the version.
       await writeVersions(records, [
         versionRow(scene, { submission: 'rf-1', revision: 2, tags: ['slow'], state: 'approved', updatedAt: at(60) }),
       ]);
@@ -163,7 +163,7 @@ export const listCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a page of evaluations has what a person may see, and is full',
+    name: 'a page of evaluations is full and has only what the person may see',
     async run(records, scene) {
       const { project } = scene;
       await writeVersions(records, [versionRow(scene, { submission: 'rf-1', author: 'sam' })]);

@@ -21,7 +21,7 @@ const applicationOf = async (records: Records, { application }: Scene) => {
 
 export const typeCases: readonly RecordsCase[] = [
   {
-    name: 'a project gets more types, each once, none of another project’s, and no more than it may have',
+    name: 'a project gets further types, each once, none of another project’s, up to its limit',
     async run(records, scene) {
       const { project, type, entry } = scene;
       await setProject(records, scene);
@@ -40,7 +40,7 @@ export const typeCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a type is consumed by its own project and, while granted, by another',
+    name: 'a type is consumed by its own project and, while granted, by another one',
     async run(records, scene) {
       const { project, type, entry } = scene;
       await setProject(records, scene);
@@ -55,7 +55,7 @@ export const typeCases: readonly RecordsCase[] = [
       for (let times = 0; times < 2; times++) await grant(true);
       assert.equal(await records.mayConsume(consumer, type), true);
       assert.deepEqual(await records.typeAccess(project), [{ type, owner: project, consumers: [consumer] }]);
-      // Who else consumes it is the owner's affair.
+      // Only the owner sees the other consumers.
       assert.deepEqual(await records.typeAccess(consumer), [
         { type, owner: project, consumers: [] },
         { type: `${type}-x`, owner: consumer, consumers: [] },
@@ -71,7 +71,7 @@ export const typeCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'an application changes from the revision that was seen, once',
+    name: 'an application is changed from its current revision, once',
     async run(records, scene) {
       const { project, type, application, entry } = scene;
       await setApplication(records, scene);
@@ -104,7 +104,7 @@ export const typeCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a type that is live is not removed; a removed one takes no release and keeps its history',
+    name: 'a live type cannot be removed; a removed one accepts no release and keeps its history',
     async run(records, scene) {
       const { project, type, application, entry } = scene;
       await setApplication(records, scene);
@@ -126,7 +126,29 @@ export const typeCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a type is not removed and made live at once',
+    name: 'types of an application whose workflow has no recorded start are listed',
+    async run(records, scene) {
+      const { project, type, application, entry } = scene;
+      await setApplication(records, scene);
+      await records.addTypes(project, [`${type}-b`], entry());
+      const two = { ...(await applicationOf(records, scene)), revision: 1, types: [type, `${type}-b`] };
+      await records.changeApplication(two, entry());
+      const listed = async () =>
+        (await records.unstartedTypes(1_000)).filter((found) => found.application === application);
+      const row = { application, project, owner: two.owner };
+      assert.deepEqual(await listed(), [
+        { ...row, type },
+        { ...row, type: `${type}-b` },
+      ]);
+      assert.equal((await records.unstartedTypes(1)).length, 1);
+      const input = { application, type };
+      const start = { workflowId: `application/${application}/${type}`, type: 'application', input } as const;
+      await records.recordStart({ ...start, askedBy: 'dan', roles: [], project }, entry(), []);
+      assert.deepEqual(await listed(), [{ ...row, type: `${type}-b` }]);
+    },
+  },
+  {
+    name: 'a type cannot be removed and go live concurrently',
     async run(records, scene) {
       const { project, type, entry } = scene;
       await setApplication(records, scene);
@@ -146,13 +168,13 @@ export const typeCases: readonly RecordsCase[] = [
         const { types } = await applicationOf(records, scene);
         const pointer = await records.livePointer(scene.application, racing.type);
         assert.equal(types.includes(racing.type), pointer.release === release);
-        // The next race begins without what is live.
+        // The next race starts without a live release.
         if (pointer.release) scene = await another(records, scene);
       }
     },
   },
   {
-    name: 'what was ever live is known, and nothing else',
+    name: 'returns every release that was ever live, and no other',
     async run(records, scene) {
       const { application, type } = scene;
       await setApplication(records, scene);

@@ -14,7 +14,7 @@ async function auditOf(records: Records, project: string) {
 
 export const passageCases: readonly RecordsCase[] = [
   {
-    name: 'hostile text is kept: nothing that a command holds stops its record',
+    name: 'hostile text is stored: no content of a command prevents its recording',
     async run(records, scene) {
       const hostile = 'a\u0000b \ud800 \\u0000 "; drop table x; --';
       const version = versionRow(scene, { detail: hostile });
@@ -25,7 +25,7 @@ export const passageCases: readonly RecordsCase[] = [
       const [row] = await auditOf(records, scene.project);
       assert.equal(
         row?.entry.reason,
-        // Half a surrogate pair has no form in RFC 8785; the rest stays.
+        // A lone surrogate has no representation in RFC 8785; the rest is kept.
         hostile.replace('\ud800', '\ufffd'),
       );
       const stored = await records.version(scene.project, 'forest', 'rf-1');
@@ -47,7 +47,7 @@ export const passageCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'an older version row never takes the place of a newer one',
+    name: 'an older version row never replaces a newer one',
     async run(records, scene) {
       const entry = scene.entry();
       const write = (row: ReturnType<typeof versionRow>) => records.record([entry], [{ kind: 'version', row }]);
@@ -75,7 +75,7 @@ export const passageCases: readonly RecordsCase[] = [
           { kind: 'evaluation', row: evaluationRow(scene) },
           { kind: 'evaluation', row: done },
           { kind: 'delivery', row: deliveryRow(scene, release, { updatedAt: at(3) }) },
-          // A clock that is behind does not hold a state back.
+          // A clock that is behind does not delay a state.
           { kind: 'delivery', row: failed },
           { kind: 'scan', row: scanRow(scene) },
           { kind: 'scan', row: labelled },
@@ -97,7 +97,7 @@ export const passageCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a delivery that is stopped keeps what its gates have said',
+    name: 'a stopped delivery keeps its gate results',
     async run(records, scene) {
       const release = `${scene.type}-1`;
       const gates = [{ gate: 'function', passed: true, detail: '3 of 3', seconds: 1 }];
@@ -105,19 +105,19 @@ export const passageCases: readonly RecordsCase[] = [
       const stopped = deliveryRow(scene, release, {
         state: 'failed',
         gates: [],
-        detail: 'taken back',
+        detail: 'withdrawn',
         updatedAt: at(2),
       });
       for (const row of [gating, stopped]) await records.record([], [{ kind: 'delivery', row }]);
       assert.deepEqual(await records.delivery(scene.application, release), { ...stopped, gates });
       const more = [...gates, { gate: 'load', passed: false, detail: 'slow', seconds: 2 }];
-      const told = { ...stopped, gates: more, updatedAt: at(3) };
-      await records.record([], [{ kind: 'delivery', row: told }]);
-      assert.deepEqual(await records.delivery(scene.application, release), told);
+      const expected = { ...stopped, gates: more, updatedAt: at(3) };
+      await records.record([], [{ kind: 'delivery', row: expected }]);
+      assert.deepEqual(await records.delivery(scene.application, release), expected);
     },
   },
   {
-    name: 'each submission has its own version number, for ever the same',
+    name: 'each submission has its own version number, which never changes',
     async run(records, scene) {
       const { start, validate, standing } = await openLifecycle(records, scene);
       const submitted = async (n: number) => {
@@ -134,7 +134,7 @@ export const passageCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'the same bytes while a submission is open are a conflict that names it',
+    name: 'submitting the bytes of an open submission is a conflict that names it',
     async run(records, { project }) {
       const digest = digestOf(project);
       await records.claimDigest(project, 'forest', 'rf-1', digest);
@@ -155,7 +155,7 @@ export const passageCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'of many claims on the same bytes at once one holds',
+    name: 'of many concurrent claims on the same bytes, one wins',
     async run(records, { project }) {
       const claims = twenty.map((n) => records.claimDigest(project, 'forest', `rf-${n}`, digestOf(project)));
       const settled = await Promise.allSettled(claims);

@@ -17,7 +17,7 @@ const token = (scene: Scene, id: string) => ({
 
 export const peopleCases: readonly RecordsCase[] = [
   {
-    name: 'the same user twice is harmless, with another admin flag a conflict',
+    name: 'creating the same user twice is harmless; with a different admin flag it is a conflict',
     async run(records, { user, entry }) {
       await records.createUser(user, true, entry());
       await records.createUser(user, true, entry());
@@ -29,7 +29,7 @@ export const peopleCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a token opens for its holder until it is revoked',
+    name: 'a token is accepted for its holder until it is revoked',
     async run(records, scene) {
       const { user, entry } = scene;
       await records.createUser(user, true, entry());
@@ -51,7 +51,7 @@ export const peopleCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'an expired token does not open, one that expires later does',
+    name: 'an expired token is refused, one that expires later is accepted',
     async run(records, scene) {
       const { user, entry } = scene;
       await records.createUser(user, false, entry());
@@ -66,7 +66,7 @@ export const peopleCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a job token carries its grant; a token is of one holder who exists',
+    name: 'a job token carries its grant; a token belongs to one existing holder',
     async run(records, scene) {
       const { user, entry, application } = scene;
       const job: JobGrant = {
@@ -82,7 +82,7 @@ export const peopleCases: readonly RecordsCase[] = [
       await records.createUser(application, true, entry());
       const ofApplication = { ...token(scene, 'app'), kind: 'application' as const, name: application };
       await records.issueToken(ofApplication, entry());
-      // The administrator of the same name is somebody else.
+      // The administrator with the same name is a different person.
       assert.equal((await records.principal(ofApplication.sha256))?.admin, false);
       await records.issueToken(ofApplication, entry());
       await fails(
@@ -93,7 +93,7 @@ export const peopleCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a token tells how its holder stands in a project',
+    name: 'a token gives its holder’s role in a project',
     async run(records, scene) {
       const { user, entry, application } = scene;
       const types = [`${scene.type}-b`, `${scene.type}-a`];
@@ -120,7 +120,7 @@ export const peopleCases: readonly RecordsCase[] = [
       );
       const rolesAt = async (sha256: Digest, project: string) =>
         (await records.principalIn(sha256, project))?.standing?.roles;
-      // The user of the application's name is somebody else.
+      // The user with the application's name is a different principal.
       const named = { ...token(scene, 'named'), name: application };
       const ofApplication = { ...token(scene, 'app'), kind: 'application' as const, name: application };
       for (const each of [named, ofApplication]) await records.issueToken(each, entry());
@@ -132,7 +132,7 @@ export const peopleCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a disabled user opens nothing and is shown as disabled, until they are enabled again',
+    name: 'a disabled user’s tokens are refused and the user is shown as disabled, until enabled again',
     async run(records, scene) {
       const { user, project, entry } = scene;
       await setProject(records, scene);
@@ -155,10 +155,10 @@ export const peopleCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'an administrator is made and unmade, and what is not given stays',
+    name: 'a user becomes an administrator and stops being one; omitted fields stay unchanged',
     async run(records, scene) {
       const { user, entry } = scene;
-      // Somebody else is left.
+      // Another administrator remains.
       await records.createUser(`${user}-2`, true, entry());
       await records.createUser(user, false, entry());
       await records.issueToken(token(scene, 'one'), entry());
@@ -170,7 +170,7 @@ export const peopleCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a token is found by its id, and the jobs’ tokens that still work are listed by page',
+    name: 'a token is found by its id, and valid job tokens are listed by page',
     async run(records, scene) {
       const { user, entry } = scene;
       await records.createUser(user, false, entry());
@@ -197,7 +197,7 @@ export const peopleCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a project and its types exist once; a refused project leaves nothing',
+    name: 'a project and its types are created once; a refused project leaves nothing behind',
     async run(records, scene) {
       const { project, type, entry } = scene;
       const policy = { ...defaultPolicy, quorum: 2, thresholds: { average_precision: 0.7 } };
@@ -215,7 +215,7 @@ export const peopleCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'roles are replaced and removed, and an earlier write that comes late again changes nothing',
+    name: 'roles are replaced and removed, and a late repeated write changes nothing',
     async run(records, scene) {
       const { project, user, entry } = scene;
       await setProject(records, scene);
@@ -250,6 +250,20 @@ export const peopleCases: readonly RecordsCase[] = [
       await records.setPolicy(project, second, key);
       assert.deepEqual((await records.project(project))?.policy, third);
       await fails(records.setPolicy('nowhere', second, entry()), 'NotFound', 'nowhere');
+    },
+  },
+  {
+    name: 'a version of a policy keeps its content: of concurrent changes one comes first',
+    async run(records, scene) {
+      const { project, entry } = scene;
+      await setProject(records, scene);
+      const policies = [3, 1].map((quorum) => ({ ...defaultPolicy, version: 2, quorum }));
+      const set = await Promise.allSettled(policies.map((one) => records.setPolicy(project, one, entry())));
+      const inForce = policies.filter((_, i) => set[i]?.status === 'fulfilled');
+      assert.deepEqual([(await records.project(project))?.policy], inForce);
+      await fails(records.setPolicy(project, { ...defaultPolicy, version: 2 }, entry()), 'Conflict', 'policy 2');
+      await fails(records.setPolicy(project, { ...defaultPolicy, version: 1 }, entry()), 'Conflict', 'policy 2');
+      assert.deepEqual([(await records.project(project))?.policy], inForce);
     },
   },
 ];

@@ -1,12 +1,13 @@
 // Cases on Records: deliveries with their gates, moves of the live pointer by people, and labels.
 import assert from 'node:assert/strict';
+import { defaultPolicy } from '../../../workflows/domain/model.ts';
 import { openLifecycle, signed } from './lifecycle-scene.ts';
 import type { RecordsCase } from './scene.ts';
-import { scanRow } from './scene.ts';
+import { addApplication, scanRow } from './scene.ts';
 
 export const pointerCases: readonly RecordsCase[] = [
   {
-    name: 'the next delivery is the oldest announced release after where the application began',
+    name: 'the next delivery is the oldest announced release after the application’s start',
     async run(records, scene) {
       const { released, addApplication, addRelease, pointerId, deliver, give, idOf } = await openLifecycle(
         records,
@@ -14,10 +15,10 @@ export const pointerCases: readonly RecordsCase[] = [
       );
       await released('rf-1');
       const second = await released('rf-2');
-      // Numbered and not announced: it is nobody's yet.
+      // Numbered but not announced: no application sees it yet.
       const hidden = await addRelease('rf-9');
       await addApplication();
-      // A new application begins with the newest release that stands.
+      // A new application starts with the newest release that is not withdrawn.
       assert.deepEqual((await records.applicationStanding(pointerId)).wake, []);
       const next = async () => (await records.openDelivery(pointerId)).release?.release ?? null;
       assert.equal(await next(), second);
@@ -27,12 +28,12 @@ export const pointerCases: readonly RecordsCase[] = [
       assert.equal((await records.delivery(scene.application, second))?.state, 'received');
       const of = { application: scene.application, type: scene.type, release: second };
       assert.equal((await records.concludeDelivery(of)).state, 'deploying');
-      // A run of it that comes again may still find what is there; once it is live there is nothing more to do.
+      // A repeated run still finds its delivery; once it is live there is nothing left to do.
       const isOver = async () => (await records.start(`delivery/${scene.application}/${second}`))?.closedAt !== null;
       assert.equal(await isOver(), false);
       assert.ok((await deliver(second)).moved);
       assert.equal(await isOver(), true);
-      // Whoever resumes the application tells the lifecycles that may not have heard.
+      // Resuming the application wakes the lifecycles again.
       assert.deepEqual((await records.applicationStanding(pointerId)).wake, [idOf('rf-2')]);
       assert.equal(await next(), null);
       await records.announced(hidden);
@@ -48,7 +49,7 @@ export const pointerCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a release goes live only when every gate that is configured has passed it',
+    name: 'a release goes live only after passing every configured gate',
     async run(records, scene) {
       const { released, addApplication, pointerId, deliver } = await openLifecycle(records, scene);
       await addApplication(['integrity', 'function']);
@@ -73,7 +74,7 @@ export const pointerCases: readonly RecordsCase[] = [
       assert.deepEqual([failed.state, failed.detail], ['failed', 'gate function: function said so']);
       assert.deepEqual(failed.gates, [result('integrity', true), result('function', false)]);
       assert.notEqual((await records.start(`delivery/${scene.application}/${release}`))?.closedAt, null);
-      // The newest result of a gate counts; a result that is written twice is one.
+      // The newest result of a gate counts; a repeated result is stored once.
       for (const _ of [1, 2]) await records.recordGate(of, result('function', true, 2));
       assert.deepEqual(await records.missingGates(of), []);
       assert.ok((await deliver(release)).moved);
@@ -81,7 +82,7 @@ export const pointerCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a delivery ends with its reason: a failed gate, what it was told, gates that were not run',
+    name: 'a delivery ends with its reason: a failed gate, a given reason, gates that did not run',
     async run(records, scene) {
       const { released, addApplication, pointerId } = await openLifecycle(records, scene);
       await addApplication(['integrity', 'function']);
@@ -92,16 +93,16 @@ export const pointerCases: readonly RecordsCase[] = [
         const { state, detail } = await records.concludeDelivery(of, ended);
         return [state, detail];
       };
-      assert.deepEqual(await end(), ['failed', 'gates that were not run: integrity, function']);
-      assert.deepEqual(await end('taken back'), ['failed', 'taken back']);
+      assert.deepEqual(await end(), ['failed', 'gates that did not run: integrity, function']);
+      assert.deepEqual(await end('withdrawn'), ['failed', 'withdrawn']);
       await records.recordGate(of, { gate: 'integrity', passed: false, detail: 'other bytes', seconds: 1 });
-      assert.deepEqual(await end('taken back'), ['failed', 'gate integrity: other bytes']);
+      assert.deepEqual(await end('withdrawn'), ['failed', 'gate integrity: other bytes']);
       const { rows } = await records.audit({ project: scene.project });
       // Its entries say the same, with what the gates found: one for each attempt.
       assert.deepEqual(
         rows.flatMap(({ entry: { kind, reason, detail } }) => (kind === 'delivery.failed' ? [[reason, detail]] : [])),
         [
-          ['gates that were not run: integrity, function', { release, gates: [] }],
+          ['gates that did not run: integrity, function', { release, gates: [] }],
           [
             'gate integrity: other bytes',
             { release, gates: [{ gate: 'integrity', passed: false, detail: 'other bytes', seconds: 1 }] },
@@ -111,7 +112,7 @@ export const pointerCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'an older version of a model never goes live over a newer one but by a revert',
+    name: 'an older version of a model replaces a newer live one only by a revert',
     async run(records, scene) {
       const { released, release, approve, addApplication, deliver, movePointer, pointerId } = await openLifecycle(
         records,
@@ -120,10 +121,10 @@ export const pointerCases: readonly RecordsCase[] = [
       await addApplication();
       const first = await released('rf-1');
       await approve('rf-2');
-      // Released again, the older version has the higher sequence.
       await deliver(first);
-      const again = await release('rf-1');
       const second = await release('rf-2');
+      // Released again before the newer one is live, the older version has the higher sequence.
+      const again = await release('rf-1');
       await deliver(second);
       assert.deepEqual(await deliver(again), { moved: false, why: 'older' });
       assert.deepEqual(await deliver(first), { moved: false, why: 'older' });
@@ -134,7 +135,58 @@ export const pointerCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a pointer is moved back or emptied by one decision, with its deliveries, and then nothing else is under way',
+    name: 'after a revert or a take-down no release below the highest live one is delivered',
+    async run(records, scene) {
+      const { released, addApplication, addRelease, deliver, movePointer, pointerId } = await openLifecycle(
+        records,
+        scene,
+      );
+      await addApplication();
+      const next = async () => (await records.openDelivery(pointerId)).release?.release ?? null;
+      const first = await released('rf-1');
+      await records.applicationStanding(pointerId);
+      await deliver(first);
+      // Its announcement takes longer than that of the next number.
+      const late = await addRelease('rf-7');
+      const third = await released('rf-3');
+      await deliver(third);
+      await records.announced(late);
+      assert.equal(await next(), null);
+      const back = await movePointer('revert', 'mia', { args: { release: first } });
+      assert.equal(back.came, 'accepted', back.message);
+      assert.equal(await next(), null);
+      await records.completePointer(pointerId, back.command.body.commandId, '');
+      const down = await movePointer('take-down', 'mia');
+      assert.equal(down.came, 'accepted', down.message);
+      assert.equal(await next(), null);
+      const fourth = await released('rf-4');
+      assert.equal(await next(), fourth);
+    },
+  },
+  {
+    name: 'a type that an application consumes again continues with the newest release that stands',
+    async run(records, scene) {
+      const { released, addApplication, pointerId } = await openLifecycle(records, scene);
+      await addApplication();
+      await records.applicationStanding(pointerId);
+      const change = async (types: readonly string[]) => {
+        const before = await records.application(scene.application);
+        assert.ok(before);
+        await records.changeApplication({ ...before, types, revision: before.revision + 1 }, scene.entry());
+      };
+      const other = `${scene.type}-other`;
+      await records.addTypes(scene.project, [other], scene.entry());
+      await change([other]);
+      await released('rf-1');
+      const second = await released('rf-2');
+      const next = async () => (await records.openDelivery(pointerId)).release?.release ?? null;
+      assert.equal(await next(), null);
+      await change([other, scene.type]);
+      assert.equal(await next(), second);
+    },
+  },
+  {
+    name: 'one decision moves the pointer back or empties it, with its deliveries, and leaves no other in progress',
     async run(records, scene) {
       const { released, addApplication, deliver, movePointer, pointerId, idOf, outcomeOf } = await openLifecycle(
         records,
@@ -149,7 +201,7 @@ export const pointerCases: readonly RecordsCase[] = [
       assert.equal(back.came, 'accepted', back.message);
       assert.deepEqual(back.decided?.pending, { commandId, name: 'revert', release: first });
       assert.deepEqual(back.decided?.wake, [idOf('rf-1'), idOf('rf-2')]);
-      // Decided again it is the same, and says again whom to wake.
+      // Repeating the decision returns the same result, including whom to wake.
       const again = await records.decidePointer(pointerId, back.command);
       assert.deepEqual([again.pointer.generation, again.wake], [3, back.decided?.wake]);
       const state = async (release: string) => (await records.delivery(scene.application, release))?.state;
@@ -174,7 +226,7 @@ export const pointerCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a revert goes to what was live there, and of many at once one is made',
+    name: 'a revert goes to an earlier live release, and of many concurrent reverts one is made',
     async run(records, scene) {
       const { released, addApplication, deliver, movePointer, pointerId, outcomeOf, record } = await openLifecycle(
         records,
@@ -207,11 +259,72 @@ export const pointerCases: readonly RecordsCase[] = [
       assert.equal((await records.livePointer(scene.application, scene.type)).generation, 3);
     },
   },
+  {
+    name: 'a revert after the grant of its type was revoked moves nothing',
+    async run(records, scene) {
+      const { released, deliver, movePointer, record, outcomeOf, pointerId } = await openLifecycle(records, scene);
+      const { project, type, application, entry } = scene;
+      const consumer = `${project}-c`;
+      await records.createProject({ project: consumer, types: [], policy: defaultPolicy }, entry());
+      await records.setMember(consumer, { user: 'dan', roles: ['developer'] }, entry());
+      const grant = (granted: boolean) => records.setTypeGrant({ owner: project, type, consumer, granted }, entry());
+      await grant(true);
+      await addApplication(records, { ...scene, project: consumer }, application);
+      const start = { workflowId: pointerId, type: 'application', input: { application, type } } as const;
+      await records.recordStart({ ...start, askedBy: 'dan', roles: [], project: consumer }, entry(), []);
+      const first = await released('rf-1');
+      await deliver(first);
+      await grant(false);
+      // What is live may always be taken down.
+      const { command } = await movePointer('take-down', 'dan');
+      await records.completePointer(pointerId, command.body.commandId, '');
+      const revert = (revision: number) =>
+        signed({
+          ...{ workflowId: pointerId, name: 'revert', actor: 'dan', revision },
+          args: { reason: 'it was better', release: first },
+        });
+      const without = revert(2);
+      assert.ok((await record(without)).isOpen);
+      await records.decidePointer(pointerId, without);
+      assert.equal(await outcomeOf(without), 'failed');
+      assert.equal((await records.livePointer(application, type)).release, null);
+      await grant(true);
+      const granted = revert(2);
+      await record(granted);
+      await records.decidePointer(pointerId, granted);
+      assert.equal((await records.livePointer(application, type)).release, first);
+    },
+  },
+  {
+    name: 'a revert recorded before its type was removed from the application moves nothing',
+    async run(records, scene) {
+      const { released, addApplication, deliver, movePointer, record, outcomeOf, pointerId } = await openLifecycle(
+        records,
+        scene,
+      );
+      await addApplication();
+      const first = await released('rf-1');
+      await deliver(first);
+      const { command } = await movePointer('take-down', 'dan');
+      await records.completePointer(pointerId, command.body.commandId, '');
+      const revert = signed({
+        ...{ workflowId: pointerId, name: 'revert', actor: 'dan', revision: 2 },
+        args: { reason: 'it was better', release: first },
+      });
+      assert.ok((await record(revert)).isOpen);
+      const found = (await records.application(scene.application)) ?? assert.fail('no application');
+      await records.changeApplication({ ...found, types: [], revision: found.revision + 1 }, scene.entry());
+      await records.decidePointer(pointerId, revert);
+      assert.equal(await outcomeOf(revert), 'failed');
+      const { generation, release } = await records.livePointer(scene.application, scene.type);
+      assert.deepEqual([generation, release], [2, null]);
+    },
+  },
 ];
 
 export const labelCases: readonly RecordsCase[] = [
   {
-    name: 'labels are decided by one transaction, then committed, one command after the other',
+    name: 'labels are decided in one transaction, then committed, one command after another',
     async run(records, scene) {
       const { record, outcomeOf } = await openLifecycle(records, scene);
       const { project } = scene;
@@ -253,6 +366,29 @@ export const labelCases: readonly RecordsCase[] = [
       const forbidden = label('confirm', 2, 'mia');
       await record(forbidden);
       assert.equal(await outcomeOf(forbidden), 'not-authorized');
+    },
+  },
+  {
+    name: 'the commit of labels is kept even if the clock of the process that decided them is ahead',
+    async run(records, scene) {
+      const { record, outcomeOf } = await openLifecycle(records, scene);
+      const { project } = scene;
+      const id = `feedback/${project}/s-1`;
+      const start = { workflowId: id, type: 'feedback', input: { project, scan: 's-1' }, askedBy: 'shop' } as const;
+      await records.recordStart({ ...start, roles: [], project }, scene.entry(), [
+        { kind: 'scan', row: scanRow(scene) },
+      ]);
+      const command = signed({ workflowId: id, name: 'deny', actor: 'eve', args: { findings: ['f-1'] } });
+      await record(command);
+      await records.decideLabels(id, command);
+      const decided = (await records.scan(project, 's-1')) ?? assert.fail('no scan');
+      const updatedAt = new Date(Date.now() + 60_000).toISOString();
+      await records.record([], [{ kind: 'scan', row: { ...decided, updatedAt } }]);
+      const commit = 'a'.repeat(40);
+      await records.completeLabels(id, command.body.commandId, commit);
+      assert.equal(await outcomeOf(command), 'done');
+      const scan = await records.scan(project, 's-1');
+      assert.deepEqual([scan?.commit, scan?.updatedAt], [commit, updatedAt]);
     },
   },
 ];

@@ -17,7 +17,7 @@ import {
   setProject,
 } from './scene.ts';
 
-/** Enough that a check that is not one with its act shows itself. */
+/** Enough to reveal a check that is not atomic with its write. */
 const RACES = 50;
 
 export const releaseCases: readonly RecordsCase[] = [
@@ -45,7 +45,7 @@ export const releaseCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'commands of one id to two submissions are two releases',
+    name: 'the same command id on two submissions makes two releases',
     async run(records, scene) {
       await setProject(records, scene);
       const first = await allot(records, scene, 1, 'release-1');
@@ -57,7 +57,7 @@ export const releaseCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a release is announced for good, and is of a type of its project',
+    name: 'an announcement is final, and a release has a type of its project',
     async run(records, scene) {
       await setProject(records, scene);
       const { release } = await allot(records, scene, 1, `${scene.project}-1`);
@@ -73,7 +73,7 @@ export const releaseCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'releases are listed by number, and on demand those alone that are announced',
+    name: 'releases are listed by number, optionally only announced ones',
     async run(records, scene) {
       const { type } = scene;
       await setProject(records, scene);
@@ -94,7 +94,7 @@ export const releaseCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'an older version is not released over a newer live one',
+    name: 'an older version is not released if a newer one is live',
     async run(records, scene) {
       await setApplication(records, scene);
       const { release } = await allot(records, scene, 2);
@@ -107,7 +107,7 @@ export const releaseCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'an application has a name of its own and types of its project',
+    name: 'an application has a unique name and types of its project',
     async run(records, scene) {
       const { application, project, type } = scene;
       await setApplication(records, scene);
@@ -126,7 +126,7 @@ export const releaseCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'the live pointer moves by compare-and-set, with its deliveries and its audit',
+    name: 'the live pointer moves by compare-and-set, with its deliveries and audit rows',
     async run(records, scene) {
       const { application, type } = scene;
       await setApplication(records, scene);
@@ -147,7 +147,7 @@ export const releaseCases: readonly RecordsCase[] = [
       assert.ok((await move(records, scene, two.release)).moved);
       assert.equal((await records.delivery(application, one.release))?.state, 'superseded');
       assert.equal((await records.delivery(application, two.release))?.state, 'live');
-      // What the first delivery's workflow still had to say does not make it live again.
+      // Late results of the first delivery do not make it live again.
       await records.record([], [{ kind: 'delivery', row: { ...deploying, state: 'live', updatedAt: at(99) } }]);
       assert.equal((await records.delivery(application, one.release))?.state, 'superseded');
       const page = await records.deliveries({ application, limit: 1 });
@@ -158,7 +158,7 @@ export const releaseCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'of many moves from one generation one is made',
+    name: 'of many concurrent moves from one generation, one is made',
     async run(records, scene) {
       await setApplication(records, scene);
       const releases = [];
@@ -175,7 +175,7 @@ export const releaseCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a key gets its first answer, also after later moves',
+    name: 'an idempotency key gets its first answer, even after later moves',
     async run(records, scene) {
       const { application, type } = scene;
       await setApplication(records, scene);
@@ -194,7 +194,7 @@ export const releaseCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'going back is a revert, to what was live there',
+    name: 'moving back is a revert, to a release that was live there',
     async run(records, scene) {
       const { application } = scene;
       await setApplication(records, scene);
@@ -218,13 +218,13 @@ export const releaseCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'what was live at a time is known, and what has been',
+    name: 'returns the release that was live at a given time, and all that were live',
     async run(records, scene) {
       const { application, type } = scene;
       await setApplication(records, scene);
       const before = new Date(Date.now() - 86_400_000).toISOString();
       const one = await move(records, scene, (await allot(records, scene, 1)).release);
-      // Moves within one millisecond are one instant to whoever asks.
+      // Moves within one millisecond count as one instant in queries.
       await pause(5);
       const two = await move(records, scene, (await allot(records, scene, 2)).release);
       assert.ok(one.moved && two.moved);
@@ -236,7 +236,7 @@ export const releaseCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a fence names the applications where a release is live, and then fences nothing',
+    name: 'fencing a live release fails and names the applications where it is live',
     async run(records, scene) {
       await setApplication(records, scene);
       const one = await allot(records, scene, 1);
@@ -254,7 +254,7 @@ export const releaseCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a fence and a move never both succeed',
+    name: 'a concurrent fence and move never both succeed',
     async run(records, scene) {
       await setApplication(records, scene);
       for (let race = 1; race <= RACES; race++) {
@@ -262,7 +262,7 @@ export const releaseCases: readonly RecordsCase[] = [
         const { generation } = await records.livePointer(scene.application, scene.type);
         const fence = async () => records.fence([release], `c-${race}`);
         const step = async () => move(records, scene, release, { generation });
-        // Started in turn, at once and a little apart, so that they meet at different lines.
+        // Started in both orders, with and without delays, so that they interleave differently.
         const apart = Math.floor(race / 2) % 5;
         const [fenced, moved] =
           race % 2

@@ -1,4 +1,4 @@
-// The scene that cases on Records play in: names that no other case has, and lawful values to vary.
+// The scene of cases on Records: unique names, and valid values to vary.
 import assert from 'node:assert/strict';
 import { createHash, randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -21,7 +21,7 @@ export interface Scene {
   readonly type: string;
   readonly user: string;
   readonly application: string;
-  /** An audit entry with a key of its own. */
+  /** An audit entry with a unique key. */
   readonly entry: (some?: Partial<AuditEntry>) => AuditEntry;
 }
 
@@ -54,7 +54,7 @@ export const START = '2026-01-02T03:04:05.000Z';
 export const at = (seconds: number): string => new Date(Date.parse(START) + seconds * 1000).toISOString();
 export const digestOf = (text: string): Digest => createHash('sha256').update(text).digest('hex') as Digest;
 
-/** Links all that was written. Somebody else may be at it just now, who is done in a moment. */
+/** Links all written rows; waits if another process is linking. */
 export async function linkAll(records: Records): Promise<void> {
   for (const until = Date.now() + 10_000; Date.now() < until; await pause(5))
     if ((await records.linkAudit()) === 0 && (await records.verifyAudit()).unlinked === 0) return;
@@ -194,7 +194,7 @@ export async function allot(
 
 type Move = Parameters<Records['moveLivePointer']>[0];
 
-/** Moves the scene's live pointer, by default forward from where it is, with a key of its own. */
+/** Moves the scene's live pointer, by default forward from its current release, with a unique key. */
 export async function move(records: Records, scene: Scene, release: string, some: Partial<Move> = {}) {
   const { application, type, entry } = scene;
   const generation = some.generation ?? (await records.livePointer(application, type)).generation;

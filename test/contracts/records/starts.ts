@@ -1,4 +1,4 @@
-// Cases on Records: what may run, which runs are ours, and what is to be resumed.
+// Cases on Records: which runs are admitted, and which workflows must be resumed.
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import canonicalize from 'canonicalize';
@@ -28,7 +28,7 @@ const startOf = ({ project }: Scene, id: string, some: Partial<NewStart> = {}): 
 
 export const startCases: readonly RecordsCase[] = [
   {
-    name: 'a start is recorded once, and another one under its id is a conflict',
+    name: 'a start is recorded once, and a different one under its id is a conflict',
     async run(records, scene) {
       const start = startOf(scene, 's-1');
       await Promise.all(ten.map(() => records.recordStart(start, scene.entry({ key: scene.project }), [])));
@@ -49,7 +49,7 @@ export const startCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'a run is admitted by its recorded id, type and input, and by these alone',
+    name: 'a run is admitted only by its recorded id, type and input',
     async run(records, scene) {
       const start = startOf(scene, 's-1');
       const digest = digestOfInput(start.input);
@@ -61,13 +61,13 @@ export const startCases: readonly RecordsCase[] = [
       assert.equal(await records.admit({ ...run, digest: null }), 'other-input');
       assert.equal((await records.start(start.workflowId))?.runId, null);
       assert.equal(await records.admit(run), 'admitted');
-      // A later run of the same workflow goes on.
+      // A later run of the same workflow continues.
       assert.equal(await records.admit({ ...run, runId: 'run-2' }), 'admitted');
       assert.equal((await records.start(start.workflowId))?.runId, 'run-2');
     },
   },
   {
-    name: 'once a start is closed only the run that closed it may tidy up, and open commands are refused',
+    name: 'once a start is closed, only the run that closed it may clean up, and open commands are refused',
     async run(records, scene) {
       const { idOf, start, about, record, outcomeOf } = await openLifecycle(records, scene);
       await start('rf-1');
@@ -89,7 +89,7 @@ export const startCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'open roots are listed oldest first, by page, without children and what is closed',
+    name: 'open root workflows are listed oldest first, by page, without children and closed ones',
     async run(records, scene) {
       const ids = ['s-1', 's-2', 's-3', 's-4'].map((id) => startOf(scene, id));
       for (const start of ids) await records.recordStart(start, scene.entry(), []);
@@ -113,7 +113,7 @@ export const startCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'restarts are counted, each once, until it goes on',
+    name: 'restarts are counted, each once, until the workflow makes progress',
     async run(records, scene) {
       const start = startOf(scene, 's-1');
       await records.recordStart(start, scene.entry(), []);
@@ -132,7 +132,7 @@ export const startCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'work that is exclusive is done by one at a time, and again when it is over',
+    name: 'exclusive work runs one at a time, and can run again afterwards',
     async run(records, { project }) {
       let atOnce = 0;
       let most = 0;
@@ -155,7 +155,7 @@ export const startCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'the clock is the one that recorded times come from',
+    name: 'the clock is the source of recorded times',
     async run(records, scene) {
       const before = await records.clock();
       await records.recordStart(startOf(scene, 's-1'), scene.entry(), []);
@@ -165,7 +165,7 @@ export const startCases: readonly RecordsCase[] = [
     },
   },
   {
-    name: 'no token of a job outlives the start of its workflow, and the audit says so once',
+    name: 'job tokens are revoked when their workflow closes, with one audit row',
     async run(records, scene) {
       const { project } = scene;
       const of = { project, evaluation: 'e-1' };

@@ -1,4 +1,4 @@
-// Planted faults in activities/: what a step is held to, whatever its workflow says.
+// Planted faults in activities/: checks of a step that do not rely on its workflow.
 import type { PlantedFault } from '../fault.ts';
 
 const at = (name: string) => [{ file: `test/activities/${name}.test.ts` }];
@@ -6,35 +6,35 @@ const at = (name: string) => [{ file: `test/activities/${name}.test.ts` }];
 export const activityFaults: readonly PlantedFault[] = [
   {
     name: 'baseline-is-the-version-itself',
-    file: 'activities/rover.ts',
+    file: 'activities/rover/evaluating.ts',
     from: 'if (!live || live.digest === digest) continue;',
     to: 'if (!live) continue;',
     noticedBy: at('evaluating'),
   },
   {
     name: 'baseline-is-never-there',
-    file: 'activities/rover.ts',
+    file: 'activities/rover/evaluating.ts',
     from: 'const baseline = version ? await liveVersion(version) : [];',
     to: 'const baseline = version && version.digest === null ? await liveVersion(version) : [];',
     noticedBy: at('evaluating'),
   },
   {
     name: 'baseline-without-its-card',
-    file: 'activities/rover.ts',
+    file: 'activities/rover/evaluating.ts',
     from: "file.name === 'model.json' ? 'baseline.json' : undefined",
     to: "file.name === 'baseline.json' ? 'baseline.json' : undefined",
     noticedBy: at('evaluating'),
   },
   {
     name: 'thresholds-as-asked-for',
-    file: 'activities/rover.ts',
+    file: 'activities/rover/evaluating.ts',
     from: "const own = prepared.report.area === 'private' ? input.thresholds : undefined;",
     to: 'const own = input.thresholds;',
     noticedBy: at('evaluating'),
   },
   {
     name: 'private-tests-are-evidence',
-    file: 'activities/rover.ts',
+    file: 'activities/rover/evaluating.ts',
     from: "{ inStaging: at.area === 'staging' }",
     to: '{ inStaging: true }',
     noticedBy: at('evaluating'),
@@ -48,7 +48,7 @@ export const activityFaults: readonly PlantedFault[] = [
   },
   {
     name: 'run-as-its-workflow-says',
-    file: 'activities/rover.ts',
+    file: 'activities/rover/training.ts',
     from: 'return provisioned ? { ...input, provisioned } : onlyEarlier(input);',
     to: 'return provisioned ? input : onlyEarlier(input);',
     noticedBy: at('rover'),

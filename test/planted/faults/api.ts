@@ -1,4 +1,4 @@
-// Planted faults in api/: who is let in, to what, and which bytes go out.
+// Planted faults in api/: access control, and the bytes that are served.
 import type { PlantedFault } from '../fault.ts';
 
 const at = (name: string) => [{ file: `test/api/${name}.test.ts` }];

@@ -1,4 +1,4 @@
-// Planted faults in the activities of releases and deliveries: what gets out, and what is taken in.
+// Planted faults in the activities of releases and deliveries: what is published, and what is received.
 import type { PlantedFault } from '../fault.ts';
 
 const at = (name: string) => [{ file: `test/activities/${name}.test.ts` }];
@@ -34,9 +34,9 @@ export const deliveryFaults: readonly PlantedFault[] = [
     noticedBy: at('delivery'),
   },
   {
-    name: 'delivery-of-what-was-taken-back',
+    name: 'delivery-of-what-was-withdrawn',
     file: 'activities/delivery.ts',
-    from: "if (await records.fenced(release)) throw failure('Fenced', `release ${release} was taken back`);",
+    from: "if (await records.fenced(release)) throw failure('Fenced', `release ${release} was withdrawn`);",
     to: '',
     noticedBy: at('delivery'),
   },
@@ -97,10 +97,10 @@ export const deliveryFaults: readonly PlantedFault[] = [
     noticedBy: at('delivery'),
   },
   {
-    name: 'release-of-what-was-taken-back',
+    name: 'release-of-what-was-withdrawn',
     file: 'activities/release.ts',
-    from: 'if (await records.fenced(release))',
-    to: "if ((await records.fenced(release)) && release === '')",
+    from: 'if (fenced)',
+    to: "if (fenced && release === '')",
     noticedBy: at('release'),
   },
   {
@@ -111,7 +111,7 @@ export const deliveryFaults: readonly PlantedFault[] = [
     noticedBy: at('release'),
   },
   {
-    name: 'withdrawal-of-what-never-got-out',
+    name: 'withdrawal-of-what-was-never-announced',
     file: 'activities/release.ts',
     from: "state !== 'announced' || !(await records.fenced(release))",
     to: '!(await records.fenced(release))',

@@ -4,32 +4,32 @@ import type { PlantedFault } from '../fault.ts';
 const inAdapter = (name: string): string => `activities/adapters/postgres/${name}.ts`;
 /** A case of the contract of Records. */
 const contract = (name: string) => [
-  { file: 'test/adapters/postgres.test.ts', test: `PostgreSQL keeps the contract of Records ${name}` },
+  { file: 'test/adapters/postgres.test.ts', test: `PostgreSQL fulfils the contract of Records ${name}` },
 ];
 
-const DELIVERIES = 'the next delivery is the oldest announced release after where the application began';
-const ENDS = 'a delivery ends with its reason: a failed gate, what it was told, gates that were not run';
-const GATES = 'a release goes live only when every gate that is configured has passed it';
-const LABELS = 'labels are decided by one transaction, then committed, one command after the other';
-const EVIDENCE = 'an approval rests on an evaluation of these bytes that a manager asked for after the submission';
-const COMMANDS = 'a command is recorded once; its id stands for nothing else, and for nobody else';
-const STARTS = 'a run is admitted by its recorded id, type and input, and by these alone';
-const CLOSED = 'once a start is closed only the run that closed it may tidy up, and open commands are refused';
+const DELIVERIES = 'the next delivery is the oldest announced release after the application’s start';
+const ENDS = 'a delivery ends with its reason: a failed gate, a given reason, gates that did not run';
+const GATES = 'a release goes live only after passing every configured gate';
+const LABELS = 'labels are decided in one transaction, then committed, one command after another';
+const EVIDENCE = 'an approval requires an evaluation of these bytes, requested by a manager after the submission';
+const COMMANDS = 'a command is recorded once; its id is taken for any other content or person';
+const STARTS = 'a run is admitted only by its recorded id, type and input';
+const CLOSED = 'once a start is closed, only the run that closed it may clean up, and open commands are refused';
 
 export const recordsFaults: readonly PlantedFault[] = [
   // The `announced` filter: of the next delivery, of where an application begins, of the lists, of a release that is complete.
   {
     name: 'announced-or-not-it-is-delivered',
-    file: inAdapter('pointer-decisions'),
-    from: 'where r.type = ${type} and r.announced\n      and r.sequence > greatest(',
-    to: 'where r.type = ${type}\n      and r.sequence > greatest(',
+    file: inAdapter('deliveries'),
+    from: 'where r.type = ${type} and r.announced\n      and r.sequence > coalesce(',
+    to: 'where r.type = ${type}\n      and r.sequence > coalesce(',
     noticedBy: contract(DELIVERIES),
   },
   {
     name: 'announced-or-not-an-application-begins-with-it',
-    file: inAdapter('pointer-decisions'),
-    from: 'where r.type = ${type} and r.announced\n        and not exists',
-    to: 'where r.type = ${type}\n        and not exists',
+    file: inAdapter('releases'),
+    from: 'where r.type = ${type} and r.announced\n    and not exists',
+    to: 'where r.type = ${type}\n    and not exists',
     noticedBy: contract(DELIVERIES),
   },
   {
@@ -37,14 +37,14 @@ export const recordsFaults: readonly PlantedFault[] = [
     file: inAdapter('releases'),
     from: "if (announced) query = query.where('one.announced', '=', true);",
     to: 'void announced;',
-    noticedBy: contract('releases are listed by number, and on demand those alone that are announced'),
+    noticedBy: contract('releases are listed by number, optionally only announced ones'),
   },
   {
     name: 'announced-or-not-its-decision-is-complete',
     file: inAdapter('version-decisions'),
     from: "if (row?.state !== 'announced')\n      throw",
     to: 'if (row === undefined)\n      throw',
-    noticedBy: contract('a release is pending until it is announced, and nothing else is decided meanwhile'),
+    noticedBy: contract('a release is pending until it is announced, and no other decision is made in the meantime'),
   },
   // What the repeat guard of recordLabels was for: a label that comes twice is decided and completed once.
   {
@@ -64,28 +64,28 @@ export const recordsFaults: readonly PlantedFault[] = [
   // Details of deliveries: why one ended, what its gates found, in its row and in the audit.
   {
     name: 'delivery-detail-of-a-failed-gate-lost',
-    file: inAdapter('pointer-decisions'),
+    file: inAdapter('deliveries'),
     from: '? `gate ${failed.gate}: ${failed.detail}`',
     to: '? (ended ?? failed.gate)',
     noticedBy: contract(ENDS),
   },
   {
     name: 'delivery-detail-not-in-the-audit',
-    file: inAdapter('pointer-decisions'),
+    file: inAdapter('deliveries'),
     from: 'reason: row.detail,',
     to: "reason: '',",
     noticedBy: contract(ENDS),
   },
   {
     name: 'delivery-gates-not-in-the-audit',
-    file: inAdapter('pointer-decisions'),
+    file: inAdapter('deliveries'),
     from: 'detail: { release: row.release, gates: row.gates },',
     to: 'detail: { release: row.release },',
     noticedBy: contract(ENDS),
   },
   {
     name: 'delivery-attempts-are-one-in-the-audit',
-    file: inAdapter('pointer-decisions'),
+    file: inAdapter('deliveries'),
     from: 'key: `${by}/${row.state}/${results}`,',
     to: 'key: `${by}/${row.state}/${results > -1 ? 0 : 1}`,',
     noticedBy: contract(ENDS),
@@ -109,49 +109,51 @@ export const recordsFaults: readonly PlantedFault[] = [
     file: inAdapter('live'),
     from: 'if (pointer.generation !== move.generation) return',
     to: 'if (pointer.generation < move.generation) return',
-    noticedBy: contract('the live pointer moves by compare-and-set, with its deliveries and its audit'),
+    noticedBy: contract('the live pointer moves by compare-and-set, with its deliveries and audit rows'),
   },
   {
     name: 'pointer-moves-to-an-older-version',
     file: inAdapter('live'),
     from: '!(await isOlderVersion(trx, release, pointer.release)))',
     to: "!(await isOlderVersion(trx, release, '')))",
-    noticedBy: contract('an older version of a model never goes live over a newer one but by a revert'),
+    noticedBy: contract('an older version of a model replaces a newer live one only by a revert'),
   },
   {
     name: 'pointer-key-stands-for-any-move',
     file: inAdapter('live'),
     from: 'if (first.application !== application || first.type !== type || first.release !== release)',
     to: 'if (first.application !== application || first.type !== type)',
-    noticedBy: contract('a key gets its first answer, also after later moves'),
+    noticedBy: contract('an idempotency key gets its first answer, even after later moves'),
   },
   {
     name: 'fence-over-what-is-live',
     file: inAdapter('releases'),
     from: 'if (pointers.length > 0) return { live',
     to: 'if (pointers.length > 1) return { live',
-    noticedBy: contract('what is live somewhere is not let go, and what is let go never goes live'),
+    noticedBy: contract('a live version keeps its releases, and a withdrawn release never goes live'),
   },
   {
     name: 'failed-release-is-not-fenced',
     file: inAdapter('version-decisions'),
     from: 'await fence(trx, [release], commandId);',
     to: 'void fence;',
-    noticedBy: contract('a release that fails is fenced, unless it got out, and the version is as it was'),
+    noticedBy: contract(
+      'a failed release is fenced unless it was announced, and the version returns to its previous state',
+    ),
   },
   {
     name: 'closed-versions-take-commands',
     file: inAdapter('judging'),
     from: "if (now.closed) return { refused: 'closed', message: closedMessage(now.version) };",
     to: 'void closedMessage;',
-    noticedBy: contract('until when a rejection can be undone is fixed with it'),
+    noticedBy: contract('the undo window of a rejection is fixed when it is made'),
   },
   {
     name: 'undo-has-no-deadline',
     file: inAdapter('judging'),
     from: 'if (Date.parse(now.undoUntil) <= Date.parse(givenAt))',
     to: 'if (Date.parse(now.undoUntil) <= 0)',
-    noticedBy: contract('until when a rejection can be undone is fixed with it'),
+    noticedBy: contract('the undo window of a rejection is fixed when it is made'),
   },
   {
     name: 'approval-without-evidence',
@@ -179,14 +181,14 @@ export const recordsFaults: readonly PlantedFault[] = [
     file: inAdapter('evidence'),
     from: "if (known && known.row.state !== 'running') return known.row;",
     to: "if (known && known.row.state === 'done') return known.row;",
-    noticedBy: contract('the first end of an evaluation stands, and it is evidence by who asked and when'),
+    noticedBy: contract('the first end of an evaluation wins; requester and time decide whether it is evidence'),
   },
   {
     name: 'disabled-people-decide',
     file: inAdapter('standings'),
-    from: ".where('user.disabled', '=', false)",
-    to: '',
-    noticedBy: contract('a person who is no manager any more decides nothing, also when both come at once'),
+    from: 'where member.project = project.project and not person.disabled)',
+    to: 'where member.project = project.project)',
+    noticedBy: contract('a person who is no longer a manager cannot decide, even if both happen concurrently'),
   },
   {
     name: 'command-id-of-another-person',
@@ -207,14 +209,14 @@ export const recordsFaults: readonly PlantedFault[] = [
     file: inAdapter('commands'),
     from: 'if (body.workflowId !== workflowId || !(await isSigned(trx, given)))',
     to: 'if (body.workflowId !== workflowId)',
-    noticedBy: contract('a command without a signature of a registered key is not recorded'),
+    noticedBy: contract('a command not signed by a registered key is not recorded'),
   },
   {
     name: 'command-is-decided-again',
     file: inAdapter('version-decisions'),
-    from: 'if (!taken.isOpen) return shownStanding(now, letsGo(taken.body.name) ? await consumersOf(trx, now) : []);',
+    from: 'if (!taken.isOpen)\n          return shownStanding(now, withdrawsReleases(taken.body.name) ? await consumersOf(trx, now) : []);',
     to: '',
-    noticedBy: contract('a command is decided once: the same again returns how it stands'),
+    noticedBy: contract('a command is decided once: repeating it returns the current state'),
   },
   {
     name: 'commands-stay-open-after-the-end',
@@ -252,7 +254,7 @@ export const recordsFaults: readonly PlantedFault[] = [
     noticedBy: [
       {
         file: 'test/adapters/postgres-earlier.test.ts',
-        test: 'what was written past the decisions is named a command',
+        test: 'rows written without a decision are reported a command',
       },
     ],
   },

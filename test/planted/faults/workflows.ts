@@ -1,4 +1,4 @@
-// Planted faults in workflows/: what they let in and what they show. They decide nothing.
+// Planted faults in workflows/: the signals they accept and the state they show. They decide nothing.
 import type { PlantedFault } from '../fault.ts';
 
 export const workflowFaults: readonly PlantedFault[] = [

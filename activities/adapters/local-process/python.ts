@@ -59,7 +59,7 @@ function isNewEnough([major, minor]: readonly [number, number]): boolean {
 
 function whyNot(probe: z.infer<typeof probeSchema>): string {
   if (!isNewEnough(probe.version)) return `is Python ${probe.version.join('.')}, older than ${OLDEST.join('.')}`;
-  return `lacks the modules ${probe.missing.join(' and ')}`;
+  return `does not have the modules ${probe.missing.join(' and ')}`;
 }
 
 function parseJson(line: string | undefined): unknown {

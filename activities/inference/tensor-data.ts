@@ -1,6 +1,6 @@
 // Converts tensor elements between JSON and ONNX Runtime's typed arrays, and checks every element.
 import { fromHalf, toHalf } from './half-float.ts';
-import type { Datatype } from '../../activities/inference/protocol.ts';
+import type { Datatype } from './protocol.ts';
 
 /** Elements in row-major order, in the array type of the datatype. BOOL is 0 or 1, FP16 its bits. */
 export type Elements =

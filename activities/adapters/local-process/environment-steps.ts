@@ -8,12 +8,12 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { z } from 'zod';
-import { prepareStep } from '../../activities/adapters/local-process/enclosure.ts';
-import { giveTo } from '../../activities/adapters/local-process/folders.ts';
-import { openProgramLog } from '../../activities/adapters/local-process/program-log.ts';
-import { startProgram } from '../../activities/adapters/local-process/program.ts';
-import type { Mount, Sandbox } from '../../activities/adapters/local-process/sandbox.ts';
-import { failure } from '../../activities/failures.ts';
+import { prepareStep } from './enclosure.ts';
+import { giveTo } from './folders.ts';
+import { openProgramLog } from './program-log.ts';
+import { startProgram } from './program.ts';
+import type { Mount, Sandbox } from './sandbox.ts';
+import { failure } from '../../failures.ts';
 import { openIndexGateway } from './index-gateway.ts';
 import type { Python } from './python.ts';
 
@@ -29,10 +29,10 @@ export type Workshop = {
   readonly onProgress: (line: string) => void;
 };
 
-const CAPSULE = fileURLToPath(new URL('../capsule/ocdl', import.meta.url));
+const CAPSULE = fileURLToPath(new URL('../../../deploy/capsule/ocdl', import.meta.url));
 /** Exit statuses of the steps' programs. */
 const EXIT_FINAL = 7;
-const EXIT_AGAIN = 8;
+const EXIT_RETRY = 8;
 /** pip holds an index page and a wheel's list of files; compiling a large module takes a few hundred megabytes. */
 const STEP_MEMORY_BYTES = 2 * 1024 ** 3;
 /** pip and setuptools take 20 MB. */
@@ -249,7 +249,7 @@ async function runStep(
   const said = log.tail().trim().split('\n').slice(-KEPT_LINES).join('\n');
   const what = `the Python environment could not be created from the lock (${name}, status ${ended.code ?? 'none'}):\n${said}`;
   if (ended.exceeded !== undefined || ended.code === EXIT_FINAL) throw failure('InvalidInput', what);
-  throw new Error(ended.code === EXIT_AGAIN ? `the package index is unavailable or returns errors: ${what}` : what);
+  throw new Error(ended.code === EXIT_RETRY ? `the package index is unavailable or returns errors: ${what}` : what);
 }
 
 /** Enough of a program's last output to show why it failed. */

@@ -1,6 +1,6 @@
 // Registers the search attributes that the workflows set, on any Temporal server.
 import type { Connection } from '@temporalio/client';
-import { searchAttributes as keys } from '../../workflows/messages.ts';
+import { searchAttributes as keys } from '../workflows/messages.ts';
 
 type AttributeType = 'KEYWORD' | 'INT' | 'KEYWORD_LIST';
 export const searchAttributes: Record<string, AttributeType> = Object.fromEntries(

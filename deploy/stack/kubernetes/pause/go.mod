@@ -1,0 +1,3 @@
+module ocdl/stack/pause
+
+go 1.24.0
