@@ -3,6 +3,7 @@
 import { pino } from 'pino';
 import type { Finding } from '../../activities/installation.ts';
 import { keepManifest, newestNumbers } from '../../activities/release-manifest.ts';
+import { belong } from '../../workers/installation.ts';
 import { whilePlatformRuns } from '../../workers/pause.ts';
 import { RESTORED } from '../../workflows/domain/failures.ts';
 import { accept, waiting } from '../../workers/restore.ts';
@@ -199,6 +200,29 @@ describe('restore drill on embedded systems', () => {
     variables: {},
   });
   drills(embedded);
+
+  it('records set back in the middle of a check, and then counted on to the number that the systems hold, are noticed', async () => {
+    const drill = await afterTwoDays(await embedded());
+    const { stores, installation, close } = await drill.open();
+    const { records } = stores;
+    const state = { isSetBack: false };
+    const checkpoint = async () => {
+      if (state.isSetBack) return records.checkpoint(false);
+      state.isSetBack = true;
+      await drill.setBackUnderneath();
+      // The older records count on: their new checkpoint has the number of the one that they lost.
+      return records.checkpoint(true);
+    };
+    const belonging = await belong(
+      { ...installation, records: { ...records, checkpoint } },
+      { log, onRefused: () => undefined, checkpoints: true, everyMs: 100 },
+    );
+    await until('the pause', async () => (await records.paused()) !== undefined);
+    expect(kinds((await records.paused())?.findings ?? [])).toEqual(['records older']);
+    await belonging.stop();
+    await close();
+    await drill.close();
+  });
 
   it('releases of an earlier version of the platform get manifests, so that their numbers are not assigned again', async () => {
     const drill = await openDrill(await embedded());

@@ -113,13 +113,18 @@ export function installationRecords(db: Database): InstallationRecords {
  * version): then nothing is known.
  */
 export async function recordsKnow(db: Database): Promise<RecordsKnow> {
+  // One snapshot: between two statements the database may be restored, and parts of both would say what neither knew.
+  return db.transaction().setIsolationLevel('repeatable read').setAccessMode('read only').execute(knownIn);
+}
+
+async function knownIn(trx: Work): Promise<RecordsKnow> {
   const { rows } = await sql<{ table: string | null; restores: string | null }>`
     select to_regclass('authoritative.installation')::text as table,
-           to_regclass('authoritative.restores')::text as restores`.execute(db);
+           to_regclass('authoritative.restores')::text as restores`.execute(trx);
   const [found] = rows;
   if (found?.table == null) return { installation: undefined, tick: 0, accepted: 0, kept: {}, keys: [], numbers: [] };
-  const row = await installationRow(db);
-  const keys = await db
+  const row = await installationRow(trx);
+  const keys = await trx
     .selectFrom('authoritative.signing_keys')
     .select('key_id')
     .where('retired_at', 'is', null)
@@ -128,15 +133,15 @@ export async function recordsKnow(db: Database): Promise<RecordsKnow> {
   return {
     installation: row?.installation,
     tick: row?.tick ?? 0,
-    accepted: found.restores === null ? 0 : await acceptedIn(db),
-    kept: await keptIn(db),
+    accepted: found.restores === null ? 0 : await acceptedIn(trx),
+    kept: await keptIn(trx),
     keys: keys.map(({ key_id }) => key_id),
-    numbers: await numbersOf(db),
+    numbers: await numbersOf(trx),
   };
 }
 
 /** One index lookup per type, regardless of the number of releases. */
-async function numbersOf(db: Database): Promise<RecordsKnow['numbers']> {
+async function numbersOf(trx: Work): Promise<RecordsKnow['numbers']> {
   const { rows } = await sql<{ type: string; newest: number; written: number }>`
     select known.type, ${newestOf(sql`known.type`)} as newest,
            coalesce((
@@ -146,7 +151,7 @@ async function numbersOf(db: Database): Promise<RecordsKnow['numbers']> {
                  (select sequence from authoritative.release_floors as floor where floor.type = known.type), 0)
              order by sequence desc limit 1), 0) as written
     from (select type from authoritative.types union select type from authoritative.release_floors) as known
-    order by known.type`.execute(db);
+    order by known.type`.execute(trx);
   return rows;
 }
 
@@ -156,14 +161,14 @@ const installationRow = (db: Database | Work) =>
 const auditHead = (trx: Work) =>
   trx.selectFrom('authoritative.audit_head').select(['seq', 'hash']).executeTakeFirstOrThrow();
 
-async function keptIn(db: Database | Work): Promise<Readonly<Record<string, number>>> {
-  const rows = await db.selectFrom('authoritative.marked_systems').selectAll().orderBy('system').execute();
+async function keptIn(trx: Work): Promise<Readonly<Record<string, number>>> {
+  const rows = await trx.selectFrom('authoritative.marked_systems').selectAll().orderBy('system').execute();
   return Object.fromEntries(rows.map(({ system, tick }) => [system, tick]));
 }
 
 /** How many restores were accepted. */
-async function acceptedIn(db: Database | Work): Promise<number> {
-  const { accepted } = await db
+async function acceptedIn(trx: Work): Promise<number> {
+  const { accepted } = await trx
     .selectFrom('authoritative.restores')
     .select((eb) => eb.fn.countAll<number>().as('accepted'))
     .executeTakeFirstOrThrow();
