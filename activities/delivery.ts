@@ -174,8 +174,9 @@ export function createDeliveryActivities(deps: {
   }
 
   async function liveAtGeneration({ application, type }: DeliveryKey, generation: number): Promise<string | null> {
-    const history = await records.liveHistory(application, type);
-    return history.find((one) => one.generation === generation)?.release ?? null;
+    const page = { application, type, after: String(generation + 1), limit: 1 };
+    const newest = (await records.liveHistory(page)).rows[0];
+    return newest?.generation === generation ? newest.release : null;
   }
 
   /** The live releases of an application, at most one per type. */

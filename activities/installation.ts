@@ -11,6 +11,8 @@ const checkpointSchema = z.object({
   installation: z.string(),
   /** Number of the checkpoint within the installation. */
   tick: z.int().min(1),
+  /** How many restores had been accepted. */
+  accepted: z.int().min(0).default(0),
   /** The audit's last row at that moment. */
   audit: z.object({ seq: z.int().min(0), hash: z.string() }),
   /** The newest known checkpoint of each system before this one. */
@@ -107,15 +109,18 @@ export interface SeenSystem {
   readonly newest: Checkpoint | undefined;
 }
 
-/** The newest checkpoint of all systems, and the system that stores it. */
+/** The newest checkpoint of all systems since the last accepted restore, and the system that stores it. */
 export function newestOf(systems: readonly SeenSystem[]): (SeenSystem & { readonly newest: Checkpoint }) | undefined {
   return systems
     .flatMap((system) => (system.newest ? [{ ...system, newest: system.newest }] : []))
     .reduce<(SeenSystem & { readonly newest: Checkpoint }) | undefined>(
-      (best, one) => (best && best.newest.tick >= one.newest.tick ? best : one),
+      (best, one) => (best && isAsNew(best.newest, one.newest) ? best : one),
       undefined,
     );
 }
+
+const isAsNew = (one: Checkpoint, other: Checkpoint): boolean =>
+  one.accepted === other.accepted ? one.tick >= other.tick : one.accepted > other.accepted;
 
 /** Finds disagreements: systems that are empty, or older than another system knows. */
 export function compare(seen: Seen): readonly Finding[] {
@@ -132,6 +137,14 @@ function keptBy({ records, systems }: Seen): ReadonlyMap<string, number> {
   return most;
 }
 
+/**
+ * Whether the records lost what a checkpoint noted of them. `auditHash`: their hash of the audit row in it. What was noted before
+ * the last accepted restore may differ.
+ */
+export function isOfAnotherHistory({ audit, accepted }: Checkpoint, known: number, auditHash?: string): boolean {
+  return accepted > known || (accepted === known && audit.seq > 0 && audit.hash !== auditHash);
+}
+
 function recordsFindings({ records, systems, auditHash, numbers }: Seen): readonly Finding[] {
   const reasons: string[] = [];
   const witness = newestOf(systems);
@@ -141,7 +154,7 @@ function recordsFindings({ records, systems, auditHash, numbers }: Seen): readon
       reasons.push(
         `they end at checkpoint ${records.tick}, and ${where} has checkpoint ${newest.tick} of ${newest.at}`,
       );
-    else if (newest.audit.seq > 0 && newest.audit.hash !== auditHash)
+    else if (isOfAnotherHistory(newest, records.accepted, auditHash))
       reasons.push(`row ${newest.audit.seq} of their audit is not the one that ${where} noted at ${newest.at}`);
   }
   for (const [type, newest] of numbers ?? []) {

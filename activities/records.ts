@@ -25,6 +25,7 @@ export { TYPES_LIMIT } from './records/people.ts';
 export type { DataSetReference } from './records/data-sets.ts';
 export { REFERENCES_LIMIT } from './records/data-sets.ts';
 export type { VersionFilter, VersionSummary } from './records/versions.ts';
+export type { ScanSummary } from './records/releases.ts';
 export { versionOrders } from './records/versions.ts';
 export type {
   AdmissionAnswer,

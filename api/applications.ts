@@ -188,9 +188,11 @@ export const applicationRoutes = (deps: ApiDeps): readonly Route[] => {
       summary: 'Releases that were live, newest first',
       action: 'application.see',
       scope,
-      response: rowsOf(liveView),
-      async handler({ found, params }) {
-        return { body: { rows: await records.liveHistory(found.application, typeOf(found, params.type)) } };
+      query: pageQuery,
+      response: pageOf(liveView),
+      async handler({ found, params, query: { after, limit } }) {
+        const of = { application: found.application, type: typeOf(found, params.type) };
+        return { body: await records.liveHistory({ ...of, limit, ...(after !== undefined && { after }) }) };
       },
     }),
   ];

@@ -16,9 +16,9 @@ import type { ApiDeps } from './deps.ts';
 import { notFound, problem } from './problems.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
-import { digestSchema, distinct, nameSchema, pathSchema } from './schemas.ts';
+import { digestSchema, distinct, nameSchema, pageQuery, pathSchema } from './schemas.ts';
 import { checkTestSet, TestSetProblem } from './test-sets.ts';
-import { dataSetView, rowsOf } from './views.ts';
+import { dataSetView, pageOf } from './views.ts';
 
 const names = distinct<{ name: string }>(({ name }) => name, 'a file name');
 const registration = z.strictObject({
@@ -86,11 +86,12 @@ export const dataSetRoutes = (deps: ApiDeps): readonly Route[] => {
       method: 'get',
       path: '/v1/projects/{project}/datasets',
       operationId: 'listDataSets',
-      summary: 'The data sets with names, digests and sizes of their files',
+      summary: 'The data sets by name, with names, digests and sizes of their files',
       action: 'dataset.list',
-      response: rowsOf(dataSetView),
-      async handler({ params: { project } }) {
-        return { body: { rows: await records.dataSets(project) } };
+      query: pageQuery,
+      response: pageOf(dataSetView),
+      async handler({ params: { project }, query: { after, limit } }) {
+        return { body: await records.dataSets({ project, limit, ...(after !== undefined && { after }) }) };
       },
     }),
     route({

@@ -239,6 +239,8 @@ const scans: Readonly<Record<string, Meaning>> = {
   probability: ["The model's confidence, from 0 to 1", 0.93],
   label: "The engineer's label; null: none yet",
   verdict: 'Whether the finding is true',
+  findingCount: ['How many findings it has', 12],
+  labelCount: ['How many of its findings have a label', 3],
   'scans.commit': ['Commit with the newest labels; null: none yet', COMMIT],
 };
 

@@ -14,7 +14,7 @@ import { recordRefused } from './refusals.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
 import { digestSchema, distinct, findingSchema, nameSchema, pageFields, releaseSchema, textSchema } from './schemas.ts';
-import { pageOf, scanView } from './views.ts';
+import { pageOf, scanSummaryView, scanView } from './views.ts';
 
 const one = '/v1/projects/{project}/scans/{scan}';
 type Ids = { readonly project: string; readonly scan: string };
@@ -112,12 +112,12 @@ export const scanRoutes = (deps: ApiDeps): readonly Route[] => {
       method: 'get',
       path: '/v1/projects/{project}/scans',
       operationId: 'listScans',
-      summary: "The project's scans with their findings and labels",
+      summary: "The project's scans, newest first, with the numbers of their findings and labels",
       action: 'finding.see',
       // An application's token sees only its own scans: filtered below.
       scope: () => ({ own: true, found: undefined }),
       query: z.strictObject({ ...pageFields, application: nameSchema.optional() }),
-      response: pageOf(scanView),
+      response: pageOf(scanSummaryView),
       async handler({ params: { project }, principal, grant, query: { after, limit, application } }) {
         if (grant === 'own' && application !== undefined && application !== principal.name)
           return { body: { rows: [] } };

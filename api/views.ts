@@ -5,6 +5,7 @@ import type {
   AuditRow,
   IssuedToken,
   Project,
+  ScanSummary,
   StandingMember,
   TypeAccess,
   User,
@@ -215,12 +216,27 @@ export const deliveryView = z.object({
   updatedAt: text,
 }) satisfies z.ZodType<Shown<Delivery>>;
 
-export const scanView = z.object({
+const scanFields = {
   scan: text,
   project: text,
   application: text,
   type: text,
   release: text,
+  state: z.enum(['open', 'labelled']),
+  revision: z.number(),
+  commit: textOrNull,
+  keyId: text,
+  updatedAt: text,
+};
+
+export const scanSummaryView = z.object({
+  ...scanFields,
+  findingCount: z.number(),
+  labelCount: z.number(),
+}) satisfies z.ZodType<Shown<ScanSummary>>;
+
+export const scanView = z.object({
+  ...scanFields,
   findings: list(
     z.object({
       finding: text,
@@ -232,11 +248,6 @@ export const scanView = z.object({
       label: z.object({ verdict: z.enum(['true', 'false']), by: text, at: text }).nullable(),
     }),
   ),
-  state: z.enum(['open', 'labelled']),
-  revision: z.number(),
-  commit: textOrNull,
-  keyId: text,
-  updatedAt: text,
 }) satisfies z.ZodType<Shown<Scan>>;
 
 export const outcomeView = z.discriminatedUnion('status', [

@@ -5,6 +5,7 @@ import type { Logger } from 'pino';
 import { isFailure } from '../activities/failures.ts';
 import {
   compare,
+  isOfAnotherHistory,
   type Checkpoint,
   type Finding,
   type MarkedSystem,
@@ -67,10 +68,8 @@ export async function belong(
     if (!checkpoints || (await installation.records.paused())) return;
     const { records, home, releases } = installation;
     const newest = await home.checkpoints?.newest();
-    // The records were restored to an earlier state while this process runs. A home that took no part in an accepted
-    // restore may also hold another checkpoint: then the systems agree, and it gets the next one.
-    if (await contradicts(records, newest))
-      if ((await settle(installation, id, log)).findings.some(({ pauses }) => pauses)) return;
+    // The records were restored to an earlier state while this process runs.
+    if (await contradicts(records, newest)) return void (await settle(installation, id, log));
     if (releases) await addManifests(records, releases);
     const isDue = Date.now() - state.seldomAt >= SELDOM_MS;
     const known = await records.known();
@@ -80,8 +79,7 @@ export async function belong(
     const checkpoint = await records.checkpoint(state.stopping || (isDue && isBehind));
     if (checkpoint === undefined) return;
     if (isDue) state.seldomAt = Date.now();
-    if (!(await keepEverywhere(installation, checkpoint, { alsoSeldom: isDue, log })))
-      await settle(installation, id, log);
+    if (!(await keepEverywhere(installation, checkpoint, isDue, log))) await settle(installation, id, log);
   }
 
   const work = { running: Promise.resolve() };
@@ -236,23 +234,22 @@ async function contradicts(
   checkpoint: Checkpoint | undefined,
 ): Promise<boolean> {
   if (!checkpoint) return false;
-  const { tick, audit } = checkpoint;
-  return tick > (await records.known()).tick || (audit.seq > 0 && (await records.auditHash(audit.seq)) !== audit.hash);
+  const { tick, accepted } = await records.known();
+  return (
+    checkpoint.tick > tick || isOfAnotherHistory(checkpoint, accepted, await records.auditHash(checkpoint.audit.seq))
+  );
 }
 
 /**
  * Writes a checkpoint to every system that stores them; a system that does not answer gets the next one. Returns false when
  * a system no longer holds its last checkpoint, or holds one that the records do not know, because it or the records were
- * restored to an earlier state: that one gets none, unless a person accepted the state of all systems.
+ * restored to an earlier state: that one gets none.
  */
 export async function keepEverywhere(
   { records, home, systems }: Pick<Installation, 'records' | 'home' | 'systems'>,
   checkpoint: Checkpoint,
-  {
-    alsoSeldom,
-    accepted = false,
-    log,
-  }: { readonly alsoSeldom: boolean; readonly accepted?: boolean; readonly log: Logger },
+  alsoSeldom: boolean,
+  log: Logger,
 ): Promise<boolean> {
   const { kept } = await records.known();
   const whole = await Promise.all(
@@ -260,7 +257,7 @@ export async function keepEverywhere(
       if (!checkpoints || (checkpoints.seldom && !alsoSeldom)) return true;
       try {
         // There may be several homes, so what a home held is not known. A restored Temporal pauses nothing, so it is marked again.
-        if (!accepted && name !== 'home' && name !== 'temporal') {
+        if (name !== 'home' && name !== 'temporal') {
           const newest = await checkpoints.newest();
           if ((newest?.tick ?? 0) < (kept[name] ?? 0) || (await contradicts(records, newest))) return false;
         }

@@ -65,8 +65,7 @@ export async function accept(
   for (const system of systems)
     if ((await claimUnlessUnmarkable(system, id, options.log)) !== undefined) await records.kept(system.name, 0);
   const checkpoint = await records.checkpoint(true);
-  if (checkpoint)
-    await keepEverywhere(installation, checkpoint, { alsoSeldom: true, accepted: true, log: options.log });
+  if (checkpoint) await keepEverywhere(installation, checkpoint, true, options.log);
   const adminToken = options.voidTokens ? await issueAdminToken(installation) : undefined;
   return { findings, ...(adminToken !== undefined && { adminToken }) };
 }

@@ -32,7 +32,8 @@ export interface DataSetRecords {
   registerDataSet(dataset: DataSet, audit: AuditEntry, attempt?: string): Promise<void>;
   /** Excludes deleted data sets. */
   dataSet(project: string, dataset: string): Promise<DataSet | undefined>;
-  dataSets(project: string): Promise<readonly DataSet[]>;
+  /** By name. */
+  dataSets(filter: { project: string } & Page): Promise<{ rows: readonly DataSet[]; next?: string }>;
   /** Only deleted data sets. */
   deletedDataSet(project: string, dataset: string): Promise<DataSet | undefined>;
   /** Records that an existing run or evaluation references these data sets. `NotFound` if one of them does not exist. */

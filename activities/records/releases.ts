@@ -70,16 +70,23 @@ export interface ReleaseRecords {
   >;
   /** What was live at a given time (ISO 8601). */
   liveAt(application: string, type: string, at: string): Promise<LivePointer>;
-  /** Releases that have been live there, newest first. */
-  liveHistory(application: string, type: string): Promise<readonly LivePointer[]>;
+  /** Releases that have been live there, newest first. A page continues before the generation `after`. */
+  liveHistory(
+    filter: { application: string; type: string } & Page,
+  ): Promise<{ rows: readonly LivePointer[]; next?: string }>;
   delivery(application: string, release: string): Promise<Delivery | undefined>;
   deliveries(
     filter: { application?: string; release?: string } & Page,
   ): Promise<{ rows: readonly Delivery[]; next?: string }>;
 }
 
+/** A scan in a list: a page of scans with their findings would be gigabytes. */
+export type ScanSummary = Omit<Scan, 'findings'> & { readonly findingCount: number; readonly labelCount: number };
+
 /** The scan part of Records. */
 export interface ScanRecords {
   scan(project: string, scan: string): Promise<Scan | undefined>;
-  scans(filter: { project: string; application?: string } & Page): Promise<{ rows: readonly Scan[]; next?: string }>;
+  scans(
+    filter: { project: string; application?: string } & Page,
+  ): Promise<{ rows: readonly ScanSummary[]; next?: string }>;
 }

@@ -54,11 +54,13 @@ function deliveryOf(given: Given = {}) {
       return { generation: seen.moves.length, release: (looks.length > 1 ? looks.shift() : looks[0]) ?? null };
     },
     moveLivePointer: async (move: object) => (seen.moves.push(move), answers[seen.moves.length - 1]),
-    liveHistory: async () => [
-      { generation: 5, release: 'kind-2' },
-      { generation: 4, release: 'kind-1' },
-      { generation: 3, release: 'kind-0' },
-    ],
+    liveHistory: async ({ after }: { after: string }) => ({
+      rows: [
+        { generation: 5, release: 'kind-2' },
+        { generation: 4, release: 'kind-1' },
+        { generation: 3, release: 'kind-0' },
+      ].filter(({ generation }) => generation < Number(after)),
+    }),
     applicationStanding: async (id: string) => ({ of: id, moves: seen.moves.length }),
     concludeDelivery: async (of: object, ended: string) => void seen.ended.push([of, ended]),
     decidePointer: async (_: string, __: object, doubt: object | undefined) => doubt ?? 'no doubt',

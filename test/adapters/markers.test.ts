@@ -69,7 +69,7 @@ describe('checkpoints', () => {
       const store = await createLocalDisk({ root: path, name: 'areas' });
       const { checkpoints } = markedStore('areas', path, store);
       const home = markedHome(join(path, 'home'));
-      const base = { v: 1, installation: randomUUID(), audit: { seq: 0, hash: '' }, kept: {} } as const;
+      const base = { v: 1, installation: randomUUID(), accepted: 0, audit: { seq: 0, hash: '' }, kept: {} } as const;
       for (let tick = 1; tick <= 8; tick += 1) {
         const given = { ...base, tick, at: '2026-01-02T03:04:05.000Z' };
         await checkpoints?.keep(given);

@@ -273,7 +273,7 @@ const reads = {
   },
   dataSets: async (direct, scene) => {
     await withDataSet(direct, scene);
-    return (records) => records.dataSets(scene.project);
+    return (records) => records.dataSets({ project: scene.project });
   },
   projectOfType: async (direct, scene) => {
     await set.setProject(direct, scene);
@@ -373,7 +373,7 @@ const reads = {
   },
   liveHistory: async (direct, scene) => {
     await withLiveRelease(direct, scene);
-    return (records) => records.liveHistory(scene.application, scene.type);
+    return (records) => records.liveHistory({ application: scene.application, type: scene.type });
   },
   delivery: async (direct, scene) => {
     await withRows(direct, scene);

@@ -14,7 +14,14 @@ export interface MarkerSubject {
 }
 
 const checkpoint = (installation: string, tick: number): Checkpoint => ({
-  ...{ v: 1, installation, tick, audit: { seq: tick * 10, hash: 'ab'.repeat(32) }, kept: { areas: tick - 1 } },
+  ...{
+    v: 1,
+    installation,
+    tick,
+    accepted: 0,
+    audit: { seq: tick * 10, hash: 'ab'.repeat(32) },
+    kept: { areas: tick - 1 },
+  },
   at: '2026-01-02T03:04:05.000Z',
 });
 

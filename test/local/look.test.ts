@@ -9,7 +9,7 @@ import { look } from '../../workers/look.ts';
 
 const OWN = 'own-installation';
 const checkpoint = (installation: string, tick: number): Checkpoint => ({
-  ...{ v: 1, installation, tick, audit: { seq: 0, hash: '' }, kept: {}, at: '2026-01-01T00:00:00.000Z' },
+  ...{ v: 1, installation, tick, accepted: 0, audit: { seq: 0, hash: '' }, kept: {}, at: '2026-01-01T00:00:00.000Z' },
 });
 
 function systemWith(name: MarkedSystem['name'], newest: Checkpoint | undefined): MarkedSystem {

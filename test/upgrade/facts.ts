@@ -59,8 +59,9 @@ export async function acknowledged(scene: Scene): Promise<readonly string[]> {
     facts.push(`data set ${dataset} (${kind}): ${filesText(files)}`);
   for (const { import: id, state, files } of (await mia.get(`/v1/projects/p/imports${ALL}`, page(importSchema))).rows)
     if (['done', 'failed', 'cancelled'].includes(state)) facts.push(`import ${id} ${state}: ${filesText(files)}`);
-  for (const { scan, findings } of (await eve.get(`/v1/projects/p/scans${ALL}`, page(scanSchema))).rows)
-    for (const { finding, label } of findings) if (label) facts.push(`label ${scan}/${finding}: ${label.verdict}`);
+  for (const { scan } of (await eve.get(`/v1/projects/p/scans${ALL}`, page(scanSchema.pick({ scan: true })))).rows)
+    for (const { finding, label } of (await eve.get(`/v1/projects/p/scans/${scan}`, scanSchema)).findings)
+      if (label) facts.push(`label ${scan}/${finding}: ${label.verdict}`);
   for (const { release, state } of (await dev.get(`/v1/applications/scanner/deliveries${ALL}`, page(deliverySchema)))
     .rows)
     // What is live is replaced by the next release.

@@ -32,12 +32,12 @@ async function truth(): Promise<string> {
     world.records.versions({ project: 'p', limit: 100 }),
     world.records.releases({ type: 'kind' }),
     world.records.livePointer('shop', 'kind'),
-    world.records.liveHistory('shop', 'kind'),
+    world.records.liveHistory({ application: 'shop', type: 'kind' }),
     world.records.evaluations({ project: 'p', limit: 100 }),
     world.records.deliveries({ application: 'shop' }),
     world.records.scans({ project: 'p' }),
     world.records.imports({ project: 'p' }),
-    world.records.dataSets('p'),
+    world.records.dataSets({ project: 'p' }),
   ]);
   const files: string[] = [];
   for (const folder of ['areas', 'releases', 'events', 'git'])

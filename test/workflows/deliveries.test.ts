@@ -50,7 +50,8 @@ it('goes live: locked on its branch, then on main; the next release supersedes i
   expect(await world.records.delivery('shop', first)).toMatchObject({ state: 'superseded' });
   expect(await world.records.liveAt('shop', 'kind', between)).toMatchObject({ release: first });
   expect(await world.records.liveAt('shop', 'kind', '2020-01-01T00:00:00Z')).toMatchObject({ release: null });
-  expect((await world.records.liveHistory('shop', 'kind')).map(({ release }) => release)).toEqual([second, first]);
+  const history = await world.records.liveHistory({ application: 'shop', type: 'kind' });
+  expect(history.rows.map(({ release }) => release)).toEqual([second, first]);
   await untilDetail('v-1', `${first}: superseded in shop`);
 });
 

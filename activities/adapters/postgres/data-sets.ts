@@ -3,10 +3,12 @@ import { isDeepStrictEqual } from 'node:util';
 import { sql } from 'kysely';
 import type { DataSetReference, Records } from '../../records.ts';
 import { REFERENCES_LIMIT } from '../../records.ts';
+import { NAME_PATTERN } from '../../../workflows/domain/names.ts';
 import { failure } from '../../failures.ts';
 import { append, writeOnce } from './audit.ts';
 import type { Database, Work } from './connection.ts';
 import { json, lock, transact } from './connection.ts';
+import { cutPage, limitOf, placeOf, sortedCursor } from './page.ts';
 
 type DataSetRecords = Pick<
   Records,
@@ -27,6 +29,9 @@ type DataSetRecords = Pick<
  * this.
  */
 const CLEARING = sql`interval '1 minute'`;
+
+/** The order of the list in its cursors. */
+const BY_NAME = 'dataset';
 
 /** The data-set part of Records. */
 export function dataSetRecords(db: Database): DataSetRecords {
@@ -102,11 +107,20 @@ export function dataSetRecords(db: Database): DataSetRecords {
       return (await there(project).where('dataset', '=', dataset).executeTakeFirst())?.row;
     },
 
-    async dataSets(project) {
-      const found = await there(project)
-        .orderBy(sql`dataset collate "C"`)
-        .execute();
-      return found.map(({ row }) => row);
+    async dataSets({ project, ...page }) {
+      const [after, limit] = [placeOf(page, BY_NAME, NAME_PATTERN)?.key, limitOf(page.limit)];
+      const name = sql`dataset collate "C"`;
+      let query = there(project)
+        .select('dataset')
+        .orderBy(name)
+        .limit(limit + 1);
+      if (after !== undefined) query = query.where(name, '>', after);
+      return cutPage(
+        await query.execute(),
+        limit,
+        ({ dataset: key }) => sortedCursor(BY_NAME, { key, ordinal: 0 }),
+        ({ row }) => row,
+      );
     },
 
     async deletedDataSet(project, dataset) {

@@ -1,5 +1,6 @@
 // Scans: findings of an application's model, for the engineer to judge.
-import type { Records } from '../../records.ts';
+import { sql } from 'kysely';
+import type { Records, ScanSummary } from '../../records.ts';
 import type { Database } from './connection.ts';
 import { cursorOf, limitOf, cutPage } from './page.ts';
 
@@ -20,7 +21,13 @@ export function findingRecords(db: Database): Pick<Records, 'scan' | 'scans'> {
       const [after, limit] = [cursorOf(page), limitOf(page.limit)];
       let query = db
         .selectFrom('projection.scans')
-        .select(['ordinal', 'row'])
+        .select('ordinal')
+        .select(
+          sql<ScanSummary>`row - 'findings' || jsonb_build_object(
+            'findingCount', jsonb_array_length(row->'findings'),
+            'labelCount', jsonb_array_length(jsonb_path_query_array(row, '$.findings[*].label ? (@ != null)'))
+          )`.as('row'),
+        )
         .where('project', '=', project)
         .orderBy('ordinal', 'desc')
         .limit(limit + 1);

@@ -55,7 +55,8 @@ export function installationRecords(db: Database): InstallationRecords {
         const tick = row.tick + 1;
         await trx.updateTable('authoritative.installation').set({ tick, audit_seq: head.seq }).execute();
         const { installation } = row;
-        return { v: 1, installation, tick, audit: head, kept: await keptIn(trx), at: new Date().toISOString() };
+        const [accepted, kept] = [await acceptedIn(trx), await keptIn(trx)];
+        return { v: 1, installation, tick, accepted, audit: head, kept, at: new Date().toISOString() };
       });
     },
 

@@ -13,6 +13,7 @@ import { setDelivery } from './projections.ts';
 import { isFenced, releaseLock } from './releases.ts';
 import type { Tables } from './schema.ts';
 import { closeStart } from './starts.ts';
+import { cursorOf, cutPage, limitOf } from './page.ts';
 
 type LiveRecords = Pick<Records, 'livePointer' | 'moveLivePointer' | 'liveAt' | 'liveHistory'>;
 type Move = Parameters<Records['moveLivePointer']>[0];
@@ -47,9 +48,11 @@ export function liveRecords(db: Database): LiveRecords {
       return found ? pointerOf(found) : nothingLive(application, type);
     },
 
-    async liveHistory(application, type) {
-      const found = await history(db, application, type).execute();
-      return found.map(pointerOf);
+    async liveHistory({ application, type, ...page }) {
+      const [after, limit] = [cursorOf(page), limitOf(page.limit)];
+      let query = history(db, application, type).limit(limit + 1);
+      if (after !== undefined) query = query.where('generation', '<', after);
+      return cutPage(await query.execute(), limit, ({ generation }) => generation, pointerOf);
     },
   };
 }

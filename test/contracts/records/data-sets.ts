@@ -32,7 +32,13 @@ export const dataSetCases: readonly RecordsCase[] = [
       await fails(records.registerDataSet(other, entry()), 'Conflict', 'held-out');
       await fails(records.registerDataSet({ ...first, kind: 'training' }, entry()), 'Conflict', 'held-out');
       assert.deepEqual(await records.dataSet(project, 'held-out'), first);
-      assert.deepEqual(await records.dataSets(project), [first]);
+      assert.deepEqual(await records.dataSets({ project }), { rows: [first] });
+      const second = { ...first, dataset: 'a-second' };
+      await records.registerDataSet(second, entry());
+      const page = await records.dataSets({ project, limit: 1 });
+      assert.deepEqual(page.rows, [second]);
+      assert.deepEqual(await records.dataSets({ project, after: page.next ?? '' }), { rows: [first] });
+      await fails(records.dataSets({ project, after: 'held-out' }), 'InvalidInput', 'cursor');
       assert.equal(await records.dataSet(project, 'none'), undefined);
       await fails(records.registerDataSet({ ...first, project: 'nowhere' }, entry()), 'NotFound');
     },
@@ -74,7 +80,7 @@ export const dataSetCases: readonly RecordsCase[] = [
       for (let times = 0; times < 2; times++)
         assert.deepEqual(await records.deleteDataSet(project, 'held-out', audit), { references: [] });
       assert.equal(await records.dataSet(project, 'held-out'), undefined);
-      assert.deepEqual(await records.dataSets(project), []);
+      assert.deepEqual(await records.dataSets({ project }), { rows: [] });
       assert.deepEqual(await records.deletedDataSet(project, 'held-out'), row(scene));
       const draft = { project, dataset: 'held-out', attempt: 'one', step: 'write' } as const;
       assert.equal(await records.draftDataSet(draft), 'deleted');

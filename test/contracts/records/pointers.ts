@@ -221,7 +221,7 @@ export const pointerCases: readonly RecordsCase[] = [
         message: 'the repository has no main branch',
       });
       assert.equal((await movePointer('take-down', 'mia')).came, 'wrong-state');
-      assert.equal((await records.liveHistory(scene.application, scene.type)).length, 4);
+      assert.equal((await records.liveHistory({ application: scene.application, type: scene.type })).rows.length, 4);
       assert.equal(await outcomeOf(back.command), 'done');
     },
   },
