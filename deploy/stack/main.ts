@@ -15,7 +15,7 @@ import { stackStatus } from './status.ts';
 
 const usage = `Runs Kafka, HDFS, Alluxio, S3, PostgreSQL and Temporal on this machine, reachable only from this machine.
 
-  npm run stack -- up             start all servers; Ctrl-C stops them
+  npm run stack -- up             start all servers; Ctrl-C stops them, a second one if a platform uses them
   npm run stack -- up --detach    start all servers and return when they answer
   npm run stack -- down           stop all servers; asks first if a platform uses them
   npm run stack -- status         show each server's state; fails if one does not answer
@@ -105,7 +105,10 @@ async function up(
     console.log(line);
     tell({ line });
   };
-  const { stop, force } = stopOnSignals(say);
+  const { stop, force } = stopOnSignals(say, () => {
+    const reason = reasonToAsk(settings);
+    return reason && sentence(reason);
+  });
   const began = Date.now();
   say(`Starting the stack on ${settings.home}; logs in ${join(settings.home, 'logs')}.`);
   const stack = await startStack({ settings, selection, say, verbose, stop, force }).catch((error: unknown) => {
@@ -163,7 +166,7 @@ async function down(settings: StackSettings, isSure: boolean, dropClusters: bool
 }
 
 async function confirmed(reason: string): Promise<boolean> {
-  const why = `${reason[0]?.toUpperCase()}${reason.slice(1)}.`;
+  const why = `${sentence(reason)}.`;
   if (!process.stdin.isTTY) {
     console.error(
       `${why} Nothing was stopped. Stop the platform first, or confirm with --yes: npm run stack -- down --yes`,
@@ -180,6 +183,8 @@ async function confirmed(reason: string): Promise<boolean> {
     terminal.close();
   }
 }
+
+const sentence = (text: string): string => `${text[0]?.toUpperCase()}${text.slice(1)}`;
 
 async function status(settings: StackSettings): Promise<number> {
   const all = await stackStatus(settings);
