@@ -94,8 +94,8 @@ export interface RecordsKnow {
 export interface Seen {
   readonly records: RecordsKnow;
   readonly systems: readonly SeenSystem[];
-  /** The records' hash of the audit row in the newest checkpoint. */
-  readonly auditHash: string | undefined;
+  /** The records' hashes of the audit rows in the checkpoints, by `seq`. */
+  readonly auditHashes: ReadonlyMap<number, string | undefined>;
   /** Newest number per type in the release store; `undefined` if it did not answer. */
   readonly numbers: ReadonlyMap<string, number> | undefined;
   /** Ids of the signing keys in the home; `undefined` if this process needs none. */
@@ -138,24 +138,27 @@ function keptBy({ records, systems }: Seen): ReadonlyMap<string, number> {
 }
 
 /**
- * Whether the records lost what a checkpoint noted of them. `auditHash`: their hash of the audit row in it. What was noted before
- * the last accepted restore may differ.
+ * Whether a checkpoint is of a moment that the records do not know: it is newer than theirs, or they have another row of the
+ * audit. `auditHash`: their hash of that row. What was noted before the last accepted restore may differ.
  */
-export function isOfAnotherHistory({ audit, accepted }: Checkpoint, known: number, auditHash?: string): boolean {
-  return accepted > known || (accepted === known && audit.seq > 0 && audit.hash !== auditHash);
+export function isUnknown(checkpoint: Checkpoint, records: Pick<RecordsKnow, 'tick' | 'accepted'>, auditHash?: string) {
+  const { tick, accepted, audit } = checkpoint;
+  if (tick > records.tick || accepted > records.accepted) return true;
+  return accepted === records.accepted && audit.seq > 0 && audit.hash !== auditHash;
 }
 
-function recordsFindings({ records, systems, auditHash, numbers }: Seen): readonly Finding[] {
+function recordsFindings({ records, systems, auditHashes, numbers }: Seen): readonly Finding[] {
   const reasons: string[] = [];
-  const witness = newestOf(systems);
+  const witness = newestOf(
+    systems.filter(({ newest }) => newest && isUnknown(newest, records, auditHashes.get(newest.audit.seq))),
+  );
   if (witness) {
     const { newest, where } = witness;
     if (newest.tick > records.tick)
       reasons.push(
         `they end at checkpoint ${records.tick}, and ${where} has checkpoint ${newest.tick} of ${newest.at}`,
       );
-    else if (isOfAnotherHistory(newest, records.accepted, auditHash))
-      reasons.push(`row ${newest.audit.seq} of their audit is not the one that ${where} noted at ${newest.at}`);
+    else reasons.push(`row ${newest.audit.seq} of their audit is not the one that ${where} noted at ${newest.at}`);
   }
   for (const [type, newest] of numbers ?? []) {
     const known = records.numbers.find((one) => one.type === type)?.newest ?? 0;

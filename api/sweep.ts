@@ -20,6 +20,8 @@ const COMMANDS = 500;
 const RESIGNAL_AFTER_MS = 5_000;
 /** So is one that is decided, but not carried out: its workflow may not know of the decision. */
 const PENDING_AFTER_MS = 10 * 60_000;
+/** A version that was closed this long ago, and is not stored beside its artifact, has lost its workflow. */
+const UNFILED_MS = 5 * 60_000;
 /** Pauses between restarts of workflows that do not stay up: one minute, doubled each time, at most an hour. */
 const BACKOFF_MS = { first: 60_000, most: 3_600_000 } as const;
 
@@ -55,6 +57,7 @@ export async function sweep({ records, workflows, log }: Deps, signalled: Signal
   };
   // While the server is unavailable nothing can be checked, and each lookup would wait for it.
   let isAway = false;
+  await records.reopenUnfiled(UNFILED_MS);
   let after: string | undefined;
   do {
     const page = await records.exclusively('sweep', async (held) => {
@@ -135,7 +138,9 @@ export async function sweep({ records, workflows, log }: Deps, signalled: Signal
     report.restarted.push(id);
   }
 
-  async function startAgain({ type, input, project }: StartRow): Promise<void> {
+  async function startAgain({ workflowId: id, type, input, project }: StartRow): Promise<void> {
+    // The new run has none of the earlier signals.
+    for (const key of signalled.keys()) if (key.startsWith(keyOf(id, ''))) signalled.delete(key);
     switch (type) {
       case 'modelLifecycle':
         return void (await workflows.startLifecycle(input as LifecycleInput));
@@ -191,7 +196,7 @@ export async function sweep({ records, workflows, log }: Deps, signalled: Signal
       for (const command of page) {
         if (isAway) return;
         const { workflowId: id, commandId } = command.body;
-        const key = `${id} ${commandId}`;
+        const key = keyOf(id, commandId);
         found.add(key);
         const earlier = signalled.get(key);
         // Temporal limits the signals of a workflow, also of one whose worker is down for a day.
@@ -202,6 +207,8 @@ export async function sweep({ records, workflows, log }: Deps, signalled: Signal
         await workflows.sendCommand(id, command).then(
           () => (report.signalled += 1),
           (error: unknown) => {
+            // What was not delivered does not count.
+            signalled.delete(key);
             if (!isGatewayError(error)) throw error;
             isAway = isGatewayError(error, 'unavailable');
           },
@@ -213,6 +220,9 @@ export async function sweep({ records, workflows, log }: Deps, signalled: Signal
     for (const key of signalled.keys()) if (!found.has(key)) signalled.delete(key);
   }
 }
+
+/** Key of a command in {@link Signalled}. Neither part contains a space. */
+const keyOf = (workflowId: string, commandId: string): string => `${workflowId} ${commandId}`;
 
 /** Whether it is too early for another restart. Both times are from the record's clock. */
 const waits = ({ restartAt }: StartRow, now: string): boolean =>

@@ -5,7 +5,7 @@ import type { Logger } from 'pino';
 import { isFailure } from '../activities/failures.ts';
 import {
   compare,
-  isOfAnotherHistory,
+  isUnknown,
   type Checkpoint,
   type Finding,
   type MarkedSystem,
@@ -228,16 +228,12 @@ export const restoreEntry = (
   at: new Date().toISOString(),
 });
 
-/** Whether a checkpoint is of a moment that the records do not know: it is newer than theirs, or of another history. */
 async function contradicts(
   records: Pick<Records, 'known' | 'auditHash'>,
   checkpoint: Checkpoint | undefined,
 ): Promise<boolean> {
   if (!checkpoint) return false;
-  const { tick, accepted } = await records.known();
-  return (
-    checkpoint.tick > tick || isOfAnotherHistory(checkpoint, accepted, await records.auditHash(checkpoint.audit.seq))
-  );
+  return isUnknown(checkpoint, await records.known(), await records.auditHash(checkpoint.audit.seq));
 }
 
 /**

@@ -1,12 +1,6 @@
 // Reads every system of an installation: which installation owns it, and how recent its state is.
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  newestOf,
-  type MarkedSystem,
-  type RecordsKnow,
-  type Seen,
-  type SeenSystem,
-} from '../activities/installation.ts';
+import { type MarkedSystem, type RecordsKnow, type Seen, type SeenSystem } from '../activities/installation.ts';
 import { messageOf } from '../activities/failures.ts';
 import type { ArtifactStore } from '../activities/ports.ts';
 import type { Records } from '../activities/records.ts';
@@ -63,10 +57,11 @@ export async function look(
       return undefined;
     }));
   const records = between(before, await installation.records.known());
-  const witness = newestOf(answered)?.newest.audit.seq;
-  const auditHash = witness === undefined ? undefined : await installation.records.auditHash(witness);
+  const noted = new Set(answered.flatMap(({ newest }) => (newest ? [newest.audit.seq] : [])));
+  const auditHashes = new Map<number, string | undefined>();
+  for (const seq of noted) auditHashes.set(seq, await installation.records.auditHash(seq));
   const keys = signs ? await home.keys() : undefined;
-  return { seen: { records, systems: answered, auditHash, numbers, keys }, unseen };
+  return { seen: { records, systems: answered, auditHashes, numbers, keys }, unseen };
 }
 
 /**

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { userInfo } from 'node:os';
 import { Connection } from '@temporalio/client';
 import type { Logger } from 'pino';
-import { compare, newestOf, type Finding, type Seen } from '../activities/installation.ts';
+import { compare, type Finding, type Seen } from '../activities/installation.ts';
 import { newToken } from '../activities/tokens.ts';
 import { workerConfig } from './config.ts';
 import { AnotherInstallation, claimUnlessUnmarkable, keepEverywhere, restoreEntry } from './installation.ts';
@@ -50,11 +50,13 @@ export async function accept(
   if (findings.length === 0 && !options.voidTokens) return { findings };
 
   await records.claimInstallation(id);
-  const tick = Math.max(seen.records.tick, newestOf(seen.systems)?.newest.tick ?? 0);
+  const newest = seen.systems.flatMap((system) => system.newest ?? []);
+  const tick = Math.max(seen.records.tick, ...newest.map((one) => one.tick));
+  const accepted = Math.max(seen.records.accepted, ...newest.map((one) => one.accepted));
   // Only keys that were found missing are retired: other homes of the installation may have more.
   const keys = findings.some(({ system }) => system === 'home') ? await home.keys() : seen.records.keys;
   await records.acceptRestore(
-    { tick, numbers: numbersOf(seen), keys, voidTokens: options.voidTokens, findings },
+    { tick, accepted, numbers: numbersOf(seen), keys, voidTokens: options.voidTokens, findings },
     restoreEntry('restore.accepted', randomUUID(), {
       actor: 'operator',
       reason: findings.map(({ text }) => text).join(' '),
@@ -65,7 +67,8 @@ export async function accept(
   for (const system of systems)
     if ((await claimUnlessUnmarkable(system, id, options.log)) !== undefined) await records.kept(system.name, 0);
   const checkpoint = await records.checkpoint(true);
-  if (checkpoint) await keepEverywhere(installation, checkpoint, true, options.log);
+  if (checkpoint && !(await keepEverywhere(installation, checkpoint, true, options.log)))
+    throw new Error('a system was changed while the restore was accepted: run "ocdl restore list"');
   const adminToken = options.voidTokens ? await issueAdminToken(installation) : undefined;
   return { findings, ...(adminToken !== undefined && { adminToken }) };
 }

@@ -23,13 +23,14 @@ export interface InstallationRecords {
   paused(): Promise<Paused | undefined>;
   /**
    * Ends the pause. Deadlines for people that had not passed when it began move by its length. Checkpoints continue from
-   * `tick`; types never reuse numbers up to those in `numbers`; the known checkpoints of other systems and all signing keys
+   * `tick`, accepted restores from `accepted`; types never reuse numbers up to those in `numbers`; the known checkpoints of other systems and all signing keys
    * except `keys` are forgotten. `voidTokens` revokes every token of people and applications. `findings` are those that the
    * administrator accepts: `Conflict` if the pause has another one.
    */
   acceptRestore(
     accepted: {
       readonly tick: number;
+      readonly accepted: number;
       readonly numbers: readonly { readonly type: string; readonly sequence: number }[];
       readonly keys: readonly string[];
       readonly voidTokens: boolean;

@@ -89,6 +89,11 @@ export interface StartRecords {
   step<T extends object>(workflowId: string, step: StepName): Promise<T | undefined>;
   /** Root workflows that are not closed, oldest first. */
   openStarts(page: Page): Promise<{ rows: readonly StartRow[]; next?: string }>;
+  /**
+   * Opens the starts of versions again that were closed more than `quietMs` ago without all of their transitions stored beside the
+   * artifact: their workflow was lost after its last decision.
+   */
+  reopenUnfiled(quietMs: number): Promise<void>;
   /** Counts a restart and sets the earliest time of the next one. `null`: the workflow made progress. */
   restarted(workflowId: string, restartAt: string | null): Promise<void>;
   /**

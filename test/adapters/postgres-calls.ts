@@ -52,6 +52,7 @@ const writes = {
   acceptRestore: async (_, scene) => {
     const accepted = {
       tick: 1,
+      accepted: 0,
       numbers: [{ type: scene.type, sequence: 7 }],
       keys: [],
       voidTokens: false,

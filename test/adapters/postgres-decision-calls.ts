@@ -267,6 +267,15 @@ export const decisionReads = {
       return rows.filter(({ project }) => project === scene.project);
     };
   },
+  reopenUnfiled: async (direct, scene) => {
+    const { submit, give, idOf } = await open(direct, scene);
+    await submit('rf-1');
+    await give('rf-1', 'withdraw', 'sam');
+    return async (records) => {
+      await records.reopenUnfiled(0);
+      return (await records.start(idOf('rf-1')))?.closedAt;
+    };
+  },
   keys: async (direct) => {
     await direct.registerKeys(sceneKeys);
     const [id = ''] = Object.keys(sceneKeys);

@@ -49,7 +49,7 @@ test('wait while restored systems are not accepted, and say what to do', async (
   expect((await world().ask('mia', 'GET', submission)).status).toBe(200);
   const keys = Object.keys(world().deps.signer.publicKeys());
   await records.acceptRestore(
-    { tick: 1, numbers: [], keys, voidTokens: false, findings },
+    { tick: 1, accepted: 0, numbers: [], keys, voidTokens: false, findings },
     { ...entry, key: 'accepted' },
   );
   expect((await world().ask('mia', 'POST', `${submission}/commands`, approve)).status).toBe(202);

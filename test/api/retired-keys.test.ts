@@ -52,7 +52,7 @@ async function acceptKeys(keys: readonly string[]): Promise<void> {
     actor: 'operator',
     subject: 'installation',
   };
-  const accepted = { tick: 1, numbers: [], keys, voidTokens: false, findings: [] };
+  const accepted = { tick: 1, accepted: 0, numbers: [], keys, voidTokens: false, findings: [] };
   await records.acceptRestore(accepted, auditEntry(entry));
 }
 

@@ -94,12 +94,32 @@ async function startOfEach() {
 }
 
 /** The pause before its next restart has passed. */
-async function itsTimeComes(id: string): Promise<void> {
+async function inDatabase(statement: string, ...values: readonly string[]): Promise<void> {
   const sql = new pg.Client({ connectionString: world().databaseUrl });
   await sql.connect();
-  await sql.query('update authoritative.starts set restart_at = now() where workflow_id = $1', [id]);
+  await sql.query(statement, [...values]);
   await sql.end();
 }
+const itsTimeComes = (id: string): Promise<void> =>
+  inDatabase('update authoritative.starts set restart_at = now() where workflow_id = $1', id);
+
+test('a version that was closed, and whose last decision is not stored beside it, runs once more', async () => {
+  const id = await startVersion('rf-last');
+  const { records } = world().deps;
+  await records.closeStart(id, 'withdrawn');
+  empty();
+  expect(await swept()).toEqual(nothing);
+  await inDatabase(
+    `insert into authoritative.transitions (project, model, submission, revision, entry) values ($1, 'random-forest', 'rf-last', 9, '{}')`,
+    PROJECT,
+  );
+  expect(await swept()).toEqual(nothing);
+  await inDatabase(
+    `update authoritative.starts set closed_at = now() - interval '6 minutes' where workflow_id = $1`,
+    id,
+  );
+  expect(await swept()).toEqual({ ...nothing, restarted: [id] });
+});
 
 test('leaves running workflows alone', async () => {
   await startOfEach();
@@ -345,6 +365,18 @@ test('a command that stays undecided is signalled less and less often, another o
     for (const day = time + 86_400_000; time < day; time += 600_000) count += await again();
     expect(count).toBeGreaterThan(20);
     expect(count).toBeLessThan(40);
+    // The next one would be due in an hour. A run that replaces a lost one has none of them.
+    expect(await again()).toBe(0);
+    workflows.seen.delete(id);
+    expect(await again()).toBe(1);
+    workflows.seen.set(id, seenAs('modelLifecycle', id));
+    expect(await again()).toBe(0);
+    // One that could not be delivered is not counted.
+    time += 3_600_000;
+    workflows.throws.send = 'missing';
+    expect(await again()).toBe(0);
+    delete workflows.throws.send;
+    expect(await again()).toBe(1);
   } finally {
     now.mockRestore();
   }

@@ -231,6 +231,32 @@ describe('restore drill on embedded systems', () => {
     await drill.close();
   });
 
+  it('records of before an accepted restore are accepted once, and every system has a checkpoint again', async () => {
+    const drill = await afterTwoDays(await embedded());
+    for (const system of ['areas', 'records'] as const) {
+      await drill.change(system, 'set back');
+      const running = await drill.start();
+      expect(kinds(running.belonging.findings)).toEqual([`${system} older`]);
+      await accept(running.installation, { voidTokens: false, log });
+      await running.stop();
+    }
+    const next = await drill.start();
+    const { installation, stores } = next;
+    expect([next.belonging.findings, await stores.records.paused()]).toEqual([[], undefined]);
+    const { tick, accepted } = await stores.records.known();
+    for (const { name, checkpoints } of [installation.home, ...installation.systems])
+      if (checkpoints)
+        expect([name, await checkpoints.newest()]).toEqual([name, expect.objectContaining({ tick, accepted })]);
+    expect(accepted).toBe(2);
+    await next.stop();
+    // What is lost afterwards is found.
+    await drill.change('areas', 'set back');
+    const again = await drill.start();
+    expect(kinds(again.belonging.findings)).toEqual(['areas older']);
+    await again.stop();
+    await drill.close();
+  });
+
   it('releases of an earlier version of the platform get manifests, so that their numbers are not assigned again', async () => {
     const drill = await openDrill(await embedded());
     const first = await drill.start();

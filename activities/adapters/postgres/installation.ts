@@ -91,7 +91,7 @@ export function installationRecords(db: Database): InstallationRecords {
 
     paused: () => pausedIn(db),
 
-    async acceptRestore({ tick, numbers, keys, voidTokens, findings }, audit) {
+    async acceptRestore({ tick, accepted, numbers, keys, voidTokens, findings }, audit) {
       await writeOnce(db, audit, async (trx) => {
         await lock(trx, 'checkpoint');
         await endPause(trx, findings);
@@ -99,7 +99,10 @@ export function installationRecords(db: Database): InstallationRecords {
         // A process that was writing a checkpoint meanwhile has counted on.
         await trx
           .updateTable('authoritative.installation')
-          .set({ tick: sql<number>`greatest(tick, ${tick})` })
+          .set({
+            tick: sql<number>`greatest(tick, ${tick})`,
+            accepted: sql<number>`greatest(accepted, ${accepted}) + 1`,
+          })
           .execute();
         await retireOtherKeys(trx, keys);
         for (const { type, sequence } of numbers) await raiseFloor(trx, type, sequence);
@@ -119,9 +122,10 @@ export async function recordsKnow(db: Database): Promise<RecordsKnow> {
 }
 
 async function knownIn(trx: Work): Promise<RecordsKnow> {
-  const { rows } = await sql<{ table: string | null; restores: string | null }>`
+  const { rows } = await sql<{ table: string | null; accepted: string | null }>`
     select to_regclass('authoritative.installation')::text as table,
-           to_regclass('authoritative.restores')::text as restores`.execute(trx);
+           (select column_name from information_schema.columns where table_schema = 'authoritative'
+              and table_name = 'installation' and column_name = 'accepted')::text as accepted`.execute(trx);
   const [found] = rows;
   if (found?.table == null) return { installation: undefined, tick: 0, accepted: 0, kept: {}, keys: [], numbers: [] };
   const row = await installationRow(trx);
@@ -134,7 +138,7 @@ async function knownIn(trx: Work): Promise<RecordsKnow> {
   return {
     installation: row?.installation,
     tick: row?.tick ?? 0,
-    accepted: found.restores === null ? 0 : await acceptedIn(trx),
+    accepted: found.accepted === null ? 0 : await acceptedIn(trx),
     kept: await keptIn(trx),
     keys: keys.map(({ key_id }) => key_id),
     numbers: await numbersOf(trx),
@@ -169,11 +173,8 @@ async function keptIn(trx: Work): Promise<Readonly<Record<string, number>>> {
 
 /** How many restores were accepted. */
 async function acceptedIn(trx: Work): Promise<number> {
-  const { accepted } = await trx
-    .selectFrom('authoritative.restores')
-    .select((eb) => eb.fn.countAll<number>().as('accepted'))
-    .executeTakeFirstOrThrow();
-  return accepted;
+  const row = await trx.selectFrom('authoritative.installation').select('accepted').executeTakeFirst();
+  return row?.accepted ?? 0;
 }
 
 /**

@@ -706,6 +706,11 @@ export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = 
   -- Decisions that wait for their effects: few of all commands.
   create index on authoritative.commands (ordinal) where status = 'accepted';
   `,
+  `
+  -- Accepted restores, those that a restored database no longer knows included.
+  alter table authoritative.installation add column accepted bigint not null default 0;
+  update authoritative.installation set accepted = (select count(*) from authoritative.restores);
+  `,
 ];
 
 /**

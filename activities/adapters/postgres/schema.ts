@@ -140,6 +140,8 @@ export interface Tables {
     tick: Generated<number>;
     /** The audit's last row at the newest checkpoint. */
     audit_seq: Generated<number>;
+    /** How many restores were accepted. Never goes back: a restored database learns the number from the other systems. */
+    accepted: Generated<number>;
   };
   'authoritative.marked_systems': { system: string; tick: number };
   'authoritative.paused': { one: Generated<boolean>; since: Generated<string>; findings: Json<readonly Finding[]> };

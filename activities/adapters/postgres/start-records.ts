@@ -1,6 +1,8 @@
 // The start part of Records: what may run, the keys that sign commands, and what must be restarted.
+import { randomUUID } from 'node:crypto';
 import type { Selectable } from 'kysely';
-import type { Records, StartRow, StepName } from '../../records.ts';
+import { sql } from 'kysely';
+import type { AuditEntry, Records, StartRow, StepName } from '../../records.ts';
 import type { WorkflowName } from '../../../workflows/domain/ids.ts';
 import { append } from './audit.ts';
 import { refuseOpen } from './commands.ts';
@@ -21,6 +23,7 @@ type StartRecords = Pick<
   | 'closeStart'
   | 'closeQuiet'
   | 'openStarts'
+  | 'reopenUnfiled'
   | 'restarted'
   | 'registerKeys'
   | 'keys'
@@ -108,6 +111,19 @@ export function startRecords(db: Database): StartRecords {
       return cutPage(await query.execute(), limit, ({ ordinal }) => ordinal, rowOf);
     },
 
+    async reopenUnfiled(quietMs) {
+      // As the ids of lifecycles are made (workflows/domain/ids.ts).
+      const unfiled = sql<string>`(
+        select distinct 'model/' || project || '/' || model || '/' || submission
+        from authoritative.transitions where not filed)`;
+      await db
+        .updateTable('authoritative.starts')
+        .set({ closed_at: null })
+        .where('workflow_id', 'in', unfiled)
+        .where('closed_at', '<', sql<string>`clock_timestamp() - ${quietMs} * interval '1 millisecond'`)
+        .execute();
+    },
+
     async restarted(workflowId, restartAt) {
       await db
         .updateTable('authoritative.starts')
@@ -158,6 +174,7 @@ export function startRecords(db: Database): StartRecords {
         if (!revive || (await maySign()).length > 0) return maySign();
         const known = trx.updateTable('authoritative.signing_keys').set({ retired_at: null });
         await known.where('key_id', 'in', ids).execute();
+        await append(trx, [acceptedAgain(ids)]);
         return maySign();
       });
     },
@@ -174,6 +191,14 @@ async function end(trx: Work, workflowId: string, detail: string): Promise<void>
   await closeStart(trx, workflowId, detail);
   await refuseOpen(trx, workflowId, endedMessage(workflowId));
 }
+
+/** A home whose keys were retired signs again. */
+const acceptedAgain = (keys: readonly string[]): AuditEntry => ({
+  ...{ key: `signing-keys.accepted-again/${randomUUID()}`, project: null, kind: 'signing-keys.accepted-again' },
+  ...{ actor: 'platform', subject: 'installation', digest: null, report: null, detail: { keys } },
+  reason: 'a home started with retired keys and no others',
+  at: new Date().toISOString(),
+});
 
 function rowOf(found: Selectable<Tables['authoritative.starts']>): StartRow {
   return {

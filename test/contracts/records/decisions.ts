@@ -36,6 +36,24 @@ export const decisionCases: readonly RecordsCase[] = [
     },
   },
   {
+    name: 'a version that was closed, and is not stored beside its artifact, is open again after a while',
+    async run(records, scene) {
+      const { submit, give, keyOf, idOf } = await openLifecycle(records, scene);
+      const closedAt = async () => (await records.start(idOf('rf-1')))?.closedAt;
+      await submit('rf-1');
+      await records.reopenUnfiled(0);
+      assert.equal((await give('rf-1', 'withdraw', 'sam')).came, 'done');
+      await records.reopenUnfiled(60_000);
+      assert.notEqual(await closedAt(), null);
+      await records.reopenUnfiled(0);
+      assert.equal(await closedAt(), null);
+      await records.closeStart(idOf('rf-1'), 'withdrawn');
+      for (const { revision } of await records.unfiled(keyOf('rf-1'))) await records.filed(keyOf('rf-1'), revision);
+      await records.reopenUnfiled(0);
+      assert.notEqual(await closedAt(), null);
+    },
+  },
+  {
     name: 'a submission that is not valid, or has the bytes of an open version, becomes invalid and is closed',
     async run(records, scene) {
       const { start, standing, keyOf, idOf, validate, submit, give } = await openLifecycle(records, scene);

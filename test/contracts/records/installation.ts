@@ -11,9 +11,12 @@ import { allot, digestOf, linkAll, setProject, type RecordsCase, type Scene } fr
 const finding = (system: Finding['system'], text: string): Finding => ({ system, kind: 'older', text, pauses: true });
 
 async function accept(records: Records, scene: Scene, some: Partial<Parameters<Records['acceptRestore']>[0]> = {}) {
-  const { tick, keys } = await records.known();
+  const { tick, accepted, keys } = await records.known();
   const { findings = [] } = (await records.paused()) ?? {};
-  await records.acceptRestore({ tick, numbers: [], keys, voidTokens: false, findings, ...some }, scene.entry());
+  await records.acceptRestore(
+    { tick, accepted, numbers: [], keys, voidTokens: false, findings, ...some },
+    scene.entry(),
+  );
 }
 
 async function pause(records: Records, scene: Scene, findings: readonly Finding[]): Promise<void> {
@@ -74,9 +77,13 @@ export const installationCases: readonly RecordsCase[] = [
       await records.kept('areas', 9);
       await records.registerKeys({ 'key-1': '11'.repeat(32), 'key-2': '22'.repeat(32) });
       const { tick } = await records.known();
-      await accept(records, scene, { tick: tick + 40, keys: ['key-2'] });
+      const before = (await records.known()).accepted;
+      // Other systems know of restores that these records no longer know.
+      await accept(records, scene, { tick: tick + 40, accepted: before + 3, keys: ['key-2'] });
       assert.equal(await records.paused(), undefined);
       const known = await records.known();
+      assert.equal(known.accepted, before + 4);
+      assert.equal((await records.checkpoint(true))?.accepted, before + 4);
       assert.deepEqual([known.tick, known.kept, known.keys], [tick + 40, {}, ['key-2']]);
     },
   },
@@ -227,6 +234,9 @@ export const installationCases: readonly RecordsCase[] = [
       assert.equal((await records.known()).keys.includes(old), false);
       await accept(records, scene, { keys });
       assert.deepEqual(await records.registerKeys({ [old]: '11'.repeat(32) }), [old]);
+      const { rows } = await records.audit({ subject: 'installation' });
+      const again = rows.filter(({ entry }) => entry.kind === 'signing-keys.accepted-again');
+      assert.deepEqual(again.map(({ entry }) => entry.detail).at(-1), { keys: [old] });
     },
   },
   {
