@@ -109,6 +109,7 @@ export async function application(input: ApplicationInput, carried?: Carried): P
     const standing = await center.readApplication();
     see({ ...standing, wake: [] });
     if (!standing.pending) await writeLive(standing.pointer.release);
+    await wakeUp(standing.wake);
   }
 
   /** Delivers one release: gates, live pointer, main branch; then wakes the version's lifecycle. */

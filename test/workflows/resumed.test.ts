@@ -306,6 +306,28 @@ it('a lifecycle that is reset to its beginning adopts the recorded state and con
   await world.untilLive('shop', release);
 });
 
+it('an application that finds the pointer moved by an earlier run tells the versions', async () => {
+  const releases: string[] = [];
+  for (const submission of ['r-20', 'r-21']) {
+    await world.approved(submission);
+    releases.push(await world.release(submission));
+    await world.untilLive('shop', releases.at(-1) ?? '');
+  }
+  const isLive = async (submission: string) =>
+    (await world.records.version('p', 'm', submission))?.detail.includes('live in shop') === true;
+  await until('the newer one to know', () => isLive('r-21'));
+  const { generation } = await world.records.livePointer('shop', 'kind');
+  const of = { application: 'shop', type: 'kind', generation, release: releases[0] ?? '', revert: true };
+  // As an activity does whose run was reset meanwhile: nobody gets its result.
+  const entry = auditEntry('by-an-earlier-run');
+  expect(await world.records.moveLivePointer({ ...of, key: 'by-an-earlier-run' }, entry)).toMatchObject({
+    moved: true,
+  });
+  await world.client.workflow.getHandle(applicationId).signal('wake');
+  await until('the older one to know', () => isLive('r-20'));
+  await until('the newer one to know', async () => !(await isLive('r-21')));
+});
+
 it('an emptied Temporal gets all open workflows back, and each can be finished', async () => {
   const report = await world.submitted('r-11');
   await world.approved('r-12');
