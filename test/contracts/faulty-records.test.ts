@@ -437,6 +437,11 @@ const faults: readonly RecordsFault[] = [
     },
   },
   {
+    fault: 'a version whose workflow was lost before its last decision was filed stays closed',
+    seenBy: 'a version that was closed, and is not stored beside its artifact, is open again after a while',
+    plant: () => ({ reopenUnfiled: async () => undefined }),
+  },
+  {
     fault: 'an import and its audit row are written in two transactions',
     seenBy: 'an import and its audit row are written together, once',
     plant: (records) => ({
