@@ -273,7 +273,7 @@ export const decisionReads = {
     await give('rf-1', 'withdraw', 'sam');
     return async (records) => {
       await records.reopenUnfiled(0);
-      return (await records.start(idOf('rf-1')))?.closedAt;
+      return { closedAt: (await records.start(idOf('rf-1')))?.closedAt };
     };
   },
   keys: async (direct) => {
