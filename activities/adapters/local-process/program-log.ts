@@ -84,7 +84,7 @@ function endOf(path: string): string {
   }
 }
 
-function splitLines(
+export function splitLines(
   take: (line: string) => void,
   isFull: () => boolean,
   pushRaw: (chunk: Buffer) => void,
@@ -118,7 +118,7 @@ function splitLines(
   };
 }
 
-function keepTail(): { push: (line: string) => void; pushRaw: (chunk: Buffer) => void; text: () => string } {
+export function keepTail(): { push: (line: string) => void; pushRaw: (chunk: Buffer) => void; text: () => string } {
   const kept: Buffer[] = [];
   let bytes = 0;
   const pushRaw = (chunk: Buffer): void => {
@@ -139,7 +139,7 @@ function keepTail(): { push: (line: string) => void; pushRaw: (chunk: Buffer) =>
   return { push: (line) => pushRaw(Buffer.from(line)), pushRaw, text };
 }
 
-function parseProgress(line: string): JobProgress | undefined {
+export function parseProgress(line: string): JobProgress | undefined {
   if (!line.startsWith(PROGRESS)) return undefined;
   try {
     return progressSchema.parse(JSON.parse(line.slice(PROGRESS.length)));
