@@ -169,8 +169,9 @@ export function createKubernetesJobs(options: KubernetesOptions): KubernetesJobs
     },
     jobState,
     async jobLog(name) {
-      const { pod } = await look(name);
-      return (pod && (await readLog(client, pod)))?.text ?? '';
+      const { pod, standing } = await look(name);
+      const log = (pod && (await readLog(client, pod)))?.text ?? '';
+      return standing.phase === 'ended' ? outcomeOf(standing, log).log : log;
     },
     watchJobs: (onChange, signal) => watchAllJobs({ client, installation, hindranceOf, onWarn }, onChange, signal),
     async removeJob(name) {

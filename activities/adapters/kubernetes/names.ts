@@ -1,8 +1,8 @@
 // Names and labels of the platform's objects on a cluster: each follows from the installation, the project and the job.
-import { createHash } from 'node:crypto';
 import { systemName } from '../../../workflows/domain/names.ts';
 import { failure } from '../../failures.ts';
 import type { JobSpec } from '../../ports.ts';
+import { keyOf } from '../local-process/job-progress.ts';
 
 export const labels = {
   installation: 'ocdl/installation',
@@ -34,14 +34,8 @@ export const ofInstallation = (installation: string): string => `${labels.instal
 export const ofJob = (installation: string, job: string): string =>
   `${ofInstallation(installation)},${labels.job}=${objectName(job)}`;
 
-/** Everything that identifies a job's work, as a label: not its name, its limits or where its data comes from. */
-export function digestOf({ inputs, outputs, argv, lock, parameters, compute }: JobSpec): string {
-  const what = inputs.map(({ name, sha256, unpack }) => [name, sha256, unpack ?? false]);
-  return createHash('sha256')
-    .update(JSON.stringify([what, outputs, argv, lock, parameters, compute]))
-    .digest('hex')
-    .slice(0, DIGEST_DIGITS);
-}
+/** What identifies a job's work, as a label. */
+export const digestOf = (spec: JobSpec): string => keyOf(spec).slice(0, DIGEST_DIGITS);
 
 /** Throws `InvalidInput` for a name that no job can have. */
 export function checkJobName(name: string): void {
