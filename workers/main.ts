@@ -12,7 +12,7 @@ import { belong } from './installation.ts';
 import { databaseOf, markedHome, markedNamespace, markedStores } from './marked-systems.ts';
 import { createLog, closeParentChannel, onEnd, refused, run, tellReady } from './process.ts';
 import { createJobWorkers } from './queues.ts';
-import { createActivities, openBus, openCluster, openSources, openStores, patiently } from './wiring.ts';
+import { createActivities, openBus, openCompute, openSources, openStores, patiently } from './wiring.ts';
 
 /**
  * At shutdown, short activities have one second to finish; then all others are cancelled, and Temporal reschedules them on the
@@ -45,7 +45,7 @@ async function main(): Promise<void> {
   );
   const chainer = keepLinked({ records: stores.records, onWarn: (message) => log.warn(message) });
   await ensureSearchAttributes(connection, config.temporal.namespace);
-  const cluster = await openCluster({ ...config, log }, stores);
+  const cluster = await openCompute({ ...config, log }, stores);
   const signer = await registeredSigner(join(config.home, 'keys'), stores.records);
   const activities = await createActivities({
     ...stores,

@@ -20,7 +20,7 @@ export interface KubernetesClient {
   /** The JSON of the answer. Throws `Refused`, or `SystemUnavailable` if the cluster does not answer or refuses the platform. */
   ask(method: Method, path: string, options?: { readonly query?: Query; readonly body?: object }): Promise<unknown>;
   /** An answer that goes on; it fails after `silenceMs` without a byte. */
-  stream(path: string, query: Query, options: { signal: AbortSignal; silenceMs: number }): Promise<IncomingMessage>;
+  stream(path: string, query: Query, options: { signal?: AbortSignal; silenceMs: number }): Promise<IncomingMessage>;
   /** Number of requests so far. */
   requests(): number;
   close(): void;
@@ -57,6 +57,7 @@ export function openClient(place: ClusterPlace): KubernetesClient {
   const count = { requests: 0 };
 
   const send = async (method: Method, path: string, given: Sent): Promise<IncomingMessage> => {
+    given.signal?.throwIfAborted();
     const url = new URL(server.replace(/\/$/, '') + path);
     for (const [name, value] of Object.entries(given.query ?? {}))
       if (value !== undefined) url.searchParams.set(name, String(value));
@@ -74,7 +75,11 @@ export function openClient(place: ClusterPlace): KubernetesClient {
       };
     count.requests += 1;
     return new Promise((resolve, reject) => {
-      const sent = request(url, { ...options, signal: given.signal, timeout: given.silenceMs }, resolve);
+      const sent = request(url, { ...options, timeout: given.silenceMs }, resolve);
+      // Not by the option `signal`: its listeners stay on a signal that outlives many requests.
+      const abort = (): void => void sent.destroy(new Error('aborted'));
+      given.signal?.addEventListener('abort', abort, { once: true });
+      sent.once('close', () => given.signal?.removeEventListener('abort', abort));
       sent.once('timeout', () => sent.destroy(new Error(`no answer within ${given.silenceMs / 1000} s`)));
       sent.once('error', reject);
       sent.end(body);

@@ -26,7 +26,7 @@ export async function readLog(client: KubernetesClient, pod: PodFacts): Promise<
   const log = collect();
   try {
     const query = { container, tailLines: LINES };
-    for await (const chunk of await client.stream(pathOf(pod), query, { signal: NEVER, silenceMs: ANSWER_MS }))
+    for await (const chunk of await client.stream(pathOf(pod), query, { silenceMs: ANSWER_MS }))
       log.write(chunk as Buffer);
   } catch (error) {
     // The container has just started, or the pod has just gone.
@@ -61,8 +61,6 @@ export function followLog(
   void follow();
   return { soFar: () => state.log.soFar() };
 }
-
-const NEVER = new AbortController().signal;
 
 const pathOf = ({ namespace, pod }: PodFacts): string => `/api/v1/namespaces/${namespace}/pods/${pod}/log`;
 
