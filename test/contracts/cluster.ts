@@ -48,7 +48,8 @@ export function pythonJob(api: JobApi, given: JobGiven, more: Readonly<Record<st
     lock: '',
     parameters: {},
     compute: 'cpu',
-    resources: { cpus: 1, memoryBytes: 512 * 1024 ** 2, diskBytes: 64 * 1024 ** 2 },
+    // Two run side by side on a machine with two processors.
+    resources: { cpus: 0.5, memoryBytes: 512 * 1024 ** 2, diskBytes: 64 * 1024 ** 2 },
     deadlineSeconds: 60,
     ...rest,
     data: { api: api.url, job },

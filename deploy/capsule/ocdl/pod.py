@@ -118,7 +118,9 @@ def _start(argv: list[str]) -> int:
     env = {name: value for name, value in os.environ.items() if not name.startswith(("KUBERNETES_", "HOSTNAME"))}
     env |= {"HOME": "/job", "OCDL_INPUTS": "/job/in", "OCDL_OUTPUTS": "/job/out", "OCDL_PARAMETERS": "/job/parameters.json"}
     try:
-        return os.posix_spawnp(words[0], words, env, setsigmask=())
+        # One stream: Kubernetes reads two of them one after another, and their lines lose their order.
+        together = [(os.POSIX_SPAWN_DUP2, 1, 2)]
+        return os.posix_spawnp(words[0], words, env, file_actions=together, setsigmask=())
     except OSError as error:
         note = f"{words[0]} cannot be started: {error.strerror}"
         _finish(_failed("exit", EXIT_NOT_FOUND, note), EXIT_NOT_FOUND)
@@ -193,7 +195,7 @@ def _failed(reason: str, code: int, note: str | None = None) -> dict[str, Any]:
 
 
 def _note(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(line, flush=True)
 
 
 def _finish(result: dict[str, Any], code: int) -> NoReturn:
@@ -201,7 +203,6 @@ def _finish(result: dict[str, Any], code: int) -> NoReturn:
     if "note" in result:
         _note(result.pop("note"))
     RESULT.write_text(json.dumps(result), encoding="utf-8")
-    sys.stderr.flush()
     os._exit(code if 0 <= code <= 255 else 1)
 
 
