@@ -8,7 +8,7 @@ import { isRefused, openClient, Refused, type ClusterPlace, type KubernetesClien
 import { readLog } from './job-log.ts';
 import { jobManifest, secretManifest, type JobSetting } from './job-manifests.ts';
 import { jobsPath, podsPath, watchAllJobs } from './job-watch.ts';
-import { checkJobName, digestOf, labels, namespaceName, ofJob } from './names.ts';
+import { checkJobName, digestOf, labels, namespaceName, ofJob, tokenAnnotation } from './names.ts';
 import { readJob, readPod, type JobFacts, type PodFacts } from './objects.ts';
 import { keptManifests, namespaceManifest, quotaManifest, type ProjectQuota } from './project-manifests.ts';
 import { outcomeOf, standingOf } from './standing.ts';
@@ -41,7 +41,7 @@ export type KubernetesJobs = Pick<Cluster, 'startJob' | 'jobState' | 'jobLog' | 
 /** A failed fetch loses nothing; an output may have cost a week. */
 const PATIENCE = { fetchSeconds: 900, uploadSeconds: 43_200 } as const;
 const TOKEN_WITHIN_MS = 15_000;
-const POLL_MS = 250;
+const POLL_MS = 500;
 const LONGEST_POLL_MS = 2_000;
 /** A pod whose machine answers is gone within its grace period; after this, it is removed without its machine. */
 const FORCE_AFTER_MS = 60_000;
@@ -116,18 +116,14 @@ export function createKubernetesJobs(options: KubernetesOptions): KubernetesJobs
   };
 
   /** Whether a job got its token: its worker may have ended between the two. */
-  const hasToken = async ({ namespace, secret }: JobFacts): Promise<boolean> => {
+  const getsToken = async (job: JobFacts): Promise<boolean> => {
     const until = Date.now() + (options.tokenWithinMs ?? TOKEN_WITHIN_MS);
-    for (;;) {
-      try {
-        await client.ask('GET', `/api/v1/namespaces/${namespace}/secrets/${secret}`);
-        return true;
-      } catch (error) {
-        if (!isRefused(error, 404)) throw error;
-        if (Date.now() > until) return false;
-      }
+    for (let one: JobFacts | undefined = job; one?.uid === job.uid; one = (await findJobs(job.name))[0]) {
+      if (one.hasToken) return true;
+      if (Date.now() > until) return false;
       await sleep(POLL_MS);
     }
+    return false;
   };
 
   /** Whether a Job does this work, or did it, and need not be started again. */
@@ -137,7 +133,7 @@ export function createKubernetesJobs(options: KubernetesOptions): KubernetesJobs
       return false;
     const standing = standingOf(job, await podOf(job));
     if (standing.phase === 'ended') return !isPassing(outcomeOf(standing, ''));
-    return hasToken(job);
+    return getsToken(job);
   };
 
   const removeAll = async (jobs: readonly JobFacts[]): Promise<void> => {
@@ -160,6 +156,7 @@ export function createKubernetesJobs(options: KubernetesOptions): KubernetesJobs
         try {
           const body = secretManifest(spec, setting, { secret, uid: created.uid, token: await token() });
           await client.ask('POST', `/api/v1/namespaces/${created.namespace}/secrets`, { body });
+          await client.ask('PATCH', jobPath(created), { query: { fieldManager: OWNER }, body: tokenMark(created) });
         } catch (error) {
           await removeAll([created]);
           throw error;
@@ -234,11 +231,19 @@ async function ensureProject(
   }
 }
 
+const jobPath = ({ namespace, object }: JobFacts): string => `/apis/batch/v1/namespaces/${namespace}/jobs/${object}`;
+
+const tokenMark = ({ namespace, object, uid }: JobFacts): object => ({
+  apiVersion: 'batch/v1',
+  kind: 'Job',
+  metadata: { name: object, namespace, uid, annotations: { [tokenAnnotation]: 'issued' } },
+});
+
 const namespaceSchema = z.object({ metadata: z.object({ labels: z.record(z.string(), z.string()).default({}) }) });
 
 /** Removes a Job, its pods and its Secret, and waits until they are gone. */
 async function removeOne(client: KubernetesClient, installation: string, job: JobFacts): Promise<void> {
-  const path = `/apis/batch/v1/namespaces/${job.namespace}/jobs/${job.object}`;
+  const path = jobPath(job);
   const pods = podsPath.replace('/pods', `/namespaces/${job.namespace}/pods`);
   const selected = { labelSelector: ofJob(installation, job.name) };
   const body = { propagationPolicy: 'Foreground', preconditions: { uid: job.uid } };
@@ -255,7 +260,7 @@ async function removeOne(client: KubernetesClient, installation: string, job: Jo
   const state = { pauseMs: POLL_MS, forced: false };
   for (;;) {
     await sleep(state.pauseMs);
-    state.pauseMs = Math.min(1.5 * state.pauseMs, LONGEST_POLL_MS);
+    state.pauseMs = Math.min(2 * state.pauseMs, LONGEST_POLL_MS);
     try {
       if (readJob(await client.ask('GET', path))?.uid !== job.uid) return;
     } catch (error) {

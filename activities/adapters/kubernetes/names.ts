@@ -15,6 +15,9 @@ export const labels = {
 /** The job's name as the platform knows it: the inverse of `objectName`. */
 export const nameAnnotation = 'ocdl/name';
 
+/** On a Job whose Secret exists: the platform cannot read Secrets. */
+export const tokenAnnotation = 'ocdl/token';
+
 /** A Job adds six characters to its name for its pod, and labels and host names have at most 63. */
 const LONGEST_OBJECT = 52;
 /** Digits of a SHA-256 digest that fit into a label. */

@@ -1,6 +1,6 @@
 // What the adapter reads of Jobs and pods, as small values: objects of a cluster have hundreds of fields.
 import { z } from 'zod';
-import { labels, nameAnnotation } from './names.ts';
+import { labels, nameAnnotation, tokenAnnotation } from './names.ts';
 
 /** One job of this installation. */
 export interface JobFacts {
@@ -10,7 +10,8 @@ export interface JobFacts {
   readonly name: string;
   readonly uid: string;
   readonly digest: string;
-  readonly secret: string;
+  /** Its Secret exists: whoever created the Job finished starting it. */
+  readonly hasToken: boolean;
   readonly isBeingRemoved: boolean;
   readonly finished: 'complete' | 'failed' | undefined;
   /** Duration as the cluster knows it. */
@@ -56,11 +57,6 @@ const condition = z.object({ type: z.string(), status: z.string(), reason: text,
 
 const jobSchema = z.object({
   metadata,
-  spec: z.object({
-    template: z.object({
-      spec: z.object({ volumes: z.array(z.object({ secret: z.object({ secretName: z.string() }).optional() })) }),
-    }),
-  }),
   status: z
     .object({
       startTime: z.string().optional(),
@@ -103,7 +99,7 @@ export function readJob(object: unknown): JobFacts | undefined {
     name,
     uid: job.metadata.uid,
     digest: job.metadata.labels[labels.digest] ?? '',
-    secret: job.spec.template.spec.volumes.flatMap(({ secret }) => secret?.secretName ?? [])[0] ?? '',
+    hasToken: job.metadata.annotations[tokenAnnotation] !== undefined,
     isBeingRemoved: job.metadata.deletionTimestamp !== undefined,
     finished: has('Complete') ? 'complete' : has('Failed', 'FailureTarget') ? 'failed' : undefined,
     seconds: startTime && completionTime ? (Date.parse(completionTime) - Date.parse(startTime)) / 1000 : 0,
