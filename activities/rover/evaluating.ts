@@ -141,7 +141,9 @@ export function createEvaluationActivities(
     };
   }
 
-  const projectOf = (): string => ofWorkflow('evaluation', 'project').project;
+  function projectOf(): string {
+    return ofWorkflow('evaluation', 'project').project;
+  }
 
   async function collectReport(input: EvaluatingInput, signal: AbortSignal): Promise<Evaluation> {
     const { project, evaluation } = ofWorkflow('evaluation', 'project', 'evaluation');

@@ -54,7 +54,9 @@ export function createRecordedJobs({ records, areas }: { records: Records; areas
     await records.queueJob({ name: jobName(workflowId), workflowId, kind, project, job, taskToken, beatMs });
   }
 
-  const recordedEnd = (): Promise<JobEnd | undefined> => records.step<JobEnd>(currentWorkflow(), 'ended');
+  async function recordedEnd(): Promise<JobEnd | undefined> {
+    return records.step<JobEnd>(currentWorkflow(), 'ended');
+  }
 
   async function endOfJob(): Promise<JobEnd> {
     const ended = await recordedEnd();

@@ -109,7 +109,9 @@ export function createTrainingActivities(
     };
   }
 
-  const projectOf = (): string => ofWorkflow('trainingRun', 'project').project;
+  function projectOf(): string {
+    return ofWorkflow('trainingRun', 'project').project;
+  }
 
   /** What was provisioned, from the record. The workflow's copy is not trusted. */
   async function provisionedFor(input: TrainingInput): Promise<TrainingInput> {
