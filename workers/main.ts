@@ -1,5 +1,6 @@
 // The worker process: runs the workflows and all activities.
 import { join } from 'node:path';
+import { Client } from '@temporalio/client';
 import { DefaultLogger, NativeConnection, Runtime, Worker, type LogLevel } from '@temporalio/worker';
 import type { Logger } from 'pino';
 import { registeredSigner } from '../activities/signing.ts';
@@ -8,10 +9,11 @@ import { taskQueues } from '../workflows/messages.ts';
 import { admitting, dataConverter, workflowBundle, workflowTime } from './bundle.ts';
 import { keepLinked } from './chainer.ts';
 import { workerConfig } from './config.ts';
+import { watchJobs } from './job-watch.ts';
 import { belong } from './installation.ts';
 import { databaseOf, markedHome, markedNamespace, markedStores } from './marked-systems.ts';
 import { createLog, closeParentChannel, onEnd, refused, run, tellReady } from './process.ts';
-import { createJobWorkers } from './queues.ts';
+import { createJobWorkers, places } from './queues.ts';
 import { createActivities, openBus, openCompute, openSources, openStores, patiently } from './wiring.ts';
 
 /**
@@ -52,7 +54,6 @@ async function main(): Promise<void> {
     signer,
     bus,
     cluster,
-    apiUrl: config.apiUrl,
     outside: openSources(config),
     onWarn: (message) => log.warn(message),
   });
@@ -74,6 +75,15 @@ async function main(): Promise<void> {
     createJobWorkers(common),
   ]).then((made) => made.flat());
 
+  const watch = watchJobs({
+    ...stores,
+    cluster,
+    places,
+    client: new Client({ connection, namespace: config.temporal.namespace, dataConverter }),
+    apiUrl: config.apiUrl,
+    onWarn: (message) => log.warn(message),
+  });
+
   const stop = (): void => {
     for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
   };
@@ -83,6 +93,7 @@ async function main(): Promise<void> {
   log.info({ taskQueues }, 'ready');
   tellReady();
   const ends = await running;
+  await watch.stop();
   // Even if an activity did not stop in time: the jobs' processes must not outlive their worker.
   await cluster.close();
   for (const end of ends) if (end.status === 'rejected') throw end.reason;

@@ -253,7 +253,6 @@ export async function createActivities(
   given: Stores & {
     bus: EventBus;
     cluster: Cluster;
-    apiUrl: string;
     signer: Pick<Signer, 'seal'>;
     outside?: ReturnType<typeof openSources>;
     onWarn?: OnWarn;

@@ -706,6 +706,26 @@ export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = 
   -- Decisions that wait for their effects: few of all commands.
   create index on authoritative.commands (ordinal) where status = 'accepted';
   `,
+  `
+  -- Jobs from their request to their recorded end.
+  create table authoritative.jobs (
+    name text primary key,
+    workflow_id text not null,
+    project text not null,
+    kind text not null check (kind in ('training', 'evaluation')),
+    state text not null default 'queued' check (state in ('queued', 'starting', 'running')),
+    job jsonb not null,
+    task_token bytea,
+    beat_ms integer not null,
+    queued_at timestamptz not null default clock_timestamp(),
+    not_before timestamptz not null default clock_timestamp(),
+    starts integer not null default 0,
+    kills integer not null default 0,
+    why text not null default ''
+  );
+  create index on authoritative.jobs (kind, project, queued_at, name) where state = 'queued';
+  create index on authoritative.jobs (kind, project) where state <> 'queued';
+  `,
 ];
 
 /**
