@@ -33,8 +33,16 @@ export type JobEnd =
 export const MOST_STARTS = 20;
 
 /** What the cluster is given of a job. */
-export const specOf = ({ name, job }: JobRow, apiUrl: string): JobSpec => ({
-  ...{ name, argv: job.argv, inputs: job.inputs, lock: job.lock, parameters: job.parameters, compute: job.compute },
+export const specOf = ({ name, project, job }: JobRow, apiUrl: string): JobSpec => ({
+  ...{
+    name,
+    project,
+    argv: job.argv,
+    inputs: job.inputs,
+    lock: job.lock,
+    parameters: job.parameters,
+    compute: job.compute,
+  },
   ...(job.lockOwner && { lockOwner: job.lockOwner }),
   outputs: job.outputs.map(({ name, required }) => ({ name, required })),
   resources: RESOURCES,

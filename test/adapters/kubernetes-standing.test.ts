@@ -24,6 +24,12 @@ describe('a job that goes on', () => {
     ['no Job', undefined, undefined, { phase: 'missing' }],
     ['no pod yet', job, undefined, { phase: 'waiting', why: expect.stringContaining('is making') }],
     ['its program runs', job, running, { phase: 'running' }],
+    [
+      'it is removed while its pod ends',
+      { ...job, isBeingRemoved: true },
+      ended('run', 143, said(killed)),
+      { phase: 'waiting', why: expect.stringContaining('removed') },
+    ],
   ])('%s', (_, one, itsPod, expected) => expect(standingOf(one, itsPod)).toEqual(expected));
 
   test.each([

@@ -77,7 +77,7 @@ export function createKubernetesJobs(options: KubernetesOptions): KubernetesJobs
 
   const look = async (name: string) => {
     checkJobName(name);
-    const [job] = (await findJobs(name)).filter(({ isBeingRemoved }) => !isBeingRemoved);
+    const [job] = await findJobs(name);
     const pod = job && (await podOf(job));
     return { job, pod, standing: standingOf(job, pod, job && !pod ? await hindranceOf(job) : undefined) };
   };

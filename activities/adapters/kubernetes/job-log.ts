@@ -33,7 +33,8 @@ export async function readLog(client: KubernetesClient, pod: PodFacts): Promise<
     if (error instanceof Refused) return undefined;
     throw error;
   }
-  return log.end();
+  const soFar = log.end();
+  return isLost(soFar.text) ? undefined : soFar;
 }
 
 /** Follows the log of the program of a running pod until the signal aborts; `onProgress` is told each step. */
@@ -50,8 +51,12 @@ export function followLog(
         const query = { container: containers.run, tailLines: LINES, follow: true };
         const stream = await client.stream(pathOf(pod), query, { signal, silenceMs: SILENCE_MS });
         // The answer begins with what was said before.
-        state.log = collect(onProgress);
-        for await (const chunk of stream) state.log.write(chunk as Buffer);
+        const log = collect(onProgress);
+        for await (const chunk of stream) {
+          if (isLost((chunk as Buffer).toString('utf8'))) break;
+          log.write(chunk as Buffer);
+          state.log = log;
+        }
       } catch {
         // Its container's end, or an interruption: both are told by the watch of the pod.
       }
@@ -61,6 +66,9 @@ export function followLog(
   void follow();
   return { soFar: () => state.log.soFar() };
 }
+
+/** What a node answers instead of a log that it has deleted. */
+const isLost = (text: string): boolean => text.startsWith('unable to retrieve container logs for ');
 
 const pathOf = ({ namespace, pod }: PodFacts): string => `/api/v1/namespaces/${namespace}/pods/${pod}/log`;
 

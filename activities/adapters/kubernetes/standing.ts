@@ -32,6 +32,7 @@ const resultSchema = z.discriminatedUnion('status', [
 /** Judges a job. `hindrance` is what the cluster reported instead of making a pod. */
 export function standingOf(job: JobFacts | undefined, pod: PodFacts | undefined, hindrance?: string): Standing {
   if (job === undefined) return { phase: 'missing' };
+  if (job.isBeingRemoved) return { phase: 'waiting', why: 'it is being removed from the cluster' };
   const ended = pod && endOf(pod);
   if (ended !== undefined) return ended;
   if (job.finished === 'complete') return { phase: 'ended', end: { status: 'succeeded', seconds: job.seconds } };
