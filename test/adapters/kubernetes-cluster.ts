@@ -1,6 +1,10 @@
 // Opens the adapter for Kubernetes on the stack's cluster for tests: its jobs are pods, its services local processes.
-import { readFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { z } from 'zod';
+import { rights } from '../../activities/adapters/kubernetes/check.ts';
+import { openClient } from '../../activities/adapters/kubernetes/client.ts';
 import {
   createKubernetesJobs,
   type KubernetesJobs,
@@ -25,17 +29,60 @@ export const platformLock = readFileSync(
   'utf8',
 );
 
+/** A kubeconfig of an account that has exactly the rights in deploy/README.md. */
+export async function kubeconfigWithRole(folder: string): Promise<string> {
+  const admin = join(folder, 'admin.kubeconfig');
+  const client = openClient({ kubeconfig: admin });
+  const apply = (path: string, body: object): Promise<unknown> =>
+    client.ask('PATCH', path, { query: { fieldManager: 'test', force: true }, body });
+  const group = '/apis/rbac.authorization.k8s.io/v1';
+  const role = { apiVersion: 'rbac.authorization.k8s.io/v1', metadata: { name: 'ocdl' } };
+  const account = '/api/v1/namespaces/default/serviceaccounts/ocdl';
+  const rules = rights.map(({ group: api, resource, verbs }) => ({ apiGroups: [api], resources: [resource], verbs }));
+  try {
+    await apply(account, {
+      apiVersion: 'v1',
+      kind: 'ServiceAccount',
+      metadata: { name: 'ocdl', namespace: 'default' },
+    });
+    await apply(`${group}/clusterroles/ocdl`, { ...role, kind: 'ClusterRole', rules });
+    await apply(`${group}/clusterrolebindings/ocdl`, {
+      ...{ ...role, kind: 'ClusterRoleBinding' },
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'ocdl' },
+      subjects: [{ kind: 'ServiceAccount', name: 'ocdl', namespace: 'default' }],
+    });
+    const request = {
+      apiVersion: 'authentication.k8s.io/v1',
+      kind: 'TokenRequest',
+      spec: { expirationSeconds: 86_400 },
+    };
+    const { status } = tokenSchema.parse(await client.ask('POST', `${account}/token`, { body: request }));
+    const config = kubeconfigSchema.parse(JSON.parse(readFileSync(admin, 'utf8')));
+    const path = join(mkdtempSync(join(tmpdir(), 'ocdl-role-')), 'kubeconfig');
+    writeFileSync(path, JSON.stringify({ ...config, users: [{ name: config.users[0].name, user: status }] }), {
+      mode: 0o600,
+    });
+    return path;
+  } finally {
+    client.close();
+  }
+}
+
+const tokenSchema = z.object({ status: z.object({ token: z.string() }) });
+const kubeconfigSchema = z.looseObject({ users: z.tuple([z.object({ name: z.string() })]) });
+
 /** Opens the adapter on the cluster in a folder of the stack. */
 export async function openKubernetes(
   folder: string,
   given: Partial<KubernetesOptions> = {},
 ): Promise<KubernetesHarness> {
   await importCapsule(containerdSocket(folder));
+  const kubeconfig = await kubeconfigWithRole(folder);
   const api = await startJobApi(nodeAddress);
   const local = await openLocalCluster({ sandbox: 'none' });
   const warnings: string[] = [];
   const options: KubernetesOptions = {
-    place: { kubeconfig: join(folder, 'admin.kubeconfig') },
+    place: { kubeconfig },
     installation: 'ocdl-test',
     image: capsuleImage,
     dataUrl: api.url,
@@ -61,6 +108,7 @@ export async function openKubernetes(
       await jobs.close();
       await api.close();
       await local.close();
+      rmSync(dirname(kubeconfig), { recursive: true });
     },
   };
 }

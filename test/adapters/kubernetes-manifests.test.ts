@@ -1,5 +1,8 @@
 // The objects that the adapter for Kubernetes makes, compared whole, and the rules for how a job stands.
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { gunzipSync } from 'node:zlib';
+import { rights } from '../../activities/adapters/kubernetes/check.ts';
 import { descriptionOf, jobManifest, secretManifest } from '../../activities/adapters/kubernetes/job-manifests.ts';
 import { digestOf, namespaceName, objectName } from '../../activities/adapters/kubernetes/names.ts';
 import {
@@ -280,4 +283,15 @@ describe('the namespace of a project', () => {
       /OCDL_KUBERNETES_DATA_RANGES/,
     );
   });
+});
+
+test('the role in deploy/README.md has exactly the rights that doctor checks', () => {
+  const readme = readFileSync(resolve(import.meta.dirname, '../../deploy/README.md'), 'utf8');
+  const rules = readme.split('\n').filter((line) => line.startsWith('  - { apiGroups:'));
+  expect(rules).toEqual(
+    rights.map(({ group, resource, verbs }) => {
+      const groups = group === '' ? '""' : group;
+      return `  - { apiGroups: [${groups}], resources: [${resource}], verbs: [${verbs.join(', ')}] }`;
+    }),
+  );
 });

@@ -3,6 +3,7 @@ import { mkdtempSync, realpathSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { sendSignal } from '../../activities/adapters/process-start.ts';
+import { checkKubernetes } from '../../activities/adapters/kubernetes/check.ts';
 import { createKubernetesJobs, type KubernetesOptions } from '../../activities/adapters/kubernetes/cluster.ts';
 import { namespaceName, ofJob } from '../../activities/adapters/kubernetes/names.ts';
 import { listObjects } from '../../activities/adapters/kubernetes/watch.ts';
@@ -73,6 +74,17 @@ describeKubernetes('jobs', ['kubernetes'], () => {
       }
       expect(await podsOf(spec)).toEqual([]);
     };
+
+    test('doctor reports what it found, and each right that is missing', async () => {
+      const { options } = harness();
+      expect(await checkKubernetes(options)).toMatch(/^Kubernetes v1\.\d+\.\d+ at https:.*, 1 nodes, 2 GPUs/);
+      const image = 'registry.example/nobody:1';
+      expect(await checkKubernetes({ ...options, image })).toMatchObject({ warning: expect.stringContaining(image) });
+      const place = { kubeconfig: join(folder, 'proxy.kubeconfig') };
+      await expect(checkKubernetes({ ...options, place })).rejects.toThrow(
+        /lacks rights: get jobs, .* create secrets, .*deploy\/README\.md/,
+      );
+    });
 
     test('an image that does not exist', () =>
       waitsFor({}, /the image localhost\/nobody-made-this:1 cannot be loaded/, {
