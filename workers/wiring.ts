@@ -191,7 +191,12 @@ export async function openCompute(
     await jobs.close();
     await local.close();
   };
-  return { ...jobs, startService: local.startService, stopService: local.stopService, close };
+  return {
+    ...jobs,
+    startService: (spec, signal) => local.startService(spec, signal),
+    stopService: (name) => local.stopService(name),
+    close,
+  };
 }
 
 /** Copies stored bytes to a file and verifies their checksum. */

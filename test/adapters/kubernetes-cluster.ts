@@ -101,7 +101,11 @@ export async function openKubernetes(
     api,
     options,
     warnings,
-    cluster: { ...jobs, startService: local.cluster.startService, stopService: local.cluster.stopService },
+    cluster: {
+      ...jobs,
+      startService: (spec, signal) => local.cluster.startService(spec, signal),
+      stopService: (name) => local.cluster.stopService(name),
+    },
     // The node of the cluster is this machine.
     running: (marker) => Promise.resolve(processesWith(marker).length > 0),
     close: async () => {

@@ -215,7 +215,7 @@ describe('the namespace of a project', () => {
       apiVersion: 'v1',
       kind: 'Namespace',
       metadata: {
-        name: expect.stringMatching(/^ocdl-fraud-team-[0-9a-f]{16}$/),
+        name: expect.stringMatching(/^ocdl-fraud-team-[0-9a-f]{16}$/) as unknown,
         labels: {
           'app.kubernetes.io/managed-by': 'ocdl',
           'ocdl/installation': 'ocdl',

@@ -22,13 +22,13 @@ const killed = { status: 'failed', reason: 'killed', exitCode: 143 } as const;
 describe('a job that goes on', () => {
   test.each([
     ['no Job', undefined, undefined, { phase: 'missing' }],
-    ['no pod yet', job, undefined, { phase: 'waiting', why: expect.stringContaining('is making') }],
+    ['no pod yet', job, undefined, { phase: 'waiting', why: expect.stringContaining('is making') as unknown }],
     ['its program runs', job, running, { phase: 'running' }],
     [
       'it is removed while its pod ends',
       { ...job, isBeingRemoved: true },
       ended('run', 143, said(killed)),
-      { phase: 'waiting', why: expect.stringContaining('removed') },
+      { phase: 'waiting', why: expect.stringContaining('removed') as unknown },
     ],
   ])('%s', (_, one, itsPod, expected) => expect(standingOf(one, itsPod)).toEqual(expected));
 
