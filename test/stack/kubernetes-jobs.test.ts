@@ -79,7 +79,9 @@ describeKubernetes('jobs', ['kubernetes'], () => {
       const { options } = harness();
       expect(await checkKubernetes(options)).toMatch(/^Kubernetes v1\.\d+\.\d+ at https:.*, 1 nodes, 2 GPUs/);
       const image = 'registry.example/nobody:1';
-      expect(await checkKubernetes({ ...options, image })).toMatchObject({ warning: expect.stringContaining(image) as unknown });
+      expect(await checkKubernetes({ ...options, image })).toMatchObject({
+        warning: expect.stringContaining(image) as unknown,
+      });
       const place = { kubeconfig: join(folder, 'proxy.kubeconfig') };
       await expect(checkKubernetes({ ...options, place })).rejects.toThrow(
         /lacks rights: get jobs, .* create secrets, .*deploy\/README\.md/,
