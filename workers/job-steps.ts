@@ -31,12 +31,16 @@ const LONGEST_PAUSE_MS = 60_000;
 const RUNNING_BEAT_MS = 5_000;
 /** Progress is shown at most this often. */
 const PROGRESS_MS = 1_000;
+/** A workflow that Temporal has lost is resumed within a minute, or an hour if it keeps failing. */
+const RESUMED_WITHIN_MS = 2 * 3_600_000;
 /** The log of an interrupted job is kept if its store answers within this time. */
 const LOG_WITHIN_MS = 5_000;
 
 export function createJobSteps({ records, areas, cluster, client, apiUrl, onWarn }: JobStepsDeps) {
   const results = openResults(areas);
   const beats = new Map<string, { readonly at: number; readonly details: string }>();
+  /** Since when the workflow of a job does not run, although it is open in the record. */
+  const gone = new Map<string, number>();
   return { advance, beat };
 
   /** Does what the state of a job that has a place asks for. */
@@ -108,6 +112,7 @@ export function createJobSteps({ records, areas, cluster, client, apiUrl, onWarn
 
   async function forget({ name }: JobRow): Promise<void> {
     beats.delete(name);
+    gone.delete(name);
     await records.endJob(name);
   }
 
@@ -116,7 +121,7 @@ export function createJobSteps({ records, areas, cluster, client, apiUrl, onWarn
    * the job any more, and it was ended.
    */
   async function beat(activity: WaitingActivity, progress: unknown, longestMs = Infinity): Promise<boolean> {
-    const { name, taskToken, workflowId } = activity;
+    const { name, taskToken } = activity;
     const details = JSON.stringify(progress) ?? '';
     const last = beats.get(name);
     const pause = last?.details === details ? Math.min(activity.beatMs, longestMs) : PROGRESS_MS;
@@ -124,14 +129,14 @@ export function createJobSteps({ records, areas, cluster, client, apiUrl, onWarn
     beats.set(name, { at: Date.now(), details });
     try {
       if (taskToken) await client.activity.heartbeat(taskToken, progress);
-      else if (!(await isRunning(workflowId))) return await ended(name, false);
+      else if (!(await isWanted(activity))) return await ended(name, false);
     } catch (error) {
       // A pause or reset by an operator applies to the next try of the activity: the job goes on.
       if (error instanceof ActivityPausedError || error instanceof ActivityResetError) return true;
       if (error instanceof ActivityCancelledError) return ended(name, true);
       if (!(error instanceof ActivityNotFoundError)) throw error;
-      // The activity of a running workflow is tried again, and then waits for this job.
-      if (!(await isRunning(workflowId))) return ended(name, false);
+      // The activity of a workflow that goes on is tried again, and then waits for this job.
+      if (!(await isWanted(activity))) return ended(name, false);
     }
     return true;
   }
@@ -139,6 +144,18 @@ export function createJobSteps({ records, areas, cluster, client, apiUrl, onWarn
   async function ended(name: string, isCancelled: boolean): Promise<false> {
     await stop(name, isCancelled);
     return false;
+  }
+
+  /** Whether the workflow runs, or is open in the record: then it is resumed, and finds its job. */
+  async function isWanted({ name, workflowId }: WaitingActivity): Promise<boolean> {
+    if (await isRunning(workflowId)) {
+      gone.delete(name);
+      return true;
+    }
+    if ((await records.start(workflowId))?.closedAt !== null) return false;
+    const since = gone.get(name) ?? Date.now();
+    gone.set(name, since);
+    return Date.now() - since < RESUMED_WITHIN_MS;
   }
 
   async function isRunning(workflowId: string): Promise<boolean> {

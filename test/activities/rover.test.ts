@@ -9,6 +9,7 @@ import { once } from '../../activities/model-center.ts';
 import type { UploadedOutput } from '../../activities/records.ts';
 import { inActivity } from './activity.ts';
 import { sorted } from '../../activities/jobs.ts';
+import type { JobOutcome } from '../../activities/ports.ts';
 import type { JobRow } from '../../activities/records.ts';
 
 type Deps = Parameters<typeof createRoverActivities>[0];
@@ -32,7 +33,7 @@ interface Given {
   /** What the metrics are when they are read, after their digest was computed. */
   metricsLater?: string;
   fail?: (what: string) => void;
-  outcome?: object;
+  outcome?: JobOutcome;
   /** The run began before steps were recorded: its input contains what was provisioned. */
   broughtOver?: boolean;
   /** What the API recorded as the uploaded model. */
