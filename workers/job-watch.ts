@@ -1,4 +1,4 @@
-// Watches the jobs of an installation, whichever worker queued them: one worker at a time gives them places and follows them.
+// Watches the jobs of a pool, whichever worker queued them: one worker at a time gives them places on its cluster and follows them.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../activities/failures.ts';
 import type { JobState } from '../activities/ports.ts';
@@ -6,6 +6,8 @@ import type { JobKind, JobRow, JobTurn } from '../activities/records.ts';
 import { createJobSteps, type JobStepsDeps } from './job-steps.ts';
 
 export interface JobWatchDeps extends JobStepsDeps {
+  /** Name of the cluster: workers with the same one watch the same jobs. */
+  readonly pool: string;
   /** How many jobs of each kind have a place at a time. */
   readonly places: Readonly<Record<JobKind, number>>;
 }
@@ -21,6 +23,8 @@ const TAKE_OVER_MS = 3_000;
 /** Queued activities that send a heartbeat at the same time, and that are read at a time. */
 const AT_ONCE = 20;
 const PAGE = 500;
+/** After this time without a watcher, a pool's jobs are given to other pools: its machine is gone, or off for long. */
+const POOL_LOST_MS = 5 * 60_000;
 /** The same warning is repeated after this time: an outage must not flood the log. */
 const WARN_AGAIN_MS = 60_000;
 
@@ -31,7 +35,9 @@ export function watchJobs(deps: JobWatchDeps): { stop(): Promise<void> } {
   const watching = (async () => {
     while (!stopping.signal.aborted) {
       await deps.records
-        .exclusively('jobs', (lost) => watch({ ...deps, onWarn }, AbortSignal.any([lost, stopping.signal])))
+        .exclusively(`jobs ${deps.pool}`, (lost) =>
+          watch({ ...deps, onWarn }, AbortSignal.any([lost, stopping.signal])),
+        )
         .catch((error: unknown) => onWarn(`jobs are not watched: ${messageOf(error)}; retrying`));
       await pause(TAKE_OVER_MS, stopping.signal);
     }
@@ -45,7 +51,7 @@ export function watchJobs(deps: JobWatchDeps): { stop(): Promise<void> } {
 }
 
 async function watch(deps: JobWatchDeps, signal: AbortSignal): Promise<void> {
-  const { records, cluster, places, onWarn } = deps;
+  const { records, cluster, pool, places, onWarn } = deps;
   const steps = createJobSteps(deps);
   /** The latest state of each job that the cluster has reported since it was last asked for all. */
   const seen = new Map<string, JobState>();
@@ -79,7 +85,7 @@ async function watch(deps: JobWatchDeps, signal: AbortSignal): Promise<void> {
       seen.clear();
       state.askedAt = Date.now();
     }
-    const taken = await records.takenJobs();
+    const taken = await records.takenJobs(pool);
     for (const row of [...taken, ...(await takePlaces(taken))])
       work(row.name, async () => {
         const known = seen.get(row.name) ?? (await cluster.jobState(row.name));
@@ -92,6 +98,7 @@ async function watch(deps: JobWatchDeps, signal: AbortSignal): Promise<void> {
     await removeUnknown(taken);
     if (Date.now() - state.beatAt < QUEUE_BEAT_MS) return;
     state.beatAt = Date.now();
+    await records.watchedPool(pool, POOL_LOST_MS);
     work('', beatQueued);
   }
 
@@ -112,8 +119,7 @@ async function watch(deps: JobWatchDeps, signal: AbortSignal): Promise<void> {
         const next = firstOf(await records.jobTurns(kind));
         if (!next) break;
         lastTurn.set(next.project, Date.now());
-        await records.changeJob(next.name, { state: 'starting' });
-        const row = await records.job(next.name);
+        const row = await records.takeJob(next.name, pool);
         if (row) got.push(row);
       }
     return got;
@@ -129,13 +135,14 @@ async function watch(deps: JobWatchDeps, signal: AbortSignal): Promise<void> {
     return ranked[0]?.turn;
   }
 
-  /** Removes jobs that the cluster has and the record does not: nobody waits for them. */
+  /** Removes jobs that the cluster has, and that the record has not or has given to another pool: nobody waits for them. */
   async function removeUnknown(taken: readonly JobRow[]): Promise<void> {
     const known = new Set(taken.map(({ name }) => name));
     for (const name of changed) {
       changed.delete(name);
       const found = seen.get(name);
-      if (found === undefined || found.phase === 'missing' || known.has(name) || (await records.job(name))) continue;
+      if (found === undefined || found.phase === 'missing' || known.has(name)) continue;
+      if ((await records.job(name))?.pool === pool) continue;
       work(name, () => cluster.removeJob(name));
     }
   }

@@ -1,4 +1,5 @@
 // The worker process: runs the workflows and all activities.
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { Client } from '@temporalio/client';
 import { DefaultLogger, NativeConnection, Runtime, Worker, type LogLevel } from '@temporalio/worker';
@@ -78,7 +79,10 @@ async function main(): Promise<void> {
   const watch = watchJobs({
     ...stores,
     cluster,
-    places,
+    // Jobs of local processes are lost with their machine; those on Kubernetes are found again by any worker.
+    ...(config.kubernetes
+      ? { pool: 'kubernetes', places: places.kubernetes }
+      : { pool: `local ${hostname()} ${config.home}`, places: places.local }),
     client: new Client({ connection, namespace: config.temporal.namespace, dataConverter }),
     apiUrl: config.apiUrl,
     onWarn: (message) => log.warn(message),

@@ -4,7 +4,10 @@ import { Worker } from '@temporalio/worker';
 import { taskQueues } from '../workflows/messages.ts';
 
 /** Trainings and evaluations that run at a time; the rest wait in the record. Each uses one core of a small machine. */
-export const places = { training: 2, evaluation: 2 } as const;
+export const places = {
+  local: { training: 2, evaluation: 2 },
+  kubernetes: { training: 100, evaluation: 100 },
+} as const;
 
 /**
  * Concurrent activities in one worker process; the rest wait durably in the queue. Those of trainings and evaluations end

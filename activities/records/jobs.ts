@@ -32,6 +32,8 @@ export interface JobRow extends WaitingActivity {
   readonly starts: number;
   /** How often in a row it was killed from outside. */
   readonly kills: number;
+  /** The pool whose cluster has it; `null` while it is queued. */
+  readonly pool: string | null;
 }
 
 /** The first job in the queue of one project. */
@@ -43,7 +45,7 @@ export interface JobTurn {
   readonly taken: number;
 }
 
-/** The part of Records about jobs. Only the process that watches the jobs changes rows after they were queued. */
+/** The part of Records about jobs. Only the process that watches a pool changes the rows of its jobs. */
 export interface JobRecords {
   /** Queues a job. If the same job is known, only its activity is replaced; another job of its name starts over. */
   queueJob(
@@ -52,8 +54,12 @@ export interface JobRecords {
   job(name: string): Promise<JobRow | undefined>;
   /** The first queued job of each project, without those that wait for their next try. */
   jobTurns(kind: JobKind): Promise<readonly JobTurn[]>;
-  /** Jobs that have a place. */
-  takenJobs(): Promise<readonly JobRow[]>;
+  /** Gives a queued job a place in a pool; `undefined` if another pool was faster. */
+  takeJob(name: string, pool: string): Promise<JobRow | undefined>;
+  /** Jobs that have a place in the pool. */
+  takenJobs(pool: string): Promise<readonly JobRow[]>;
+  /** Records that the pool is watched, and queues the jobs of pools again that nobody has watched for `lostAfterMs`. */
+  watchedPool(pool: string, lostAfterMs: number): Promise<void>;
   /** Activities of queued jobs, by name. */
   queuedJobs(page: { readonly after?: string; readonly limit: number }): Promise<readonly WaitingActivity[]>;
   /** `waitMs`: the job is not taken before that time has passed. */

@@ -30,6 +30,14 @@ const writes = {
     await direct.queueJob(queuedJob(scene));
     return (records) => records.changeJob(queuedJob(scene).name, { state: 'running', starts: 1, waitMs: 0 });
   },
+  takeJob: async (direct, scene) => {
+    await direct.queueJob(queuedJob(scene));
+    return (records) => records.takeJob(queuedJob(scene).name, 'one');
+  },
+  watchedPool: async (direct, scene) => {
+    await direct.queueJob(queuedJob(scene));
+    return (records) => records.watchedPool(scene.project, 3_600_000);
+  },
   endJob: async (direct, scene) => {
     await direct.queueJob(queuedJob(scene));
     return (records) => records.endJob(queuedJob(scene).name);
@@ -229,8 +237,8 @@ const reads = {
   takenJobs: async (direct, scene) => {
     const { name } = queuedJob(scene);
     await direct.queueJob(queuedJob(scene));
-    await direct.changeJob(name, { state: 'running' });
-    return async (records) => (await records.takenJobs()).filter((row) => row.name === name);
+    await direct.takeJob(name, 'one');
+    return async (records) => (await records.takenJobs('one')).filter((row) => row.name === name);
   },
   queuedJobs: async (direct, scene) => {
     const { name } = queuedJob(scene);

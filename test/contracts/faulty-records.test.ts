@@ -437,6 +437,11 @@ const faults: readonly RecordsFault[] = [
     },
   },
   {
+    fault: 'jobs of a lost pool stay with it',
+    seenBy: 'jobs of a pool that nobody watches any more are queued again',
+    plant: () => ({ watchedPool: async () => undefined }),
+  },
+  {
     fault: 'an import and its audit row are written in two transactions',
     seenBy: 'an import and its audit row are written together, once',
     plant: (records) => ({

@@ -55,7 +55,15 @@ export async function createWorkers(deps: {
   ]);
   const watch = (): ReturnType<typeof watchJobs> =>
     watchJobs({
-      ...{ ...stores, records, cluster, places, apiUrl: config.apiUrl, onWarn: () => undefined },
+      ...{
+        ...stores,
+        records,
+        cluster,
+        places: places.local,
+        pool: 'local',
+        apiUrl: config.apiUrl,
+        onWarn: () => undefined,
+      },
       client: new Client({
         connection,
         namespace: config.temporal.namespace,

@@ -58,7 +58,7 @@ async function openGround(places = { training: 2, evaluation: 2 }) {
   };
   const watch = (own: Records = records) =>
     watchJobs({
-      ...{ records: own, cluster: jobs, client, places, apiUrl: '', onWarn: () => undefined },
+      ...{ records: own, cluster: jobs, client, places, pool: 'one', apiUrl: '', onWarn: () => undefined },
       areas: { write: async (path: string) => void kept.push(path) },
     } as unknown as JobWatchDeps);
   return { records, begun, stopped, ends, jobs, temporal, completed, cancelled, kept, watch };

@@ -36,7 +36,7 @@ it('evaluates while trainings occupy all of their slots', async () => {
   await world.startLifecycle('s-1', { directory: 's-1' });
   await world.untilState('s-1', 'new');
   world.script.train = 'hang';
-  const names = Array.from({ length: places.training }, (_, i) => `t-${i}`);
+  const names = Array.from({ length: places.local.training }, (_, i) => `t-${i}`);
   const runs = await Promise.all(names.map((submission) => startRun('p', submission)));
   await until('every slot to be taken', async () => names.every(begun));
   expect(await world.evaluation('s-1')).toMatchObject({ state: 'done', detail: '' });
@@ -53,9 +53,9 @@ it('runs another project’s training before the backlog of the first', async ()
   const many = Array.from({ length: 12 }, (_, i) => `many-${i}`);
   const runs = [];
   for (const submission of many) runs.push(await startRun('p', submission));
-  await until('a backlog', async () => (await backlog()) >= many.length - places.training);
+  await until('a backlog', async () => (await backlog()) >= many.length - places.local.training);
   const other = await startRun('q', 'single');
-  await until('the other project’s to wait, too', async () => (await backlog()) > many.length - places.training);
+  await until('the other project’s to wait, too', async () => (await backlog()) > many.length - places.local.training);
   // From now on each job ends; hanging ones are cancelled one by one, each of which frees a slot.
   const finished = runs.filter((_, i) => begun(`many-${i}`));
   world.script.train = 'succeed';
@@ -64,8 +64,8 @@ it('runs another project’s training before the backlog of the first', async ()
   const order = world.begunJobs.filter((name) => /-(many-\d+|single)-1-/.test(name));
   const place = order.findIndex((name) => name.includes('-single-'));
   // In order of arrival it would be the thirteenth and last.
-  expect(place).toBeGreaterThanOrEqual(places.training);
-  expect(place).toBeLessThan(places.training + 4);
+  expect(place).toBeGreaterThanOrEqual(places.local.training);
+  expect(place).toBeLessThan(places.local.training + 4);
   for (const run of runs) await run.result().catch(() => undefined);
 });
 

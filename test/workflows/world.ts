@@ -91,7 +91,14 @@ export async function openWorld(options: WorldOptions = {}) {
     workers.push(...made.flat().map((worker) => ({ worker, running: worker.run() })));
     watches.push(
       watchJobs({
-        ...{ ...stores, cluster: cluster.port, places, apiUrl: 'http://127.0.0.1:1', onWarn: () => undefined },
+        ...{
+          ...stores,
+          cluster: cluster.port,
+          places: places.local,
+          pool: 'local',
+          apiUrl: 'http://127.0.0.1:1',
+          onWarn: () => undefined,
+        },
         client: new Client({ connection, namespace: present().namespace, dataConverter }),
       }),
     );

@@ -4,7 +4,10 @@ import type { JobRow, Records, WaitingActivity } from '../../records.ts';
 import { json, type Database } from './connection.ts';
 import type { Tables } from './schema.ts';
 
-type JobRecords = Pick<Records, 'queueJob' | 'job' | 'jobTurns' | 'takenJobs' | 'queuedJobs' | 'changeJob' | 'endJob'>;
+type JobRecords = Pick<
+  Records,
+  'queueJob' | 'job' | 'jobTurns' | 'takeJob' | 'takenJobs' | 'watchedPool' | 'queuedJobs' | 'changeJob' | 'endJob'
+>;
 
 /** The part of Records about jobs. */
 export function jobRecords(db: Database): JobRecords {
@@ -17,7 +20,9 @@ export function jobRecords(db: Database): JobRecords {
         .onConflict((conflict) =>
           conflict.column('name').doUpdateSet((eb) => {
             const isSame = eb('authoritative.jobs.job', '=', eb.ref('excluded.job'));
-            const kept = <C extends 'state' | 'starts' | 'kills' | 'why' | 'queued_at' | 'not_before'>(column: C) =>
+            const kept = <C extends 'state' | 'starts' | 'kills' | 'why' | 'queued_at' | 'not_before' | 'pool'>(
+              column: C,
+            ) =>
               eb
                 .case()
                 .when(isSame)
@@ -33,6 +38,7 @@ export function jobRecords(db: Database): JobRecords {
               why: kept('why'),
               queued_at: kept('queued_at'),
               not_before: kept('not_before'),
+              pool: kept('pool'),
             };
           }),
         )
@@ -68,10 +74,42 @@ export function jobRecords(db: Database): JobRecords {
       return rows.map((row) => ({ ...row, taken: row.taken ?? 0 }));
     },
 
-    async takenJobs() {
+    async takeJob(name, pool) {
+      const isMine = { state: 'starting', pool } as const;
+      const taken = await db
+        .updateTable('authoritative.jobs')
+        .set(isMine)
+        .where('name', '=', name)
+        // A repeated call finds its own answer.
+        .where((eb) => eb.or([eb('state', '=', 'queued'), eb.and(isMine)]))
+        .returningAll()
+        .executeTakeFirst();
+      return taken && rowOf(taken);
+    },
+
+    async watchedPool(pool, lostAfterMs) {
+      const seen_at = sql<string>`clock_timestamp()`;
+      await db
+        .insertInto('authoritative.pools')
+        .values({ pool, seen_at })
+        .onConflict((conflict) => conflict.column('pool').doUpdateSet({ seen_at }))
+        .execute();
+      const lost = db
+        .selectFrom('authoritative.pools')
+        .select('pool')
+        .where('seen_at', '<', sql<string>`clock_timestamp() - ${lostAfterMs} * interval '1 millisecond'`);
+      await db
+        .updateTable('authoritative.jobs')
+        .set({ state: 'queued', pool: null, why: 'nobody watches the pool that ran it any more' })
+        .where('pool', 'in', lost)
+        .execute();
+    },
+
+    async takenJobs(pool) {
       const rows = await db
         .selectFrom('authoritative.jobs')
         .selectAll()
+        .where('pool', '=', pool)
         .where('state', '<>', 'queued')
         .orderBy('queued_at')
         .execute();
@@ -93,7 +131,11 @@ export function jobRecords(db: Database): JobRecords {
       const notBefore = sql<string>`now() + make_interval(secs => ${(waitMs ?? 0) / 1000})`;
       await db
         .updateTable('authoritative.jobs')
-        .set({ ...change, ...(waitMs !== undefined && { not_before: notBefore }) })
+        .set({
+          ...change,
+          ...(change.state === 'queued' && { pool: null }),
+          ...(waitMs !== undefined && { not_before: notBefore }),
+        })
         .where('name', '=', name)
         .execute();
     },
@@ -122,4 +164,5 @@ const rowOf = (row: Row): JobRow => ({
   state: row.state,
   starts: row.starts,
   kills: row.kills,
+  pool: row.pool,
 });

@@ -721,10 +721,15 @@ export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = 
     not_before timestamptz not null default clock_timestamp(),
     starts integer not null default 0,
     kills integer not null default 0,
-    why text not null default ''
+    why text not null default '',
+    -- The pool whose cluster has it; null while it is queued.
+    pool text
   );
   create index on authoritative.jobs (kind, project, queued_at, name) where state = 'queued';
   create index on authoritative.jobs (kind, project) where state <> 'queued';
+  create index on authoritative.jobs (pool) where pool is not null;
+  -- Pools, and when a worker last watched each.
+  create table authoritative.pools (pool text primary key, seen_at timestamptz not null default clock_timestamp());
   `,
 ];
 

@@ -308,7 +308,9 @@ export interface Tables {
     starts: Generated<number>;
     kills: Generated<number>;
     why: Generated<string>;
+    pool: string | null;
   };
+  'authoritative.pools': { pool: string; seen_at: Generated<string> };
   'projection.versions': Projected<Version> & {
     project: string;
     model: string;

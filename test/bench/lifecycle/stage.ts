@@ -118,7 +118,15 @@ export async function openLifecycleStage(types: readonly string[], say: (line: s
     ]).then((made) => made.flat());
     const running = Promise.all(workers.map((worker) => worker.run()));
     const jobs = watchJobs({
-      ...{ records, areas: own.areas, cluster: own.cluster, client, places, apiUrl: 'http://127.0.0.1:1' },
+      ...{
+        records,
+        areas: own.areas,
+        cluster: own.cluster,
+        client,
+        places: places.local,
+        pool: 'local',
+        apiUrl: 'http://127.0.0.1:1',
+      },
       onWarn: () => undefined,
     });
     closing.push(async () => {

@@ -1,5 +1,6 @@
 // Cases on Records: jobs that wait for a place and jobs that run.
 import assert from 'node:assert/strict';
+import { setTimeout as pause } from 'node:timers/promises';
 import type { JobKind } from '../../../activities/records.ts';
 import type { RecordsCase, Scene } from './scene.ts';
 
@@ -26,12 +27,19 @@ export const jobCases: readonly RecordsCase[] = [
       await Promise.all([1, 2, 3].map(() => records.queueJob(job)));
       const found = await records.job(job.name);
       assert.deepEqual(found && { ...found, taskToken: [...(found.taskToken ?? [])] }, {
-        ...{ ...job, taskToken: [...job.taskToken], state: 'queued', starts: 0, kills: 0, why: '' },
+        ...{ ...job, taskToken: [...job.taskToken], state: 'queued', starts: 0, kills: 0, why: '', pool: null },
       });
       const isQueued = async () => (await records.queuedJobs({ limit: 10_000 })).some(({ name }) => name === job.name);
-      const isTaken = async () => (await records.takenJobs()).some(({ name }) => name === job.name);
+      const isTaken = async () => (await records.takenJobs('one')).some(({ name }) => name === job.name);
       assert.deepEqual([await isQueued(), await isTaken()], [true, false]);
-      await records.changeJob(job.name, { state: 'starting', starts: 1 });
+      const taken = await Promise.all(['one', 'other'].map((pool) => records.takeJob(job.name, pool)));
+      // One pool gets it, and is told again.
+      const pool = taken[0] ? 'one' : 'other';
+      assert.deepEqual(taken.map((row) => row?.pool ?? null).sort(), [null, pool].sort());
+      assert.equal((await records.takeJob(job.name, pool))?.pool, pool);
+      await records.changeJob(job.name, { state: 'queued' });
+      assert.equal((await records.takeJob(job.name, 'one'))?.state, 'starting');
+      await records.changeJob(job.name, { starts: 1 });
       assert.deepEqual([await isQueued(), await isTaken()], [false, true]);
       assert.equal((await records.job(job.name))?.starts, 1);
       await records.endJob(job.name);
@@ -53,8 +61,37 @@ export const jobCases: readonly RecordsCase[] = [
       assert.deepEqual({ ...same, ...kept }, same);
       const other = { ...job, taskToken: null, job: { ...job.job, parameters: { depth: 4 } } };
       await records.queueJob(other);
-      assert.deepEqual(await records.job(job.name), { ...other, state: 'queued', starts: 0, kills: 0, why: '' });
+      assert.deepEqual(await records.job(job.name), {
+        ...other,
+        state: 'queued',
+        starts: 0,
+        kills: 0,
+        why: '',
+        pool: null,
+      });
       await records.endJob(job.name);
+    },
+  },
+  {
+    name: 'jobs of a pool that nobody watches any more are queued again',
+    async run(records, scene) {
+      const [own, others] = [`${scene.project}-own`, `${scene.project}-others`];
+      const [kept, lost] = [queuedJob(scene, 'kept'), queuedJob(scene, 'lost')];
+      for (const [job, pool] of [
+        [kept, own],
+        [lost, others],
+      ] as const) {
+        await records.queueJob(job);
+        await records.takeJob(job.name, pool);
+        await records.watchedPool(pool, 60_000);
+      }
+      const pools = async () => [(await records.job(kept.name))?.pool, (await records.job(lost.name))?.pool];
+      assert.deepEqual(await pools(), [own, others]);
+      await pause(50);
+      await records.watchedPool(own, 40);
+      assert.deepEqual(await pools(), [own, null]);
+      assert.equal((await records.job(lost.name))?.state, 'queued');
+      for (const { name } of [kept, lost]) await records.endJob(name);
     },
   },
   {
