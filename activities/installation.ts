@@ -158,6 +158,8 @@ function recordsFindings({ records, systems, auditHashes, numbers }: Seen): read
       reasons.push(
         `they end at checkpoint ${records.tick}, and ${where} has checkpoint ${newest.tick} of ${newest.at}`,
       );
+    else if (newest.accepted > records.accepted)
+      reasons.push(`they know ${records.accepted} accepted restores, and ${where} noted ${newest.accepted}`);
     else reasons.push(`row ${newest.audit.seq} of their audit is not the one that ${where} noted at ${newest.at}`);
   }
   for (const [type, newest] of numbers ?? []) {

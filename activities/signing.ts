@@ -22,7 +22,7 @@ export interface Signer {
 /** A signer that signs only with keys that the records accept. */
 export interface RegisteredSigner extends Signer {
   /**
-   * Reads the keys again, makes one if there is none left, and registers them: a restore may have retired the key in use.
+   * Reads the keys again, makes one if the folder is empty, and registers them: a restore may have retired the key in use.
    * Returns false if the records accept none of them.
    */
   renew(): Promise<boolean>;

@@ -18,7 +18,8 @@ import { notFound, problem } from './problems.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
 import { expiryFields, issueToken, revokeToken, tokensOf } from './tokens.ts';
-import { applicationView, newTokenView, revokedView, rowsOf, tokenView } from './views.ts';
+import { newTokenView, revokedView, tokenView } from './people-views.ts';
+import { applicationView, rowsOf } from './views.ts';
 
 const one = '/v1/applications/{application}';
 

@@ -7,7 +7,8 @@ import type { ApiDeps } from './deps.ts';
 import { notFound } from './problems.ts';
 import type { Route } from './route.ts';
 import { route } from './route.ts';
-import { newTokenView, revokedView, rowsOf, tokenView } from './views.ts';
+import { newTokenView, revokedView, tokenView } from './people-views.ts';
+import { rowsOf } from './views.ts';
 
 /** At most ten years. Without it, the token does not expire. */
 export const expiryFields = { expiresInDays: z.int().min(1).max(3_650).optional() } as const;

@@ -8,7 +8,8 @@ import type { Route } from './route.ts';
 import { route } from './route.ts';
 import { actorSchema, pageQuery } from './schemas.ts';
 import { expiryFields, issueToken, tokensOf } from './tokens.ts';
-import { newTokenView, pageOf, rowsOf, tokenView, userView } from './views.ts';
+import { newTokenView, tokenView, userView } from './people-views.ts';
+import { pageOf, rowsOf } from './views.ts';
 
 export const userRoutes = ({ records }: ApiDeps): readonly Route[] => {
   const found = async (user: string) => {

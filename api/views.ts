@@ -3,12 +3,10 @@ import { z } from 'zod';
 import type {
   AuditCheck,
   AuditRow,
-  IssuedToken,
   Project,
   ScanSummary,
   StandingMember,
   TypeAccess,
-  User,
   VersionSummary,
 } from '../activities/records.ts';
 import type { Outcome } from '../workflows/domain/command.ts';
@@ -283,24 +281,6 @@ export const auditCheckView = z.object({
     description: 'Of those, rows older than ten seconds: a number above 0 means that no process links rows',
   }),
 }) satisfies z.ZodType<AuditCheck>;
-
-/** Shown only once, when it is created. */
-export const newTokenView = z.object({ tokenId: text, token: text, expiresAt: textOrNull });
-export const tokenView = z.object({
-  tokenId: text,
-  kind: z.enum(['user', 'application', 'job']),
-  name: text,
-  createdAt: text,
-  expiresAt: textOrNull,
-  revokedAt: textOrNull,
-}) satisfies z.ZodType<Shown<IssuedToken>>;
-export const revokedView = z.object({ tokenId: text, revoked: z.boolean() });
-
-export const userView = z.object({
-  user: text,
-  admin: z.boolean(),
-  disabled: z.boolean(),
-}) satisfies z.ZodType<Shown<User>>;
 
 export const typeView = z.object({ type: text, owner: text, consumers: list(text) }) satisfies z.ZodType<
   Shown<TypeAccess>

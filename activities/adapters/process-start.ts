@@ -11,7 +11,7 @@ export interface ProcessStat {
   readonly started: string;
 }
 
-/** The state of a process on Linux; undefined if there is none. */
+/** The state of a process on Linux; undefined once it is gone. */
 export function statOf(pid: number): ProcessStat | undefined {
   const stat = readIfThere(`/proc/${pid}/stat`);
   if (stat === '') return undefined;
@@ -21,7 +21,7 @@ export function statOf(pid: number): ProcessStat | undefined {
   return { name, state, parent: Number(parent), started: rest[17] ?? '' };
 }
 
-/** The start of a running process, as text unique among processes with its id; undefined if there is none. A zombie has ended. */
+/** The start of a running process, as text unique among processes with its id; undefined once it has ended. A zombie has ended. */
 export function startOf(pid: number): string | undefined {
   if (process.platform !== 'linux') return startByPs(pid);
   const stat = statOf(pid);
@@ -30,7 +30,7 @@ export function startOf(pid: number): string | undefined {
   return `${readIfThere('/proc/sys/kernel/random/boot_id').trim()}/${stat.started}`;
 }
 
-/** Sends a signal to a process, or with a negative id to a group; false if there is none. Signal 0 only checks, and finds zombies too. */
+/** Sends a signal to a process, or with a negative id to a group; false if it is gone. Signal 0 only checks, and finds zombies too. */
 export function sendSignal(pid: number, signal: NodeJS.Signals | 0): boolean {
   try {
     return process.kill(pid, signal);

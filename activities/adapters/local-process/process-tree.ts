@@ -7,7 +7,7 @@ export const processMarkSchema = z.object({ pid: z.int().positive(), started: z.
 /** A process id with its start time, so that a record on disk never matches a later process with the same id. */
 export type ProcessMark = z.infer<typeof processMarkSchema>;
 
-/** The mark of a running process; undefined if there is none. */
+/** The mark of a process; undefined unless it runs. */
 export function markOf(pid: number): ProcessMark | undefined {
   const started = startOf(pid);
   return started === undefined ? undefined : { pid, started };

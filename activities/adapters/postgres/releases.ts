@@ -37,7 +37,7 @@ export async function isFenced(db: Database, release: string): Promise<boolean> 
   return found !== undefined;
 }
 
-/** A release's row; `NotFound` if there is none. */
+/** A release's row; `NotFound` without one. */
 export async function releaseRow(db: Database, release: string): Promise<Release> {
   const found = await db
     .selectFrom('authoritative.releases')
@@ -48,7 +48,7 @@ export async function releaseRow(db: Database, release: string): Promise<Release
   return found.row;
 }
 
-/** The number before the type's newest announced release that is not withdrawn; null if there is none. */
+/** The number before the type's newest announced release that is not withdrawn; null without one. */
 export const beforeNewest = (type: RawBuilder<unknown>) => sql<number | null>`(
   select max(r.sequence) - 1 from authoritative.releases r
   where r.type = ${type} and r.announced
