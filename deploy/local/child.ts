@@ -115,9 +115,6 @@ export function superviseChild(spec: ChildSpec, options: SuperviseOptions): Supe
     const record = child.pid === undefined ? undefined : identify(child.pid);
     const current = { process: child, record, isUp: false };
     state.current = current;
-    if (record !== undefined) {
-      writeRunRecord(home.run, { name: spec.name, child: record, supervisor, stopSignal: spec.stopSignal });
-    }
     for (const stream of [child.stdout, child.stderr]) {
       if (stream === null) continue;
       createInterface({ input: stream }).on('line', (line) => hear(line, current.isUp));
@@ -130,6 +127,16 @@ export function superviseChild(spec: ChildSpec, options: SuperviseOptions): Supe
       child.once('error', (error) => resolve(`could not be started: ${error.message}`));
       child.once('exit', (code, signal) => resolve(signal === null ? `exit ${code}` : `ended by ${signal}`));
     });
+    try {
+      const { name, stopSignal } = spec;
+      if (record !== undefined) writeRunRecord(home.run, { name, child: record, supervisor, stopSignal });
+    } catch (error) {
+      // Unrecorded, it would outlive a killed supervisor; and beside the next one, it would hold its port.
+      if (child.pid !== undefined) sendSignal(-child.pid, 'SIGKILL');
+      await exit;
+      state.current = undefined;
+      throw error;
+    }
     const gone = new AbortController();
     const polling = pollUntilReady(gone.signal, child.pid);
     const how = await exit;

@@ -152,6 +152,8 @@ async function runProgram(running: {
     watch: { memoryBytes, diskBytes, folders: [paths.out, paths.scratch] },
   }).ended;
   abort.throwIfAborted();
+  // A plain error is retried: the program is not to blame.
+  if (ran.failedStart !== undefined) throw new Error(`job ${spec.name}: ${ran.failedStart}`);
   // A program that succeeded at the last moment counts as succeeded.
   if (deadline.aborted && ran.code !== 0) {
     log.note(`stopped: deadline of ${spec.deadlineSeconds} seconds exceeded (deadlineSeconds)`);

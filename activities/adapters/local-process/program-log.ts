@@ -1,7 +1,8 @@
 // Stores a program's output: a size-limited file, the last 64 KiB in memory, progress lines apart; the output is untrusted.
-import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { z } from 'zod';
 import type { JobProgress } from '../../ports.ts';
+import { createLineWriter } from './line-writer.ts';
 
 export interface ProgramLog {
   /** One source of bytes (stdout or stderr): lines of different sources never mix. */
@@ -27,7 +28,10 @@ const progressSchema = z.object({
   message: z.string().max(500).default(''),
 });
 
-/** Opens the log. After 8 MiB, only the tail is kept, and lines and progress are no longer reported. */
+/**
+ * Opens the log. After 8 MiB, only the tail is kept, and lines and progress are no longer reported. A full disk loses lines of the
+ * file, which then says so, but not of the tail.
+ */
 export function openProgramLog(options: {
   path: string;
   /** Appends to the existing file, and starts the tail with its end. */
@@ -37,19 +41,30 @@ export function openProgramLog(options: {
 }): ProgramLog {
   const before = options.keep ? endOf(options.path) : '';
   const file = openSync(options.path, options.keep ? 'a' : 'w', 0o600);
-  const state = { written: fstatSync(file).size, progress: 0, open: true };
-  const lines = keepTail();
-  if (before) lines.push(before);
+  const writer = createLineWriter();
+  // `bytes` counts lost lines too: the limit spares the worker even while the disk is full.
+  const state = { bytes: fstatSync(file).size, progress: 0, open: true, unwritten: [] as string[] };
+  const tail = keepTail();
+  tail.push(Buffer.from(before));
 
-  const keep = (line: string): void => {
-    lines.push(`${line}\n`);
-    if (state.written >= FILE_BYTES || !state.open) return;
-    state.written += writeSync(file, `${line}\n`);
+  const add = (line: string): void => {
+    state.unwritten.push(`${line}\n`);
     options.onLine?.(line);
-    if (state.written < FILE_BYTES) return;
-    const cut = `(log truncated: it exceeds the limit of ${FILE_BYTES} bytes)`;
-    writeSync(file, `${cut}\n`);
-    options.onLine?.(cut);
+  };
+  const keep = (line: string): void => {
+    const bytes = Buffer.from(`${line}\n`);
+    tail.push(bytes);
+    if (state.bytes >= FILE_BYTES || !state.open) return;
+    state.bytes += bytes.length;
+    add(line);
+    if (state.bytes >= FILE_BYTES) add(`(log truncated: it exceeds the limit of ${FILE_BYTES} bytes)`);
+  };
+  /** Writes the lines of a chunk together: one system call, however short they are. */
+  const flush = (): void => {
+    if (state.unwritten.length === 0) return;
+    const lines = Buffer.from(state.unwritten.join(''));
+    state.unwritten = [];
+    writer.append(file, lines);
   };
   const take = (line: string): void => {
     const progress = parseProgress(line);
@@ -57,11 +72,26 @@ export function openProgramLog(options: {
     else if (state.progress++ < PROGRESS_LINES) options.onProgress?.(progress);
   };
   return {
-    source: () => splitLines(take, () => state.written >= FILE_BYTES, lines.pushRaw),
-    note: keep,
-    tail: lines.text,
-    close: () => {
-      if (state.open) closeSync(file);
+    source() {
+      const lines = splitLines(take, () => state.bytes >= FILE_BYTES, tail.push);
+      return {
+        write(chunk) {
+          lines.write(chunk);
+          flush();
+        },
+        end() {
+          lines.end();
+          flush();
+        },
+      };
+    },
+    note(line) {
+      keep(line);
+      flush();
+    },
+    tail: tail.text,
+    close() {
+      if (state.open) writer.close(file);
       state.open = false;
     },
   };
@@ -87,15 +117,15 @@ function endOf(path: string): string {
 function splitLines(
   take: (line: string) => void,
   isFull: () => boolean,
-  pushRaw: (chunk: Buffer) => void,
+  push: (chunk: Buffer) => void,
 ): { write(chunk: Buffer): void; end(): void } {
   let rest: Buffer = Buffer.alloc(0);
   return {
     write(chunk) {
       // Beyond the limit, only the end of the data is kept and lines are not parsed, to spare the worker.
       if (isFull()) {
-        pushRaw(rest);
-        pushRaw(chunk);
+        push(rest);
+        push(chunk);
         rest = Buffer.alloc(0);
         return;
       }
@@ -118,25 +148,34 @@ function splitLines(
   };
 }
 
-function keepTail(): { push: (line: string) => void; pushRaw: (chunk: Buffer) => void; text: () => string } {
-  const kept: Buffer[] = [];
-  let bytes = 0;
-  const pushRaw = (chunk: Buffer): void => {
-    kept.push(chunk);
-    bytes += chunk.length;
-    while (kept[0] !== undefined && bytes - kept[0].length >= TAIL_BYTES) bytes -= kept.shift()?.length ?? 0;
+/** The last bytes of a stream, in a ring: each byte is copied once, however short the pieces are. */
+function keepTail(): { push: (bytes: Buffer) => void; text: () => string } {
+  const ring = Buffer.alloc(TAIL_BYTES);
+  let length = 0;
+  const push = (bytes: Buffer): void => {
+    const last = bytes.subarray(-TAIL_BYTES);
+    const copied = last.copy(ring, length % TAIL_BYTES);
+    last.copy(ring, 0, copied);
+    length += last.length;
   };
   const text = (): string => {
-    const lines = Buffer.concat(kept).toString('utf8').split('\n').map(clean).join('\n');
+    const at = length % TAIL_BYTES;
+    const bytes =
+      length <= TAIL_BYTES
+        ? ring.subarray(0, length)
+        : fromCharacter(Buffer.concat([ring.subarray(at), ring.subarray(0, at)]));
+    const lines = Buffer.from(bytes.toString('utf8').split('\n').map(clean).join('\n'));
     // Replacement characters are longer than the bytes they replace, so the text is truncated after decoding.
-    return Buffer.byteLength(lines) <= TAIL_BYTES
-      ? lines
-      : Buffer.from(lines)
-          .subarray(-TAIL_BYTES)
-          .toString('utf8')
-          .replace(/^\uFFFD+/, '');
+    return (lines.length <= TAIL_BYTES ? lines : fromCharacter(lines.subarray(-TAIL_BYTES))).toString('utf8');
   };
-  return { push: (line) => pushRaw(Buffer.from(line)), pushRaw, text };
+  return { push, text };
+}
+
+/** UTF-8 text without the rest of a character whose start was cut off: up to three bytes of the form 10xxxxxx. */
+function fromCharacter(bytes: Buffer): Buffer {
+  let from = 0;
+  while (from < 3 && ((bytes[from] ?? 0) & 0xc0) === 0x80) from += 1;
+  return bytes.subarray(from);
 }
 
 function parseProgress(line: string): JobProgress | undefined {
@@ -152,9 +191,11 @@ const readable = (bytes: Buffer): string => clean(bytes.toString('utf8'));
 
 /** Removes terminal codes and control characters, which databases and consoles reject; keeps the last state of a redrawn line. */
 function clean(line: string): string {
-  return line
-    .replace(/\r+$/, '')
-    .replace(/^.*\r/, '')
+  let end = line.length;
+  while (line[end - 1] === '\r') end -= 1;
+  const state = line.slice(0, end);
+  return state
+    .slice(state.lastIndexOf('\r') + 1)
     .replace(/\u001b\[[0-9;?]*[ -/]*[@-~]/g, '')
     .replace(/[\u0000-\u0008\u000b-\u001f\u007f]/g, '\uFFFD');
 }

@@ -4,6 +4,7 @@ import { constants } from 'node:os';
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
+import { messageOf } from '../../failures.ts';
 import { sendSignal } from '../process-start.ts';
 import { folderBytes } from './folders.ts';
 import { sharedMemory, isAlive, markOf, memoryOf, oomKills, processTree, type ProcessMark } from './process-tree.ts';
@@ -16,7 +17,7 @@ export interface ProgramOptions extends Command {
   /** Made by `sandboxCommand`: bubblewrap then reports its first process. */
   readonly sandboxed: boolean;
   readonly log: ProgramLog;
-  /** Called immediately with the process to record, so that a later worker can stop it. */
+  /** Called immediately with the process to record, so that a later worker can stop it; if it throws, the program is ended. */
   readonly onStart?: (mark: ProcessMark) => void;
   /** Stops the program when aborted. */
   readonly signal?: AbortSignal | undefined;
@@ -35,6 +36,8 @@ export interface Ended {
   readonly code: number | null;
   /** The limit for which the platform, or the kernel for lack of memory, stopped it. */
   readonly exceeded?: 'memory' | 'disk' | undefined;
+  /** Why it was ended at its start, before it could do its work: trouble of this machine, which may pass. */
+  readonly failedStart?: string;
 }
 
 export interface Program {
@@ -64,7 +67,13 @@ export function startProgram(options: ProgramOptions): Program {
     stdio: ['ignore', 'pipe', 'pipe', ...(options.sandboxed ? (['pipe', 'pipe'] as const) : [])],
   });
   giveFilter(child.stdio[FILTER_DESCRIPTOR], options.filter);
-  const state: { byUs: boolean; exited: boolean; exceeded?: 'memory' | 'disk'; ending?: Promise<void> } = {
+  const state: {
+    byUs: boolean;
+    exited: boolean;
+    exceeded?: 'memory' | 'disk';
+    ending?: Promise<void>;
+    failedStart?: string;
+  } = {
     byUs: false,
     exited: false,
   };
@@ -79,9 +88,6 @@ export function startProgram(options: ProgramOptions): Program {
     });
     child.once('exit', (code, signal) => resolve(code ?? (signal === null ? null : 128 + constants.signals[signal])));
   });
-  const mark = child.pid === undefined ? undefined : markOf(child.pid);
-  if (mark !== undefined) options.onStart?.(mark);
-
   const end = (graceMs = GRACE_MS): Promise<void> => {
     // The process id may belong to another process by now.
     if (state.exited) return Promise.resolve();
@@ -101,6 +107,16 @@ export function startProgram(options: ProgramOptions): Program {
   if (options.signal?.aborted) onAbort();
   else options.signal?.addEventListener('abort', onAbort, { once: true });
 
+  // Last, because it may throw: the program must not run without its limits.
+  const mark = child.pid === undefined ? undefined : markOf(child.pid);
+  try {
+    if (mark !== undefined) options.onStart?.(mark);
+  } catch (error) {
+    state.failedStart = `cannot start ${options.program}: its process cannot be recorded: ${messageOf(error)}`;
+    options.log.note(state.failedStart);
+    void end(0);
+  }
+
   const conclude = async (): Promise<Ended> => {
     const code = await exited;
     state.exited = true;
@@ -113,6 +129,7 @@ export function startProgram(options: ProgramOptions): Program {
     stdout?.destroy();
     stderr?.destroy();
     if (options.watch) await checkDisk(options.watch, exceed);
+    if (state.failedStart !== undefined) return { code: null, failedStart: state.failedStart };
     if (state.exceeded) return { code: null, exceeded: state.exceeded };
     const starved = !state.byUs && code === 128 + constants.signals.SIGKILL && oomKills() > killsBefore;
     return { code: state.byUs ? null : code, exceeded: starved ? 'memory' : undefined };

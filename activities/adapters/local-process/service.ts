@@ -126,6 +126,8 @@ async function ready(options: {
   while (Date.now() < until) {
     options.signal.throwIfAborted();
     if (state.ended) {
+      const { failedStart } = state.ended;
+      if (failedStart !== undefined) throw new Error(`service ${spec.name}: ${failedStart}`);
       const { killed, detail } = endOf(spec, state.ended, options.tail());
       // A killed service may succeed next time; a model that cannot be served never will.
       if (killed) throw new Error(`${detail}\nIt will be started again.`);
