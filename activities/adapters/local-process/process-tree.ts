@@ -52,16 +52,28 @@ const FILE_BYTES = 1024;
 const SOCKET_BYTES = Math.max(
   ...['wmem_default', 'rmem_default'].map((name) => Number(readIfThere(`/proc/sys/net/core/${name}`))),
 );
+/**
+ * What one TCP socket can hold: the kernel lets its buffers grow to the last number of each file. A sandbox's network gets
+ * the machine's numbers.
+ */
+const TCP_BYTES = ['tcp_rmem', 'tcp_wmem'].reduce(
+  (sum, name) => sum + Number(/(\d+)\s*$/.exec(readIfThere(`/proc/sys/net/ipv4/${name}`))?.[1] ?? 0),
+  0,
+);
 
 /**
  * Measures folders in memory and sockets through a process in the sandbox; zero once that process has ended. The buffers of
- * a socket are in no statistics, so each counts with the size that the sandbox's filter leaves it.
+ * a socket are in no statistics, so each counts with the largest size that the kernel and the sandbox's filter leave it.
  */
 export function sharedMemory(pid: number, folders: readonly string[]): SharedMemory {
   const devices = new Set<string>();
   // The file counts the sockets of the process's own network.
   const sockets = Number(/^sockets: used (\d+)/.exec(readIfThere(`/proc/${pid}/net/sockstat`))?.[1] ?? 0);
-  let bytes = sockets * SOCKET_BYTES;
+  const tcp = ['sockstat', 'sockstat6'].reduce(
+    (sum, name) => sum + Number(/^TCP6?: inuse (\d+)/m.exec(readIfThere(`/proc/${pid}/net/${name}`))?.[1] ?? 0),
+    0,
+  );
+  let bytes = sockets * SOCKET_BYTES + tcp * TCP_BYTES;
   for (const folder of folders) {
     const path = `/proc/${pid}/root${folder}`;
     try {

@@ -69,7 +69,8 @@ export function sandboxCommand(sandbox: Exclude<Sandbox, { kind: 'none' }>, encl
     ...['--die-with-parent', '--new-session', '--clearenv', '--hostname', 'ocdl'],
     ...['--info-fd', String(INFO_DESCRIPTOR), '--seccomp', String(FILTER_DESCRIPTOR)],
     ...systemFolders(),
-    ...['--proc', '/proc', '--dev', '/dev'],
+    // Shared mappings of /dev/zero are memory that no statistics show; /dev/full reads the same and cannot be mapped.
+    ...['--proc', '/proc', '--dev', '/dev', '--dev-bind', '/dev/full', '/dev/zero'],
     ...enclosure.devices.flatMap((device) => ['--dev-bind', device, device]),
     // A tmpfs uses memory: its size is limited, so that a program cannot fill the machine's memory.
     ...MEMORY_FOLDERS.flatMap((path) => temporary(path, limits.memoryBytes / 4)),
@@ -88,7 +89,7 @@ export function sandboxCommand(sandbox: Exclude<Sandbox, { kind: 'none' }>, encl
     ...['env', `--chdir=${enclosure.cwd}`, '--'],
     ...enclosure.argv,
   ];
-  return { program: 'nice', args, filter: mustHaveFilter() };
+  return { program: 'nice', args, filter: mustHaveFilter(enclosure) };
 }
 
 /** Finds the strongest sandbox that works here, by running a program in it. */
@@ -140,8 +141,9 @@ function namespaces(sandbox: Exclude<Sandbox, { kind: 'none' }>): string[] {
   ];
 }
 
-function mustHaveFilter(): Buffer {
-  const filter = systemCallFilter();
+function mustHaveFilter({ devices }: Enclosure): Buffer {
+  // The library of a GPU's driver takes the memory that it shares with the GPU as anonymous shared memory.
+  const filter = systemCallFilter({ sharedMemory: devices.length > 0 });
   if (filter === undefined) throw new Error(`the system call filter does not support ${process.arch} processors`);
   return filter;
 }

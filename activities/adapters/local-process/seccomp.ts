@@ -9,7 +9,7 @@ interface Machine {
   readonly foreignFrom?: number;
 }
 
-type Call = (typeof unknownCalls)[number] | (typeof namespaceCalls)[number] | 'setns' | 'clone3' | 'setsockopt';
+type Call = (typeof unknownCalls)[number] | (typeof namespaceCalls)[number] | (typeof checkedCalls)[number];
 
 /** Answered like an unknown system call (ENOSYS), so that libraries fall back. */
 const unknownCalls = [
@@ -20,6 +20,10 @@ const unknownCalls = [
   'msgget',
   'semget',
   'mq_open',
+  // They move pages into pipes without a copy: a few bytes of a large page keep all of it.
+  'splice',
+  'tee',
+  'vmsplice',
   // io_uring executes system calls that no filter sees.
   'io_uring_setup',
   // All processes of a user share key rings, across sandboxes.
@@ -33,6 +37,8 @@ const unknownCalls = [
 ] as const;
 /** Refused if their flags request a namespace. */
 const namespaceCalls = ['clone', 'unshare'] as const;
+/** Refused always or depending on their arguments, each by a rule of its own. */
+const checkedCalls = ['setns', 'clone3', 'setsockopt', 'mmap', 'socket', 'socketpair', 'fcntl'] as const;
 
 const machines: Readonly<Record<string, Machine>> = {
   x64: {
@@ -57,6 +63,13 @@ const machines: Readonly<Record<string, Machine>> = {
       setns: 308,
       clone3: 435,
       setsockopt: 54,
+      mmap: 9,
+      socket: 41,
+      socketpair: 53,
+      fcntl: 72,
+      splice: 275,
+      tee: 276,
+      vmsplice: 278,
     },
   },
   arm64: {
@@ -80,6 +93,13 @@ const machines: Readonly<Record<string, Machine>> = {
       setns: 268,
       clone3: 435,
       setsockopt: 208,
+      mmap: 222,
+      socket: 198,
+      socketpair: 199,
+      fcntl: 25,
+      splice: 76,
+      tee: 77,
+      vmsplice: 75,
     },
   },
 };
@@ -90,11 +110,33 @@ const NAMESPACE_FLAGS = 0x7e020000;
 const SOL_SOCKET = 1;
 const SO_SNDBUF = 7;
 const SO_RCVBUF = 8;
-const ENOSYS = 38;
+const AF_UNIX = 1;
+const AF_INET = 2;
+const AF_INET6 = 10;
+const AF_NETLINK = 16;
+/** Set in SOCK_RDM, SOCK_SEQPACKET and SOCK_DCCP, not in SOCK_STREAM, SOCK_DGRAM and SOCK_RAW. */
+const UNUSUAL_TYPE = 4;
+const IPPROTO_TCP = 6;
+const IPPROTO_UDP = 17;
+/** Of asm-generic/mman.h: the bit that MAP_SHARED and MAP_SHARED_VALIDATE have and MAP_PRIVATE has not. */
+const MAP_SHARED = 1;
+const MAP_ANONYMOUS = 0x20;
+/** Of linux/fcntl.h. */
+const F_SETPIPE_SZ = 1031;
 const EPERM = 1;
+const ENOSYS = 38;
+const EPROTONOSUPPORT = 93;
+const EAFNOSUPPORT = 97;
+
+export interface FilterOptions {
+  readonly architecture?: string;
+  /** Allows anonymous shared memory, of which a process's statistics show only the part that it maps. */
+  readonly sharedMemory?: boolean;
+}
 
 /** The filter in bubblewrap's format; `undefined` for an architecture without a table. */
-export function systemCallFilter(architecture: string = process.arch): Buffer | undefined {
+export function systemCallFilter(options: FilterOptions = {}): Buffer | undefined {
+  const { architecture = process.arch, sharedMemory = false } = options;
   const machine = machines[architecture];
   if (machine === undefined || endianness() !== 'LE') return undefined;
   const { audit, calls, foreignFrom } = machine;
@@ -127,9 +169,61 @@ export function systemCallFilter(architecture: string = process.arch): Buffer | 
       refuse(0),
       answer(ALLOW),
     ],
+    ...(sharedMemory ? [] : [noSharedMemory(calls.mmap)]),
+    ...sockets(calls),
+    // A pipe keeps its default size, with which it counts as memory (process-tree.ts).
+    [
+      { ...JUMP_IF_EQUAL, k: calls.fcntl, yes: 0, no: 4 },
+      load(argumentAt(1)),
+      { ...JUMP_IF_EQUAL, k: F_SETPIPE_SZ, yes: 0, no: 1 },
+      refuse(EPERM),
+      answer(ALLOW),
+    ],
     [answer(ALLOW)],
   ];
   return Buffer.concat(rules.flat().map(encode));
+}
+
+/** Its pages stay without a mapping (MADV_DONTNEED), and are then in no process's statistics. Files in /dev/shm are counted. */
+function noSharedMemory(mmap: number): Instruction[] {
+  return [
+    { ...JUMP_IF_EQUAL, k: mmap, yes: 0, no: 5 },
+    load(argumentAt(3)),
+    { ...JUMP_IF_ANY_BIT, k: MAP_ANONYMOUS, yes: 0, no: 2 },
+    { ...JUMP_IF_ANY_BIT, k: MAP_SHARED, yes: 0, no: 1 },
+    refuse(EPERM),
+    answer(ALLOW),
+  ];
+}
+
+/** Only the kinds of sockets whose number and largest size the worker can read: Unix, netlink, TCP and UDP. */
+function sockets(calls: Machine['calls']): Instruction[][] {
+  return [
+    [
+      { ...JUMP_IF_EQUAL, k: calls.socket, yes: 0, no: 14 },
+      load(argumentAt(0)),
+      { ...JUMP_IF_EQUAL, k: AF_UNIX, yes: 11, no: 0 },
+      { ...JUMP_IF_EQUAL, k: AF_NETLINK, yes: 10, no: 0 },
+      { ...JUMP_IF_EQUAL, k: AF_INET, yes: 2, no: 0 },
+      { ...JUMP_IF_EQUAL, k: AF_INET6, yes: 1, no: 0 },
+      refuse(EAFNOSUPPORT),
+      load(argumentAt(1)),
+      { ...JUMP_IF_ANY_BIT, k: UNUSUAL_TYPE, yes: 4, no: 0 },
+      load(argumentAt(2)),
+      { ...JUMP_IF_EQUAL, k: 0, yes: 3, no: 0 },
+      { ...JUMP_IF_EQUAL, k: IPPROTO_TCP, yes: 2, no: 0 },
+      { ...JUMP_IF_EQUAL, k: IPPROTO_UDP, yes: 1, no: 0 },
+      refuse(EPROTONOSUPPORT),
+      answer(ALLOW),
+    ],
+    [
+      { ...JUMP_IF_EQUAL, k: calls.socketpair, yes: 0, no: 4 },
+      load(argumentAt(0)),
+      { ...JUMP_IF_EQUAL, k: AF_UNIX, yes: 1, no: 0 },
+      refuse(EAFNOSUPPORT),
+      answer(ALLOW),
+    ],
+  ];
 }
 
 /** One instruction of classic BPF (linux/filter.h). */
