@@ -113,4 +113,75 @@ for call in {"x86_64": (275, 276, 278), "aarch64": (76, 77, 75)}[platform.machin
     expect(log).toContain('enlarging refused with 1');
     expect(log.match(/call -1 38/g)).toHaveLength(3);
   });
+
+  test('pays for pipes with the memory that they can hold', async () => {
+    const code = `
+import os, time
+held = [os.pipe() for _ in range(1000)]
+print("has 1000 pipes", flush=True)
+time.sleep(30)
+`;
+    const outcome = await run(code, { resources: { ...resources, memoryBytes: 64 * MIB } });
+    expect(outcome.log).toContain('has 1000 pipes');
+    expect(outcome).toMatchObject({ status: 'failed', reason: 'memory', exitCode: null });
+  });
+
+  test('may have many open files that are no pipes', async () => {
+    const code = `
+import os, time
+held = [os.open("/dev/null", os.O_RDONLY) for _ in range(900)]
+for _ in range(7): os.fork()
+time.sleep(3)
+`;
+    expect(await run(code)).toMatchObject({ status: 'succeeded' });
+  });
+
+  test.each([
+    [
+      'in open files without a name',
+      `
+for number in range(8):
+    held.append(open("part", "wb"))
+    os.unlink("part")
+    held[-1].write(b"x" * (4 << 20))
+    held[-1].flush()`,
+      '',
+    ],
+    [
+      'below folders whose path is too long',
+      `
+for _ in range(20):
+    os.mkdir("d" * 250)
+    os.chdir("d" * 250)
+for number in range(8): open("part%d" % number, "wb").write(b"x" * (4 << 20))`,
+      'nested too deep',
+    ],
+  ])('cannot exceed its disk space %s', async (_, fill, why) => {
+    const code = `
+import os, time
+held = []${fill}
+print("wrote it all", flush=True)
+time.sleep(30)
+`;
+    const outcome = await run(code);
+    expect(outcome.log).toContain('wrote it all');
+    expect(outcome).toMatchObject({ status: 'failed', reason: 'exit', exitCode: null });
+    expect(outcome.log).toMatch(/resources\.diskBytes/);
+    expect(outcome.log).toContain(why);
+  });
+
+  test('may have unlinked files in memory and small ones on disk', async () => {
+    const code = `
+import os, time
+held = [open(folder + "part", "wb") for folder in ("/dev/shm/", "/tmp/", "")]
+for file, size in zip(held, (30, 30, 4)):
+    os.unlink(file.name)
+    file.write(b"x" * (size << 20))
+    file.flush()
+time.sleep(3)
+`;
+    expect(await run(code, { resources: { ...resources, diskBytes: 32 * MIB } })).toMatchObject({
+      status: 'succeeded',
+    });
+  });
 });

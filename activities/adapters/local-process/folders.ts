@@ -1,27 +1,65 @@
 // Measures, hands over and removes folders of jobs and services, whatever an untrusted program left in them.
 import { execFile } from 'node:child_process';
-import { chmod, lchown, lstat, readdir, rm } from 'node:fs/promises';
+import { chmod, lchown, lstat, opendir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
 /** A folder with more files counts as endless: even empty files use disk space. */
 const MOST_FILES = 200_000;
 
-/** Total disk usage of the folders, in bytes. Does not follow links. */
-export async function folderBytes(folders: readonly string[]): Promise<number> {
+/**
+ * Total disk usage of the folders, in bytes. Does not follow links. Infinite if there are too many files, or if something
+ * cannot be measured because its path is too long or its permissions are missing. Once the program has `ended`, missing
+ * permissions of folders are added; before, it could put a link in their place.
+ */
+export async function folderBytes(folders: readonly string[], ended = false): Promise<number> {
   let bytes = 0;
   let files = 0;
   const pending = [...folders];
   for (let folder = pending.pop(); folder !== undefined; folder = pending.pop()) {
-    for (const entry of await readdir(folder, { withFileTypes: true }).catch(() => [])) {
-      if (++files > MOST_FILES) return Infinity;
-      const path = join(folder, entry.name);
-      if (entry.isDirectory()) pending.push(path);
-      else bytes += ((await lstat(path).catch(() => undefined))?.blocks ?? 0) * 512;
-    }
+    const content = await measure(folder, MOST_FILES - files, ended);
+    if (content === undefined) return Infinity;
+    files += content.files;
+    bytes += content.bytes;
+    pending.push(...content.folders);
   }
   return bytes;
 }
+
+interface Content {
+  readonly files: number;
+  readonly bytes: number;
+  readonly folders: readonly string[];
+}
+
+/** The content of one folder; `undefined` if it cannot be measured or has more files than `most`. */
+async function measure(folder: string, most: number, mayOpen: boolean): Promise<Content | undefined> {
+  let [files, bytes] = [0, 0];
+  const folders: string[] = [];
+  try {
+    for await (const entry of await opendir(folder)) {
+      if (++files > most) return undefined;
+      const path = join(folder, entry.name);
+      const status = await lstat(path).catch((error: unknown) => {
+        if (!isGone(error)) throw error;
+      });
+      if (status?.isDirectory()) folders.push(path);
+      bytes += (status?.blocks ?? 0) * 512;
+    }
+  } catch (error) {
+    if (isGone(error)) return { files, bytes, folders };
+    if (!mayOpen || codeOf(error) !== 'EACCES') return undefined;
+    await chmod(folder, 0o700).catch(() => undefined);
+    return measure(folder, most, false);
+  }
+  return { files, bytes, folders };
+}
+
+/** The program removed it, or put a file in its place, in the meantime. */
+const isGone = (error: unknown): boolean => ['ENOENT', 'ENOTDIR'].includes(codeOf(error) ?? '');
+
+const codeOf = (error: unknown): string | undefined =>
+  error instanceof Error && 'code' in error ? String(error.code) : undefined;
 
 /** Makes a user the owner of a folder and its content. Changes links themselves, not their targets. */
 export async function giveTo(uid: number, path: string): Promise<void> {

@@ -1,6 +1,8 @@
 // Reads processes from /proc: their identity, their descendants, their total memory.
 import { readdirSync, statfsSync, statSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
+import { countOpenFiles, openFilesOf, PIPE_BYTES } from './open-files.ts';
 import { readIfThere, startOf, statOf } from '../process-start.ts';
 
 export const processMarkSchema = z.object({ pid: z.int().positive(), started: z.string() });
@@ -41,9 +43,10 @@ export function processTree(root: number): readonly TreeProcess[] {
 
 /** Memory that belongs to no process: folders in memory (tmpfs), and what sockets can hold. */
 export interface SharedMemory {
-  readonly bytes: number;
-  /** Device numbers of the folders, as /proc shows them for mappings. */
-  readonly devices: ReadonlySet<string>;
+  readonly folderBytes: number;
+  readonly socketBytes: number;
+  /** Device numbers of the folders. */
+  readonly devices: ReadonlySet<number>;
 }
 
 /** The kernel's own memory for one file in memory, even an empty one: its inode and the entry of its name. */
@@ -66,69 +69,80 @@ const TCP_BYTES = ['tcp_rmem', 'tcp_wmem'].reduce(
  * a socket are in no statistics, so each counts with the largest size that the kernel and the sandbox's filter leave it.
  */
 export function sharedMemory(pid: number, folders: readonly string[]): SharedMemory {
-  const devices = new Set<string>();
+  const devices = new Set<number>();
   // The file counts the sockets of the process's own network.
   const sockets = Number(/^sockets: used (\d+)/.exec(readIfThere(`/proc/${pid}/net/sockstat`))?.[1] ?? 0);
   const tcp = ['sockstat', 'sockstat6'].reduce(
     (sum, name) => sum + Number(/^TCP6?: inuse (\d+)/m.exec(readIfThere(`/proc/${pid}/net/${name}`))?.[1] ?? 0),
     0,
   );
-  let bytes = sockets * SOCKET_BYTES + tcp * TCP_BYTES;
+  let bytes = 0;
   for (const folder of folders) {
     const path = `/proc/${pid}/root${folder}`;
     try {
       const { dev } = statSync(path);
       const { blocks, bfree, bsize, files, ffree } = statfsSync(path);
-      devices.add(deviceName(dev));
+      devices.add(dev);
       bytes += (blocks - bfree) * bsize + (files - ffree) * FILE_BYTES;
     } catch {
       // The process has ended, and its folders with it.
     }
   }
-  return { bytes, devices };
+  return { folderBytes: bytes, socketBytes: sockets * SOCKET_BYTES + tcp * TCP_BYTES, devices };
 }
+
+/** Longer than this, shared pages are not looked for: a program with thousands of processes would never be measured. */
+const PRECISE_WITHIN_MS = 10_000;
 
 /**
- * Bytes of memory that these processes, their page tables, files in memory and sockets use together. When the sum exceeds
- * `enough`, it is computed precisely: shared pages count once, and mapped files are not counted again.
+ * Bytes of memory that these processes, their page tables and pipes, files in memory and sockets use together. When the sum
+ * exceeds `enough`, it is computed precisely: shared pages and pipes count once, mapped files are not counted again.
  */
-export function memoryOf(tree: readonly TreeProcess[], enough: number, shared: SharedMemory = NOTHING): number {
-  const rough = tree.reduce(
-    (sum, { pid }) => sum + kibibytes(`/proc/${pid}/status`, /^(?:Rss(?:Anon|Shmem)|VmPTE):\s+(\d+)/gm),
-    shared.bytes,
-  );
+export async function memoryOf(
+  tree: readonly TreeProcess[],
+  enough: number,
+  shared: SharedMemory = NOTHING,
+): Promise<number> {
+  const rough = tree.reduce((sum, { pid }) => {
+    const { own, mapped, tables } = roughly(pid);
+    return sum + own + mapped + tables + countOpenFiles(pid) * PIPE_BYTES;
+  }, shared.folderBytes + shared.socketBytes);
   if (rough <= enough) return rough;
-  // Computing the proportional size is expensive, so only when it matters.
-  const fair = tree.reduce((sum, { pid }) => {
-    // Mappings are read first: a process that ends in between then counts as zero, instead of its files counting twice.
-    const mapped = shared.bytes === 0 ? 0 : mappedOf(pid, shared.devices);
-    // Read-only mappings of empty pages have page tables and no memory of their own.
-    const tables = kibibytes(`/proc/${pid}/status`, /^VmPTE:\s+(\d+)/gm);
-    const own = kibibytes(`/proc/${pid}/smaps_rollup`, /^Pss_(?:Anon|Shmem):\s+(\d+)/gm);
-    return sum + tables + Math.max(0, own - mapped);
-  }, 0);
-  return fair === 0 ? rough : fair + shared.bytes;
-}
-
-const NOTHING: SharedMemory = { bytes: 0, devices: new Set() };
-
-/** Bytes of files on these devices that the process maps, as its share of shared pages; without private copies. */
-function mappedOf(pid: number, devices: ReadonlySet<string>): number {
-  let counts = false;
-  let bytes = 0;
-  for (const line of readIfThere(`/proc/${pid}/smaps`).split('\n')) {
-    const mapping = /^[0-9a-f]+-[0-9a-f]+ \S+ [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) /.exec(line)?.[1];
-    if (mapping !== undefined) counts = devices.has(mapping);
-    const [, field, size] = (counts && /^(Pss|Anonymous):\s+(\d+) kB/.exec(line)) || [];
-    if (field !== undefined) bytes += (field === 'Pss' ? 1 : -1) * Number(size) * 1024;
+  // Computing the proportional size is expensive, so only when it matters, and without blocking the worker.
+  const until = Date.now() + PRECISE_WITHIN_MS;
+  const held = { own: 0, mapped: 0 };
+  for (const { pid } of tree) {
+    const share = Date.now() < until ? await shareOf(pid) : undefined;
+    // A process can hide its share from a worker that is not root.
+    const { own, mapped, tables } = { ...roughly(pid), ...share };
+    held.own += own + tables;
+    held.mapped += mapped;
   }
-  return Math.max(0, bytes);
+  const { pipes } = await openFilesOf(
+    tree.map(({ pid }) => pid),
+    shared.devices,
+  );
+  // Shared pages are those of files in memory, mapped or not.
+  return held.own + Math.max(held.mapped, shared.folderBytes) + shared.socketBytes + pipes * PIPE_BYTES;
 }
 
-/** The kernel's notation of a device number (linux/kdev_t.h). */
-function deviceName(dev: number): string {
-  const hex = (number: number): string => number.toString(16).padStart(2, '0');
-  return `${hex((dev >>> 8) & 0xfff)}:${hex((dev & 0xff) | ((dev >>> 12) & 0xfff00))}`;
+const NOTHING: SharedMemory = { folderBytes: 0, socketBytes: 0, devices: new Set() };
+
+/** Bytes of a process's own pages, of pages that it shares with others, and of its page tables; zero once it has ended. */
+function roughly(pid: number): { own: number; mapped: number; tables: number } {
+  const status = readIfThere(`/proc/${pid}/status`);
+  return {
+    own: kibibytes(status, 'RssAnon'),
+    mapped: kibibytes(status, 'RssShmem'),
+    // Read-only mappings of empty pages have page tables and no memory of their own.
+    tables: kibibytes(status, 'VmPTE'),
+  };
+}
+
+/** The same with its share of the pages that several processes map; `undefined` if it cannot be read. */
+async function shareOf(pid: number): Promise<{ own: number; mapped: number } | undefined> {
+  const text = await readFile(`/proc/${pid}/smaps_rollup`, 'utf8').catch(() => '');
+  return text === '' ? undefined : { own: kibibytes(text, 'Pss_Anon'), mapped: kibibytes(text, 'Pss_Shmem') };
 }
 
 /** The number of out-of-memory kills since boot. */
@@ -136,6 +150,7 @@ export function oomKills(): number {
   return Number(/^oom_kill (\d+)/m.exec(readIfThere('/proc/vmstat'))?.[1] ?? 0);
 }
 
-function kibibytes(path: string, pattern: RegExp): number {
-  return [...readIfThere(path).matchAll(pattern)].reduce((sum, match) => sum + Number(match[1]) * 1024, 0);
+/** The number of bytes in a line such as `RssAnon:  12 kB`; zero without that line. */
+function kibibytes(text: string, name: string): number {
+  return Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(text)?.[1] ?? 0) * 1024;
 }

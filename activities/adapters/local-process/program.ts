@@ -6,10 +6,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { messageOf } from '../../failures.ts';
 import { sendSignal } from '../process-start.ts';
-import { folderBytes } from './folders.ts';
-import { sharedMemory, isAlive, markOf, memoryOf, oomKills, processTree, type ProcessMark } from './process-tree.ts';
+import { isAlive, markOf, oomKills, processTree, type ProcessMark } from './process-tree.ts';
 import type { ProgramLog } from './program-log.ts';
-import { FILTER_DESCRIPTOR, giveFilter, INFO_DESCRIPTOR, MEMORY_FOLDERS, type Command } from './sandbox.ts';
+import { checkDiskAtEnd, watchResources, type ResourceWatch } from './resource-watch.ts';
+import { FILTER_DESCRIPTOR, giveFilter, INFO_DESCRIPTOR, type Command } from './sandbox.ts';
 
 export interface ProgramOptions extends Command {
   readonly env: Readonly<Record<string, string>>;
@@ -22,13 +22,6 @@ export interface ProgramOptions extends Command {
   /** Stops the program when aborted. */
   readonly signal?: AbortSignal | undefined;
   readonly watch?: ResourceWatch | undefined;
-}
-
-export interface ResourceWatch {
-  readonly memoryBytes: number;
-  readonly diskBytes: number;
-  /** Folders whose contents are counted together. */
-  readonly folders: readonly string[];
 }
 
 export interface Ended {
@@ -48,10 +41,6 @@ export interface Program {
 
 /** Grace period for a program's cleanup. */
 const GRACE_MS = 5_000;
-/** Memory can grow by a gigabyte per second; reading a process tree takes a few milliseconds. */
-const MEMORY_EVERY_MS = 250;
-/** Walking folders is more expensive, and the kernel limits each single file. */
-const DISK_EVERY_MS = 1_000;
 /** How long an escaped child of an unsandboxed program may keep the pipes open after the program's end. */
 const PIPES_MS = 500;
 
@@ -128,7 +117,7 @@ export function startProgram(options: ProgramOptions): Program {
     await Promise.race([drained, sleep(PIPES_MS)]);
     stdout?.destroy();
     stderr?.destroy();
-    if (options.watch) await checkDisk(options.watch, exceed);
+    if (options.watch) await checkDiskAtEnd(options.watch, exceed);
     if (state.failedStart !== undefined) return { code: null, failedStart: state.failedStart };
     if (state.exceeded) return { code: null, exceeded: state.exceeded };
     const starved = !state.byUs && code === 128 + constants.signals.SIGKILL && oomKills() > killsBefore;
@@ -205,44 +194,4 @@ function drain(stream: Readable | null, log: ProgramLog): Promise<void> {
     });
     stream.once('error', () => resolve());
   });
-}
-
-type Exceed = (what: 'memory' | 'disk', detail: string) => void;
-
-function watchResources(
-  pid: number,
-  inside: Promise<ProcessMark | undefined>,
-  watch: ResourceWatch,
-  exceed: Exceed,
-): () => void {
-  const seen: { first?: ProcessMark | undefined } = {};
-  void inside.then((mark) => (seen.first = mark));
-  const memory = setInterval(() => {
-    const shared = seen.first && sharedMemory(seen.first.pid, MEMORY_FOLDERS);
-    const held = memoryOf(processTree(pid), watch.memoryBytes, shared);
-    if (held > watch.memoryBytes)
-      exceed(
-        'memory',
-        `stopped: it used ${held} bytes of memory; the limit is ${watch.memoryBytes} (resources.memoryBytes)`,
-      );
-  }, MEMORY_EVERY_MS);
-  let walking = false;
-  const disk = setInterval(() => {
-    if (walking) return;
-    walking = true;
-    void checkDisk(watch, exceed).finally(() => (walking = false));
-  }, DISK_EVERY_MS);
-  return () => {
-    clearInterval(memory);
-    clearInterval(disk);
-  };
-}
-
-async function checkDisk(watch: ResourceWatch, exceed: Exceed): Promise<void> {
-  const held = await folderBytes(watch.folders);
-  if (held > watch.diskBytes)
-    exceed(
-      'disk',
-      `stopped: its folders use ${held} bytes of disk; the limit is ${watch.diskBytes} (resources.diskBytes)`,
-    );
 }

@@ -9,7 +9,9 @@ interface Machine {
   readonly foreignFrom?: number;
 }
 
-type Call = (typeof unknownCalls)[number] | (typeof namespaceCalls)[number] | (typeof checkedCalls)[number];
+type Call = (typeof unknownCalls)[number] | (typeof namespaceCalls)[number] | CheckedCall;
+/** Refused always or depending on their arguments, each by a rule of its own. */
+type CheckedCall = 'setns' | 'clone3' | 'setsockopt' | 'mmap' | 'socket' | 'socketpair' | 'fcntl';
 
 /** Answered like an unknown system call (ENOSYS), so that libraries fall back. */
 const unknownCalls = [
@@ -37,8 +39,6 @@ const unknownCalls = [
 ] as const;
 /** Refused if their flags request a namespace. */
 const namespaceCalls = ['clone', 'unshare'] as const;
-/** Refused always or depending on their arguments, each by a rule of its own. */
-const checkedCalls = ['setns', 'clone3', 'setsockopt', 'mmap', 'socket', 'socketpair', 'fcntl'] as const;
 
 const machines: Readonly<Record<string, Machine>> = {
   x64: {

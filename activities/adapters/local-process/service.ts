@@ -141,9 +141,13 @@ async function ready(options: {
   );
 }
 
-function endOf({ name }: ServiceSpec, ended: Ended, tail: string): ServiceEnd {
-  const killed = wasKilled(ended);
-  const how = killed ? 'was killed from outside' : 'exited on its own';
+/** How a service ended, and whether it was killed from outside, so that another attempt may succeed. */
+export function endOf({ name }: Pick<ServiceSpec, 'name'>, ended: Ended, tail: string): ServiceEnd {
+  const starved = ended.exceeded === 'memory';
+  // For lack of memory the kernel kills it too, but it would need as much memory again.
+  const killed = !starved && wasKilled(ended);
+  const alone = killed ? 'was killed from outside' : 'exited on its own';
+  const how = starved ? 'needed more memory than this machine has left and was killed by the kernel' : alone;
   return {
     killed,
     detail: `service ${name} ${how} (status ${ended.code ?? 'none'}); last lines of its log:\n${tail.slice(-4_000)}`,
