@@ -1,6 +1,11 @@
 // Memory and disk space that are in no statistics of a process: sandboxed jobs cannot have them, or they count.
 import { test } from '@jest/globals';
 import assert from 'node:assert/strict';
+import { chmodSync, mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { folderBytes, giveTo, removeFolder } from '../../activities/adapters/local-process/folders.ts';
+import { NOBODY } from '../../activities/adapters/local-process/sandbox.ts';
 import type { JobOutcome } from '../../activities/ports.ts';
 import { pythonJob, type JobGiven } from '../contracts/cluster.ts';
 import { openLocalCluster, sandboxForTests, type LocalHarness } from './local-cluster.ts';
@@ -184,4 +189,23 @@ time.sleep(3)
       status: 'succeeded',
     });
   });
+});
+
+test('folders that cannot be read have no limit to their size, until their program has ended', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'ocdl-folders-'));
+  const root = process.getuid?.() === 0;
+  try {
+    mkdirSync(join(folder, 'closed'));
+    writeFileSync(join(folder, 'closed', 'part'), Buffer.alloc(MIB, 1));
+    if (root) await giveTo(NOBODY, folder);
+    chmodSync(join(folder, 'closed'), 0);
+    // Root without privileges reads nothing of others either.
+    if (root) process.seteuid?.(NOBODY);
+    expect(await folderBytes([folder])).toBe(Infinity);
+    expect(await folderBytes([folder], true)).toBeGreaterThanOrEqual(MIB);
+    expect(await folderBytes([join(folder, 'missing')])).toBe(0);
+  } finally {
+    if (root) process.seteuid?.(0);
+    await removeFolder(folder);
+  }
 });

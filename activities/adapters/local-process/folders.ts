@@ -44,7 +44,7 @@ async function measure(folder: string, most: number, mayOpen: boolean): Promise<
         if (!isGone(error)) throw error;
       });
       if (status?.isDirectory()) folders.push(path);
-      bytes += (status?.blocks ?? 0) * 512;
+      else bytes += (status?.blocks ?? 0) * 512;
     }
   } catch (error) {
     if (isGone(error)) return { files, bytes, folders };
