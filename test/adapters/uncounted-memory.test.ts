@@ -131,6 +131,13 @@ time.sleep(30)
     expect(outcome).toMatchObject({ status: 'failed', reason: 'memory', exitCode: null });
   });
 
+  test('has a limited number of open files', async () => {
+    const code = 'import resource\nprint("files", *resource.getrlimit(resource.RLIMIT_NOFILE))';
+    const [, soft, hard] = /files (\d+) (\d+)/.exec((await run(code)).log) ?? [];
+    expect(Number(soft)).toBeLessThanOrEqual(4_096);
+    expect(hard).toBe(soft);
+  });
+
   test('may have many open files that are no pipes', async () => {
     const code = `
 import os, time
@@ -202,7 +209,9 @@ test('folders that cannot be read have no limit to their size, until their progr
     // Root without privileges reads nothing of others either.
     if (root) process.seteuid?.(NOBODY);
     expect(await folderBytes([folder])).toBe(Infinity);
-    expect(await folderBytes([folder], true)).toBeGreaterThanOrEqual(MIB);
+    const bytes = await folderBytes([folder], true);
+    expect(bytes).toBeGreaterThanOrEqual(MIB);
+    expect(bytes).toBeLessThan(2 * MIB);
     expect(await folderBytes([join(folder, 'missing')])).toBe(0);
   } finally {
     if (root) process.seteuid?.(0);

@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { chmod, lchown, lstat, opendir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { codeOf } from '../../failures.ts';
 
 /** A folder with more files counts as endless: even empty files use disk space. */
 const MOST_FILES = 200_000;
@@ -57,9 +58,6 @@ async function measure(folder: string, most: number, mayOpen: boolean): Promise<
 
 /** The program removed it, or put a file in its place, in the meantime. */
 const isGone = (error: unknown): boolean => ['ENOENT', 'ENOTDIR'].includes(codeOf(error) ?? '');
-
-const codeOf = (error: unknown): string | undefined =>
-  error instanceof Error && 'code' in error ? String(error.code) : undefined;
 
 /** Makes a user the owner of a folder and its content. Changes links themselves, not their targets. */
 export async function giveTo(uid: number, path: string): Promise<void> {

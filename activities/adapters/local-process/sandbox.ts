@@ -4,6 +4,7 @@ import { readlinkSync, realpathSync } from 'node:fs';
 import { sep } from 'node:path';
 import { Readable, Writable } from 'node:stream';
 import { failure } from '../../failures.ts';
+import { readIfThere } from '../process-start.ts';
 import { systemCallFilter } from './seccomp.ts';
 
 /**
@@ -84,7 +85,7 @@ export function sandboxCommand(sandbox: Exclude<Sandbox, { kind: 'none' }>, encl
     '--',
     ...(sandbox.kind === 'own-user' ? becomeUser(enclosure.uid) : []),
     ...['prlimit', `--data=${Math.ceil(limits.memoryBytes)}`, `--fsize=${Math.ceil(limits.fileBytes)}`],
-    ...[`--nproc=${limits.processes}`, '--core=0', '--'],
+    ...[`--nproc=${limits.processes}`, `--nofile=${openFilesLimit()}`, '--core=0', '--'],
     // Only as the program's user: others cannot enter its folder, not even root without privileges.
     ...['env', `--chdir=${enclosure.cwd}`, '--'],
     ...enclosure.argv,
@@ -154,6 +155,15 @@ export function giveFilter(stream: unknown, filter: Buffer | undefined): void {
   // A bubblewrap that did not start or died is reported by its exit.
   stream.on('error', () => undefined);
   stream.end(filter);
+}
+
+/** Enough for a training's workers. Each open file may be a pipe, which holds memory. */
+const MOST_OPEN_FILES = 4_096;
+
+/** The limit of a process's open files: never above the worker's own, which only root may exceed. */
+function openFilesLimit(): number {
+  const own = /^Max open files\s+\d+\s+(\d+)/m.exec(readIfThere('/proc/self/limits'))?.[1];
+  return Math.min(MOST_OPEN_FILES, own === undefined ? MOST_OPEN_FILES : Number(own));
 }
 
 function becomeUser(uid: number): string[] {
