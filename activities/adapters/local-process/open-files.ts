@@ -1,5 +1,5 @@
 // What processes hold by open files alone: the content of pipes, which is in memory, and of unlinked files, which is on disk.
-import { readdirSync, statfsSync, statSync } from 'node:fs';
+import { readdirSync, statfsSync, statSync, type Stats } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 
 /** What one pipe can hold (pipe(7)): 16 pages. The sandbox's filter keeps that size. */
@@ -7,6 +7,9 @@ export const PIPE_BYTES = 16 * pageBytes();
 
 /** More open files than this count as endless: looking at each takes longer than filling a disk. */
 const MOST_FILES = 200_000;
+
+/** Looking at files one after the other takes several times as long. */
+const TOGETHER = 32;
 
 export interface OpenFiles {
   readonly pipes: number;
@@ -35,17 +38,22 @@ export async function openFilesOf(pids: readonly number[], inMemory: ReadonlySet
     const names = await readdir(`/proc/${pid}/fd`).catch(() => undefined);
     // A process can hide its files from a worker that is not root, but not their number.
     if (names === undefined) hidden += countOpenFiles(pid);
-    for (const name of names ?? []) {
-      if (++files > MOST_FILES) return { pipes: Infinity, unlinkedBytes: Infinity };
-      const status = await stat(`/proc/${pid}/fd/${name}`).catch(() => undefined);
-      const key = `${status?.dev}:${status?.ino}`;
-      if (status?.isFIFO()) pipes.add(key);
-      if (status?.isFile() && status.nlink === 0 && !inMemory.has(status.dev)) unlinked.set(key, status.blocks * 512);
+    for (let at = 0; at < (names?.length ?? 0); at += TOGETHER) {
+      const some = names?.slice(at, at + TOGETHER) ?? [];
+      files += some.length;
+      if (files > MOST_FILES) return { pipes: Infinity, unlinkedBytes: Infinity };
+      for (const status of await Promise.all(some.map((name) => statusOf(`/proc/${pid}/fd/${name}`)))) {
+        const key = `${status?.dev}:${status?.ino}`;
+        if (status?.isFIFO()) pipes.add(key);
+        if (status?.isFile() && status.nlink === 0 && !inMemory.has(status.dev)) unlinked.set(key, status.blocks * 512);
+      }
     }
   }
   const unlinkedBytes = [...unlinked.values()].reduce((sum, bytes) => sum + bytes, 0);
   return { pipes: pipes.size + hidden, unlinkedBytes };
 }
+
+const statusOf = (path: string): Promise<Stats | undefined> => stat(path).catch(() => undefined);
 
 function pageBytes(): number {
   try {

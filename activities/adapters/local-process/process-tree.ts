@@ -91,8 +91,10 @@ export function sharedMemory(pid: number, folders: readonly string[]): SharedMem
   return { folderBytes: bytes, socketBytes: sockets * SOCKET_BYTES + tcp * TCP_BYTES, devices };
 }
 
-/** Longer than this, shared pages are not looked for: a program with thousands of processes would never be measured. */
-const PRECISE_WITHIN_MS = 10_000;
+/** After this time, shared pages are not looked for: meanwhile the program can take more memory. */
+const PRECISE_WITHIN_MS = 3_000;
+/** With more open files than this, each counts as a pipe, for the same reason. */
+const MOST_OPEN_FILES = 20_000;
 
 /**
  * Bytes of memory that these processes, their page tables and pipes, files in memory and sockets use together. When the sum
@@ -103,10 +105,14 @@ export async function memoryOf(
   enough: number,
   shared: SharedMemory = NOTHING,
 ): Promise<number> {
-  const rough = tree.reduce((sum, { pid }) => {
-    const { own, mapped, tables } = roughly(pid);
-    return sum + own + mapped + tables + countOpenFiles(pid) * PIPE_BYTES;
-  }, shared.folderBytes + shared.socketBytes);
+  const files = tree.reduce((sum, { pid }) => sum + countOpenFiles(pid), 0);
+  const rough = tree.reduce(
+    (sum, { pid }) => {
+      const { own, mapped, tables } = roughly(pid);
+      return sum + own + mapped + tables;
+    },
+    shared.folderBytes + shared.socketBytes + files * PIPE_BYTES,
+  );
   if (rough <= enough) return rough;
   // Computing the proportional size is expensive, so only when it matters, and without blocking the worker.
   const until = Date.now() + PRECISE_WITHIN_MS;
@@ -118,10 +124,8 @@ export async function memoryOf(
     held.own += own + tables;
     held.mapped += mapped;
   }
-  const { pipes } = await openFilesOf(
-    tree.map(({ pid }) => pid),
-    shared.devices,
-  );
+  const pids = tree.map(({ pid }) => pid);
+  const pipes = files > MOST_OPEN_FILES ? files : (await openFilesOf(pids, shared.devices)).pipes;
   // Shared pages are those of files in memory, mapped or not.
   return held.own + Math.max(held.mapped, shared.folderBytes) + shared.socketBytes + pipes * PIPE_BYTES;
 }
