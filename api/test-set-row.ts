@@ -29,6 +29,8 @@ export interface Row {
 const DEEPEST = 64;
 /** Digits and signs of a number: Python reads no longer integer. */
 const LONGEST_NUMBER = 4_300;
+/** Names in one object. A model has at most 1,000 inputs (its card, activities/model-format), and each name takes memory. */
+const MOST_NAMES = 1_000;
 /** Characters between two pauses: well below a millisecond of work. */
 const SLICE = 1 << 15;
 
@@ -122,6 +124,7 @@ export function* readRow(text: string): Generator<undefined, Row> {
     frame.name = stringAt(text, start, end);
     if (names.has(frame.name)) throw new RowProblem(`is not valid JSON: ${shown(frame.name)} is given twice`);
     names.add(frame.name);
+    if (names.size > MOST_NAMES) throw new RowProblem(`has an object with more than ${MOST_NAMES} names`);
     const colon = skipSpace(text, end);
     if (text[colon] !== ':') throw notJson('lacks a colon', colon);
     return colon + 1;

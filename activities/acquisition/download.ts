@@ -1,7 +1,7 @@
 // Downloads one file into a local part that outlives the process: resumes where the source supports it, hashes, verifies checksums.
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, open, readFile, rename, rm, stat, writeFile, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { digestMismatch } from '../../workflows/domain/digest-mismatch.ts';
@@ -55,7 +55,11 @@ export async function download(
   const there = known ? await hashes.takeFile(path, signal) : 0;
   const opened = await session.open(file, { start: there, validator: known?.validator ?? null });
   const total = opened.total ?? file.bytes;
-  if (opened.start === 0) hashes.reset();
+  if (opened.start === 0) {
+    hashes.reset();
+    // Before the note: with the new version's note, bytes of the old one would be continued.
+    await rm(path, { force: true });
+  }
   await writeNote(path, { address: file.address, validator: opened.validator, total, whole: null });
   if (opened.start > 0) onBytes(opened.start);
   let at = opened.start;
@@ -65,7 +69,7 @@ export async function download(
       signal.throwIfAborted();
       // Checked with the first bytes, because leaving the loop also closes the source.
       if (Math.max(total ?? 0, at + chunk.byteLength) > limit) throw tooLarge(file, limit);
-      await handle.write(chunk, 0, chunk.byteLength, at);
+      await writeAll(handle, chunk, at);
       hashes.update(chunk);
       at += chunk.byteLength;
       onBytes(chunk.byteLength);
@@ -124,6 +128,12 @@ function createHashes(expected: readonly Expected[]) {
       return undefined;
     },
   };
+}
+
+/** On a nearly full disk one write may take only a part of the bytes; the next one then says why. */
+async function writeAll(handle: FileHandle, chunk: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < chunk.byteLength;)
+    done += (await handle.write(chunk, done, chunk.byteLength - done, position + done)).bytesWritten;
 }
 
 const noteOf = (path: string): string => `${path}.json`;

@@ -42,6 +42,8 @@ it.each<[string, number, Filter]>([
   ['a tag, by number', LIMIT, { tag: 'early', order: 'number' }],
   ['a word that all begin with', LIMIT, { text: 's' }],
   ['a word that nothing has', 0, { text: 'none' }],
+  ['a sign that is no word', 0, { text: '\u{1f642}' }],
+  ['a dash, which is no word', 0, { text: '\u2014' }],
   ['words that all have and one that nothing has', 0, { text: 'm s none' }],
   ['a word that one has, the 70th of all', 1, { text: 'odd' }],
   ['longer words than the index has', 1, { text: 's70 m 0 odd', model: 'm-0' }],
@@ -57,6 +59,12 @@ it.each<[string, number, Filter]>([
   const read = (await entriesRead()) - before;
   assert.ok(read > 0, 'nothing was counted: the figures are missing');
   assert.ok(read <= BOUND, `${read} rows and index entries were read`);
+});
+
+it('a text without words is in no version, and asks for nothing', async () => {
+  const records = await createPostgresRecords({ url, poolSize: 1 });
+  assert.deepEqual(await records.versions({ project, text: '!!!' }), { rows: [] });
+  await records.close();
 });
 
 it('pages of versions that are found only in the index of terms follow each other', async () => {

@@ -62,6 +62,16 @@ test('rows and lines have limits', async () => {
   expect(await refusal(check(rows(11).join('\n'), 50, 'test.jsonl', { rows: 10 }))).toBe(
     'line 11 is one row more than the limit of 10 rows',
   );
+  const names = (count: number) => Array.from({ length: count }, (_, i) => `"${i}":1`).join();
+  for (const of of [
+    (many: string) => `{"id":"a","inputs":{${many}},"label":0}`,
+    (many: string) => `{"id":"a","inputs":{"x":1},"label":0,"note":{${many}}}`,
+  ]) {
+    expect(await refusal(check(of(names(1_000)), 1 << 16, 'test.jsonl'))).toBe('');
+    expect(await refusal(check(of(names(1_001)), 1 << 16, 'test.jsonl'))).toBe(
+      'line 1 has an object with more than 1000 names',
+    );
+  }
   const bomb = gzipSync(Buffer.alloc(64 << 20, ' '));
   expect(await refusal(check(bomb, 1 << 16, 'test.jsonl.gz'))).toBe('line 1 is longer than 33554432 bytes');
 });

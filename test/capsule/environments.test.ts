@@ -86,6 +86,8 @@ test('three concurrent requests make one environment, and later ones reuse it', 
   const again: string[] = [];
   expect(await open()({ onProgress: (line) => again.push(line) })).toEqual(found[0]);
   expect(again).toEqual([]);
+  // A comment makes no other one: each may take gigabytes.
+  expect((await ensure({ lock: `${lockOf(thing)}# another comment\n` })).python).toBe(found[0]?.python);
   expect(left()).toHaveLength(1);
 });
 

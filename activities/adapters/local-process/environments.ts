@@ -68,7 +68,10 @@ export function createEnvironments(
     signal?.throwIfAborted();
     const sha256 = createHash('sha256').update(lock).digest('hex');
     const base = await findPython(options.python);
-    const folder = join(cache, owner, `${sha256}-${interpreterKey(base)}`);
+    // By what is installed: a comment makes no other environment.
+    const requirements = renderLock(packages);
+    const installed = createHash('sha256').update(requirements).digest('hex');
+    const folder = join(cache, owner, `${installed}-${interpreterKey(base)}`);
     const environment = {
       python: join(folder, 'bin', 'python'),
       base: base.executable,
@@ -93,7 +96,7 @@ export function createEnvironments(
             draft,
             final,
             pip,
-            requirements: renderLock(packages),
+            requirements,
           }),
         );
       } catch (error) {

@@ -32,7 +32,9 @@ interface Condition {
 
 /** A page of versions. */
 export async function listVersions(db: Database, filter: VersionFilter): ReturnType<Records['versions']> {
-  const { order = 'newest' } = filter;
+  const { order = 'newest', text } = filter;
+  // No version contains a word of it.
+  if (text !== undefined && wordsOf(text).length === 0) return { rows: [] };
   const { key } = orders[order];
   const [after, limit] = [placeOf(filter, order, key), limitOf(filter.limit)];
   const page = pageQuery(filter, order, after, limit + 1);
@@ -100,7 +102,8 @@ function pageQuery(filter: VersionFilter, order: keyof typeof orders, after: Pla
       searched as materialized (
         select hit.ordinal, hit.key
         from (select v.ordinal, v.${key} as key, ${holds} ${beyond} as holds from projection.version_index v
-          where (select count(*) from walked) < ${most}
+          -- A text without letters has no terms, and every version would have all of them.
+          where (select count(*) from walked) < ${most} and cardinality(${terms}) > 0
             and projection.version_terms(v.project, v.model, v.type, v.state, v.author, v.tags, v.words) @> (${terms})
           -- So that no other index is read as well.
           offset 0) hit
