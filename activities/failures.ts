@@ -40,6 +40,7 @@ export type SystemName =
   | 'PostgreSQL'
   | 'Temporal'
   | 'Git'
+  | 'Kubernetes'
   | 'release store'
   | 'areas'
   | 'event log'

@@ -70,12 +70,10 @@ export interface ArtifactStore {
 // ---------------------------------------------------------------- Cluster
 
 export interface JobSpec {
-  /**
-   * Cluster-wide name: 1 to 63 of a-z, 0-9 and `-`. Starting a job with a name that exists first ends what remains of the
-   * earlier one. If it is the same job (inputs, program, lock, parameters), finished work is kept: its outputs are
-   * uploaded, or its outcome is returned again. A different job starts from scratch.
-   */
+  /** Cluster-wide name: 1 to 63 of a-z, 0-9 and `-`. */
   readonly name: string;
+  /** The project that the job belongs to: a cluster may keep projects apart and limit each. */
+  readonly project?: string;
   readonly inputs: readonly (NamedArtifact & { readonly unpack?: boolean })[];
   readonly outputs: readonly { readonly name: string; readonly required: boolean }[];
   /** Program and arguments, relative to the job's working folder; `python` is the environment's interpreter. */
@@ -89,8 +87,8 @@ export interface JobSpec {
   readonly resources: { readonly cpus: number; readonly memoryBytes: number; readonly diskBytes: number };
   /** Time limit for the program itself, without fetching and uploading. */
   readonly deadlineSeconds: number;
-  /** Where the wrapper fetches inputs and uploads outputs: the API's job resource, with a token valid only for this job. */
-  readonly data: { readonly api: string; readonly job: string; readonly token: string };
+  /** Where the wrapper fetches inputs and uploads outputs: the API's job resource. */
+  readonly data: { readonly api: string; readonly job: string };
 }
 
 export interface JobProgress {
@@ -103,8 +101,7 @@ export interface JobProgress {
  * Why a job failed. Final reasons are caused by the job itself and recur on every run: `exit` (it ended with an error),
  * `inputs` and `outputs` (something is missing, has other bytes or is not a regular file), `lock`, `memory`. Passing
  * reasons are caused by its surroundings: `fetch` and `upload` (the API or a store did not answer), `environment` (no
- * index, no disk), `killed` (from outside, not for one of its own limits). A finished job that is run again under its
- * name only uploads its outputs.
+ * index, no disk), `killed` (from outside, not for one of its own limits).
  */
 export type FinalJobReason = 'exit' | 'inputs' | 'outputs' | 'lock' | 'memory';
 export type PassingJobReason = 'fetch' | 'upload' | 'environment' | 'killed';
@@ -118,6 +115,19 @@ export type JobOutcome =
       readonly log: string;
     }
   | { readonly status: 'timed-out'; readonly log: string };
+
+/** Whether a job ended for a passing reason, so that starting it again may succeed. */
+export const isPassing = (outcome: JobOutcome): boolean =>
+  outcome.status === 'failed' && ['fetch', 'upload', 'environment', 'killed'].includes(outcome.reason);
+
+/** The state of a job on its cluster. */
+export type JobState =
+  /** Never started here, removed, or lost with its machine. */
+  | { readonly phase: 'missing' }
+  /** Accepted but not running yet. `why` is for a person: its image, capacity, a quota. */
+  | { readonly phase: 'waiting'; readonly why: string }
+  | { readonly phase: 'running'; readonly progress?: JobProgress }
+  | { readonly phase: 'ended'; readonly outcome: JobOutcome };
 
 /** How a service ended that was not stopped: `killed` from outside, or by itself, in which case it will fail again. */
 export interface ServiceEnd {
@@ -149,13 +159,23 @@ export interface ServiceSpec {
  */
 export interface Cluster {
   /**
-   * Runs a job to completion. `log` in the outcome holds the last 64 KiB. Aborting the signal ends the job and all its
-   * processes, then rejects.
+   * Starts a job and resolves once the cluster has accepted it. The same job (inputs, program, lock, parameters) is found
+   * again under its name while it runs, and after an end that is not passing ({@link isPassing}). After a passing end it
+   * starts again; finished work is kept, so that only its outputs are uploaded. A different job of this name is removed
+   * first. `token` is called only if the job really starts, and makes the token for the job's data. If it rejects, nothing
+   * starts.
    */
-  runJob(
-    spec: JobSpec,
-    watch: { signal: AbortSignal; onProgress?: (progress: JobProgress) => void; onLog?: (line: string) => void },
-  ): Promise<JobOutcome>;
+  startJob(spec: JobSpec, token: () => Promise<string>): Promise<void>;
+  jobState(name: string): Promise<JobState>;
+  /** The last 64 KiB of a job's log so far; empty for a missing job. */
+  jobLog(name: string): Promise<string>;
+  /**
+   * Calls `onChange` once for each job on the cluster, then whenever a job's state changes. Resolves when the signal
+   * aborts; rejects if the cluster no longer reports changes.
+   */
+  watchJobs(onChange: (name: string, state: JobState) => void, signal: AbortSignal): Promise<void>;
+  /** Ends a job with all its processes and removes everything of it. Idempotent: a missing job is not an error. */
+  removeJob(name: string): Promise<void>;
   /**
    * Starts a service for one model and waits until it is ready; a service with the same name is ended first. Rejects with
    * `ServiceNotReady` if it takes too long. `ended` resolves when the service ends without being stopped; only some

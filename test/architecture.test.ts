@@ -61,6 +61,7 @@ const rules: readonly Rule[] = [
   adapter('postgres', 'pg', 'kysely', 'canonicalize'),
   adapter('kafka', 'kafkajs'),
   adapter('hdfs', 'webhdfs'),
+  adapter('kubernetes', '@kubernetes/client-node'),
   adapter('s3', '@aws-sdk/client-s3', '@aws-sdk/s3-request-presigner'),
   adapter('sources', 'ssh2', 'tar-stream', 'yauzl', 'ipaddr.js'),
   adapter('store-rules.ts'),

@@ -102,6 +102,21 @@ export function platformConfig(v: Variables) {
           ? { username: v.OCDL_GIT_USERNAME, tokenFile: v.OCDL_GIT_TOKEN_FILE, caFile: v.OCDL_GIT_CA_FILE }
           : undefined,
     },
+    kubernetes: (v.OCDL_KUBERNETES_KUBECONFIG !== undefined || v.OCDL_KUBERNETES_IN_CLUSTER) && {
+      place: { kubeconfig: v.OCDL_KUBERNETES_KUBECONFIG, context: v.OCDL_KUBERNETES_CONTEXT },
+      installation: v.OCDL_KUBERNETES_NAMESPACE_PREFIX,
+      // Both must be set (`needs`).
+      image: v.OCDL_KUBERNETES_IMAGE ?? '',
+      dataUrl: v.OCDL_KUBERNETES_DATA_URL ?? '',
+      dataRanges: v.OCDL_KUBERNETES_DATA_RANGES ?? [],
+      gpuResource: v.OCDL_KUBERNETES_GPU_RESOURCE,
+      quota: {
+        cpus: v.OCDL_KUBERNETES_PROJECT_CPUS,
+        memoryBytes: v.OCDL_KUBERNETES_PROJECT_MEMORY_BYTES,
+        diskBytes: v.OCDL_KUBERNETES_PROJECT_DISK_BYTES,
+        gpus: v.OCDL_KUBERNETES_PROJECT_GPUS,
+      },
+    },
     imports: {
       hosts: v.OCDL_IMPORT_HOSTS ?? [],
       limitBytes: v.OCDL_IMPORT_LIMIT_BYTES,
@@ -159,6 +174,8 @@ function withSecretFiles(environment: Environment): { given: Given; mistakes: Mi
   return { given, mistakes };
 }
 
+const kubernetesNeeds = ['OCDL_KUBERNETES_IMAGE', 'OCDL_KUBERNETES_DATA_URL'] as const;
+
 /** Variables that have no effect without another one, which must then be set too. */
 const needs: readonly (readonly [names: RegExp, needed: readonly VariableName[]])[] = [
   [/^OCDL_(HDFS|ALLUXIO)_/, ['OCDL_HDFS_URL']],
@@ -171,6 +188,8 @@ const needs: readonly (readonly [names: RegExp, needed: readonly VariableName[]]
   [/^OCDL_GIT_/, ['OCDL_GIT_REMOTE']],
   [/^OCDL_GIT_(SSH_KEY|KNOWN_HOSTS)_FILE$/, ['OCDL_GIT_SSH_KEY_FILE', 'OCDL_GIT_KNOWN_HOSTS_FILE']],
   [/^OCDL_GIT_(USERNAME|TOKEN_FILE|CA_FILE)$/, ['OCDL_GIT_USERNAME', 'OCDL_GIT_TOKEN_FILE']],
+  [/^OCDL_KUBERNETES_CONTEXT$/, ['OCDL_KUBERNETES_KUBECONFIG']],
+  [/^OCDL_KUBERNETES_KUBECONFIG$/, kubernetesNeeds],
   [/^TEMPORAL_TLS_(CERT|KEY)_FILE$/, ['TEMPORAL_TLS_CERT_FILE', 'TEMPORAL_TLS_KEY_FILE']],
   [/^TEMPORAL_(TLS|API_KEY)/, ['TEMPORAL_ADDRESS']],
   [/^DATABASE_CA_FILE$/, ['DATABASE_URL']],
@@ -199,6 +218,21 @@ function contradictions(given: Given): Mistake[] {
     if (name !== undefined && other.test(given['OCDL_GIT_REMOTE'] ?? ''))
       found.push([name, `is for ${what} remote, but OCDL_GIT_REMOTE is not one`]);
   }
+  const isInCluster = given['OCDL_KUBERNETES_IN_CLUSTER'] === 'true';
+  if (isInCluster && given['OCDL_KUBERNETES_KUBECONFIG'] !== undefined)
+    found.push(['OCDL_KUBERNETES_KUBECONFIG', 'must not be set together with OCDL_KUBERNETES_IN_CLUSTER: remove one']);
+  if (isInCluster)
+    for (const name of kubernetesNeeds)
+      if (given[name] === undefined)
+        found.push([name, 'must be set: OCDL_KUBERNETES_IN_CLUSTER has no effect without it']);
+  const ofKubernetes = variableNames.find(
+    (name) => /^OCDL_KUBERNETES_(?!IN_CLUSTER)/.test(name) && given[name] !== undefined,
+  );
+  if (ofKubernetes !== undefined && !isInCluster && given['OCDL_KUBERNETES_KUBECONFIG'] === undefined)
+    found.push([
+      'OCDL_KUBERNETES_KUBECONFIG',
+      `must be set, or OCDL_KUBERNETES_IN_CLUSTER: ${ofKubernetes} has no effect without one of them`,
+    ]);
   const forTls = ['OCDL_KAFKA_CA_FILE', 'OCDL_KAFKA_CERT_FILE'].find((name) => given[name] !== undefined);
   if (forTls !== undefined && given['OCDL_KAFKA_TLS'] !== 'true')
     found.push(['OCDL_KAFKA_TLS', `must be true because ${forTls} is set`]);

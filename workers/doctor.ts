@@ -42,7 +42,7 @@ export async function checkSystems(
   isTemporalGiven: boolean,
   limitMs = LIMIT_MS,
 ): Promise<readonly SystemState[]> {
-  const { databaseUrl, database, hdfs, alluxio, s3, kafka, git } = config;
+  const { databaseUrl, database, hdfs, alluxio, s3, kafka, git, kubernetes } = config;
   // Warnings are dropped: a check that fails reports the reason.
   const onWarn = (): void => undefined;
   const probes: readonly (readonly [name: string, probe: false | Probe])[] = [
@@ -98,6 +98,11 @@ export async function checkSystems(
           await (await systems.kafka(kafka, onWarn)).check();
           return kafka.brokers.join(', ');
         }),
+    ],
+    [
+      'Kubernetes',
+      !!kubernetes &&
+        (async () => (await import('../activities/adapters/kubernetes/check.ts')).checkKubernetes(kubernetes)),
     ],
     [
       'Git remote',

@@ -1,5 +1,7 @@
 // The worker process: runs the workflows and all activities.
+import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { Client } from '@temporalio/client';
 import { DefaultLogger, NativeConnection, Runtime, Worker, type LogLevel } from '@temporalio/worker';
 import type { Logger } from 'pino';
 import { registeredSigner } from '../activities/signing.ts';
@@ -8,11 +10,12 @@ import { taskQueues } from '../workflows/messages.ts';
 import { admitting, dataConverter, workflowBundle, workflowTime } from './bundle.ts';
 import { keepLinked } from './chainer.ts';
 import { workerConfig } from './config.ts';
+import { watchJobs } from './job-watch.ts';
 import { belong } from './installation.ts';
 import { databaseOf, markedHome, markedNamespace, markedStores } from './marked-systems.ts';
 import { createLog, closeParentChannel, onEnd, refused, run, tellReady } from './process.ts';
-import { createJobWorkers } from './queues.ts';
-import { createActivities, openBus, openCluster, openSources, openStores, patiently } from './wiring.ts';
+import { createJobWorkers, places } from './queues.ts';
+import { createActivities, openBus, openCompute, openSources, openStores, patiently } from './wiring.ts';
 
 /**
  * At shutdown, short activities have one second to finish; then all others are cancelled, and Temporal reschedules them on the
@@ -45,14 +48,13 @@ async function main(): Promise<void> {
   );
   const chainer = keepLinked({ records: stores.records, onWarn: (message) => log.warn(message) });
   await ensureSearchAttributes(connection, config.temporal.namespace);
-  const cluster = await openCluster({ ...config, log }, stores);
+  const cluster = await openCompute({ ...config, log }, stores);
   const signer = await registeredSigner(join(config.home, 'keys'), stores.records);
   const activities = await createActivities({
     ...stores,
     signer,
     bus,
     cluster,
-    apiUrl: config.apiUrl,
     outside: openSources(config),
     onWarn: (message) => log.warn(message),
   });
@@ -74,6 +76,18 @@ async function main(): Promise<void> {
     createJobWorkers(common),
   ]).then((made) => made.flat());
 
+  const watch = watchJobs({
+    ...stores,
+    cluster,
+    // Jobs of local processes are lost with their machine; those on Kubernetes are found again by any worker.
+    ...(config.kubernetes
+      ? { pool: 'kubernetes', places: places.kubernetes }
+      : { pool: `local ${hostname()} ${config.home}`, places: places.local }),
+    client: new Client({ connection, namespace: config.temporal.namespace, dataConverter }),
+    apiUrl: config.apiUrl,
+    onWarn: (message) => log.warn(message),
+  });
+
   const stop = (): void => {
     for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
   };
@@ -83,6 +97,7 @@ async function main(): Promise<void> {
   log.info({ taskQueues }, 'ready');
   tellReady();
   const ends = await running;
+  await watch.stop();
   // Even if an activity did not stop in time: the jobs' processes must not outlive their worker.
   await cluster.close();
   for (const end of ends) if (end.status === 'rejected') throw end.reason;

@@ -3,11 +3,18 @@ import type { WorkerOptions } from '@temporalio/worker';
 import { Worker } from '@temporalio/worker';
 import { taskQueues } from '../workflows/messages.ts';
 
+/** Trainings and evaluations that run at a time; the rest wait in the record. Each uses one core of a small machine. */
+export const places = {
+  local: { training: 2, evaluation: 2 },
+  kubernetes: { training: 100, evaluation: 100 },
+} as const;
+
 /**
- * Concurrent activities in one worker process; the rest wait durably in the queue. Trainings and evaluations use one core each
- * of a small machine; imports mostly wait for other machines. `jobs` serves only activities that earlier versions scheduled.
+ * Concurrent activities in one worker process; the rest wait durably in the queue. Those of trainings and evaluations end
+ * once their job is queued; only activities that earlier versions scheduled hold a slot until the job's end. Imports mostly
+ * wait for other machines. `jobs` serves only activities that earlier versions scheduled.
  */
-export const slots = { training: 2, evaluation: 2, imports: 4, jobs: 2 } as const;
+export const slots = { training: 20, evaluation: 20, imports: 4, jobs: 2 } as const;
 
 /** One worker for each queue of long activities. */
 export function createJobWorkers(common: Omit<WorkerOptions, 'taskQueue'>): Promise<Worker[]> {

@@ -41,6 +41,7 @@ import { createLog } from './process.ts';
 
 /** The folder of package.json. */
 export const checkout = resolve(import.meta.dirname, '..');
+const platformLockFile = join(checkout, 'deploy', 'capsule', 'requirements.lock');
 
 export interface Stores {
   readonly records: Records;
@@ -66,10 +67,16 @@ export const systems = {
     (await import('../activities/adapters/s3.ts')).createS3Store({ ...options, onWarn }),
   kafka: async (options: Chosen<'kafka'>, onWarn: OnWarn) =>
     (await import('../activities/adapters/kafka.ts')).createKafkaBus({ ...options, onWarn }),
+  kubernetes: async (options: Chosen<'kubernetes'>, onWarn: OnWarn) =>
+    (await import('../activities/adapters/kubernetes/cluster.ts')).createKubernetesJobs({
+      ...options,
+      platformLock: await readFile(platformLockFile, 'utf8'),
+      onWarn,
+    }),
   git: (options: Chosen<'git'>, home: string) => createGitRemote({ ...options, root: join(home, 'mirrors') }),
 } as const;
 
-type Chosen<Name extends keyof Config> = Exclude<Config[Name], undefined | ''>;
+type Chosen<Name extends keyof Config> = Exclude<Config[Name], undefined | '' | false>;
 type OnWarn = (message: string) => void;
 
 /** The part of the configuration that selects the stores. */
@@ -172,6 +179,26 @@ export function openCluster(
   });
 }
 
+/** Opens the compute: jobs on Kubernetes if it is configured, otherwise as local processes; services as local processes. */
+export async function openCompute(
+  given: Parameters<typeof openCluster>[0] & Partial<Pick<Config, 'kubernetes'>>,
+  stores: Stores,
+): Promise<Cluster & { close(): Promise<void> }> {
+  const local = await openCluster(given, stores);
+  if (!given.kubernetes) return local;
+  const jobs = await systems.kubernetes(given.kubernetes, (message) => given.log.warn(message));
+  const close = async (): Promise<void> => {
+    await jobs.close();
+    await local.close();
+  };
+  return {
+    ...jobs,
+    startService: (spec, signal) => local.startService(spec, signal),
+    stopService: (name) => local.stopService(name),
+    close,
+  };
+}
+
 /** Copies stored bytes to a file and verifies their checksum. */
 async function fetchFile(
   { areas, releases }: Pick<Stores, 'areas' | 'releases'>,
@@ -231,7 +258,6 @@ export async function createActivities(
   given: Stores & {
     bus: EventBus;
     cluster: Cluster;
-    apiUrl: string;
     signer: Pick<Signer, 'seal'>;
     outside?: ReturnType<typeof openSources>;
     onWarn?: OnWarn;
@@ -243,7 +269,7 @@ export async function createActivities(
     areas: keepingDigests(given.areas, given.records, onWarn),
     releases: keepingDigests(given.releases, given.records, onWarn),
   };
-  const platformLock = await readFile(join(checkout, 'deploy', 'capsule', 'requirements.lock'), 'utf8');
+  const platformLock = await readFile(platformLockFile, 'utf8');
   const activities = {
     ...createModelCenterActivities(ports),
     ...createEarlierActivities(ports),

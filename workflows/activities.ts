@@ -12,8 +12,7 @@ import type { ModelCenterActivities } from '../activities/model-center.ts';
 import type { ReleaseActivities } from '../activities/release.ts';
 import type { RoverActivities } from '../activities/rover.ts';
 import { describeSource } from './domain/import.ts';
-import { LONGEST_RUN_SECONDS } from './domain/model.ts';
-import { LONGEST_EVALUATION_SECONDS, taskQueues } from './messages.ts';
+import { taskQueues } from './messages.ts';
 
 /** The delay between attempts grows to a minute: a store that is down for an hour gets sixty requests, not thousands. */
 const retry = { initialInterval: '500 milliseconds', maximumInterval: '1 minute', backoffCoefficient: 2 } as const;
@@ -93,14 +92,14 @@ export const provisioning = group<Pick<RoverActivities, 'provisionRun' | 'prepar
 );
 
 /**
- * Compute: runs until its own deadline, on a queue with few slots that projects share fairly, plus a day to download inputs and
- * upload outputs. Failures thrown here are retryable (activities/jobs.ts); twenty attempts limit a job that crashes its worker
- * each time.
+ * Compute: an activity queues its job, and completes when the job has ended. A job may wait for days behind others; it has its
+ * own deadline, and its own limit of starts (activities/jobs.ts). Without a heartbeat, the worker that watches the jobs is gone:
+ * the next attempt waits for the same job.
  */
 const compute = {
-  startToCloseTimeout: (LONGEST_RUN_SECONDS + 86_400) * 1_000,
-  heartbeatTimeout: '15 seconds',
-  retry: { ...retry, maximumAttempts: 20 },
+  startToCloseTimeout: '90 days',
+  heartbeatTimeout: '2 minutes',
+  retry,
 } as const;
 
 export const training = group<Pick<RoverActivities, 'runTraining' | 'trainModel'>>(
@@ -113,7 +112,7 @@ export const training = group<Pick<RoverActivities, 'runTraining' | 'trainModel'
 );
 
 export const evaluating = group<Pick<RoverActivities, 'runEvaluation' | 'evaluateModel'>>(
-  { ...compute, startToCloseTimeout: 2 * LONGEST_EVALUATION_SECONDS * 1_000, taskQueue: taskQueues.evaluation },
+  { ...compute, taskQueue: taskQueues.evaluation },
   {
     runEvaluation: ({ model, dataset }) => `${model} over ${dataset}`,
     evaluateModel: ({ model, dataset }) => `${model} over ${dataset}`,

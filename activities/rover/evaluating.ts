@@ -10,9 +10,9 @@ import { beating, currentWorkflow, ofWorkflow } from '../heartbeat.ts';
 import { failureOf } from '../jobs.ts';
 import { mustHave } from '../model-center.ts';
 import type { ArtifactStore } from '../ports.ts';
-import type { Records } from '../records.ts';
+import type { Job, Records } from '../records.ts';
 import { readReport } from '../run-results.ts';
-import type { RecordedJobs, Watch } from './recorded-jobs.ts';
+import type { RecordedJobs } from './recorded-jobs.ts';
 import { runFolder, untilDone } from './recorded-jobs.ts';
 
 export interface PreparedEvaluation {
@@ -27,7 +27,7 @@ type EvaluatingInput = EvaluationInput & { readonly prepared: PreparedEvaluation
 /** The activities of evaluations. */
 export function createEvaluationActivities(
   { records, releases, platformLock }: { records: Records; releases: ArtifactStore; platformLock: string },
-  { results, onlyEarlier, runRecorded, endOfJob, outputOf, keepLog }: RecordedJobs,
+  { results, onlyEarlier, runRecorded, untilEnded, endOfJob, outputOf, keepLog }: RecordedJobs,
 ) {
   return {
     /** Resolves the exact bytes for an evaluation: the model, the rows, and the live version to compare with. */
@@ -37,9 +37,13 @@ export function createEvaluationActivities(
       return prepared;
     },
 
-    /** Runs the model over the rows in the sandbox and stores the report; {@link collectReport} reads it. */
+    /**
+     * Has the model run over the rows in the sandbox. The activity completes with the job, whose report is then stored;
+     * {@link collectReport} reads it.
+     */
     async runEvaluation(input: EvaluatingInput): Promise<void> {
-      await beating(async (signal, report) => evaluate(await preparedFor(input), { signal, onProgress: report }));
+      const known = await preparedFor(input);
+      await runRecorded('evaluation', projectOf(), await jobOf(known));
     },
 
     /**
@@ -54,7 +58,7 @@ export function createEvaluationActivities(
     async evaluateModel(input: EvaluatingInput): Promise<Evaluation> {
       return beating(async (signal, report) => {
         const known = await preparedFor(input);
-        await evaluate(known, { signal, onProgress: report });
+        await untilEnded('evaluation', projectOf(), await jobOf(known), signal);
         return untilDone(() => collectReport(known, signal), signal, report);
       });
     },
@@ -120,25 +124,25 @@ export function createEvaluationActivities(
     return { digest: bytes.sha256, inputs: [...files, { ...rows, name }, ...baseline], report };
   }
 
-  async function evaluate(input: EvaluatingInput, watch: Watch): Promise<void> {
-    const { prepared, deadlineSeconds = EVALUATION_SECONDS } = input;
+  async function jobOf({ prepared, deadlineSeconds = EVALUATION_SECONDS, ...input }: EvaluatingInput): Promise<Job> {
     // For a version in staging, the project's policy sets the thresholds, whatever was requested.
     const own = prepared.report.area === 'private' ? input.thresholds : undefined;
     const thresholds = own ?? (await records.project(input.project))?.policy.thresholds ?? {};
-    await runRecorded(
-      {
-        inputs: prepared.inputs,
-        outputs: [{ name: 'report.json', required: true, location: prepared.report }],
-        argv: ['python', '-m', 'ocdl.evaluate'],
-        lock: platformLock,
-        lockOwner: 'platform',
-        parameters: { thresholds, seed: 0 },
-        compute: 'cpu',
-        deadlineSeconds,
-      },
-      watch,
-      logBeside(prepared.report),
-    );
+    return {
+      inputs: prepared.inputs,
+      outputs: [{ name: 'report.json', required: true, location: prepared.report }],
+      argv: ['python', '-m', 'ocdl.evaluate'],
+      lock: platformLock,
+      lockOwner: 'platform',
+      parameters: { thresholds, seed: 0 },
+      compute: 'cpu',
+      deadlineSeconds,
+      log: logBeside(prepared.report),
+    };
+  }
+
+  function projectOf(): string {
+    return ofWorkflow('evaluation', 'project').project;
   }
 
   async function collectReport(input: EvaluatingInput, signal: AbortSignal): Promise<Evaluation> {

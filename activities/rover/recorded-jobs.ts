@@ -1,28 +1,24 @@
 // Jobs of trainings and evaluations: run once with a recorded end, and what later activities do with that end.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Context } from '@temporalio/activity';
+import { CompleteAsyncError, Context } from '@temporalio/activity';
 import { digestMismatch } from '../../workflows/domain/digest-mismatch.ts';
 import type { NamedArtifact } from '../../workflows/domain/model.ts';
 import type { Location } from '../../workflows/domain/names.ts';
 import { failure, isFinal } from '../failures.ts';
 import { currentWorkflow } from '../heartbeat.ts';
-import type { Job, JobDeps, JobEnd } from '../jobs.ts';
-import { createJobRunner } from '../jobs.ts';
-import type { ArtifactStore, Cluster } from '../ports.ts';
-import type { UploadedOutput } from '../records.ts';
+import type { JobEnd } from '../jobs.ts';
+import { jobName } from '../jobs.ts';
+import type { ArtifactStore } from '../ports.ts';
+import type { Job, JobKind, Records, UploadedOutput } from '../records.ts';
 import { openResults } from '../run-results.ts';
 
 export type RecordedJobs = ReturnType<typeof createRecordedJobs>;
 
-export type Watch = Parameters<Cluster['runJob']>[1];
-
 /** What trainings and evaluations share: a job that is run once, its recorded end, its log, and the stored results. */
-export function createRecordedJobs(deps: JobDeps & { areas: ArtifactStore }) {
-  const { records, areas } = deps;
-  const runJob = createJobRunner(deps);
+export function createRecordedJobs({ records, areas }: { records: Records; areas: ArtifactStore }) {
   const results = openResults(areas);
 
-  return { results, onlyEarlier, runRecorded, endOfJob, outputOf, keepLog };
+  return { results, onlyEarlier, runRecorded, untilEnded, endOfJob, outputOf, keepLog };
 
   /**
    * Accepts the input of a workflow from before its steps were recorded. Any other workflow without a recorded step is
@@ -33,28 +29,37 @@ export function createRecordedJobs(deps: JobDeps & { areas: ArtifactStore }) {
     throw failure('NotAuthorized', `${currentWorkflow()} has prepared nothing: there is nothing to run`);
   }
 
-  /** Runs a job and records how it ended. If it is interrupted, stores the log so far, because no later step does. */
-  async function runRecorded(job: Job, watch: Watch, log: Location): Promise<void> {
-    const said = { text: '' };
-    const onLog = (line: string): void => {
-      said.text += `${line}\n`;
-      if (said.text.length > 2 * LOG_KEPT) said.text = said.text.slice(-LOG_KEPT);
-    };
-    try {
-      await records.recordStep(currentWorkflow(), 'ended', await runJob(job, { ...watch, onLog }));
-    } catch (error) {
-      if (watch.signal.aborted && said.text !== '')
-        await results
-          .keep(log, `${said.text.slice(-LOG_KEPT)}(interrupted)\n`, AbortSignal.timeout(LOG_WITHIN_MS))
-          .catch((why: unknown) =>
-            deps.onWarn?.(`the log ${log.path} of an interrupted job was not kept: ${String(why)}`),
-          );
-      throw error;
-    }
+  /**
+   * Queues the job for the process that watches the jobs (workers/job-watch.ts), which completes this activity once the
+   * job's end is recorded.
+   */
+  async function runRecorded(kind: JobKind, project: string, job: Job): Promise<void> {
+    const { taskToken } = Context.current().info;
+    if (await recordedEnd()) return;
+    await queue(kind, project, job, taskToken);
+    throw new CompleteAsyncError();
+  }
+
+  /** Queues the job and waits for its end, in activities that do more than that. */
+  async function untilEnded(kind: JobKind, project: string, job: Job, signal: AbortSignal): Promise<void> {
+    if (await recordedEnd()) return;
+    await queue(kind, project, job, null);
+    while (!(await recordedEnd())) await sleep(LOOK_MS, undefined, { signal });
+  }
+
+  async function queue(kind: JobKind, project: string, job: Job, taskToken: Uint8Array | null): Promise<void> {
+    const workflowId = currentWorkflow();
+    const timeoutMs = Context.current().info.heartbeatTimeoutMs ?? Infinity;
+    const beatMs = Math.min(LONGEST_BEAT_MS, Math.floor(timeoutMs / 3));
+    await records.queueJob({ name: jobName(workflowId), workflowId, kind, project, job, taskToken, beatMs });
+  }
+
+  async function recordedEnd(): Promise<JobEnd | undefined> {
+    return records.step<JobEnd>(currentWorkflow(), 'ended');
   }
 
   async function endOfJob(): Promise<JobEnd> {
-    const ended = await records.step<JobEnd>(currentWorkflow(), 'ended');
+    const ended = await recordedEnd();
     if (!ended)
       throw failure('NotAuthorized', `the job of ${currentWorkflow()} has not ended: there is nothing to collect`);
     return ended;
@@ -86,9 +91,10 @@ export function createRecordedJobs(deps: JobDeps & { areas: ArtifactStore }) {
   }
 }
 
-/** For an interrupted job: the size that a cluster keeps for a finished job, and a time that fits a stopping worker. */
-const LOG_KEPT = 64 * 1024;
-const LOG_WITHIN_MS = 5_000;
+/** Pause between looks at the end of a job. */
+const LOOK_MS = 1_000;
+/** Pause between heartbeats of an activity that waits for its job: a thousand waiting jobs cost 30 requests a second. */
+const LONGEST_BEAT_MS = 30_000;
 /** About three minutes of attempts to store the log of a failed job. */
 const LOG_TRIES = 10;
 const FIRST_PAUSE_MS = 500;

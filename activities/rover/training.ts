@@ -10,9 +10,9 @@ import { failureOf } from '../jobs.ts';
 import { mustHave } from '../model-center.ts';
 import { storePath } from '../place.ts';
 import type { ArtifactStore, CodeHost } from '../ports.ts';
-import type { Records } from '../records.ts';
+import type { Job, Records } from '../records.ts';
 import { readMetrics } from '../run-results.ts';
-import type { RecordedJobs, Watch } from './recorded-jobs.ts';
+import type { RecordedJobs } from './recorded-jobs.ts';
 import { runFolder, untilDone } from './recorded-jobs.ts';
 
 export interface ProvisionedRun {
@@ -28,7 +28,7 @@ type TrainingInput = TrainingRunInput & { readonly provisioned: ProvisionedRun }
 /** The activities of training runs. */
 export function createTrainingActivities(
   { records, areas, code }: { records: Records; areas: ArtifactStore; code: CodeHost },
-  { results, onlyEarlier, runRecorded, endOfJob, outputOf, keepLog }: RecordedJobs,
+  { results, onlyEarlier, runRecorded, untilEnded, endOfJob, outputOf, keepLog }: RecordedJobs,
 ) {
   return {
     /** Resolves all inputs of a run to bytes with digests: commit, environment lock, data. */
@@ -38,9 +38,13 @@ export function createTrainingActivities(
       return provisioned;
     },
 
-    /** Runs the training job to completion. Its outputs are then in the author's area; {@link collectRun} records them. */
+    /**
+     * Has the training job run. The activity completes with the job, whose outputs are then in the author's area;
+     * {@link collectRun} records them.
+     */
     async runTraining(input: TrainingInput): Promise<void> {
-      await beating(async (signal, report) => train(await provisionedFor(input), { signal, onProgress: report }));
+      const known = await provisionedFor(input);
+      await runRecorded('training', projectOf(), await jobOf(known));
     },
 
     /**
@@ -55,7 +59,7 @@ export function createTrainingActivities(
     async trainModel(input: TrainingInput): Promise<RunRecord> {
       return beating(async (signal, report) => {
         const known = await provisionedFor(input);
-        await train(known, { signal, onProgress: report });
+        await untilEnded('training', projectOf(), await jobOf(known), signal);
         return untilDone(() => collectRun(known, signal), signal, report);
       });
     },
@@ -91,21 +95,22 @@ export function createTrainingActivities(
     };
   }
 
-  async function train(input: TrainingInput, watch: Watch): Promise<void> {
+  async function jobOf(input: TrainingInput): Promise<Job> {
     const { spec, provisioned } = input;
-    await runRecorded(
-      {
-        inputs: [...provisioned.inputs, { ...provisioned.code, unpack: true }],
-        outputs: [...SUBMISSION, METRICS].map((name) => ({ name, required: true, location: inRun(input, name) })),
-        argv: ['python', '-m', 'ocdl.run', 'code', spec.entrypoint],
-        lock: await readLock(input),
-        parameters: { ...spec.parameters, seed: spec.seed },
-        compute: spec.compute,
-        deadlineSeconds: spec.deadlineSeconds,
-      },
-      watch,
-      inRun(input, 'log.txt'),
-    );
+    return {
+      inputs: [...provisioned.inputs, { ...provisioned.code, unpack: true }],
+      outputs: [...SUBMISSION, METRICS].map((name) => ({ name, required: true, location: inRun(input, name) })),
+      argv: ['python', '-m', 'ocdl.run', 'code', spec.entrypoint],
+      lock: await readLock(input),
+      parameters: { ...spec.parameters, seed: spec.seed },
+      compute: spec.compute,
+      deadlineSeconds: spec.deadlineSeconds,
+      log: inRun(input, 'log.txt'),
+    };
+  }
+
+  function projectOf(): string {
+    return ofWorkflow('trainingRun', 'project').project;
   }
 
   /** What was provisioned, from the record. The workflow's copy is not trusted. */

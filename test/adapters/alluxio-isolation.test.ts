@@ -7,6 +7,7 @@ import { isLoopback, listeners, socketsOf } from '../../deploy/stack/listeners.t
 import { pythonJob } from '../contracts/cluster.ts';
 import { alluxioServer, describeWith, hdfsServer } from '../servers.ts';
 import { runFolder } from '../servers-stop.ts';
+import { runJob } from '../contracts/run-job.ts';
 import { openLocalCluster, sandboxForTests, type LocalHarness } from './local-cluster.ts';
 
 /** Java servers start. */
@@ -59,7 +60,7 @@ for port in ${JSON.stringify(all)}:
         const reached = async (harness: LocalHarness): Promise<number> => {
           const argv = ['python', 'in/code/main.py'];
           const spec = pythonJob(harness.api, { code, argv });
-          const outcome = await harness.cluster.runJob(spec, { signal: new AbortController().signal });
+          const outcome = await runJob(harness, spec);
           // The attempt itself must have run to its end.
           assert.equal(outcome.status, 'succeeded', outcome.log);
           assert.equal(outcome.log.match(/^(REACHED|no way to) /gm)?.length, all.length, outcome.log);

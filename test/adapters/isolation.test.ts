@@ -9,6 +9,7 @@ import { homedir, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { JobOutcome } from '../../activities/ports.ts';
 import { eventually, pythonJob } from '../contracts/cluster.ts';
+import { runJob } from '../contracts/run-job.ts';
 import { openLocalCluster, processesWith, sandboxForTests, type LocalHarness } from './local-cluster.ts';
 
 const hasSandbox = await sandboxForTests('that jobs are isolated from the platform, the network and one another');
@@ -153,7 +154,7 @@ isolated('a job cannot do what it could without the sandbox:', () => {
   };
   const run = (harness: LocalHarness, code: string, more: readonly string[] = []): Promise<JobOutcome> => {
     const argv = ['python', 'in/code/main.py', ...more];
-    return harness.cluster.runJob(pythonJob(harness.api, { code, argv }), { signal: new AbortController().signal });
+    return runJob(harness, pythonJob(harness.api, { code, argv }));
   };
 
   beforeAll(async () => {
@@ -205,7 +206,7 @@ time.sleep(120)
       const escaped = (): boolean => processesWith(`${marker}-escaped`).length > 0;
       const abort = new AbortController();
       const spec = pythonJob(harness.api, { code, argv: ['python', 'in/code/main.py', marker] });
-      const ended = harness.cluster.runJob(spec, { signal: abort.signal }).catch(() => undefined);
+      const ended = runJob(harness, spec, { signal: abort.signal }).catch(() => undefined);
       await eventually('the escaped process runs', () => Promise.resolve(escaped()));
       abort.abort(new Error('cancelled'));
       await ended;

@@ -8,8 +8,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { failure } from '../../activities/failures.ts';
-import type { JobOutcome, JobProgress } from '../../activities/ports.ts';
+import type { JobOutcome } from '../../activities/ports.ts';
 import { clusterContract, eventually, pythonJob, type JobGiven } from '../contracts/cluster.ts';
+import { runJob } from '../contracts/run-job.ts';
 import { platformEnvironment } from '../python.ts';
 import { watchHeldMemory } from './held-memory.ts';
 import { openLocalCluster, processesWith, sandboxForTests, type LocalHarness } from './local-cluster.ts';
@@ -26,8 +27,7 @@ if (hasSandbox) {
   describe('limits of sandboxed jobs', () => {
     const opened: { harness?: LocalHarness } = {};
     const harness = (): LocalHarness => opened.harness ?? assert.fail('the cluster did not open');
-    const run = (given: JobGiven): Promise<JobOutcome> =>
-      harness().cluster.runJob(pythonJob(harness().api, given), watch);
+    const run = (given: JobGiven): Promise<JobOutcome> => runJob(harness(), pythonJob(harness().api, given));
     const resources = { cpus: 1, memoryBytes: 256 * MIB, diskBytes: 16 * MIB };
 
     beforeAll(async () => {
@@ -225,9 +225,7 @@ sys.exit(3)
       const spec = pythonJob(harness().api, { code, deadlineSeconds: 300 });
       const memory = watchHeldMemory();
       const looks = setInterval(() => memory.look(), 500);
-      const outcome = await harness()
-        .cluster.runJob(spec, watch)
-        .finally(() => clearInterval(looks));
+      const outcome = await runJob(harness(), spec).finally(() => clearInterval(looks));
       expect(outcome).toMatchObject({ status: 'failed', exitCode: 3 });
       expect(outcome.log.slice(-40)).toMatch(/the very last line\n?$/);
       expect(Buffer.byteLength(outcome.log)).toBeLessThanOrEqual(64 * 1024);
@@ -245,30 +243,24 @@ sys.exit(3)
     test('a folder to which the job has removed all permissions is still removed', async () => {
       const code = 'import os\nos.makedirs("closed/inner")\nos.chmod("closed", 0)';
       const spec = pythonJob(harness().api, { code });
-      expect(await harness().cluster.runJob(spec, watch)).toMatchObject({ status: 'succeeded' });
+      expect(await runJob(harness(), spec)).toMatchObject({ status: 'succeeded' });
       expect(existsSync(join(harness().home, 'jobs', spec.name))).toBe(false);
     });
 
-    test('the logs of the last twenty failed jobs are kept, without data', async () => {
-      const names: string[] = [];
-      for (let count = 0; count < 22; count++) {
-        const spec = pythonJob(harness().api, { code: 'pass', token: 'forged', inputs: [], argv: ['false'] });
-        names.push(spec.name);
-        await harness().cluster.runJob(spec, watch);
-      }
-      const kept = readdirSync(join(harness().home, 'jobs'));
-      expect(kept.length).toBe(20);
-      expect(kept).toContain(names.at(-1));
-      expect(kept).not.toContain(names[0]);
-      const last = readdirSync(join(harness().home, 'jobs', names.at(-1) ?? ''));
-      expect(last).toContain('log');
-      expect(last).not.toContain('in');
+    test('a failed job leaves its log, without data, until it is removed', async () => {
+      const spec = pythonJob(harness().api, { code: 'pass', inputs: [], argv: ['false'] });
+      const folder = join(harness().home, 'jobs', spec.name);
+      expect(await runJob(harness(), spec)).toMatchObject({ status: 'failed' });
+      expect(readdirSync(folder)).toEqual(['log']);
+      await harness().cluster.removeJob(spec.name);
+      expect(existsSync(folder)).toBe(false);
+      expect(readdirSync(join(harness().home, 'outcomes'))).not.toContain(`${spec.name}.json`);
     });
 
     test('an environment that cannot be made fails the job with its message', async () => {
       const failing = await openLocalCluster({ environment: () => Promise.reject(new Error('no such package: x')) });
       try {
-        const outcome = await failing.cluster.runJob(pythonJob(failing.api, { code: 'pass' }), watch);
+        const outcome = await runJob(failing, pythonJob(failing.api, { code: 'pass' }));
         expect(outcome).toMatchObject({ status: 'failed', reason: 'environment' });
         expect(outcome.log).toMatch(/no such package: x/);
       } finally {
@@ -280,7 +272,7 @@ sys.exit(3)
       const refused = failure('InvalidInput', 'line 3 of the lock names no version');
       const failing = await openLocalCluster({ environment: () => Promise.reject(refused) });
       try {
-        const outcome = await failing.cluster.runJob(pythonJob(failing.api, { code: 'pass' }), watch);
+        const outcome = await runJob(failing, pythonJob(failing.api, { code: 'pass' }));
         expect(outcome).toMatchObject({ status: 'failed', reason: 'lock' });
         expect(outcome.log).toMatch(/line 3 of the lock/);
       } finally {
@@ -304,7 +296,7 @@ sys.exit(3)
       });
       try {
         const abort = new AbortController();
-        const given = making.cluster.runJob(pythonJob(making.api, { code: 'pass' }), { signal: abort.signal });
+        const given = runJob(making, pythonJob(making.api, { code: 'pass' }), { signal: abort.signal });
         setTimeout(() => abort.abort(new Error('withdrawn')), 100);
         await assert.rejects(given, /withdrawn/);
         expect(seen).toEqual({ aborted: true, ended: true });
@@ -320,7 +312,7 @@ sys.exit(3)
         const code =
           'import numpy, sklearn, onnxruntime, ocdl\nprint("sum", numpy.ones((500, 500)).dot(numpy.ones(500)).sum())';
         const spec = pythonJob(real.api, { code, resources: { ...resources, memoryBytes: 1024 * MIB } });
-        const outcome = await real.cluster.runJob(spec, watch);
+        const outcome = await runJob(real, spec);
         expect(outcome).toMatchObject({ status: 'succeeded' });
         expect(outcome.log).toMatch(/sum 250000/);
       } finally {
@@ -381,29 +373,58 @@ test('the next worker uploads the outputs of a job whose worker ended while the 
   const code = 'import os, random; open(os.environ["OCDL_OUTPUTS"] + "/m", "w").write(str(random.random()))';
   const spec = pythonJob(first.api, { code, outputs: [{ name: 'm', required: true }] });
   const made = join(home, 'jobs', spec.name, 'out', 'm');
+  const job = { ...spec, argv: ['sh', '-c', 'python3 in/code/main.py && : > out/done && sleep 2'] };
   try {
-    const abort = new AbortController();
-    const onProgress = ({ message }: JobProgress): void => {
-      if (message.includes('retrying')) abort.abort(new Error('the worker ends'));
-    };
-    const running = first.cluster.runJob(
-      { ...spec, argv: ['sh', '-c', 'python3 in/code/main.py && : > out/done && sleep 2'] },
-      { signal: abort.signal, onProgress },
-    );
+    const token = (): Promise<string> => Promise.resolve(first.api.tokenOf(spec.data.job));
+    await first.cluster.startJob(job, token);
     await eventually('the program', () => Promise.resolve(existsSync(join(made, '..', 'done'))));
     first.api.setAway(true);
-    await assert.rejects(running, /the worker ends/);
+    await eventually('the upload is refused', () =>
+      Promise.resolve(first.api.requests.some((request) => request.startsWith('PUT'))),
+    );
+    await first.cluster.close();
     const [value, left] = [readFileSync(made, 'utf8'), readdirSync(join(home, 'jobs', spec.name))];
     // The inputs are not needed any more, and may be large.
     expect(left).not.toContain('in');
-    await first.cluster.close();
     first.api.setAway(false);
     const next = await openLocalCluster({ home });
     try {
-      const again = { ...spec, argv: ['sh', '-c', 'python3 in/code/main.py && : > out/done && sleep 2'] };
-      expect(await next.cluster.runJob(again, watch)).toMatchObject({ status: 'succeeded' });
+      expect(await next.cluster.jobState(spec.name)).toEqual({ phase: 'missing' });
+      await next.cluster.startJob(job, token);
+      expect(await runJob({ cluster: next.cluster, api: first.api }, job)).toMatchObject({ status: 'succeeded' });
       expect(first.api.outputs(spec.data.job).get('m')?.toString()).toBe(value);
       expect(existsSync(join(home, 'jobs', spec.name))).toBe(false);
+    } finally {
+      await next.close();
+    }
+  } finally {
+    await first.close();
+    rmSync(parent, { recursive: true, force: true });
+  }
+});
+
+test('the next worker knows how a job ended, and starts an interrupted one again with what it had said', async () => {
+  const parent = mkdtempSync(join(tmpdir(), 'ocdl-next-'));
+  const home = join(parent, 'home');
+  const first = await openLocalCluster({ home });
+  const token = (): Promise<string> => Promise.resolve(first.api.tokenOf('any'));
+  const failing = pythonJob(first.api, { code: 'import sys; sys.exit(3)' });
+  const code = 'import time; print("epoch 1", flush=True); time.sleep(3)';
+  const long = pythonJob(first.api, { code });
+  try {
+    const outcome = await runJob(first, failing);
+    expect(outcome).toMatchObject({ status: 'failed', exitCode: 3 });
+    await first.cluster.startJob(long, () => Promise.resolve(first.api.tokenOf(long.data.job)));
+    await eventually('it runs', async () => (await first.cluster.jobLog(long.name)).includes('epoch 1'));
+    await first.cluster.close();
+    const next = await openLocalCluster({ home });
+    try {
+      await next.cluster.startJob(failing, token);
+      expect(await next.cluster.jobState(failing.name)).toEqual({ phase: 'ended', outcome });
+      expect(await next.cluster.jobState(long.name)).toEqual({ phase: 'missing' });
+      const again = await runJob({ cluster: next.cluster, api: first.api }, long);
+      expect(again).toMatchObject({ status: 'succeeded' });
+      expect(again.log).toMatch(/epoch 1\n\(interrupted: [^\n]*starts from the beginning\)\n[^]*epoch 1\n/);
     } finally {
       await next.close();
     }
@@ -453,7 +474,7 @@ async function startAgain(parent: string, sandbox: 'bubblewrap' | 'none'): Promi
   const next = await openLocalCluster({ sandbox, home: join(parent, 'home') });
   try {
     const spec = pythonJob(next.api, { name: 'doomed', code: 'print("again")' });
-    expect(await next.cluster.runJob(spec, watch)).toMatchObject({ status: 'succeeded' });
+    expect(await runJob(next, spec)).toMatchObject({ status: 'succeeded' });
     const service = { name: 'doomed', files: next.model, version: '2', compute: 'cpu' } as const;
     const { address } = await next.cluster.startService(service, watch.signal);
     expect(await next.get(address, '/v2/health/ready')).toBe(200);
@@ -473,7 +494,7 @@ describe('if bubblewrap does not work', () => {
         /runs no jobs or model services.*there is none.*OCDL_JOBS_WITHOUT_SANDBOX=true/s,
       );
       const spec = pythonJob(harness.api, { code: 'pass' });
-      await assert.rejects(harness.cluster.runJob(spec, watch), {
+      await assert.rejects(runJob(harness, spec), {
         type: 'JobFailed',
         nonRetryable: true,
         message: /runs no jobs or model services.*apt-get install bubblewrap/s,
@@ -490,7 +511,7 @@ describe('if bubblewrap does not work', () => {
     const harness = await openLocalCluster({ detect, sandbox: 'if-possible' });
     try {
       expect(harness.warnings[0]).toMatch(/WITHOUT a sandbox \(there is none\)/);
-      expect(await harness.cluster.runJob(pythonJob(harness.api, { code: 'pass' }), watch)).toMatchObject({
+      expect(await runJob(harness, pythonJob(harness.api, { code: 'pass' }))).toMatchObject({
         status: 'succeeded',
       });
     } finally {
@@ -524,7 +545,7 @@ describe('without a sandbox', () => {
     const harness = await openLocalCluster({ sandbox: 'none' });
     try {
       const spec = pythonJob(harness.api, { code: 'pass', compute: 'gpu' });
-      await assert.rejects(harness.cluster.runJob(spec, watch), /no GPU/);
+      await assert.rejects(runJob(harness, spec), /no GPU/);
     } finally {
       await harness.close();
     }

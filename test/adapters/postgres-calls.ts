@@ -1,6 +1,7 @@
 // Every call of Records once, with its prerequisites, for tests that disturb each call.
 import type { Records } from '../../activities/records.ts';
 import { defaultPolicy } from '../../workflows/domain/model.ts';
+import { queuedJob } from '../contracts/records/jobs.ts';
 import * as set from '../contracts/records/scene.ts';
 import { decisionReads, decisionWrites } from './postgres-decision-calls.ts';
 import type { Prepare } from './postgres-material.ts';
@@ -22,6 +23,25 @@ import {
 } from './postgres-material.ts';
 
 const writes = {
+  queueJob: async (_, scene) => {
+    return (records) => records.queueJob(queuedJob(scene));
+  },
+  changeJob: async (direct, scene) => {
+    await direct.queueJob(queuedJob(scene));
+    return (records) => records.changeJob(queuedJob(scene).name, { state: 'running', starts: 1, waitMs: 0 });
+  },
+  takeJob: async (direct, scene) => {
+    await direct.queueJob(queuedJob(scene));
+    return (records) => records.takeJob(queuedJob(scene).name, 'one');
+  },
+  watchedPool: async (direct, scene) => {
+    await direct.queueJob(queuedJob(scene));
+    return (records) => records.watchedPool(scene.project, 3_600_000);
+  },
+  endJob: async (direct, scene) => {
+    await direct.queueJob(queuedJob(scene));
+    return (records) => records.endJob(queuedJob(scene).name);
+  },
   createUser: async (_, { user, entry }) => {
     const audit = entry();
     return (records) => records.createUser(user, true, audit);
@@ -207,6 +227,25 @@ const writes = {
 } satisfies Partial<Record<keyof Records, Prepare>>;
 
 const reads = {
+  job: async (direct, scene) => {
+    await direct.queueJob(queuedJob(scene));
+    return (records) => records.job(queuedJob(scene).name);
+  },
+  jobTurns: async (direct, scene) => {
+    await direct.queueJob(queuedJob(scene));
+    return async (records) => (await records.jobTurns('training')).filter(({ project }) => project === scene.project);
+  },
+  takenJobs: async (direct, scene) => {
+    const { name } = queuedJob(scene);
+    await direct.queueJob(queuedJob(scene));
+    await direct.takeJob(name, 'one');
+    return async (records) => (await records.takenJobs('one')).filter((row) => row.name === name);
+  },
+  queuedJobs: async (direct, scene) => {
+    const { name } = queuedJob(scene);
+    await direct.queueJob(queuedJob(scene));
+    return async (records) => (await records.queuedJobs({ limit: 10_000 })).filter((row) => row.name === name);
+  },
   users: async (direct, scene) => {
     await withUser(direct, scene);
     return async (records) => (await records.users()).filter(({ user }) => user === scene.user);

@@ -61,7 +61,10 @@ describe('what cannot be recorded is tried again:', () => {
         },
         onFinished: () => Promise.reject(new Error('it did not run')),
       };
-      const error = await failureOf(runJob(setting, pythonJob(api, { code: 'print("ran")' }), { signal }));
+      const log = openProgramLog({ path: join(folder, 'log') });
+      const spec = pythonJob(api, { code: 'print("ran")' });
+      const error = await failureOf(runJob({ ...setting, token: api.tokenOf(spec.data.job) }, spec, signal, log));
+      log.close();
       expect(String(error)).toMatch(/^Error: job j\w+: cannot start .*: its process cannot be recorded: ENOSPC/);
       expect(isFinal(error)).toBe(false);
     } finally {

@@ -8,6 +8,7 @@ import { folderBytes, giveTo, removeFolder } from '../../activities/adapters/loc
 import { NOBODY } from '../../activities/adapters/local-process/sandbox.ts';
 import type { JobOutcome } from '../../activities/ports.ts';
 import { pythonJob, type JobGiven } from '../contracts/cluster.ts';
+import { runJob } from '../contracts/run-job.ts';
 import { openLocalCluster, sandboxForTests, type LocalHarness } from './local-cluster.ts';
 
 const MIB = 1024 ** 2;
@@ -18,9 +19,7 @@ isolated('a sandboxed job', () => {
   const harness = (): LocalHarness => opened.harness ?? assert.fail('the cluster did not open');
   const resources = { cpus: 1, memoryBytes: 256 * MIB, diskBytes: 16 * MIB };
   const run = (code: string, given: Partial<JobGiven> = {}): Promise<JobOutcome> =>
-    harness().cluster.runJob(pythonJob(harness().api, { code, resources, deadlineSeconds: 60, ...given }), {
-      signal: new AbortController().signal,
-    });
+    runJob(harness(), pythonJob(harness().api, { code, resources, deadlineSeconds: 60, ...given }));
 
   beforeAll(async () => {
     opened.harness = await openLocalCluster({ sandbox: 'bubblewrap' });

@@ -18,6 +18,7 @@ import { createEnvironments } from '../../activities/adapters/local-process/envi
 import { findPython } from '../../activities/adapters/local-process/python.ts';
 import { openLocalCluster, sandboxForTests } from '../adapters/local-cluster.ts';
 import { pythonJob } from '../contracts/cluster.ts';
+import { runJob } from '../contracts/run-job.ts';
 import { lockOf, makeSource, makeWheel, startIndex, type Made, type WheelGiven } from './wheels.ts';
 
 const INSTALLER = fileURLToPath(new URL('../../deploy/capsule/ocdl/install_wheels.py', import.meta.url));
@@ -260,12 +261,11 @@ look()
     try {
       const code = `import evil, os\nopen(os.environ["OCDL_OUTPUTS"] + "/model.onnx", "w").write("made")\nprint("THE JOB RAN")`;
       const spec = { ...pythonJob(harness.api, { code }), lock: lockOf(evil) };
-      const lines: string[] = [];
-      const watch = { signal: new AbortController().signal, onLog: (line: string) => void lines.push(line) };
-      const outcome = await harness.cluster.runJob(spec, watch);
+      const outcome = await runJob(harness, spec);
       expect(outcome).toMatchObject({ status: 'succeeded' });
       // It is armed: in the job's sandbox it runs, before the job does, and sees nothing of the platform.
-      const log = lines.join('\n');
+      const { log } = outcome;
+      const lines = log.split('\n');
       for (const who of ['pth', 'sitecustomize', 'import']) expect(log).toContain(`BOOTED ${who} in /job`);
       expect(log).toContain('THE JOB RAN');
       expect(lines.filter((line) => line.startsWith('KEY'))).toEqual(
@@ -336,7 +336,7 @@ look()
             ...pythonJob(harness.api, { code: 'print("THE JOB RAN")' }),
             lock: lockFor(index.url, folder, source),
           };
-          const outcome = await harness.cluster.runJob(spec, { signal: new AbortController().signal });
+          const outcome = await runJob(harness, spec);
           expect(outcome).toMatchObject({ status: 'failed', reason: 'lock' });
           expect(outcome.log).not.toContain('THE JOB RAN');
           expect(existsSync(canary)).toBe(false);

@@ -10,10 +10,13 @@ export interface JobApi {
   readonly url: string;
   /** Registers a job: its token and inputs. */
   readonly open: (job: string, token: string, inputs: ReadonlyMap<string, Uint8Array>) => void;
+  /** The token of a registered job. */
+  readonly tokenOf: (job: string) => string;
   /** What was uploaded, by name. */
   readonly outputs: (job: string) => ReadonlyMap<string, Buffer>;
   /** Answers every request with 503 from now on, or stops doing so. */
   readonly setAway: (isAway: boolean) => void;
+  readonly isAway: () => boolean;
   /** Answers every upload after so many milliseconds. */
   readonly setSlow: (uploadMs: number) => void;
   /** Every request seen, as `METHOD path`. */
@@ -64,8 +67,10 @@ export async function startJobApi(host = '127.0.0.1'): Promise<JobApi> {
   return {
     url: `http://${host}:${(server.address() as AddressInfo).port}`,
     open: (job, token, inputs) => void jobs.set(job, { token, inputs, outputs: new Map() }),
+    tokenOf: (job) => jobs.get(job)?.token ?? '',
     outputs: (job) => jobs.get(job)?.outputs ?? new Map<string, Buffer>(),
     setAway: (isAway) => void (state.isAway = isAway),
+    isAway: () => state.isAway,
     setSlow: (uploadMs) => void (state.uploadMs = uploadMs),
     requests,
     close: () =>

@@ -1,7 +1,6 @@
 // The cluster contract detects faults: each faulty cluster fails its named case.
 import assert from 'node:assert/strict';
-import { setTimeout as sleep } from 'node:timers/promises';
-import type { Cluster, JobOutcome } from '../../activities/ports.ts';
+import type { Cluster, JobOutcome, JobSpec, JobState } from '../../activities/ports.ts';
 import { openLocalCluster } from '../adapters/local-cluster.ts';
 import { patience } from './cases.ts';
 import { clusterCases, type ClusterHarness } from './cluster.ts';
@@ -18,100 +17,167 @@ interface Fault {
 
 type Reason = Extract<JobOutcome, { status: 'failed' }>['reason'];
 
-/** Runs jobs as the cluster does, but reports one failure reason as another. */
-const renaming =
-  (cluster: Cluster, from: Reason, to: Reason): Cluster['runJob'] =>
-  async (spec, watch) => {
-    const outcome = await cluster.runJob(spec, watch);
-    return outcome.status === 'failed' && outcome.reason === from ? { ...outcome, reason: to } : outcome;
+/** Starts another job than the one that was given. */
+const starting = (cluster: Cluster, other: (spec: JobSpec) => JobSpec): Cluster => ({
+  ...cluster,
+  startJob: (spec, token) => cluster.startJob(other(spec), token),
+});
+
+/** Runs jobs as the cluster does, but reports other ends. */
+function ending(cluster: Cluster, other: (outcome: JobOutcome) => JobOutcome): Cluster {
+  const changed = (state: JobState): JobState =>
+    state.phase === 'ended' ? { phase: 'ended', outcome: other(state.outcome) } : state;
+  return {
+    ...cluster,
+    jobState: async (name) => changed(await cluster.jobState(name)),
+    watchJobs: (onChange, signal) => cluster.watchJobs((name, state) => onChange(name, changed(state)), signal),
   };
+}
+
+const renaming = (cluster: Cluster, from: Reason, to: Reason): Cluster =>
+  ending(cluster, (outcome) =>
+    outcome.status === 'failed' && outcome.reason === from ? { ...outcome, reason: to } : outcome,
+  );
 
 const faults: readonly Fault[] = [
   {
     name: 'reports success on exit 1',
     noticedBy: 'a job that exits with status 1 has failed, even if its outputs exist',
-    of: (cluster) => ({
-      ...cluster,
-      runJob: async (spec, watch) => {
-        const outcome = await cluster.runJob(spec, watch);
-        return outcome.status === 'failed' ? { status: 'succeeded', seconds: 1, log: outcome.log } : outcome;
-      },
-    }),
+    of: (cluster) =>
+      ending(cluster, (outcome) =>
+        outcome.status === 'failed' ? { status: 'succeeded', seconds: 1, log: outcome.log } : outcome,
+      ),
   },
   {
     name: 'loses outputs',
     noticedBy: 'a job gets its inputs, code and parameters, and its outputs arrive',
-    of: (cluster) => ({ ...cluster, runJob: (spec, watch) => cluster.runJob({ ...spec, outputs: [] }, watch) }),
+    of: (cluster) => starting(cluster, (spec) => ({ ...spec, outputs: [] })),
   },
   {
-    name: 'lets a job survive its cancellation',
-    noticedBy: 'an abort stops the job and all processes it started, then rejects',
+    name: 'lets a job survive its removal',
+    noticedBy: 'removing a job stops it and all processes it started, and nothing of it is left',
+    of: (cluster) => ({ ...cluster, removeJob: async () => {} }),
+  },
+  {
+    name: 'starts a job before its token is issued',
+    noticedBy: 'a job whose token cannot be issued does not start',
     of: (cluster) => ({
       ...cluster,
-      runJob: (spec, watch) => {
-        const aborted = new Promise<never>((_, reject) => {
-          watch.signal.addEventListener('abort', () => reject(watch.signal.reason as Error));
-        });
-        const running = cluster.runJob(spec, { ...watch, signal: new AbortController().signal });
-        running.catch(() => undefined);
-        return Promise.race([running, aborted]);
+      startJob: async (spec, token) => {
+        await cluster.startJob(spec, () => Promise.resolve('no token yet'));
+        await token();
+      },
+    }),
+  },
+  {
+    name: 'issues a token for a job that is already there',
+    noticedBy:
+      'a job is started once, however often it is asked for: it is found again while it runs and after its end',
+    of: (cluster) => ({
+      ...cluster,
+      startJob: async (spec, token) => {
+        const secret = await token();
+        await cluster.startJob(spec, () => Promise.resolve(secret));
+      },
+    }),
+  },
+  {
+    name: 'does not show the log of a running job',
+    noticedBy:
+      'a job is started once, however often it is asked for: it is found again while it runs and after its end',
+    of: (cluster) => ({
+      ...cluster,
+      jobLog: async (name) => ((await cluster.jobState(name)).phase === 'ended' ? cluster.jobLog(name) : ''),
+    }),
+  },
+  {
+    name: 'does not report the jobs that are there when watching begins',
+    noticedBy: 'a watcher learns of the jobs that are there, of their ends and of their removal',
+    of: (cluster) => ({
+      ...cluster,
+      watchJobs: (onChange, signal) => {
+        const state = { hasBegun: false };
+        const watched = cluster.watchJobs((name, change) => {
+          if (state.hasBegun) onChange(name, change);
+        }, signal);
+        setTimeout(() => (state.hasBegun = true), 100);
+        return watched;
+      },
+    }),
+  },
+  {
+    name: 'does not report ends',
+    noticedBy: 'a watcher learns of the jobs that are there, of their ends and of their removal',
+    of: (cluster) => ({
+      ...cluster,
+      watchJobs: (onChange, signal) =>
+        cluster.watchJobs((name, state) => {
+          if (state.phase !== 'ended') onChange(name, state);
+        }, signal),
+    }),
+  },
+  {
+    name: 'leaves an earlier job of the same name as it is',
+    noticedBy: 'starting another job under the same name stops the earlier one',
+    of: (cluster) => ({
+      ...cluster,
+      startJob: async (spec, token) => {
+        if ((await cluster.jobState(spec.name)).phase === 'missing') await cluster.startJob(spec, token);
       },
     }),
   },
   {
     name: 'ignores the deadline',
     noticedBy: 'a job past its deadline is stopped and has timed out',
-    of: (cluster) => ({
-      ...cluster,
-      runJob: (spec, watch) => cluster.runJob({ ...spec, deadlineSeconds: 600 }, watch),
-    }),
+    of: (cluster) => starting(cluster, (spec) => ({ ...spec, deadlineSeconds: 600 })),
   },
   {
-    name: 'writes progress lines into the log instead of reporting them',
+    name: 'does not report progress',
     noticedBy: 'progress lines are reported and left out of the log; malformed ones are ordinary lines',
     of: (cluster) => ({
       ...cluster,
-      runJob: (spec, { signal, onLog }) => cluster.runJob(spec, { signal, ...(onLog && { onLog }) }),
+      watchJobs: (onChange, signal) =>
+        cluster.watchJobs((name, { phase, ...state }) => {
+          onChange(name, phase === 'running' ? { phase } : ({ phase, ...state } as JobState));
+        }, signal),
     }),
   },
   {
     name: 'runs without checking what was fetched',
     noticedBy: 'an input that differs from its declared digest fails the fetch, and the program never runs',
-    of: (cluster) => ({
-      ...cluster,
-      runJob: (spec, watch) => cluster.runJob({ ...spec, inputs: [], argv: ['true'] }, watch),
-    }),
+    of: (cluster) => starting(cluster, (spec) => ({ ...spec, inputs: [], argv: ['true'] })),
   },
   {
     name: 'runs a finished job again',
     noticedBy: 'a job that finished while the API was unavailable does not run again: its outputs are uploaded',
-    of: (cluster) => ({
-      ...cluster,
-      runJob: (spec, watch) =>
-        cluster.runJob({ ...spec, parameters: { ...spec.parameters, again: Math.random() } }, watch),
-    }),
+    of: (cluster) =>
+      starting(cluster, (spec) => ({ ...spec, parameters: { ...spec.parameters, again: Math.random() } })),
   },
   {
     name: 'treats a temporary failure as final',
     noticedBy: 'inputs that the API cannot provide at the moment fail the fetch with a retryable failure',
-    of: (cluster) => ({ ...cluster, runJob: renaming(cluster, 'fetch', 'inputs') }),
+    of: (cluster) => renaming(cluster, 'fetch', 'inputs'),
   },
   {
     name: 'reports a killed job as failed',
     noticedBy: 'a job that is killed from outside is reported as killed, and can run again under its name',
-    of: (cluster) => ({ ...cluster, runJob: renaming(cluster, 'killed', 'exit') }),
+    of: (cluster) => renaming(cluster, 'killed', 'exit'),
   },
   {
     name: 'counts the upload towards the deadline',
     noticedBy: 'the deadline applies to the program only: a slow upload after it does not lose the outputs',
-    of: (cluster) => ({
-      ...cluster,
-      runJob: (spec, watch) =>
-        Promise.race([
-          cluster.runJob(spec, watch),
-          sleep(spec.deadlineSeconds * 1_000, { status: 'timed-out', log: '' } as const, { ref: false }),
-        ]),
-    }),
+    of: (cluster) => {
+      const late = new Set<string>();
+      const timedOut = { phase: 'ended', outcome: { status: 'timed-out', log: '' } } as const;
+      return {
+        ...cluster,
+        startJob: async (spec, token) => {
+          await cluster.startJob(spec, token);
+          setTimeout(() => late.add(spec.name), spec.deadlineSeconds * 1_000).unref();
+        },
+        jobState: async (name) => (late.has(name) ? timedOut : cluster.jobState(name)),
+      };
+    },
   },
   {
     name: 'does not report that a service was killed',
@@ -143,8 +209,7 @@ const unproven = [
   'a token that the API refuses fails the fetch',
   'the program sees neither the token nor the platform’s variables',
   'the log has the last 64 KiB of both streams as readable text, whatever their bytes',
-  'a job that is aborted before its start never runs',
-  'starting the same name again stops the earlier job',
+  'a job that was never started is missing, has no log, and can be removed',
   'an invalid name is refused',
   'a service is ready once it has started, is found again by its name, and stops',
   'stopping a service that does not exist succeeds',

@@ -442,6 +442,11 @@ const faults: readonly RecordsFault[] = [
     plant: () => ({ reopenUnfiled: async () => undefined }),
   },
   {
+    fault: 'jobs of a lost pool stay with it',
+    seenBy: 'jobs of a pool that nobody watches any more are queued again',
+    plant: () => ({ watchedPool: async () => undefined }),
+  },
+  {
     fault: 'an import and its audit row are written in two transactions',
     seenBy: 'an import and its audit row are written together, once',
     plant: (records) => ({
@@ -478,6 +483,31 @@ const faults: readonly RecordsFault[] = [
         if (!(await records.fileDigest(file.uri))) await records.keepFileDigest(file);
       },
     }),
+  },
+  {
+    fault: 'the row of a job stays after its end',
+    seenBy: 'a job waits in the queue until it has a place, and is gone after its end',
+    plant: () => ({ endJob: async () => {} }),
+  },
+  {
+    fault: 'a job that is queued again starts over',
+    seenBy: 'a job that is queued again goes on, for its new activity; another job of its name starts over',
+    plant: (records) => ({
+      async queueJob(job) {
+        await records.endJob(job.name);
+        await records.queueJob(job);
+      },
+    }),
+  },
+  {
+    fault: 'a job does not wait for its next try',
+    seenBy: 'each project has its first queued job at its turn, with the number of its jobs that have a place',
+    plant: (records) => ({ changeJob: (name, { waitMs: _, ...change }) => records.changeJob(name, change) }),
+  },
+  {
+    fault: 'a page of queued jobs begins at the first one',
+    seenBy: 'queued jobs are read in pages',
+    plant: (records) => ({ queuedJobs: ({ limit }) => records.queuedJobs({ limit }) }),
   },
 ];
 

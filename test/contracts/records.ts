@@ -9,6 +9,7 @@ import { auditCases as decisionAuditCases, effectCases } from './records/effects
 import { importCases } from './records/imports.ts';
 import { installationCases } from './records/installation.ts';
 import { auditCases } from './records/audit.ts';
+import { jobCases } from './records/jobs.ts';
 import { listCases } from './records/lists.ts';
 import { passageCases } from './records/passage.ts';
 import { peopleCases } from './records/people.ts';
@@ -30,6 +31,7 @@ export const recordsCases: readonly RecordsCase[] = [
   ...releaseCases,
   ...importCases,
   ...byteCases,
+  ...jobCases,
   ...[
     ...startCases,
     ...commandCases,

@@ -97,16 +97,18 @@ export async function openScene({
   async function startHere(around: ActivityInterceptorsFactory): Promise<{ stop(): Promise<void> }> {
     quieten();
     const [native, bus] = await Promise.all([NativeConnection.connect({ address }), openBus(config)]);
-    const workers = await createWorkers({
+    const { workers, watch } = await createWorkers({
       ...{ connection: native, config, stores, records: stores.records, bus, interceptor: around },
       codePath: environment.WORKFLOW_BUNDLE,
     });
     const running = Promise.all(workers.map((worker) => worker.run()));
     running.catch((error: unknown) => (state.died = asError(error)));
+    const jobs = watch();
     return {
       async stop() {
         for (const worker of workers) worker.shutdown();
         await running;
+        await jobs.stop();
         await bus.close();
         await native.close();
       },

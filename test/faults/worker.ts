@@ -22,7 +22,7 @@ const [connection, stores, bus] = await Promise.all([
   openBus(config),
 ]);
 const records = faults.PLANT === 'move-key' ? withoutMoveKeys(stores.records) : stores.records;
-const workers = await createWorkers({
+const { workers, watch } = await createWorkers({
   ...{ connection, config, stores, records, codePath: faults.WORKFLOW_BUNDLE },
   bus: faults.PLANT === 'event-id' ? withRandomIds(bus) : bus,
   interceptor: killingActivities(point),
@@ -30,6 +30,7 @@ const workers = await createWorkers({
 });
 // An unsupervised worker must not outlive its test.
 process.on('disconnect', () => process.exit(1));
+watch();
 process.send?.('ready');
 await Promise.all(workers.map((worker) => worker.run()));
 

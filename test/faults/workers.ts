@@ -1,5 +1,6 @@
 // The workers of a scene, wired as workers/main.ts wires them, with scripted compute and a place to disturb them at.
 import { join } from 'node:path';
+import { Client } from '@temporalio/client';
 import type { PayloadCodec } from '@temporalio/common';
 import type { ActivityInterceptorsFactory, NativeConnection } from '@temporalio/worker';
 import { Worker } from '@temporalio/worker';
@@ -8,13 +9,14 @@ import type { Records } from '../../activities/records.ts';
 import { createSigner } from '../../activities/signing.ts';
 import { admitting, dataConverter, workflowTime } from '../../workers/bundle.ts';
 import type { Config } from '../../workers/config.ts';
-import { createJobWorkers } from '../../workers/queues.ts';
+import { watchJobs } from '../../workers/job-watch.ts';
+import { createJobWorkers, places } from '../../workers/queues.ts';
 import type { Stores } from '../../workers/wiring.ts';
 import { createActivities } from '../../workers/wiring.ts';
 import { taskQueues } from '../../workflows/messages.ts';
 import { scriptedCluster } from './cluster.ts';
 
-/** Makes the workers of all queues; they do not run yet. */
+/** Makes the workers of all queues and the watcher of jobs; they do not run yet. */
 export async function createWorkers(deps: {
   readonly connection: NativeConnection;
   readonly config: Config;
@@ -24,12 +26,13 @@ export async function createWorkers(deps: {
   readonly codePath: string;
   readonly interceptor: ActivityInterceptorsFactory;
   readonly codec?: PayloadCodec;
-}): Promise<readonly Worker[]> {
+}): Promise<{ readonly workers: readonly Worker[]; readonly watch: () => ReturnType<typeof watchJobs> }> {
   const { connection, config, stores, records, bus, codePath, interceptor, codec } = deps;
   const signer = await createSigner(join(config.home, 'keys'));
   await records.registerKeys(signer.publicKeys());
+  const cluster = scriptedCluster(stores);
   const activities = await createActivities({
-    ...{ ...stores, records, signer, bus, cluster: scriptedCluster(stores), apiUrl: config.apiUrl },
+    ...{ ...stores, records, signer, bus, cluster },
   });
   const common = {
     connection,
@@ -50,5 +53,22 @@ export async function createWorkers(deps: {
     }),
     createJobWorkers(common),
   ]);
-  return made.flat();
+  const watch = (): ReturnType<typeof watchJobs> =>
+    watchJobs({
+      ...{
+        ...stores,
+        records,
+        cluster,
+        places: places.local,
+        pool: 'local',
+        apiUrl: config.apiUrl,
+        onWarn: () => undefined,
+      },
+      client: new Client({
+        connection,
+        namespace: config.temporal.namespace,
+        dataConverter: common.dataConverter,
+      }),
+    });
+  return { workers: made.flat(), watch };
 }

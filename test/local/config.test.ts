@@ -210,6 +210,39 @@ test('every secret can be set by value or by file, but not by both', () => {
   expect(readSettings(git).env['OCDL_GIT_TOKEN_FILE']).toBe(path);
 });
 
+test('Kubernetes is selected by a kubeconfig or by the platform’s own cluster, and needs an image and an address', () => {
+  const kubeconfig = holding('kubeconfig', 'apiVersion: v1');
+  const image = 'registry.example/ocdl-capsule:1';
+  const own = { OCDL_KUBERNETES_IMAGE: image, OCDL_KUBERNETES_DATA_URL: 'https://10.1.2.3:8470' };
+  const found = { image, installation: 'ocdl', gpuResource: 'nvidia.com/gpu', dataRanges: ['10.1.2.0/24'] };
+  expect(workerConfig(database).kubernetes).toBe(false);
+  expect(
+    workerConfig({
+      ...{ ...database, ...own, OCDL_KUBERNETES_KUBECONFIG: kubeconfig, OCDL_KUBERNETES_CONTEXT: 'lab' },
+      OCDL_KUBERNETES_DATA_RANGES: '10.1.2.0/24',
+    }).kubernetes,
+  ).toMatchObject({ ...found, place: { kubeconfig, context: 'lab' } });
+  expect(workerConfig({ ...database, ...own, OCDL_KUBERNETES_IN_CLUSTER: 'true' }).kubernetes).toMatchObject({ image });
+  expect(mistakes({ OCDL_KUBERNETES_IN_CLUSTER: 'true', OCDL_KUBERNETES_IMAGE: 'Capsule' })).toEqual([
+    'OCDL_KUBERNETES_IMAGE: must be an image with its registry',
+    'OCDL_KUBERNETES_DATA_URL: must be set: OCDL_KUBERNETES_IN_CLUSTER has no effect without it',
+  ]);
+  expect(mistakes(own)).toEqual([
+    'OCDL_KUBERNETES_KUBECONFIG: must be set, or OCDL_KUBERNETES_IN_CLUSTER: OCDL_KUBERNETES_IMAGE has no effect without one of them',
+  ]);
+  expect(
+    mistakes({
+      ...own,
+      OCDL_KUBERNETES_KUBECONFIG: kubeconfig,
+      OCDL_KUBERNETES_IN_CLUSTER: 'true',
+      OCDL_KUBERNETES_DATA_RANGES: 'x',
+    }),
+  ).toEqual([
+    'OCDL_KUBERNETES_DATA_RANGES: must be address ranges such as 10.1.2.0/24, separated by commas',
+    'OCDL_KUBERNETES_KUBECONFIG: must not be set together with OCDL_KUBERNETES_IN_CLUSTER: remove one',
+  ]);
+});
+
 test('the environment without systems keeps the platform’s own variables', () => {
   const own = { OCDL_HOME: '/x', OCDL_UI_PORT: '1', OCDL_API_PORT: '2', PATH: '/bin' };
   const systems = { DATABASE_URL_FILE: '/y', OCDL_S3_BUCKET: 'b', TEMPORAL_ADDRESS: 't:1', OCDL_GIT_TOKEN_FILE: '/z' };

@@ -3,10 +3,11 @@ import { createServer } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { failure } from '../../activities/failures.ts';
 import { once } from '../../activities/model-center.ts';
-import type { ArtifactStore, Cluster, JobOutcome, JobSpec } from '../../activities/ports.ts';
+import type { ArtifactStore, Cluster, JobOutcome } from '../../activities/ports.ts';
 import type { Records } from '../../activities/records.ts';
 import { digestOfToken } from '../../activities/tokens.ts';
 import type { Digest } from '../../workflows/domain/names.ts';
+import { jobsOf } from '../contracts/run-job.ts';
 import { submissionFiles } from './submission-files.ts';
 
 /** The behaviour of the scripted compute; tests change it. */
@@ -25,16 +26,16 @@ export function scriptedCluster(script: Script, { records, areas }: { records: R
   const services = new Map<string, ReturnType<typeof createServer>>();
   const endedJobs: string[] = [];
   const begunJobs: string[] = [];
-  type Watch = Parameters<Cluster['runJob']>[1];
+  type Watch = Parameters<Parameters<typeof jobsOf>[0]>[1];
   const hang = async (name: string, { signal, onLog }: Watch): Promise<void> => {
-    onLog?.('epoch 1 of 1000');
+    onLog('epoch 1 of 1000');
     await sleep(600_000, undefined, { signal }).catch((error: unknown) => {
       endedJobs.push(name);
       throw error;
     });
   };
-  async function leave(spec: JobSpec, files: Record<string, string | Uint8Array>): Promise<void> {
-    const principal = await records.principal(digestOfToken(spec.data.token));
+  async function leave(token: string, files: Record<string, string | Uint8Array>): Promise<void> {
+    const principal = await records.principal(digestOfToken(token));
     for (const { name, path } of principal?.job?.outputs ?? []) {
       const text = files[name];
       if (text !== undefined) await areas.write(path, once(Buffer.from(text)), { ifExists: 'replace' });
@@ -44,7 +45,7 @@ export function scriptedCluster(script: Script, { records, areas }: { records: R
   const crashed: JobOutcome = { status: 'failed', reason: 'exit', exitCode: 1, log: 'ValueError: no such column\n' };
 
   const port: Cluster = {
-    async runJob(spec, watch) {
+    ...jobsOf(async (spec, watch) => {
       begunJobs.push(spec.name);
       if (spec.argv.includes('ocdl.evaluate')) {
         if (script.evaluate === 'hang') await hang(spec.name, watch);
@@ -54,7 +55,7 @@ export function scriptedCluster(script: Script, { records, areas }: { records: R
             ? ('f'.repeat(64) as Digest)
             : spec.inputs.find(({ name }) => name === 'model.onnx')?.sha256;
         const passed = script.evaluate !== 'fail';
-        await leave(spec, {
+        await leave(watch.token, {
           'report.json': JSON.stringify({ v: 1, model: { sha256 }, metrics: { f1: passed ? 0.9 : 0.1 }, passed }),
         });
         return succeeded;
@@ -63,9 +64,9 @@ export function scriptedCluster(script: Script, { records, areas }: { records: R
       if (script.train === 'empty')
         return { status: 'failed', reason: 'outputs', exitCode: 3, log: 'model.onnx is missing\n' };
       if (script.train === 'hang') await hang(spec.name, watch);
-      await leave(spec, { ...submissionFiles(spec.name, script.card), 'metrics.json': '{"oob_f1": 0.5}' });
+      await leave(watch.token, { ...submissionFiles(spec.name, script.card), 'metrics.json': '{"oob_f1": 0.5}' });
       return succeeded;
-    },
+    }),
     async startService({ name }, signal) {
       if (script.service === 'slow') await sleep(600_000, undefined, { signal });
       if (script.service === 'absent') throw failure('GateUnavailable', 'no node has room for the service');

@@ -1,7 +1,7 @@
 // Long jobs do not block others: evaluations overtake trainings, one project's trainings overtake another's backlog, hanging jobs can be cancelled.
 import type { TrainingRunInput } from '../../workflows/messages.ts';
 import { taskQueues, workflowId } from '../../workflows/messages.ts';
-import { slots } from '../../workers/queues.ts';
+import { places } from '../../workers/queues.ts';
 import { auditEntry } from './passage.ts';
 import { until } from './until.ts';
 import type { World } from './world.ts';
@@ -29,19 +29,14 @@ async function startRun(project: string, submission: string) {
   });
 }
 const begun = (submission: string): boolean => world.begunJobs.some((name) => name.includes(`-${submission}-1-`));
-const backlogOf = async (queue: string): Promise<number> => {
-  const { stats } = await world.connection.workflowService.describeTaskQueue({
-    ...{ namespace: world.namespace, taskQueue: { name: queue }, taskQueueType: 2, reportStats: true },
-  });
-  return Number(stats?.approximateBacklogCount ?? 0);
-};
+const backlog = async (): Promise<number> => (await world.records.queuedJobs({ limit: 100 })).length;
 
 it('evaluates while trainings occupy all of their slots', async () => {
   await world.putSubmission('s-1', 's-1');
   await world.startLifecycle('s-1', { directory: 's-1' });
   await world.untilState('s-1', 'new');
   world.script.train = 'hang';
-  const names = Array.from({ length: slots.training }, (_, i) => `t-${i}`);
+  const names = Array.from({ length: places.local.training }, (_, i) => `t-${i}`);
   const runs = await Promise.all(names.map((submission) => startRun('p', submission)));
   await until('every slot to be taken', async () => names.every(begun));
   expect(await world.evaluation('s-1')).toMatchObject({ state: 'done', detail: '' });
@@ -58,12 +53,11 @@ it('runs another project’s training before the backlog of the first', async ()
   const many = Array.from({ length: 12 }, (_, i) => `many-${i}`);
   const runs = [];
   for (const submission of many) runs.push(await startRun('p', submission));
-  await until('a backlog', async () => (await backlogOf(taskQueues.training)) >= many.length - slots.training);
+  const waiting = many.length - places.local.training;
+  await until('every slot to be taken', async () => many.filter(begun).length === places.local.training);
+  await until('a backlog', async () => (await backlog()) === waiting);
   const other = await startRun('q', 'single');
-  await until(
-    'the other project’s to wait, too',
-    async () => (await backlogOf(taskQueues.training)) > many.length - slots.training,
-  );
+  await until('the other project’s to wait, too', async () => (await backlog()) === waiting + 1);
   // From now on each job ends; hanging ones are cancelled one by one, each of which frees a slot.
   const finished = runs.filter((_, i) => begun(`many-${i}`));
   world.script.train = 'succeed';
@@ -72,8 +66,8 @@ it('runs another project’s training before the backlog of the first', async ()
   const order = world.begunJobs.filter((name) => /-(many-\d+|single)-1-/.test(name));
   const place = order.findIndex((name) => name.includes('-single-'));
   // In order of arrival it would be the thirteenth and last.
-  expect(place).toBeGreaterThanOrEqual(slots.training);
-  expect(place).toBeLessThan(slots.training + 4);
+  expect(place).toBeGreaterThanOrEqual(places.local.training);
+  expect(place).toBeLessThan(places.local.training + 4);
   for (const run of runs) await run.result().catch(() => undefined);
 });
 

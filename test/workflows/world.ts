@@ -10,7 +10,8 @@ import { consumeReleases } from '../../workers/application.ts';
 import { createSigner } from '../../activities/signing.ts';
 import { createWorkflowGateway } from '../../api/temporal.ts';
 import { admitting, dataConverter, workflowBundle, workflowTime } from '../../workers/bundle.ts';
-import { createJobWorkers } from '../../workers/queues.ts';
+import { watchJobs } from '../../workers/job-watch.ts';
+import { createJobWorkers, places } from '../../workers/queues.ts';
 import { createActivities, openBus, openStores } from '../../workers/wiring.ts';
 import type { Policy } from '../../workflows/domain/model.ts';
 import { defaultPolicy } from '../../workflows/domain/model.ts';
@@ -48,7 +49,7 @@ export async function openWorld(options: WorldOptions = {}) {
   const signer = await createSigner(join(home, 'keys'));
   await stores.records.registerKeys(signer.publicKeys());
   const activities = await createActivities({
-    ...{ ...stores, bus, signer, cluster: cluster.port, apiUrl: 'http://127.0.0.1:1' },
+    ...{ ...stores, bus, signer, cluster: cluster.port },
   });
   quieten();
   const native = await NativeConnection.connect({ address });
@@ -68,6 +69,7 @@ export async function openWorld(options: WorldOptions = {}) {
   const codePath = await workflowBundle(join(tmpdir(), 'ocdl-test-bundle'));
 
   const workers: { worker: Worker; running: Promise<void> }[] = [];
+  const watches: ReturnType<typeof watchJobs>[] = [];
   async function startWorkers(): Promise<void> {
     const common = {
       ...{ connection: native, namespace: present().namespace, activities, dataConverter },
@@ -87,11 +89,24 @@ export async function openWorld(options: WorldOptions = {}) {
       createJobWorkers({ ...common, maxHeartbeatThrottleInterval: '1 second' }),
     ]);
     workers.push(...made.flat().map((worker) => ({ worker, running: worker.run() })));
+    watches.push(
+      watchJobs({
+        ...{
+          ...stores,
+          cluster: cluster.port,
+          places: places.local,
+          pool: 'local',
+          apiUrl: 'http://127.0.0.1:1',
+          onWarn: () => undefined,
+        },
+        client: new Client({ connection, namespace: present().namespace, dataConverter }),
+      }),
+    );
   }
   async function stopWorkers(): Promise<void> {
     const all = workers.splice(0);
     for (const { worker } of all) worker.shutdown();
-    await Promise.all(all.map(({ running }) => running));
+    await Promise.all([...all.map(({ running }) => running), ...watches.splice(0).map((watch) => watch.stop())]);
   }
   await startWorkers();
   const consumer = await consumeReleases({

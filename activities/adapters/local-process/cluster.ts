@@ -1,16 +1,18 @@
 // The Cluster port on one machine: jobs and services as local processes, sandboxed if possible.
 import { randomInt } from 'node:crypto';
-import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { failure } from '../../failures.ts';
-import type { Cluster, JobOutcome, JobSpec } from '../../ports.ts';
+import { isPassing, type Cluster, type JobOutcome, type JobSpec } from '../../ports.ts';
 import { graphicsDevices } from './enclosure.ts';
 import { removeFolder } from './folders.ts';
+import { createHeldJobs, type HeldWatch } from './held-jobs.ts';
 import { openJobProgress } from './job-progress.ts';
-import { runJob, type JobWatch, type MakeEnvironment, type Patience } from './job.ts';
+import { runJob, type MakeEnvironment, type Patience } from './job.ts';
 import { processMarkSchema, type ProcessMark } from './process-tree.ts';
 import { endRecorded } from './program.ts';
+import { openProgramLog } from './program-log.ts';
 import { detectSandbox, type Sandbox } from './sandbox.ts';
 import { startModelService, type FetchFile, type RunningService } from './service.ts';
 
@@ -84,35 +86,50 @@ export async function createLocalProcessCluster(options: LocalProcessOptions): P
   const progress = openJobProgress({ jobs, outcomes: join(options.home, 'outcomes') });
   const folderOf = (name: string): string => join(jobs, name);
 
-  const job = async (spec: JobSpec, watch: JobWatch): Promise<JobOutcome> => {
-    await progress.sweep(new Set([...running.keys()].map((key) => folderOf(key.replace(/^job /, '')))));
-    const known = await progress.outcomeOf(spec);
-    if (known) return known;
-    await progress.forget(spec);
+  const run = async (spec: JobSpec, token: string, watch: HeldWatch): Promise<JobOutcome> => {
+    await progress.sweep(new Set(held.running()));
+    await progress.forget(spec.name);
     const folder = folderOf(spec.name);
     const finished = await progress.isFinished(spec, folder);
+    const interrupted = !finished && (await progress.isStarted(spec, folder));
     if (finished) await endLeftover(folder);
-    else await freshFolder(jobs, spec.name);
+    else await freshFolder(jobs, spec.name, interrupted ? ['log'] : []);
+    const log = openProgramLog({
+      path: join(folder, 'log'),
+      keep: finished || interrupted,
+      onProgress: watch.onProgress,
+    });
+    watch.onLog(log.tail);
     const keep: { outcome?: JobOutcome } = {};
     try {
-      const own = { sandbox, folder, uid: nextUser(), onStart: recorder(folder), finished };
+      if (interrupted) log.note('(interrupted: the worker that ran it has ended; it starts from the beginning)');
+      await progress.markStarted(spec, folder);
+      const own = { token, sandbox, folder, uid: nextUser(), onStart: recorder(folder), finished };
       const setting = { ...options, ...own, onFinished: () => progress.markFinished(spec, folder) };
-      const outcome = await runJob(setting, spec, watch);
-      if (outcome.status === 'succeeded') await progress.remember(spec, outcome);
-      keep.outcome = outcome;
-      return outcome;
+      keep.outcome = await runJob(setting, spec, watch.signal, log);
+      return keep.outcome;
     } finally {
+      log.close();
       await leave(spec, folder, keep.outcome);
     }
   };
 
-  /** The folder of a finished job: keeps outputs that wait for upload and the log of a failed job, and removes the rest. */
+  /** After an end: keeps outputs that wait for upload, otherwise only the log of a job that did not succeed. */
   const leave = async (spec: JobSpec, folder: string, outcome: JobOutcome | undefined): Promise<void> => {
-    const passing = outcome === undefined || (outcome.status === 'failed' && outcome.reason === 'upload');
-    const environment = outcome?.status === 'failed' && outcome.reason === 'environment';
-    if ((passing || environment) && (await progress.isFinished(spec, folder))) return;
-    await (outcome === undefined || outcome.status === 'succeeded' ? removeFolder(folder) : keepFailed(jobs, folder));
+    if (outcome?.status === 'succeeded') return removeFolder(folder);
+    if ((outcome === undefined || isPassing(outcome)) && (await progress.isFinished(spec, folder))) return;
+    const kept = outcome === undefined ? ['log', 'started'] : ['log'];
+    await emptyFolder(folder, kept);
   };
+
+  const held = createHeldJobs({
+    run,
+    ends: progress.ends,
+    async remove(name) {
+      await removeLeftover(folderOf(name));
+      await progress.forget(name);
+    },
+  });
 
   const stop = async (name: string): Promise<void> => {
     const service = served.get(name);
@@ -123,10 +140,17 @@ export async function createLocalProcessCluster(options: LocalProcessOptions): P
 
   return {
     sandbox: sandbox.kind === 'none' ? 'none' : 'bubblewrap',
-    async runJob(spec, watch) {
+    async startJob(spec, token) {
       checkJob(spec);
       mayRun(`job ${spec.name}`);
-      return alone(`job ${spec.name}`, watch.signal, (signal) => job(spec, { ...watch, signal }));
+      await held.startJob(spec, token);
+    },
+    jobState: held.jobState,
+    jobLog: held.jobLog,
+    watchJobs: held.watchJobs,
+    async removeJob(name) {
+      checkName(name);
+      await held.removeJob(name);
     },
     async startService(spec, signal) {
       checkName(spec.name);
@@ -156,6 +180,7 @@ export async function createLocalProcessCluster(options: LocalProcessOptions): P
       await alone(`service ${name}`, NEVER, () => stop(name));
     },
     async close() {
+      await held.close();
       for (const { abort } of running.values()) abort.abort(failure('Conflict', 'the cluster was closed'));
       await Promise.all([...running.values()].map(({ ended }) => ended));
       await Promise.all([...served.keys()].map(stop));
@@ -164,8 +189,6 @@ export async function createLocalProcessCluster(options: LocalProcessOptions): P
 }
 
 const NEVER = new AbortController().signal;
-/** Number of failed jobs whose logs (without data) are kept for inspection. */
-const KEPT_FAILURES = 20;
 /** User ids of jobs when the worker is root: a range of 65,536 that no distribution assigns. */
 const FIRST_USER = 1_868_759_040;
 
@@ -217,12 +240,17 @@ function checkJob(spec: JobSpec): void {
     throw failure('InvalidInput', `job ${spec.name}: this machine has no GPU (/dev/nvidia*): choose compute "cpu"`);
 }
 
-/** An empty folder with this name; processes that an earlier worker left there are stopped first. */
-async function freshFolder(parent: string, name: string): Promise<string> {
+/** A folder with this name, empty but for `kept`; processes that an earlier worker left there are stopped first. */
+async function freshFolder(parent: string, name: string, kept: readonly string[] = []): Promise<string> {
   const folder = join(parent, name);
-  await removeLeftover(folder);
-  await mkdir(folder, { mode: 0o700 });
+  await endLeftover(folder);
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  await emptyFolder(folder, kept);
   return folder;
+}
+
+async function emptyFolder(folder: string, kept: readonly string[]): Promise<void> {
+  for (const name of await readdir(folder)) if (!kept.includes(name)) await removeFolder(join(folder, name));
 }
 
 async function removeLeftover(folder: string): Promise<void> {
@@ -248,17 +276,4 @@ function parseMark(text: string): ProcessMark | undefined {
 /** Written before the program starts its work, so that a later worker can stop orphaned processes. */
 function recorder(folder: string): (mark: ProcessMark) => void {
   return (mark) => writeFileSync(join(folder, 'pid'), JSON.stringify(mark), { mode: 0o600 });
-}
-
-/** Keeps a failed job's log and manifest, without its data, and only for the latest failures. */
-async function keepFailed(jobs: string, folder: string): Promise<void> {
-  for (const name of ['in', 'out', 'scratch', 'pid', 'finished']) await removeFolder(join(folder, name));
-  await writeFile(join(folder, 'failed'), new Date().toISOString());
-  const failures: { path: string; at: number }[] = [];
-  for (const name of await readdir(jobs)) {
-    const marker = await stat(join(jobs, name, 'failed')).catch(() => undefined);
-    if (marker) failures.push({ path: join(jobs, name), at: marker.mtimeMs });
-  }
-  failures.sort((a, b) => b.at - a.at);
-  for (const { path } of failures.slice(KEPT_FAILURES)) await removeFolder(path);
 }

@@ -6,22 +6,34 @@ import { z } from 'zod';
 import type { JobOutcome, JobSpec } from '../../ports.ts';
 import { removeFolder } from './folders.ts';
 
-type Succeeded = Extract<JobOutcome, { status: 'succeeded' }>;
+/** How a job ended, with the key of the job that it was. */
+export interface EndedJob {
+  readonly key: string;
+  readonly outcome: JobOutcome;
+}
 
-/** Remembered outcomes: more than a small machine finishes while one of its workers is down. */
-const REMEMBERED = 200;
-/** Outputs waiting for upload are kept as long as the activity of the longest run may take: eight days. */
-const WAITING_MS = 8 * 86_400_000;
-/** Marker file in the job's folder: its program succeeded. */
-const MARKER = 'finished';
+/** What a job has left is kept as long as the longest run may take, for a worker that comes back: eight days. */
+const KEPT_MS = 8 * 86_400_000;
+/** Files in the job's folder with its key: it was started; its program succeeded. */
+const MARKERS = { started: 'started', finished: 'finished' } as const;
 
-const rememberedSchema = z.object({
+const reasons = ['exit', 'inputs', 'outputs', 'lock', 'memory', 'fetch', 'upload', 'environment', 'killed'] as const;
+const endedSchema = z.object({
   key: z.string(),
-  outcome: z.object({ status: z.literal('succeeded'), seconds: z.number(), log: z.string() }),
-});
+  outcome: z.discriminatedUnion('status', [
+    z.object({ status: z.literal('succeeded'), seconds: z.number(), log: z.string() }),
+    z.object({ status: z.literal('timed-out'), log: z.string() }),
+    z.object({
+      status: z.literal('failed'),
+      reason: z.enum(reasons),
+      exitCode: z.number().nullable(),
+      log: z.string(),
+    }),
+  ]),
+}) satisfies z.ZodType<EndedJob>;
 
-/** Everything that identifies a job, except the destination of its data and its token. */
-function keyOf({ inputs, outputs, argv, lock, parameters, compute }: JobSpec): string {
+/** Everything that identifies a job, except the destination of its data. */
+export function keyOf({ inputs, outputs, argv, lock, parameters, compute }: JobSpec): string {
   const what = inputs.map(({ name, sha256, unpack }) => [name, sha256, unpack ?? false]);
   return createHash('sha256')
     .update(JSON.stringify([what, outputs, argv, lock, parameters, compute]))
@@ -30,62 +42,64 @@ function keyOf({ inputs, outputs, argv, lock, parameters, compute }: JobSpec): s
 
 /** Remembers jobs in the folder `outcomes`; their own folders are in `jobs`. */
 export function openJobProgress({ jobs, outcomes }: { jobs: string; outcomes: string }) {
-  const fileOf = ({ name }: JobSpec): string => join(outcomes, `${name}.json`);
+  const fileOf = (name: string): string => join(outcomes, `${name}.json`);
+  const isMarked = async (marker: string, spec: JobSpec, folder: string): Promise<boolean> =>
+    (await readFile(join(folder, marker), 'utf8').catch(() => '')) === keyOf(spec);
 
   return {
-    /** Whether this exact job succeeded and its outputs are delivered. */
-    async outcomeOf(spec: JobSpec): Promise<Succeeded | undefined> {
-      const text = await readFile(fileOf(spec), 'utf8').catch(() => undefined);
-      const remembered = text === undefined ? undefined : rememberedSchema.safeParse(parsed(text)).data;
-      return remembered?.key === keyOf(spec) ? remembered.outcome : undefined;
+    /** The ends of jobs, by name. */
+    ends: {
+      async all(): Promise<readonly string[]> {
+        const files = await readdir(outcomes).catch(() => []);
+        return files.flatMap((file) => /^([a-z0-9-]+)\.json$/.exec(file)?.[1] ?? []);
+      },
+
+      async read(name: string): Promise<EndedJob | undefined> {
+        const text = await readFile(fileOf(name), 'utf8').catch(() => undefined);
+        return text === undefined ? undefined : endedSchema.safeParse(parsed(text)).data;
+      },
+
+      async write(name: string, ended: EndedJob): Promise<void> {
+        await mkdir(outcomes, { recursive: true, mode: 0o700 });
+        await replaceFile(fileOf(name), JSON.stringify(ended));
+      },
     },
 
-    async remember(spec: JobSpec, outcome: Succeeded): Promise<void> {
-      await mkdir(outcomes, { recursive: true, mode: 0o700 });
-      const draft = join(outcomes, `.${spec.name}.draft`);
-      await writeFile(draft, JSON.stringify({ key: keyOf(spec), outcome }), { mode: 0o600 });
-      await rename(draft, fileOf(spec));
-      const kept = await byAge(outcomes, (name) => join(outcomes, name));
-      for (const { path } of kept.slice(REMEMBERED)) await rm(path, { force: true });
+    async forget(name: string): Promise<void> {
+      await rm(fileOf(name), { force: true });
     },
 
-    async forget(spec: JobSpec): Promise<void> {
-      await rm(fileOf(spec), { force: true });
-    },
+    markStarted: (spec: JobSpec, folder: string): Promise<void> =>
+      replaceFile(join(folder, MARKERS.started), keyOf(spec)),
 
-    /** Whether this exact job's program succeeded and only the upload of its outputs is missing. */
-    async isFinished(spec: JobSpec, folder: string): Promise<boolean> {
-      return (await readFile(join(folder, MARKER), 'utf8').catch(() => undefined)) === keyOf(spec);
-    },
+    /** Whether this exact job was started here and interrupted. */
+    isStarted: (spec: JobSpec, folder: string): Promise<boolean> => isMarked(MARKERS.started, spec, folder),
 
     /** Records that the program succeeded: its outputs and log are kept until they are uploaded. */
     async markFinished(spec: JobSpec, folder: string): Promise<void> {
-      const draft = join(folder, `${MARKER}.draft`);
-      await writeFile(draft, keyOf(spec), { mode: 0o600 });
-      await rename(draft, join(folder, MARKER));
+      await replaceFile(join(folder, MARKERS.finished), keyOf(spec));
       for (const name of ['in', 'scratch']) await removeFolder(join(folder, name));
     },
 
-    /** Removes outputs that were never uploaded; `busy` lists folders in use. */
+    /** Whether this exact job's program succeeded and only the upload of its outputs is missing. */
+    isFinished: (spec: JobSpec, folder: string): Promise<boolean> => isMarked(MARKERS.finished, spec, folder),
+
+    /** Removes what jobs have left that nobody started again or removed; `busy` has the names of running jobs. */
     async sweep(busy: ReadonlySet<string>): Promise<void> {
-      for (const { path, at } of await byAge(jobs, (name) => join(jobs, name, MARKER))) {
-        const folder = join(path, '..');
-        if (Date.now() - at > WAITING_MS && !busy.has(folder)) await removeFolder(folder);
-      }
+      for (const folder of [jobs, outcomes])
+        for (const entry of await readdir(folder).catch(() => [])) {
+          const path = join(folder, entry);
+          const status = await stat(path).catch(() => undefined);
+          const isOld = status !== undefined && Date.now() - status.mtimeMs > KEPT_MS;
+          if (isOld && !busy.has(entry.replace(/\.json$/, ''))) await removeFolder(path);
+        }
     },
   };
 }
 
-export type JobProgressBook = ReturnType<typeof openJobProgress>;
-
-/** The existing paths below a folder, newest first. */
-async function byAge(folder: string, pathOf: (name: string) => string): Promise<{ path: string; at: number }[]> {
-  const found: { path: string; at: number }[] = [];
-  for (const name of await readdir(folder).catch(() => [])) {
-    const status = await stat(pathOf(name)).catch(() => undefined);
-    if (status) found.push({ path: pathOf(name), at: status.mtimeMs });
-  }
-  return found.sort((a, b) => b.at - a.at);
+async function replaceFile(path: string, text: string): Promise<void> {
+  await writeFile(`${path}.draft`, text, { mode: 0o600 });
+  await rename(`${path}.draft`, path);
 }
 
 function parsed(text: string): unknown {

@@ -4,18 +4,16 @@ import { chmod, writeFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 
-import type { Cluster, JobOutcome, JobSpec } from '../../ports.ts';
+import type { JobOutcome, JobSpec } from '../../ports.ts';
 import { isFinal } from '../../failures.ts';
 import { giveTo } from './folders.ts';
 import { jobPaths, prepareJob, type JobPaths } from './enclosure.ts';
-import { openProgramLog, type ProgramLog } from './program-log.ts';
+import type { ProgramLog } from './program-log.ts';
 import { startProgram, type Ended } from './program.ts';
 import { NOBODY, type Sandbox } from './sandbox.ts';
 import type { ProcessMark } from './process-tree.ts';
 
 const { signals } = constants;
-
-export type JobWatch = Parameters<Cluster['runJob']>[1];
 
 /** Builds the Python environment of a lock's text in the sandbox; throws `InvalidInput` for a lock that can never be built. */
 export type MakeEnvironment = (request: {
@@ -37,7 +35,9 @@ export interface JobEnvironment {
 
 export interface JobSetting {
   readonly sandbox: Sandbox;
-  /** The job's own, empty folder. */
+  /** Token for the job's data: only the wrapper receives it, and it is never on disk. */
+  readonly token: string;
+  /** The job's own folder: empty but for its log. */
   readonly folder: string;
   /** The platform's folder, which jobs must not see. */
   readonly home: string;
@@ -64,28 +64,13 @@ export interface Patience {
 const PATIENCE: Patience = { fetchSeconds: 900, uploadSeconds: 43_200 };
 
 /** Runs the job to its end; after an abort, rejects with the signal's reason once all its processes have ended. */
-export async function runJob(setting: JobSetting, spec: JobSpec, watch: JobWatch): Promise<JobOutcome> {
-  const paths = jobPaths(setting.folder);
-  const log = openProgramLog({
-    path: join(paths.root, 'log'),
-    keep: setting.finished,
-    onLine: watch.onLog,
-    onProgress: watch.onProgress,
-  });
-  try {
-    return await passThrough(setting, spec, watch.signal, paths, log);
-  } finally {
-    log.close();
-  }
-}
-
-async function passThrough(
+export async function runJob(
   setting: JobSetting,
   spec: JobSpec,
   abort: AbortSignal,
-  paths: JobPaths,
   log: ProgramLog,
 ): Promise<JobOutcome> {
+  const paths = jobPaths(setting.folder);
   const began = Date.now();
   const failed = (reason: Failed['reason'], exitCode: number | null): JobOutcome => {
     return { status: 'failed', reason, exitCode, log: log.tail() };
@@ -106,7 +91,7 @@ async function passThrough(
         LANG: 'C.UTF-8',
         PYTHONPATH: setting.capsule,
         ...WRAPPER,
-        OCDL_JOB_TOKEN: spec.data.token,
+        OCDL_JOB_TOKEN: setting.token,
         OCDL_JOB_PATIENCE: String(step === 'fetch' ? patience.fetchSeconds : patience.uploadSeconds),
       },
       cwd: paths.root,
@@ -217,7 +202,6 @@ function writeManifest(paths: JobPaths, spec: JobSpec): void {
     inputs: spec.inputs.map(({ name, sha256, bytes, unpack }) => ({ name, sha256, bytes, unpack: unpack ?? false })),
     outputs: spec.outputs,
   };
-  // Contains no token: only the wrapper receives it, and it is never on disk.
   writeFileSync(join(paths.root, 'job.json'), JSON.stringify(manifest));
 }
 

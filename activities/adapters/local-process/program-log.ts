@@ -114,7 +114,7 @@ function endOf(path: string): string {
   }
 }
 
-function splitLines(
+export function splitLines(
   take: (line: string) => void,
   isFull: () => boolean,
   push: (chunk: Buffer) => void,
@@ -149,7 +149,7 @@ function splitLines(
 }
 
 /** The last bytes of a stream, in a ring: each byte is copied once, however short the pieces are. */
-function keepTail(): { push: (bytes: Buffer) => void; text: () => string } {
+export function keepTail(): { push: (bytes: Buffer) => void; text: () => string } {
   const ring = Buffer.alloc(TAIL_BYTES);
   let length = 0;
   const push = (bytes: Buffer): void => {
@@ -178,7 +178,7 @@ function fromCharacter(bytes: Buffer): Buffer {
   return bytes.subarray(from);
 }
 
-function parseProgress(line: string): JobProgress | undefined {
+export function parseProgress(line: string): JobProgress | undefined {
   if (!line.startsWith(PROGRESS)) return undefined;
   try {
     return progressSchema.parse(JSON.parse(line.slice(PROGRESS.length)));

@@ -711,6 +711,31 @@ export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = 
   alter table authoritative.installation add column accepted bigint not null default 0;
   update authoritative.installation set accepted = (select count(*) from authoritative.restores);
   `,
+  `
+  -- Jobs from their request to their recorded end.
+  create table authoritative.jobs (
+    name text primary key,
+    workflow_id text not null,
+    project text not null,
+    kind text not null check (kind in ('training', 'evaluation')),
+    state text not null default 'queued' check (state in ('queued', 'starting', 'running')),
+    job jsonb not null,
+    task_token bytea,
+    beat_ms integer not null,
+    queued_at timestamptz not null default clock_timestamp(),
+    not_before timestamptz not null default clock_timestamp(),
+    starts integer not null default 0,
+    kills integer not null default 0,
+    why text not null default '',
+    -- The pool whose cluster has it; null while it is queued.
+    pool text
+  );
+  create index on authoritative.jobs (kind, project, queued_at, name) where state = 'queued';
+  create index on authoritative.jobs (kind, project) where state <> 'queued';
+  create index on authoritative.jobs (pool) where pool is not null;
+  -- Pools, and when a worker last watched each.
+  create table authoritative.pools (pool text primary key, seen_at timestamptz not null default clock_timestamp());
+  `,
 ];
 
 /**

@@ -14,6 +14,7 @@ import { dataSetRecords } from './data-sets.ts';
 import { findingRecords } from './findings.ts';
 import { importRecords } from './imports.ts';
 import { installationRecords } from './installation.ts';
+import { jobRecords } from './jobs.ts';
 import { labelDecisionRecords } from './label-decisions.ts';
 import { liveRecords } from './live.ts';
 import { createOutlast, type Outlast } from './losses.ts';
@@ -91,6 +92,7 @@ export async function createPostgresRecords(options: PostgresOptions): Promise<R
     ...pointerDecisionRecords(db),
     ...labelDecisionRecords(db),
     ...byteRecords(db),
+    ...jobRecords(db),
     ...exclusiveRecords({ session, server, beatMs: statementMs / 3 }),
     async close() {
       await db.destroy();

@@ -1,7 +1,7 @@
 // The tables as types: `authoritative.*` is backed up, `projection.*` can be rebuilt from staging.
 import type { ColumnType, Generated, GeneratedAlways } from 'kysely';
 import type { Finding } from '../../installation.ts';
-import type { JobGrant, Principal, VersionSummary } from '../../records.ts';
+import type { Job, JobGrant, JobKind, Principal, VersionSummary } from '../../records.ts';
 import type {
   Application,
   DataSet,
@@ -295,6 +295,24 @@ export interface Tables {
     first_at: string;
     last_at: string;
   };
+  /** Jobs from their request to their recorded end. */
+  'authoritative.jobs': {
+    name: string;
+    workflow_id: string;
+    project: string;
+    kind: JobKind;
+    state: Generated<'queued' | 'starting' | 'running'>;
+    job: ColumnType<Job, string, string>;
+    task_token: Buffer | null;
+    beat_ms: number;
+    queued_at: Generated<string>;
+    not_before: Generated<string>;
+    starts: Generated<number>;
+    kills: Generated<number>;
+    why: Generated<string>;
+    pool: string | null;
+  };
+  'authoritative.pools': { pool: string; seen_at: Generated<string> };
   'projection.versions': Projected<Version> & {
     project: string;
     model: string;

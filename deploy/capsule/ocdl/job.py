@@ -147,7 +147,8 @@ def _digest(file: BinaryIO) -> bytes:
     return digest.digest()
 
 
-def _patience(text: str) -> float:
+def patience_of(text: str) -> float:
+    """Seconds for which an unavailable API is retried, from their text."""
     try:
         return max(0.0, min(float(text), LONGEST_PATIENCE_S))
     except ValueError as error:
@@ -162,7 +163,7 @@ def main(argv: list[str]) -> int:
         if not token or not token.isascii() or not token.isprintable():
             raise Failure(EXIT_USAGE, "OCDL_JOB_TOKEN must be set to the job's token")
         folder = Path(argv[1])
-        patience = _patience(os.environ.get("OCDL_JOB_PATIENCE", "3"))
+        patience = patience_of(os.environ.get("OCDL_JOB_PATIENCE", "3"))
         manifest = read_manifest(folder / "job.json")
         (fetch if argv[0] == "fetch" else upload)(folder, manifest, Connection(manifest.api, token, patience))
         return 0

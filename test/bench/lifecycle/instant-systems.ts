@@ -4,6 +4,7 @@ import { createServer } from 'node:http';
 import { failure } from '../../../activities/failures.ts';
 import type { Archives, ArtifactStore, Cluster, CodeHost, DataSources, EventBus } from '../../../activities/ports.ts';
 import type { ArtifactUri, Digest, StorePath } from '../../../workflows/domain/names.ts';
+import { jobsOf } from '../../contracts/run-job.ts';
 import { submissionFiles } from '../../workflows/submission-files.ts';
 
 /** The systems of one contender. */
@@ -125,7 +126,7 @@ async function instantCluster(
   const port = typeof address === 'object' && address ? address.port : 0;
   return {
     cluster: {
-      async runJob({ name, inputs }) {
+      ...jobsOf(async ({ name, inputs }) => {
         const sha256 = inputs.find((file) => file.name === 'model.onnx')?.sha256;
         const files: Record<string, string | Uint8Array> = {
           ...submissionFiles(name),
@@ -135,7 +136,7 @@ async function instantCluster(
         for (const output of outputsOf(name))
           await areas.write(output.path, chunks(Buffer.from(files[output.name] ?? '')));
         return { status: 'succeeded', seconds: 0, log: 'worked\n' };
-      },
+      }),
       startService: async () => ({ address: `http://127.0.0.1:${port}` }),
       stopService: async () => {},
     },

@@ -9,6 +9,7 @@ import type { StorePath } from '../../../workflows/domain/names.ts';
 import { stagingFolder, storePath } from '../../../workflows/domain/names.ts';
 import type { InstantSystems } from './instant-systems.ts';
 import { audit, insert, set, type Statement } from './plain-rows.ts';
+import { runJob as runToEnd } from '../../contracts/run-job.ts';
 
 export const now = (): string => new Date().toISOString();
 export const signal = (): AbortSignal => Context.current().cancellationSignal;
@@ -65,14 +66,14 @@ export function openPlainGround({ pool, systems, signer }: Omit<PlainDeps, 'scra
     const entry = (kind: string) => audit(`${kind}/${tokenId}`, kind, { subject: name });
     await write(entry('token.issued'), insert('authoritative.tokens', columns));
     systems.expectJob(name, outputs);
-    await cluster.runJob(
+    await runToEnd(
+      { cluster, api: { tokenOf: () => token } },
       {
         ...{ name, inputs, argv: [], lock: '', parameters: {}, compute: 'cpu', deadlineSeconds: 60 },
         outputs: outputs.map((output) => ({ name: output.name, required: true })),
         resources: { cpus: 1, memoryBytes: 1, diskBytes: 1 },
-        data: { api: '', job: name, token },
+        data: { api: '', job: name },
       },
-      { signal: signal() },
     );
     await write(entry('token.revoked'), set('authoritative.tokens', { revoked_at: now() }, { token_id: tokenId }));
   }

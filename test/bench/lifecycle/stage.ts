@@ -13,7 +13,8 @@ import { anyFreePort } from '../../../deploy/local/ports.ts';
 import { findTemporal } from '../../../deploy/local/temporal-binary.ts';
 import { temporalSpec } from '../../../deploy/local/temporal.ts';
 import { admitting, dataConverter, workflowBundle, workflowTime } from '../../../workers/bundle.ts';
-import { createJobWorkers } from '../../../workers/queues.ts';
+import { watchJobs } from '../../../workers/job-watch.ts';
+import { createJobWorkers, places } from '../../../workers/queues.ts';
 import { createActivities } from '../../../workers/wiring.ts';
 import { defaultPolicy } from '../../../workflows/domain/model.ts';
 import { taskQueues } from '../../../workflows/messages.ts';
@@ -84,7 +85,7 @@ export async function openLifecycleStage(types: readonly string[], say: (line: s
         },
       },
       ...{ areas: own.areas, cachedAreas: own.areas, releases: own.releases, code: own.code, bus: own.bus },
-      ...{ cluster: own.cluster, signer, apiUrl: 'http://127.0.0.1:1', counters: () => ({}), close: async () => {} },
+      ...{ cluster: own.cluster, signer, counters: () => ({}), close: async () => {} },
       outside: {
         ...{ sources: own.sources, archives: own.archives, scratch: join(database.folder, 'imports') },
         importBytes: 2 ** 20,
@@ -116,9 +117,22 @@ export async function openLifecycleStage(types: readonly string[], say: (line: s
       Worker.create({ ...plainWorkers, taskQueue: plainQueues.jobs }),
     ]).then((made) => made.flat());
     const running = Promise.all(workers.map((worker) => worker.run()));
+    const jobs = watchJobs({
+      ...{
+        records,
+        areas: own.areas,
+        cluster: own.cluster,
+        client,
+        places: places.local,
+        pool: 'local',
+        apiUrl: 'http://127.0.0.1:1',
+      },
+      onWarn: () => undefined,
+    });
     closing.push(async () => {
       for (const worker of workers) worker.shutdown();
       await running;
+      await jobs.stop();
     });
 
     /** Writes rows as a client does, in one transaction. */
