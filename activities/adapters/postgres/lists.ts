@@ -31,10 +31,12 @@ interface Condition {
 }
 
 /** A page of versions. */
-export async function listVersions(db: Database, filter: VersionFilter): ReturnType<Records['versions']> {
-  const { order = 'newest', text } = filter;
-  // No version contains a word of it.
-  if (text !== undefined && wordsOf(text).length === 0) return { rows: [] };
+export async function listVersions(db: Database, asked: VersionFilter): ReturnType<Records['versions']> {
+  const { text, ...others } = asked;
+  // A blank text is no condition; signs that are no words are in no version.
+  const filter: VersionFilter = text === undefined || text.trim() === '' ? others : asked;
+  if (filter.text !== undefined && wordsOf(filter.text).length === 0) return { rows: [] };
+  const { order = 'newest' } = filter;
   const { key } = orders[order];
   const [after, limit] = [placeOf(filter, order, key), limitOf(filter.limit)];
   const page = pageQuery(filter, order, after, limit + 1);

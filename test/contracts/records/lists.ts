@@ -105,7 +105,8 @@ export const listCases: readonly RecordsCase[] = [
         [{ text: 'äpf' }, ['rf-3']],
         [{ text: 'orest' }, []],
         [{ text: "forest' | 'oak & !:*" }, []],
-        [{ text: '-- ' }, ['oak-1', 'oak-2', 'rf-1', 'rf-2', 'rf-3']],
+        [{ text: '  ' }, ['oak-1', 'oak-2', 'rf-1', 'rf-2', 'rf-3']],
+        [{ text: '-- ' }, []],
         [{ model: 'forest', state: 'new', author: 'sam', tag: 'small', text: 'rf', type }, ['rf-1', 'rf-3']],
         [{ model: 'forest', state: 'new', author: 'sam', tag: 'small', text: 'rf 1', type }, ['rf-1']],
       ];
