@@ -151,22 +151,22 @@ describe('after a terminate', () => {
     expect((await world.untilState('r-4', 'trained')).run).toMatchObject({ attempt: 2 });
   });
 
-  it('a version resumes its current training run, and does not repeat a finished one', async () => {
+  it('a version resumes its current training run, whose job goes on, and does not repeat a finished one', async () => {
     world.script.train = 'hang';
     await world.startLifecycle('r-5', world.run);
     const begun = () => world.begunJobs.filter((name) => name.includes('-r-5-1-')).length;
     await until('the run to begin', async () => begun() === 1);
     await terminate(world.idOf('r-5'));
-    world.script.train = 'succeed';
     expect(await sweepOnce()).toMatchObject({ ...nothing, restarted: [world.idOf('r-5')] });
+    world.script.reachEnd = ['-r-5-1-'];
     expect((await world.untilState('r-5', 'trained')).run).toMatchObject({ attempt: 1 });
-    expect(begun()).toBe(2);
+    expect(begun()).toBe(1);
     await terminate(world.idOf('r-5'));
     await world.records.restarted(world.idOf('r-5'), null);
     await sweepOnce();
     expect(await world.give('r-5', 'sam', 'submit')).toMatchObject({ status: 'done' });
     await world.untilState('r-5', 'new');
-    expect(begun()).toBe(2);
+    expect(begun()).toBe(1);
   });
 
   it('an application keeps its live release, and a running delivery is restarted', async () => {
@@ -345,7 +345,8 @@ it('an emptied Temporal gets all open workflows back, and each can be finished',
   for (const id of openBefore) await world.records.restarted(id, null);
 
   const after = await world.emptyTemporal();
-  Object.assign(world.script, { train: 'succeed', evaluate: 'pass' });
+  // Their jobs have gone on.
+  Object.assign(world.script, { train: 'succeed', evaluate: 'pass', reachEnd: ['gone', '-r-13-1-'] });
   const swept = await sweepOver(after.gateway);
   expect([...swept.restarted].sort()).toEqual([...openBefore].sort());
   expect(swept).toMatchObject({ ended: [], terminated: [], waiting: [] });
