@@ -134,7 +134,7 @@ async function runProgram(running: {
   const ran = await startProgram({
     ...prepared,
     ...{ log, signal: AbortSignal.any([abort, deadline]), onStart: setting.onStart },
-    watch: { memoryBytes, diskBytes, folders: [paths.out, paths.scratch] },
+    watch: { memoryBytes, diskBytes, setting: 'resources', folders: [paths.out, paths.scratch] },
   }).ended;
   abort.throwIfAborted();
   // A plain error is retried: the program is not to blame.
