@@ -27,6 +27,7 @@ export function platformConfig(v: Variables) {
       index: v.OCDL_PIP_INDEX_URL,
       indexHosts: v.OCDL_PIP_INDEX_HOSTS ?? [],
       limitBytes: v.OCDL_ENVIRONMENT_LIMIT_BYTES,
+      totalBytes: v.OCDL_ENVIRONMENTS_TOTAL_BYTES,
     },
     jobsWithoutSandbox: v.OCDL_JOBS_WITHOUT_SANDBOX,
     apiUrl: v.OCDL_API_URL,

@@ -60,6 +60,11 @@ export const groups = {
     OCDL_ENVIRONMENT_LIMIT_BYTES: whole('a number of bytes', 1_000_000, 999_999_999_999_999)
       .prefault(String(10 * 1024 ** 3))
       .describe('Maximum download size, and maximum installed size, of one Python environment.'),
+    OCDL_ENVIRONMENTS_TOTAL_BYTES: whole('a number of bytes', 1_000_000, 999_999_999_999_999)
+      .prefault(String(20 * 1024 ** 3))
+      .describe(
+        'Maximum size of all Python environments together: after one was made, those used least recently are removed, but none that was used in the last six hours.',
+      ),
     OCDL_JOBS_WITHOUT_SANDBOX: yesOrNo
       .prefault('false')
       .describe(

@@ -30,6 +30,7 @@ export function readSettings(env: Environment = process.env) {
       index: values.OCDL_PIP_INDEX_URL,
       indexHosts: values.OCDL_PIP_INDEX_HOSTS ?? [],
       limitBytes: values.OCDL_ENVIRONMENT_LIMIT_BYTES,
+      totalBytes: values.OCDL_ENVIRONMENTS_TOTAL_BYTES,
     },
     temporalAddress: ifGiven('TEMPORAL_ADDRESS'),
     temporalNamespace: values.TEMPORAL_NAMESPACE,

@@ -12,6 +12,7 @@ import { detectSandbox } from '../../activities/adapters/local-process/sandbox.t
 import { openIndexGateway, type IndexHost } from '../../activities/adapters/local-process/index-gateway.ts';
 import { findPython } from '../../activities/adapters/local-process/python.ts';
 import { sandboxForTests } from '../adapters/local-cluster.ts';
+import { eventually } from '../contracts/cluster.ts';
 
 const hasSandbox = await sandboxForTests('what a step that makes an environment can see and reach');
 
@@ -41,9 +42,9 @@ async function web(body = 'the index'): Promise<{ port: number; asked: string[] 
   return { port: (server.address() as AddressInfo).port, asked };
 }
 
-async function open(hosts: readonly IndexHost[], limitBytes = 1_000_000) {
+async function open(hosts: readonly IndexHost[], limitBytes = 1_000_000, patience = {}) {
   const socket = join(folder, 'socket');
-  const gateway = await openIndexGateway({ socket, hosts, limitBytes });
+  const gateway = await openIndexGateway({ socket, hosts, limitBytes, ...patience });
   closing.push(gateway.close);
   return { socket, gateway };
 }
@@ -130,6 +131,89 @@ test('an index that is down is reported by name, with the reason', async () => {
   expect(await tunnel(socket, `127.0.0.1:${port}`)).toMatch(/^HTTP\/1.1 502 /);
   expect((await ask(socket, `http://127.0.0.1:${port}/`)).status).toBe(502);
   expect(gateway.unreachable.get(`127.0.0.1:${port}`)).toMatch(/ECONNREFUSED/);
+});
+
+/** A server that answers nothing, or what `answer` writes; how many connections to it are open. */
+async function silent(
+  answer: (socket: Socket) => void = () => undefined,
+): Promise<{ port: number; open: () => number }> {
+  const sockets = new Set<Socket>();
+  const server = createTcpServer((socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+    socket.on('error', () => undefined).resume();
+    answer(socket);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  closing.push(() => {
+    for (const socket of sockets) socket.destroy();
+    return new Promise((resolve) => server.close(() => resolve()));
+  });
+  return { port: (server.address() as AddressInfo).port, open: () => sockets.size };
+}
+const closed = ({ open: count }: { open: () => number }): Promise<void> =>
+  eventually('no connection is left', () => Promise.resolve(count() === 0), 2_000);
+
+describe('without an answer in time, the status is 504 and no connection is left:', () => {
+  const patience = { answerWithinMs: 300, silentMs: 60_000 };
+
+  test('an index that accepts connections', async () => {
+    const index = await silent();
+    const { socket, gateway } = await open([straight(index.port)], undefined, patience);
+    expect((await ask(socket, `http://127.0.0.1:${index.port}/simple/`)).status).toBe(504);
+    expect(gateway.unreachable.get(`127.0.0.1:${index.port}`)).toBe('no answer within 0.3 s');
+    await closed(index);
+  });
+
+  test('an index that sends its answer byte by byte', async () => {
+    const index = await silent((socket) => {
+      socket.once('data', () => {
+        socket.write('HTTP/1.1 200 OK\r\nx: ');
+        const timer = setInterval(() => socket.write('x'), 50);
+        socket.once('close', () => clearInterval(timer));
+      });
+    });
+    const { socket } = await open([straight(index.port)], undefined, patience);
+    expect((await ask(socket, `http://127.0.0.1:${index.port}/`)).status).toBe(504);
+    await closed(index);
+  });
+
+  test('a proxy, for a tunnel and for a request', async () => {
+    const proxy = await silent();
+    const far = { host: 'index.example', proxy: `http://127.0.0.1:${proxy.port}` };
+    const hosts = [80, 443].map((port) => ({ ...far, port }));
+    const { socket, gateway } = await open(hosts, undefined, patience);
+    expect(await tunnel(socket, 'index.example:443')).toMatch(/^HTTP\/1.1 504 /);
+    expect((await ask(socket, 'http://index.example/')).status).toBe(504);
+    expect([...gateway.unreachable.keys()].sort()).toEqual(['index.example:443', 'index.example:80']);
+    await closed(proxy);
+  });
+});
+
+test('a tunnel that is silent for too long is closed', async () => {
+  const index = await silent();
+  const { socket } = await open([straight(index.port)], undefined, { silentMs: 300 });
+  expect(await tunnel(socket, `127.0.0.1:${index.port}`)).toMatch(/^HTTP\/1.1 200 /);
+  await closed(index);
+});
+
+test('a download that ends while its connection is made, and a refusing proxy, leave no connection', async () => {
+  const proxy = await silent();
+  const far = { host: 'index.example', port: 443, proxy: `http://127.0.0.1:${proxy.port}` };
+  const { socket, gateway } = await open([far]);
+  const near = connect(socket);
+  near.write('CONNECT index.example:443 HTTP/1.1\r\n\r\n');
+  await eventually('the proxy is asked', () => Promise.resolve(proxy.open() === 1), 2_000);
+  near.destroy();
+  await closed(proxy);
+  expect([...gateway.unreachable]).toEqual([]);
+  await gateway.close();
+  closing.pop();
+
+  const refusing = await silent((one) => void one.write('HTTP/1.1 407 No\r\nConnection: keep-alive\r\n\r\n'));
+  const other = await open([{ ...far, proxy: `http://127.0.0.1:${refusing.port}` }]);
+  expect(await tunnel(other.socket, 'index.example:443')).toMatch(/^HTTP\/1.1 502 /);
+  await closed(refusing);
 });
 
 test('the gateway uses this machine’s proxy to reach the index, with its password', async () => {

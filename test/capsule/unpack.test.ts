@@ -21,7 +21,26 @@ with tarfile.open(sys.argv[1], "w", format=tarfile.GNU_FORMAT) as tar:
 `;
 const BOUNDED = `
 import sys; from pathlib import Path; from ocdl.unpack import unpack
-unpack(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+unpack(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5]))
+`;
+/** Makes an archive that no program makes: `header` writes one header with any size and content. */
+const MAKE_HOSTILE = `
+import sys, tarfile
+out = open(sys.argv[1], "wb")
+def header(name, kind, size, content=b""):
+    block = bytearray(tarfile.TarInfo(name).tobuf(tarfile.GNU_FORMAT))
+    block[156:157] = kind
+    block[124:136] = size if isinstance(size, bytes) else b"%011o\\0" % size
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\\0 " % sum(block)
+    out.write(bytes(block) + content + b"\\0" * (-len(content) % 512))
+def attributes(text, kind=b"x"):
+    header("attributes", kind, len(text), text)
+def record(key, value):
+    length = len(key) + len(value) + 3
+    while len(f"{length} {key}={value}\\n") != length: length += 1
+    return f"{length} {key}={value}\\n".encode()
+NEGATIVE = b"\\xff" * 10 + b"\\xfc\\x00"  # -1024
 `;
 
 type Entry = readonly [kind: string, name: string, more: string];
@@ -111,6 +130,52 @@ test.each<[string, readonly Entry[], RegExp]>([
   expect((await readdir(folder)).sort()).toEqual(['in', 'job.json']);
 });
 
+test.each([
+  ['a chain of headers', 'for _ in range(3000): attributes(record("comment", "x"))', /cannot be unpacked: .*recursion/],
+  ['a long header', 'attributes(record("comment", "x" * 100_000))', /its headers exceed the limit of 65536 bytes each/],
+  ['a header with a negative size', 'header("a", b"x", NEGATIVE)', /its headers exceed the limit/],
+  ['a folder with a negative size', 'header("a", b"5", NEGATIVE)', /entry 'a' has the size -1024/],
+  [
+    'many global attributes',
+    'attributes(b"".join(record(f"k{i}", "v") for i in range(500)), b"g")',
+    /global attributes/,
+  ],
+  [
+    'an invalid map of a sparse file',
+    'attributes(record("GNU.sparse.major", "1") + record("GNU.sparse.minor", "0")); header("a", b"0", 512, b"y\\n" * 256)',
+    /cannot be unpacked: invalid literal/,
+  ],
+  ['an offset outside the file', 'header("a", b"0", b"\\x80" + b"\\xff" * 11)', /exceeds the limit/],
+  [
+    'deep folders',
+    'header("/".join("a" * 45) + "/b" * 5, b"5", 0); attributes(record("path", "a/" * 100)); header("c", b"5", 0)',
+    /nested deeper than the limit of 64/,
+  ],
+])('%s is refused with status 6 and leaves nothing', async (_name, code, message) => {
+  const path = join(folder, 'in', 'code.tar');
+  const end = 'header("last", b"0", 0); out.write(bytes(1024)); out.close()';
+  const made = await runProgram(python, ['-c', `${MAKE_HOSTILE}\nheader("first", b"0", 0)\n${code}\n${end}`, path]);
+  expect(made).toMatchObject({ status: 0, stderr: '' });
+  const ended = await unpackAsInput(path);
+  expect(ended.stderr).toMatch(message);
+  expect(ended.stderr).not.toContain('Traceback');
+  expect(ended.status).toBe(6);
+  expect(await readdir(join(folder, 'in'))).toEqual(['code.tar']);
+});
+
+test('a full disk is not the fault of the archive: status 5', async () => {
+  const path = await archive([['file', 'a', 'x']]);
+  const full = `
+import errno, os, sys; from pathlib import Path; from ocdl.failures import Failure; from ocdl.unpack import unpack
+def refuse(*_): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+os.open = refuse
+try: unpack(Path(sys.argv[1]), Path(sys.argv[2]))
+except Failure as failure: print(failure.status, failure)
+`;
+  const ended = await runProgram(python, ['-c', full, path, join(folder, 'out')]);
+  expect(ended.stdout).toMatch(/^5 code\.tar cannot be unpacked: .*No space left/);
+});
+
 test('a damaged archive is refused with status 6', async () => {
   const path = await archive([['file', 'a', 'x'.repeat(5000)]]);
   await writeFile(path, (await readFile(path)).subarray(0, 2000));
@@ -121,15 +186,17 @@ test('a damaged archive is refused with status 6', async () => {
 });
 
 test.each([
-  ['bytes', '9', '10', 1],
-  ['entries', '100', '1', 1],
-  ['neither', '10', '2', 0],
-])('the limits of an archive: %s', async (_name, mostBytes, mostEntries, status) => {
+  ['bytes', ['9', '10', '60'], 'exceeds the limit'],
+  ['entries', ['100', '1', '60'], 'exceeds the limit'],
+  ['folders that no entry names', ['100', '2', '60'], 'exceeds the limit', 'a/b/c/'],
+  ['seconds', ['100', '9', '0.000001'], 'was not unpacked within 1e-06 seconds'],
+  ['none', ['10', '2', '60'], ''],
+])('the limits of an archive: %s', async (_name, limits, message, parent = '') => {
   const path = await archive([
-    ['file', 'a', '01234'],
-    ['file', 'b', '56789'],
+    ['file', `${parent}a`, '01234'],
+    ['file', `${parent}b`, '56789'],
   ]);
-  const ended = await runProgram(python, ['-c', BOUNDED, path, join(folder, 'out'), mostBytes, mostEntries]);
-  expect(ended.status).toBe(status);
-  if (status !== 0) expect(ended.stderr).toContain('exceeds the limit');
+  const ended = await runProgram(python, ['-c', BOUNDED, path, join(folder, 'out'), ...limits]);
+  expect(ended.status).toBe(message === '' ? 0 : 1);
+  expect(ended.stderr).toContain(message);
 });

@@ -5,7 +5,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { failure } from '../../failures.ts';
 import { isPassing, type Cluster, type JobOutcome, type JobSpec } from '../../ports.ts';
-import { graphicsDevices } from './enclosure.ts';
+import { graphicsDevices, SERVICE_LIMITS, type ServiceLimits } from './enclosure.ts';
 import { removeFolder } from './folders.ts';
 import { createHeldJobs, type HeldWatch } from './held-jobs.ts';
 import { openJobProgress } from './job-progress.ts';
@@ -40,6 +40,8 @@ export interface LocalProcessOptions {
   readonly patience?: Patience;
   /** How long a service may take to be ready (20 s: a large model on a busy machine). */
   readonly readyWithinMs?: number;
+  /** What one service may use; default: 8 GiB of memory. */
+  readonly serviceLimits?: ServiceLimits;
 }
 
 export interface LocalProcessCluster extends Cluster {
@@ -160,10 +162,10 @@ export async function createLocalProcessCluster(options: LocalProcessOptions): P
         await stop(spec.name);
         const folder = await freshFolder(services, spec.name);
         const setting = { ...options, entry: options.inferenceEntry, sandbox, folder, uid: nextUser() };
-        const readyWithinMs = options.readyWithinMs ?? 20_000;
+        const { readyWithinMs = 20_000, serviceLimits: limits = SERVICE_LIMITS } = options;
         try {
           const service = await startModelService(
-            { ...setting, readyWithinMs, onStart: recorder(folder) },
+            { ...setting, readyWithinMs, limits, onStart: recorder(folder) },
             spec,
             stopped,
           );

@@ -36,9 +36,14 @@ const JOB_PROCESSES = 512;
 const SERVICE_PROCESSES = 256;
 /** pip starts a few threads. */
 const STEP_PROCESSES = 64;
-/** A model may need some gigabytes; a service needs no more. */
-const SERVICE_MEMORY_BYTES = 8 * 1024 ** 3;
-/** A service writes only its socket. */
+/** What a model service may use together. */
+export interface ServiceLimits {
+  readonly memoryBytes: number;
+  readonly diskBytes: number;
+}
+/** A model may need some gigabytes; a service needs no more, and writes only its socket. */
+export const SERVICE_LIMITS: ServiceLimits = { memoryBytes: 8 * 1024 ** 3, diskBytes: 16 * 1024 ** 2 };
+/** Of a file that a service writes. */
 const SERVICE_FILE_BYTES = 1024 ** 2;
 
 /** The command of a job's program. Without a sandbox, links create the same layout in the folder itself. */
@@ -101,6 +106,7 @@ export function prepareService(given: {
   sha256: string;
   passwd: string;
   uid: number;
+  limits: ServiceLimits;
 }): Prepared {
   const node = realpathSync(process.execPath);
   const argvFor = (model: string, run: string): string[] => [
@@ -125,7 +131,7 @@ export function prepareService(given: {
     devices: [],
     cwd: given.checkout,
     env,
-    limits: { memoryBytes: SERVICE_MEMORY_BYTES, fileBytes: SERVICE_FILE_BYTES, processes: SERVICE_PROCESSES },
+    limits: { memoryBytes: given.limits.memoryBytes, fileBytes: SERVICE_FILE_BYTES, processes: SERVICE_PROCESSES },
     uid: given.uid,
     argv: argvFor('/service/model', '/service/run'),
   });

@@ -240,8 +240,8 @@ async function runStep(
   });
   const log = openProgramLog({ path: join(work.root, `${name}.log`), onLine: shop.onProgress });
   const watch = { memoryBytes: STEP_MEMORY_BYTES, diskBytes: limitBytes, folders: step.measured };
-  const ended = await startProgram({ ...prepared, log, signal: shop.signal, watch }).ended;
-  log.close();
+  const program = startProgram({ ...prepared, log, signal: shop.signal, watch });
+  const ended = await program.ended.finally(() => log.close());
   shop.signal.throwIfAborted();
   if (ended.code === 0) return;
   const better = step.why?.();

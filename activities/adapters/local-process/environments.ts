@@ -1,12 +1,12 @@
 // The Python environments of local jobs: one per (lock, interpreter), created once in the sandbox and kept read-only.
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { Sandbox } from './sandbox.ts';
-import { failure } from '../../failures.ts';
+import { failure, messageOf } from '../../failures.ts';
 import { lockMessage, parseLock, renderLock } from '../../../workflows/domain/lock.ts';
 import { indexSettings, makeEnvironment, makePip, type IndexSettings, type Workshop } from './environment-steps.ts';
+import { createEnvironmentRoom, removeWhole, type EnvironmentRoom } from './environment-room.ts';
 import { madeOnce } from './made-once.ts';
 import { findPython, type Python } from './python.ts';
 
@@ -19,6 +19,8 @@ export type Environment = {
   readonly sha256: string;
   /** Folders that a sandbox must mount read-only for `python` to work. */
   readonly folders: readonly string[];
+  /** Ends this use of the environment: until then, it is not removed. */
+  readonly done: () => void;
 };
 
 export type EnvironmentRequest = {
@@ -44,11 +46,17 @@ export type EnvironmentsOptions = {
   readonly indexHosts?: readonly string[];
   /** Maximum bytes that one environment may download, and maximum installed size. */
   readonly limitBytes?: number;
+  /** Maximum size of all environments together: after one was made, those used least recently are removed. Those in use stay. */
+  readonly totalBytes?: number;
   readonly deadlineMs?: number;
+  /** How long an environment must be unused before it may be removed; for tests. */
+  readonly idleMs?: number;
 };
 
 /** 10 GiB: PyTorch with its GPU libraries takes 6. */
 const LIMIT_BYTES = 10 * 1024 ** 3;
+/** 20 GiB: a few large environments, or many small ones. A removed one is made again when it is needed. */
+const TOTAL_BYTES = 20 * 1024 ** 3;
 /** Enough for ten gigabytes over a slow connection; after that the index or the disk hangs. */
 const DEADLINE_MS = 60 * 60 * 1000;
 
@@ -61,6 +69,11 @@ export function createEnvironments(
 ): (request: EnvironmentRequest) => Promise<Environment> {
   const cache = resolve(options.cache);
   const making = new Map<string, Making>();
+  const room = createEnvironmentRoom({
+    folders: ['project', 'platform'].map((owner) => join(cache, owner)),
+    totalBytes: options.totalBytes ?? TOTAL_BYTES,
+    ...(options.idleMs !== undefined && { idleMs: options.idleMs }),
+  });
 
   return async ({ lock, owner, sandbox, signal, onProgress }) => {
     const { packages, problems } = parseLock(lock);
@@ -73,6 +86,7 @@ export function createEnvironments(
     const installed = createHash('sha256').update(requirements).digest('hex');
     const folder = join(cache, owner, `${installed}-${interpreterKey(base)}`);
     const environment = {
+      done: await room.use(folder),
       python: join(folder, 'bin', 'python'),
       base: base.executable,
       sha256,
@@ -86,7 +100,7 @@ export function createEnvironments(
       sandbox,
       limitBytes: options.limitBytes ?? LIMIT_BYTES,
     });
-    await together(making, `${folder} ${sandbox.kind}`, { signal, onProgress }, async (watch) => {
+    const make = async (watch: Watch): Promise<void> => {
       const deadline = AbortSignal.timeout(options.deadlineMs ?? DEADLINE_MS);
       const workshop = shop({ ...watch, signal: AbortSignal.any([watch.signal, deadline]) });
       try {
@@ -109,10 +123,28 @@ export function createEnvironments(
           );
         throw error;
       }
+      await makeRoom(room, watch.onProgress);
       watch.onProgress('the Python environment is ready');
-    });
+    };
+    try {
+      await together(making, `${folder} ${sandbox.kind}`, { signal, onProgress }, make);
+    } catch (error) {
+      environment.done();
+      throw error;
+    }
     return environment;
   };
+}
+
+/** Removes what is above the total size. A failure costs disk space, not the environment that was made. */
+async function makeRoom(room: EnvironmentRoom, onProgress: Watch['onProgress']): Promise<void> {
+  try {
+    const count = await room.makeRoom();
+    if (count > 0)
+      onProgress(`removed the ${count} Python environments used least recently (OCDL_ENVIRONMENTS_TOTAL_BYTES)`);
+  } catch (error) {
+    onProgress(`Python environments that are no longer used could not be removed: ${messageOf(error)}`);
+  }
 }
 
 /** The package index for environments. */
@@ -140,7 +172,7 @@ const isWhole = (python: string): boolean => existsSync(python);
 
 /** Creates the folder of an environment unless it is complete; a partial one is never visible. */
 async function wholeOnce(folder: string, make: (draft: string, final: string) => Promise<void>): Promise<string> {
-  if (!isWhole(join(folder, 'bin', 'python'))) await rm(folder, { recursive: true, force: true });
+  if (!isWhole(join(folder, 'bin', 'python'))) await removeWhole(folder);
   return madeOnce(folder, (draft) => make(draft, folder));
 }
 

@@ -31,6 +31,8 @@ export interface JobEnvironment {
   readonly base: string;
   /** Folders that `python` must be able to see. */
   readonly folders: readonly string[];
+  /** Ends the use of the environment, which may then be removed. */
+  readonly done?: () => void;
 }
 
 export interface JobSetting {
@@ -72,15 +74,26 @@ export async function runJob(
 ): Promise<JobOutcome> {
   const paths = jobPaths(setting.folder);
   const began = Date.now();
-  const failed = (reason: Failed['reason'], exitCode: number | null): JobOutcome => {
-    return { status: 'failed', reason, exitCode, log: log.tail() };
-  };
   if (setting.finished) writeManifest(paths, spec);
   else writeFolder(paths, spec, setting.sandbox);
   const made = await makeEnvironment(setting, spec, paths, abort, log);
-  if ('failed' in made) return failed(made.failed, null);
-  const { environment } = made;
+  if ('failed' in made) return { status: 'failed', reason: made.failed, exitCode: null, log: log.tail() };
+  try {
+    return await runIn(made.environment, { setting, spec, abort, paths, log, began });
+  } finally {
+    made.environment.done?.();
+  }
+}
 
+/** Fetches the inputs, runs the program and uploads its outputs. */
+async function runIn(
+  environment: JobEnvironment,
+  running: { setting: JobSetting; spec: JobSpec; abort: AbortSignal; paths: JobPaths; log: ProgramLog; began: number },
+): Promise<JobOutcome> {
+  const { setting, spec, abort, paths, log, began } = running;
+  const failed = (reason: Failed['reason'], exitCode: number | null): JobOutcome => {
+    return { status: 'failed', reason, exitCode, log: log.tail() };
+  };
   const patience = setting.patience ?? PATIENCE;
   const wrap = (step: 'fetch' | 'upload'): Promise<Ended> =>
     startProgram({
@@ -134,7 +147,7 @@ async function runProgram(running: {
   const ran = await startProgram({
     ...prepared,
     ...{ log, signal: AbortSignal.any([abort, deadline]), onStart: setting.onStart },
-    watch: { memoryBytes, diskBytes, folders: [paths.out, paths.scratch] },
+    watch: { memoryBytes, diskBytes, setting: 'resources', folders: [paths.out, paths.scratch] },
   }).ended;
   abort.throwIfAborted();
   // A plain error is retried: the program is not to blame.

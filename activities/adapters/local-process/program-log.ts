@@ -2,6 +2,7 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { z } from 'zod';
 import type { JobProgress } from '../../ports.ts';
+import { messageOf } from '../../failures.ts';
 import { createLineWriter } from './line-writer.ts';
 
 export interface ProgramLog {
@@ -30,7 +31,7 @@ const progressSchema = z.object({
 
 /**
  * Opens the log. After 8 MiB, only the tail is kept, and lines and progress are no longer reported. A full disk loses lines of the
- * file, which then says so, but not of the tail.
+ * file, which then says so, but not of the tail. Throws a retryable error if the file cannot be opened.
  */
 export function openProgramLog(options: {
   path: string;
@@ -40,10 +41,10 @@ export function openProgramLog(options: {
   onProgress?: ((progress: JobProgress) => void) | undefined;
 }): ProgramLog {
   const before = options.keep ? endOf(options.path) : '';
-  const file = openSync(options.path, options.keep ? 'a' : 'w', 0o600);
+  const { file, size } = openFile(options.path, options.keep ? 'a' : 'w');
   const writer = createLineWriter();
   // `bytes` counts lost lines too: the limit spares the worker even while the disk is full.
-  const state = { bytes: fstatSync(file).size, progress: 0, open: true, unwritten: [] as string[] };
+  const state = { bytes: size, progress: 0, open: true, unwritten: [] as string[] };
   const tail = keepTail();
   tail.push(Buffer.from(before));
 
@@ -95,6 +96,16 @@ export function openProgramLog(options: {
       state.open = false;
     },
   };
+}
+
+function openFile(path: string, flags: 'a' | 'w'): { file: number; size: number } {
+  try {
+    const file = openSync(path, flags, 0o600);
+    return { file, size: fstatSync(file).size };
+  } catch (error) {
+    // No space, no file descriptor left, or no permission: faults of this machine, which may pass.
+    throw new Error(`the log of the program cannot be opened: ${messageOf(error)}`, { cause: error });
+  }
 }
 
 /** The last lines of an earlier log; empty if there is none. */

@@ -4,7 +4,7 @@ import { constants } from 'node:os';
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
-import { messageOf } from '../../failures.ts';
+import { codeOf, messageOf } from '../../failures.ts';
 import { sendSignal } from '../process-start.ts';
 import { isAlive, markOf, oomKills, processTree, type ProcessMark } from './process-tree.ts';
 import type { ProgramLog } from './program-log.ts';
@@ -39,6 +39,8 @@ export interface Program {
   end(graceMs?: number): Promise<void>;
 }
 
+/** Errors of a start for lack of file descriptors, processes or memory. */
+const PASSING: ReadonlySet<unknown> = new Set(['EMFILE', 'ENFILE', 'EAGAIN', 'ENOMEM']);
 /** Grace period for a program's cleanup. */
 const GRACE_MS = 5_000;
 /** How long an escaped child of an unsandboxed program may keep the pipes open after the program's end. */
@@ -55,7 +57,10 @@ export function startProgram(options: ProgramOptions): Program {
     detached: true,
     stdio: ['ignore', 'pipe', 'pipe', ...(options.sandboxed ? (['pipe', 'pipe'] as const) : [])],
   });
-  giveFilter(child.stdio[FILTER_DESCRIPTOR], options.filter);
+  // Without a free file descriptor, the process has no streams, whatever their types say.
+  const { stdout = null, stderr = null } = child;
+  const stdio: readonly unknown[] = options.sandboxed && stdout !== null ? child.stdio : [];
+  giveFilter(stdio[FILTER_DESCRIPTOR], options.filter);
   const state: {
     byUs: boolean;
     exited: boolean;
@@ -66,13 +71,14 @@ export function startProgram(options: ProgramOptions): Program {
     byUs: false,
     exited: false,
   };
-  const { stdout, stderr } = child;
-  const pipe = child.stdio[INFO_DESCRIPTOR];
+  const pipe = stdio[INFO_DESCRIPTOR];
   const inside = pipe instanceof Readable ? readInfo(pipe) : Promise.resolve(undefined);
   const drained = Promise.all([stdout, stderr].map((stream) => drain(stream, options.log)));
   const exited = new Promise<number | null>((resolve) => {
     child.once('error', (error) => {
-      options.log.note(`cannot start ${options.program}: ${error.message}`);
+      const why = `cannot start ${options.program}: ${error.message}`;
+      options.log.note(why);
+      if (PASSING.has(codeOf(error))) state.failedStart ??= why;
       resolve(null);
     });
     child.once('exit', (code, signal) => resolve(code ?? (signal === null ? null : 128 + constants.signals[signal])));

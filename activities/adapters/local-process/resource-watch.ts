@@ -7,6 +7,8 @@ import { MEMORY_FOLDERS } from './sandbox.ts';
 export interface ResourceWatch {
   readonly memoryBytes: number;
   readonly diskBytes: number;
+  /** Where the limits come from, for the log: `resources` of a job. */
+  readonly setting?: string;
   /** Folders whose contents are counted together. */
   readonly folders: readonly string[];
 }
@@ -34,7 +36,7 @@ export function watchResources(
       const held = await memoryOf(processTree(pid), watch.memoryBytes, shared());
       if (held <= watch.memoryBytes) return;
       const detail = `it used ${held} bytes of memory; the limit is ${watch.memoryBytes}`;
-      exceed('memory', `stopped: ${detail} (resources.memoryBytes)`);
+      exceed('memory', `stopped: ${detail}${nameOf(watch, 'memoryBytes')}`);
     }),
     every(DISK_EVERY_MS, () => checkDisk(watch, exceed, { unlinkedBytes: seen.unlinkedBytes, ended: false })),
     // On its own, so that a program with many open files does not delay the measurement of its folders.
@@ -64,8 +66,11 @@ async function checkDisk(
   const what = Number.isFinite(held)
     ? `its folders and open files use ${held} bytes of disk`
     : 'its disk usage cannot be measured: too many files, folders nested too deep, or a folder that cannot be read';
-  exceed('disk', `stopped: ${what}; the limit is ${watch.diskBytes} (resources.diskBytes)`);
+  exceed('disk', `stopped: ${what}; the limit is ${watch.diskBytes}${nameOf(watch, 'diskBytes')}`);
 }
+
+const nameOf = ({ setting }: ResourceWatch, limit: 'memoryBytes' | 'diskBytes'): string =>
+  setting === undefined ? '' : ` (${setting}.${limit})`;
 
 /** Repeats work that never rejects; a run that takes longer than the interval delays the next. */
 function every(ms: number, work: () => Promise<void>): NodeJS.Timeout {

@@ -6,14 +6,14 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Artifact } from '../../../workflows/domain/model.ts';
 import { pathProblem } from '../../../workflows/domain/names.ts';
-import { failure } from '../../failures.ts';
+import { failure, messageOf } from '../../failures.ts';
 import { withSocketAt } from '../../inference/unix-socket.ts';
 import { ServiceNotReady, type ServiceEnd, type ServiceSpec } from '../../ports.ts';
-import { prepareService } from './enclosure.ts';
+import { prepareService, type ServiceLimits } from './enclosure.ts';
 import { giveTo } from './folders.ts';
 import { wasKilled, writeAccounts } from './job.ts';
 import type { ProcessMark } from './process-tree.ts';
-import { openProgramLog } from './program-log.ts';
+import { openProgramLog, type ProgramLog } from './program-log.ts';
 import { startProgram, type Ended, type Program } from './program.ts';
 import type { Sandbox } from './sandbox.ts';
 
@@ -32,6 +32,7 @@ export interface ServiceSetting {
   readonly fetchFile: FetchFile;
   readonly uid: number;
   readonly readyWithinMs: number;
+  readonly limits: ServiceLimits;
   readonly onStart: (mark: ProcessMark) => void;
 }
 
@@ -57,28 +58,35 @@ export async function startModelService(
   const served = await fetchFiles(setting, spec, model, signal);
   const run = await socketFolder(setting.folder);
   const passwd = join(setting.folder, 'passwd');
-  await writeAccounts(passwd, setting.sandbox, setting.uid);
-  if (setting.sandbox.kind === 'own-user') for (const path of [model, run]) await giveTo(setting.uid, path);
-  const log = openProgramLog({ path: join(setting.folder, 'log') });
-  const program = startProgram({
-    ...prepareService({ ...setting, model, run, passwd, version: spec.version, sha256: served.sha256 }),
-    log,
-    onStart: setting.onStart,
-  });
+  const begun: { log?: ProgramLog; program?: Program } = {};
   const end = async (): Promise<void> => {
-    await program.end();
-    await program.ended;
-    log.close();
+    await begun.program?.end();
+    await begun.program?.ended;
+    begun.log?.close();
     await rm(run, { recursive: true, force: true });
   };
-  const socket = join(run, 'socket');
   try {
+    await writeAccounts(passwd, setting.sandbox, setting.uid);
+    if (setting.sandbox.kind === 'own-user') for (const path of [model, run]) await giveTo(setting.uid, path);
+    const prepared = prepareService({ ...setting, model, run, passwd, version: spec.version, sha256: served.sha256 });
+    const log = (begun.log = openServiceLog(spec, setting.folder));
+    const watch = { ...setting.limits, folders: [run] };
+    const program = (begun.program = startProgram({ ...prepared, log, watch, onStart: setting.onStart }));
+    const socket = join(run, 'socket');
     await ready({ program, socket, spec, signal, withinMs: setting.readyWithinMs, tail: log.tail });
     const ended = program.ended.then((how) => endOf(spec, how, log.tail()));
     return { address: `unix:${socket}`, ended, end };
   } catch (error) {
     await end();
     throw error;
+  }
+}
+
+function openServiceLog({ name }: ServiceSpec, folder: string): ProgramLog {
+  try {
+    return openProgramLog({ path: join(folder, 'log') });
+  } catch (error) {
+    throw new Error(`service ${name} was not started: ${messageOf(error)}`, { cause: error });
   }
 }
 
@@ -143,15 +151,20 @@ async function ready(options: {
 
 /** How a service ended, and whether it was killed from outside, so that another attempt may succeed. */
 export function endOf({ name }: Pick<ServiceSpec, 'name'>, ended: Ended, tail: string): ServiceEnd {
-  const starved = ended.exceeded === 'memory';
   // For lack of memory the kernel kills it too, but it would need as much memory again.
-  const killed = !starved && wasKilled(ended);
-  const alone = killed ? 'was killed from outside' : 'exited on its own';
-  const how = starved ? 'needed more memory than this machine has left and was killed by the kernel' : alone;
+  const killed = ended.exceeded === undefined && wasKilled(ended);
+  const how = howEnded(ended, killed);
   return {
     killed,
     detail: `service ${name} ${how} (status ${ended.code ?? 'none'}); last lines of its log:\n${tail.slice(-4_000)}`,
   };
+}
+
+function howEnded({ code, exceeded }: Ended, killed: boolean): string {
+  if (exceeded !== undefined && code === null)
+    return `was stopped: it exceeded the limit of ${exceeded === 'memory' ? 'memory' : 'disk space'} of a service`;
+  if (exceeded === 'memory') return 'needed more memory than this machine has left and was killed by the kernel';
+  return killed ? 'was killed from outside' : 'exited on its own';
 }
 
 function answers(socket: string): Promise<boolean> {

@@ -3,7 +3,7 @@
 EXIT_USAGE = 2  # job.json, the token or the command line is wrong
 EXIT_OUTPUT = 3  # a required output is missing, or an output is not a regular file
 EXIT_MISMATCH = 4  # bytes differ from their declared length or digest
-EXIT_API = 5  # the platform's API is unavailable, or does not accept the token (any longer)
+EXIT_API = 5  # the API is unavailable or does not accept the token (any longer), or the disk is full: retryable
 EXIT_ARCHIVE = 6  # an archive is damaged or unsafe
 EXIT_REFUSED = 7  # the platform's API refused the request: a non-retryable failure
 
