@@ -1,5 +1,5 @@
 // Points at which a worker is killed by SIGKILL or held, and the parts of a worker that stop there.
-import type { Info } from '@temporalio/activity';
+import { CompleteAsyncError, type Info } from '@temporalio/activity';
 import type { PayloadCodec } from '@temporalio/common';
 import type { ActivityInterceptorsFactory } from '@temporalio/worker';
 import { z } from 'zod';
@@ -109,9 +109,16 @@ function stoppingActivities(
           name === `${point.workflow}/${point.activity}` &&
           (point.occurrence === 'retried' ? info.attempt > 1 : seen.get(name)?.indexOf(id) === point.occurrence - 1);
         if (here && point.moment === 'before') await stop(info);
-        const result = await next(input);
-        if (here && point.moment === 'after') await stop(info);
-        return result;
+        const isStop = here && point.moment === 'after';
+        try {
+          const result = await next(input);
+          if (isStop) await stop(info);
+          return result;
+        } catch (error) {
+          // The activity has done its part: somebody else completes it later.
+          if (isStop && error instanceof CompleteAsyncError) await stop(info);
+          throw error;
+        }
       },
     },
   });

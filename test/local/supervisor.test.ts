@@ -63,6 +63,7 @@ test('Ctrl-C on the terminal, which reaches the whole group, still stops all pro
 
 test('the administrator’s token is shown once', async () => {
   const supervisor = await started();
+  await eventually('the token is shown', () => supervisor.output().includes('a-first-token'));
   expect(supervisor.output().split('a-first-token')).toHaveLength(2);
 });
 
