@@ -125,7 +125,8 @@ export const jobCases: readonly RecordsCase[] = [
     async run(records, scene) {
       const names = ['a', 'b', 'c'].map((id) => queuedJob(scene, id)).map(({ name }) => name);
       for (const id of ['c', 'a', 'b']) await records.queueJob(queuedJob(scene, id));
-      const pageAfter = async (after: string) => (await records.queuedJobs({ after, limit: 2 })).map(({ name }) => name);
+      const pageAfter = async (after: string) =>
+        (await records.queuedJobs({ after, limit: 2 })).map(({ name }) => name);
       assert.deepEqual(await pageAfter(`job-${scene.project}`.toLowerCase()), names.slice(0, 2));
       assert.deepEqual(await pageAfter(names[0] ?? ''), names.slice(1));
       for (const name of names) await records.endJob(name);
