@@ -145,8 +145,8 @@ it.each<[string, Filter]>([
   for (const until = Date.now() + 10_000; (await connections(sql)) > others;)
     assert.ok(Date.now() < until, 'the connection did not end');
   const all = (await read()) - before;
-  // Each is read twice: in the index's table and as a version.
-  assert.ok(all >= 2 * rows.length, `only ${all} were counted: the figures are missing`);
+  // Each is read as a version and in the index's table, or, once that is vacuumed, in the index alone.
+  assert.ok(all >= rows.length, `only ${all} were counted: the figures are missing`);
   // One more than a page.
   assert.ok(all <= 2 * (rows.length + 20), `${all} rows were read for ${rows.length}`);
 });
