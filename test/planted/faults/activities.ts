@@ -77,15 +77,15 @@ export const activityFaults: readonly PlantedFault[] = [
   {
     name: 'tokens-of-earlier-tries-stay',
     file: 'activities/jobs.ts',
-    from: 'await revokeFormer(name);',
-    to: 'void revokeFormer;',
+    from: 'await revokeJobTokens(records, row);',
+    to: 'void revokeJobTokens;',
     noticedBy: at('jobs'),
   },
   {
     name: 'killed-jobs-are-tried-for-ever',
     file: 'activities/jobs.ts',
-    from: "reason === 'killed' && kills >= MOST_KILLS",
-    to: "reason === 'killed' && kills > MOST_KILLS",
+    from: 'if (times >= MOST_KILLS)',
+    to: 'if (times > MOST_KILLS)',
     noticedBy: at('jobs'),
   },
   {
