@@ -39,6 +39,7 @@ export const expected = {
   'project.members': 'ma',
   'project.policy': 'ma',
   'audit.read': 'ma',
+  'compute.manage': 'a',
   'users.manage': 'a',
   'platform.see': 'a',
   'platform.operate': 'a',
@@ -75,6 +76,19 @@ export const samples: Record<string, readonly Sample[]> = {
   listTokens: [{ action: 'token.own', path: '/v1/tokens' }],
   revokeToken: [{ action: 'token.own', path: '/v1/tokens/SPARE' }],
   createUser: [{ action: 'users.manage', path: '/v1/users', body: { user: 'zoe' } }],
+  listComputeProfiles: [{ action: 'compute.manage', path: '/v1/compute-profiles' }],
+  putComputeProfile: [
+    {
+      action: 'compute.manage',
+      path: '/v1/compute-profiles/large',
+      body: { cpus: 8, memoryBytes: 2 ** 34, diskBytes: 2 ** 34 },
+    },
+  ],
+  deleteComputeProfile: [{ action: 'compute.manage', path: '/v1/compute-profiles/nothing' }],
+  listOfferedProfiles: [{ action: 'project.see', path: inProject('/compute-profiles') }],
+  offerProfiles: [
+    { action: 'compute.manage', path: inProject('/compute-profiles'), body: { profiles: ['cpu', 'gpu'] } },
+  ],
   listUsers: [{ action: 'users.manage', path: '/v1/users' }],
   changeUser: [{ action: 'users.manage', path: '/v1/users/nobody', body: { admin: false } }],
   listUserTokens: [{ action: 'users.manage', path: '/v1/users/sam/tokens' }],

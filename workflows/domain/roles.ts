@@ -56,6 +56,7 @@ export const grid = {
   'project.members': grant({ manager: 'yes', admin: 'yes' }),
   'project.policy': grant({ manager: 'yes', admin: 'yes' }),
   'audit.read': grant({ manager: 'yes', admin: 'yes' }),
+  'compute.manage': grant({ admin: 'yes' }),
   'users.manage': grant({ admin: 'yes' }),
   'platform.see': grant({ admin: 'yes' }),
   'platform.operate': grant({ admin: 'yes' }),
