@@ -143,6 +143,7 @@ export const versionView = versionSummaryView.extend({
     z.object({
       ...{ commandId: text, name: text, actor: text, reason: text, report: textOrNull, at: text },
       policyVersion: z.number().optional(),
+      compute: text.optional(),
     }),
   ),
   detail: text,

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../activities/failures.ts';
 import type { JobState } from '../activities/ports.ts';
 import type { JobRow, JobTurn, WatchedPool } from '../activities/records.ts';
-import { choiceOf, waitReason } from '../workflows/domain/compute.ts';
+import { choiceOf, waitReason, WATCHED_WITHIN_MS } from '../workflows/domain/compute.ts';
 import { createJobSteps, type JobStepsDeps } from './job-steps.ts';
 
 export interface JobWatchDeps extends JobStepsDeps {
@@ -24,8 +24,6 @@ const AT_ONCE = 20;
 const PAGE = 500;
 /** After this time without a watcher, a pool's jobs are given to other pools: its machine is gone, or off for long. */
 const POOL_LOST_MS = 5 * 60_000;
-/** A pool that was not watched for this time takes no jobs: six beats. */
-const WATCHED_WITHIN_MS = 30_000;
 /** The same warning is repeated after this time: an outage must not flood the log. */
 const WARN_AGAIN_MS = 60_000;
 

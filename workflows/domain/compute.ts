@@ -55,6 +55,9 @@ export const notOffered = (name: string, project: string, offered: readonly Comp
     ? `use ${offered.map((profile) => profile.name).join(', ')}`
     : 'it is offered none; ask an administrator');
 
+/** A pool that was not watched for this time takes no jobs: six beats of its watcher. */
+export const WATCHED_WITHIN_MS = 30_000;
+
 /** A cluster, or a machine that runs jobs as local processes. */
 export interface Pool {
   readonly name: string;
@@ -72,6 +75,11 @@ export interface Needs {
   readonly onCluster: boolean;
 }
 
+/** What jobs of a profile need of a pool. */
+export const needsOf = ({ gpus, pools, image, nodeSelector }: ComputeProfile): Needs => ({
+  ...{ gpus, pools: pools ?? null, onCluster: image !== undefined || nodeSelector !== undefined },
+});
+
 /** Where a job runs or ran: the profile as it was then, the pool, and why this pool. */
 export interface Placement {
   readonly profile: ComputeProfile;
@@ -82,7 +90,8 @@ export interface Placement {
 /** Why a pool cannot run a job; `undefined` if it can. Records select jobs by the same rule. */
 export function misfit({ gpus, pools, onCluster }: Needs, pool: Pool): string | undefined {
   if (pools !== null && !pools.includes(pool.name)) return 'is not a pool of the profile';
-  if (gpus > pool.gpus) return pool.gpus === 0 ? 'has no GPU' : `has at most ${pool.gpus} GPUs for a job`;
+  if (gpus > pool.gpus)
+    return pool.gpus === 0 ? 'has no GPU' : `has at most ${pool.gpus} ${pool.gpus === 1 ? 'GPU' : 'GPUs'} for a job`;
   if (onCluster && pool.kind === 'local') return 'has no images and no nodes to select';
   return undefined;
 }
@@ -97,6 +106,10 @@ export function choiceOf(needs: Needs, pool: string, earlier: readonly string[],
   if (passed.length === 0) return `pool ${pool} is first in order and has free places`;
   return `pool ${pool}: ${[...new Set(passed)].join(', ')}`;
 }
+
+/** Where a job ran, as a line of the Web UI's details. */
+export const placed = (placement: Placement | undefined): readonly string[] =>
+  placement ? [`- compute profile ${placement.profile.name}, ${placement.reason}`] : [];
 
 /** Why a queued job waits; empty if it only waits for a free place. `pools`: those that somebody watches. */
 export function waitReason(needs: Needs, pools: readonly Pool[]): string {

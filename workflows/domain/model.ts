@@ -75,6 +75,8 @@ export interface Decision {
   readonly report: string | null;
   /** Version of the policy in force. Missing in older decisions. */
   readonly policyVersion?: number;
+  /** `retry`: the compute profile from here on. */
+  readonly compute?: string;
   readonly at: string;
 }
 
@@ -278,4 +280,10 @@ export interface Scan {
   readonly commit: string | null;
   readonly keyId: string;
   readonly updatedAt: string;
+}
+
+/** What the next attempt of a version runs: as requested at its start, with the compute profile that the last retry named. */
+export function specOfNext(requested: RunSpec, { decisions }: Pick<Version, 'decisions'>): RunSpec {
+  const named = [...decisions].reverse().find(({ compute }) => compute !== undefined)?.compute;
+  return named === undefined ? requested : { ...requested, compute: named };
 }

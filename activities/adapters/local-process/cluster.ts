@@ -236,10 +236,11 @@ function checkJob(spec: JobSpec): void {
   if (![cpus, memoryBytes, diskBytes, spec.deadlineSeconds].every((number) => Number.isFinite(number) && number > 0))
     throw failure('InvalidInput', `job ${spec.name}: cpus, memoryBytes, diskBytes and deadlineSeconds must be above 0`);
   if (!spec.argv[0]) throw failure('InvalidInput', `job ${spec.name}: argv names no program`);
-  if (gpus > graphicsCards())
+  const cards = graphicsCards();
+  if (gpus > cards)
     throw failure(
       'InvalidInput',
-      `job ${spec.name}: this machine has ${graphicsCards()} GPUs (/dev/nvidia*), and the job needs ${gpus}: choose another compute profile`,
+      `job ${spec.name} needs ${gpus} GPUs, but this machine has ${cards || 'no GPU'} (/dev/nvidia*): choose another compute profile`,
     );
   if (spec.image !== undefined || spec.nodeSelector)
     throw failure('InvalidInput', `job ${spec.name}: local processes have no images and no nodes to select`);
