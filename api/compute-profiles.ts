@@ -143,7 +143,7 @@ export const computeRoutes = ({ records }: ApiDeps): readonly Route[] => [
     path: '/v1/projects/{project}/compute-profiles',
     operationId: 'offerProfiles',
     summary: 'Sets which compute profiles the project is offered; without this, the built-in ones',
-    action: 'compute.manage',
+    action: 'project.compute',
     body: z.strictObject({ profiles: z.array(nameSchema).max(PROFILES_LIMIT).refine(names.check, names.message) }),
     response: rowsOf(profileView),
     async handler({ principal, params: { project }, body: { profiles } }) {

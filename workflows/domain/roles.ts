@@ -53,6 +53,7 @@ export const grid = {
   'project.see': grant({ ...members, admin: 'yes' }),
   'project.create': grant({ admin: 'yes' }),
   'project.types': grant({ admin: 'yes' }),
+  'project.compute': grant({ admin: 'yes' }),
   'project.members': grant({ manager: 'yes', admin: 'yes' }),
   'project.policy': grant({ manager: 'yes', admin: 'yes' }),
   'audit.read': grant({ manager: 'yes', admin: 'yes' }),

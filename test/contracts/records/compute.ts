@@ -90,8 +90,8 @@ export const computeCases: readonly RecordsCase[] = [
         for (const pool of pools)
           for (const before of [[], ...pools.map((one) => [one])]) {
             const turns = await records.jobTurns('training', pool, before);
-            const isMine = [pool].every((one) => misfit(queued.needs, one) === undefined);
-            const isOthers = before.some((one) => misfit(queued.needs, one) === undefined);
+            const isMine: boolean = misfit(queued.needs, pool) === undefined;
+            const isOthers: boolean = before.some((one) => misfit(queued.needs, one) === undefined);
             const [turn] = turns.filter(({ project }) => project === scene.project);
             assert.deepEqual(turn?.needs, isMine && !isOthers ? queued.needs : undefined, `${id} in ${pool.name}`);
           }
