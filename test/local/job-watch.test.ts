@@ -90,7 +90,8 @@ it('starts a job once, with one token, however many workers watch, and goes on w
     await until('its row to go', async () => (await ground.records.job(job.name)) === undefined);
     expect(ground.begun).toEqual([job.name]);
     expect(ground.completed).toEqual([[0, 255, 7]]);
-    expect(await endOf(ground, job.workflowId)).toEqual({ status: 'succeeded', log: 'trained\n' });
+    const ran = { pool: 'local', reason: 'pool local is first in order and has free places' };
+    expect(await endOf(ground, job.workflowId)).toEqual({ status: 'succeeded', log: 'trained\n', ran });
     expect(await ground.records.tokens(job.name)).toEqual([
       expect.objectContaining({ revokedAt: expect.any(String) as unknown }),
     ]);
