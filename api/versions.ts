@@ -127,7 +127,9 @@ export const versionRoutes = (deps: RouteDeps): readonly Route[] => {
         const { version, counting, quorum, lapsed, undoUntil, closed, pending } = standing;
         const busy = pending?.commandId ?? null;
         const job = version.state === 'training' ? await jobNow(records, found, standing.attempt) : null;
-        return { body: { version, busy, job, approvals: counting, quorum, lapsed, undoUntil, closed, releases, waiting } };
+        return {
+          body: { version, busy, job, approvals: counting, quorum, lapsed, undoUntil, closed, releases, waiting },
+        };
       },
     }),
     route({

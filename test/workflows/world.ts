@@ -95,7 +95,7 @@ export async function openWorld(options: WorldOptions = {}) {
         ...{
           ...stores,
           cluster: cluster.port,
-          pool: testPool('local'),
+          pool: testPool('local', { gpus: 1 }),
           earlier: [],
           apiUrl: 'http://127.0.0.1:1',
           onWarn: () => undefined,
