@@ -85,7 +85,7 @@ export const samples: Record<string, readonly Sample[]> = {
       body: { cpus: 8, memoryBytes: 2 ** 34, diskBytes: 2 ** 34 },
     },
   ],
-  deleteComputeProfile: [{ action: 'compute.manage', path: '/v1/compute-profiles/cpu' }],
+  deleteComputeProfile: [{ action: 'compute.manage', path: '/v1/compute-profiles/large' }],
   listOfferedProfiles: [{ action: 'project.see', path: inProject('/compute-profiles') }],
   offerProfiles: [
     { action: 'project.compute', path: inProject('/compute-profiles'), body: { profiles: ['cpu', 'gpu'] } },
