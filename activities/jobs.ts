@@ -1,4 +1,6 @@
 // A job of a workflow: its token, its limits, and its end, classified once as final or passing.
+import type { ComputeProfile, Placement } from '../workflows/domain/compute.ts';
+import { profileBefore } from '../workflows/domain/compute.ts';
 import { systemName } from '../workflows/domain/names.ts';
 import { failure } from './failures.ts';
 import { storePath } from './place.ts';
@@ -6,8 +8,6 @@ import type { FinalJobReason, JobOutcome, JobSpec, PassingJobReason } from './po
 import type { AuditEntry, JobRow, Records } from './records.ts';
 import { newToken } from './tokens.ts';
 
-/** Maximum resources of a job, until projects can set them. Fits a small machine. */
-const RESOURCES = { cpus: 2, memoryBytes: 4 * 2 ** 30, diskBytes: 2 * 2 ** 30 } as const;
 /** Maximum size of a job's output file: the limit of a model (model-format.ts). */
 const OUTPUT_LIMIT = 512 * 2 ** 20;
 /**
@@ -19,7 +19,7 @@ const TOKEN_GRACE_SECONDS = 86_400;
 const MOST_KILLS = 3;
 
 /** A job's final result. */
-export type JobEnd =
+export type JobEnd = (
   | { readonly status: 'succeeded'; readonly log: string }
   | {
       readonly status: 'failed';
@@ -27,28 +27,51 @@ export type JobEnd =
       /** The reason, for people, with the last lines of the log. */
       readonly message: string;
       readonly log: string;
-    };
+    }
+) & {
+  /** The pool that it ran in last, and why there. Missing if it did not run, or ended before this field. */
+  readonly ran?: Pick<Placement, 'pool' | 'reason'>;
+};
 
 /** How often a job is started, for whatever reason: one that takes its machine down each time must not do so for ever. */
 export const MOST_STARTS = 20;
 
 /** What the cluster is given of a job. */
-export const specOf = ({ name, project, job }: JobRow, apiUrl: string): JobSpec => ({
-  ...{
-    name,
-    project,
-    argv: job.argv,
-    inputs: job.inputs,
-    lock: job.lock,
-    parameters: job.parameters,
-    compute: job.compute,
-  },
-  ...(job.lockOwner && { lockOwner: job.lockOwner }),
-  outputs: job.outputs.map(({ name, required }) => ({ name, required })),
-  resources: RESOURCES,
-  deadlineSeconds: job.deadlineSeconds,
-  data: { api: apiUrl, job: name },
+export function specOf({ name, project, job }: JobRow, apiUrl: string): JobSpec {
+  const { cpus, memoryBytes, diskBytes, gpus, image, nodeSelector, tolerations } = profileOf(job);
+  return {
+    ...{
+      name,
+      project,
+      argv: job.argv,
+      inputs: job.inputs,
+      lock: job.lock,
+      parameters: job.parameters,
+      compute: job.compute,
+    },
+    ...(job.lockOwner && { lockOwner: job.lockOwner }),
+    outputs: job.outputs.map(({ name, required }) => ({ name, required })),
+    resources: { cpus, memoryBytes, diskBytes, gpus },
+    ...(image !== undefined && { image }),
+    ...(nodeSelector && { nodeSelector }),
+    ...(tolerations && { tolerations }),
+    deadlineSeconds: job.deadlineSeconds,
+    data: { api: apiUrl, job: name },
+  };
+}
+
+const profileOf = (job: Pick<JobRow['job'], 'profile' | 'compute'>): ComputeProfile =>
+  job.profile ?? profileBefore(job.compute);
+
+/** The part of a job that follows from its profile. */
+export const limitsOf = (profile: ComputeProfile | undefined, deadlineSeconds: number) => ({
+  ...(profile && { profile }),
+  deadlineSeconds: Math.min(deadlineSeconds, profile?.deadlineSeconds ?? deadlineSeconds),
 });
+
+/** Where a job ran, for the record of its work; `undefined` if that is not known. */
+export const placementOf = (profile: ComputeProfile | undefined, { ran }: JobEnd): Placement | undefined =>
+  profile && ran && { profile, ...ran };
 
 type TokenOwner = Pick<JobRow, 'name' | 'workflowId' | 'job'>;
 
@@ -142,7 +165,8 @@ const isFinalReason = (reason: FinalJobReason | PassingJobReason): reason is Fin
 
 /** The failure for a job's end; `kept` says where its log is. */
 export function failureOf(end: Extract<JobEnd, { status: 'failed' }>, kept: string) {
-  return failure(end.type, kept ? `${end.message}\n${kept}` : end.message);
+  const where = end.ran && `it ran in ${end.ran.pool} (${end.ran.reason})`;
+  return failure(end.type, [end.message, where, kept].filter(Boolean).join('\n'));
 }
 
 export const jobName = (workflow: string): string => systemName(workflow);

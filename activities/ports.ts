@@ -1,4 +1,5 @@
 // The ports that activities and the API use. Each has an embedded adapter and real ones; test/contracts/ tests all of them.
+import type { Toleration } from '../workflows/domain/compute.ts';
 import type { LeftOut, Node, RemoteFile, Resolution, Source } from '../workflows/domain/import.ts';
 import type { Artifact, NamedArtifact } from '../workflows/domain/model.ts';
 import type { ArtifactUri, Digest, StorePath } from '../workflows/domain/names.ts';
@@ -83,8 +84,19 @@ export interface JobSpec {
   /** Who owns the packages (default: a project). The platform's environments are not shared with projects. */
   readonly lockOwner?: 'platform' | 'project';
   readonly parameters: Readonly<Record<string, unknown>>;
-  readonly compute: 'cpu' | 'gpu';
-  readonly resources: { readonly cpus: number; readonly memoryBytes: number; readonly diskBytes: number };
+  /** Name of the compute profile; part of what identifies a job. */
+  readonly compute: string;
+  readonly resources: {
+    readonly cpus: number;
+    readonly memoryBytes: number;
+    readonly diskBytes: number;
+    /** 0 by default. */
+    readonly gpus?: number;
+  };
+  /** Image of the program; by default the cluster's. This and the next two are only for clusters with images and nodes. */
+  readonly image?: string;
+  readonly nodeSelector?: Readonly<Record<string, string>>;
+  readonly tolerations?: readonly Toleration[];
   /** Time limit for the program itself, without fetching and uploading. */
   readonly deadlineSeconds: number;
   /** Where the wrapper fetches inputs and uploads outputs: the API's job resource. */

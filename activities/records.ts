@@ -8,7 +8,7 @@ import type { StartRecords } from './records/starts.ts';
 import type { VersionDecisionRecords, PointerDecisionRecords } from './records/decisions.ts';
 import type { ByteRecords } from './records/bytes.ts';
 import type { InstallationRecords } from './records/installation.ts';
-import type { JobRecords } from './records/jobs.ts';
+import type { ComputeRecords, JobRecords } from './records/jobs.ts';
 
 export type { AuditCheck, AuditEntry, AuditRow, Page, Projection } from './records/audit.ts';
 export type {
@@ -39,7 +39,16 @@ export type {
 } from './records/starts.ts';
 export type { DeliveryKey, TransitionEntry, VersionKey } from './records/decisions.ts';
 export { UNFILED_PAGE } from './records/decisions.ts';
-export type { Job, JobKind, JobRow, JobTurn, WaitingActivity } from './records/jobs.ts';
+export type {
+  Job,
+  JobKind,
+  JobRow,
+  JobTurn,
+  PoolRow,
+  QueuedJob,
+  WaitingActivity,
+  WatchedPool,
+} from './records/jobs.ts';
 export type { ByteFault, FileDigest } from './records/bytes.ts';
 export { CHUNK_BYTES, DIGEST_BYTES } from './records/bytes.ts';
 
@@ -65,6 +74,7 @@ export interface Records
     PointerDecisionRecords,
     ByteRecords,
     JobRecords,
+    ComputeRecords,
     InstallationRecords {
   /** The current time by the clock that stamps recorded times. Use it for comparisons with recorded times. */
   clock(): Promise<string>;

@@ -6,6 +6,7 @@ import { applicationSettingRoutes } from './application-settings.ts';
 import { keepingDigests } from '../activities/chunk-digests.ts';
 import { applicationRoutes } from './applications.ts';
 import { auditRoutes } from './audit.ts';
+import { computeRoutes } from './compute-profiles.ts';
 import { codeRoutes } from './code.ts';
 import { dataSetRoutes } from './data-sets.ts';
 import { createSendBytes } from './byte-stream.ts';
@@ -62,6 +63,7 @@ export function createApp(given: ApiDeps): Api {
       userRoutes,
       projectRoutes,
       typeRoutes,
+      computeRoutes,
       fileRoutes,
       dataSetRoutes,
       codeRoutes,

@@ -13,6 +13,12 @@ export const bodyExamples: Readonly<Record<string, unknown>> = {
   createProject: { project: 'vulnerability', types: ['code-vulnerability'], policy: { quorum: 2 } },
   setPolicy: { quorum: 2, undoWithinSeconds: 600, thresholds: { average_precision: 0.7 } },
   setMember: { roles: ['scientist'] },
+  putComputeProfile: {
+    ...{ cpus: 8, memoryBytes: 34359738368, diskBytes: 107374182400, gpus: 1, deadlineSeconds: 86400 },
+    nodeSelector: { accelerator: 'h200' },
+    pools: ['cloud'],
+  },
+  offerProfiles: { profiles: ['cpu', 'large-gpu'] },
   addTypes: { types: ['code-style'] },
   registerDataSet: {
     dataset: 'train-2026',

@@ -9,6 +9,7 @@ import { unknownName } from '../workflows/domain/known-names.ts';
 import type { Action } from '../workflows/domain/roles.ts';
 import { EVALUATION_SECONDS, LONGEST_EVALUATION_SECONDS, workflowId } from '../workflows/messages.ts';
 import { auditEntry } from './audit-entry.ts';
+import { offeredProfile } from './compute-profiles.ts';
 import type { RouteDeps } from './deps.ts';
 import { isGatewayError } from './gateway.ts';
 import { recordStart } from './once.ts';
@@ -34,6 +35,7 @@ const request = z.strictObject({
     .max(LONGEST_EVALUATION_SECONDS)
     .optional()
     .meta({ description: `Time limit of the evaluation in seconds; by default ${EVALUATION_SECONDS}` }),
+  compute: nameSchema.optional().meta({ description: 'Name of a compute profile; by default `cpu`' }),
 });
 type Given = z.output<typeof request>;
 
@@ -89,7 +91,8 @@ export const evaluationRoutes = (deps: RouteDeps): readonly Route[] => {
             `subject: ${version.submission} is ${version.state} and has no files in staging${version.state === 'validating' ? ' yet' : ''}: there is nothing to evaluate`,
           );
         await checkDataSet(records, project.project, body.dataset, roles.includes('manager'));
-        const { evaluation, model, dataset, subject, thresholds, deadlineSeconds } = body;
+        const { evaluation, model, dataset, subject, thresholds, deadlineSeconds, compute } = body;
+        await offeredProfile(records, project.project, { compute: compute ?? 'cpu', deadlineSeconds, where: '' });
         const wrong = Object.keys(thresholds ?? project.policy.thresholds)
           .map((name) => unknownName('metric', name))
           .find(Boolean);
@@ -104,6 +107,7 @@ export const evaluationRoutes = (deps: RouteDeps): readonly Route[] => {
           ...{ project: project.project, evaluation, model, actor: principal.name, dataset, subject },
           ...(thresholds !== undefined && { thresholds }),
           ...(deadlineSeconds !== undefined && { deadlineSeconds }),
+          ...(compute !== undefined && { compute }),
         };
         const id = workflowId.evaluation(input);
         await recordStart(

@@ -4,12 +4,14 @@ import type { CodeHost } from '../activities/ports.ts';
 import type { Project, Records } from '../activities/records.ts';
 import { lockMessage, lockProblems } from '../workflows/domain/lock.ts';
 import type { RunSpec } from '../workflows/domain/model.ts';
-import { LONGEST_RUN_SECONDS, newVersion } from '../workflows/domain/model.ts';
+import { LONGEST_RUN_SECONDS } from '../workflows/domain/compute.ts';
+import { newVersion } from '../workflows/domain/model.ts';
 import { subjectOf } from '../workflows/domain/names.ts';
 import type { Beginning } from '../workflows/messages.ts';
 import { workflowId } from '../workflows/messages.ts';
 import { auditEntry } from './audit-entry.ts';
 import { codeRepository } from './code.ts';
+import { offeredProfile } from './compute-profiles.ts';
 import type { ApiDeps } from './deps.ts';
 import { problem } from './problems.ts';
 import { recordStart } from './once.ts';
@@ -19,6 +21,8 @@ import { distinct, nameSchema, pathSchema, textSchema } from './schemas.ts';
 import { versionView } from './views.ts';
 
 const names = distinct<string>((name) => name, 'a data set');
+
+const RUN_SECONDS = 3_600;
 
 const run = z.strictObject({
   /** A commit id or a branch, resolved to a commit now. */
@@ -36,8 +40,9 @@ const run = z.strictObject({
     )
     .default({}),
   seed: z.int().min(0).max(4_294_967_295).default(0),
-  compute: z.enum(['cpu', 'gpu']).default('cpu'),
-  deadlineSeconds: z.int().min(1).max(LONGEST_RUN_SECONDS).default(3_600),
+  compute: nameSchema.default('cpu'),
+  /** By default an hour, or less if the profile allows less. */
+  deadlineSeconds: z.int().min(1).max(LONGEST_RUN_SECONDS).optional(),
 });
 
 export const submissionRoutes = ({ records, code, workflows, signer }: ApiDeps): readonly Route[] => [
@@ -100,6 +105,7 @@ async function runSpec(
   { project }: Project,
   given: z.output<typeof run>,
 ): Promise<RunSpec> {
+  const profile = await offeredProfile(records, project, { ...given, where: 'from.run.' });
   const repository = codeRepository(project);
   await code.ensure(repository);
   const commit = await code.resolve(repository, given.commit);
@@ -122,6 +128,7 @@ async function runSpec(
     if (found.kind !== 'training')
       throw problem(422, 'test-set', `from.run.data: "${name}" is a test set, which must not be used for training`);
   }
-  const { entrypoint, lock, data, parameters, seed, compute, deadlineSeconds } = given;
+  const { entrypoint, lock, data, parameters, seed, compute } = given;
+  const deadlineSeconds = given.deadlineSeconds ?? Math.min(RUN_SECONDS, profile.deadlineSeconds);
   return { code: { repository, commit }, entrypoint, lock, data, parameters, seed, compute, deadlineSeconds };
 }

@@ -4,9 +4,11 @@ import type { Records } from '../activities/records.ts';
 import { versionOrders } from '../activities/records.ts';
 import { lifecycleCommands } from '../workflows/domain/command.ts';
 import { transitions, versionStates } from '../workflows/domain/lifecycle.ts';
-import { subjectOf } from '../workflows/domain/names.ts';
+import { needsOf, profileBefore, waitReason, WATCHED_WITHIN_MS } from '../workflows/domain/compute.ts';
+import { subjectOf, systemName } from '../workflows/domain/names.ts';
 import { workflowId } from '../workflows/messages.ts';
 import { carryOut, commandAnswer, commandFields, lookUpCommand } from './commands.ts';
+import { offeredProfile } from './compute-profiles.ts';
 import type { RouteDeps } from './deps.ts';
 import { notFound } from './problems.ts';
 import { recordRefused } from './refusals.ts';
@@ -26,6 +28,7 @@ const command = z.strictObject({
       reason: textSchema(2_000),
       to: nameSchema,
       tags: z.array(nameSchema).max(20),
+      compute: nameSchema,
       release: releaseSchema,
     })
     .partial()
@@ -67,6 +70,8 @@ const shown = z.object({
   closed: z.boolean(),
   /** Its releases, and which of them were withdrawn. */
   releases: z.array(releaseView.pick({ release: true, state: true, releasedAt: true, withdrawn: true })).readonly(),
+  /** The job of the current training, from its request to its end. */
+  job: z.object({ state: z.enum(['queued', 'starting', 'running']), reason: z.string(), waits: z.string() }).nullable(),
   /** Failed steps that will be retried: what it waits for, and why. */
   waiting: z.array(waitingView).readonly(),
 });
@@ -121,7 +126,10 @@ export const versionRoutes = (deps: RouteDeps): readonly Route[] => {
         ]);
         const { version, counting, quorum, lapsed, undoUntil, closed, pending } = standing;
         const busy = pending?.commandId ?? null;
-        return { body: { version, busy, approvals: counting, quorum, lapsed, undoUntil, closed, releases, waiting } };
+        const job = version.state === 'training' ? await jobNow(records, found, standing.attempt) : null;
+        return {
+          body: { version, busy, job, approvals: counting, quorum, lapsed, undoUntil, closed, releases, waiting },
+        };
       },
     }),
     route({
@@ -156,15 +164,18 @@ export const versionRoutes = (deps: RouteDeps): readonly Route[] => {
       body: command,
       response: commandAnswer,
       statuses: [200, 202],
-      handler: ({ params, principal, roles, project, body, request }) =>
-        carryOut(deps, {
+      async handler({ params, principal, roles, project, body, request }) {
+        const { compute } = body.args;
+        if (compute !== undefined) await offeredProfile(records, project.project, { compute, where: 'args.' });
+        return carryOut(deps, {
           ...{ principal, roles, request, body },
           project: project.project,
           policyVersion: project.policy.version,
           workflowId: workflowId.modelLifecycle(params),
           subject: subjectOf(params),
           commands: addressOf(params),
-        }),
+        });
+      },
     }),
     route({
       method: 'get',
@@ -184,6 +195,18 @@ export const versionRoutes = (deps: RouteDeps): readonly Route[] => {
     }),
   ];
 };
+
+/** How the job of a training stands, and why it waits. */
+async function jobNow(records: Records, version: Ids, attempt: number) {
+  const { project, model, submission: id } = version;
+  const row = await records.job(systemName(workflowId.trainingRun({ project, model, submission: id, attempt })));
+  if (!row) return null;
+  const { state, reason, why, job } = row;
+  if (state !== 'queued') return { state, reason, waits: '' };
+  const needs = needsOf(job.profile ?? profileBefore(job.compute));
+  const waits = waitReason(needs, await records.pools(WATCHED_WITHIN_MS)) || why || 'for a free place';
+  return { state, reason, waits };
+}
 
 const addressOf = ({ project, model, submission: id }: Asked<typeof submission, unknown, unknown>['params']): string =>
   `/v1/projects/${project}/models/${model}/submissions/${id}/commands`;

@@ -10,6 +10,7 @@ import type {
   VersionSummary,
 } from '../activities/records.ts';
 import type { Outcome } from '../workflows/domain/command.ts';
+import type { ComputeProfile, Placement } from '../workflows/domain/compute.ts';
 import { versionStates } from '../workflows/domain/lifecycle.ts';
 import type {
   Application,
@@ -69,6 +70,24 @@ export const memberView = z.object({
   disabled: z.boolean(),
 }) satisfies z.ZodType<Shown<StandingMember>>;
 
+export const profileView = z.object({
+  ...{ name: text, cpus: z.number(), memoryBytes: z.number(), diskBytes: z.number(), gpus: z.number() },
+  deadlineSeconds: z.number(),
+  image: text.optional(),
+  nodeSelector: z.record(z.string(), z.string()).optional(),
+  tolerations: list(
+    z.object({
+      key: text,
+      operator: z.enum(['Exists', 'Equal']),
+      value: text.optional(),
+      effect: z.enum(['NoSchedule', 'PreferNoSchedule', 'NoExecute']).optional(),
+    }),
+  ).optional(),
+  pools: list(text).optional(),
+}) satisfies z.ZodType<ComputeProfile>;
+
+const placementView = z.object({ profile: profileView, pool: text, reason: text }) satisfies z.ZodType<Placement>;
+
 const runSpecView = z.object({
   code: z.object({ repository: text, commit: text }),
   entrypoint: text,
@@ -76,7 +95,7 @@ const runSpecView = z.object({
   data: list(text),
   parameters: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
   seed: z.number(),
-  compute: z.enum(['cpu', 'gpu']),
+  compute: text,
   deadlineSeconds: z.number(),
 });
 
@@ -88,6 +107,7 @@ const runView = z.object({
   outputs: list(fileView),
   metrics: numbers,
   log: fileView.nullable(),
+  placement: placementView.optional(),
   startedAt: text,
   endedAt: text,
 }) satisfies z.ZodType<Shown<RunRecord>>;
@@ -123,6 +143,7 @@ export const versionView = versionSummaryView.extend({
     z.object({
       ...{ commandId: text, name: text, actor: text, reason: text, report: textOrNull, at: text },
       policyVersion: z.number().optional(),
+      compute: text.optional(),
     }),
   ),
   detail: text,
@@ -141,6 +162,7 @@ export const evaluationView = z.object({
   report: fileView.nullable(),
   passed: z.boolean().nullable(),
   metrics: z.record(z.string(), z.number().nullable()),
+  placement: placementView.optional(),
   detail: text,
   updatedAt: text,
 }) satisfies z.ZodType<Shown<Evaluation>>;

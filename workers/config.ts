@@ -1,5 +1,6 @@
 // Typed configuration from the environment, for every program. All mistakes are reported together, without values: some are secret.
 import { readFileSync } from 'node:fs';
+import { poolsSchema, type PoolSetting } from './pools.ts';
 import { isSecret, schema, variableNames, type VariableName, type Variables } from './variables.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -16,8 +17,26 @@ export function workerConfig(environment: Environment = process.env): Config {
   return platformConfig(readVariables(environment, ['DATABASE_URL']).values);
 }
 
+/** The settings of one Kubernetes pool. */
+export const kubernetesOf = (kubernetes: Exclude<Config['kubernetes'], false>, { context }: PoolSetting) => ({
+  ...kubernetes,
+  place: { ...kubernetes.place, context: context ?? kubernetes.place.context },
+});
+
+/** The pools on Kubernetes, each with its name in reports and its settings. */
+export const kubernetesPools = ({ kubernetes, pools }: Config) =>
+  pools.flatMap((pool) => {
+    if (!kubernetes || pool.kind === 'local') return [];
+    const name = pools.length > 1 ? `Kubernetes (${pool.name})` : 'Kubernetes';
+    return [{ name, options: kubernetesOf(kubernetes, pool) }];
+  });
+
 /** The configuration that the variables select. A system that is not configured (an empty `databaseUrl`) is the embedded one. */
 export function platformConfig(v: Variables) {
+  const isKubernetes = v.OCDL_KUBERNETES_KUBECONFIG !== undefined || v.OCDL_KUBERNETES_IN_CLUSTER;
+  const pools: readonly PoolSetting[] = v.OCDL_POOLS ?? [
+    isKubernetes ? { name: 'kubernetes', kind: 'kubernetes' } : { name: 'local', kind: 'local' },
+  ];
   const tls = v.TEMPORAL_TLS || v.TEMPORAL_TLS_CA_FILE || v.TEMPORAL_TLS_CERT_FILE || v.TEMPORAL_API_KEY;
   return {
     home: v.OCDL_HOME,
@@ -103,7 +122,8 @@ export function platformConfig(v: Variables) {
           ? { username: v.OCDL_GIT_USERNAME, tokenFile: v.OCDL_GIT_TOKEN_FILE, caFile: v.OCDL_GIT_CA_FILE }
           : undefined,
     },
-    kubernetes: (v.OCDL_KUBERNETES_KUBECONFIG !== undefined || v.OCDL_KUBERNETES_IN_CLUSTER) && {
+    pools,
+    kubernetes: isKubernetes && {
       place: { kubeconfig: v.OCDL_KUBERNETES_KUBECONFIG, context: v.OCDL_KUBERNETES_CONTEXT },
       installation: v.OCDL_KUBERNETES_NAMESPACE_PREFIX,
       // Both must be set (`needs`).
@@ -234,6 +254,9 @@ function contradictions(given: Given): Mistake[] {
       'OCDL_KUBERNETES_KUBECONFIG',
       `must be set, or OCDL_KUBERNETES_IN_CLUSTER: ${ofKubernetes} has no effect without one of them`,
     ]);
+  const usesKubernetes = poolsSchema.safeParse(given['OCDL_POOLS']).data?.some(({ kind }) => kind === 'kubernetes');
+  if (usesKubernetes && !isInCluster && given['OCDL_KUBERNETES_KUBECONFIG'] === undefined)
+    found.push(['OCDL_KUBERNETES_KUBECONFIG', 'must be set: OCDL_POOLS has a pool on Kubernetes']);
   const forTls = ['OCDL_KAFKA_CA_FILE', 'OCDL_KAFKA_CERT_FILE'].find((name) => given[name] !== undefined);
   if (forTls !== undefined && given['OCDL_KAFKA_TLS'] !== 'true')
     found.push(['OCDL_KAFKA_TLS', `must be true because ${forTls} is set`]);

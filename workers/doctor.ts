@@ -8,7 +8,7 @@ import { SystemUnavailable } from '../activities/failures.ts';
 import { compare, pausedMessage } from '../activities/installation.ts';
 import { atLeast, oldestServer } from './server-version.ts';
 import { checkByteFaults } from './byte-faults.ts';
-import { platformConfig, readVariables, type Config } from './config.ts';
+import { kubernetesPools, platformConfig, readVariables, type Config } from './config.ts';
 import { foreignTo, look } from './look.ts';
 import {
   markedAreas,
@@ -42,7 +42,7 @@ export async function checkSystems(
   isTemporalGiven: boolean,
   limitMs = LIMIT_MS,
 ): Promise<readonly SystemState[]> {
-  const { databaseUrl, database, hdfs, alluxio, s3, kafka, git, kubernetes } = config;
+  const { databaseUrl, database, hdfs, alluxio, s3, kafka, git } = config;
   // Warnings are dropped: a check that fails reports the reason.
   const onWarn = (): void => undefined;
   const probes: readonly (readonly [name: string, probe: false | Probe])[] = [
@@ -99,11 +99,7 @@ export async function checkSystems(
           return kafka.brokers.join(', ');
         }),
     ],
-    [
-      'Kubernetes',
-      !!kubernetes &&
-        (async () => (await import('../activities/adapters/kubernetes/check.ts')).checkKubernetes(kubernetes)),
-    ],
+    ...kubernetesPools(config).map(({ name, options }) => [name, () => askKubernetes(options)] as const),
     [
       'Git remote',
       !!git &&
@@ -115,6 +111,10 @@ export async function checkSystems(
   ];
   return Promise.all(probes.flatMap(([name, probe]) => (probe ? [within(limitMs, name, probe)] : [])));
 }
+
+type KubernetesOptions = ReturnType<typeof kubernetesPools>[number]['options'];
+const askKubernetes = async (options: KubernetesOptions) =>
+  (await import('../activities/adapters/kubernetes/check.ts')).checkKubernetes(options);
 
 type Found = Required<Pick<SystemState, 'found' | 'warning'>>;
 

@@ -11,12 +11,14 @@ import { isFinal, messageOf } from '../activities/failures.ts';
 import type { JobEnd } from '../activities/jobs.ts';
 import { failedEnd, issueJobToken, MOST_STARTS, revokeJobTokens, sorted, specOf } from '../activities/jobs.ts';
 import type { ArtifactStore, Cluster, JobState } from '../activities/ports.ts';
-import type { JobRow, Records, WaitingActivity } from '../activities/records.ts';
+import type { JobRow, PoolRow, Records, WaitingActivity } from '../activities/records.ts';
 import { openResults } from '../activities/run-results.ts';
 
 export interface JobStepsDeps {
   readonly records: Records;
   readonly areas: ArtifactStore;
+  /** The pool that is watched, and its cluster. Workers with a pool of the same id watch the same jobs. */
+  readonly pool: PoolRow;
   readonly cluster: Cluster;
   readonly client: Pick<Client, 'activity' | 'workflow'>;
   /** Address of the API for the jobs' wrappers. */
@@ -36,7 +38,7 @@ const RESUMED_WITHIN_MS = 2 * 3_600_000;
 /** The log of an interrupted job is kept if its store answers within this time. */
 const LOG_WITHIN_MS = 5_000;
 
-export function createJobSteps({ records, areas, cluster, client, apiUrl, onWarn }: JobStepsDeps) {
+export function createJobSteps({ records, areas, pool, cluster, client, apiUrl, onWarn }: JobStepsDeps) {
   const results = openResults(areas);
   const beats = new Map<string, { readonly at: number; readonly details: string }>();
   /** Since when the workflow of a job does not run, although it is open in the record. */
@@ -47,7 +49,8 @@ export function createJobSteps({ records, areas, cluster, client, apiUrl, onWarn
   async function advance(row: JobRow, seen: JobState): Promise<void> {
     if (row.state === 'starting') return start(row);
     if (seen.phase === 'running' || seen.phase === 'waiting') {
-      await beat(row, seen.phase === 'waiting' ? { waits: seen.why } : seen.progress, RUNNING_BEAT_MS);
+      const progress = seen.phase === 'waiting' ? { waits: seen.why } : seen.progress;
+      await beat(row, { ...progress, ...ranOf(row) }, RUNNING_BEAT_MS);
       return;
     }
     const end = await records.step<JobEnd>(row.workflowId, 'ended');
@@ -85,12 +88,18 @@ export function createJobSteps({ records, areas, cluster, client, apiUrl, onWarn
 
   /** The order matters: the end is recorded before the job is removed, and the row goes last, so that all can be repeated. */
   async function finish(row: JobRow, end: JobEnd): Promise<void> {
-    await records.recordStep(row.workflowId, 'ended', end);
+    const ran = ranOf(row);
+    await records.recordStep(row.workflowId, 'ended', { ...end, ...(ran && { ran }) });
     await revokeJobTokens(records, row);
     await cluster.removeJob(row.name);
     // An activity that is tried again finds the recorded end.
     if (row.taskToken) await unlessGone(client.activity.complete(row.taskToken, undefined));
     await forget(row);
+  }
+
+  /** Where a job runs; `undefined` if an earlier version gave it its place. */
+  function ranOf({ reason }: JobRow): JobEnd['ran'] {
+    return reason === '' ? undefined : { pool: pool.name, reason };
   }
 
   /** Ends a job that nobody waits for any more, and keeps its log, because no later step does. */

@@ -2,14 +2,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../activities/failures.ts';
 import type { JobState } from '../activities/ports.ts';
-import type { JobKind, JobRow, JobTurn } from '../activities/records.ts';
+import type { JobRow, JobTurn, WatchedPool } from '../activities/records.ts';
+import { choiceOf, waitReason, WATCHED_WITHIN_MS } from '../workflows/domain/compute.ts';
 import { createJobSteps, type JobStepsDeps } from './job-steps.ts';
 
 export interface JobWatchDeps extends JobStepsDeps {
-  /** Name of the cluster: workers with the same one watch the same jobs. */
-  readonly pool: string;
-  /** How many jobs of each kind have a place at a time. */
-  readonly places: Readonly<Record<JobKind, number>>;
+  /** Names of the pools that come before this one: they take what they can first. */
+  readonly earlier: readonly string[];
 }
 
 /** Between looks at the queue: how long a job waits for its start. */
@@ -35,7 +34,7 @@ export function watchJobs(deps: JobWatchDeps): { stop(): Promise<void> } {
   const watching = (async () => {
     while (!stopping.signal.aborted) {
       await deps.records
-        .exclusively(`jobs ${deps.pool}`, (lost) =>
+        .exclusively(`jobs ${deps.pool.id}`, (lost) =>
           watch({ ...deps, onWarn }, AbortSignal.any([lost, stopping.signal])),
         )
         .catch((error: unknown) => onWarn(`jobs are not watched: ${messageOf(error)}; retrying`));
@@ -51,7 +50,7 @@ export function watchJobs(deps: JobWatchDeps): { stop(): Promise<void> } {
 }
 
 async function watch(deps: JobWatchDeps, signal: AbortSignal): Promise<void> {
-  const { records, cluster, pool, places, onWarn } = deps;
+  const { records, cluster, pool, earlier, onWarn } = deps;
   const steps = createJobSteps(deps);
   /** The latest state of each job that the cluster has reported since it was last asked for all. */
   const seen = new Map<string, JobState>();
@@ -62,6 +61,11 @@ async function watch(deps: JobWatchDeps, signal: AbortSignal): Promise<void> {
   const state = { askedAt: Date.now(), beatAt: 0 };
 
   const following = follow();
+  await records
+    .watchedPool(pool, POOL_LOST_MS)
+    .catch((error: unknown) => onWarn(`pool ${pool.name}: ${messageOf(error)}`));
+  // Those that come first may have begun to watch at the same moment.
+  if (earlier.length > 0) await pause(2 * LOOK_MS, signal);
   while (!signal.aborted) {
     await look().catch((error: unknown) => onWarn(`jobs cannot be looked at: ${messageOf(error)}; retrying`));
     await pause(LOOK_MS, signal);
@@ -85,7 +89,7 @@ async function watch(deps: JobWatchDeps, signal: AbortSignal): Promise<void> {
       seen.clear();
       state.askedAt = Date.now();
     }
-    const taken = await records.takenJobs(pool);
+    const taken = await records.takenJobs(pool.id);
     for (const row of [...taken, ...(await takePlaces(taken))])
       work(row.name, async () => {
         const known = seen.get(row.name) ?? (await cluster.jobState(row.name));
@@ -114,15 +118,24 @@ async function watch(deps: JobWatchDeps, signal: AbortSignal): Promise<void> {
   /** Gives the free places of each kind to queued jobs. */
   async function takePlaces(taken: readonly JobRow[]): Promise<readonly JobRow[]> {
     const got: JobRow[] = [];
-    for (const kind of ['training', 'evaluation'] as const)
-      for (let free = places[kind] - taken.filter((row) => row.kind === kind).length; free > 0; free--) {
-        const next = firstOf(await records.jobTurns(kind));
+    const before = await poolsBefore();
+    for (const kind of ['training', 'evaluation'] as const) {
+      const hasPlace = (one: WatchedPool): boolean => one.taken[kind] < one.places[kind];
+      for (let free = pool.places[kind] - taken.filter((row) => row.kind === kind).length; free > 0; free--) {
+        const next = firstOf(await records.jobTurns(kind, pool, before.filter(hasPlace)));
         if (!next) break;
         lastTurn.set(next.project, Date.now());
-        const row = await records.takeJob(next.name, pool);
+        const row = await records.takeJob(next.name, pool.id, choiceOf(next.needs, pool.name, earlier, before));
         if (row) got.push(row);
       }
+    }
     return got;
+  }
+
+  /** The pools before this one that somebody watches. */
+  async function poolsBefore(): Promise<readonly WatchedPool[]> {
+    if (earlier.length === 0) return [];
+    return (await records.pools(WATCHED_WITHIN_MS)).filter(({ rank }) => rank < pool.rank);
   }
 
   /** The project with the fewest jobs in places, then the one whose last turn is longest ago, then the oldest job. */
@@ -142,12 +155,15 @@ async function watch(deps: JobWatchDeps, signal: AbortSignal): Promise<void> {
       changed.delete(name);
       const found = seen.get(name);
       if (found === undefined || found.phase === 'missing' || known.has(name)) continue;
-      if ((await records.job(name))?.pool === pool) continue;
+      if ((await records.job(name))?.pool === pool.id) continue;
       work(name, () => cluster.removeJob(name));
     }
   }
 
   async function beatQueued(): Promise<void> {
+    const watched = await records.pools(WATCHED_WITHIN_MS);
+    // Of several pools, one is enough.
+    if (watched[0] && watched[0].id !== pool.id) return;
     for (let after: string | undefined; !signal.aborted;) {
       const page = await records.queuedJobs({ limit: PAGE, ...(after !== undefined && { after }) });
       for (let from = 0; from < page.length && !signal.aborted; from += AT_ONCE)
@@ -156,7 +172,7 @@ async function watch(deps: JobWatchDeps, signal: AbortSignal): Promise<void> {
             .slice(from, from + AT_ONCE)
             .map((activity) =>
               steps
-                .beat(activity, { waits: activity.why || 'for a free place' })
+                .beat(activity, { waits: waitReason(activity.needs, watched) || activity.why || 'for a free place' })
                 .catch((error: unknown) => onWarn(`queued job ${activity.name}: ${messageOf(error)}; retrying`)),
             ),
         );

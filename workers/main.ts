@@ -1,5 +1,4 @@
 // The worker process: runs the workflows and all activities.
-import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { Client } from '@temporalio/client';
 import { DefaultLogger, NativeConnection, Runtime, Worker, type LogLevel } from '@temporalio/worker';
@@ -9,13 +8,14 @@ import { ensureSearchAttributes } from './search-attributes.ts';
 import { taskQueues } from '../workflows/messages.ts';
 import { admitting, dataConverter, workflowBundle, workflowTime } from './bundle.ts';
 import { keepLinked } from './chainer.ts';
+import { openCompute } from './compute.ts';
 import { workerConfig } from './config.ts';
 import { watchJobs } from './job-watch.ts';
 import { belong } from './installation.ts';
 import { databaseOf, markedHome, markedNamespace, markedStores } from './marked-systems.ts';
 import { createLog, closeParentChannel, onEnd, refused, run, tellReady } from './process.ts';
-import { createJobWorkers, places } from './queues.ts';
-import { createActivities, openBus, openCompute, openSources, openStores, patiently } from './wiring.ts';
+import { createJobWorkers } from './queues.ts';
+import { createActivities, openBus, openSources, openStores, patiently } from './wiring.ts';
 
 /**
  * At shutdown, short activities have one second to finish; then all others are cancelled, and Temporal reschedules them on the
@@ -48,13 +48,13 @@ async function main(): Promise<void> {
   );
   const chainer = keepLinked({ records: stores.records, onWarn: (message) => log.warn(message) });
   await ensureSearchAttributes(connection, config.temporal.namespace);
-  const cluster = await openCompute({ ...config, log }, stores);
+  const compute = await openCompute({ ...config, log }, stores);
   const signer = await registeredSigner(join(config.home, 'keys'), stores.records);
   const activities = await createActivities({
     ...stores,
     signer,
     bus,
-    cluster,
+    cluster: compute.services,
     outside: openSources(config),
     onWarn: (message) => log.warn(message),
   });
@@ -76,17 +76,17 @@ async function main(): Promise<void> {
     createJobWorkers(common),
   ]).then((made) => made.flat());
 
-  const watch = watchJobs({
-    ...stores,
-    cluster,
-    // Jobs of local processes are lost with their machine; those on Kubernetes are found again by any worker.
-    ...(config.kubernetes
-      ? { pool: 'kubernetes', places: places.kubernetes }
-      : { pool: `local ${hostname()} ${config.home}`, places: places.local }),
-    client: new Client({ connection, namespace: config.temporal.namespace, dataConverter }),
-    apiUrl: config.apiUrl,
-    onWarn: (message) => log.warn(message),
-  });
+  const client = new Client({ connection, namespace: config.temporal.namespace, dataConverter });
+  const names = compute.pools.map(({ pool }) => pool.name);
+  const watches = compute.pools.map(({ pool, cluster }) =>
+    watchJobs({
+      ...stores,
+      ...{ pool, cluster, client },
+      earlier: names.slice(0, pool.rank),
+      apiUrl: config.apiUrl,
+      onWarn: (message) => log.warn(message),
+    }),
+  );
 
   const stop = (): void => {
     for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
@@ -97,9 +97,9 @@ async function main(): Promise<void> {
   log.info({ taskQueues }, 'ready');
   tellReady();
   const ends = await running;
-  await watch.stop();
+  await Promise.all(watches.map((watch) => watch.stop()));
   // Even if an activity did not stop in time: the jobs' processes must not outlive their worker.
-  await cluster.close();
+  await compute.close();
   for (const end of ends) if (end.status === 'rejected') throw end.reason;
   await belonging.stop();
   await bus.close();

@@ -3,12 +3,6 @@ import type { WorkerOptions } from '@temporalio/worker';
 import { Worker } from '@temporalio/worker';
 import { taskQueues } from '../workflows/messages.ts';
 
-/** Trainings and evaluations that run at a time; the rest wait in the record. Each uses one core of a small machine. */
-export const places = {
-  local: { training: 2, evaluation: 2 },
-  kubernetes: { training: 100, evaluation: 100 },
-} as const;
-
 /**
  * Concurrent activities in one worker process; the rest wait durably in the queue. Those of trainings and evaluations end
  * once their job is queued; only activities that earlier versions scheduled hold a slot until the job's end. Imports mostly

@@ -3,6 +3,7 @@ import { accessSync, constants, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 import { z } from 'zod';
+import { poolsSchema } from './pools.ts';
 
 const text = z.string();
 /** An absolute path; `~` is the user's home, even if no shell has expanded it. */
@@ -214,6 +215,13 @@ export const groups = {
       .optional()
       .describe("PEM of the CA of an HTTPS remote's certificate; by default the public CAs."),
   },
+  'Compute: pools': {
+    OCDL_POOLS: poolsSchema
+      .optional()
+      .describe(
+        'The pools that run jobs, in order, as JSON; by default one: the cluster of OCDL_KUBERNETES_KUBECONFIG, or else local processes.',
+      ),
+  },
   'Compute: Kubernetes': {
     OCDL_KUBERNETES_KUBECONFIG: file
       .optional()
@@ -301,6 +309,7 @@ export const schema = z.object({
   ...groups['Releases: S3'],
   ...groups['Events: Kafka'],
   ...groups['Code: Git'],
+  ...groups['Compute: pools'],
   ...groups['Compute: Kubernetes'],
   ...groups['Data from outside'],
 });

@@ -1,16 +1,12 @@
 // The composition root of the workers and of the API's stores: besides api/main.ts the only place that maps adapters to ports.
-import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createHash } from 'node:crypto';
 import { ApplicationFailure } from '@temporalio/common';
 import type { Logger } from 'pino';
 import { createGitHost, createGitRemote } from '../activities/adapters/git.ts';
 import { createLocalDisk } from '../activities/adapters/local-disk.ts';
 import { createLocalLog } from '../activities/adapters/local-log.ts';
-import { createLocalProcessCluster } from '../activities/adapters/local-process/cluster.ts';
 import { checkInstallation } from '../activities/adapters/postgres/check.ts';
 import { createPostgresRecords } from '../activities/adapters/postgres/records.ts';
 import { createArchives } from '../activities/adapters/sources/archives.ts';
@@ -19,7 +15,6 @@ import { createAcquisitionActivities } from '../activities/acquisition.ts';
 import { keepingDigests } from '../activities/chunk-digests.ts';
 import { createDeliveryActivities } from '../activities/delivery.ts';
 import { createEarlierActivities } from '../activities/earlier.ts';
-import { failure } from '../activities/failures.ts';
 import { createFeedbackActivities } from '../activities/feedback.ts';
 import { allBeating } from '../activities/heartbeat.ts';
 import { createLauncherActivities } from '../activities/launcher.ts';
@@ -29,9 +24,6 @@ import type { Records } from '../activities/records.ts';
 import { createReleaseActivities } from '../activities/release.ts';
 import { createRoverActivities } from '../activities/rover.ts';
 import type { Signer } from '../activities/signing.ts';
-import { createEnvironments } from '../activities/adapters/local-process/environments.ts';
-import { digestMismatch } from '../workflows/domain/digest-mismatch.ts';
-import type { Artifact } from '../workflows/domain/model.ts';
 import type { Admission } from './admission.ts';
 import type { Config } from './config.ts';
 import { foreign } from './installation.ts';
@@ -158,80 +150,6 @@ export async function patiently<T>(open: () => Promise<T>, onWarn: OnWarn): Prom
       onWarn(`${error instanceof Error ? error.message : String(error)}; retrying`);
       await sleep(AGAIN_AFTER_MS);
     }
-}
-
-/** Opens the compute: local processes, sandboxed unless the operator has disabled that. */
-export function openCluster(
-  given: Pick<Config, 'home' | 'cache'> &
-    Partial<Pick<Config, 'python' | 'environments' | 'jobsWithoutSandbox'>> & { readonly log: Logger },
-  { areas, releases }: Stores,
-): ReturnType<typeof createLocalProcessCluster> {
-  const { home, cache, python, environments, jobsWithoutSandbox, log } = given;
-  return createLocalProcessCluster({
-    home,
-    ...(jobsWithoutSandbox && { sandbox: 'if-possible' as const }),
-    capsule: join(checkout, 'deploy', 'capsule'),
-    checkout,
-    inferenceEntry: join(checkout, 'api', 'inference', 'main.ts'),
-    environment: createEnvironments({ home, cache: join(cache, 'environments'), python, ...environments }),
-    fetchFile: (artifact, destination, signal) => fetchFile({ areas, releases }, artifact, destination, signal),
-    onWarn: (message) => log.warn(message),
-  });
-}
-
-/** Opens the compute: jobs on Kubernetes if it is configured, otherwise as local processes; services as local processes. */
-export async function openCompute(
-  given: Parameters<typeof openCluster>[0] & Partial<Pick<Config, 'kubernetes'>>,
-  stores: Stores,
-): Promise<Cluster & { close(): Promise<void> }> {
-  const local = await openCluster(given, stores);
-  if (!given.kubernetes) return local;
-  const jobs = await systems.kubernetes(given.kubernetes, (message) => given.log.warn(message));
-  const close = async (): Promise<void> => {
-    await jobs.close();
-    await local.close();
-  };
-  return {
-    ...jobs,
-    startService: (spec, signal) => local.startService(spec, signal),
-    stopService: (name) => local.stopService(name),
-    close,
-  };
-}
-
-/** Copies stored bytes to a file and verifies their checksum. */
-async function fetchFile(
-  { areas, releases }: Pick<Stores, 'areas' | 'releases'>,
-  artifact: Artifact,
-  destination: string,
-  signal: AbortSignal,
-): Promise<void> {
-  const store = owns(releases, artifact) ? releases : areas;
-  const hash = createHash('sha256');
-  const source = await store.read(artifact.uri, { signal });
-  await pipeline(
-    source,
-    async function* (chunks: AsyncIterable<Uint8Array>) {
-      for await (const chunk of chunks) {
-        hash.update(chunk);
-        yield chunk;
-      }
-    },
-    createWriteStream(destination, { mode: 0o600 }),
-    { signal },
-  );
-  const sha256 = hash.digest('hex');
-  if (sha256 !== artifact.sha256)
-    throw failure('DigestMismatch', digestMismatch(artifact.uri, sha256, artifact.sha256));
-}
-
-function owns(store: ArtifactStore, { uri }: Artifact): boolean {
-  try {
-    store.path(uri);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /** Maximum entries of an archive, and maximum files of a folder on a private node: enough for a data set of small files. */

@@ -8,6 +8,7 @@ import {
 } from '@temporalio/workflow';
 import { begin, center, collecting, earlier, evaluating, provisioning } from './activities.ts';
 import type { Evaluation } from './domain/model.ts';
+import { placed } from './domain/compute.ts';
 import { explain } from './explain.ts';
 import { attributePairs, openFinding } from './found-by.ts';
 import type { EvaluationInput } from './messages.ts';
@@ -46,7 +47,9 @@ async function evaluate(input: EvaluationInput): Promise<Evaluation> {
 function show(result: Evaluation): void {
   const metrics = Object.entries(result.metrics).map(([name, value]) => `- ${name}: ${value ?? 'none'}`);
   const verdict = result.passed === null ? '' : result.passed ? ', above its thresholds' : ', below a threshold';
-  setCurrentDetails([`**${result.state}**${verdict} ${result.detail}`, ...metrics].join('\n'));
+  setCurrentDetails(
+    [`**${result.state}**${verdict} ${result.detail}`, ...placed(result.placement), ...metrics].join('\n'),
+  );
 }
 
 /** Evaluations that started before Records decided: they finish in this way, with today's checks. */

@@ -89,6 +89,8 @@ export interface EvaluationInput {
   readonly thresholds?: Readonly<Record<string, number>>;
   /** Time limit for the model; {@link EVALUATION_SECONDS} by default. */
   readonly deadlineSeconds?: number;
+  /** Name of a compute profile; `cpu` by default. */
+  readonly compute?: string;
 }
 
 /** An evaluation of a few thousand rows takes seconds; one that takes an hour hangs. */

@@ -6,6 +6,7 @@ import { lifecycleBefore } from './before/model-lifecycle.ts';
 import { runChild } from './children.ts';
 import { carryOutEffects } from './decisions.ts';
 import type { Version } from './domain/model.ts';
+import { specOfNext } from './domain/model.ts';
 import type { VersionStanding } from './domain/standing.ts';
 import { explain } from './explain.ts';
 import { openInbox } from './inbox.ts';
@@ -100,7 +101,7 @@ export async function modelLifecycle(input: LifecycleInput, carried?: Carried): 
     const { attempt } = standing;
     if (!('run' in input.beginning))
       return see(await center.advanceVersion({ revision, ended: 'there is no run to train' }));
-    const spec = input.beginning.run;
+    const spec = specOfNext(input.beginning.run, standing.version);
     return whileWorking(standing, async () => {
       const result = await runChild(trainingRun, {
         workflowId: workflowId.trainingRun({ project, model, submission, attempt }),

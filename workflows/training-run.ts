@@ -2,6 +2,7 @@
 import { isCancellation, patched, setCurrentDetails, upsertSearchAttributes } from '@temporalio/workflow';
 import { begin, collecting, provisioning, training } from './activities.ts';
 import type { RunRecord } from './domain/model.ts';
+import { placed } from './domain/compute.ts';
 import { explain } from './explain.ts';
 import { attributePairs, openFinding } from './found-by.ts';
 import type { TrainingRunInput } from './messages.ts';
@@ -28,7 +29,7 @@ export async function trainingRun(input: TrainingRunInput): Promise<{ run: RunRe
     show('training', `**training** ${input.model}: \`${input.spec.entrypoint}\` at ${input.spec.code.commit}`);
     const run = isDecided ? await trainAndCollect() : await training.trainModel({ ...input, provisioned });
     const metrics = Object.entries(run.metrics).map(([name, value]) => `- ${name}: ${value}`);
-    show('trained', ['**trained**', ...metrics].join('\n'));
+    show('trained', ['**trained**', ...placed(run.placement), ...metrics].join('\n'));
     return { run };
 
     async function trainAndCollect(): Promise<RunRecord> {

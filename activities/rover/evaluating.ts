@@ -1,5 +1,6 @@
 // Evaluations: resolve the exact bytes, run the model over the rows in the sandbox, and record the report.
 import { isZipped, LABELLED_ROWS, labelledRows } from '../../workflows/domain/labelled-rows.ts';
+import type { ComputeProfile } from '../../workflows/domain/compute.ts';
 import type { Evaluation, NamedArtifact, Version } from '../../workflows/domain/model.ts';
 import type { Digest, Location } from '../../workflows/domain/names.ts';
 import { stagingFolder } from '../../workflows/domain/names.ts';
@@ -7,7 +8,7 @@ import type { EvaluationInput } from '../../workflows/messages.ts';
 import { EVALUATION_SECONDS } from '../../workflows/messages.ts';
 import { failure } from '../failures.ts';
 import { beating, currentWorkflow, ofWorkflow } from '../heartbeat.ts';
-import { failureOf } from '../jobs.ts';
+import { failureOf, limitsOf, placementOf } from '../jobs.ts';
 import { mustHave } from '../model-center.ts';
 import type { ArtifactStore } from '../ports.ts';
 import type { Job, Records } from '../records.ts';
@@ -20,6 +21,8 @@ export interface PreparedEvaluation {
   readonly inputs: readonly NamedArtifact[];
   /** Destination of the report. */
   readonly report: Location;
+  /** The compute profile as it was then. Missing in evaluations from before profiles were recorded. */
+  readonly profile?: ComputeProfile;
 }
 
 type EvaluatingInput = EvaluationInput & { readonly prepared: PreparedEvaluation };
@@ -27,7 +30,7 @@ type EvaluatingInput = EvaluationInput & { readonly prepared: PreparedEvaluation
 /** The activities of evaluations. */
 export function createEvaluationActivities(
   { records, releases, platformLock }: { records: Records; releases: ArtifactStore; platformLock: string },
-  { results, onlyEarlier, runRecorded, untilEnded, endOfJob, outputOf, keepLog }: RecordedJobs,
+  { results, onlyEarlier, profileFor, runRecorded, untilEnded, endOfJob, outputOf, keepLog }: RecordedJobs,
 ) {
   return {
     /** Resolves the exact bytes for an evaluation: the model, the rows, and the live version to compare with. */
@@ -90,6 +93,7 @@ export function createEvaluationActivities(
   async function prepare(input: EvaluationInput, signal: AbortSignal): Promise<PreparedEvaluation> {
     const { project, model, actor, dataset, subject, evaluation } = input;
     await mustBeAsRecorded(input);
+    const profile = await profileFor(project, computeOf(input));
     const set = await mustHave(records.dataSet(project, dataset), `data set ${dataset} in project ${project}`);
     const rows = labelledRows(set.files);
     if (!rows)
@@ -121,7 +125,7 @@ export function createEvaluationActivities(
       : { area: 'private', project, user: actor, path: `${directory}/reports/${evaluation}.json` };
     const name = isZipped(rows) ? 'test.jsonl.gz' : 'test.jsonl';
     const baseline = version ? await liveVersion(version) : [];
-    return { digest: bytes.sha256, inputs: [...files, { ...rows, name }, ...baseline], report };
+    return { digest: bytes.sha256, inputs: [...files, { ...rows, name }, ...baseline], report, profile };
   }
 
   async function jobOf({ prepared, deadlineSeconds = EVALUATION_SECONDS, ...input }: EvaluatingInput): Promise<Job> {
@@ -135,8 +139,8 @@ export function createEvaluationActivities(
       lock: platformLock,
       lockOwner: 'platform',
       parameters: { thresholds, seed: 0 },
-      compute: 'cpu',
-      deadlineSeconds,
+      compute: computeOf(input),
+      ...limitsOf(prepared.profile, deadlineSeconds),
       log: logBeside(prepared.report),
     };
   }
@@ -147,7 +151,7 @@ export function createEvaluationActivities(
 
   async function collectReport(input: EvaluatingInput, signal: AbortSignal): Promise<Evaluation> {
     const { project, evaluation } = ofWorkflow('evaluation', 'project', 'evaluation');
-    const { digest, report: at } = input.prepared;
+    const { digest, report: at, profile } = input.prepared;
     const ended = await endOfJob();
     if (ended.status === 'failed') {
       throw failureOf(ended, await keepLog(logBeside(at), ended.log, signal));
@@ -155,8 +159,19 @@ export function createEvaluationActivities(
     const report = await outputOf(at, 'report.json', signal);
     const { passed, metrics } = readReport(await results.textOf(report, signal), digest);
     const row = await mustHave(records.evaluation(project, evaluation), `evaluation ${evaluation}`);
+    const placement = placementOf(profile, ended);
     return records.endEvaluation(
-      { ...row, digest, report, passed, metrics, state: 'done', detail: '', updatedAt: new Date().toISOString() },
+      {
+        ...row,
+        ...(placement && { placement }),
+        digest,
+        report,
+        passed,
+        metrics,
+        state: 'done',
+        detail: '',
+        updatedAt: new Date().toISOString(),
+      },
       { inStaging: at.area === 'staging' },
     );
   }
@@ -176,6 +191,8 @@ export function createEvaluationActivities(
     return [];
   }
 }
+
+const computeOf = ({ compute }: EvaluationInput): string => compute ?? 'cpu';
 
 /** Location of an evaluation's log: beside its report. */
 const logBeside = (report: Location): Location => ({

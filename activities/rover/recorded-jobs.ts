@@ -1,6 +1,7 @@
 // Jobs of trainings and evaluations: run once with a recorded end, and what later activities do with that end.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CompleteAsyncError, Context } from '@temporalio/activity';
+import { notOffered, type ComputeProfile } from '../../workflows/domain/compute.ts';
 import { digestMismatch } from '../../workflows/domain/digest-mismatch.ts';
 import type { NamedArtifact } from '../../workflows/domain/model.ts';
 import type { Location } from '../../workflows/domain/names.ts';
@@ -18,7 +19,7 @@ export type RecordedJobs = ReturnType<typeof createRecordedJobs>;
 export function createRecordedJobs({ records, areas }: { records: Records; areas: ArtifactStore }) {
   const results = openResults(areas);
 
-  return { results, onlyEarlier, runRecorded, untilEnded, endOfJob, outputOf, keepLog };
+  return { results, onlyEarlier, profileFor, runRecorded, untilEnded, endOfJob, outputOf, keepLog };
 
   /**
    * Accepts the input of a workflow from before its steps were recorded. Any other workflow without a recorded step is
@@ -27,6 +28,16 @@ export function createRecordedJobs({ records, areas }: { records: Records; areas
   async function onlyEarlier<Input>(input: Input): Promise<Input> {
     if ((await records.start(currentWorkflow()))?.broughtOver) return input;
     throw failure('NotAuthorized', `${currentWorkflow()} has prepared nothing: there is nothing to run`);
+  }
+
+  /** The compute profile that this work was prepared with; before that, the profile that the project is offered now. */
+  async function profileFor(project: string, name: string): Promise<ComputeProfile> {
+    const prepared = await records.step<{ readonly profile?: ComputeProfile }>(currentWorkflow(), 'prepared');
+    if (prepared?.profile?.name === name) return prepared.profile;
+    const offered = await records.offeredProfiles(project);
+    const found = offered.find((profile) => profile.name === name);
+    if (!found) throw failure('InvalidInput', notOffered(name, project, offered));
+    return found;
   }
 
   /**

@@ -1,12 +1,13 @@
 // Trainings: resolve the inputs of a run, train in the sandbox, and record the outputs.
 import { createHash } from 'node:crypto';
+import type { ComputeProfile } from '../../workflows/domain/compute.ts';
 import type { NamedArtifact, RunRecord } from '../../workflows/domain/model.ts';
 import type { Digest, Location } from '../../workflows/domain/names.ts';
 import type { TrainingRunInput } from '../../workflows/messages.ts';
 import { failure } from '../failures.ts';
 import { beating, currentWorkflow, ofWorkflow } from '../heartbeat.ts';
 import { sharedName } from '../input-names.ts';
-import { failureOf } from '../jobs.ts';
+import { failureOf, limitsOf, placementOf } from '../jobs.ts';
 import { mustHave } from '../model-center.ts';
 import { storePath } from '../place.ts';
 import type { ArtifactStore, CodeHost } from '../ports.ts';
@@ -21,6 +22,8 @@ export interface ProvisionedRun {
   /** SHA-256 of the environment's lock. */
   readonly environment: Digest;
   readonly startedAt: string;
+  /** The compute profile as it was then. Missing in runs from before profiles were recorded. */
+  readonly profile?: ComputeProfile;
 }
 
 type TrainingInput = TrainingRunInput & { readonly provisioned: ProvisionedRun };
@@ -28,7 +31,7 @@ type TrainingInput = TrainingRunInput & { readonly provisioned: ProvisionedRun }
 /** The activities of training runs. */
 export function createTrainingActivities(
   { records, areas, code }: { records: Records; areas: ArtifactStore; code: CodeHost },
-  { results, onlyEarlier, runRecorded, untilEnded, endOfJob, outputOf, keepLog }: RecordedJobs,
+  { results, onlyEarlier, profileFor, runRecorded, untilEnded, endOfJob, outputOf, keepLog }: RecordedJobs,
 ) {
   return {
     /** Resolves all inputs of a run to bytes with digests: commit, environment lock, data. */
@@ -68,6 +71,7 @@ export function createTrainingActivities(
   async function provision(input: TrainingRunInput, signal: AbortSignal): Promise<ProvisionedRun> {
     const { project, submission, attempt, author, spec } = input;
     const { repository, commit } = spec.code;
+    const profile = await profileFor(project, spec.compute);
     const lock = await readLock(input);
     if (!(await code.read(repository, commit, spec.entrypoint)))
       throw failure('InvalidInput', `${spec.entrypoint} is not in ${repository} at ${commit}`);
@@ -92,6 +96,7 @@ export function createTrainingActivities(
       code: { ...archived, name: 'code.tar' },
       environment: digestOf(lock),
       startedAt: new Date().toISOString(),
+      profile,
     };
   }
 
@@ -104,7 +109,7 @@ export function createTrainingActivities(
       lock: await readLock(input),
       parameters: { ...spec.parameters, seed: spec.seed },
       compute: spec.compute,
-      deadlineSeconds: spec.deadlineSeconds,
+      ...limitsOf(provisioned.profile, spec.deadlineSeconds),
       log: inRun(input, 'log.txt'),
     };
   }
@@ -129,6 +134,7 @@ export function createTrainingActivities(
     const figures = await outputOf(inRun(input, METRICS), METRICS, signal);
     const { metrics, notes } = readMetrics(await results.textOf(figures, signal));
     const kept = await results.keep(at, [ended.log.trimEnd(), ...notes, ''].join('\n'), signal);
+    const placement = placementOf(provisioned.profile, ended);
     const run: RunRecord = {
       attempt,
       spec,
@@ -137,6 +143,7 @@ export function createTrainingActivities(
       outputs: [...outputs, figures],
       metrics,
       log: { ...kept, name: 'log.txt' },
+      ...(placement && { placement }),
       startedAt: provisioned.startedAt,
       endedAt: new Date().toISOString(),
     };

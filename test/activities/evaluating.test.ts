@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { createRoverActivities } from '../../activities/rover.ts';
 import { isFailure } from '../../activities/failures.ts';
 import { once } from '../../activities/model-center.ts';
+import { builtInProfiles } from '../../workflows/domain/compute.ts';
 import { inActivity } from './activity.ts';
 
 const digest = 'd'.repeat(64);
@@ -55,6 +56,7 @@ function evaluatingOf(given: Given = {}) {
     livePointer: async (application: string) => ({ release: live[application]?.release ?? null }),
     release: async (id: string) => releaseRow(Object.values(live).find((one) => one.release === id)?.digest ?? former),
     project: async () => ({ policy: { thresholds: { f1: 0.9 } } }),
+    offeredProfiles: async () => builtInProfiles,
     recordStep: async (id: string, step: string, value: object) => void (steps[`${id} ${step}`] = value),
     step: async (id: string, step: string) => steps[`${id} ${step}`],
     async queueJob(row: { workflowId: string; job: (typeof seen.jobs)[number] }) {

@@ -24,7 +24,7 @@ const spec: JobSpec = {
   lockOwner: 'platform',
   parameters: { seed: 1 },
   compute: 'gpu',
-  resources: { cpus: 1.5, memoryBytes: 512 * MIB, diskBytes: 64 * MIB },
+  resources: { cpus: 1.5, memoryBytes: 512 * MIB, diskBytes: 64 * MIB, gpus: 1 },
   deadlineSeconds: 60,
   data: { api: 'http://127.0.0.1:8470', job: 'train-1' },
 };
@@ -143,6 +143,31 @@ describe('the Job of a job', () => {
     });
   });
 
+  test('has the GPUs, the nodes and, for the program alone, the image of its compute profile', () => {
+    const image = `registry.example/torch@sha256:${'a'.repeat(64)}`;
+    const placed = {
+      nodeSelector: { accelerator: 'h200' },
+      tolerations: [{ key: 'nvidia.com/gpu', operator: 'Exists', effect: 'NoSchedule' }],
+    } as const;
+    const plain = jobManifest(spec, setting, 's');
+    const { spec: pod } = plain.spec.template;
+    const [program] = pod.containers;
+    const resources = same({ ...own, 'nvidia.com/gpu': '4' });
+    const large = { ...spec, ...placed, image, resources: { ...spec.resources, gpus: 4 } };
+    expect(jobManifest(large, setting, 's')).toEqual({
+      ...plain,
+      spec: {
+        ...plain.spec,
+        template: {
+          ...plain.spec.template,
+          spec: { ...pod, ...placed, containers: [{ ...program, image, resources }] },
+        },
+      },
+    });
+    const none = { ...spec, resources: { ...spec.resources, gpus: 0 } };
+    expect(jobManifest(none, setting, 's').spec.template.spec.containers[0]?.resources).toEqual(same(own));
+  });
+
   test('has a Secret of its own with the token and the description', () => {
     const secret = secretManifest(spec, setting, { secret: 'the-secret', uid: 'uid-1', token: 'token-1' });
     expect(secret).toEqual({
@@ -183,7 +208,8 @@ describe('the Job of a job', () => {
       privileged: true,
       serviceAccountName: 'admin',
       nodeName: 'n',
-      image: 'x',
+      hostNetwork: true,
+      volumes: [{ name: 'host', hostPath: { path: '/' } }],
     };
     expect(jobManifest(widened, setting, 's')).toEqual(jobManifest(spec, setting, 's'));
   });

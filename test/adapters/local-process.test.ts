@@ -544,7 +544,10 @@ describe('without a sandbox', () => {
   (hasNoGpu ? test : test.skip)('a GPU job on a machine without one is refused', async () => {
     const harness = await openLocalCluster({ sandbox: 'none' });
     try {
-      const spec = pythonJob(harness.api, { code: 'pass', compute: 'gpu' });
+      const spec = pythonJob(harness.api, {
+        code: 'pass',
+        resources: { cpus: 1, memoryBytes: 2 ** 29, diskBytes: 2 ** 26, gpus: 65 },
+      });
       await assert.rejects(runJob(harness, spec), /no GPU/);
     } finally {
       await harness.close();

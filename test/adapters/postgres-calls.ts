@@ -1,7 +1,8 @@
 // Every call of Records once, with its prerequisites, for tests that disturb each call.
 import type { Records } from '../../activities/records.ts';
 import { defaultPolicy } from '../../workflows/domain/model.ts';
-import { queuedJob } from '../contracts/records/jobs.ts';
+import { profileOf } from '../contracts/records/compute.ts';
+import { queuedJob, testPool } from '../contracts/records/jobs.ts';
 import * as set from '../contracts/records/scene.ts';
 import { decisionReads, decisionWrites } from './postgres-decision-calls.ts';
 import type { Prepare } from './postgres-material.ts';
@@ -32,11 +33,26 @@ const writes = {
   },
   takeJob: async (direct, scene) => {
     await direct.queueJob(queuedJob(scene));
-    return (records) => records.takeJob(queuedJob(scene).name, 'one');
+    return (records) => records.takeJob(queuedJob(scene).name, 'one', 'it is free');
   },
   watchedPool: async (direct, scene) => {
     await direct.queueJob(queuedJob(scene));
-    return (records) => records.watchedPool(scene.project, 3_600_000);
+    return (records) => records.watchedPool(testPool(scene.project), 3_600_000);
+  },
+  putComputeProfile: async (_, scene) => {
+    const audit = scene.entry();
+    return (records) => records.putComputeProfile(profileOf(scene), audit);
+  },
+  deleteComputeProfile: async (direct, scene) => {
+    await direct.putComputeProfile(profileOf(scene), scene.entry());
+    const audit = scene.entry();
+    return (records) => records.deleteComputeProfile(profileOf(scene).name, audit);
+  },
+  offerProfiles: async (direct, scene) => {
+    await set.setProject(direct, scene);
+    await direct.putComputeProfile(profileOf(scene), scene.entry());
+    const audit = scene.entry();
+    return (records) => records.offerProfiles(scene.project, [profileOf(scene).name], audit);
   },
   endJob: async (direct, scene) => {
     await direct.queueJob(queuedJob(scene));
@@ -233,12 +249,25 @@ const reads = {
   },
   jobTurns: async (direct, scene) => {
     await direct.queueJob(queuedJob(scene));
-    return async (records) => (await records.jobTurns('training')).filter(({ project }) => project === scene.project);
+    return async (records) =>
+      (await records.jobTurns('training', testPool('one'), [])).filter(({ project }) => project === scene.project);
+  },
+  pools: async (direct, scene) => {
+    await direct.watchedPool(testPool(scene.project), 3_600_000);
+    return async (records) => (await records.pools(3_600_000)).filter(({ id }) => id === scene.project);
+  },
+  computeProfiles: async (direct, scene) => {
+    await direct.putComputeProfile(profileOf(scene), scene.entry());
+    return async (records) => (await records.computeProfiles()).filter(({ name }) => name === profileOf(scene).name);
+  },
+  offeredProfiles: async (direct, scene) => {
+    await set.setProject(direct, scene);
+    return (records) => records.offeredProfiles(scene.project);
   },
   takenJobs: async (direct, scene) => {
     const { name } = queuedJob(scene);
     await direct.queueJob(queuedJob(scene));
-    await direct.takeJob(name, 'one');
+    await direct.takeJob(name, 'one', 'it is free');
     return async (records) => (await records.takenJobs('one')).filter((row) => row.name === name);
   },
   queuedJobs: async (direct, scene) => {

@@ -31,7 +31,15 @@ function lettersOf(caller: string, isGlobal: boolean): string {
 /** The expected result: access, 403, or 404 for hidden resources. */
 function verdict(sample: Sample, caller: string): 'in' | 403 | 404 {
   const isGlobal = [
-    ...['users.manage', 'project.create', 'platform.see', 'platform.operate', 'token.own', 'job.data'],
+    ...[
+      'users.manage',
+      'compute.manage',
+      'project.create',
+      'platform.see',
+      'platform.operate',
+      'token.own',
+      'job.data',
+    ],
   ].includes(sample.action);
   // Also who has no role anywhere manages their own tokens.
   if (sample.action === 'token.own') return caller in people ? 'in' : 403;

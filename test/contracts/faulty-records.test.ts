@@ -11,12 +11,14 @@ import type { Delivery, Release } from '../../workflows/domain/model.ts';
 import type { RecordsFault } from './faulty/command-faults.ts';
 import { correctionFaults } from './faulty/record-corrections.ts';
 import { commandFaults } from './faulty/command-faults.ts';
+import { computeFaults } from './faulty/compute-faults.ts';
 import { decisionFaults } from './faulty/decision-faults.ts';
 import { createScene, recordsCases } from './records.ts';
 
 const faults: readonly RecordsFault[] = [
   ...commandFaults,
   ...decisionFaults,
+  ...computeFaults,
   {
     fault: 'the last installation that claims the records becomes their owner',
     seenBy: 'the first installation that claims the records keeps them',

@@ -2,6 +2,7 @@
 import type { Records } from '../../activities/records.ts';
 import { dataSetCases } from './records/data-sets.ts';
 import { byteCases } from './records/bytes.ts';
+import { computeCases } from './records/compute.ts';
 import { approvalCases } from './records/approvals.ts';
 import { commandCases } from './records/commands.ts';
 import { decisionCases } from './records/decisions.ts';
@@ -32,6 +33,7 @@ export const recordsCases: readonly RecordsCase[] = [
   ...importCases,
   ...byteCases,
   ...jobCases,
+  ...computeCases,
   ...[
     ...startCases,
     ...commandCases,

@@ -10,10 +10,11 @@ import { createSigner } from '../../activities/signing.ts';
 import { admitting, dataConverter, workflowTime } from '../../workers/bundle.ts';
 import type { Config } from '../../workers/config.ts';
 import { watchJobs } from '../../workers/job-watch.ts';
-import { createJobWorkers, places } from '../../workers/queues.ts';
+import { createJobWorkers } from '../../workers/queues.ts';
 import type { Stores } from '../../workers/wiring.ts';
 import { createActivities } from '../../workers/wiring.ts';
 import { taskQueues } from '../../workflows/messages.ts';
+import { testPool } from '../contracts/records/jobs.ts';
 import { scriptedCluster } from './cluster.ts';
 
 /** Makes the workers of all queues and the watcher of jobs; they do not run yet. */
@@ -59,8 +60,8 @@ export async function createWorkers(deps: {
         ...stores,
         records,
         cluster,
-        places: places.local,
-        pool: 'local',
+        pool: testPool('local'),
+        earlier: [],
         apiUrl: config.apiUrl,
         onWarn: () => undefined,
       },

@@ -4,7 +4,8 @@ import { homedir, tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { apiConfig } from '../../api/config.ts';
 import { readSettings, withoutSystems } from '../../deploy/local/settings.ts';
-import { workerConfig, type Environment } from '../../workers/config.ts';
+import { kubernetesPools, workerConfig, type Environment } from '../../workers/config.ts';
+import { places, poolRows } from '../../workers/pools.ts';
 import { readReference } from '../../workers/reference.ts';
 import { isSecret, schema, variableNames } from '../../workers/variables.ts';
 
@@ -240,6 +241,52 @@ test('Kubernetes is selected by a kubeconfig or by the platform’s own cluster,
   ).toEqual([
     'OCDL_KUBERNETES_DATA_RANGES: must be address ranges such as 10.1.2.0/24, separated by commas',
     'OCDL_KUBERNETES_KUBECONFIG: must not be set together with OCDL_KUBERNETES_IN_CLUSTER: remove one',
+  ]);
+});
+
+test('pools have an order, and by default there is the one that is configured', () => {
+  const kubeconfig = holding('kubeconfig', 'apiVersion: v1');
+  const own = {
+    ...{ OCDL_KUBERNETES_IMAGE: 'registry.example/ocdl-capsule:1', OCDL_KUBERNETES_DATA_URL: 'https://10.1.2.3:8470' },
+    ...{ OCDL_KUBERNETES_KUBECONFIG: kubeconfig, OCDL_KUBERNETES_CONTEXT: 'lab' },
+  };
+  const rows = (given: Record<string, string>) =>
+    poolRows(workerConfig({ ...database, ...given }).pools, { name: 'host /home', gpus: 1 });
+  const local = { id: 'local host /home', name: 'local', kind: 'local', rank: 0, gpus: 1, places: places.local };
+  expect(rows({})).toEqual([local]);
+  const cluster = { kind: 'kubernetes', places: places.kubernetes, gpus: 64 };
+  expect(rows(own)).toEqual([{ ...cluster, id: 'kubernetes', name: 'kubernetes', rank: 0 }]);
+  const pools = [
+    { name: 'cloud', kind: 'kubernetes', context: 'eu', gpus: 8, places: { training: 3, evaluation: 0 } },
+    { name: 'local', kind: 'local' },
+    { name: 'onprem', kind: 'kubernetes' },
+  ];
+  const several = { ...own, OCDL_POOLS: JSON.stringify(pools) };
+  expect(rows(several)).toEqual([
+    { ...pools[0], context: undefined, id: 'cloud', rank: 0 },
+    { ...local, rank: 1 },
+    { ...cluster, id: 'onprem', name: 'onprem', rank: 2 },
+  ]);
+  const found = kubernetesPools(workerConfig({ ...database, ...several }));
+  expect(found.map(({ name, options }) => [name, options.place.context])).toEqual([
+    ['Kubernetes (cloud)', 'eu'],
+    ['Kubernetes (onprem)', 'lab'],
+  ]);
+  const twice = (one: object) => JSON.stringify([one, { ...one, name: 'other' }]);
+  for (const [OCDL_POOLS, what] of [
+    ['[', 'must be a JSON list of pools'],
+    [JSON.stringify([{ name: 'A', kind: 'local' }]), 'a name has lower-case letters'],
+    [JSON.stringify([{ name: 'a', kind: 'local', context: 'x' }]), 'a local pool has no context'],
+    [JSON.stringify([{ name: 'a', kind: 'local', privileged: true }]), 'Unrecognized key: "privileged"'],
+    [twice({ name: 'a', kind: 'local' }), 'two pools are on the same cluster'],
+    [twice({ name: 'a', kind: 'kubernetes', context: 'x' }), 'two pools are on the same cluster'],
+  ] as const)
+    expect([OCDL_POOLS, mistakes({ ...own, OCDL_POOLS })]).toEqual([
+      OCDL_POOLS,
+      [expect.stringContaining(`OCDL_POOLS: ${what}`)],
+    ]);
+  expect(mistakes({ OCDL_POOLS: JSON.stringify([{ name: 'a', kind: 'kubernetes' }]) })).toEqual([
+    'OCDL_KUBERNETES_KUBECONFIG: must be set: OCDL_POOLS has a pool on Kubernetes',
   ]);
 });
 

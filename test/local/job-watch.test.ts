@@ -6,7 +6,7 @@ import type { JobOutcome } from '../../activities/ports.ts';
 import type { Records } from '../../activities/records.ts';
 import { watchJobs, type JobWatchDeps } from '../../workers/job-watch.ts';
 import { jobsOf } from '../contracts/run-job.ts';
-import { queuedJob } from '../contracts/records/jobs.ts';
+import { queuedJob, testPool } from '../contracts/records/jobs.ts';
 import { createScene } from '../contracts/records.ts';
 import { freshDatabase } from '../servers.ts';
 import { until } from '../workflows/until.ts';
@@ -58,7 +58,8 @@ async function openGround(places = { training: 2, evaluation: 2 }) {
   };
   const watch = (own: Records = records) =>
     watchJobs({
-      ...{ records: own, cluster: jobs, client, places, pool: 'one', apiUrl: '', onWarn: () => undefined },
+      ...{ records: own, cluster: jobs, client, pool: testPool('one', { places }), earlier: [] },
+      ...{ apiUrl: '', onWarn: () => undefined },
       areas: { write: async (path: string) => void kept.push(path) },
     } as unknown as JobWatchDeps);
   return { records, begun, stopped, ends, jobs, temporal, completed, cancelled, kept, watch };
@@ -89,7 +90,8 @@ it('starts a job once, with one token, however many workers watch, and goes on w
     await until('its row to go', async () => (await ground.records.job(job.name)) === undefined);
     expect(ground.begun).toEqual([job.name]);
     expect(ground.completed).toEqual([[0, 255, 7]]);
-    expect(await endOf(ground, job.workflowId)).toEqual({ status: 'succeeded', log: 'trained\n' });
+    const ran = { pool: 'local', reason: 'pool local is first in order and has free places' };
+    expect(await endOf(ground, job.workflowId)).toEqual({ status: 'succeeded', log: 'trained\n', ran });
     expect(await ground.records.tokens(job.name)).toEqual([
       expect.objectContaining({ revokedAt: expect.any(String) as unknown }),
     ]);

@@ -1,7 +1,7 @@
 // Long jobs do not block others: evaluations overtake trainings, one project's trainings overtake another's backlog, hanging jobs can be cancelled.
 import type { TrainingRunInput } from '../../workflows/messages.ts';
 import { taskQueues, workflowId } from '../../workflows/messages.ts';
-import { places } from '../../workers/queues.ts';
+import { places } from '../../workers/pools.ts';
 import { auditEntry } from './passage.ts';
 import { until } from './until.ts';
 import type { World } from './world.ts';

@@ -1,5 +1,6 @@
 // Training in a lifecycle: failed and retried, withdrawn during the training, cancelled in Temporal.
 import { jest } from '@jest/globals';
+import { profileBefore } from '../../workflows/domain/compute.ts';
 import { until } from './until.ts';
 import type { World } from './world.ts';
 import { openWorld } from './world.ts';
@@ -23,9 +24,16 @@ it('fails, is retried as the next attempt, and becomes new', async () => {
   expect(await world.give('rf-1', 'mia', 'retry')).toMatchObject({ status: 'refused', reason: 'not-authorized' });
   expect(await world.give('rf-1', 'sam', 'submit')).toMatchObject({ status: 'refused', reason: 'wrong-state' });
   world.script.train = 'succeed';
-  expect(await world.give('rf-1', 'sam', 'retry')).toMatchObject({ status: 'done' });
+  // One word moves the run to a GPU.
+  expect(await world.give('rf-1', 'sam', 'retry', { compute: 'gpu' })).toMatchObject({ status: 'done' });
   const trained = await world.untilState('rf-1', 'trained');
   expect(trained).toMatchObject({ detail: '', run: { attempt: 2, metrics: { oob_f1: 0.5 } } });
+  expect(trained.run?.spec.compute).toBe('gpu');
+  expect(trained.run?.placement).toEqual({
+    profile: profileBefore('gpu'),
+    ...{ pool: 'local', reason: 'pool local is first in order and has free places' },
+  });
+  expect(failed.detail).toContain('it ran in local (pool local is first in order and has free places)');
   expect(trained.run?.outputs.map(({ name }) => name)).toEqual([
     'model.onnx',
     'model.json',

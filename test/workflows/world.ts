@@ -11,13 +11,14 @@ import { createSigner } from '../../activities/signing.ts';
 import { createWorkflowGateway } from '../../api/temporal.ts';
 import { admitting, dataConverter, workflowBundle, workflowTime } from '../../workers/bundle.ts';
 import { watchJobs } from '../../workers/job-watch.ts';
-import { createJobWorkers, places } from '../../workers/queues.ts';
+import { createJobWorkers } from '../../workers/queues.ts';
 import { createActivities, openBus, openStores } from '../../workers/wiring.ts';
 import type { Policy } from '../../workflows/domain/model.ts';
 import { defaultPolicy } from '../../workflows/domain/model.ts';
 import { storePath } from '../../workflows/domain/names.ts';
 import type { Beginning } from '../../workflows/messages.ts';
 import { taskQueues, wake } from '../../workflows/messages.ts';
+import { testPool } from '../contracts/records/jobs.ts';
 import { freshDatabase, temporalServer } from '../servers.ts';
 import { people, signsFor } from './api-key.ts';
 import { openNamespace } from './namespace.ts';
@@ -94,8 +95,8 @@ export async function openWorld(options: WorldOptions = {}) {
         ...{
           ...stores,
           cluster: cluster.port,
-          places: places.local,
-          pool: 'local',
+          pool: testPool('local', { gpus: 1 }),
+          earlier: [],
           apiUrl: 'http://127.0.0.1:1',
           onWarn: () => undefined,
         },

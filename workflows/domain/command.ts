@@ -50,6 +50,8 @@ export interface CommandArgs {
   readonly to?: string;
   /** `tag`: the whole new set. */
   readonly tags?: readonly string[];
+  /** `retry`: another compute profile than before. */
+  readonly compute?: string;
   /** `revert`: the earlier release. */
   readonly release?: string;
   /** `confirm`, `deny`: the findings. */
@@ -147,7 +149,12 @@ function argsProblem(args: unknown): string | undefined {
     value.every((item) => typeof item === 'string' && item.length > 0 && item.length <= limit);
   for (const [key, value] of Object.entries(args)) {
     if (key === 'reason' && typeof value === 'string' && value.length <= REASON_LIMIT) continue;
-    if ((key === 'to' || key === 'release') && typeof value === 'string' && value.length > 0 && value.length <= 128)
+    if (
+      ['to', 'release', 'compute'].includes(key) &&
+      typeof value === 'string' &&
+      value.length > 0 &&
+      value.length <= 128
+    )
       continue;
     if (key === 'tags' && words(value, 20, 63)) continue;
     if (key === 'findings' && words(value, 200, 64)) continue;

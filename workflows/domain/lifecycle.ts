@@ -122,6 +122,9 @@ export function judge(
     );
   const missing = missingArgument(transition, command);
   if (missing) return refuse('invalid', missing);
+  const { compute } = command.args;
+  if (compute !== undefined && (name !== 'retry' || !isName(compute)))
+    return refuse('invalid', 'args.compute names a compute profile, and only retry takes it');
   if (transition.needs?.includes('digest') && command.digest !== standing.digest)
     return refuse(
       'wrong-digest',

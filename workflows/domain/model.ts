@@ -1,4 +1,5 @@
 // Types of the model lifecycle: runs, versions, evaluations, releases, applications, deliveries, findings.
+import type { Placement } from './compute.ts';
 import type { ArtifactUri, Digest } from './names.ts';
 import type { VersionState } from './lifecycle.ts';
 
@@ -26,12 +27,10 @@ export interface RunSpec {
   readonly data: readonly string[];
   readonly parameters: Readonly<Record<string, string | number | boolean>>;
   readonly seed: number;
-  readonly compute: 'cpu' | 'gpu';
+  /** Name of a compute profile that the project is offered. */
+  readonly compute: string;
   readonly deadlineSeconds: number;
 }
-
-/** Maximum deadline of a run: a week. Its activity has a day more (workflows/activities.ts). */
-export const LONGEST_RUN_SECONDS = 604_800;
 
 /** A completed run: the spec with every digest, and the outputs. */
 export interface RunRecord {
@@ -43,6 +42,8 @@ export interface RunRecord {
   readonly outputs: readonly NamedArtifact[];
   readonly metrics: Readonly<Record<string, number>>;
   readonly log: NamedArtifact | null;
+  /** Missing in runs recorded before this field. */
+  readonly placement?: Placement;
   readonly startedAt: string;
   readonly endedAt: string;
 }
@@ -74,6 +75,8 @@ export interface Decision {
   readonly report: string | null;
   /** Version of the policy in force. Missing in older decisions. */
   readonly policyVersion?: number;
+  /** `retry`: the compute profile from here on. */
+  readonly compute?: string;
   readonly at: string;
 }
 
@@ -142,6 +145,8 @@ export interface Evaluation {
   readonly report: NamedArtifact | null;
   readonly passed: boolean | null;
   readonly metrics: Readonly<Record<string, number | null>>;
+  /** Missing until it has a report, and in evaluations recorded before this field. */
+  readonly placement?: Placement;
   readonly detail: string;
   readonly updatedAt: string;
 }
@@ -275,4 +280,10 @@ export interface Scan {
   readonly commit: string | null;
   readonly keyId: string;
   readonly updatedAt: string;
+}
+
+/** What the next attempt of a version runs: as requested at its start, with the compute profile that the last retry named. */
+export function specOfNext(requested: RunSpec, { decisions }: Pick<Version, 'decisions'>): RunSpec {
+  const named = [...decisions].reverse().find(({ compute }) => compute !== undefined)?.compute;
+  return named === undefined ? requested : { ...requested, compute: named };
 }

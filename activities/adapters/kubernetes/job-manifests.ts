@@ -1,4 +1,4 @@
-// The objects of one job: pure functions of its spec. A spec has no field for mounts, users, nodes, accounts or privileges.
+// The objects of one job: pure functions of its spec. A spec has no field for mounts, users, single nodes, accounts or privileges.
 import { gzipSync } from 'node:zlib';
 import { failure } from '../../failures.ts';
 import type { JobSpec } from '../../ports.ts';
@@ -114,7 +114,7 @@ export function descriptionOf(spec: JobSpec, { dataUrl }: Pick<JobSetting, 'data
 
 function podSpec(spec: JobSpec, setting: JobSetting, secret: string) {
   const { fetchSeconds, uploadSeconds } = setting.patience;
-  const { cpus, memoryBytes, diskBytes } = spec.resources;
+  const { cpus, memoryBytes, diskBytes, gpus = 0 } = spec.resources;
   const workBytes = diskBytes + 2 * spec.inputs.reduce((sum, { bytes }) => sum + bytes, 0) + INPUT_SLACK_BYTES;
   const program = {
     cpu: `${Math.max(1, Math.round(cpus * 1000))}m`,
@@ -157,11 +157,14 @@ function podSpec(spec: JobSpec, setting: JobSetting, secret: string) {
         restartPolicy: 'Always',
       },
     ],
+    ...(spec.nodeSelector && { nodeSelector: spec.nodeSelector }),
+    ...(spec.tolerations && { tolerations: spec.tolerations }),
     containers: [
       container({
-        ...{ name: containers.run, image: setting.image, user: PROGRAM_USER },
+        // The other containers have the token, and always the platform's own image.
+        ...{ name: containers.run, image: spec.image ?? setting.image, user: PROGRAM_USER },
         args: ['run', String(spec.deadlineSeconds), ...spec.argv.map(withoutVariables)],
-        resources: spec.compute === 'gpu' ? { ...program, [setting.gpuResource]: '1' } : program,
+        resources: gpus > 0 ? { ...program, [setting.gpuResource]: String(gpus) } : program,
         variables: { OMP_NUM_THREADS: String(Math.max(1, Math.floor(cpus))) },
         mounts: [
           work('/job', 'scratch'),

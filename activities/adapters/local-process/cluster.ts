@@ -5,7 +5,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { failure } from '../../failures.ts';
 import { isPassing, type Cluster, type JobOutcome, type JobSpec } from '../../ports.ts';
-import { graphicsDevices, SERVICE_LIMITS, type ServiceLimits } from './enclosure.ts';
+import { graphicsCards, SERVICE_LIMITS, type ServiceLimits } from './enclosure.ts';
 import { removeFolder } from './folders.ts';
 import { createHeldJobs, type HeldWatch } from './held-jobs.ts';
 import { openJobProgress } from './job-progress.ts';
@@ -234,12 +234,18 @@ function checkName(name: string): void {
 
 function checkJob(spec: JobSpec): void {
   checkName(spec.name);
-  const { cpus, memoryBytes, diskBytes } = spec.resources;
+  const { cpus, memoryBytes, diskBytes, gpus = 0 } = spec.resources;
   if (![cpus, memoryBytes, diskBytes, spec.deadlineSeconds].every((number) => Number.isFinite(number) && number > 0))
     throw failure('InvalidInput', `job ${spec.name}: cpus, memoryBytes, diskBytes and deadlineSeconds must be above 0`);
   if (!spec.argv[0]) throw failure('InvalidInput', `job ${spec.name}: argv names no program`);
-  if (spec.compute === 'gpu' && graphicsDevices().length === 0)
-    throw failure('InvalidInput', `job ${spec.name}: this machine has no GPU (/dev/nvidia*): choose compute "cpu"`);
+  const cards = graphicsCards();
+  if (gpus > cards)
+    throw failure(
+      'InvalidInput',
+      `job ${spec.name} needs ${gpus} GPUs, but this machine has ${cards || 'no GPU'} (/dev/nvidia*): choose another compute profile`,
+    );
+  if (spec.image !== undefined || spec.nodeSelector)
+    throw failure('InvalidInput', `job ${spec.name}: local processes have no images and no nodes to select`);
 }
 
 /** A folder with this name, empty but for `kept`; processes that an earlier worker left there are stopped first. */

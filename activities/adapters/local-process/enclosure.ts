@@ -81,7 +81,7 @@ export function prepareJob(given: {
       { from: paths.in, to: inside.in },
       { from: paths.parameters, to: inside.parameters },
     ],
-    devices: spec.compute === 'gpu' ? graphicsDevices() : [],
+    devices: (spec.resources.gpus ?? 0) > 0 ? graphicsDevices() : [],
     cwd: '/job',
     env,
     limits: {
@@ -187,6 +187,9 @@ export function graphicsDevices(): readonly string[] {
     .filter((name) => /^nvidia(\d+|ctl|-uvm|-uvm-tools|-modeset)$/.test(name))
     .map((name) => join('/dev', name));
 }
+
+/** Number of this machine's GPUs. */
+export const graphicsCards = (): number => graphicsDevices().filter((path) => /\d$/.test(path)).length;
 
 function enclosed(sandbox: Exclude<Sandbox, { kind: 'none' }>, home: string, enclosure: Enclosure): Prepared {
   refuseToShow(enclosure.readOnly, home);

@@ -736,6 +736,24 @@ export const migrations: readonly (string | ((trx: Work) => Promise<void>))[] = 
   -- Pools, and when a worker last watched each.
   create table authoritative.pools (pool text primary key, seen_at timestamptz not null default clock_timestamp());
   `,
+  `
+  create table authoritative.compute_profiles (name text primary key, profile jsonb not null);
+  -- What a project is offered instead of the built-in profiles.
+  create table authoritative.compute_offers (
+    project text primary key references authoritative.projects (project),
+    names jsonb not null
+  );
+  -- What a job needs of a pool. Jobs from before profiles were recorded name a built-in one.
+  alter table authoritative.jobs
+    add column reason text not null default '',
+    add column gpus integer not null generated always as (
+      coalesce((job->'profile'->>'gpus')::integer, case when job->>'compute' = 'gpu' then 1 else 0 end)) stored,
+    add column pools jsonb generated always as (job->'profile'->'pools') stored,
+    add column on_cluster boolean not null generated always as (
+      coalesce(job->'profile' ?| array['image', 'nodeSelector'], false)) stored;
+  -- How its watcher describes it; null for a watcher of an earlier version.
+  alter table authoritative.pools add column about jsonb;
+  `,
 ];
 
 /**

@@ -6,6 +6,7 @@ import { auditRecords } from './audit.ts';
 import { commandRecords } from './command-records.ts';
 import { byteRecords } from './bytes.ts';
 import { openDatabase } from './connection.ts';
+import { computeRecords } from './compute-profiles.ts';
 import { decisionAuditRecords } from './decision-audit.ts';
 import { deliveryRecords } from './deliveries.ts';
 import { evidenceRecords } from './evidence.ts';
@@ -93,6 +94,7 @@ export async function createPostgresRecords(options: PostgresOptions): Promise<R
     ...labelDecisionRecords(db),
     ...byteRecords(db),
     ...jobRecords(db),
+    ...computeRecords(db),
     ...exclusiveRecords({ session, server, beatMs: statementMs / 3 }),
     async close() {
       await db.destroy();

@@ -1,7 +1,8 @@
 // The tables as types: `authoritative.*` is backed up, `projection.*` can be rebuilt from staging.
 import type { ColumnType, Generated, GeneratedAlways } from 'kysely';
 import type { Finding } from '../../installation.ts';
-import type { Job, JobGrant, JobKind, Principal, VersionSummary } from '../../records.ts';
+import type { Job, JobGrant, JobKind, PoolRow, Principal, VersionSummary } from '../../records.ts';
+import type { ComputeProfile } from '../../../workflows/domain/compute.ts';
 import type {
   Application,
   DataSet,
@@ -311,8 +312,14 @@ export interface Tables {
     kills: Generated<number>;
     why: Generated<string>;
     pool: string | null;
+    reason: Generated<string>;
+    gpus: GeneratedAlways<number>;
+    pools: GeneratedAlways<readonly string[] | null>;
+    on_cluster: GeneratedAlways<boolean>;
   };
-  'authoritative.pools': { pool: string; seen_at: Generated<string> };
+  'authoritative.pools': { pool: string; seen_at: Generated<string>; about: Json<PoolRow> | null };
+  'authoritative.compute_profiles': { name: string; profile: Json<ComputeProfile> };
+  'authoritative.compute_offers': { project: string; names: Json<readonly string[]> };
   'projection.versions': Projected<Version> & {
     project: string;
     model: string;

@@ -20,8 +20,12 @@ export function changeOf(
   const decisions = [...version.decisions, decision];
   const plain = { change: { set: { decisions, detail: reason } }, message: `${name}: ${to}` };
   switch (name) {
-    case 'retry':
-      return { change: { set: { decisions, detail: '' }, attempt: attempt + 1 }, message: plain.message };
+    case 'retry': {
+      const { compute } = args;
+      const retried = { ...decision, ...(compute !== undefined && { compute }) };
+      const set = { decisions: [...version.decisions, retried], detail: '' };
+      return { change: { set, attempt: attempt + 1 }, message: plain.message };
+    }
     case 'submit':
       return { change: { set: { decisions, detail: '' } }, message: plain.message };
     case 'undo':

@@ -4,7 +4,7 @@ import type { Records, TransitionEntry, VersionKey } from '../../records.ts';
 import { UNFILED_PAGE } from '../../records.ts';
 import { isFailure } from '../../failures.ts';
 import { workflowId as ids } from '../../../workflows/domain/ids.ts';
-import type { RunSpec } from '../../../workflows/domain/model.ts';
+import { specOfNext, type RunSpec } from '../../../workflows/domain/model.ts';
 import type { VersionStanding } from '../../../workflows/domain/standing.ts';
 import type { Database, Work } from './connection.ts';
 import { json, transact } from './connection.ts';
@@ -197,14 +197,15 @@ async function hasOpenUndo(trx: Work, { workflowId, undoUntil }: VersionNow): Pr
   return undoUntil !== null && found !== undefined;
 }
 
-async function specOf(trx: Work, { workflowId }: VersionNow): Promise<RunSpec | undefined> {
+async function specOf(trx: Work, { workflowId, version }: VersionNow): Promise<RunSpec | undefined> {
   const start = await trx
     .selectFrom('authoritative.starts')
     .select('input')
     .where('workflow_id', '=', workflowId)
     .executeTakeFirst();
   const input = start && (JSON.parse(start.input) as { beginning?: { run?: RunSpec } });
-  return input?.beginning?.run;
+  const requested = input?.beginning?.run;
+  return requested && specOfNext(requested, version);
 }
 
 /** Names the deliveries that have ended. Those on their way have pages of their own, and would make a transition of each step. */

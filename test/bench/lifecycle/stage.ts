@@ -14,12 +14,13 @@ import { findTemporal } from '../../../deploy/local/temporal-binary.ts';
 import { temporalSpec } from '../../../deploy/local/temporal.ts';
 import { admitting, dataConverter, workflowBundle, workflowTime } from '../../../workers/bundle.ts';
 import { watchJobs } from '../../../workers/job-watch.ts';
-import { createJobWorkers, places } from '../../../workers/queues.ts';
+import { createJobWorkers } from '../../../workers/queues.ts';
 import { createActivities } from '../../../workers/wiring.ts';
 import { defaultPolicy } from '../../../workflows/domain/model.ts';
 import { taskQueues } from '../../../workflows/messages.ts';
 import { people, signsFor } from '../../workflows/api-key.ts';
 import { auditEntry } from '../../workflows/passage.ts';
+import { testPool } from '../../contracts/records/jobs.ts';
 import { startDatabase } from '../database.ts';
 import { openInstantSystems } from './instant-systems.ts';
 import { createPlainActivities } from './plain-activities.ts';
@@ -123,8 +124,8 @@ export async function openLifecycleStage(types: readonly string[], say: (line: s
         areas: own.areas,
         cluster: own.cluster,
         client,
-        places: places.local,
-        pool: 'local',
+        pool: testPool('local'),
+        earlier: [],
         apiUrl: 'http://127.0.0.1:1',
       },
       onWarn: () => undefined,

@@ -1,7 +1,7 @@
 // Cases on Records: jobs that wait for a place and jobs that run.
 import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
-import type { JobKind } from '../../../activities/records.ts';
+import type { JobKind, PoolRow } from '../../../activities/records.ts';
 import type { RecordsCase, Scene } from './scene.ts';
 
 /** A job as it is queued. */
@@ -19,6 +19,12 @@ export const queuedJob = ({ project }: Scene, id = 'a', kind: JobKind = 'trainin
   },
 });
 
+/** A pool of local processes, as its watcher describes it. */
+export const testPool = (id: string, own: Partial<PoolRow> = {}): PoolRow => ({
+  ...{ id, name: 'local', kind: 'local', rank: 0, gpus: 0, places: { training: 2, evaluation: 2 } },
+  ...own,
+});
+
 export const jobCases: readonly RecordsCase[] = [
   {
     name: 'a job waits in the queue until it has a place, and is gone after its end',
@@ -27,18 +33,31 @@ export const jobCases: readonly RecordsCase[] = [
       await Promise.all([1, 2, 3].map(() => records.queueJob(job)));
       const found = await records.job(job.name);
       assert.deepEqual(found && { ...found, taskToken: [...(found.taskToken ?? [])] }, {
-        ...{ ...job, taskToken: [...job.taskToken], state: 'queued', starts: 0, kills: 0, why: '', pool: null },
+        ...{
+          ...job,
+          taskToken: [...job.taskToken],
+          state: 'queued',
+          starts: 0,
+          kills: 0,
+          why: '',
+          pool: null,
+          reason: '',
+        },
       });
       const isQueued = async () => (await records.queuedJobs({ limit: 10_000 })).some(({ name }) => name === job.name);
       const isTaken = async () => (await records.takenJobs('one')).some(({ name }) => name === job.name);
       assert.deepEqual([await isQueued(), await isTaken()], [true, false]);
-      const taken = await Promise.all(['one', 'other'].map((pool) => records.takeJob(job.name, pool)));
+      const taken = await Promise.all(
+        ['one', 'other'].map((pool) => records.takeJob(job.name, pool, `${pool} is free`)),
+      );
       // One pool gets it, and is told again.
       const pool = taken[0] ? 'one' : 'other';
       assert.deepEqual(taken.map((row) => row?.pool ?? null).sort(), [null, pool].sort());
-      assert.equal((await records.takeJob(job.name, pool))?.pool, pool);
+      const again = await records.takeJob(job.name, pool, `${pool} is free`);
+      assert.deepEqual([again?.pool, again?.reason], [pool, `${pool} is free`]);
       await records.changeJob(job.name, { state: 'queued' });
-      assert.equal((await records.takeJob(job.name, 'one'))?.state, 'starting');
+      assert.equal((await records.job(job.name))?.reason, '');
+      assert.equal((await records.takeJob(job.name, 'one', 'why'))?.state, 'starting');
       await records.changeJob(job.name, { starts: 1 });
       assert.deepEqual([await isQueued(), await isTaken()], [false, true]);
       assert.equal((await records.job(job.name))?.starts, 1);
@@ -68,6 +87,7 @@ export const jobCases: readonly RecordsCase[] = [
         kills: 0,
         why: '',
         pool: null,
+        reason: '',
       });
       await records.endJob(job.name);
     },
@@ -82,13 +102,13 @@ export const jobCases: readonly RecordsCase[] = [
         [lost, others],
       ] as const) {
         await records.queueJob(job);
-        await records.takeJob(job.name, pool);
-        await records.watchedPool(pool, 60_000);
+        await records.takeJob(job.name, pool, 'why');
+        await records.watchedPool(testPool(pool), 60_000);
       }
       const pools = async () => [(await records.job(kept.name))?.pool, (await records.job(lost.name))?.pool];
       assert.deepEqual(await pools(), [own, others]);
       await pause(50);
-      await records.watchedPool(own, 40);
+      await records.watchedPool(testPool(own), 40);
       assert.deepEqual(await pools(), [own, null]);
       assert.equal((await records.job(lost.name))?.state, 'queued');
       for (const { name } of [kept, lost]) await records.endJob(name);
@@ -102,7 +122,7 @@ export const jobCases: readonly RecordsCase[] = [
       const evaluation = queuedJob(scene, 'e', 'evaluation');
       await records.queueJob(evaluation);
       const turn = async () => {
-        const turns = await records.jobTurns('training');
+        const turns = await records.jobTurns('training', testPool('one'), []);
         const own = turns.find(({ project }) => project === scene.project);
         return own && { name: own.name, taken: own.taken };
       };
