@@ -22,6 +22,7 @@ import { createEarlierActivities } from '../activities/earlier.ts';
 import { failure } from '../activities/failures.ts';
 import { createFeedbackActivities } from '../activities/feedback.ts';
 import { allBeating } from '../activities/heartbeat.ts';
+import { issueServiceToken, revokeServiceTokens } from '../activities/jobs.ts';
 import { createLauncherActivities } from '../activities/launcher.ts';
 import { createModelCenterActivities } from '../activities/model-center.ts';
 import type { ArtifactStore, Cluster, CodeHost, EventBus } from '../activities/ports.ts';
@@ -67,10 +68,14 @@ export const systems = {
     (await import('../activities/adapters/s3.ts')).createS3Store({ ...options, onWarn }),
   kafka: async (options: Chosen<'kafka'>, onWarn: OnWarn) =>
     (await import('../activities/adapters/kafka.ts')).createKafkaBus({ ...options, onWarn }),
-  kubernetes: async (options: Chosen<'kubernetes'>, onWarn: OnWarn) =>
-    (await import('../activities/adapters/kubernetes/cluster.ts')).createKubernetesJobs({
+  kubernetes: async (options: Chosen<'kubernetes'>, records: Records, onWarn: OnWarn) =>
+    (await import('../activities/adapters/kubernetes/cluster.ts')).createKubernetesCluster({
       ...options,
       platformLock: await readFile(platformLockFile, 'utf8'),
+      serviceTokens: {
+        issue: (spec) => issueServiceToken(records, spec),
+        revoke: (name) => revokeServiceTokens(records, name),
+      },
       onWarn,
     }),
   git: (options: Chosen<'git'>, home: string) => createGitRemote({ ...options, root: join(home, 'mirrors') }),
@@ -179,24 +184,14 @@ export function openCluster(
   });
 }
 
-/** Opens the compute: jobs on Kubernetes if it is configured, otherwise as local processes; services as local processes. */
+/** Opens the compute: Kubernetes if it is configured, otherwise local processes. */
 export async function openCompute(
   given: Parameters<typeof openCluster>[0] & Partial<Pick<Config, 'kubernetes'>>,
   stores: Stores,
 ): Promise<Cluster & { close(): Promise<void> }> {
-  const local = await openCluster(given, stores);
-  if (!given.kubernetes) return local;
-  const jobs = await systems.kubernetes(given.kubernetes, (message) => given.log.warn(message));
-  const close = async (): Promise<void> => {
-    await jobs.close();
-    await local.close();
-  };
-  return {
-    ...jobs,
-    startService: (spec, signal) => local.startService(spec, signal),
-    stopService: (name) => local.stopService(name),
-    close,
-  };
+  const { kubernetes, log } = given;
+  if (!kubernetes) return openCluster(given, stores);
+  return systems.kubernetes(kubernetes, stores.records, (message) => log.warn(message));
 }
 
 /** Copies stored bytes to a file and verifies their checksum. */
