@@ -42,7 +42,7 @@ interface Image {
   readonly volumes?: (folder: string) => readonly string[];
 }
 
-export const capsule: Image = {
+const capsule: Image = {
   tag: 'localhost/ocdl-capsule:1',
   context: join(checkout, 'deploy/capsule'),
   dockerfile: 'Dockerfile',
@@ -50,7 +50,7 @@ export const capsule: Image = {
   packages: 'python3,python3-venv',
 };
 
-export const platform: Image = {
+const platform: Image = {
   tag: 'localhost/ocdl-platform:1',
   context: checkout,
   dockerfile: 'deploy/Dockerfile',
@@ -86,7 +86,7 @@ export async function importImages(socket: string): Promise<void> {
 }
 
 /** The image's archive. */
-export async function builtImage(image: Image): Promise<string> {
+async function builtImage(image: Image): Promise<string> {
   const name = image.tag.replace(/^localhost\/ocdl-|:.*$/g, '');
   const archive = join(programs.cache, `${name}-image-${keyOf(image)}.tar`);
   if (!existsSync(archive)) await build(image, archive);

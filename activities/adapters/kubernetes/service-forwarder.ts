@@ -30,7 +30,7 @@ export async function openForwarder(
 ): Promise<Forwarder> {
   const server = createServer((asked, answer) => {
     forward(client, target, asked, answer).catch((error: unknown) => {
-      if (!asked.destroyed) onWarn(`a request to a model service was not answered: ${messageOf(error)}`);
+      if (!answer.destroyed) onWarn(`a request to a model service was not answered: ${messageOf(error)}`);
       answer.destroy();
     });
   });
