@@ -225,7 +225,9 @@ export const groups = {
     OCDL_KUBERNETES_CONTEXT: text.optional().describe('Context of the kubeconfig; by default its current one.'),
     OCDL_KUBERNETES_IN_CLUSTER: yesOrNo
       .prefault('false')
-      .describe('Run jobs and model services on the cluster that the platform itself runs in, with the service account of its pod.'),
+      .describe(
+        'Run jobs and model services on the cluster that the platform itself runs in, with the service account of its pod.',
+      ),
     OCDL_KUBERNETES_IMAGE: image
       .optional()
       .describe('Image of jobs, built from deploy/capsule/Dockerfile of this version; best with its digest.'),

@@ -195,9 +195,13 @@ describe('how a service stands', () => {
     ...{ message: '', isBeingRemoved: false, isGone: false, containers: [] },
   };
   const serve = (facts: object): PodFacts => ({ ...pod, containers: [{ name: 'serve', isRunning: false, ...facts }] });
-  const fetched = (facts: object): PodFacts => ({ ...pod, containers: [{ name: 'fetch', isRunning: false, ...facts }] });
+  const fetched = (facts: object): PodFacts => ({
+    ...pod,
+    containers: [{ name: 'fetch', isRunning: false, ...facts }],
+  });
   const end = (exitCode: number, reason = 'Error', message = '') => ({ exitCode, reason, message });
-  const stands = (pods: readonly PodFacts[], hindrance?: string) => serviceStanding(pods, { memoryBytes: 7, hindrance });
+  const stands = (pods: readonly PodFacts[], hindrance?: string) =>
+    serviceStanding(pods, { memoryBytes: 7, hindrance });
   const ready = { ...serve({ isRunning: true }), isReady: true };
 
   test.each([
@@ -300,7 +304,8 @@ describe('the way to a service from outside of the cluster', () => {
   ])('lets %s through: %s', (url, isSafe) => {
     expect(safePath(url)).toBe(isSafe ? url : undefined);
     const target = 'https://api/api/v1/namespaces/n/services/s/proxy';
-    if (isSafe) expect(new URL(target + url).href).toMatch(/^https:\/\/api\/api\/v1\/namespaces\/n\/services\/s\/proxy\/v2/);
+    if (isSafe)
+      expect(new URL(target + url).href).toMatch(/^https:\/\/api\/api\/v1\/namespaces\/n\/services\/s\/proxy\/v2/);
   });
 
   /** A forwarder whose API server is this handler. */
@@ -360,7 +365,9 @@ describe('the way to a service from outside of the cluster', () => {
   test('passes on refusals of the service, and turns those of the API server into a lost connection', async () => {
     const own = { status: 503, body: '{"error":"busy"}' };
     const status = { kind: 'Status', message: 'no endpoints available for service "s"' };
-    const way = await forwarding((path) => (path.endsWith('busy') ? own : { status: 503, body: JSON.stringify(status) }));
+    const way = await forwarding((path) =>
+      path.endsWith('busy') ? own : { status: 503, body: JSON.stringify(status) },
+    );
     const busy = await fetch(`${way.address}/v2/busy`);
     expect([busy.status, busy.headers.get('retry-after'), await busy.json()]).toEqual([503, '1', { error: 'busy' }]);
     await expect(fetch(`${way.address}/v2/gone`)).rejects.toThrow();

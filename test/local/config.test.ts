@@ -219,7 +219,14 @@ test('Kubernetes is selected by a kubeconfig or by the platform’s own cluster,
     OCDL_KUBERNETES_PLATFORM_IMAGE: platformImage,
     OCDL_KUBERNETES_DATA_URL: 'https://10.1.2.3:8470',
   };
-  const found = { image, platformImage, callerRanges: ['10.1.3.0/28'], installation: 'ocdl', gpuResource: 'nvidia.com/gpu', dataRanges: ['10.1.2.0/24'] };
+  const found = {
+    image,
+    platformImage,
+    callerRanges: ['10.1.3.0/28'],
+    installation: 'ocdl',
+    gpuResource: 'nvidia.com/gpu',
+    dataRanges: ['10.1.2.0/24'],
+  };
   expect(workerConfig(database).kubernetes).toBe(false);
   expect(
     workerConfig({

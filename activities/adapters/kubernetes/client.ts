@@ -126,7 +126,8 @@ export function openClient(place: ClusterPlace): KubernetesClient {
 
   return {
     server,
-    ownNamespace: place.kubeconfig === undefined ? config.getContextObject(config.currentContext)?.namespace : undefined,
+    ownNamespace:
+      place.kubeconfig === undefined ? config.getContextObject(config.currentContext)?.namespace : undefined,
     ask: async (method, path, options = {}) => {
       const response = await opened(method, path, { ...options, silenceMs: ANSWER_MS });
       try {

@@ -152,11 +152,7 @@ export function createKubernetesServices(given: ServicesSetting): KubernetesServ
       const token = await serviceTokens.issue(spec);
       const secret = serviceSecretManifest(spec, setting, begun, { uid, token });
       await create(spec, `/api/v1/namespaces/${namespace}/secrets`, secret);
-      await create(
-        spec,
-        `/api/v1/namespaces/${namespace}/services`,
-        serviceManifest(spec, setting, begun, uid),
-      );
+      await create(spec, `/api/v1/namespaces/${namespace}/services`, serviceManifest(spec, setting, begun, uid));
       const watch = watchPods(client, namespace, `${ofInstallation(installation)},${labels.start}=${begun.id}`, onWarn);
       closing.push(watch.stop);
       const name = startName(spec, begun);
