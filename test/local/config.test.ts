@@ -252,8 +252,8 @@ test('Kubernetes is selected by a kubeconfig or by the platform’s own cluster,
       OCDL_KUBERNETES_DATA_RANGES: 'x',
     }),
   ).toEqual([
-    'OCDL_KUBERNETES_CONTROL_PLANE_RANGES: must be set: OCDL_KUBERNETES_KUBECONFIG has no effect without it',
     'OCDL_KUBERNETES_DATA_RANGES: must be address ranges such as 10.1.2.0/24, separated by commas',
+    'OCDL_KUBERNETES_CONTROL_PLANE_RANGES: must be set: OCDL_KUBERNETES_KUBECONFIG has no effect without it',
     'OCDL_KUBERNETES_KUBECONFIG: must not be set together with OCDL_KUBERNETES_IN_CLUSTER: remove one',
   ]);
 });
