@@ -78,8 +78,8 @@ describeKubernetes('model services', ['kubernetes'], () => {
       const client = createInferenceClient({ address, name: 'add' });
       expect(await client.ready(signal)).toBe(true);
       const ask = async (value: number): Promise<unknown> => {
-        const inputs = [{ name: 'x', datatype: 'FP32', shape: [1, 2], data: [value, value] }] as const;
-        const { outputs } = await client.infer({ inputs: [...inputs] }, signal);
+        const input = { name: 'x', datatype: 'FP32' as const, shape: [1, 2], data: [value, value] };
+        const { outputs } = await client.infer({ inputs: [input] }, signal);
         return outputs[0]?.data[0];
       };
       const base = Number(await ask(0));
