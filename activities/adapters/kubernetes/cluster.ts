@@ -7,7 +7,7 @@ import { isPassing, type Cluster, type JobSpec, type JobState } from '../../port
 import { isRefused, openClient, Refused, type ClusterPlace, type KubernetesClient } from './client.ts';
 import { readLog } from './job-log.ts';
 import { jobManifest, secretManifest, type JobSetting } from './job-manifests.ts';
-import { jobsPath, podsPath, watchAllJobs } from './job-watch.ts';
+import { jobsPath, watchAllJobs } from './job-watch.ts';
 import { checkName, digestOf, labels, namespaceName, ofJob, tokenAnnotation } from './names.ts';
 import { readJob, readPod, type JobFacts, type PodFacts } from './objects.ts';
 import {

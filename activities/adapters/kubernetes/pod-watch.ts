@@ -8,7 +8,7 @@ export interface PodWatch {
   pods(): readonly PodFacts[];
   /** Resolves with the first answer that is not undefined. It is asked now and after each change, until the watch stops. */
   until<T>(ask: (pods: readonly PodFacts[]) => Promise<T> | undefined): Promise<T>;
-  stop(): Promise<void>;
+  readonly stop: () => Promise<void>;
 }
 
 /** Watches the pods of services with these labels. */

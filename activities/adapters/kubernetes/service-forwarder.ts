@@ -8,7 +8,7 @@ import type { KubernetesClient } from './client.ts';
 
 export interface Forwarder {
   readonly address: `http://${string}`;
-  close(): Promise<void>;
+  readonly close: () => Promise<void>;
 }
 
 /** What the API server says itself, as opposed to the service. */

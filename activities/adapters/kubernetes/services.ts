@@ -64,7 +64,7 @@ const NEVER = new AbortController().signal;
 interface Served {
   readonly address: `http://${string}`;
   readonly ended: Promise<ServiceEnd>;
-  close(): Promise<void>;
+  readonly close: () => Promise<void>;
 }
 
 export function createKubernetesServices(given: ServicesSetting): KubernetesServices {
