@@ -4,7 +4,7 @@ import { profileBefore } from '../workflows/domain/compute.ts';
 import { systemName } from '../workflows/domain/names.ts';
 import { failure } from './failures.ts';
 import { storePath } from './place.ts';
-import type { FinalJobReason, JobOutcome, JobSpec, PassingJobReason } from './ports.ts';
+import type { FinalJobReason, JobOutcome, JobSpec, PassingJobReason, ServiceSpec } from './ports.ts';
 import type { AuditEntry, JobRow, Records } from './records.ts';
 import { newToken } from './tokens.ts';
 
@@ -98,13 +98,31 @@ export async function issueJobToken(records: Records, row: TokenOwner): Promise<
   return token;
 }
 
-export async function revokeJobTokens(records: Records, row: TokenOwner): Promise<void> {
+/** Maximum time from the start of a model service to the fetching of its files, with a busy cluster. */
+const SERVICE_TOKEN_SECONDS = 3_600;
+
+/** Issues a token valid only for the files of a model service. The tokens of its earlier starts are revoked. */
+export async function issueServiceToken(records: Records, { name, files }: Pick<ServiceSpec, 'name' | 'files'>) {
+  await revokeServiceTokens(records, name);
+  const { token, tokenId, sha256 } = newToken();
+  const expiresAt = new Date(Date.now() + SERVICE_TOKEN_SECONDS * 1000).toISOString();
+  await records.issueToken(
+    { tokenId, sha256, kind: 'job', name, expiresAt, job: { job: name, inputs: files, outputs: [] } },
+    entryOf({ name, workflowId: name }, tokenId, 'token.issued'),
+  );
+  return token;
+}
+
+export const revokeServiceTokens = (records: Records, name: string): Promise<void> =>
+  revokeJobTokens(records, { name, workflowId: name });
+
+export async function revokeJobTokens(records: Records, row: Omit<TokenOwner, 'job'>): Promise<void> {
   for (const { tokenId, revokedAt } of await records.tokens(row.name))
     if (revokedAt === null) await records.revokeToken(tokenId, entryOf(row, tokenId, 'token.revoked'));
 }
 
 function entryOf(
-  { name, workflowId }: TokenOwner,
+  { name, workflowId }: Omit<TokenOwner, 'job'>,
   tokenId: string,
   kind: 'token.issued' | 'token.revoked',
 ): AuditEntry {

@@ -150,14 +150,19 @@ export interface ServiceEnd {
 
 /** A service was not ready in time: its model is too large, loading does not finish, or the machine is busy. */
 export class ServiceNotReady extends Error {
-  constructor(message: string) {
+  /** The cluster could not run it, for lack of room or of its image: that says nothing about the model. */
+  readonly isOfCluster: boolean;
+  constructor(message: string, { isOfCluster = false }: { readonly isOfCluster?: boolean } = {}) {
     super(message);
     this.name = 'ServiceNotReady';
+    this.isOfCluster = isOfCluster;
   }
 }
 
 export interface ServiceSpec {
   readonly name: string;
+  /** The project that the model belongs to: a cluster may keep projects apart and limit each. */
+  readonly project?: string;
   /** Files in the service's model folder, by name: at least `model.onnx` and `model.json`. */
   readonly files: readonly NamedArtifact[];
   /** Version label in the protocol's paths. */

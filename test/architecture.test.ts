@@ -67,6 +67,7 @@ const rules: readonly Rule[] = [
   adapter('store-rules.ts'),
   adapter('durable-file.ts'),
   adapter('process-start.ts'),
+  adapter('one-at-a-time.ts'),
   adapter('dead-letter.ts'),
   adapter('bus-rules.ts'),
   // What the service of a model and those who ask it have in common lies below both.

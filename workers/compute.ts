@@ -1,4 +1,4 @@
-// Opens the compute: the cluster of each pool, and the local processes, which also run the services of models.
+// Opens the compute: the cluster of each pool. Services of models run in the first pool.
 import { createHash } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
 import { hostname } from 'node:os';
@@ -42,7 +42,7 @@ export interface OpenPool {
   readonly cluster: Cluster;
 }
 
-/** Opens the compute: the cluster of each pool, and the local processes, which also run services. */
+/** Opens the compute: the cluster of each pool. Services of models run in the first one. */
 export async function openCompute(
   given: Parameters<typeof openLocal>[0] & Pick<Config, 'kubernetes' | 'pools'>,
   stores: Stores,
@@ -54,14 +54,14 @@ export async function openCompute(
     if (setting.kind === 'local') return local;
     if (!kubernetes) throw failure('InvalidInput', `pool ${setting.name}: Kubernetes is not configured`);
     const onWarn = (message: string): void => given.log.warn(`pool ${setting.name}: ${message}`);
-    const jobs = await systems.kubernetes(kubernetesOf(kubernetes, setting), onWarn);
-    remote.push(jobs);
-    return { ...local, ...jobs };
+    const cluster = await systems.kubernetes(kubernetesOf(kubernetes, setting), stores.records, onWarn);
+    remote.push(cluster);
+    return cluster;
   };
   const rows = poolRows(settings, { name: `${hostname()} ${home}`, gpus: graphicsCards() });
   const clusters = await Promise.all(settings.map(open));
   return {
-    services: local,
+    services: clusters[0] ?? local,
     pools: rows.flatMap((pool, index) => {
       const cluster = clusters[index];
       return cluster ? [{ pool, cluster }] : [];

@@ -128,6 +128,8 @@ export function platformConfig(v: Variables) {
       installation: v.OCDL_KUBERNETES_NAMESPACE_PREFIX,
       // Both must be set (`needs`).
       image: v.OCDL_KUBERNETES_IMAGE ?? '',
+      platformImage: v.OCDL_KUBERNETES_PLATFORM_IMAGE ?? '',
+      callerRanges: v.OCDL_KUBERNETES_CONTROL_PLANE_RANGES ?? [],
       dataUrl: v.OCDL_KUBERNETES_DATA_URL ?? '',
       dataRanges: v.OCDL_KUBERNETES_DATA_RANGES ?? [],
       gpuResource: v.OCDL_KUBERNETES_GPU_RESOURCE,
@@ -195,7 +197,11 @@ function withSecretFiles(environment: Environment): { given: Given; mistakes: Mi
   return { given, mistakes };
 }
 
-const kubernetesNeeds = ['OCDL_KUBERNETES_IMAGE', 'OCDL_KUBERNETES_DATA_URL'] as const;
+const kubernetesNeeds = [
+  'OCDL_KUBERNETES_IMAGE',
+  'OCDL_KUBERNETES_PLATFORM_IMAGE',
+  'OCDL_KUBERNETES_DATA_URL',
+] as const;
 
 /** Variables that have no effect without another one, which must then be set too. */
 const needs: readonly (readonly [names: RegExp, needed: readonly VariableName[]])[] = [
@@ -210,7 +216,7 @@ const needs: readonly (readonly [names: RegExp, needed: readonly VariableName[]]
   [/^OCDL_GIT_(SSH_KEY|KNOWN_HOSTS)_FILE$/, ['OCDL_GIT_SSH_KEY_FILE', 'OCDL_GIT_KNOWN_HOSTS_FILE']],
   [/^OCDL_GIT_(USERNAME|TOKEN_FILE|CA_FILE)$/, ['OCDL_GIT_USERNAME', 'OCDL_GIT_TOKEN_FILE']],
   [/^OCDL_KUBERNETES_CONTEXT$/, ['OCDL_KUBERNETES_KUBECONFIG']],
-  [/^OCDL_KUBERNETES_KUBECONFIG$/, kubernetesNeeds],
+  [/^OCDL_KUBERNETES_KUBECONFIG$/, [...kubernetesNeeds, 'OCDL_KUBERNETES_CONTROL_PLANE_RANGES']],
   [/^TEMPORAL_TLS_(CERT|KEY)_FILE$/, ['TEMPORAL_TLS_CERT_FILE', 'TEMPORAL_TLS_KEY_FILE']],
   [/^TEMPORAL_(TLS|API_KEY)/, ['TEMPORAL_ADDRESS']],
   [/^DATABASE_CA_FILE$/, ['DATABASE_URL']],

@@ -17,6 +17,13 @@ const yesOrNo = z.stringbool({ truthy: ['true'], falsy: ['false'], error: 'must 
 const list = text
   .transform((given) => given.split(',').map((part) => part.trim()))
   .pipe(z.array(z.string().min(1, 'has an empty part')));
+const ranges = list.pipe(
+  z.array(z.union([z.cidrv4(), z.cidrv6()], 'must be address ranges such as 10.1.2.0/24, separated by commas')),
+);
+const image = text.regex(
+  /^[a-z0-9.-]+(:\d+)?(\/[a-z0-9._-]+)+(:[\w][\w.-]*)?(@sha256:[0-9a-f]{64})?$/,
+  'must be an image with its registry',
+);
 
 /** A whole number within limits; `what` names the quantity in messages. */
 function whole(what: string, least: number, most: number) {
@@ -226,27 +233,30 @@ export const groups = {
     OCDL_KUBERNETES_KUBECONFIG: file
       .optional()
       .describe(
-        'kubeconfig of the cluster that runs jobs. Without it and OCDL_KUBERNETES_IN_CLUSTER, jobs are local processes.',
+        'kubeconfig of the cluster that runs jobs and model services. Without it and OCDL_KUBERNETES_IN_CLUSTER, they are local processes.',
       ),
     OCDL_KUBERNETES_CONTEXT: text.optional().describe('Context of the kubeconfig; by default its current one.'),
     OCDL_KUBERNETES_IN_CLUSTER: yesOrNo
       .prefault('false')
-      .describe('Run jobs on the cluster that the platform itself runs in, with the service account of its pod.'),
-    OCDL_KUBERNETES_IMAGE: text
-      .regex(
-        /^[a-z0-9.-]+(:\d+)?(\/[a-z0-9._-]+)+(:[\w][\w.-]*)?(@sha256:[0-9a-f]{64})?$/,
-        'must be an image with its registry',
-      )
+      .describe(
+        'Run jobs and model services on the cluster that the platform itself runs in, with the service account of its pod.',
+      ),
+    OCDL_KUBERNETES_IMAGE: image
       .optional()
       .describe('Image of jobs, built from deploy/capsule/Dockerfile of this version; best with its digest.'),
+    OCDL_KUBERNETES_PLATFORM_IMAGE: image
+      .optional()
+      .describe('Image of model services, built from deploy/Dockerfile of this version; best with its digest.'),
     OCDL_KUBERNETES_DATA_URL: webUrl.optional().describe('Address of the API for pods.'),
-    OCDL_KUBERNETES_DATA_RANGES: list
-      .pipe(
-        z.array(z.union([z.cidrv4(), z.cidrv6()], 'must be address ranges such as 10.1.2.0/24, separated by commas')),
-      )
+    OCDL_KUBERNETES_DATA_RANGES: ranges
       .optional()
       .describe(
         'Address ranges of the API that pods may connect to, separated by commas; needed if the host of OCDL_KUBERNETES_DATA_URL is neither an address nor a service of the cluster.',
+      ),
+    OCDL_KUBERNETES_CONTROL_PLANE_RANGES: ranges
+      .optional()
+      .describe(
+        "Address ranges of the cluster's control plane, separated by commas: workers outside of the cluster reach model services through it. Needed with OCDL_KUBERNETES_KUBECONFIG.",
       ),
     OCDL_KUBERNETES_NAMESPACE_PREFIX: text
       .regex(/^[a-z]([a-z0-9-]{0,28}[a-z0-9])?$/, 'must be 1 to 30 of a-z, 0-9 and "-"')

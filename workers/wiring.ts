@@ -17,6 +17,7 @@ import { createDeliveryActivities } from '../activities/delivery.ts';
 import { createEarlierActivities } from '../activities/earlier.ts';
 import { createFeedbackActivities } from '../activities/feedback.ts';
 import { allBeating } from '../activities/heartbeat.ts';
+import { issueServiceToken, revokeServiceTokens } from '../activities/jobs.ts';
 import { createLauncherActivities } from '../activities/launcher.ts';
 import { createModelCenterActivities } from '../activities/model-center.ts';
 import type { ArtifactStore, Cluster, CodeHost, EventBus } from '../activities/ports.ts';
@@ -59,10 +60,14 @@ export const systems = {
     (await import('../activities/adapters/s3.ts')).createS3Store({ ...options, onWarn }),
   kafka: async (options: Chosen<'kafka'>, onWarn: OnWarn) =>
     (await import('../activities/adapters/kafka.ts')).createKafkaBus({ ...options, onWarn }),
-  kubernetes: async (options: Chosen<'kubernetes'>, onWarn: OnWarn) =>
-    (await import('../activities/adapters/kubernetes/cluster.ts')).createKubernetesJobs({
+  kubernetes: async (options: Chosen<'kubernetes'>, records: Records, onWarn: OnWarn) =>
+    (await import('../activities/adapters/kubernetes/cluster.ts')).createKubernetesCluster({
       ...options,
       platformLock: await readFile(platformLockFile, 'utf8'),
+      serviceTokens: {
+        issue: (spec) => issueServiceToken(records, spec),
+        revoke: (name) => revokeServiceTokens(records, name),
+      },
       onWarn,
     }),
   git: (options: Chosen<'git'>, home: string) => createGitRemote({ ...options, root: join(home, 'mirrors') }),

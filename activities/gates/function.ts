@@ -68,13 +68,14 @@ async function check(context: GateContext, name: string, limits: GateLimits, sig
 
 /** Starts the service; returns a failed verdict if the model never becomes ready. */
 async function start({ cluster, release, files, report }: GateContext, name: string, signal: AbortSignal) {
-  const spec = { name, files, version: String(release.version), compute: 'cpu' } as const;
+  const { project, version } = release;
+  const spec = { name, project, files, version: String(version), compute: 'cpu' } as const;
   for (let time = 1; ; time += 1)
     try {
       report({ gate: 'function', step: `starting the service, attempt ${time} of ${MOST_STARTS}` });
       return await cluster.startService(spec, signal);
     } catch (error) {
-      if (!(error instanceof ServiceNotReady)) throw error;
+      if (!(error instanceof ServiceNotReady) || error.isOfCluster) throw error;
       if (time === MOST_STARTS) return failed(`not ready after ${time} starts: ${error.message}`);
     }
 }

@@ -1,4 +1,4 @@
-// Serves one model: `--model DIR --version N (--socket PATH | --port N) [--sha256 HEX]`. Designed to run in a sandbox.
+// Serves one model: `--model DIR --version N (--socket PATH | [--host ADDRESS] --port N) [--sha256 HEX]`. Designed to run in a sandbox.
 import { createHash } from 'node:crypto';
 import { lstatSync, readFileSync, unlinkSync } from 'node:fs';
 import type { Server } from 'node:http';
@@ -30,20 +30,22 @@ const settings = z
       .min(1)
       .refine((path) => Buffer.byteLength(path) <= MAX_SOCKET_PATH_BYTES, `longer than ${MAX_SOCKET_PATH_BYTES} bytes`)
       .optional(),
+    host: z.union([z.ipv4(), z.ipv6()]).optional(),
     port: number.pipe(z.int().max(65_535)).optional(),
     sha256: z
       .string()
       .regex(/^[0-9a-f]{64}$/)
       .optional(),
   })
-  .refine(({ socket, port }) => (socket === undefined) !== (port === undefined), 'use either --socket or --port');
+  .refine(({ socket, port }) => (socket === undefined) !== (port === undefined), 'use either --socket or --port')
+  .refine(({ socket, host }) => socket === undefined || host === undefined, '--host is for --port');
 type Settings = z.infer<typeof settings>;
 
 const readSettings = (argv: string[]): Settings => {
   const text = { type: 'string' } as const;
   const { values } = parseArgs({
     args: argv,
-    options: { model: text, version: text, socket: text, port: text, sha256: text },
+    options: { model: text, version: text, socket: text, host: text, port: text, sha256: text },
   });
   const parsed = settings.safeParse(values);
   if (!parsed.success) throw new Error(`arguments: ${issuesOf(parsed.error)}`);
@@ -89,7 +91,7 @@ const removeStaleSocket = (path: string): void => {
   unlinkSync(path);
 };
 
-const listen = async (server: Server, { socket, port }: Settings): Promise<string> => {
+const listen = async (server: Server, { socket, host = '127.0.0.1', port }: Settings): Promise<string> => {
   if (socket !== undefined) {
     removeStaleSocket(socket);
     // Only the owner can read and write the socket from its creation on.
@@ -99,11 +101,11 @@ const listen = async (server: Server, { socket, port }: Settings): Promise<strin
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     if (socket !== undefined) server.listen(socket, resolve);
-    else server.listen(port, '127.0.0.1', resolve);
+    else server.listen(port, host, resolve);
   });
   const address = server.address();
   if (socket !== undefined) return `unix:${socket}`;
-  return `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : port}`;
+  return `http://${host.includes(':') ? `[${host}]` : host}:${typeof address === 'object' && address !== null ? address.port : port}`;
 };
 
 const stopOnSignal = (server: Server): void => {

@@ -147,6 +147,17 @@ it('starts a service that is not ready three times, then fails the model', async
   expect(seen.starts).toBe(3);
 });
 
+it('gives no verdict if the cluster could not run the service: the gate is retried', async () => {
+  const { cluster, seen } = serving(golden, {
+    start: () => {
+      throw new ServiceNotReady('service x was not ready: no machine has room', { isOfCluster: true });
+    },
+  });
+  const error = await thrown(run(cluster));
+  expect([String(error), isFinal(error)]).toEqual([expect.stringContaining('no machine has room'), false]);
+  expect(seen).toMatchObject({ starts: 1, stopped: [expect.any(String)] });
+});
+
 it('gives no verdict when the delivery is stopped', async () => {
   const stop = new AbortController();
   const { cluster } = serving(() => stop.abort(new Error('withdrawn')));

@@ -1,4 +1,5 @@
-// Opens the adapter for Kubernetes on the stack's cluster for tests: its jobs are pods, its services local processes.
+// Opens the adapter for Kubernetes on the stack's cluster for tests: its jobs and services are pods.
+import { randomUUID } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -6,19 +7,19 @@ import { z } from 'zod';
 import { rights } from '../../activities/adapters/kubernetes/check.ts';
 import { openClient } from '../../activities/adapters/kubernetes/client.ts';
 import {
-  createKubernetesJobs,
-  type KubernetesJobs,
+  createKubernetesCluster,
+  type KubernetesCluster,
   type KubernetesOptions,
 } from '../../activities/adapters/kubernetes/cluster.ts';
 import { nodeAddress } from '../../deploy/stack/kubernetes/host.ts';
 import { containerdSocket } from '../../deploy/stack/kubernetes/node.ts';
 import type { ClusterHarness } from '../contracts/cluster.ts';
 import { startJobApi } from '../contracts/cluster-job-api.ts';
-import { capsuleImage, importCapsule } from '../stack/capsule-image.ts';
-import { openLocalCluster, processesWith } from './local-cluster.ts';
+import { capsuleImage, importImages, platformImage } from '../stack/images.ts';
+import { heldModels, processesWith } from './local-cluster.ts';
 
 export interface KubernetesHarness extends ClusterHarness {
-  readonly cluster: ClusterHarness['cluster'] & Pick<KubernetesJobs, 'client'>;
+  readonly cluster: ClusterHarness['cluster'] & Pick<KubernetesCluster, 'client'>;
   readonly options: KubernetesOptions;
   readonly warnings: readonly string[];
 }
@@ -76,15 +77,17 @@ export async function openKubernetes(
   folder: string,
   given: Partial<KubernetesOptions> = {},
 ): Promise<KubernetesHarness> {
-  await importCapsule(containerdSocket(folder));
+  await importImages(containerdSocket(folder));
   const kubeconfig = await kubeconfigWithRole(folder);
   const api = await startJobApi(nodeAddress);
-  const local = await openLocalCluster({ sandbox: 'none' });
+  const { files, model, brokenModel } = heldModels();
   const warnings: string[] = [];
   const options: KubernetesOptions = {
     place: { kubeconfig },
     installation: 'ocdl-test',
     image: capsuleImage,
+    platformImage,
+    callerRanges: [`${nodeAddress}/32`],
     dataUrl: api.url,
     dataRanges: [],
     gpuResource: 'nvidia.com/gpu',
@@ -92,26 +95,28 @@ export async function openKubernetes(
     platformLock,
     // An input is given up at once, and an output never.
     patience: { fetchSeconds: 1, uploadSeconds: 600 },
+    serviceTokens: {
+      issue: (spec) => {
+        const token = `token-${randomUUID()}`;
+        const held = spec.files.map(({ name, uri }) => [name, files.get(uri) ?? Buffer.alloc(0)] as const);
+        api.open(spec.name, token, new Map(held));
+        return Promise.resolve(token);
+      },
+      revoke: (name) => Promise.resolve(api.open(name, `revoked-${randomUUID()}`, new Map())),
+    },
     onWarn: (message) => warnings.push(message),
     ...given,
   };
-  const jobs = createKubernetesJobs(options);
+  const cluster = createKubernetesCluster(options);
   return {
-    ...local,
-    api,
-    options,
-    warnings,
-    cluster: {
-      ...jobs,
-      startService: (spec, signal) => local.cluster.startService(spec, signal),
-      stopService: (name) => local.cluster.stopService(name),
-    },
-    // The node of the cluster is this machine.
+    ...{ cluster, api, options, warnings, model, brokenModel },
+    // The node of the cluster is this machine. A process has a higher number than the one that it is run by.
+    kill: async (marker, signal) => void process.kill(Math.max(...processesWith(marker)), signal),
     running: (marker) => Promise.resolve(processesWith(marker).length > 0),
+    get: (address, path) => fetch(`${address}${path}`).then(({ status }) => status),
     close: async () => {
-      await jobs.close();
+      await cluster.close();
       await api.close();
-      await local.close();
       rmSync(dirname(kubeconfig), { recursive: true });
     },
   };

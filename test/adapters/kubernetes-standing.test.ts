@@ -51,7 +51,7 @@ describe('a job that goes on', () => {
     const hindrance =
       'pods "o-1" is forbidden: exceeded quota: ocdl, requested: requests.cpu=100, limited: requests.cpu=8';
     const why =
-      'the project uses all that its quota allows: it goes on when other jobs have ended (ocdl, requested: requests.cpu=100, limited: requests.cpu=8)';
+      'the project uses all that its quota allows: it goes on when other jobs and services have ended (ocdl, requested: requests.cpu=100, limited: requests.cpu=8)';
     expect(standingOf(job, undefined, hindrance)).toEqual({ phase: 'waiting', why });
   });
 });

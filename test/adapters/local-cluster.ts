@@ -31,13 +31,7 @@ export async function openLocalCluster(given: Partial<LocalProcessOptions> = {})
   mkdirSync(home, { recursive: true, mode: 0o700 });
   const api = await startJobApi();
   const python = await findPython(process.env['OCDL_PYTHON']);
-  const files = new Map<string, Buffer>();
-  const held = (prefix: string, named: Readonly<Record<string, string | Buffer>>): readonly NamedArtifact[] =>
-    Object.entries(named).map(([name, content]) => {
-      const artifact = artifactOf(`${prefix}/${name}`, Buffer.from(content));
-      files.set(artifact.uri, Buffer.from(content));
-      return { ...artifact, name };
-    });
+  const { files, model, brokenModel } = heldModels();
   const warnings: string[] = [];
   const cluster = await createLocalProcessCluster({
     home,
@@ -63,8 +57,8 @@ export async function openLocalCluster(given: Partial<LocalProcessOptions> = {})
       process.kill(innermost, signal);
     },
     running: (marker) => Promise.resolve(processesWith(marker).length > 0),
-    model: held('good', { 'model.onnx': encodeModel(addModel()), 'model.json': CARD }),
-    brokenModel: held('broken', { 'model.onnx': 'no model at all', 'model.json': CARD }),
+    model,
+    brokenModel,
     get: getOverSocket,
     close: async () => {
       await cluster.close();
@@ -72,6 +66,20 @@ export async function openLocalCluster(given: Partial<LocalProcessOptions> = {})
       if (parent) rmSync(parent, { recursive: true, force: true });
     },
   };
+}
+
+/** Files of a model that can be served and of one that cannot, with their bytes by URI. */
+export function heldModels() {
+  const files = new Map<string, Buffer>();
+  const held = (prefix: string, named: Readonly<Record<string, string | Buffer>>): readonly NamedArtifact[] =>
+    Object.entries(named).map(([name, content]) => {
+      const artifact = artifactOf(`${prefix}/${name}`, Buffer.from(content));
+      files.set(artifact.uri, Buffer.from(content));
+      return { ...artifact, name };
+    });
+  const model = held('good', { 'model.onnx': encodeModel(addModel()), 'model.json': CARD });
+  const brokenModel = held('broken', { 'model.onnx': 'no model at all', 'model.json': CARD });
+  return { files, model, brokenModel };
 }
 
 /** Numbers of this machine's processes whose command line holds `marker`. */

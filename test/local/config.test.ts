@@ -214,18 +214,32 @@ test('every secret can be set by value or by file, but not by both', () => {
 test('Kubernetes is selected by a kubeconfig or by the platform’s own cluster, and needs an image and an address', () => {
   const kubeconfig = holding('kubeconfig', 'apiVersion: v1');
   const image = 'registry.example/ocdl-capsule:1';
-  const own = { OCDL_KUBERNETES_IMAGE: image, OCDL_KUBERNETES_DATA_URL: 'https://10.1.2.3:8470' };
-  const found = { image, installation: 'ocdl', gpuResource: 'nvidia.com/gpu', dataRanges: ['10.1.2.0/24'] };
+  const platformImage = 'registry.example/ocdl-platform:1';
+  const own = {
+    OCDL_KUBERNETES_IMAGE: image,
+    OCDL_KUBERNETES_PLATFORM_IMAGE: platformImage,
+    OCDL_KUBERNETES_DATA_URL: 'https://10.1.2.3:8470',
+  };
+  const found = {
+    image,
+    platformImage,
+    callerRanges: ['10.1.3.0/28'],
+    installation: 'ocdl',
+    gpuResource: 'nvidia.com/gpu',
+    dataRanges: ['10.1.2.0/24'],
+  };
   expect(workerConfig(database).kubernetes).toBe(false);
   expect(
     workerConfig({
       ...{ ...database, ...own, OCDL_KUBERNETES_KUBECONFIG: kubeconfig, OCDL_KUBERNETES_CONTEXT: 'lab' },
       OCDL_KUBERNETES_DATA_RANGES: '10.1.2.0/24',
+      OCDL_KUBERNETES_CONTROL_PLANE_RANGES: '10.1.3.0/28',
     }).kubernetes,
   ).toMatchObject({ ...found, place: { kubeconfig, context: 'lab' } });
   expect(workerConfig({ ...database, ...own, OCDL_KUBERNETES_IN_CLUSTER: 'true' }).kubernetes).toMatchObject({ image });
   expect(mistakes({ OCDL_KUBERNETES_IN_CLUSTER: 'true', OCDL_KUBERNETES_IMAGE: 'Capsule' })).toEqual([
     'OCDL_KUBERNETES_IMAGE: must be an image with its registry',
+    'OCDL_KUBERNETES_PLATFORM_IMAGE: must be set: OCDL_KUBERNETES_IN_CLUSTER has no effect without it',
     'OCDL_KUBERNETES_DATA_URL: must be set: OCDL_KUBERNETES_IN_CLUSTER has no effect without it',
   ]);
   expect(mistakes(own)).toEqual([
@@ -240,6 +254,7 @@ test('Kubernetes is selected by a kubeconfig or by the platform’s own cluster,
     }),
   ).toEqual([
     'OCDL_KUBERNETES_DATA_RANGES: must be address ranges such as 10.1.2.0/24, separated by commas',
+    'OCDL_KUBERNETES_CONTROL_PLANE_RANGES: must be set: OCDL_KUBERNETES_KUBECONFIG has no effect without it',
     'OCDL_KUBERNETES_KUBECONFIG: must not be set together with OCDL_KUBERNETES_IN_CLUSTER: remove one',
   ]);
 });

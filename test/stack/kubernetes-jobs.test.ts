@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { sendSignal } from '../../activities/adapters/process-start.ts';
 import { checkKubernetes } from '../../activities/adapters/kubernetes/check.ts';
-import { createKubernetesJobs, type KubernetesOptions } from '../../activities/adapters/kubernetes/cluster.ts';
+import { createKubernetesCluster, type KubernetesOptions } from '../../activities/adapters/kubernetes/cluster.ts';
 import { namespaceName, ofJob } from '../../activities/adapters/kubernetes/names.ts';
 import { listObjects } from '../../activities/adapters/kubernetes/watch.ts';
 import type { JobOutcome, JobSpec, JobState } from '../../activities/ports.ts';
@@ -53,7 +53,7 @@ describeKubernetes('jobs', ['kubernetes'], () => {
     /** What a job that cannot start waits for; removes it. */
     const waitsFor = async (job: Partial<JobGiven>, pattern: RegExp, options: Partial<KubernetesOptions> = {}) => {
       const spec = pythonJob(harness().api, { code: 'pass', ...job });
-      const jobs = createKubernetesJobs({ ...harness().options, ...options });
+      const jobs = createKubernetesCluster({ ...harness().options, ...options });
       const seen: JobState[] = [];
       try {
         await jobs.startJob(spec, token(spec));
@@ -171,7 +171,7 @@ describeKubernetes('jobs', ['kubernetes'], () => {
     test('a worker that is gone, and two that start one job: it runs once', async () => {
       const code = 'import time\nprint("at work", flush=True)\ntime.sleep(8)\nprint("done")';
       const spec = pythonJob(harness().api, { code });
-      const two = [createKubernetesJobs(harness().options), createKubernetesJobs(harness().options)];
+      const two = [createKubernetesCluster(harness().options), createKubernetesCluster(harness().options)];
       const issued: string[] = [];
       const once = async (): Promise<string> => {
         issued.push(spec.name);
@@ -189,11 +189,11 @@ describeKubernetes('jobs', ['kubernetes'], () => {
 
     test('a worker that ended before the token was there: the next one starts the job', async () => {
       const spec = pythonJob(harness().api, { code: 'print("done")' });
-      const first = createKubernetesJobs(harness().options);
+      const first = createKubernetesCluster(harness().options);
       const never = first.startJob(spec, () => new Promise<string>(() => undefined));
       void never;
       await eventually('the job exists', async () => (await podsOf(spec)).length === 1);
-      const next = createKubernetesJobs({ ...harness().options, tokenWithinMs: 1_000 });
+      const next = createKubernetesCluster({ ...harness().options, tokenWithinMs: 1_000 });
       await next.startJob(spec, token(spec));
       expect(await runJob(harness(), spec)).toMatchObject({ status: 'succeeded' });
       await Promise.all([first.close(), next.close()]);

@@ -7,6 +7,8 @@ import { keptManifests } from './project-manifests.ts';
 import { listObjects } from './watch.ts';
 
 export interface Right {
+  /** Only for a platform outside of the cluster. */
+  readonly isOutside?: true;
   readonly group: string;
   readonly resource: string;
   readonly verbs: readonly string[];
@@ -17,6 +19,9 @@ export const rights: readonly Right[] = [
   { group: 'batch', resource: 'jobs', verbs: ['get', 'list', 'watch', 'create', 'patch', 'delete'] },
   // Only where the cluster checks who may block the deletion of a Job.
   { group: 'batch', resource: 'jobs/finalizers', verbs: ['update'] },
+  { group: 'apps', resource: 'deployments', verbs: ['get', 'list', 'create', 'delete'] },
+  { group: '', resource: 'services', verbs: ['create'] },
+  { isOutside: true, group: '', resource: 'services/proxy', verbs: ['get', 'create'] },
   { group: '', resource: 'pods', verbs: ['list', 'watch', 'deletecollection'] },
   { group: '', resource: 'pods/log', verbs: ['get'] },
   { group: '', resource: 'secrets', verbs: ['create'] },
@@ -45,7 +50,7 @@ const nodeSchema = z.object({
 export async function checkKubernetes(
   options: Pick<
     KubernetesOptions,
-    'place' | 'image' | 'gpuResource' | 'installation' | 'dataUrl' | 'dataRanges' | 'quota'
+    'place' | 'image' | 'platformImage' | 'gpuResource' | 'installation' | 'dataUrl' | 'dataRanges' | 'quota'
   >,
 ): Promise<string | { readonly found: string; readonly warning: string }> {
   keptManifests(options, 'check');
@@ -56,16 +61,17 @@ export async function checkKubernetes(
       throw new Error(
         `the cluster has Kubernetes ${gitVersion}, but 1.${OLDEST_MINOR} or newer is required: upgrade it`,
       );
-    const missing = await missingRights(client);
-    if (missing.length > 0)
-      throw new Error(`the platform lacks rights: ${missing.join(', ')}. Grant the ClusterRole in deploy/README.md`);
+    const lacking = await missingRights(client);
+    if (lacking.length > 0)
+      throw new Error(`the platform lacks rights: ${lacking.join(', ')}. Grant the ClusterRole in deploy/README.md`);
     const nodes = (await listObjects(client, '/api/v1/nodes', {})).items.map((item) => nodeSchema.parse(item).status);
     const gpus = nodes.reduce((sum, { allocatable }) => sum + Number(allocatable[options.gpuResource] ?? 0), 0);
     const found = `Kubernetes ${gitVersion} at ${client.server}, ${nodes.length} nodes, ${gpus} GPUs (${options.gpuResource})`;
-    const isLoaded = ({ images }: (typeof nodes)[number]): boolean =>
-      images.some(({ names }) => names?.some((name) => isSameImage(name, options.image)));
-    if (nodes.some(isLoaded)) return found;
-    const warning = `no node has loaded the image ${options.image} yet: the first job shows whether they can`;
+    const isLoaded = (image: string): boolean =>
+      nodes.some(({ images }) => images.some(({ names }) => names?.some((name) => isSameImage(name, image))));
+    const missing = [options.image, options.platformImage].filter((image) => !isLoaded(image));
+    if (missing.length === 0) return found;
+    const warning = `no node has loaded ${missing.join(' or ')} yet: the first job or model service shows whether they can`;
     return { found, warning };
   } catch (error) {
     throw error instanceof SystemUnavailable ? new Error(`${error.message}: ${error.reason}`, { cause: error }) : error;
@@ -76,7 +82,8 @@ export async function checkKubernetes(
 
 /** The rights that the platform's account lacks, as `verb resource`. */
 async function missingRights(client: KubernetesClient): Promise<readonly string[]> {
-  const asked = rights.flatMap(({ group, resource, verbs }) =>
+  const needed = rights.filter(({ isOutside }) => !isOutside || client.ownNamespace === undefined);
+  const asked = needed.flatMap(({ group, resource, verbs }) =>
     verbs.map(async (verb): Promise<string[]> => {
       const [kind, subresource = ''] = resource.split('/');
       const body = {

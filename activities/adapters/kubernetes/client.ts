@@ -1,6 +1,7 @@
 // The API of one Kubernetes cluster over HTTPS: requests and streams with the credentials of a kubeconfig or of this pod.
 import { Agent, request, type RequestOptions } from 'node:https';
 import type { IncomingMessage } from 'node:http';
+import type { Readable } from 'node:stream';
 import { KubeConfig } from '@kubernetes/client-node';
 import { z } from 'zod';
 import { messageOf, SystemUnavailable } from '../../failures.ts';
@@ -17,13 +18,25 @@ type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE';
 
 export interface KubernetesClient {
   readonly server: string;
+  /** The namespace of this process's pod, if the cluster is the one that it runs in. */
+  readonly ownNamespace: string | undefined;
   /** The JSON of the answer. Throws `Refused`, or `SystemUnavailable` if the cluster does not answer or refuses the platform. */
   ask(method: Method, path: string, options?: { readonly query?: Query; readonly body?: object }): Promise<unknown>;
   /** An answer that goes on; it fails after `silenceMs` without a byte. */
   stream(path: string, query: Query, options: { signal?: AbortSignal; silenceMs: number }): Promise<IncomingMessage>;
+  /** Passes on another program's request with the platform's credentials; the answer may have any status. */
+  pass(passed: Passed): Promise<IncomingMessage>;
   /** Number of requests so far. */
   requests(): number;
   close(): void;
+}
+
+export interface Passed {
+  readonly method: 'GET' | 'POST';
+  readonly path: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Readable;
+  readonly signal: AbortSignal;
 }
 
 /** The cluster refused a request: the object exists, does not exist, is invalid, or the version is too old. */
@@ -86,6 +99,19 @@ export function openClient(place: ClusterPlace): KubernetesClient {
     });
   };
 
+  const pass = async ({ method, path, headers, body, signal }: Passed): Promise<IncomingMessage> => {
+    const options: RequestOptions = { method, headers: { ...headers } };
+    // Its agent keeps no connections: one that the server has just closed would fail a request that must not be sent twice.
+    await config.applyToHTTPSOptions(options);
+    count.requests += 1;
+    return new Promise((resolve, reject) => {
+      const sent = request(new URL(server.replace(/\/$/, '') + path), { ...options, signal }, resolve);
+      sent.once('error', reject);
+      body.once('error', (error) => sent.destroy(error));
+      body.pipe(sent);
+    });
+  };
+
   const opened = async (method: Method, path: string, given: Sent): Promise<IncomingMessage> => {
     try {
       const response = await send(method, path, given);
@@ -100,6 +126,8 @@ export function openClient(place: ClusterPlace): KubernetesClient {
 
   return {
     server,
+    ownNamespace:
+      place.kubeconfig === undefined ? config.getContextObject(config.currentContext)?.namespace : undefined,
     ask: async (method, path, options = {}) => {
       const response = await opened(method, path, { ...options, silenceMs: ANSWER_MS });
       try {
@@ -108,6 +136,7 @@ export function openClient(place: ClusterPlace): KubernetesClient {
         throw unreachable(server, error);
       }
     },
+    pass,
     stream: (path, query, options) => opened('GET', path, { query, ...options }),
     requests: () => count.requests,
     close: () => agent.destroy(),

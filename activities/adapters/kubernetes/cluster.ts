@@ -1,16 +1,24 @@
-// Jobs on a Kubernetes cluster: they go on without the worker that started them, and are found again by their labels.
+// The Cluster port on Kubernetes: jobs and services go on without the worker that started them, and are found again by their labels.
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
-import { failure, SystemUnavailable } from '../../failures.ts';
+import { failure } from '../../failures.ts';
 import { isPassing, type Cluster, type JobSpec, type JobState } from '../../ports.ts';
 import { isRefused, openClient, Refused, type ClusterPlace, type KubernetesClient } from './client.ts';
 import { readLog } from './job-log.ts';
 import { jobManifest, secretManifest, type JobSetting } from './job-manifests.ts';
-import { jobsPath, podsPath, watchAllJobs } from './job-watch.ts';
-import { checkJobName, digestOf, labels, namespaceName, ofJob, tokenAnnotation } from './names.ts';
+import { jobsPath, watchAllJobs } from './job-watch.ts';
+import { checkName, digestOf, labels, namespaceName, ofJob, tokenAnnotation } from './names.ts';
 import { readJob, readPod, type JobFacts, type PodFacts } from './objects.ts';
-import { keptManifests, namespaceManifest, quotaManifest, type ProjectQuota } from './project-manifests.ts';
+import {
+  keptManifests,
+  namespaceManifest,
+  quotaManifest,
+  servicePolicyManifest,
+  type ProjectQuota,
+} from './project-manifests.ts';
+import { removeOwner, type RemovedOwner } from './removal.ts';
+import { createKubernetesServices, type ServiceTokens } from './services.ts';
 import { outcomeOf, standingOf } from './standing.ts';
 import { listObjects } from './watch.ts';
 
@@ -18,7 +26,12 @@ export interface KubernetesOptions {
   readonly place: ClusterPlace;
   /** Distinguishes this installation from others on the cluster, and begins the names of its namespaces. */
   readonly installation: string;
+  /** The capsule image. */
   readonly image: string;
+  /** The platform's image, which serves models. */
+  readonly platformImage: string;
+  /** Address ranges of the control plane, through which a platform outside of the cluster reaches model services. */
+  readonly callerRanges: readonly string[];
   /** Address of the API for pods. */
   readonly dataUrl: string;
   readonly dataRanges: readonly string[];
@@ -30,10 +43,16 @@ export interface KubernetesOptions {
   readonly patience?: JobSetting['patience'];
   /** How long another worker may take from a job's creation to its token; default 15 s. */
   readonly tokenWithinMs?: number;
+  /** Tokens with which the pods of services fetch their files. */
+  readonly serviceTokens: ServiceTokens;
+  /** How long a service may take to be ready; default 4 minutes. */
+  readonly readyWithinMs?: number;
+  /** Memory of each service; default: enough for its model. */
+  readonly serviceMemoryBytes?: number;
   readonly onWarn?: (message: string) => void;
 }
 
-export type KubernetesJobs = Pick<Cluster, 'startJob' | 'jobState' | 'jobLog' | 'watchJobs' | 'removeJob'> & {
+export type KubernetesCluster = Cluster & {
   readonly client: KubernetesClient;
   close(): Promise<void>;
 };
@@ -42,14 +61,11 @@ export type KubernetesJobs = Pick<Cluster, 'startJob' | 'jobState' | 'jobLog' | 
 const PATIENCE = { fetchSeconds: 900, uploadSeconds: 43_200 } as const;
 const TOKEN_WITHIN_MS = 15_000;
 const POLL_MS = 500;
-const LONGEST_POLL_MS = 2_000;
-/** A pod whose machine answers is gone within its grace period; after this, it is removed without its machine. */
-const FORCE_AFTER_MS = 60_000;
 /** Field owner of server-side apply. */
 const OWNER = 'ocdl';
 
 /** Opens the cluster; connects to nothing yet. */
-export function createKubernetesJobs(options: KubernetesOptions): KubernetesJobs {
+export function createKubernetesCluster(options: KubernetesOptions): KubernetesCluster {
   const { installation, onWarn = () => undefined } = options;
   const client = openClient(options.place);
   const setting: JobSetting = { ...options, patience: options.patience ?? PATIENCE };
@@ -76,7 +92,7 @@ export function createKubernetesJobs(options: KubernetesOptions): KubernetesJobs
   };
 
   const look = async (name: string) => {
-    checkJobName(name);
+    checkName(name);
     const [job] = await findJobs(name);
     const pod = job && (await podOf(job));
     return { job, pod, standing: standingOf(job, pod, job && !pod ? await hindranceOf(job) : undefined) };
@@ -137,11 +153,19 @@ export function createKubernetesJobs(options: KubernetesOptions): KubernetesJobs
   };
 
   const removeAll = async (jobs: readonly JobFacts[]): Promise<void> => {
-    await Promise.all(jobs.map((job) => removeOne(client, installation, job)));
+    const one = (job: JobFacts): RemovedOwner => ({ ...job, path: jobPath(job), pods: ofJob(installation, job.name) });
+    await Promise.all(jobs.map((job) => removeOwner(client, one(job))));
   };
+
+  const services = createKubernetesServices({
+    ...{ ...options, client, onWarn, prepareProject },
+    forgetProject: (project) => void prepared.delete(namespaceName(installation, project)),
+  });
 
   return {
     client,
+    startService: services.startService,
+    stopService: services.stopService,
     async startJob(spec, token) {
       checkSpec(spec, options);
       await prepareProject(spec.project);
@@ -172,10 +196,13 @@ export function createKubernetesJobs(options: KubernetesOptions): KubernetesJobs
     },
     watchJobs: (onChange, signal) => watchAllJobs({ client, installation, hindranceOf, onWarn }, onChange, signal),
     async removeJob(name) {
-      checkJobName(name);
+      checkName(name);
       await removeAll(await findJobs(name));
     },
-    close: () => Promise.resolve(client.close()),
+    async close() {
+      await services.close();
+      client.close();
+    },
   };
 }
 
@@ -185,7 +212,7 @@ const eventSchema = z.object({
 });
 
 function checkSpec(spec: JobSpec, { platformLock, dataUrl, dataRanges, ...rest }: KubernetesOptions): void {
-  checkJobName(spec.name);
+  checkName(spec.name);
   const { cpus, memoryBytes, diskBytes } = spec.resources;
   if (![cpus, memoryBytes, diskBytes, spec.deadlineSeconds].every((number) => Number.isFinite(number) && number > 0))
     throw failure('InvalidInput', `job ${spec.name}: cpus, memoryBytes, diskBytes and deadlineSeconds must be above 0`);
@@ -219,8 +246,12 @@ async function ensureProject(
     );
   const query = { fieldManager: OWNER, force: true };
   await client.ask('PATCH', `/api/v1/namespaces/${name}`, { query, body: namespace });
-  const kept = keptManifests(options, project);
-  for (const [plural, body] of Object.entries(kept)) {
+  const callers = { namespace: client.ownNamespace, ranges: options.callerRanges };
+  const kept = [
+    ...Object.entries(keptManifests(options, project)),
+    ['networkpolicies', servicePolicyManifest(options, callers, project)] as const,
+  ];
+  for (const [plural, body] of kept) {
     const group = body.apiVersion === 'v1' ? '/api/v1' : `/apis/${body.apiVersion}`;
     await client.ask('PATCH', `${group}/namespaces/${name}/${plural}/${body.metadata.name}`, { query, body });
   }
@@ -240,36 +271,3 @@ const tokenMark = ({ namespace, object, uid }: JobFacts): object => ({
 });
 
 const namespaceSchema = z.object({ metadata: z.object({ labels: z.record(z.string(), z.string()).default({}) }) });
-
-/** Removes a Job, its pods and its Secret, and waits until they are gone. */
-async function removeOne(client: KubernetesClient, installation: string, job: JobFacts): Promise<void> {
-  const path = jobPath(job);
-  const pods = podsPath.replace('/pods', `/namespaces/${job.namespace}/pods`);
-  const selected = { labelSelector: ofJob(installation, job.name) };
-  const body = { propagationPolicy: 'Foreground', preconditions: { uid: job.uid } };
-  const isGone = await client.ask('DELETE', path, { body }).then(
-    () => false,
-    (error: unknown) => {
-      // Gone, or another one of this name.
-      if (isRefused(error, 404) || isRefused(error, 409)) return true;
-      throw error;
-    },
-  );
-  if (isGone) return;
-  const began = Date.now();
-  const state = { pauseMs: POLL_MS, forced: false };
-  for (;;) {
-    await sleep(state.pauseMs);
-    state.pauseMs = Math.min(2 * state.pauseMs, LONGEST_POLL_MS);
-    try {
-      if (readJob(await client.ask('GET', path))?.uid !== job.uid) return;
-    } catch (error) {
-      if (isRefused(error, 404)) return;
-      // While the API server starts again, the removal goes on by itself.
-      if (!(error instanceof SystemUnavailable) || Date.now() - began > 5 * FORCE_AFTER_MS) throw error;
-    }
-    if (state.forced || Date.now() - began < FORCE_AFTER_MS) continue;
-    state.forced = true;
-    await client.ask('DELETE', pods, { query: selected, body: { gracePeriodSeconds: 0 } });
-  }
-}

@@ -19,13 +19,17 @@ const ANSWER_MS = 30_000;
 const SILENCE_MS = 3_600_000;
 const PAUSE_MS = 2_000;
 
-/** The log so far; undefined if the cluster does not have it (any more). */
-export async function readLog(client: KubernetesClient, pod: PodFacts): Promise<LogSoFar | undefined> {
-  const container = spoken(pod);
+/** The log so far, of a job's pod or of the given container; undefined if the cluster does not have it (any more). */
+export async function readLog(
+  client: KubernetesClient,
+  pod: PodFacts,
+  of?: { readonly container: string; readonly previous: boolean },
+): Promise<LogSoFar | undefined> {
+  const { container, previous } = of ?? { container: spoken(pod), previous: undefined };
   if (container === undefined || pod.isGone) return undefined;
   const log = collect();
   try {
-    const query = { container, tailLines: LINES };
+    const query = { container, previous, tailLines: LINES };
     for await (const chunk of await client.stream(pathOf(pod), query, { silenceMs: ANSWER_MS }))
       log.write(chunk as Buffer);
   } catch (error) {

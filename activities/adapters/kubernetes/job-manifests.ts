@@ -21,12 +21,12 @@ export interface JobSetting {
 export const containers = { fetch: 'fetch', upload: 'upload', run: 'run' } as const;
 
 /** Users of the image: the platform's own steps, and the job's program. */
-const PLATFORM_USER = 10_001;
-const PROGRAM_USER = 10_002;
+export const PLATFORM_USER = 10_001;
+export const PROGRAM_USER = 10_002;
 /** Python with a connection needs 40 MiB; hashing and sending are limited by the network. */
-const STEP = { cpu: '250m', memory: String(128 * 1024 ** 2) } as const;
+export const STEP = { cpu: '250m', memory: String(128 * 1024 ** 2) } as const;
 /** An archive is unpacked next to itself; small files and folders occupy whole blocks. */
-const INPUT_SLACK_BYTES = 256 * 1024 ** 2;
+export const INPUT_SLACK_BYTES = 256 * 1024 ** 2;
 /** The image may have to be loaded while the pod already counts as active, and processes need time to end. */
 const ACTIVE_SLACK_SECONDS = 3_600;
 /** Nothing is lost when a program is ended: the platform's steps end at once. */
@@ -91,8 +91,10 @@ export function secretManifest(
   };
 }
 
+type Described = Pick<JobSpec, 'name' | 'inputs' | 'outputs' | 'lock' | 'parameters' | 'data'>;
+
 /** What the wrapper reads, compressed. Throws `InvalidInput` if it does not fit into a Secret. */
-export function descriptionOf(spec: JobSpec, { dataUrl }: Pick<JobSetting, 'dataUrl'>): Buffer {
+export function descriptionOf(spec: Described, { dataUrl }: Pick<JobSetting, 'dataUrl'>): Buffer {
   const packed = gzipSync(
     JSON.stringify({
       job: spec.data.job,
@@ -185,7 +187,8 @@ function podSpec(spec: JobSpec, setting: JobSetting, secret: string) {
   };
 }
 
-function container(given: {
+/** A container of the capsule image. */
+export function container(given: {
   readonly name: string;
   readonly image: string;
   readonly user: number;
@@ -203,16 +206,19 @@ function container(given: {
     workingDir: given.name === containers.run ? '/job' : '/',
     env: Object.entries(variables).map(([name, value]) => ({ name, value })),
     resources: { requests: given.resources, limits: given.resources },
-    securityContext: {
-      runAsUser: given.user,
-      runAsGroup: given.user,
-      allowPrivilegeEscalation: false,
-      readOnlyRootFilesystem: true,
-      capabilities: { drop: ['ALL'] },
-    },
+    securityContext: confined(given.user),
     volumeMounts: given.mounts,
   };
 }
+
+/** A container without rights. */
+export const confined = (user: number) => ({
+  runAsUser: user,
+  runAsGroup: user,
+  allowPrivilegeEscalation: false,
+  readOnlyRootFilesystem: true,
+  capabilities: { drop: ['ALL'] },
+});
 
 const PYTHON = {
   PYTHONPATH: '/opt/ocdl/capsule',

@@ -1,6 +1,6 @@
 // What the adapter reads of Jobs and pods, as small values: objects of a cluster have hundreds of fields.
 import { z } from 'zod';
-import { labels, nameAnnotation, tokenAnnotation } from './names.ts';
+import { labels, nameAnnotation, tokenAnnotation, untilAnnotation } from './names.ts';
 
 /** One job of this installation. */
 export interface JobFacts {
@@ -18,23 +18,47 @@ export interface JobFacts {
   readonly seconds: number;
 }
 
+/** One model service of this installation. */
+export interface DeploymentFacts {
+  readonly namespace: string;
+  readonly object: string;
+  /** The platform's name. */
+  readonly name: string;
+  readonly uid: string;
+  /** When nobody can need it any more. */
+  readonly until: string;
+  /** Why it has no pod. */
+  readonly hindrance: string | undefined;
+}
+
 export interface ContainerFacts {
   readonly name: string;
+  readonly image?: string;
   readonly isRunning: boolean;
   readonly waiting?: { readonly reason: string; readonly message: string } | undefined;
-  readonly ended?: { readonly exitCode: number; readonly reason: string; readonly message: string } | undefined;
+  readonly ended?: EndFacts | undefined;
+  /** How it ended before the cluster started it again. */
+  readonly before?: EndFacts | undefined;
+}
+
+export interface EndFacts {
+  readonly exitCode: number;
+  readonly reason: string;
+  readonly message: string;
 }
 
 export interface PodFacts {
   readonly namespace: string;
   readonly pod: string;
-  /** Name of its Job object. */
+  /** Name of its Job or Deployment object. */
   readonly job: string;
   readonly phase: string;
   readonly image: string;
   readonly isBeingRemoved: boolean;
   /** No longer on the cluster: these are its last facts. */
   readonly isGone: boolean;
+  /** Its containers answer. */
+  readonly isReady?: boolean;
   /** Why the pod as a whole failed. */
   readonly reason: string;
   readonly message: string;
@@ -66,12 +90,22 @@ const jobSchema = z.object({
     .prefault({}),
 });
 
+const deploymentSchema = z.object({
+  metadata,
+  status: z.object({ conditions: z.array(condition).default([]) }).prefault({}),
+});
+
 const stateSchema = z.object({
   running: z.object({}).optional(),
   waiting: z.object({ reason: text, message: text }).optional(),
   terminated: z.object({ exitCode: z.number(), reason: text, message: text }).optional(),
 });
-const containerStatus = z.object({ name: z.string(), state: stateSchema.prefault({}) });
+const containerStatus = z.object({
+  name: z.string(),
+  image: text,
+  state: stateSchema.prefault({}),
+  lastState: stateSchema.prefault({}),
+});
 const podSchema = z.object({
   metadata,
   spec: z.object({ containers: z.array(z.object({ image: text })) }),
@@ -106,10 +140,26 @@ export function readJob(object: unknown): JobFacts | undefined {
   };
 }
 
-/** Reads a pod; undefined if it belongs to none of the platform's jobs. */
-export function readPod(object: unknown): PodFacts | undefined {
+/** Reads a Deployment; undefined if it is not one of the platform's services. */
+export function readDeployment(object: unknown): DeploymentFacts | undefined {
+  const deployment = deploymentSchema.safeParse(object).data;
+  const name = deployment?.metadata.annotations[nameAnnotation];
+  if (deployment === undefined || name === undefined) return undefined;
+  const { metadata: found, status } = deployment;
+  return {
+    namespace: found.namespace,
+    object: found.name,
+    name,
+    uid: found.uid,
+    until: found.annotations[untilAnnotation] ?? '',
+    hindrance: status.conditions.find((one) => one.type === 'ReplicaFailure' && one.status === 'True')?.message,
+  };
+}
+
+/** Reads a pod; undefined if it belongs to none of the platform's jobs, or services for their label. */
+export function readPod(object: unknown, label: string = labels.job): PodFacts | undefined {
   const pod = podSchema.safeParse(object).data;
-  const job = pod?.metadata.labels[labels.job];
+  const job = pod?.metadata.labels[label];
   if (pod === undefined || job === undefined) return undefined;
   const { phase, reason, message, conditions, initContainerStatuses, containerStatuses } = pod.status;
   const found = (type: string, status: string) =>
@@ -122,15 +172,18 @@ export function readPod(object: unknown): PodFacts | undefined {
     image: pod.spec.containers[0]?.image ?? '',
     isBeingRemoved: pod.metadata.deletionTimestamp !== undefined,
     isGone: false,
+    isReady: conditions.some(({ type, status }) => type === 'Ready' && status === 'True'),
     reason,
     message,
     unschedulable: found('PodScheduled', 'False')?.message,
     disruption: found('DisruptionTarget', 'True')?.reason,
-    containers: [...initContainerStatuses, ...containerStatuses].map(({ name, state }) => ({
+    containers: [...initContainerStatuses, ...containerStatuses].map(({ name, image, state, lastState }) => ({
       name,
+      image,
       isRunning: state.running !== undefined,
       waiting: state.waiting,
       ended: state.terminated,
+      before: lastState.terminated,
     })),
   };
 }

@@ -14,6 +14,14 @@ export interface ProjectSetting {
   readonly quota: ProjectQuota;
 }
 
+/** Who may connect to model services. */
+export interface ServiceCallers {
+  /** Namespace of the platform's own pods, if it runs on the cluster. */
+  readonly namespace: string | undefined;
+  /** Address ranges of the control plane, which passes on the requests of a platform outside of the cluster. */
+  readonly ranges: readonly string[];
+}
+
 export interface ProjectQuota {
   readonly cpus: number;
   readonly memoryBytes: number;
@@ -23,6 +31,8 @@ export interface ProjectQuota {
 
 /** Service account of all jobs: it has no rights and no token. */
 export const jobAccount = 'ocdl-job';
+/** Port of model services. */
+export const servicePort = 8000;
 const everything = 'ocdl';
 
 /** A namespace that accepts only pods of the standard `restricted`. */
@@ -91,6 +101,27 @@ export function keptManifests(setting: ProjectSetting, project: string | undefin
   };
 }
 
+/** Lets only the platform connect to model services; for what their pods may reach, the project's policy applies. */
+export function servicePolicyManifest(
+  setting: Pick<ProjectSetting, 'installation'>,
+  { namespace, ranges }: ServiceCallers,
+  project: string | undefined,
+) {
+  const own = { namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': namespace } } };
+  const from = [...(namespace === undefined ? [] : [own]), ...ranges.map((cidr) => ({ ipBlock: { cidr } }))];
+  return {
+    apiVersion: 'networking.k8s.io/v1',
+    kind: 'NetworkPolicy',
+    metadata: metadataOf(setting, project, `${everything}-services`),
+    spec: {
+      podSelector: { matchExpressions: [{ key: labels.service, operator: 'Exists' }] },
+      policyTypes: ['Ingress'],
+      // Without a source, a rule would let in everybody.
+      ingress: from.length === 0 ? [] : [{ from, ports: [{ protocol: 'TCP', port: servicePort }] }],
+    },
+  };
+}
+
 /** The limits of a project at its start. Operators may change them; the platform creates them only once. */
 export function quotaManifest(setting: ProjectSetting, project: string | undefined) {
   const { cpus, memoryBytes, diskBytes, gpus } = setting.quota;
@@ -112,7 +143,7 @@ export function quotaManifest(setting: ProjectSetting, project: string | undefin
   };
 }
 
-function metadataOf({ installation }: ProjectSetting, project: string | undefined, name: string) {
+function metadataOf({ installation }: Pick<ProjectSetting, 'installation'>, project: string | undefined, name: string) {
   const own = { 'app.kubernetes.io/managed-by': 'ocdl', [labels.installation]: installation };
   return { name, namespace: namespaceName(installation, project), labels: own };
 }

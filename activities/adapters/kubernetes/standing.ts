@@ -50,7 +50,7 @@ export function outcomeOf({ end, note }: Extract<Standing, { phase: 'ended' }>, 
   return { ...end, log: `${log}${log === '' || log.endsWith('\n') ? '' : '\n'}${note}\n` };
 }
 
-const STARTING = 'the cluster is making the job’s pod';
+export const STARTING = 'the cluster is making the pod';
 
 const failed = (
   reason: FinalJobReason | PassingJobReason,
@@ -130,7 +130,8 @@ function endedFromOutside(pod: PodFacts): Standing | undefined {
   return why === undefined ? undefined : failed('killed', `stopped: ${why}`);
 }
 
-const disruptions: Readonly<Record<string, string>> = {
+/** Why the cluster or an operator ended a pod, by Kubernetes's word. */
+export const disruptions: Readonly<Record<string, string>> = {
   DeletionByTaintManager: 'its machine stopped answering',
   NodeLost: 'its machine stopped answering',
   DeletionByPodGC: 'its machine was removed from the cluster',
@@ -151,7 +152,8 @@ function lost(pod: PodFacts | undefined): Standing {
   );
 }
 
-function resultOf(message: string): End | undefined {
+/** The result that a step of the capsule image left. */
+export function resultOf(message: string): End | undefined {
   try {
     return resultSchema.parse(JSON.parse(message));
   } catch {
@@ -160,9 +162,10 @@ function resultOf(message: string): End | undefined {
 }
 
 const IMAGE = /Image|Registry/;
-const isImageMissing = ({ waiting }: ContainerFacts): boolean => IMAGE.test(waiting?.reason ?? '');
+export const isImageMissing = ({ waiting }: ContainerFacts): boolean => IMAGE.test(waiting?.reason ?? '');
 
-function whyWaiting(pod: PodFacts): string {
+/** Why a pod does not start, in words for a person. */
+export function whyWaiting(pod: PodFacts): string {
   if (pod.unschedulable !== undefined) return `no machine of the cluster has room: ${shortages(pod.unschedulable)}`;
   const held = pod.containers.flatMap(({ waiting }) => waiting ?? []);
   const image = held.find(({ reason }) => IMAGE.test(reason));
@@ -187,9 +190,10 @@ function shortages(message: string): string {
   return short.length === 0 ? said : `${short.join(', ')} (${said})`;
 }
 
-function hinderedBy(message: string): string {
+/** Why the cluster makes no pod, in words for a person. */
+export function hinderedBy(message: string): string {
   const [, quota] = /exceeded quota: (.*)$/s.exec(message) ?? [];
   return quota === undefined
-    ? `the cluster refuses the job’s pod: ${message}`
-    : `the project uses all that its quota allows: it goes on when other jobs have ended (${quota})`;
+    ? `the cluster refuses the pod: ${message}`
+    : `the project uses all that its quota allows: it goes on when other jobs and services have ended (${quota})`;
 }

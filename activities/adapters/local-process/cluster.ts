@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { failure } from '../../failures.ts';
 import { isPassing, type Cluster, type JobOutcome, type JobSpec } from '../../ports.ts';
 import { graphicsCards, SERVICE_LIMITS, type ServiceLimits } from './enclosure.ts';
+import { oneAtATime } from '../one-at-a-time.ts';
 import { removeFolder } from './folders.ts';
 import { createHeldJobs, type HeldWatch } from './held-jobs.ts';
 import { openJobProgress } from './job-progress.ts';
@@ -60,30 +61,9 @@ export async function createLocalProcessCluster(options: LocalProcessOptions): P
   const jobs = join(options.home, 'jobs');
   const services = join(options.home, 'services');
   for (const folder of [jobs, services]) await mkdir(folder, { recursive: true, mode: 0o700 });
-  const running = new Map<string, { readonly abort: AbortController; readonly ended: Promise<unknown> }>();
+  const names = oneAtATime();
   const served = new Map<string, RunningService>();
   const nextUser = userNumbers();
-
-  /** Runs `work` exclusively under a name; work that still runs under it is stopped first. */
-  const alone = async <T>(key: string, signal: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> => {
-    const abort = new AbortController();
-    const former = running.get(key);
-    former?.abort.abort(
-      failure('Conflict', `${key} was stopped: the same name was started again, or the cluster was closed`),
-    );
-    const stop = AbortSignal.any([signal, abort.signal]);
-    const result = (former?.ended ?? Promise.resolve()).then(() => {
-      stop.throwIfAborted();
-      return work(stop);
-    });
-    const entry = { abort, ended: result.catch(() => undefined) };
-    running.set(key, entry);
-    try {
-      return await result;
-    } finally {
-      if (running.get(key) === entry) running.delete(key);
-    }
-  };
 
   const progress = openJobProgress({ jobs, outcomes: join(options.home, 'outcomes') });
   const folderOf = (name: string): string => join(jobs, name);
@@ -158,7 +138,7 @@ export async function createLocalProcessCluster(options: LocalProcessOptions): P
       checkName(spec.name);
       mayRun(`service ${spec.name}`);
       if (spec.compute === 'gpu') throw failure('InvalidInput', `service ${spec.name}: local services run on cpu`);
-      return alone(`service ${spec.name}`, signal, async (stopped) => {
+      return names.run(`service ${spec.name}`, signal, async (stopped) => {
         await stop(spec.name);
         const folder = await freshFolder(services, spec.name);
         const setting = { ...options, entry: options.inferenceEntry, sandbox, folder, uid: nextUser() };
@@ -179,12 +159,11 @@ export async function createLocalProcessCluster(options: LocalProcessOptions): P
     },
     async stopService(name) {
       checkName(name);
-      await alone(`service ${name}`, NEVER, () => stop(name));
+      await names.run(`service ${name}`, NEVER, () => stop(name));
     },
     async close() {
       await held.close();
-      for (const { abort } of running.values()) abort.abort(failure('Conflict', 'the cluster was closed'));
-      await Promise.all([...running.values()].map(({ ended }) => ended));
+      await names.close();
       await Promise.all([...served.keys()].map(stop));
     },
   };
