@@ -1,4 +1,5 @@
 // A job of a workflow: its token, its limits, and its end, classified once as final or passing.
+import type { NamedArtifact } from '../workflows/domain/model.ts';
 import { systemName } from '../workflows/domain/names.ts';
 import { failure } from './failures.ts';
 import { storePath } from './place.ts';
@@ -32,8 +33,8 @@ export type JobEnd =
 /** How often a job is started, for whatever reason: one that takes its machine down each time must not do so for ever. */
 export const MOST_STARTS = 20;
 
-/** What the cluster is given of a job. */
-export const specOf = ({ name, project, job }: JobRow, apiUrl: string): JobSpec => ({
+/** What the cluster is given of a job; `packages` is the archive of its lock, if the cluster needs one. */
+export const specOf = ({ name, project, job }: JobRow, apiUrl: string, packages: NamedArtifact | null): JobSpec => ({
   ...{
     name,
     project,
@@ -44,6 +45,7 @@ export const specOf = ({ name, project, job }: JobRow, apiUrl: string): JobSpec 
     compute: job.compute,
   },
   ...(job.lockOwner && { lockOwner: job.lockOwner }),
+  ...(packages && { packages }),
   outputs: job.outputs.map(({ name, required }) => ({ name, required })),
   resources: RESOURCES,
   deadlineSeconds: job.deadlineSeconds,
@@ -53,7 +55,11 @@ export const specOf = ({ name, project, job }: JobRow, apiUrl: string): JobSpec 
 type TokenOwner = Pick<JobRow, 'name' | 'workflowId' | 'job'>;
 
 /** Issues a token valid only for the job's own inputs and outputs. The tokens of its earlier starts are revoked. */
-export async function issueJobToken(records: Records, row: TokenOwner): Promise<string> {
+export async function issueJobToken(
+  records: Records,
+  row: TokenOwner,
+  packages: NamedArtifact | null = null,
+): Promise<string> {
   const { name, workflowId, job } = row;
   await revokeJobTokens(records, row);
   const { token, tokenId, sha256 } = newToken();
@@ -61,7 +67,7 @@ export async function issueJobToken(records: Records, row: TokenOwner): Promise<
   const grant = {
     job: name,
     workflow: workflowId,
-    inputs: job.inputs,
+    inputs: [...job.inputs, ...(packages ? [packages] : [])],
     outputs: job.outputs.map((output) => ({
       name: output.name,
       path: storePath(output.location),

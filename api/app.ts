@@ -39,6 +39,31 @@ export interface Api {
 
 /** Creates the API from its dependencies. Has no side effects until a request arrives. */
 export function createApp(given: ApiDeps): Api {
+  return createWith(given, (deps, app) => [
+    ...[
+      healthRoutes,
+      tokenRoutes,
+      userRoutes,
+      projectRoutes,
+      typeRoutes,
+      fileRoutes,
+      dataSetRoutes,
+      codeRoutes,
+    ].flatMap((of) => of(deps)),
+    ...[importRoutes, nodeRoutes].flatMap((of) => of(deps)),
+    ...[submissionRoutes, versionRoutes, evaluationRoutes, releaseRoutes].flatMap((of) => of(deps)),
+    ...[applicationRoutes, applicationSettingRoutes, revertRoutes, scanRoutes].flatMap((of) => of(deps)),
+    ...[auditRoutes, jobRoutes, operationRoutes].flatMap((of) => of(deps)),
+    documentRoute(() => documentOf(app)),
+  ]);
+}
+
+/** Creates what jobs on a cluster may reach: only the data path of jobs, which takes only the tokens of jobs. */
+export function createDataApp(given: ApiDeps): Api {
+  return createWith(given, jobRoutes);
+}
+
+function createWith(given: ApiDeps, routesOf: (deps: RouteDeps, app: OpenAPIHono<Env>) => readonly Route[]): Api {
   const deps = withCheckedBytes(given);
   const app = new OpenAPIHono<Env>();
   app.use(observe(deps));
@@ -55,23 +80,7 @@ export function createApp(given: ApiDeps): Api {
     return problemResponse(found, context.get('requestId'));
   });
 
-  const routes: readonly Route[] = [
-    ...[
-      healthRoutes,
-      tokenRoutes,
-      userRoutes,
-      projectRoutes,
-      typeRoutes,
-      fileRoutes,
-      dataSetRoutes,
-      codeRoutes,
-    ].flatMap((of) => of(deps)),
-    ...[importRoutes, nodeRoutes].flatMap((of) => of(deps)),
-    ...[submissionRoutes, versionRoutes, evaluationRoutes, releaseRoutes].flatMap((of) => of(deps)),
-    ...[applicationRoutes, applicationSettingRoutes, revertRoutes, scanRoutes].flatMap((of) => of(deps)),
-    ...[auditRoutes, jobRoutes, operationRoutes].flatMap((of) => of(deps)),
-    documentRoute(() => documentOf(app)),
-  ];
+  const routes = routesOf(deps, app);
   describeParts(app);
   for (const route of routes) {
     app.on(route.method.toUpperCase(), mountedPath(route), (context) => route.handle(context, deps));

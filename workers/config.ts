@@ -107,6 +107,7 @@ export function platformConfig(v: Variables) {
       installation: v.OCDL_KUBERNETES_NAMESPACE_PREFIX,
       // Both must be set (`needs`).
       image: v.OCDL_KUBERNETES_IMAGE ?? '',
+      imagePython: v.OCDL_KUBERNETES_IMAGE_PYTHON,
       dataUrl: v.OCDL_KUBERNETES_DATA_URL ?? '',
       dataRanges: v.OCDL_KUBERNETES_DATA_RANGES ?? [],
       gpuResource: v.OCDL_KUBERNETES_GPU_RESOURCE,

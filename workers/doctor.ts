@@ -42,7 +42,7 @@ export async function checkSystems(
   isTemporalGiven: boolean,
   limitMs = LIMIT_MS,
 ): Promise<readonly SystemState[]> {
-  const { databaseUrl, database, hdfs, alluxio, s3, kafka, git, kubernetes } = config;
+  const { databaseUrl, database, hdfs, alluxio, s3, kafka, git, kubernetes, python } = config;
   // Warnings are dropped: a check that fails reports the reason.
   const onWarn = (): void => undefined;
   const probes: readonly (readonly [name: string, probe: false | Probe])[] = [
@@ -102,7 +102,7 @@ export async function checkSystems(
     [
       'Kubernetes',
       !!kubernetes &&
-        (async () => (await import('../activities/adapters/kubernetes/check.ts')).checkKubernetes(kubernetes)),
+        (async () => (await import('../activities/adapters/kubernetes/check.ts')).checkKubernetes(kubernetes, python)),
     ],
     [
       'Git remote',

@@ -15,7 +15,15 @@ import { belong } from './installation.ts';
 import { databaseOf, markedHome, markedNamespace, markedStores } from './marked-systems.ts';
 import { createLog, closeParentChannel, onEnd, refused, run, tellReady } from './process.ts';
 import { createJobWorkers, places } from './queues.ts';
-import { createActivities, openBus, openCompute, openSources, openStores, patiently } from './wiring.ts';
+import {
+  createActivities,
+  openBus,
+  openCompute,
+  openLockArchives,
+  openSources,
+  openStores,
+  patiently,
+} from './wiring.ts';
 
 /**
  * At shutdown, short activities have one second to finish; then all others are cancelled, and Temporal reschedules them on the
@@ -49,6 +57,7 @@ async function main(): Promise<void> {
   const chainer = keepLinked({ records: stores.records, onWarn: (message) => log.warn(message) });
   await ensureSearchAttributes(connection, config.temporal.namespace);
   const cluster = await openCompute({ ...config, log }, stores);
+  const lockArchives = await openLockArchives(config, stores, log);
   const signer = await registeredSigner(join(config.home, 'keys'), stores.records);
   const activities = await createActivities({
     ...stores,
@@ -79,6 +88,7 @@ async function main(): Promise<void> {
   const watch = watchJobs({
     ...stores,
     cluster,
+    lockArchives,
     // Jobs of local processes are lost with their machine; those on Kubernetes are found again by any worker.
     ...(config.kubernetes
       ? { pool: 'kubernetes', places: places.kubernetes }
@@ -98,6 +108,7 @@ async function main(): Promise<void> {
   tellReady();
   const ends = await running;
   await watch.stop();
+  await lockArchives?.close();
   // Even if an activity did not stop in time: the jobs' processes must not outlive their worker.
   await cluster.close();
   for (const end of ends) if (end.status === 'rejected') throw end.reason;

@@ -24,7 +24,7 @@ import { createFeedbackActivities } from '../activities/feedback.ts';
 import { allBeating } from '../activities/heartbeat.ts';
 import { createLauncherActivities } from '../activities/launcher.ts';
 import { createModelCenterActivities } from '../activities/model-center.ts';
-import type { ArtifactStore, Cluster, CodeHost, EventBus } from '../activities/ports.ts';
+import type { ArtifactStore, Cluster, CodeHost, EventBus, LockArchives } from '../activities/ports.ts';
 import type { Records } from '../activities/records.ts';
 import { createReleaseActivities } from '../activities/release.ts';
 import { createRoverActivities } from '../activities/rover.ts';
@@ -187,16 +187,29 @@ export async function openCompute(
   const local = await openCluster(given, stores);
   if (!given.kubernetes) return local;
   const jobs = await systems.kubernetes(given.kubernetes, (message) => given.log.warn(message));
-  const close = async (): Promise<void> => {
-    await jobs.close();
-    await local.close();
-  };
   return {
     ...jobs,
     startService: (spec, signal) => local.startService(spec, signal),
     stopService: (name) => local.stopService(name),
-    close,
+    async close() {
+      await jobs.close();
+      await local.close();
+    },
   };
+}
+
+/** Opens the archives of locks for jobs on Kubernetes; local processes install locks themselves. */
+export async function openLockArchives(config: Config, stores: Stores, log: Logger): Promise<LockArchives | undefined> {
+  const { kubernetes, cache, environments } = config;
+  if (!kubernetes) return undefined;
+  const onWarn = (message: string): void => log.warn(message);
+  const { createLockArchives } = await import('../activities/adapters/kubernetes/lock-archives.ts');
+  return createLockArchives({
+    ...{ ...config, ...environments, cache: join(cache, 'environments'), imagePython: kubernetes.imagePython, onWarn },
+    store: keepingDigests(stores.areas, stores.records, onWarn),
+    archives: openSources(config).archives,
+    platformLock: await readFile(platformLockFile, 'utf8'),
+  });
 }
 
 /** Copies stored bytes to a file and verifies their checksum. */

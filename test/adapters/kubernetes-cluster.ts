@@ -14,12 +14,12 @@ import { nodeAddress } from '../../deploy/stack/kubernetes/host.ts';
 import { containerdSocket } from '../../deploy/stack/kubernetes/node.ts';
 import type { ClusterHarness } from '../contracts/cluster.ts';
 import { startJobApi } from '../contracts/cluster-job-api.ts';
-import { capsuleImage, importCapsule } from '../stack/capsule-image.ts';
+import { capsuleImage, capsulePython, importCapsule } from '../stack/capsule-image.ts';
 import { openLocalCluster, processesWith } from './local-cluster.ts';
 
 export interface KubernetesHarness extends ClusterHarness {
   readonly cluster: ClusterHarness['cluster'] & Pick<KubernetesJobs, 'client'>;
-  readonly options: KubernetesOptions;
+  readonly options: KubernetesOptions & { readonly imagePython: string };
   readonly warnings: readonly string[];
 }
 
@@ -81,10 +81,11 @@ export async function openKubernetes(
   const api = await startJobApi(nodeAddress);
   const local = await openLocalCluster({ sandbox: 'none' });
   const warnings: string[] = [];
-  const options: KubernetesOptions = {
+  const options = {
     place: { kubeconfig },
     installation: 'ocdl-test',
     image: capsuleImage,
+    imagePython: capsulePython,
     dataUrl: api.url,
     dataRanges: [],
     gpuResource: 'nvidia.com/gpu',
@@ -92,7 +93,7 @@ export async function openKubernetes(
     platformLock,
     // An input is given up at once, and an output never.
     patience: { fetchSeconds: 1, uploadSeconds: 600 },
-    onWarn: (message) => warnings.push(message),
+    onWarn: (message: string) => warnings.push(message),
     ...given,
   };
   const jobs = createKubernetesJobs(options);

@@ -14,6 +14,8 @@ const capsule = resolve(import.meta.dirname, '../../deploy/capsule');
 const base = { suite: 'bookworm', packages: 'python3,python3-venv' };
 
 export const capsuleImage = 'localhost/ocdl-capsule:1';
+/** The version of Debian's Python. */
+export const capsulePython = '3.11';
 
 /** Builds the image, once for the same Dockerfile, lock and package, and imports it. Needs root, mmdebstrap and buildah. */
 export async function importCapsule(socket: string): Promise<void> {

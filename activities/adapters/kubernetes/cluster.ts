@@ -190,11 +190,10 @@ function checkSpec(spec: JobSpec, { platformLock, dataUrl, dataRanges, ...rest }
   if (![cpus, memoryBytes, diskBytes, spec.deadlineSeconds].every((number) => Number.isFinite(number) && number > 0))
     throw failure('InvalidInput', `job ${spec.name}: cpus, memoryBytes, diskBytes and deadlineSeconds must be above 0`);
   if (!spec.argv[0]) throw failure('InvalidInput', `job ${spec.name}: argv names no program`);
-  if (spec.lock.trim() !== '' && spec.lock !== platformLock)
+  if (spec.lock.trim() !== '' && spec.lock !== platformLock && spec.packages === undefined)
     throw failure(
       'InvalidInput',
-      `job ${spec.name}: its lock is not the platform's, and jobs on Kubernetes run only in the environment of the capsule image ` +
-        `(${rest.image}): remove the lock from the project's code, or ask an operator to run the project's jobs on local processes`,
+      `job ${spec.name}: its lock is not that of the capsule image (${rest.image}), and the archive of its packages is missing`,
     );
   keptManifests({ ...rest, dataUrl, dataRanges }, spec.project);
 }

@@ -15,13 +15,19 @@ MOST_ENTRIES = 100_000
 LONGEST_PATH = 1024
 
 
-def unpack(archive: Path, target: Path, most_bytes: int = MOST_BYTES, most_entries: int = MOST_ENTRIES) -> None:
-    """Unpacks into `target` atomically, replacing an earlier one."""
+def unpack(
+    archive: Path,
+    target: Path,
+    most_bytes: int = MOST_BYTES,
+    most_entries: int = MOST_ENTRIES,
+    programs: bool = False,
+) -> None:
+    """Unpacks into `target` atomically, replacing an earlier one. With `programs`, executable files remain executable."""
     temporary = target.with_name(f".{target.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        _extract(archive, temporary, most_bytes, most_entries)
+        _extract(archive, temporary, most_bytes, most_entries, programs)
         if target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)
         temporary.replace(target)
@@ -31,7 +37,7 @@ def unpack(archive: Path, target: Path, most_bytes: int = MOST_BYTES, most_entri
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _extract(archive: Path, target: Path, most_bytes: int, most_entries: int) -> None:
+def _extract(archive: Path, target: Path, most_bytes: int, most_entries: int, programs: bool) -> None:
     total = 0
     with tarfile.open(archive, "r:") as tar:
         for count, member in enumerate(tar, start=1):
@@ -52,7 +58,8 @@ def _extract(archive: Path, target: Path, most_bytes: int, most_entries: int) ->
             if content is None:
                 raise _refused(archive, member.name, "has no content")
             # EXCL: a duplicate name is refused instead of overwritten.
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+            mode = 0o755 if programs and member.mode & 0o111 else 0o644
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
             with os.fdopen(descriptor, "wb") as file:
                 _copy(content, file, member.size)
 
