@@ -30,6 +30,8 @@ export interface KubernetesOptions {
   readonly patience?: JobSetting['patience'];
   /** How long another worker may take from a job's creation to its token; default 15 s. */
   readonly tokenWithinMs?: number;
+  /** After how long without a byte a watch counts as lost; default 150 s. */
+  readonly watchSilenceMs?: number;
   readonly onWarn?: (message: string) => void;
 }
 
@@ -170,7 +172,10 @@ export function createKubernetesJobs(options: KubernetesOptions): KubernetesJobs
       const log = (pod && (await readLog(client, pod)))?.text ?? '';
       return standing.phase === 'ended' ? outcomeOf(standing, log).log : log;
     },
-    watchJobs: (onChange, signal) => watchAllJobs({ client, installation, hindranceOf, onWarn }, onChange, signal),
+    watchJobs: (onChange, signal) => {
+      const silenceMs = options.watchSilenceMs;
+      return watchAllJobs({ client, installation, hindranceOf, onWarn, silenceMs }, onChange, signal);
+    },
     async removeJob(name) {
       checkJobName(name);
       await removeAll(await findJobs(name));
