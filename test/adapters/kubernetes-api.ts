@@ -74,8 +74,9 @@ export async function openScriptedApi(folder: string) {
     credentials.add(request.headers.authorization ?? '');
     request.resume();
     const [, namespace, kind, name, part] =
-      /^\/apis?\/(?:batch\/)?v1(?:\/namespaces\/([^/]+))?\/(jobs|pods|events)(?:\/([^/]+))?(?:\/(log))?$/.exec(pathname) ??
-      [];
+      /^\/apis?\/(?:batch\/)?v1(?:\/namespaces\/([^/]+))?\/(jobs|pods|events)(?:\/([^/]+))?(?:\/(log))?$/.exec(
+        pathname,
+      ) ?? [];
     if (pathname === '/version') return void response.end('{"gitVersion":"v1.34.4","minor":"34"}');
     if (part === 'log') return void response.end(state.log);
     if (kind === 'events') return void response.end('{"metadata":{},"items":[]}');

@@ -130,7 +130,14 @@ test('jobs that the record does not know are removed, those of another installat
   put('orphan', 'running');
   put('orphan', 'running', 'theirs');
   put('known', 'running');
-  const known = { name: 'known', kind: 'training', state: 'running', pool: 'kubernetes', job: { lock: '' }, beatMs: 1e9 };
+  const known = {
+    name: 'known',
+    kind: 'training',
+    state: 'running',
+    pool: 'kubernetes',
+    job: { lock: '' },
+    beatMs: 1e9,
+  };
   const records = {
     exclusively: (_: string, work: (lost: AbortSignal) => Promise<void>) => work(new AbortController().signal),
     takenJobs: async () => [known],

@@ -90,7 +90,7 @@ export function createLockArchives(options: LockArchivesOptions): LockArchives {
     making.set(key, work);
     const made = queue.last.then(async () => {
       try {
-        await make(key, requirements, (line) => (work.line = line));
+        await make(key, requirements, (line) => (work.line = line.trim()));
         making.delete(key);
       } catch (error) {
         work.failed = { error, at: Date.now() };

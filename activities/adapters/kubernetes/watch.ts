@@ -39,11 +39,7 @@ export async function followObjects(
         state.version = version;
       }
       const query = { labelSelector, watch: true, allowWatchBookmarks: true, timeoutSeconds: WATCH_SECONDS };
-      const stream = await client.stream(
-        path,
-        { ...query, resourceVersion: state.version },
-        { signal, silenceMs },
-      );
+      const stream = await client.stream(path, { ...query, resourceVersion: state.version }, { signal, silenceMs });
       for await (const line of linesOf(stream)) {
         state.version = handle(eventSchema.parse(JSON.parse(line)), follower) ?? state.version;
         state.pauseMs = FIRST_PAUSE_MS;
