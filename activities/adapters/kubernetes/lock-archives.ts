@@ -58,6 +58,8 @@ export function createLockArchives(options: LockArchivesOptions): LockArchives {
   const closing = new AbortController();
   const queue = { last: Promise.resolve() };
   const place = thisMachine();
+  /** Asked once: it starts Python, and many jobs may wait. */
+  const fit: { mismatch?: Promise<string | undefined> | undefined } = {};
 
   const keyOf = async (lock: string): Promise<{ readonly key: string; readonly requirements: string }> => {
     const { packages, problems } = parseLock(lock);
@@ -132,7 +134,9 @@ export function createLockArchives(options: LockArchivesOptions): LockArchives {
     async find(lock) {
       if (lock.trim() === '' || lock === platformLock) return { archive: null };
       const { key, requirements } = await keyOf(lock);
-      const mismatch = await mismatchOf(options);
+      fit.mismatch ??= mismatchOf(options);
+      fit.mismatch.catch(() => (fit.mismatch = undefined));
+      const mismatch = await fit.mismatch;
       if (mismatch !== undefined)
         throw failure('JobFailed', `the lock cannot be installed for this cluster: ${mismatch}`);
       const found = making.has(key) ? undefined : await stored(key);
