@@ -44,9 +44,9 @@ const put = (name: string, state: 'running' | 'ended', installation = 'ours'): v
 };
 
 describe.each([
-  ['410 Gone as the status of the answer', () => api().expire('status')],
-  ['410 Gone as an event of the stream', () => api().expire('event')],
-  ['a connection that goes silent', () => undefined],
+  ['410 Gone as the status of the answer', (): void => api().expire('status')],
+  ['410 Gone as an event of the stream', (): void => api().expire('event')],
+  ['a connection that goes silent', (): void => undefined],
 ] as const)('a watch that is interrupted: %s', (_, interrupt) => {
   test('no change is lost, and each end is told once', async () => {
     const seen: [name: string, state: JobState][] = [];
