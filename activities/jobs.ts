@@ -1,6 +1,7 @@
 // A job of a workflow: its token, its limits, and its end, classified once as final or passing.
 import type { ComputeProfile, Placement } from '../workflows/domain/compute.ts';
 import { profileBefore } from '../workflows/domain/compute.ts';
+import type { NamedArtifact } from '../workflows/domain/model.ts';
 import { systemName } from '../workflows/domain/names.ts';
 import { failure } from './failures.ts';
 import { storePath } from './place.ts';
@@ -36,8 +37,8 @@ export type JobEnd = (
 /** How often a job is started, for whatever reason: one that takes its machine down each time must not do so for ever. */
 export const MOST_STARTS = 20;
 
-/** What the cluster is given of a job. */
-export function specOf({ name, project, job }: JobRow, apiUrl: string): JobSpec {
+/** What the cluster is given of a job; `packages` is the archive of its lock, if the cluster needs one. */
+export function specOf({ name, project, job }: JobRow, apiUrl: string, packages: NamedArtifact | null): JobSpec {
   const { cpus, memoryBytes, diskBytes, gpus, image, nodeSelector, tolerations } = profileOf(job);
   return {
     ...{
@@ -50,6 +51,7 @@ export function specOf({ name, project, job }: JobRow, apiUrl: string): JobSpec 
       compute: job.compute,
     },
     ...(job.lockOwner && { lockOwner: job.lockOwner }),
+    ...(packages && { packages }),
     outputs: job.outputs.map(({ name, required }) => ({ name, required })),
     resources: { cpus, memoryBytes, diskBytes, gpus },
     ...(image !== undefined && { image }),
@@ -76,7 +78,11 @@ export const placementOf = (profile: ComputeProfile | undefined, { ran }: JobEnd
 type TokenOwner = Pick<JobRow, 'name' | 'workflowId' | 'job'>;
 
 /** Issues a token valid only for the job's own inputs and outputs. The tokens of its earlier starts are revoked. */
-export async function issueJobToken(records: Records, row: TokenOwner): Promise<string> {
+export async function issueJobToken(
+  records: Records,
+  row: TokenOwner,
+  packages: NamedArtifact | null = null,
+): Promise<string> {
   const { name, workflowId, job } = row;
   await revokeJobTokens(records, row);
   const { token, tokenId, sha256 } = newToken();
@@ -84,7 +90,7 @@ export async function issueJobToken(records: Records, row: TokenOwner): Promise<
   const grant = {
     job: name,
     workflow: workflowId,
-    inputs: job.inputs,
+    inputs: [...job.inputs, ...(packages ? [packages] : [])],
     outputs: job.outputs.map((output) => ({
       name: output.name,
       path: storePath(output.location),

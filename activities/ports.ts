@@ -81,6 +81,8 @@ export interface JobSpec {
   readonly argv: readonly string[];
   /** Text of the pinned requirements that define the environment. */
   readonly lock: string;
+  /** Archive of the lock's packages ({@link LockArchives}), for a cluster that does not install them itself. */
+  readonly packages?: NamedArtifact;
   /** Who owns the packages (default: a project). The platform's environments are not shared with projects. */
   readonly lockOwner?: 'platform' | 'project';
   readonly parameters: Readonly<Record<string, unknown>>;
@@ -204,6 +206,19 @@ export interface Cluster {
   ): Promise<{ readonly address: `unix:${string}` | `http://${string}`; readonly ended?: Promise<ServiceEnd> }>;
   /** Ends a service. Idempotent: a missing service is not an error. */
   stopService(name: string): Promise<void>;
+}
+
+/** Archives of the packages of locks, for clusters that do not install them themselves. */
+export interface LockArchives {
+  /**
+   * The archive of a lock, `null` if the cluster needs none, or what it waits for: an archive that does not exist is made in
+   * the background. Rejects if it cannot be made.
+   */
+  find(lock: string): Promise<{ readonly archive: NamedArtifact | null } | { readonly waits: string }>;
+  /** Removes archives that no job has used for long; `locks` are in use. */
+  sweep(locks: readonly string[]): Promise<void>;
+  /** Ends what is being made. */
+  close(): Promise<void>;
 }
 
 // ---------------------------------------------------------------- EventBus
@@ -339,6 +354,7 @@ export interface FolderEntry {
   readonly file: string;
   readonly offset: number;
   readonly bytes: number;
+  readonly isExecutable?: boolean;
 }
 
 /** Untrusted archives, and the tar that the platform makes. */

@@ -40,23 +40,7 @@ export interface Api {
 
 /** Creates the API from its dependencies. Has no side effects until a request arrives. */
 export function createApp(given: ApiDeps): Api {
-  const deps = withCheckedBytes(given);
-  const app = new OpenAPIHono<Env>();
-  app.use(observe(deps));
-  app.use(addressedHere(deps.limits.hosts));
-  app.use(plainPath);
-  app.onError((error, context) => {
-    const found = problemOf(error);
-    if (found.status >= 500) deps.log.error({ requestId: context.get('requestId'), err: error }, 'request failed');
-    return problemResponse(found, context.get('requestId'));
-  });
-  app.notFound((context) => {
-    const allowed = methodsAt(routes, new URL(context.req.url).pathname);
-    const found = allowed.length > 0 ? noMethod(context.req.method, allowed) : notFound('such address');
-    return problemResponse(found, context.get('requestId'));
-  });
-
-  const routes: readonly Route[] = [
+  return createWith(given, (deps, app) => [
     ...[
       healthRoutes,
       tokenRoutes,
@@ -73,7 +57,32 @@ export function createApp(given: ApiDeps): Api {
     ...[applicationRoutes, applicationSettingRoutes, revertRoutes, scanRoutes].flatMap((of) => of(deps)),
     ...[auditRoutes, jobRoutes, operationRoutes].flatMap((of) => of(deps)),
     documentRoute(() => documentOf(app)),
-  ];
+  ]);
+}
+
+/** Creates what jobs on a cluster may reach: only the data path of jobs, which takes only the tokens of jobs. */
+export function createDataApp(given: ApiDeps): Api {
+  return createWith(given, jobRoutes);
+}
+
+function createWith(given: ApiDeps, routesOf: (deps: RouteDeps, app: OpenAPIHono<Env>) => readonly Route[]): Api {
+  const deps = withCheckedBytes(given);
+  const app = new OpenAPIHono<Env>();
+  app.use(observe(deps));
+  app.use(addressedHere(deps.limits.hosts));
+  app.use(plainPath);
+  app.onError((error, context) => {
+    const found = problemOf(error);
+    if (found.status >= 500) deps.log.error({ requestId: context.get('requestId'), err: error }, 'request failed');
+    return problemResponse(found, context.get('requestId'));
+  });
+  app.notFound((context) => {
+    const allowed = methodsAt(routes, new URL(context.req.url).pathname);
+    const found = allowed.length > 0 ? noMethod(context.req.method, allowed) : notFound('such address');
+    return problemResponse(found, context.get('requestId'));
+  });
+
+  const routes = routesOf(deps, app);
   describeParts(app);
   for (const route of routes) {
     app.on(route.method.toUpperCase(), mountedPath(route), (context) => route.handle(context, deps));

@@ -14,14 +14,25 @@ export function apiConfig(environment: Environment = process.env) {
   const named = values.OCDL_API_HOSTS?.toLowerCase().split(',').filter(Boolean);
   // Jobs' wrappers and local probes bypass the proxy. No web page can take over these names.
   const own = [...loopbackHosts, new URL(values.OCDL_API_URL).hostname];
+  const dataUrl = values.OCDL_KUBERNETES_DATA_URL;
+  const data = /^\[?(.+?)\]?:(\d+)$/.exec(values.OCDL_DATA_LISTEN ?? '');
+  const limits = { ...defaultLimits, fileBytes: values.OCDL_FILE_LIMIT_BYTES };
   return {
     ...platformConfig(values),
     host: values.OCDL_API_HOST,
     port: values.OCDL_API_PORT,
     isLoopback,
+    /** The listener for pods, which serves only the data path of jobs. */
+    data: data && {
+      host: data[1] ?? '',
+      port: Number(data[2]),
+      limits: {
+        ...limits,
+        hosts: dataUrl === undefined ? ('any' as const) : [...loopbackHosts, new URL(dataUrl).hostname.toLowerCase()],
+      },
+    },
     limits: {
-      ...defaultLimits,
-      fileBytes: values.OCDL_FILE_LIMIT_BYTES,
+      ...limits,
       hosts: named || isLoopback ? [...new Set([...(named ?? []), ...own])] : ('any' as const),
     },
   } as const;

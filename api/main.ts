@@ -10,7 +10,7 @@ import { databaseOf, markedHome, markedNamespace, markedStores } from '../worker
 import { createLog, closeParentChannel, onEnd, refused, run, tellReady } from '../workers/process.ts';
 import { openStores } from '../workers/wiring.ts';
 import { registeredSigner } from '../activities/signing.ts';
-import { createApp } from './app.ts';
+import { createApp, createDataApp, type Api } from './app.ts';
 import { sweepDataSets } from './data-set-files.ts';
 import type { ApiConfig } from './config.ts';
 import { apiConfig, apiUrlOf } from './config.ts';
@@ -54,21 +54,18 @@ async function main(): Promise<void> {
     const records = admission?.records ?? stores.records;
     const areas = stores.cachedAreas;
     const chainer = keepLinked({ records: stores.records, onWarn });
-    const { app } = createApp({
-      ...stores,
-      records,
-      areas,
-      counters: stores.counters,
-      workflows,
-      signer,
-      log,
-      limits: config.limits,
-    });
-    const server = createAdaptorServer({ fetch: app.fetch, serverOptions: { requestTimeout: REQUEST_MS } }) as Server;
+    const deps = { ...stores, records, areas, counters: stores.counters, workflows, signer, log };
+    const server = serverOf(createApp({ ...deps, limits: config.limits }));
+    const servers = [server];
     const url = await listen(server, config);
+    if (config.data) {
+      const forPods = serverOf(createDataApp({ ...deps, limits: config.data.limits }));
+      servers.push(forPods);
+      log.info({ url: await listen(forPods, config.data) }, 'listening for the data of jobs');
+    }
     const sweeping = keepSweeping({ records, workflows, log });
     onEnd(log, async () => {
-      await drain(server);
+      await Promise.all(servers.map(drain));
       await belonging.stop();
       await sweeping.stop();
       await admission?.stop();
@@ -89,7 +86,10 @@ async function main(): Promise<void> {
   }
 }
 
-function listen(server: Server, { host, port }: ApiConfig): Promise<string> {
+const serverOf = ({ app }: Api): Server =>
+  createAdaptorServer({ fetch: app.fetch, serverOptions: { requestTimeout: REQUEST_MS } }) as Server;
+
+function listen(server: Server, { host, port }: Pick<ApiConfig, 'host' | 'port'>): Promise<string> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
     server.listen(port, host, () => {

@@ -1,6 +1,7 @@
 // Opens the compute: the cluster of each pool. Services of models run in the first pool.
 import { createHash } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
@@ -8,14 +9,15 @@ import type { Logger } from 'pino';
 import { createLocalProcessCluster } from '../activities/adapters/local-process/cluster.ts';
 import { graphicsCards } from '../activities/adapters/local-process/enclosure.ts';
 import { createEnvironments } from '../activities/adapters/local-process/environments.ts';
+import { keepingDigests } from '../activities/chunk-digests.ts';
 import { failure } from '../activities/failures.ts';
-import type { ArtifactStore, Cluster } from '../activities/ports.ts';
+import type { ArtifactStore, Cluster, LockArchives } from '../activities/ports.ts';
 import type { PoolRow } from '../activities/records.ts';
 import { digestMismatch } from '../workflows/domain/digest-mismatch.ts';
 import type { Artifact } from '../workflows/domain/model.ts';
 import { kubernetesOf, type Config } from './config.ts';
 import { poolRows, type PoolSetting } from './pools.ts';
-import { checkout, systems, type Stores } from './wiring.ts';
+import { checkout, openSources, platformLockFile, systems, type Stores } from './wiring.ts';
 
 /** Opens the local processes, sandboxed unless the operator has disabled that. */
 function openLocal(
@@ -40,11 +42,13 @@ function openLocal(
 export interface OpenPool {
   readonly pool: PoolRow;
   readonly cluster: Cluster;
+  /** For a cluster that does not install locks itself. */
+  readonly lockArchives: LockArchives | undefined;
 }
 
 /** Opens the compute: the cluster of each pool. Services of models run in the first one. */
 export async function openCompute(
-  given: Parameters<typeof openLocal>[0] & Pick<Config, 'kubernetes' | 'pools'>,
+  given: Config & { readonly log: Logger },
   stores: Stores,
 ): Promise<{ readonly services: Cluster; readonly pools: readonly OpenPool[]; close(): Promise<void> }> {
   const { kubernetes, pools: settings, home } = given;
@@ -60,17 +64,38 @@ export async function openCompute(
   };
   const rows = poolRows(settings, { name: `${hostname()} ${home}`, gpus: graphicsCards() });
   const clusters = await Promise.all(settings.map(open));
+  const lockArchives = remote.length > 0 ? await openLockArchives(given, stores) : undefined;
   return {
     services: clusters[0] ?? local,
     pools: rows.flatMap((pool, index) => {
       const cluster = clusters[index];
-      return cluster ? [{ pool, cluster }] : [];
+      return cluster ? [{ pool, cluster, lockArchives: cluster === local ? undefined : lockArchives }] : [];
     }),
     async close() {
+      await lockArchives?.close();
       for (const jobs of remote) await jobs.close();
       await local.close();
     },
   };
+}
+
+/** Opens the archives of locks for the pools on Kubernetes, which have the same image; local processes install locks themselves. */
+async function openLockArchives(
+  given: Config & { readonly log: Logger },
+  stores: Pick<Stores, 'areas' | 'records'>,
+): Promise<LockArchives | undefined> {
+  const { kubernetes, home, cache, python, environments, jobsWithoutSandbox, log } = given;
+  if (!kubernetes) return undefined;
+  const onWarn = (message: string): void => log.warn(message);
+  const { createLockArchives } = await import('../activities/adapters/kubernetes/lock-archives.ts');
+  return createLockArchives({
+    ...{ home, python, ...environments, jobsWithoutSandbox, onWarn },
+    cache: join(cache, 'environments'),
+    imagePython: kubernetes.imagePython,
+    store: keepingDigests(stores.areas, stores.records, onWarn),
+    archives: openSources(given).archives,
+    platformLock: await readFile(platformLockFile, 'utf8'),
+  });
 }
 
 /** Copies stored bytes to a file and verifies their checksum. */

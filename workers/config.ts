@@ -130,6 +130,7 @@ export function platformConfig(v: Variables) {
       image: v.OCDL_KUBERNETES_IMAGE ?? '',
       platformImage: v.OCDL_KUBERNETES_PLATFORM_IMAGE ?? '',
       callerRanges: v.OCDL_KUBERNETES_CONTROL_PLANE_RANGES ?? [],
+      imagePython: v.OCDL_KUBERNETES_IMAGE_PYTHON,
       dataUrl: v.OCDL_KUBERNETES_DATA_URL ?? '',
       dataRanges: v.OCDL_KUBERNETES_DATA_RANGES ?? [],
       gpuResource: v.OCDL_KUBERNETES_GPU_RESOURCE,

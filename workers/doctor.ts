@@ -42,7 +42,7 @@ export async function checkSystems(
   isTemporalGiven: boolean,
   limitMs = LIMIT_MS,
 ): Promise<readonly SystemState[]> {
-  const { databaseUrl, database, hdfs, alluxio, s3, kafka, git } = config;
+  const { databaseUrl, database, hdfs, alluxio, s3, kafka, git, python } = config;
   // Warnings are dropped: a check that fails reports the reason.
   const onWarn = (): void => undefined;
   const probes: readonly (readonly [name: string, probe: false | Probe])[] = [
@@ -99,7 +99,7 @@ export async function checkSystems(
           return kafka.brokers.join(', ');
         }),
     ],
-    ...kubernetesPools(config).map(({ name, options }) => [name, () => askKubernetes(options)] as const),
+    ...kubernetesPools(config).map(({ name, options }) => [name, () => askKubernetes(options, python)] as const),
     [
       'Git remote',
       !!git &&
@@ -113,8 +113,8 @@ export async function checkSystems(
 }
 
 type KubernetesOptions = ReturnType<typeof kubernetesPools>[number]['options'];
-const askKubernetes = async (options: KubernetesOptions) =>
-  (await import('../activities/adapters/kubernetes/check.ts')).checkKubernetes(options);
+const askKubernetes = async (options: KubernetesOptions, python: string | undefined) =>
+  (await import('../activities/adapters/kubernetes/check.ts')).checkKubernetes(options, python);
 
 type Found = Required<Pick<SystemState, 'found' | 'warning'>>;
 

@@ -10,7 +10,7 @@ import { WorkflowNotFoundError } from '@temporalio/common';
 import { isFinal, messageOf } from '../activities/failures.ts';
 import type { JobEnd } from '../activities/jobs.ts';
 import { failedEnd, issueJobToken, MOST_STARTS, revokeJobTokens, sorted, specOf } from '../activities/jobs.ts';
-import type { ArtifactStore, Cluster, JobState } from '../activities/ports.ts';
+import type { ArtifactStore, Cluster, JobState, LockArchives } from '../activities/ports.ts';
 import type { JobRow, PoolRow, Records, WaitingActivity } from '../activities/records.ts';
 import { openResults } from '../activities/run-results.ts';
 
@@ -20,6 +20,8 @@ export interface JobStepsDeps {
   /** The pool that is watched, and its cluster. Workers with a pool of the same id watch the same jobs. */
   readonly pool: PoolRow;
   readonly cluster: Cluster;
+  /** For a cluster that does not install locks itself. */
+  readonly lockArchives?: LockArchives | undefined;
   readonly client: Pick<Client, 'activity' | 'workflow'>;
   /** Address of the API for the jobs' wrappers. */
   readonly apiUrl: string;
@@ -38,7 +40,7 @@ const RESUMED_WITHIN_MS = 2 * 3_600_000;
 /** The log of an interrupted job is kept if its store answers within this time. */
 const LOG_WITHIN_MS = 5_000;
 
-export function createJobSteps({ records, areas, pool, cluster, client, apiUrl, onWarn }: JobStepsDeps) {
+export function createJobSteps({ records, areas, pool, cluster, lockArchives, client, apiUrl, onWarn }: JobStepsDeps) {
   const results = openResults(areas);
   const beats = new Map<string, { readonly at: number; readonly details: string }>();
   /** Since when the workflow of a job does not run, although it is open in the record. */
@@ -71,12 +73,15 @@ export function createJobSteps({ records, areas, pool, cluster, client, apiUrl, 
   }
 
   async function start(row: JobRow): Promise<void> {
-    if (!(await beat(row, { waits: 'for its start' }))) return;
+    const lock = await archiveFor(row);
+    // The next look asks again.
+    if (!(await beat(row, { waits: 'waits' in lock ? lock.waits : 'for its start' })) || 'waits' in lock) return;
+    if ('end' in lock) return finish(row, lock.end);
     if (row.starts >= MOST_STARTS) return finish(row, startedTooOften('it never reached its end'));
     try {
-      await cluster.startJob(specOf(row, apiUrl), async () => {
+      await cluster.startJob(specOf(row, apiUrl, lock.archive), async () => {
         await records.changeJob(row.name, { starts: row.starts + 1 });
-        return issueJobToken(records, row);
+        return issueJobToken(records, row, lock.archive);
       });
     } catch (error) {
       // Any other error is retried: the cluster or PostgreSQL does not answer.
@@ -84,6 +89,15 @@ export function createJobSteps({ records, areas, pool, cluster, client, apiUrl, 
       return finish(row, failedEnd('JobFailed', messageOf(error), ''));
     }
     await records.changeJob(row.name, { state: 'running' });
+  }
+
+  /** The archive of the job's lock, if the cluster needs one; what it waits for; or the job's end, if there can be none. */
+  async function archiveFor({ job }: JobRow) {
+    try {
+      return (await lockArchives?.find(job.lock)) ?? { archive: null };
+    } catch (error) {
+      return isFinal(error) ? { end: failedEnd('JobFailed', messageOf(error), '') } : { waits: messageOf(error) };
+    }
   }
 
   /** The order matters: the end is recorded before the job is removed, and the row goes last, so that all can be repeated. */

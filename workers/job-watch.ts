@@ -22,6 +22,8 @@ const TAKE_OVER_MS = 3_000;
 /** Queued activities that send a heartbeat at the same time, and that are read at a time. */
 const AT_ONCE = 20;
 const PAGE = 500;
+/** Between looks for archives of locks that no job has used for long. */
+const SWEEP_MS = 6 * 3_600_000;
 /** After this time without a watcher, a pool's jobs are given to other pools: its machine is gone, or off for long. */
 const POOL_LOST_MS = 5 * 60_000;
 /** The same warning is repeated after this time: an outage must not flood the log. */
@@ -58,7 +60,7 @@ async function watch(deps: JobWatchDeps, signal: AbortSignal): Promise<void> {
   const changed = new Set<string>();
   const working = new Map<string, Promise<void>>();
   const lastTurn = new Map<string, number>();
-  const state = { askedAt: Date.now(), beatAt: 0 };
+  const state = { askedAt: Date.now(), beatAt: 0, sweptAt: 0 };
 
   const following = follow();
   await records
@@ -104,6 +106,9 @@ async function watch(deps: JobWatchDeps, signal: AbortSignal): Promise<void> {
     state.beatAt = Date.now();
     await records.watchedPool(pool, POOL_LOST_MS);
     work('', beatQueued);
+    if (Date.now() - state.sweptAt < SWEEP_MS) return;
+    state.sweptAt = Date.now();
+    work(' archives of locks', async () => deps.lockArchives?.sweep(taken.map(({ job }) => job.lock)));
   }
 
   /** One piece of work of a name at a time, in the background: a slow one does not hold up the others. */

@@ -78,10 +78,10 @@ async function main(): Promise<void> {
 
   const client = new Client({ connection, namespace: config.temporal.namespace, dataConverter });
   const names = compute.pools.map(({ pool }) => pool.name);
-  const watches = compute.pools.map(({ pool, cluster }) =>
+  const watches = compute.pools.map(({ pool, cluster, lockArchives }) =>
     watchJobs({
       ...stores,
-      ...{ pool, cluster, client },
+      ...{ pool, cluster, lockArchives, client },
       earlier: names.slice(0, pool.rank),
       apiUrl: config.apiUrl,
       onWarn: (message) => log.warn(message),

@@ -97,6 +97,13 @@ export const groups = {
     OCDL_API_URL: webUrl
       .prefault('http://127.0.0.1:8470')
       .describe('Address of the API for job wrappers; if it is not set, `ocdl start` sets it.'),
+    OCDL_DATA_LISTEN: text
+      .regex(/^([^\s/:[\]]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}$/, 'must be ADDRESS:PORT; an IPv6 address in brackets')
+      .refine((text) => Number(/\d+$/.exec(text)?.[0]) <= 65_535, 'must end with a port')
+      .optional()
+      .describe(
+        'Second address to listen on, `ADDRESS:PORT`, which serves only the data path of jobs: for pods. OCDL_KUBERNETES_DATA_URL leads there.',
+      ),
     OCDL_FILE_LIMIT_BYTES: whole('a number of bytes', 1, 999_999_999_999_999)
       .prefault(String(2 * 1024 ** 3))
       .describe('Maximum size of an uploaded file.'),
@@ -244,10 +251,18 @@ export const groups = {
     OCDL_KUBERNETES_IMAGE: image
       .optional()
       .describe('Image of jobs, built from deploy/capsule/Dockerfile of this version; best with its digest.'),
+    OCDL_KUBERNETES_IMAGE_PYTHON: text
+      .regex(/^3\.\d{1,2}$/, 'must be a version such as 3.12')
+      .prefault('3.12')
+      .describe(
+        'Python version of the image. Workers install the locks of projects for it, and must have the same version (OCDL_PYTHON).',
+      ),
     OCDL_KUBERNETES_PLATFORM_IMAGE: image
       .optional()
       .describe('Image of model services, built from deploy/Dockerfile of this version; best with its digest.'),
-    OCDL_KUBERNETES_DATA_URL: webUrl.optional().describe('Address of the API for pods.'),
+    OCDL_KUBERNETES_DATA_URL: webUrl
+      .optional()
+      .describe('Address for pods, which leads to OCDL_DATA_LISTEN, or to the whole API if that is not set.'),
     OCDL_KUBERNETES_DATA_RANGES: ranges
       .optional()
       .describe(

@@ -34,7 +34,8 @@ import { createLog } from './process.ts';
 
 /** The folder of package.json. */
 export const checkout = resolve(import.meta.dirname, '..');
-const platformLockFile = join(checkout, 'deploy', 'capsule', 'requirements.lock');
+/** The lock of the platform's own environments. */
+export const platformLockFile = join(checkout, 'deploy', 'capsule', 'requirements.lock');
 
 export interface Stores {
   readonly records: Records;

@@ -13,14 +13,15 @@ import {
 } from '../../activities/adapters/kubernetes/cluster.ts';
 import { nodeAddress } from '../../deploy/stack/kubernetes/host.ts';
 import { containerdSocket } from '../../deploy/stack/kubernetes/node.ts';
+import type { ServiceSpec } from '../../activities/ports.ts';
 import type { ClusterHarness } from '../contracts/cluster.ts';
 import { startJobApi } from '../contracts/cluster-job-api.ts';
-import { capsuleImage, importImages, platformImage } from '../stack/images.ts';
+import { capsuleImage, capsulePython, importImages, platformImage } from '../stack/images.ts';
 import { heldModels, processesWith } from './local-cluster.ts';
 
 export interface KubernetesHarness extends ClusterHarness {
   readonly cluster: ClusterHarness['cluster'] & Pick<KubernetesCluster, 'client'>;
-  readonly options: KubernetesOptions;
+  readonly options: KubernetesOptions & { readonly imagePython: string };
   readonly warnings: readonly string[];
 }
 
@@ -82,10 +83,11 @@ export async function openKubernetes(
   const api = await startJobApi(nodeAddress);
   const { files, model, brokenModel } = heldModels();
   const warnings: string[] = [];
-  const options: KubernetesOptions = {
+  const options = {
     place: { kubeconfig },
     installation: 'ocdl-test',
     image: capsuleImage,
+    imagePython: capsulePython,
     platformImage,
     callerRanges: [`${nodeAddress}/32`],
     dataUrl: api.url,
@@ -96,15 +98,15 @@ export async function openKubernetes(
     // An input is given up at once, and an output never.
     patience: { fetchSeconds: 1, uploadSeconds: 600 },
     serviceTokens: {
-      issue: (spec) => {
+      issue: (spec: Pick<ServiceSpec, 'name' | 'files'>) => {
         const token = `token-${randomUUID()}`;
         const held = spec.files.map(({ name, uri }) => [name, files.get(uri) ?? Buffer.alloc(0)] as const);
         api.open(spec.name, token, new Map(held));
         return Promise.resolve(token);
       },
-      revoke: (name) => Promise.resolve(api.open(name, `revoked-${randomUUID()}`, new Map())),
+      revoke: (name: string) => Promise.resolve(api.open(name, `revoked-${randomUUID()}`, new Map())),
     },
-    onWarn: (message) => warnings.push(message),
+    onWarn: (message: string) => warnings.push(message),
     ...given,
   };
   const cluster = createKubernetesCluster(options);

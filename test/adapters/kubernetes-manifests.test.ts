@@ -201,6 +201,19 @@ describe('the Job of a job', () => {
     });
   });
 
+  test('gives the packages of another lock only to the step that fetches, and their environment to the program', () => {
+    const packages = { ...artifactOf('lock-1.tar', Buffer.alloc(5000)), name: 'lock-1.tar' };
+    const pod = jobManifest({ ...spec, packages }, setting, 's').spec.template.spec;
+    const mount = { mountPath: '/ocdl/environment', name: 'work', readOnly: true, subPath: 'lock/environment' };
+    expect(pod.containers[0]?.volumeMounts).toContainEqual(mount);
+    expect(JSON.stringify(pod.initContainers)).not.toContain('/ocdl/environment');
+    expect(pod.volumes[0]).toEqual({ name: 'work', emptyDir: { sizeLimit: String(Number(bytes) + 10_000) } });
+    const described: unknown = JSON.parse(gunzipSync(descriptionOf({ ...spec, packages }, setting)).toString());
+    expect(described).toMatchObject({ packages: { name: 'lock-1.tar', sha256: packages.sha256, bytes: 5000 } });
+    // The work is the same: the lock says what is installed.
+    expect(digestOf({ ...spec, packages })).toBe(digestOf(spec));
+  });
+
   test('ignores whatever else a spec carries', () => {
     const widened = {
       ...spec,

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { Connection } from '@temporalio/client';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { apiConfig } from '../../api/config.ts';
-import { freshDatabase, temporalServer } from '../servers.ts';
+import { freePort, freshDatabase, temporalServer } from '../servers.ts';
 import { openNamespace } from '../workflows/namespace.ts';
 
 interface Ready {
@@ -82,6 +82,20 @@ test('the first start creates an administrator, a later one does not; SIGTERM an
   expect(await me(again.url, adminToken)).toBe(200);
   second.child.disconnect();
   expect(await second.ended).toBe(0);
+}, 600_000);
+
+test('the listener for pods is another address of the same process', async () => {
+  const port = await freePort();
+  const { url, adminToken = '' } = await start({
+    OCDL_DATA_LISTEN: `127.0.0.1:${port}`,
+    DATABASE_URL: await freshDatabase(),
+    OCDL_HOME: await mkdtemp(join(state.home, 'pods-')),
+    TEMPORAL_ADDRESS: '127.0.0.1:1',
+  }).ready;
+  expect(await me(url, adminToken)).toBe(200);
+  expect(await me(`http://127.0.0.1:${port}`, adminToken)).toBe(404);
+  const headers = { authorization: `Bearer ${adminToken}` };
+  expect((await fetch(`http://127.0.0.1:${port}/v1/jobs/j/inputs/code.tar`, { headers })).status).toBe(403);
 }, 600_000);
 
 test('without its workflow server it answers, but is not ready', async () => {

@@ -2,10 +2,12 @@
 import { ActivityCancelledError, ActivityNotFoundError } from '@temporalio/client';
 import { createPostgresRecords } from '../../activities/adapters/postgres/records.ts';
 import type { JobEnd } from '../../activities/jobs.ts';
-import type { JobOutcome } from '../../activities/ports.ts';
+import { failure } from '../../activities/failures.ts';
+import type { JobOutcome, LockArchives } from '../../activities/ports.ts';
 import type { Records } from '../../activities/records.ts';
 import { watchJobs, type JobWatchDeps } from '../../workers/job-watch.ts';
 import { jobsOf } from '../contracts/run-job.ts';
+import { artifactOf } from '../contracts/cluster-job-api.ts';
 import { queuedJob, testPool } from '../contracts/records/jobs.ts';
 import { createScene } from '../contracts/records.ts';
 import { freshDatabase } from '../servers.ts';
@@ -14,7 +16,7 @@ import { until } from '../workflows/until.ts';
 const succeeded: JobOutcome = { status: 'succeeded', seconds: 1, log: 'trained\n' };
 
 /** A cluster whose jobs end when the test says so, and a Temporal that knows what the test tells it. */
-async function openGround(places = { training: 2, evaluation: 2 }) {
+async function openGround(places = { training: 2, evaluation: 2 }, lockArchives?: LockArchives) {
   const records = await createPostgresRecords({ url: await freshDatabase() });
   const begun: string[] = [];
   const stopped: string[] = [];
@@ -35,13 +37,15 @@ async function openGround(places = { training: 2, evaluation: 2 }) {
   const completed: unknown[] = [];
   const cancelled: unknown[] = [];
   const kept: string[] = [];
+  const waits: unknown[] = [];
   const away = (): void => {
     if (temporal.isAway) throw new Error('Temporal is unavailable');
   };
   const client = {
     activity: {
-      heartbeat: async () => {
+      heartbeat: async (_: Uint8Array, details: unknown) => {
         away();
+        waits.push((details as { waits?: unknown } | undefined)?.waits);
         if (temporal.answer) throw temporal.answer;
       },
       complete: async (token: Uint8Array) => {
@@ -58,11 +62,11 @@ async function openGround(places = { training: 2, evaluation: 2 }) {
   };
   const watch = (own: Records = records) =>
     watchJobs({
-      ...{ records: own, cluster: jobs, client, pool: testPool('one', { places }), earlier: [] },
+      ...{ records: own, cluster: jobs, lockArchives, client, pool: testPool('one', { places }), earlier: [] },
       ...{ apiUrl: '', onWarn: () => undefined },
       areas: { write: async (path: string) => void kept.push(path) },
     } as unknown as JobWatchDeps);
-  return { records, begun, stopped, ends, jobs, temporal, completed, cancelled, kept, watch };
+  return { records, begun, stopped, ends, jobs, temporal, completed, cancelled, kept, waits, watch };
 }
 type Ground = Awaited<ReturnType<typeof openGround>>;
 
@@ -98,6 +102,53 @@ it('starts a job once, with one token, however many workers watch, and goes on w
     expect(await ground.jobs.jobState(job.name)).toEqual({ phase: 'missing' });
   } finally {
     await over(ground, [first, second]);
+  }
+}, 60_000);
+
+it('shows what a lock waits for, and starts the job with a token for the archive of its lock', async () => {
+  const archive = { ...artifactOf('lock-1.tar', Buffer.from('x')), name: 'lock-1.tar' };
+  const state: { answer: Awaited<ReturnType<LockArchives['find']>> } = { answer: { waits: 'for its packages' } };
+  const swept: (readonly string[])[] = [];
+  const ground = await openGround(undefined, {
+    find: () => Promise.resolve(state.answer),
+    sweep: async (locks) => void swept.push(locks),
+    close: () => Promise.resolve(),
+  });
+  const granted: unknown[] = [];
+  const watch = ground.watch({
+    ...ground.records,
+    issueToken: (row, entry) => {
+      granted.push(row.job?.inputs);
+      return ground.records.issueToken(row, entry);
+    },
+  });
+  try {
+    await ground.records.queueJob(job);
+    await until('it to wait', async () => ground.waits.includes('for its packages'));
+    expect([ground.begun, granted]).toEqual([[], []]);
+    state.answer = { archive };
+    await until('the job to begin', async () => ground.begun.length > 0);
+    expect(granted).toEqual([[archive]]);
+    await until('the sweep', async () => swept.length > 0);
+  } finally {
+    await over(ground, [watch]);
+  }
+}, 60_000);
+
+it('ends a job whose lock cannot be installed, with the reason', async () => {
+  const ground = await openGround(undefined, {
+    find: () => Promise.reject(failure('InvalidInput', 'the lock is broken')),
+    sweep: () => Promise.resolve(),
+    close: () => Promise.resolve(),
+  });
+  const watch = ground.watch();
+  try {
+    await ground.records.queueJob(job);
+    const end = await until('its end', () => endOf(ground, job.workflowId));
+    expect(end).toMatchObject({ status: 'failed', type: 'JobFailed', message: 'the lock is broken' });
+    expect(ground.begun).toEqual([]);
+  } finally {
+    await over(ground, [watch]);
   }
 }, 60_000);
 

@@ -81,6 +81,8 @@ const platform: Image = {
 const nameOf = (image: Image): string => image.tag.replace(/:.*$/, `:${keyOf(image)}`);
 export const capsuleImage = nameOf(capsule);
 export const platformImage = nameOf(platform);
+/** The version of Debian's Python. */
+export const capsulePython = '3.11';
 
 /** Builds both images, each once for the same files, and imports them. Needs root, mmdebstrap and buildah. */
 export async function importImages(socket: string): Promise<void> {

@@ -165,6 +165,8 @@ describeKubernetes('jobs', ['kubernetes'], () => {
       expect(last?.phase === 'ended' && last.outcome.log).toMatch(
         /at work\n(.*\n)*stopped: .*(deleted|ended from outside)/,
       );
+      // The cluster marks the Job as failed a moment after its pod is gone.
+      await eventually('the Job has failed', async () => (await cluster.jobState(spec.name)).phase === 'ended');
       expect(await cluster.jobState(spec.name)).toMatchObject({ outcome: { status: 'failed', reason: 'killed' } });
     });
 

@@ -1,8 +1,9 @@
 // Checks a cluster for `ocdl doctor`: whether it answers, each right that the platform needs, the image and the GPUs.
 import { z } from 'zod';
-import { SystemUnavailable } from '../../failures.ts';
+import { messageOf, SystemUnavailable } from '../../failures.ts';
 import { openClient, type KubernetesClient } from './client.ts';
 import type { KubernetesOptions } from './cluster.ts';
+import { mismatchOf, type LockArchivesOptions } from './lock-archives.ts';
 import { keptManifests } from './project-manifests.ts';
 import { listObjects } from './watch.ts';
 
@@ -43,6 +44,7 @@ const nodeSchema = z.object({
   status: z.object({
     allocatable: z.record(z.string(), z.string()).default({}),
     images: z.array(z.object({ names: z.array(z.string()).nullish() })).default([]),
+    nodeInfo: z.object({ architecture: z.string().default('') }).prefault({}),
   }),
 });
 
@@ -51,7 +53,9 @@ export async function checkKubernetes(
   options: Pick<
     KubernetesOptions,
     'place' | 'image' | 'platformImage' | 'gpuResource' | 'installation' | 'dataUrl' | 'dataRanges' | 'quota'
-  >,
+  > &
+    Pick<LockArchivesOptions, 'imagePython'>,
+  python?: string,
 ): Promise<string | { readonly found: string; readonly warning: string }> {
   keptManifests(options, 'check');
   const client = openClient(options.place);
@@ -70,14 +74,33 @@ export async function checkKubernetes(
     const isLoaded = (image: string): boolean =>
       nodes.some(({ images }) => images.some(({ names }) => names?.some((name) => isSameImage(name, image))));
     const missing = [options.image, options.platformImage].filter((image) => !isLoaded(image));
-    if (missing.length === 0) return found;
-    const warning = `no node has loaded ${missing.join(' or ')} yet: the first job or model service shows whether they can`;
-    return { found, warning };
+    const warnings = [
+      ...(missing.length === 0
+        ? []
+        : [`no node has loaded ${missing.join(' or ')} yet: the first job or model service shows whether they can`]),
+      ...(await lockWarnings({ ...options, python }, new Set(nodes.map(({ nodeInfo }) => nodeInfo.architecture)))),
+    ];
+    return warnings.length === 0 ? found : { found, warning: warnings.join('; ') };
   } catch (error) {
     throw error instanceof SystemUnavailable ? new Error(`${error.message}: ${error.reason}`, { cause: error }) : error;
   } finally {
     client.close();
   }
+}
+
+/** Why this machine cannot install the locks of projects for the image and the nodes. */
+async function lockWarnings(
+  options: Pick<LockArchivesOptions, 'python' | 'imagePython'>,
+  architectures: ReadonlySet<string>,
+): Promise<readonly string[]> {
+  const without = 'jobs with a lock of their own fail, if the workers are like this machine';
+  const own = { x64: 'amd64' }[process.arch as string] ?? process.arch;
+  const mismatch = await mismatchOf(options).catch(messageOf);
+  const others = [...architectures].filter((one) => one !== own);
+  return [
+    ...(mismatch === undefined ? [] : [`${without}: ${mismatch}`]),
+    ...(others.length === 0 ? [] : [`${without}, on nodes with the processor ${others.join(', ')}: it has ${own}`]),
+  ];
 }
 
 /** The rights that the platform's account lacks, as `verb resource`. */

@@ -11,6 +11,8 @@ export interface ClusterPlace {
   readonly kubeconfig?: string | undefined;
   /** Context of the kubeconfig; by default its current one. */
   readonly context?: string | undefined;
+  /** Folder above the files of this pod's account; by default the root folder. */
+  readonly root?: string | undefined;
 }
 
 export type Query = Readonly<Record<string, string | number | boolean | undefined>>;
@@ -150,9 +152,9 @@ interface Sent {
   readonly silenceMs: number;
 }
 
-function configOf({ kubeconfig, context }: ClusterPlace): KubeConfig {
+function configOf({ kubeconfig, context, root }: ClusterPlace): KubeConfig {
   const config = new KubeConfig();
-  if (kubeconfig === undefined) config.loadFromCluster();
+  if (kubeconfig === undefined) config.loadFromCluster(root);
   else config.loadFromFile(kubeconfig);
   if (context !== undefined) config.setCurrentContext(context);
   if (config.getCurrentCluster() === null) {

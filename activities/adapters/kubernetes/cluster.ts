@@ -49,6 +49,8 @@ export interface KubernetesOptions {
   readonly readyWithinMs?: number;
   /** Memory of each service; default: enough for its model. */
   readonly serviceMemoryBytes?: number;
+  /** After how long without a byte a watch counts as lost; default 150 s. */
+  readonly watchSilenceMs?: number;
   readonly onWarn?: (message: string) => void;
 }
 
@@ -194,7 +196,10 @@ export function createKubernetesCluster(options: KubernetesOptions): KubernetesC
       const log = (pod && (await readLog(client, pod)))?.text ?? '';
       return standing.phase === 'ended' ? outcomeOf(standing, log).log : log;
     },
-    watchJobs: (onChange, signal) => watchAllJobs({ client, installation, hindranceOf, onWarn }, onChange, signal),
+    watchJobs: (onChange, signal) => {
+      const silenceMs = options.watchSilenceMs;
+      return watchAllJobs({ client, installation, hindranceOf, onWarn, silenceMs }, onChange, signal);
+    },
     async removeJob(name) {
       checkName(name);
       await removeAll(await findJobs(name));
@@ -217,11 +222,10 @@ function checkSpec(spec: JobSpec, { platformLock, dataUrl, dataRanges, ...rest }
   if (![cpus, memoryBytes, diskBytes, spec.deadlineSeconds].every((number) => Number.isFinite(number) && number > 0))
     throw failure('InvalidInput', `job ${spec.name}: cpus, memoryBytes, diskBytes and deadlineSeconds must be above 0`);
   if (!spec.argv[0]) throw failure('InvalidInput', `job ${spec.name}: argv names no program`);
-  if (spec.lock.trim() !== '' && spec.lock !== platformLock)
+  if (spec.lock.trim() !== '' && spec.lock !== platformLock && spec.packages === undefined)
     throw failure(
       'InvalidInput',
-      `job ${spec.name}: its lock is not the platform's, and jobs on Kubernetes run only in the environment of the capsule image ` +
-        `(${rest.image}): remove the lock from the project's code, or ask an operator to run the project's jobs on local processes`,
+      `job ${spec.name}: its lock is not that of the capsule image (${rest.image}), and the archive of its packages is missing`,
     );
   keptManifests({ ...rest, dataUrl, dataRanges }, spec.project);
 }

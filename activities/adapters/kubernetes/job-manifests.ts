@@ -1,6 +1,7 @@
 // The objects of one job: pure functions of its spec. A spec has no field for mounts, users, single nodes, accounts or privileges.
 import { gzipSync } from 'node:zlib';
 import { failure } from '../../failures.ts';
+import type { NamedArtifact } from '../../../workflows/domain/model.ts';
 import type { JobSpec } from '../../ports.ts';
 import { digestOf, labels, nameAnnotation, namespaceName, objectName } from './names.ts';
 import { jobAccount } from './project-manifests.ts';
@@ -19,6 +20,9 @@ export interface JobSetting {
 
 /** Containers of a job's pod. Only the first two have the token. */
 export const containers = { fetch: 'fetch', upload: 'upload', run: 'run' } as const;
+
+/** Where a pod has the environment of the job's lock, if it is not that of the image: the same path as in ocdl/pod.py. */
+export const lockFolder = '/ocdl/environment';
 
 /** Users of the image: the platform's own steps, and the job's program. */
 export const PLATFORM_USER = 10_001;
@@ -91,7 +95,7 @@ export function secretManifest(
   };
 }
 
-type Described = Pick<JobSpec, 'name' | 'inputs' | 'outputs' | 'lock' | 'parameters' | 'data'>;
+type Described = Pick<JobSpec, 'name' | 'inputs' | 'outputs' | 'lock' | 'packages' | 'parameters' | 'data'>;
 
 /** What the wrapper reads, compressed. Throws `InvalidInput` if it does not fit into a Secret. */
 export function descriptionOf(spec: Described, { dataUrl }: Pick<JobSetting, 'dataUrl'>): Buffer {
@@ -99,9 +103,10 @@ export function descriptionOf(spec: Described, { dataUrl }: Pick<JobSetting, 'da
     JSON.stringify({
       job: spec.data.job,
       api: dataUrl ?? spec.data.api,
-      inputs: spec.inputs.map(({ name, sha256, bytes, unpack }) => ({ name, sha256, bytes, unpack: unpack ?? false })),
+      inputs: spec.inputs.map((input) => ({ ...named(input), unpack: input.unpack ?? false })),
       outputs: spec.outputs,
       lock: spec.lock,
+      ...(spec.packages && { packages: named(spec.packages) }),
       parameters: spec.parameters,
     }),
   );
@@ -114,10 +119,13 @@ export function descriptionOf(spec: Described, { dataUrl }: Pick<JobSetting, 'da
   return packed;
 }
 
+const named = ({ name, sha256, bytes }: NamedArtifact) => ({ name, sha256, bytes });
+
 function podSpec(spec: JobSpec, setting: JobSetting, secret: string) {
   const { fetchSeconds, uploadSeconds } = setting.patience;
   const { cpus, memoryBytes, diskBytes, gpus = 0 } = spec.resources;
-  const workBytes = diskBytes + 2 * spec.inputs.reduce((sum, { bytes }) => sum + bytes, 0) + INPUT_SLACK_BYTES;
+  const fetched = [...spec.inputs, ...(spec.packages ? [spec.packages] : [])];
+  const workBytes = diskBytes + 2 * fetched.reduce((sum, { bytes }) => sum + bytes, 0) + INPUT_SLACK_BYTES;
   const program = {
     cpu: `${Math.max(1, Math.round(cpus * 1000))}m`,
     memory: String(Math.ceil(memoryBytes)),
@@ -175,6 +183,7 @@ function podSpec(spec: JobSpec, setting: JobSetting, secret: string) {
           work('/job/parameters.json', 'parameters.json', true),
           work('/tmp', 'tmp'),
           work('/ocdl/run', 'run'),
+          ...(spec.packages ? [work(lockFolder, 'lock/environment', true)] : []),
           work('/ocdl/upload', 'upload', true),
         ],
       }),

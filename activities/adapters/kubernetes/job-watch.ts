@@ -22,6 +22,8 @@ interface Followed {
   progress?: JobProgress | undefined;
   /** The last state that was told. */
   told?: string;
+  /** The Job whose end was told: its pod may be removed later, and its log with it. */
+  endTold?: string | undefined;
   /** Tells one state after another. */
   turn: Promise<void>;
 }
@@ -31,6 +33,7 @@ export interface WatchSetting {
   readonly installation: string;
   readonly hindranceOf: (job: JobFacts) => Promise<string | undefined>;
   readonly onWarn: (message: string) => void;
+  readonly silenceMs?: number | undefined;
 }
 
 /** Calls `onChange` for every job, and for every change, until the signal aborts. */
@@ -62,12 +65,14 @@ export async function watchAllJobs(
     if (signal.aborted || (job === undefined && followed.told === undefined)) return;
     const hindrance = job && pod === undefined ? await setting.hindranceOf(job) : undefined;
     const standing = standingOf(job, pod, hindrance);
+    if (standing.phase === 'ended' && followed.endTold === job?.uid) return;
     followProgram(followed, standing, () => look(key));
     const state = await stateOf(client, standing, followed);
     const name = job?.name ?? followed.told?.split(' ')[0] ?? '';
     const told = `${name} ${JSON.stringify(state)}`;
     if (told !== followed.told && !signal.aborted) onChange(name, state);
     followed.told = told;
+    followed.endTold = standing.phase === 'ended' ? job?.uid : undefined;
     if (standing.phase === 'missing') all.delete(key);
   };
 
@@ -115,6 +120,7 @@ export async function watchAllJobs(
       interrupted: (reason) => onWarn(`the watch of jobs was interrupted and goes on: ${reason}`),
     },
     signal,
+    setting.silenceMs,
   );
   const take = (pod: PodFacts | undefined, isGone: boolean): void => {
     if (pod === undefined) return;
@@ -148,6 +154,7 @@ export async function watchAllJobs(
       interrupted: (reason) => onWarn(`the watch of pods was interrupted and goes on: ${reason}`),
     },
     signal,
+    setting.silenceMs,
   );
   const again = async (): Promise<void> => {
     while (!signal.aborted) {

@@ -21,13 +21,14 @@ const PAGE = 500;
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 5_000;
 
-/** Follows until the signal aborts. */
+/** Follows until the signal aborts. After `silenceMs` without a byte, the connection counts as lost. */
 export async function followObjects(
   client: Pick<KubernetesClient, 'ask' | 'stream'>,
   path: string,
   labelSelector: string,
   follower: Follower,
   signal: AbortSignal,
+  silenceMs = SILENCE_MS,
 ): Promise<void> {
   const state: { version: string | undefined; pauseMs: number } = { version: undefined, pauseMs: FIRST_PAUSE_MS };
   while (!signal.aborted)
@@ -38,11 +39,7 @@ export async function followObjects(
         state.version = version;
       }
       const query = { labelSelector, watch: true, allowWatchBookmarks: true, timeoutSeconds: WATCH_SECONDS };
-      const stream = await client.stream(
-        path,
-        { ...query, resourceVersion: state.version },
-        { signal, silenceMs: SILENCE_MS },
-      );
+      const stream = await client.stream(path, { ...query, resourceVersion: state.version }, { signal, silenceMs });
       for await (const line of linesOf(stream)) {
         state.version = handle(eventSchema.parse(JSON.parse(line)), follower) ?? state.version;
         state.pauseMs = FIRST_PAUSE_MS;

@@ -93,36 +93,12 @@ export function createEnvironments(
       folders: [folder, base.prefix],
     };
     if (isWhole(environment.python)) return environment;
-    const shop = (watch: Watch): Workshop => ({
-      ...options,
-      ...watch,
-      base,
-      sandbox,
-      limitBytes: options.limitBytes ?? LIMIT_BYTES,
-    });
     const make = async (watch: Watch): Promise<void> => {
-      const deadline = AbortSignal.timeout(options.deadlineMs ?? DEADLINE_MS);
-      const workshop = shop({ ...watch, signal: AbortSignal.any([watch.signal, deadline]) });
-      try {
+      await beforeDeadline(options, sha256, watch.signal, async (inTime) => {
+        const workshop = workshopOf(options, { base, sandbox, signal: inTime, onProgress: watch.onProgress });
         const pip = await pipFor(workshop, cache);
-        await wholeOnce(folder, (draft, final) =>
-          makeEnvironment(workshop, {
-            draft,
-            final,
-            pip,
-            requirements,
-          }),
-        );
-      } catch (error) {
-        // Not retried: twenty attempts of an hour each would hold a slot for a day. The author may retry the run later.
-        if (deadline.aborted && !watch.signal.aborted)
-          throw failure(
-            'JobTimedOut',
-            `the Python environment of lock ${sha256.slice(0, 12)} was not ready within ${(options.deadlineMs ?? DEADLINE_MS) / 60_000} minutes: ` +
-              'the package index or the disk is too slow, or the environment too large; retry the run when this is fixed',
-          );
-        throw error;
-      }
+        await wholeOnce(folder, (draft, final) => makeEnvironment(workshop, { draft, final, pip, requirements }));
+      });
       await makeRoom(room, watch.onProgress);
       watch.onProgress('the Python environment is ready');
     };
@@ -147,17 +123,66 @@ async function makeRoom(room: EnvironmentRoom, onProgress: Watch['onProgress']):
   }
 }
 
+/** Creates an environment in the folder `draft`, which does not exist yet, for use at the path `final` of another machine. */
+export async function createEnvironmentFor(
+  options: EnvironmentsOptions,
+  given: {
+    readonly lock: string;
+    readonly draft: string;
+    readonly final: string;
+    readonly sandbox: Sandbox;
+    readonly signal: AbortSignal;
+    readonly onProgress: (line: string) => void;
+  },
+): Promise<void> {
+  const { lock, draft, final, sandbox, onProgress } = given;
+  const base = await findPython(options.python);
+  await beforeDeadline(options, createHash('sha256').update(lock).digest('hex'), given.signal, async (signal) => {
+    const workshop = workshopOf(options, { base, sandbox, signal, onProgress });
+    const pip = await pipFor(workshop, resolve(options.cache));
+    await makeEnvironment(workshop, { draft, final, pip, requirements: lock });
+  });
+}
+
+const workshopOf = (
+  options: EnvironmentsOptions,
+  given: Pick<Workshop, 'base' | 'sandbox' | 'signal' | 'onProgress'>,
+): Workshop => ({ ...options, ...given, limitBytes: options.limitBytes ?? LIMIT_BYTES });
+
+/** Runs `make` with a signal that also aborts at the deadline. */
+async function beforeDeadline(
+  { deadlineMs = DEADLINE_MS }: EnvironmentsOptions,
+  lock: string,
+  signal: AbortSignal,
+  make: (signal: AbortSignal) => Promise<void>,
+): Promise<void> {
+  const deadline = AbortSignal.timeout(deadlineMs);
+  try {
+    await make(AbortSignal.any([signal, deadline]));
+  } catch (error) {
+    // Not retried: twenty attempts of an hour each would hold a slot for a day. The author may retry the run later.
+    if (deadline.aborted && !signal.aborted)
+      throw failure(
+        'JobTimedOut',
+        `the Python environment of lock ${lock.slice(0, 12)} was not ready within ${deadlineMs / 60_000} minutes: ` +
+          'the package index or the disk is too slow, or the environment too large; retry the run when this is fixed',
+      );
+    throw error;
+  }
+}
+
 /** The package index for environments. */
 export async function packageIndex(
   options: EnvironmentsOptions,
   { sandbox, signal, onProgress }: Pick<EnvironmentRequest, 'sandbox' | 'signal' | 'onProgress'>,
 ): Promise<IndexSettings> {
   const base = await findPython(options.python);
-  const workshop = {
-    ...{ ...options, base, sandbox, limitBytes: options.limitBytes ?? LIMIT_BYTES },
+  const workshop = workshopOf(options, {
+    base,
+    sandbox,
     signal: signal ?? AbortSignal.timeout(options.deadlineMs ?? DEADLINE_MS),
     onProgress: onProgress ?? (() => undefined),
-  };
+  });
   return indexSettings(options, await pipFor(workshop, resolve(options.cache)));
 }
 

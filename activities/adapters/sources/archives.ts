@@ -86,10 +86,11 @@ export function createArchives(limits: ArchiveLimits): Archives {
     async *pack(given, signal) {
       const pack = tar.pack();
       const fill = async (): Promise<void> => {
-        for (const { path, file, offset, bytes } of inOrder(given)) {
+        for (const { path, file, offset, bytes, isExecutable } of inOrder(given)) {
           signal.throwIfAborted();
           // Fixed time, mode and no owner: the same files always give the same bytes.
-          const header = { name: path, size: bytes, mode: 0o644, mtime: new Date(0), type: 'file' } as const;
+          const mode = isExecutable === true ? 0o755 : 0o644;
+          const header = { name: path, size: bytes, mode, mtime: new Date(0), type: 'file' } as const;
           if (bytes === 0) pack.entry(header, '');
           else await pipeline(createReadStream(file, { start: offset, end: offset + bytes - 1 }), pack.entry(header));
         }

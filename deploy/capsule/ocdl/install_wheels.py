@@ -190,7 +190,9 @@ class Installer:
         for path in sorted(self.installed):
             if path.suffix == ".py" and self.site in path.parents:
                 try:
-                    py_compile.compile(str(path), doraise=True, quiet=2, dfile=self.shown(path))
+                    # Nobody changes the environment, and its files have other times after they were unpacked elsewhere.
+                    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+                    py_compile.compile(str(path), dfile=self.shown(path), doraise=True, invalidation_mode=mode, quiet=2)
                 except (py_compile.PyCompileError, OSError, ValueError, RecursionError, MemoryError):
                     # Templates and code for other Python versions, which cannot be compiled.
                     continue

@@ -35,7 +35,7 @@ def fetch(folder: Path, manifest: Manifest, connection: Connection) -> None:
         path = target / entry.name
         path.parent.mkdir(parents=True, exist_ok=True)
         if not _is_there(path, entry):
-            connection.attempt(lambda: _fetch_one(connection, manifest.job, entry, path))
+            connection.attempt(lambda: fetch_one(connection, manifest.job, entry, path))
         if entry.unpack:
             unpack(path, target / entry.name.removesuffix(".tar"))
         print(f"fetched {entry.name} ({entry.bytes} bytes)", flush=True)
@@ -67,7 +67,8 @@ def _is_there(path: Path, entry: Input) -> bool:
         return _digest(file).hex() == entry.sha256
 
 
-def _fetch_one(connection: Connection, job: str, entry: Input, path: Path) -> None:
+def fetch_one(connection: Connection, job: str, entry: Input, path: Path) -> None:
+    """Fetches one input once, complete and with its declared digest, or fails."""
     temporary = path.with_name(f".{path.name}.part")
     digest, size = hashlib.sha256(), 0
     try:

@@ -35,6 +35,8 @@ class Manifest:
     api: str
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
+    # The archive of the packages of the job's lock, if the environment of the image is another one.
+    packages: Input | None = None
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -48,6 +50,7 @@ def read_manifest(path: Path) -> Manifest:
             api=_address(_field(value, "api", str)),
             inputs=_unique(tuple(_input(entry) for entry in _field(value, "inputs", list)), "input"),
             outputs=_unique(tuple(_output(entry) for entry in _field(value, "outputs", list)), "output"),
+            packages=_input(_field(value, "packages", dict) | {"unpack": True}) if "packages" in value else None,
         )
     except (OSError, ValueError, RecursionError) as error:
         raise Failure(EXIT_USAGE, f"{path}: {error}") from error

@@ -16,6 +16,7 @@ import gzip
 import hashlib
 import json
 import os
+import platform
 import signal
 import sys
 import time
@@ -24,8 +25,9 @@ from typing import Any, NoReturn
 
 from ocdl.connection import Connection
 from ocdl.failures import EXIT_API, EXIT_USAGE, Failure
-from ocdl.job import fetch, patience_of, upload
-from ocdl.manifest import read_manifest
+from ocdl.job import fetch, fetch_one, patience_of, upload
+from ocdl.manifest import Manifest, read_manifest
+from ocdl.unpack import unpack
 
 WORK = Path("/ocdl/work")
 DATA = Path("/ocdl/data")
@@ -35,6 +37,10 @@ BEGAN = "began"
 RESULT = Path("/dev/termination-log")
 ENVIRONMENT = Path("/opt/ocdl/environment/bin/python")
 LOCK = Path("/opt/ocdl/requirements.lock")
+# Where `run` sees the environment of the job's lock, if it is not the image's. It was installed for this path.
+OWN_ENVIRONMENT = Path("/ocdl/environment/bin/python")
+# A package's files, and a compiled one for each module.
+MOST_PACKAGE_FILES = 250_000
 # Statuses of a program that was ended by SIGKILL or SIGTERM.
 KILLED = (137, 143)
 # Exit status of `timeout` (coreutils) for a program that took too long.
@@ -56,8 +62,12 @@ def fetch_inputs() -> None:
     (WORK / "job.json").write_bytes(text)
     described = json.loads(text)
     (WORK / "parameters.json").write_text(json.dumps(described["parameters"]), encoding="utf-8")
-    _check_lock(described["lock"])
-    fetch(WORK, read_manifest(WORK / "job.json"), _connection())
+    manifest = read_manifest(WORK / "job.json")
+    if manifest.packages is None:
+        _check_lock(described["lock"])
+    else:
+        _make_environment(manifest)
+    fetch(WORK, manifest, _connection())
 
 
 def upload_outputs() -> None:
@@ -112,7 +122,8 @@ def run_program(seconds: float, argv: list[str]) -> NoReturn:
 
 
 def _start(argv: list[str]) -> int:
-    python = str(ENVIRONMENT) if ENVIRONMENT.exists() else "python3"
+    # The job's own lock replaces the image's packages: the same lock gives the same packages on every cluster.
+    python = next((str(path) for path in (OWN_ENVIRONMENT, ENVIRONMENT) if path.exists()), "python3")
     words = [python if argv[0] in ("python", "python3") else argv[0], *argv[1:]]
     # Kubernetes adds the addresses of its services.
     env = {name: value for name, value in os.environ.items() if not name.startswith(("KUBERNETES_", "HOSTNAME"))}
@@ -182,6 +193,45 @@ def _check_lock(lock: str) -> None:
     if lock.strip() and hashlib.sha256(lock.encode()).digest() != hashlib.sha256(LOCK.read_bytes()).digest():
         note = "the image has another environment than the job's lock: build the image from this version of the platform"
         _finish(_failed("environment", EXIT_USAGE, note), EXIT_USAGE)
+
+
+def _make_environment(manifest: Manifest) -> None:
+    """Fetches and unpacks the packages of the job's lock, and makes them an environment of the image's interpreter."""
+    entry = manifest.packages
+    assert entry is not None
+    archive, folder, connection = WORK / "lock.tar", WORK / "lock", _connection()
+    connection.attempt(lambda: fetch_one(connection, manifest.job, entry, archive))
+    unpack(archive, folder, entry.bytes, MOST_PACKAGE_FILES, programs=True)
+    archive.unlink()
+    misfit = _misfit(json.loads((folder / "made-for.json").read_text(encoding="utf-8")))
+    if misfit:
+        _finish(_failed("lock", EXIT_USAGE, f"the packages of the job's lock do not fit the image: {misfit}"), EXIT_USAGE)
+    interpreter = Path(os.path.realpath(sys.executable))
+    programs = folder / "environment" / "bin"
+    programs.mkdir(parents=True, exist_ok=True)
+    for name in ("python", "python3"):
+        (programs / name).symlink_to(interpreter)
+    settings = f"home = {interpreter.parent}\ninclude-system-site-packages = false\n"
+    (folder / "environment" / "pyvenv.cfg").write_text(settings, encoding="utf-8")
+    print(f"installed the packages of the job's lock ({entry.bytes} bytes)", flush=True)
+
+
+def _misfit(made_for: dict[str, str]) -> str | None:
+    """Why packages that were made for this Python, processor and C library do not run here."""
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if made_for["python"] != python:
+        return f"it has Python {python}, but OCDL_KUBERNETES_IMAGE_PYTHON is {made_for['python']}: set it to {python}"
+    if made_for["machine"] != os.uname().machine:
+        return f"its processor is {os.uname().machine}, and that of the worker which installed them is {made_for['machine']}"
+    glibc = platform.libc_ver()[1]
+    # A newer one runs what was made for an older one.
+    if _numbers(glibc) < _numbers(made_for["glibc"]):
+        return f"its glibc {glibc or '(none)'} is older than that of the worker which installed them, {made_for['glibc']}"
+    return None
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".") if part.isdigit()]
 
 
 def _connection() -> Connection:

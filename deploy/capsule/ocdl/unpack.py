@@ -44,14 +44,18 @@ def unpack(
     most_bytes: int = MOST_BYTES,
     most_entries: int = MOST_ENTRIES,
     most_seconds: float = MOST_SECONDS,
+    programs: bool = False,
 ) -> None:
-    """Unpacks into `target` atomically, replacing an earlier one. Only in the main thread."""
+    """
+    Unpacks into `target` atomically, replacing an earlier one. Only in the main thread. With `programs`, executable files remain
+    executable.
+    """
     temporary = target.with_name(f".{target.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir()
         with _within(archive, most_seconds):
-            _extract(archive, temporary, most_bytes, most_entries)
+            _extract(archive, temporary, most_bytes, most_entries, programs)
         if target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)
         temporary.replace(target)
@@ -63,7 +67,7 @@ def unpack(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _extract(archive: Path, target: Path, most_bytes: int, most_entries: int) -> None:
+def _extract(archive: Path, target: Path, most_bytes: int, most_entries: int, programs: bool) -> None:
     total = 0
     made = {target}
     with archive.open("rb") as file, archive.open("rb") as content:
@@ -84,7 +88,8 @@ def _extract(archive: Path, target: Path, most_bytes: int, most_entries: int) ->
                 if member.isdir():
                     continue
                 # EXCL: a duplicate name is refused instead of overwritten.
-                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+                mode = 0o755 if programs and member.mode & 0o111 else 0o644
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
                 with os.fdopen(descriptor, "wb") as output:
                     content.seek(member.offset_data)
                     _copy(content, output, member.size)
