@@ -1,43 +1,13 @@
 // Defines every environment variable: format, default, description. All programs and deploy/README.md use these definitions.
-import { accessSync, constants, statSync } from 'node:fs';
-import { homedir } from 'node:os';
-import { resolve } from 'node:path';
 import { z } from 'zod';
+import { kubernetesVariables } from './kubernetes-variables.ts';
 import { poolsSchema } from './pools.ts';
+import { file, folder, list, port, secret, text, webUrl, whole, yesOrNo } from './variable-formats.ts';
 
-const text = z.string();
-/** An absolute path; `~` is the user's home, even if no shell has expanded it. */
-export const pathOf = (given: string): string => resolve(given.replace(/^~(?=\/|$)/, homedir()));
-const folder = text.transform(pathOf);
-const file = text.transform(pathOf).refine(isReadable, 'is not a readable file');
-const webUrl = z
-  .url({ protocol: /^https?$/, error: 'must be a URL that begins with http:// or https://', abort: true })
-  .refine((url) => new URL(url).username === '', 'must not contain a user or a password');
-const yesOrNo = z.stringbool({ truthy: ['true'], falsy: ['false'], error: 'must be true or false' });
-const list = text
-  .transform((given) => given.split(',').map((part) => part.trim()))
-  .pipe(z.array(z.string().min(1, 'has an empty part')));
-const ranges = list.pipe(
-  z.array(z.union([z.cidrv4(), z.cidrv6()], 'must be address ranges such as 10.1.2.0/24, separated by commas')),
-);
-const image = text.regex(
-  /^[a-z0-9.-]+(:\d+)?(\/[a-z0-9._-]+)+(:[\w][\w.-]*)?(@sha256:[0-9a-f]{64})?$/,
-  'must be an image with its registry',
-);
-
-/** A whole number within limits; `what` names the quantity in messages. */
-function whole(what: string, least: number, most: number) {
-  const error = `must be ${what} from ${least} to ${most}`;
-  return text
-    .regex(/^\d{1,16}$/, error)
-    .transform(Number)
-    .pipe(z.int(error).min(least, error).max(most, error));
-}
 /** A name or an IPv4 address, or an IPv6 address in brackets; then the port. */
 const broker = /^([^\s/:[\]]+|\[[0-9A-Fa-f:.]+\]):\d+$/;
 /** The same, and the port is optional. */
 const indexHost = /^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?$/;
-const port = whole('a port', 0, 65_535);
 
 /** Groups of variables by heading. Defaults are written as in the environment. */
 export const groups = {
@@ -236,64 +206,7 @@ export const groups = {
         'The pools that run jobs, in order, as JSON; by default one: the cluster of OCDL_KUBERNETES_KUBECONFIG, or else local processes.',
       ),
   },
-  'Compute: Kubernetes': {
-    OCDL_KUBERNETES_KUBECONFIG: file
-      .optional()
-      .describe(
-        'kubeconfig of the cluster that runs jobs and model services. Without it and OCDL_KUBERNETES_IN_CLUSTER, they are local processes.',
-      ),
-    OCDL_KUBERNETES_CONTEXT: text.optional().describe('Context of the kubeconfig; by default its current one.'),
-    OCDL_KUBERNETES_IN_CLUSTER: yesOrNo
-      .prefault('false')
-      .describe(
-        'Run jobs and model services on the cluster that the platform itself runs in, with the service account of its pod.',
-      ),
-    OCDL_KUBERNETES_IMAGE: image
-      .optional()
-      .describe('Image of jobs, built from deploy/capsule/Dockerfile of this version; best with its digest.'),
-    OCDL_KUBERNETES_IMAGE_PYTHON: text
-      .regex(/^3\.\d{1,2}$/, 'must be a version such as 3.12')
-      .prefault('3.12')
-      .describe(
-        'Python version of the image. Workers install the locks of projects for it, and must have the same version (OCDL_PYTHON).',
-      ),
-    OCDL_KUBERNETES_PLATFORM_IMAGE: image
-      .optional()
-      .describe('Image of model services, built from deploy/Dockerfile of this version; best with its digest.'),
-    OCDL_KUBERNETES_DATA_URL: webUrl
-      .optional()
-      .describe('Address for pods, which leads to OCDL_DATA_LISTEN, or to the whole API if that is not set.'),
-    OCDL_KUBERNETES_DATA_RANGES: ranges
-      .optional()
-      .describe(
-        'Address ranges of the API that pods may connect to, separated by commas; needed if the host of OCDL_KUBERNETES_DATA_URL is neither an address nor a service of the cluster.',
-      ),
-    OCDL_KUBERNETES_CONTROL_PLANE_RANGES: ranges
-      .optional()
-      .describe(
-        "Address ranges of the cluster's control plane, separated by commas: workers outside of the cluster reach model services through it. Needed with OCDL_KUBERNETES_KUBECONFIG.",
-      ),
-    OCDL_KUBERNETES_NAMESPACE_PREFIX: text
-      .regex(/^[a-z]([a-z0-9-]{0,28}[a-z0-9])?$/, 'must be 1 to 30 of a-z, 0-9 and "-"')
-      .prefault('ocdl')
-      .describe("Begins the names of the projects' namespaces; differs between installations on one cluster."),
-    OCDL_KUBERNETES_GPU_RESOURCE: text
-      .regex(/^[a-z0-9.-]+\/[A-Za-z0-9._-]+$/, 'must be a resource name')
-      .prefault('nvidia.com/gpu')
-      .describe('Resource name of a GPU.'),
-    OCDL_KUBERNETES_PROJECT_CPUS: whole('a number of processors', 1, 100_000)
-      .prefault('16')
-      .describe('Processors that the jobs of a new project may use together.'),
-    OCDL_KUBERNETES_PROJECT_MEMORY_BYTES: whole('a number of bytes', 1, 999_999_999_999_999)
-      .prefault(String(64 * 1024 ** 3))
-      .describe('Memory that the jobs of a new project may use together.'),
-    OCDL_KUBERNETES_PROJECT_DISK_BYTES: whole('a number of bytes', 1, 999_999_999_999_999)
-      .prefault(String(256 * 1024 ** 3))
-      .describe('Disk that the jobs of a new project may use together.'),
-    OCDL_KUBERNETES_PROJECT_GPUS: whole('a number of GPUs', 0, 100_000)
-      .prefault('1')
-      .describe('GPUs that the jobs of a new project may use together.'),
-  },
+  'Compute: Kubernetes': kubernetesVariables,
   'Data from outside': {
     OCDL_IMPORT_HOSTS: list
       .optional()
@@ -349,16 +262,3 @@ export const systemVariables: readonly string[] = Object.values(systems).flatMap
 
 /** Secrets are never printed and can also be read from the file that NAME_FILE names. */
 export const isSecret = (name: VariableName): boolean => schema.shape[name].meta()?.['secret'] === true;
-
-function secret<T extends z.ZodType>(type: T, description: string): T {
-  return type.meta({ description, secret: true });
-}
-
-function isReadable(path: string): boolean {
-  try {
-    accessSync(path, constants.R_OK);
-    return statSync(path).isFile();
-  } catch {
-    return false;
-  }
-}

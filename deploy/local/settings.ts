@@ -1,7 +1,8 @@
 // Reads the environment of the embedded platform into typed settings; the only place in deploy/local/ that does.
 import { homedir } from 'node:os';
 import { readVariables, type Environment } from '../../workers/config.ts';
-import { pathOf, systemVariables, type VariableName, type Variables } from '../../workers/variables.ts';
+import { pathOf } from '../../workers/variable-formats.ts';
+import { systemVariables, type VariableName, type Variables } from '../../workers/variables.ts';
 
 export type { Environment };
 export type Settings = ReturnType<typeof readSettings>;
