@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { lstat, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { machine } from 'node:os';
 import { join, resolve } from 'node:path';
+import { Readable } from 'node:stream';
 import { isDigest, type StorePath } from '../../../workflows/domain/names.ts';
 import { lockMessage, parseLock, renderLock } from '../../../workflows/domain/lock.ts';
 import { failure, isFinal, messageOf } from '../../failures.ts';
@@ -83,7 +84,7 @@ export function createLockArchives(options: LockArchivesOptions): LockArchives {
     noted.set(key, Date.now());
     const now = Buffer.from(new Date().toISOString());
     await store
-      .write(`${FOLDER}/${key}/${USED}` as StorePath, once(now), { ifExists: 'replace' })
+      .write(`${FOLDER}/${key}/${USED}` as StorePath, Readable.from([now]), { ifExists: 'replace' })
       .catch((error: unknown) => onWarn(`the use of an archive of packages is not noted: ${messageOf(error)}`));
   };
 
@@ -234,7 +235,3 @@ async function filesBelow(root: string): Promise<readonly FolderEntry[]> {
 const OF_THIS_MACHINE = /^environment\/(pyvenv\.cfg|bin\/[Aa]ctivate[^/]*)$/;
 
 const sha256Of = (text: string): string => createHash('sha256').update(text).digest('hex');
-
-async function* once(bytes: Uint8Array): AsyncIterable<Uint8Array> {
-  yield bytes;
-}
