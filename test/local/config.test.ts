@@ -222,6 +222,7 @@ test('Kubernetes is selected by a kubeconfig or by the platform’s own cluster,
   };
   const found = {
     image,
+    imagePython: '3.12',
     platformImage,
     callerRanges: ['10.1.3.0/28'],
     installation: 'ocdl',
@@ -264,6 +265,8 @@ test('pools have an order, and by default there is the one that is configured', 
   const own = {
     ...{ OCDL_KUBERNETES_IMAGE: 'registry.example/ocdl-capsule:1', OCDL_KUBERNETES_DATA_URL: 'https://10.1.2.3:8470' },
     ...{ OCDL_KUBERNETES_KUBECONFIG: kubeconfig, OCDL_KUBERNETES_CONTEXT: 'lab' },
+    OCDL_KUBERNETES_PLATFORM_IMAGE: 'registry.example/ocdl-platform:1',
+    OCDL_KUBERNETES_CONTROL_PLANE_RANGES: '10.1.3.0/28',
   };
   const rows = (given: Record<string, string>) =>
     poolRows(workerConfig({ ...database, ...given }).pools, { name: 'host /home', gpus: 1 });
