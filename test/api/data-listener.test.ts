@@ -91,6 +91,7 @@ test('the configuration names the listener and the host names that it answers to
   const pods = {
     OCDL_KUBERNETES_IN_CLUSTER: 'true',
     OCDL_KUBERNETES_IMAGE: 'registry.example/ocdl-capsule:1',
+    OCDL_KUBERNETES_PLATFORM_IMAGE: 'registry.example/ocdl-platform:1',
     OCDL_KUBERNETES_DATA_URL: 'https://Data.ocdl.example:8443',
   };
   expect(apiConfig({ ...given, ...pods, OCDL_DATA_LISTEN: '[::]:8471' }).data).toMatchObject({
