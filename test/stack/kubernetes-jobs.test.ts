@@ -9,9 +9,11 @@ import { namespaceName, ofJob } from '../../activities/adapters/kubernetes/names
 import { listObjects } from '../../activities/adapters/kubernetes/watch.ts';
 import type { JobOutcome, JobSpec, JobState } from '../../activities/ports.ts';
 import { readRunRecords } from '../../deploy/local/run-records.ts';
+import { containerdSocket } from '../../deploy/stack/kubernetes/node.ts';
 import { openKubernetes, type KubernetesHarness } from '../adapters/kubernetes-cluster.ts';
 import { clusterContract, eventually, pythonJob, type JobGiven } from '../contracts/cluster.ts';
 import { runJob } from '../contracts/run-job.ts';
+import { importImages } from './images.ts';
 import { describeKubernetes, patience, stackOn } from './own-cluster.ts';
 
 /** The home of a stack that runs already: its cluster is used as it is. */
@@ -29,6 +31,8 @@ describeKubernetes('jobs', ['kubernetes'], () => {
     }, patience);
   }
 
+  // Building the images takes minutes, and the contract opens the cluster within the time of a test.
+  beforeAll(() => importImages(containerdSocket(folder)), patience);
   clusterContract('Kubernetes', () => openKubernetes(folder));
 
   describe('faults', () => {
