@@ -103,8 +103,10 @@ export interface JobProgress {
  * reasons are caused by its surroundings: `fetch` and `upload` (the API or a store did not answer), `environment` (no
  * index, no disk), `killed` (from outside, not for one of its own limits).
  */
-export type FinalJobReason = 'exit' | 'inputs' | 'outputs' | 'lock' | 'memory';
-export type PassingJobReason = 'fetch' | 'upload' | 'environment' | 'killed';
+export const finalJobReasons = ['exit', 'inputs', 'outputs', 'lock', 'memory'] as const;
+export type FinalJobReason = (typeof finalJobReasons)[number];
+export const passingJobReasons = ['fetch', 'upload', 'environment', 'killed'] as const;
+export type PassingJobReason = (typeof passingJobReasons)[number];
 
 export type JobOutcome =
   | { readonly status: 'succeeded'; readonly seconds: number; readonly log: string }
@@ -118,7 +120,7 @@ export type JobOutcome =
 
 /** Whether a job ended for a passing reason, so that starting it again may succeed. */
 export const isPassing = (outcome: JobOutcome): boolean =>
-  outcome.status === 'failed' && ['fetch', 'upload', 'environment', 'killed'].includes(outcome.reason);
+  outcome.status === 'failed' && passingJobReasons.some((reason) => reason === outcome.reason);
 
 /** The state of a job on its cluster. */
 export type JobState =

@@ -58,7 +58,7 @@ export interface JobRecords {
   takeJob(name: string, pool: string): Promise<JobRow | undefined>;
   /** Jobs that have a place in the pool. */
   takenJobs(pool: string): Promise<readonly JobRow[]>;
-  /** Records that the pool is watched, and queues the jobs of pools again that nobody has watched for `lostAfterMs`. */
+  /** Records that the pool is watched; jobs whose pool has had no watcher for `lostAfterMs` are queued again. */
   watchedPool(pool: string, lostAfterMs: number): Promise<void>;
   /** Activities of queued jobs, by name. */
   queuedJobs(page: { readonly after?: string; readonly limit: number }): Promise<readonly WaitingActivity[]>;

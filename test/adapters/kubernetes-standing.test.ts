@@ -136,7 +136,7 @@ describe('a job that has ended', () => {
     else expect(log).toMatch(new RegExp(`^last words\nstopped: .*${note.source}.*\n$`));
   });
 
-  test('a result that is no result is none', () => {
+  test('an invalid result is ignored', () => {
     for (const message of ['{', '[]', '{"status":"succeeded"}', '{"status":"failed","reason":"luck","exitCode":1}'])
       expect(standingOf(job, ended('run', 1, message))).toMatchObject({ end: { status: 'failed', reason: 'exit' } });
   });

@@ -1,6 +1,12 @@
 // How a job stands, judged from its Job and its pod: pure rules, with the reasons in words for a scientist.
 import { z } from 'zod';
-import type { FinalJobReason, JobOutcome, PassingJobReason } from '../../ports.ts';
+import {
+  finalJobReasons,
+  passingJobReasons,
+  type FinalJobReason,
+  type JobOutcome,
+  type PassingJobReason,
+} from '../../ports.ts';
 import { containers } from './job-manifests.ts';
 import type { ContainerFacts, JobFacts, PodFacts } from './objects.ts';
 
@@ -21,11 +27,14 @@ export type Standing =
   /** `note` is a last line for the log. */
   | { readonly phase: 'ended'; readonly end: End; readonly note?: string };
 
-const reasons = ['exit', 'inputs', 'outputs', 'lock', 'memory', 'fetch', 'upload', 'environment', 'killed'] as const;
 /** The termination message that deploy/capsule/ocdl/pod.py writes. The job's own program can write it too. */
 const resultSchema = z.discriminatedUnion('status', [
   z.object({ status: z.literal('succeeded'), seconds: z.number().nonnegative() }),
-  z.object({ status: z.literal('failed'), reason: z.enum(reasons), exitCode: z.int().nullable() }),
+  z.object({
+    status: z.literal('failed'),
+    reason: z.enum([...finalJobReasons, ...passingJobReasons]),
+    exitCode: z.int().nullable(),
+  }),
   z.object({ status: z.literal('timed-out') }),
 ]);
 

@@ -1,4 +1,4 @@
-// Keeps the Python environments below a total size: the least recently used ones that nobody uses are removed.
+// Keeps the Python environments below a total size: removes those that are not in use, least recently used first.
 import { randomUUID } from 'node:crypto';
 import { mkdirSync, readdirSync, renameSync, rmSync, statSync, utimesSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import type { JobOutcome, JobSpec } from '../../ports.ts';
+import { finalJobReasons, passingJobReasons, type JobOutcome, type JobSpec } from '../../ports.ts';
 import { removeFolder } from './folders.ts';
 
 /** How a job ended, with the key of the job that it was. */
@@ -17,7 +17,6 @@ const KEPT_MS = 8 * 86_400_000;
 /** Files in the job's folder with its key: it was started; its program succeeded. */
 const MARKERS = { started: 'started', finished: 'finished' } as const;
 
-const reasons = ['exit', 'inputs', 'outputs', 'lock', 'memory', 'fetch', 'upload', 'environment', 'killed'] as const;
 const endedSchema = z.object({
   key: z.string(),
   outcome: z.discriminatedUnion('status', [
@@ -25,7 +24,7 @@ const endedSchema = z.object({
     z.object({ status: z.literal('timed-out'), log: z.string() }),
     z.object({
       status: z.literal('failed'),
-      reason: z.enum(reasons),
+      reason: z.enum([...finalJobReasons, ...passingJobReasons]),
       exitCode: z.number().nullable(),
       log: z.string(),
     }),
@@ -84,7 +83,7 @@ export function openJobProgress({ jobs, outcomes }: { jobs: string; outcomes: st
     /** Whether this exact job's program succeeded and only the upload of its outputs is missing. */
     isFinished: (spec: JobSpec, folder: string): Promise<boolean> => isMarked(MARKERS.finished, spec, folder),
 
-    /** Removes what jobs have left that nobody started again or removed; `busy` has the names of running jobs. */
+    /** Removes old leftovers of jobs that were neither started again nor removed; `busy` has the names of running jobs. */
     async sweep(busy: ReadonlySet<string>): Promise<void> {
       for (const folder of [jobs, outcomes])
         for (const entry of await readdir(folder).catch(() => [])) {

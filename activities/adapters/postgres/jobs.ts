@@ -100,7 +100,7 @@ export function jobRecords(db: Database): JobRecords {
         .where('seen_at', '<', sql<string>`clock_timestamp() - ${lostAfterMs} * interval '1 millisecond'`);
       await db
         .updateTable('authoritative.jobs')
-        .set({ state: 'queued', pool: null, why: 'nobody watches the pool that ran it any more' })
+        .set({ state: 'queued', pool: null, why: 'the pool that ran it has no worker any more' })
         .where('pool', 'in', lost)
         .execute();
     },
